@@ -1,0 +1,190 @@
+"""What caliban asks of every place where jobs run, and the table of those places.
+
+A platform is given job specs in the shape that it records (``job_specs.spec``), and is the only one to look inside
+them. What only some platforms can do is a capability: a small class of its own, asked for by ``isinstance``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caliban.errors import PlatformError
+from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+from caliban.reporter import Reporter
+
+if TYPE_CHECKING:
+    from caliban.images.engine import Engine
+
+TOKEN_LABEL = "caliban.token"
+"""The label that carries the submission's token where labels may have dots (Docker)."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a platform said of a job just now.
+
+    Attributes:
+        status: its state.
+        details: what is to be recorded as ``jobs.details``; None where nothing new was learnt.
+    """
+
+    status: JobStatus
+    details: JsonObject | None = None
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """A job whose state could not be learnt just now. It keeps its last known one and is asked again next time."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a platform may need of the process that it works for.
+
+    Attributes:
+        environ: the environment variables.
+        home: the user's home folder.
+        reporter: where to tell what is going on.
+        engine: connects to the Docker Engine, once; raises :class:`~caliban.errors.ImageError`.
+        project_id: ``--project_id``, or None.
+        cloud_key: ``--cloud_key``, or None.
+    """
+
+    environ: Mapping[str, str]
+    home: Path
+    reporter: Reporter
+    engine: Callable[[], Engine]
+    project_id: str | None = None
+    cloud_key: Path | None = None
+
+
+class RefusedError(PlatformError):
+    """The platform said no, and for certain runs nothing: the job is recorded as FAILED with the reason.
+
+    Any other error of :meth:`Platform.submit` leaves doubt; the journal row then stays open, and is looked up by its
+    token the next time.
+
+    Attributes:
+        details: what is recorded as ``jobs.details`` of the failed job.
+    """
+
+    def __init__(
+        self, id: str, message: str, *, cause: str | None = None, hint: str | None = None, details: JsonObject
+    ) -> None:
+        super().__init__(id, message, cause=cause, hint=hint)
+        self.details = details
+
+
+class Platform(ABC):
+    """A place where jobs run."""
+
+    name: PlatformName
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.surroundings = surroundings
+
+    @abstractmethod
+    def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+        """The present state of each of ``jobs``, by ``jobs.id``, in as few calls as the platform allows.
+
+        Never raises for a platform that cannot be reached: its jobs are :class:`Unreachable`, with the reason.
+        """
+
+    @abstractmethod
+    def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
+        """``spec``, running ``image`` instead of the one that it names.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``, when the spec is not one of this platform's.
+        """
+
+    @abstractmethod
+    def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
+        """``spec``, a sibling's, running ``image`` with ``arguments``: for an experiment that has no spec of its own.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``, when the spec is not one of this platform's.
+        """
+
+    @abstractmethod
+    def target(self, latest: JobView | None) -> JsonObject:
+        """Where on this platform a new attempt goes, given the last one: ``{"project": ...}``; ``{}`` for one place."""
+
+    @abstractmethod
+    def job_name(self, spec: JsonObject, token: str) -> str:
+        """The name to ask for, for a submission that carries ``token``."""
+
+    @abstractmethod
+    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+        """Start the job. Safe to call twice with one token: the second call adopts what the first one started.
+
+        Raises:
+            RefusedError: nothing was started and nothing will be.
+            CalibanError: anything else; whether the job runs is not known.
+        """
+
+    @abstractmethod
+    def find(self, submission: Submission) -> NewJob | None:
+        """The job that carries the submission's token, or None when the platform has none.
+
+        Raises:
+            CalibanError: the platform cannot be asked.
+        """
+
+    @abstractmethod
+    def stop(self, job: JobView) -> None:
+        """Ask for the end of a job; one that has ended already is left alone.
+
+        Raises:
+            CalibanError: the job could not be stopped.
+        """
+
+
+class Attended(ABC):
+    """A platform whose jobs run one after the other while somebody watches."""
+
+    @abstractmethod
+    def follow(self, job: JobView) -> Observation:
+        """Pass on the job's output until it ends.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C; the job runs on.
+            CalibanError: the platform was lost while the job ran; its state is not known.
+        """
+
+
+_PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
+    PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),
+}
+
+
+class Platforms:
+    """The platforms of one command, each imported and made when it is first asked for."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.surroundings = surroundings
+        self._made: dict[PlatformName, Platform] = {}
+
+    def get(self, name: PlatformName) -> Platform:
+        """The platform of that name.
+
+        Raises:
+            PlatformError: ``platform-not-supported``, for jobs that another version of caliban made.
+        """
+        if name not in self._made:
+            if name not in _PLATFORMS:
+                raise PlatformError(
+                    "platform-not-supported",
+                    f"this version of caliban cannot reach jobs on {name}",
+                    hint="the jobs are listed from their recorded state; a later version of caliban may do more",
+                )
+            module, cls = _PLATFORMS[name]
+            self._made[name] = getattr(import_module(module), cls)(self.surroundings)
+        return self._made[name]
