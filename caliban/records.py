@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, unique
@@ -99,6 +99,14 @@ class RecordedContainer:
     id: int
     spec: JsonObject
 
+    @property
+    def runs(self) -> str:
+        """What it runs, for people: the script (``trainer/train.py``), or the image where no code is recorded."""
+        package = self.spec.get("package")
+        if isinstance(package, Sequence) and not isinstance(package, str) and len(package) > 2:
+            return str(package[2])
+        return str(self.spec.get("image_id") or "(no script recorded)")
+
 
 @dataclass(frozen=True)
 class ExperimentView:
@@ -117,6 +125,20 @@ class ExperimentView:
     kwargs: JsonObject
     container: RecordedContainer
     jobs: tuple[JobView, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its command line without the program: ``("--foo", "3", "--sleep", "1")``.
+
+        ``true`` becomes the bare flag and ``false`` nothing, as caliban 0.4.2 has it.
+        """
+        words = list(self.args)
+        for name, value in self.kwargs.items():
+            if value is not False:
+                words.append(f"--{name}")
+            if not isinstance(value, bool):
+                words.append(str(value))
+        return tuple(words)
 
     @property
     def latest(self) -> JobView | None:

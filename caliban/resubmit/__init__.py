@@ -1,0 +1,1 @@
+"""``caliban resubmit``: plan and re-run what failed."""

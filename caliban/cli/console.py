@@ -1,0 +1,181 @@
+"""The only room that touches standard input, output and error, terminals, colour and progress bars."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from caliban.errors import CalibanError
+from caliban.reporter import Progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_BETWEEN_LINES = 2.0  # seconds between two progress lines where no bar can be drawn
+
+
+class Console:
+    """Where a person reads and answers. Listings go to standard output, everything else to standard error.
+
+    It is the real :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+    """
+
+    def __init__(
+        self,
+        stdin: TextIO | None = None,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stdin = stdin or sys.stdin
+        self._stdout = stdout or sys.stdout
+        self._stderr = stderr or sys.stderr
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
+        for stream in (self._stdout, self._stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a listing must not die of a name in a script of its own
+                stream.reconfigure(errors="backslashreplace")
+
+    def print(self, text: str) -> None:
+        """Write a listing to standard output."""
+        self._write(self._stdout, text + "\n")
+
+    def say(self, line: str) -> None:
+        """Write a line to standard error."""
+        self._write(self._stderr, line + "\n")
+
+    def warn(self, line: str) -> None:
+        """Write a warning to standard error."""
+        self.say(f"warning: {line}")
+
+    def error(self, error: CalibanError) -> None:
+        """Write an error to standard error: what is not done, why, and what to do about it."""
+        self.say("\n".join(error_lines(error)))
+
+    def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+        """Pass on what a job wrote, byte for byte."""
+        stream = self._stderr if is_stderr else self._stdout
+        binary = getattr(stream, "buffer", None)
+        with self._lock, self._bars_hidden():
+            if binary is None:
+                stream.write(data.decode("utf-8", "backslashreplace"))
+            else:
+                stream.flush()
+                binary.write(data)
+            stream.flush()
+
+    def confirm(self, question: str) -> bool | None:
+        """Ask, and wait for an answer: anything but y or yes is a no; None at the end of input."""
+        self._write(self._stderr, f"\n {question} [yN]: ")
+        answer = self._stdin.readline() if self._stdin else ""
+        if not self._stdin or not self._stdin.isatty():
+            self.say(answer.strip())
+        return answer.strip().lower() in ("y", "yes") if answer else None
+
+    @contextlib.contextmanager
+    def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
+        """Show how far something is: a bar on a terminal, a line every two seconds elsewhere."""
+        if not self._stderr.isatty():
+            yield _Lines(self, title, total, unit, self._clock)
+            return
+        from tqdm import tqdm
+
+        with self._lock:
+            bar = tqdm(
+                total=total,
+                desc=title,
+                unit=unit if unit == "B" else f" {unit}",
+                unit_scale=unit == "B",
+                file=self._stderr,
+                leave=False,
+                dynamic_ncols=True,
+            )
+            self._bars.append(bar)
+        try:
+            yield _Bar(bar, self._lock)
+        finally:
+            with self._lock:
+                self._bars.remove(bar)
+                bar.close()
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        with self._lock, self._bars_hidden():
+            stream.write(text)
+            stream.flush()
+
+    @contextlib.contextmanager
+    def _bars_hidden(self) -> Iterator[None]:
+        for bar in self._bars:
+            bar.clear(nolock=True)
+        try:
+            yield
+        finally:
+            for bar in self._bars:
+                bar.refresh(nolock=True)
+
+
+class _Bar:
+    """Progress on a terminal."""
+
+    def __init__(self, bar: tqdm, lock: threading.RLock) -> None:  # type: ignore[type-arg, valid-type]
+        self._bar = bar
+        self._lock = lock
+
+    def advance(self, amount: int = 1) -> None:
+        with self._lock:  # type: ignore[attr-defined]
+            self._bar.update(amount)
+
+    def note(self, text: str) -> None:
+        with self._lock:  # type: ignore[attr-defined]
+            self._bar.set_postfix_str(text)
+
+
+class _Lines:
+    """Progress where no bar can be drawn."""
+
+    def __init__(
+        self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]
+    ) -> None:
+        self._console, self._title, self._total, self._unit, self._clock = console, title, total, unit, clock
+        self._done = 0
+        self._note = ""
+        self._next = clock() + _BETWEEN_LINES
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        self._show_when_due()
+
+    def note(self, text: str) -> None:
+        self._note = text
+        self._show_when_due()
+
+    def _show_when_due(self) -> None:
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + _BETWEEN_LINES
+        of = "" if self._total is None else f" of {_amount(self._total, self._unit)}"
+        note = f" ({self._note})" if self._note else ""
+        self._console.say(f"{self._title}: {_amount(self._done, self._unit)}{of}{note}")
+
+
+def _amount(count: int, unit: str) -> str:
+    if unit == "B":
+        return f"{count / 1e6:.1f} MB"
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+def error_lines(error: CalibanError, *, indent: str = "") -> list[str]:
+    """An error as people read it; the id in brackets is for scripts and for searching."""
+    lines = [f"{indent}error: {error.message} [{error.id}]"]
+    for title, text in (("cause", error.cause), ("hint", error.hint)):
+        if text:
+            first, *rest = text.rstrip().splitlines() or [""]
+            lines.append(f"{indent}  {title}: {first}")
+            lines.extend(f"{indent}    {line}" for line in rest)
+    return lines

@@ -1,0 +1,130 @@
+"""The process: parse, dispatch, exit code. The one place where an error becomes a message."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import NoReturn
+
+from absl import app
+from absl.flags import argparse_flags
+
+from caliban.cli import registry
+from caliban.cli.console import Console
+from caliban.cli.context import Context
+from caliban.errors import CalibanError, ExitCode
+
+_DESCRIPTION = "Run groups of experiments in containers, and re-run what failed with one command."
+
+
+class _Parser(argparse_flags.ArgumentParser):  # type: ignore[misc]  # absl-py has no types here
+    """Flags are spelt out in full: in a tool that spends money, ``--all`` must not turn into ``--all_jobs``."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and which flag was perhaps meant."""
+        self.print_usage(sys.stderr)
+        known = [flag for action in self._actions for flag in action.option_strings]
+        unknown = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
+        for word in unknown if message.startswith("unrecognized") else ():
+            near = difflib.get_close_matches(word.replace("-", "_").replace("__", "--", 1), known, n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
+        self.exit(ExitCode.USAGE, f"{self.prog}: error: {message}\n")
+
+
+def _entries(chosen: str | None, console: Console) -> Mapping[str, registry.Entry]:
+    """The commands to offer: ours, and the plugins' too unless one of ours was chosen."""
+    if chosen in registry.BUILT_IN:
+        return registry.BUILT_IN
+    plugins = registry.plugins()
+    if chosen not in plugins:
+        for entry in plugins.values():
+            try:
+                registry.load(entry)
+            except CalibanError as error:
+                console.warn(f"{error.message}: {error.cause}")
+    return {**registry.BUILT_IN, **plugins}
+
+
+def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
+    """Turn a command line into a Namespace, importing the chosen command alone.
+
+    Args:
+        argv: ``[program, word, ...]``.
+        console: where to warn of plugins that are broken.
+
+    Returns:
+        The command's flags, and ``command`` (the name), ``command_module`` and ``script_args``: the words after
+        ``--``, which nobody but the experiment's own code looks at.
+    """
+    words = list(argv[1:])
+    script_args: list[str] | None = None
+    if "--" in words:
+        cut = words.index("--")
+        words, script_args = words[:cut], words[cut + 1 :]
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = _Parser(prog="caliban", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"caliban {metadata.version('caliban')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    command = None
+    for name, entry in _entries(chosen, console).items():
+        if name != chosen:
+            commands.add_parser(name, help=entry.help)
+            continue
+        command = registry.load(entry)
+        parser_of_command = commands.add_parser(name, help=entry.help, description=command.DESCRIPTION)
+        command.add_arguments(parser_of_command)
+        words = _with_values_attached(words, parser_of_command)
+    args: argparse.Namespace = parser.parse_args(words)
+    if script_args is not None and not getattr(command, "TAKES_SCRIPT_ARGS", False):
+        parser.error(f"{chosen} takes no arguments after --")
+    args.script_args = tuple(script_args or ())
+    args.command_module = command
+    return args
+
+
+def _with_values_attached(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """``--docker_run_args -v=/a:/b`` as ``--docker_run_args=-v=/a:/b``: argparse takes the value for a flag."""
+    verbatim = {flag for action in parser._actions if action.metavar == "ARGS" for flag in action.option_strings}
+    attached: list[str] = []
+    pending = iter(words)
+    for word in pending:
+        value = next(pending, None) if word in verbatim else None
+        attached.append(word if value is None else f"{word}={value}")
+    return attached
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Run the chosen command, and turn every way in which it can end into an exit code."""
+    try:
+        return int(args.command_module.run(args, Context.of_this_process(console)))
+    except CalibanError as error:
+        console.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.say("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has enough: `caliban status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NOT_DONE
+
+
+def main() -> NoReturn:
+    """Entry point of the command ``caliban``."""
+    console = Console()
+
+    def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
+        try:
+            return parse(argv, console)
+        except CalibanError as error:
+            console.error(error)
+            sys.exit(error.exit_code)
+
+    app.run(lambda args: run(args, console), flags_parser=parse_flags)
+    raise AssertionError("absl.app.run ends the process")
