@@ -1,0 +1,91 @@
+"""What a re-run would do: pure data, made from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from caliban.errors import CalibanError
+from caliban.images.spec import BuildSpec, ImageSpec
+from caliban.records import ExperimentView, JobView, RecordedContainer
+from caliban.resubmit.selection import LeftOut, Selection
+
+ImageSource = BuildSpec | ImageSpec | CalibanError
+"""How an image comes to be: built from a folder, used as it is, or not at all."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One attempt that would be submitted.
+
+    Attributes:
+        experiment: whose attempt it would be.
+        pattern: the job whose platform and job spec it follows.
+        problem: why it cannot be submitted; None where nothing is in the way.
+    """
+
+    experiment: ExperimentView
+    pattern: JobView
+    problem: CalibanError | None
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """One image, for all jobs of one container spec."""
+
+    container: RecordedContainer
+    source: ImageSource
+    jobs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen.
+
+    Attributes:
+        group: the experiment group's name.
+        jobs: every chosen job, those with a problem too.
+        images: one for each container spec among them, in the order of ids.
+        left_out: the experiments that are not re-run, and why.
+    """
+
+    group: str
+    jobs: tuple[PlannedJob, ...]
+    images: tuple[PlannedImage, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def ready(self) -> tuple[PlannedJob, ...]:
+        """The jobs that nothing is in the way of."""
+        return tuple(job for job in self.jobs if job.problem is None)
+
+
+def make_plan(
+    group: str,
+    selection: Selection,
+    sources: Mapping[int, ImageSource],
+    job_problems: Mapping[int, CalibanError],
+) -> Plan:
+    """Put the pieces together.
+
+    Args:
+        group: the experiment group's name.
+        selection: which experiments.
+        sources: how the image of each container spec comes to be, by ``container_specs.id``.
+        job_problems: what is wrong with recorded jobs, by ``experiments.id``.
+    """
+    jobs = []
+    containers: dict[int, RecordedContainer] = {}
+    counts: dict[int, int] = {}
+    for chosen in selection.chosen:
+        container = chosen.experiment.container
+        containers[container.id] = container
+        counts[container.id] = counts.get(container.id, 0) + 1
+        source = sources[container.id]
+        problem = source if isinstance(source, CalibanError) else job_problems.get(chosen.experiment.id)
+        jobs.append(PlannedJob(chosen.experiment, chosen.pattern, problem))
+    images = [
+        PlannedImage(containers[container_id], sources[container_id], counts[container_id])
+        for container_id in sorted(containers)
+    ]
+    return Plan(group, tuple(jobs), tuple(images), selection.left_out)

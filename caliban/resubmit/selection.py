@@ -1,0 +1,77 @@
+"""Which jobs of a group are re-run: the latest attempt of each experiment, by its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from caliban.records import ExperimentView, GroupView, JobStatus, JobView
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An experiment that is to be re-run.
+
+    Attributes:
+        experiment: with its latest attempt, if it ever had one.
+        pattern: the job whose platform and job spec the new attempt follows: the latest attempt, or a sibling's where
+            the experiment never got one.
+    """
+
+    experiment: ExperimentView
+    pattern: JobView
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An experiment that is not re-run, and why."""
+
+    experiment: ExperimentView
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Every experiment of the group is in one of the two, in the order of ids."""
+
+    chosen: tuple[Chosen, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def select(group: GroupView, *, all_jobs: bool, under_way: Mapping[int, str]) -> Selection:
+    """Sort the experiments of a group.
+
+    Args:
+        group: with the latest attempt of each experiment, states brought up to date.
+        all_jobs: take every experiment, whatever the state of its latest attempt.
+        under_way: why some experiments cannot be touched now, by ``experiments.id``.
+    """
+    chosen: list[Chosen] = []
+    left_out: list[LeftOut] = []
+    for experiment in group.experiments:
+        reason = under_way.get(experiment.id) or _reason_to_leave_out(experiment, all_jobs)
+        pattern = experiment.latest or _sibling(experiment, group.experiments)
+        if reason is None and pattern is None:
+            reason = "never submitted, and no experiment of its container spec was: use caliban run"
+        if reason is not None or pattern is None:
+            left_out.append(LeftOut(experiment, reason or ""))
+        else:
+            chosen.append(Chosen(experiment, pattern))
+    return Selection(tuple(chosen), tuple(left_out))
+
+
+def _reason_to_leave_out(experiment: ExperimentView, all_jobs: bool) -> str | None:
+    job = experiment.latest
+    if all_jobs or job is None or job.status.wants_rerun:
+        return None
+    if job.status is JobStatus.SUCCEEDED:
+        return "succeeded"
+    if job.status is JobStatus.UNKNOWN:
+        return "its state is unknown, so it may still run"
+    return f"{job.status.value.lower()}, so not finished"
+
+
+def _sibling(experiment: ExperimentView, experiments: Sequence[ExperimentView]) -> JobView | None:
+    """The newest job among the experiments of the same container spec."""
+    jobs = [other.latest for other in experiments if other.container.id == experiment.container.id and other.latest]
+    return max(jobs, key=lambda job: job.id, default=None)

@@ -1,0 +1,79 @@
+"""Finish what an interrupted command left open in the journal of a group."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from caliban.errors import CalibanError
+from caliban.platforms.base import Platforms
+from caliban.records import Submission
+from caliban.reporter import Reporter
+from caliban.store.journal import Journal
+
+OTHER_HOST_PATIENCE = timedelta(hours=1)
+"""How old an OPEN row of another host must be before it is taken over: nobody here can see whether its owner lives."""
+
+_CLOCK_SLACK = timedelta(seconds=2)
+
+
+def reconcile(
+    journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str
+) -> list[Submission]:
+    """Look up every submission of the group whose owner is gone, by its token: record the job, or free the experiment.
+
+    Returns:
+        The submissions that are still open: under way in another process, or on a platform that cannot be asked.
+    """
+    still_open: list[Submission] = []
+    for submission in journal.open_submissions(user, group):
+        if may_be_under_way(submission, datetime.now()):
+            still_open.append(submission)
+            continue
+        try:
+            job = platforms.get(submission.platform).find(submission)
+        except CalibanError as error:
+            reporter.warn(
+                f"what became of the submission {submission.name} ({submission.platform}) is not known yet: "
+                f"{error.message}"
+            )
+            still_open.append(submission)
+            continue
+        if job is None:
+            journal.abandon(submission, "its owner is gone, and the platform has no job with its token")
+            reporter.say(f"the interrupted submission {submission.name} never reached {submission.platform}")
+        else:
+            recorded = journal.settle(submission, job)
+            reporter.say(f"job {recorded.id} ({submission.name}) was started by an interrupted command; now recorded")
+    return still_open
+
+
+def may_be_under_way(submission: Submission, now: datetime) -> bool:
+    """Whether a living process may still be at work on an OPEN submission."""
+    if submission.host != socket.gethostname():
+        return now - submission.created < OTHER_HOST_PATIENCE
+    if submission.pid == os.getpid():
+        return False
+    try:
+        os.kill(submission.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:  # process ids are used again: a process younger than the row is not its owner
+        started = datetime.fromtimestamp(Path(f"/proc/{submission.pid}").stat().st_ctime)
+    except OSError:
+        return True
+    return started <= submission.created + _CLOCK_SLACK
+
+
+def describe_open(submissions: Sequence[Submission]) -> dict[int, str]:
+    """Why an experiment with an OPEN submission is left alone, by ``experiments.id``."""
+    return {
+        submission.experiment_id: f"being submitted by {submission.user} on {submission.host} "
+        f"(process {submission.pid}) since {submission.created:%Y-%m-%d %H:%M:%S}"
+        for submission in submissions
+    }

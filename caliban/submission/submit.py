@@ -1,0 +1,181 @@
+"""Journal -> platform -> store: how every job of caliban is submitted, and what came of it.
+
+A submission is written down before the platform is asked, and settled together with the job's row. A crash anywhere
+leaves an OPEN journal row, which ``caliban.submission.reconcile`` looks up by its token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeGuard
+
+from caliban.errors import CalibanError
+from caliban.platforms.base import Attended, Platform, Platforms, RefusedError
+from caliban.records import (
+    ExperimentView,
+    ImageRef,
+    JobStatus,
+    JobView,
+    JsonObject,
+    NewJob,
+    PlatformName,
+)
+from caliban.reporter import Reporter
+from caliban.store.database import Store
+from caliban.store.journal import Journal, new_token
+from caliban.store.queries import record_states
+from caliban.submission.interrupts import interrupts_held
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One job to submit.
+
+    Attributes:
+        experiment: whose job it is.
+        platform: where it goes.
+        spec: the job spec, in the platform's shape, naming the image to run.
+        image: that image.
+        resubmits: the job that it re-runs, or None.
+    """
+
+    experiment: ExperimentView
+    platform: PlatformName
+    spec: JsonObject
+    image: ImageRef
+    resubmits: JobView | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt.
+
+    Attributes:
+        experiment: whose attempt it was.
+        job: the job as recorded, in its last known state; None where none was recorded.
+        error: why the job could not be submitted or watched; None where it could, even if the job then failed.
+    """
+
+    experiment: ExperimentView
+    job: JobView | None
+    error: CalibanError | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the job was submitted and, where its end is known, succeeded."""
+        return self.error is None and self.job is not None and self.job.status not in _BAD
+
+
+_BAD = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.UNKNOWN)
+
+
+class InterruptedSubmissionError(KeyboardInterrupt):
+    """Ctrl-C while jobs were submitted or ran. Nothing of what came before it is lost.
+
+    Attributes:
+        outcomes: of the attempts that were begun.
+        not_begun: how many were not.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome], not_begun: int) -> None:
+        super().__init__()
+        self.outcomes = tuple(outcomes)
+        self.not_begun = not_begun
+
+
+class Submitter:
+    """Submits attempts, one after the other, and records each result the moment it is known."""
+
+    def __init__(self, store: Store, platforms: Platforms, reporter: Reporter, user: str) -> None:
+        self._store = store
+        self._journal = Journal(store)
+        self._platforms = platforms
+        self._reporter = reporter
+        self._user = user
+
+    def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
+        """One outcome per attempt, in order. An attempt that fails never keeps the next from being made.
+
+        Raises:
+            InterruptedSubmissionError: after Ctrl-C; what had begun is recorded.
+        """
+        outcomes: list[Outcome] = []
+        with self._reporter.progress("jobs", total=len(attempts), unit="job") as progress:
+            for attempt in attempts:
+                progress.note(attempt.experiment.container.runs)
+                try:
+                    self._submit(attempt, outcomes)
+                except KeyboardInterrupt:
+                    raise InterruptedSubmissionError(outcomes, len(attempts) - len(outcomes)) from None
+                progress.advance()
+        return outcomes
+
+    def _submit(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
+        """Add the attempt's outcome to ``outcomes``; after Ctrl-C too, if it was begun."""
+        before = len(outcomes)
+        try:
+            platform = self._platforms.get(attempt.platform)
+            with interrupts_held():
+                outcomes.append(self._start(attempt, platform))
+            if isinstance(platform, Attended) and _runs(outcomes[-1].job):
+                outcomes[-1] = self._watch(outcomes[-1], platform)
+        except CalibanError as error:
+            outcomes.append(Outcome(attempt.experiment, None, error))
+        except KeyboardInterrupt:
+            if len(outcomes) > before and isinstance(platform, Attended) and _runs(outcomes[-1].job):
+                outcomes[-1] = self._stop(outcomes[-1], platform)
+            raise
+
+    def _start(self, attempt: Attempt, platform: Platform) -> Outcome:
+        token = new_token()
+        submission = self._journal.open(
+            experiment_id=attempt.experiment.id,
+            platform=attempt.platform,
+            spec=attempt.spec,
+            target=platform.target(attempt.resubmits),
+            name=platform.job_name(attempt.spec, token),
+            token=token,
+            resubmits=attempt.resubmits.id if attempt.resubmits else None,
+            user=self._user,
+        )
+        try:
+            new_job = platform.submit(attempt.spec, submission)
+        except RefusedError as error:
+            refused = NewJob(attempt.image, JobStatus.FAILED, error.details)
+            return Outcome(attempt.experiment, self._journal.fail(submission, refused, error.message), error)
+        return Outcome(attempt.experiment, self._journal.settle(submission, new_job))
+
+    def _watch(self, outcome: Outcome, platform: Attended) -> Outcome:
+        """Follow a job to its end, and record that."""
+        assert outcome.job is not None
+        try:
+            observed = platform.follow(outcome.job)
+        except CalibanError as error:
+            return replace(outcome, error=error)
+        self._record(outcome.job, observed.status, observed.details)
+        details = outcome.job.details if observed.details is None else observed.details
+        return replace(outcome, job=replace(outcome.job, status=observed.status, details=details))
+
+    def _stop(self, outcome: Outcome, platform: Platform) -> Outcome:
+        """Stop a job after Ctrl-C. A second Ctrl-C changes nothing: the platform ends it within seconds."""
+        job = outcome.job
+        assert job is not None
+        self._reporter.say(f"stopping job {job.id} ...")
+        with suppress(KeyboardInterrupt):
+            try:
+                with interrupts_held():
+                    platform.stop(job)
+                    self._record(job, JobStatus.STOPPED, None)
+            except CalibanError as error:
+                return replace(outcome, error=error)
+        return replace(outcome, job=replace(job, status=JobStatus.STOPPED))
+
+    def _record(self, job: JobView, status: JobStatus, details: JsonObject | None) -> None:
+        with self._store.writing() as session:
+            record_states(session, {job.id: (status, details)})
+
+
+def _runs(job: JobView | None) -> TypeGuard[JobView]:
+    return job is not None and not job.status.is_final
