@@ -1,0 +1,1 @@
+"""What is remembered: experiment groups, experiments, jobs, and the journal of submissions."""

@@ -1,0 +1,142 @@
+"""The tables of the store as SQLAlchemy classes: five that caliban 0.4.2 made, and our journal.
+
+The five are column for column what caliban 0.4.2 creates, as seen in ``sqlite_master`` of the stores that it made and in
+``pg_dump -s`` of a PostgreSQL database that it was pointed at. Names of enum types and of CHECK constraints are its own too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from caliban.records import JobStatus, PlatformName, SubmissionState
+
+REVISIONS = ("0001", "0002")
+"""Every revision that this caliban knows, oldest first; the names of the files in ``migrations/versions``."""
+
+HEAD = REVISIONS[-1]
+"""The revision that the classes below describe."""
+
+FIRST_WITH_JOURNAL = "0002"
+
+VERSION_TABLE = "caliban_version"
+"""Not Alembic's usual name: a PostgreSQL database shared with another tool may hold that one already."""
+
+
+class LocalTime(TypeDecorator[datetime]):
+    """Naive local time, as caliban 0.4.2 records it with ``datetime.now()``.
+
+    Its PostgreSQL columns are ``timestamp with time zone`` all the same: the server takes the naive time as one of the
+    session's zone and gives it back in that zone, so dropping the zone returns what was written.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Drop the zone that PostgreSQL added."""
+        return None if value is None else value.replace(tzinfo=None)
+
+
+class Base(DeclarativeBase):
+    """Holds the metadata of all tables."""
+
+
+class ContainerSpecRow(Base):
+    """What an image is built from, or which image is used as it is."""
+
+    __tablename__ = "container_specs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user: Mapped[str | None] = mapped_column(String)
+    spec: Mapped[object | None] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(LocalTime)
+
+
+class ExperimentGroupRow(Base):
+    """A named group of one user. Nothing but caliban keeps the name unique for a user."""
+
+    __tablename__ = "experiment_groups"
+    __table_args__ = (Index("ix_experiment_groups_user_name", "user", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(String)
+    created: Mapped[datetime] = mapped_column(LocalTime)
+    user: Mapped[str | None] = mapped_column(String)
+
+
+class ExperimentRow(Base):
+    """One set of flags, to be run with one container spec."""
+
+    __tablename__ = "experiments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(LocalTime)
+    args: Mapped[object | None] = mapped_column(JSON)
+    kwargs: Mapped[object | None] = mapped_column(JSON)
+    container_spec_id: Mapped[int | None] = mapped_column(ForeignKey("container_specs.id"))
+    xgroup_id: Mapped[int | None] = mapped_column(ForeignKey("experiment_groups.id"), index=True)
+
+
+class JobSpecRow(Base):
+    """What a platform is asked for, in the platform's own shape."""
+
+    __tablename__ = "job_specs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(LocalTime)
+    spec: Mapped[object] = mapped_column(JSON, nullable=False)
+    platform: Mapped[PlatformName] = mapped_column(Enum(PlatformName, name="platform", create_constraint=True))
+    experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"))
+
+
+class JobRow(Base):
+    """One attempt of an experiment."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(LocalTime)
+    job_spec_id: Mapped[int | None] = mapped_column(ForeignKey("job_specs.id"))
+    experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"), index=True)
+    container: Mapped[str] = mapped_column(String)
+    status: Mapped[JobStatus | None] = mapped_column(Enum(JobStatus, name="jobstatus", create_constraint=True))
+    details: Mapped[object | None] = mapped_column(JSON)
+    user: Mapped[str | None] = mapped_column(String)
+
+
+_OPEN = text("state = 'OPEN'")
+
+
+class SubmissionRow(Base):
+    """The journal: written before a platform is asked, settled together with the job that came of it."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (
+        Index(
+            "ix_submissions_one_open",
+            "experiment_id",
+            unique=True,
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(String(32), unique=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"))
+    job_spec_id: Mapped[int] = mapped_column(ForeignKey("job_specs.id"))
+    resubmits: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    platform: Mapped[PlatformName] = mapped_column(Enum(PlatformName, native_enum=False, length=16))
+    target: Mapped[object] = mapped_column(JSON, nullable=False)
+    name: Mapped[str] = mapped_column(String)
+    user: Mapped[str] = mapped_column(String)
+    host: Mapped[str] = mapped_column(String)
+    pid: Mapped[int]
+    created: Mapped[datetime] = mapped_column(LocalTime)
+    state: Mapped[SubmissionState] = mapped_column(Enum(SubmissionState, native_enum=False, length=16))
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    error: Mapped[str | None] = mapped_column(Text)

@@ -1,0 +1,136 @@
+"""Bring a store up to what this caliban writes. Imported only when a store is not, as Alembic takes long to import."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import ExitStack, closing
+from pathlib import Path
+from threading import Lock
+
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, func, inspect, select
+from sqlalchemy.exc import DBAPIError
+
+from caliban.errors import StoreError
+from caliban.reporter import Reporter
+from caliban.store.address import Address, SqliteAddress
+from caliban.store.engines import beginning_immediately, server_engine, sqlite_engine
+from caliban.store.failures import store_failure
+from caliban.store.models import HEAD, VERSION_TABLE, ExperimentGroupRow
+
+_ADVISORY_LOCK = 0x63616C6962616E
+"""Any number that others are unlikely to lock: the letters of caliban."""
+
+_ALEMBIC_IS_ONE = Lock()
+"""Alembic keeps the running migration in a global variable."""
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Make the configuration for Alembic's commands; they run on ``connection``, in its transaction."""
+    config = Config()
+    config.set_main_option("script_location", "caliban.store:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(address: Address, reporter: Reporter) -> None:
+    """Upgrade to :data:`~caliban.store.models.HEAD`, unless another process did so while this one waited for it.
+
+    An SQLite file with history in it is copied beside itself first, and the person is told where.
+
+    Raises:
+        StoreError: ``store-upgrade-failed``, or what the database refused before anything was begun. The store is
+            then as it was.
+    """
+    engine = _engine(address)
+    try:
+        with _ALEMBIC_IS_ONE, ExitStack() as undo:
+            copy = _upgrade(engine, address, undo)
+            undo.pop_all()
+    finally:
+        engine.dispose()
+    if copy is not None:
+        reporter.say(f"the experiment store {address.location} was upgraded; a copy of it as it was is {copy}")
+
+
+def _engine(address: Address) -> Engine:
+    if isinstance(address, SqliteAddress):
+        # Foreign keys off: with them on, dropping a table that is being rebuilt counts as deleting its rows.
+        return beginning_immediately(sqlite_engine(address.path, writable=True, foreign_keys=False))
+    return server_engine(address, writable=True)
+
+
+def _upgrade(engine: Engine, address: Address, undo: ExitStack) -> Path | None:
+    try:
+        connection = undo.enter_context(engine.connect())
+        connection.begin()
+        copy = None
+        if isinstance(address, SqliteAddress):
+            copy = _copy_beside(address.path, undo) if _has_history_below_head(connection) else None
+        else:
+            connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    except DBAPIError as error:
+        raise store_failure(error, address.location, address.secrets) from error
+    try:
+        command.upgrade(alembic_config(connection), "head")
+        connection.commit()
+        connection.close()
+    except (DBAPIError, CommandError) as error:
+        raise _failed(error, address) from error
+    return copy
+
+
+def _has_history_below_head(connection: Connection) -> bool:
+    tables = inspect(connection)
+    if not tables.has_table(ExperimentGroupRow.__tablename__):
+        return False
+    if not tables.has_table(VERSION_TABLE):
+        return True
+    return connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar() != HEAD
+
+
+def _copy_beside(path: Path, undo: ExitStack) -> Path:
+    """Copy a database that this process has locked against writing; the copy goes again when ``undo`` unwinds."""
+    try:
+        copy = _new_private_file(path.with_name(f"{path.name}.before-{HEAD}"))
+        undo.callback(copy.unlink)
+        with (
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            "store-backup-failed",
+            f"the experiment store {path} is not upgraded: it could not be copied beside itself first",
+            cause=str(error),
+            hint="check space and permissions in that folder",
+        ) from error
+    return copy
+
+
+def _new_private_file(wanted: Path) -> Path:
+    file, number = wanted, 1
+    while True:
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            file, number = wanted.with_name(f"{wanted.name}.{number}"), number + 1
+        else:
+            return file
+
+
+def _failed(error: DBAPIError | CommandError, address: Address) -> StoreError:
+    cause, hint = str(error), "please report this as a bug, with the cause"
+    if isinstance(error, DBAPIError):
+        known = store_failure(error, address.location, address.secrets)
+        cause, hint = known.cause or cause, known.hint or hint
+    return StoreError(
+        "store-upgrade-failed",
+        f"the experiment store {address.location} is not upgraded, and stays as it was",
+        cause=cause,
+        hint=hint,
+    )
