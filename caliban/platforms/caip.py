@@ -1,0 +1,266 @@
+"""Jobs on AI Platform Training (CAIP), by ml v1."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from caliban.errors import CalibanError, PlatformError, UsageError
+from caliban.platforms import caip_jobs
+from caliban.platforms.base import Observation, Platform, RefusedError, Surroundings, Unreachable
+from caliban.platforms.caip_service import PAGE_SIZE, JobsService
+from caliban.platforms.google import PROJECT_VARIABLE, Google
+from caliban.platforms.google_http import (
+    CredentialsError,
+    GoogleError,
+    GoogleRefusedError,
+    GoogleUnreachableError,
+    Patience,
+    Pauses,
+    one_line,
+)
+from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+
+_STATUSES: Mapping[str, JobStatus] = {
+    "QUEUED": JobStatus.SUBMITTED,
+    "PREPARING": JobStatus.SUBMITTED,
+    "RUNNING": JobStatus.RUNNING,
+    "SUCCEEDED": JobStatus.SUCCEEDED,
+    "FAILED": JobStatus.FAILED,
+    "CANCELLING": JobStatus.RUNNING,
+    "CANCELLED": JobStatus.STOPPED,
+}
+"""State of ml v1 -> ours. Source: ``GoogleCloudMlV1__Job.state`` in the discovery document."""
+
+_THREADS = 8
+_FEW = 2
+"""So many jobs are asked after one by one: a page may hold none of them."""
+
+
+class CaipPlatform(Platform):
+    """AI Platform Training, in any number of projects. Its methods may be called on several threads."""
+
+    name = PlatformName.CAIP
+
+    def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
+        super().__init__(surroundings)
+        self.google = Google(surroundings, patience)
+        self._service = JobsService(self.google)
+        self._lock = threading.Lock()
+        self._named: set[str] = set()
+        self._announced: set[str] = set()
+
+    def connect(self) -> None:
+        """Fetch an access token: to learn before anything is built or written down whether there is one.
+
+        Raises:
+            CalibanError: there are no credentials, or Google does not accept them.
+        """
+        self.google.access_token()
+
+    def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+        """By pages where that is fewer calls, else one by one on a few threads; project by project."""
+        found: dict[int, Observation | Unreachable] = {}
+        by_project: dict[str, list[JobView]] = {}
+        for job in jobs:
+            project, job_id = job.details.get("project_id"), job.details.get("jobId")
+            if isinstance(project, str) and isinstance(job_id, str):
+                by_project.setdefault(project, []).append(job)
+            else:
+                found[job.id] = Unreachable("neither its name nor its project is recorded")
+        for project, group in by_project.items():
+            try:
+                found.update(self._observe(project, group))
+            except CalibanError as error:
+                reason = Unreachable(one_line(error))
+                found.update({job.id: reason for job in group})
+        return found
+
+    def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
+        """The same job with another image, in its label too."""
+        return caip_jobs.with_image(spec, image)
+
+    def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
+        """The same hardware with another image and other arguments."""
+        return caip_jobs.with_arguments(spec, image, arguments)
+
+    def target(self, latest: JobView | None) -> JsonObject:
+        """``{"project": ...}``: of ``--project_id``, else of the last attempt, else :meth:`Google.project`.
+
+        Raises:
+            UsageError: ``no-project``.
+            CredentialsError: ``no-credentials``.
+        """
+        recorded = latest.details.get("project_id") if latest else None
+        asked = self.surroundings.project_id
+        if not isinstance(recorded, str):
+            return {"project": self.google.project()}
+        if asked and asked != recorded:
+            self._announce(f"jobs of project {recorded} are re-run in project {asked}, as --project_id says")
+            return {"project": asked}
+        preset = self.surroundings.environ.get(PROJECT_VARIABLE)
+        if not asked and preset and preset != recorded:
+            self._announce(f"jobs of project {recorded} are re-run there, not in {preset}; --project_id moves them")
+        return {"project": recorded}
+
+    def job_name(self, spec: JsonObject, token: str) -> str:
+        """``caliban_totoro_20200529_110259_1``: base and index of the spec, and the time.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``.
+        """
+        name = caip_jobs.job_id(spec, token, datetime.now())
+        with self._lock:
+            if name in self._named:
+                name = caip_jobs.candidates(name, token)[1]
+            self._named.add(name)
+        return name
+
+    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+        """``projects.jobs.create`` under the submission's name, or where another job has it, the next one.
+
+        A job's name is taken once for all, so asking twice starts one job: the one there is adopted if it carries
+        our token. After a lost answer it is looked up before it is asked for again.
+        """
+        project = str(submission.target["project"])
+        image = caip_jobs.image_of(spec)
+        for name in caip_jobs.candidates(submission.name, submission.token):
+            job = self._create(project, caip_jobs.request_body(spec, name, submission.token), submission.token)
+            if job is not None:
+                return NewJob(image, _status(job) or JobStatus.SUBMITTED, {"jobId": name, "project_id": project})
+        raise _refused(
+            PlatformError(
+                "job-name-taken",
+                f"cannot submit the job {submission.name}: other jobs of project {project} have its names",
+                hint="try again: the new name will have another time in it",
+            ),
+            submission.name,
+            project,
+        )
+
+    def find(self, submission: Submission) -> NewJob | None:
+        """The job with the submission's token, under the names that :meth:`submit` tries."""
+        project = str(submission.target["project"])
+        for name in caip_jobs.candidates(submission.name, submission.token):
+            job = self._service.get(project, name)
+            if job is None:
+                return None
+            if caip_jobs.carries(job, submission.token):
+                status = _status(job) or JobStatus.UNKNOWN
+                return NewJob(caip_jobs.image_of(job), status, {"jobId": name, "project_id": project})
+        return None
+
+    def stop(self, job: JobView) -> None:
+        """``projects.jobs.cancel``."""
+        project, job_id = str(job.details.get("project_id")), str(job.details.get("jobId"))
+        try:
+            self._service.cancel(project, job_id)
+        except GoogleRefusedError as error:
+            if error.code not in (400, 409):
+                raise
+            there = self._service.get(project, job_id)
+            status = _status(there) if there is not None else None
+            if status is None or not status.is_final:
+                raise
+
+    def _create(self, project: str, body: JsonObject, token: str) -> JsonObject | None:
+        """The job that ``body`` describes, started or adopted; None when another job has its name.
+
+        Raises:
+            RefusedError: it was not started.
+            CalibanError: whether it was is not known.
+        """
+        name = str(body["jobId"])
+        pauses = Pauses(self.google.patience)
+        is_in_doubt = False
+        while True:
+            try:
+                return self._service.create(project, body)
+            except (CredentialsError, UsageError) as error:
+                raise error if is_in_doubt else _refused(error, name, project) from error
+            except GoogleUnreachableError as error:
+                is_in_doubt = True
+                pauses.wait(error)
+            except GoogleRefusedError as error:
+                if error.code != 409:
+                    is_in_doubt = is_in_doubt or error.code >= 500
+                    self._pause(pauses, error, is_in_doubt, name, project)
+            there = self._service.get(project, name)
+            if there is not None:
+                return there if caip_jobs.carries(there, token) else None
+
+    def _pause(self, pauses: Pauses, error: GoogleError, is_in_doubt: bool, name: str, project: str) -> None:
+        try:
+            pauses.wait(error)
+        except GoogleError as last:
+            raise last if is_in_doubt else _refused(last, name, project) from last
+
+    def _observe(self, project: str, jobs: Sequence[JobView]) -> dict[int, Observation | Unreachable]:
+        listed = self._listed(project, [str(job.details["jobId"]) for job in jobs])
+        found: dict[int, Observation | Unreachable] = {}
+        rest: list[JobView] = []
+        for job in jobs:
+            there = listed.get(str(job.details["jobId"]))
+            if there is None:
+                rest.append(job)
+            else:
+                found[job.id] = _observation(job, there)
+        if rest:
+            with ThreadPoolExecutor(min(_THREADS, len(rest))) as pool:
+                found.update(zip((job.id for job in rest), pool.map(self._ask, rest), strict=True))
+        return found
+
+    def _listed(self, project: str, job_ids: Sequence[str]) -> dict[str, JsonObject]:
+        """Those of the jobs that turn up on pages, as long as asking for pages promises fewer calls."""
+        wanted = set(job_ids)
+        listed: dict[str, JsonObject] = {}
+        if len(wanted) <= _FEW:
+            return listed
+        limit = -(-len(wanted) // PAGE_SIZE) + len(wanted) // 10
+        for number, page in enumerate(self._service.pages(project, os.path.commonprefix(sorted(wanted))), start=1):
+            listed.update({job_id: job for job in page if (job_id := str(job.get("jobId"))) in wanted})
+            if len(listed) == len(wanted) or number == limit:
+                break
+        return listed
+
+    def _ask(self, job: JobView) -> Observation | Unreachable:
+        try:
+            there = self._service.get(str(job.details["project_id"]), str(job.details["jobId"]))
+        except CalibanError as error:
+            return Unreachable(one_line(error))
+        return Observation(JobStatus.UNKNOWN) if there is None else _observation(job, there)
+
+    def _announce(self, line: str) -> None:
+        with self._lock:
+            is_new = line not in self._announced
+            self._announced.add(line)
+        if is_new:
+            self.surroundings.reporter.say(line)
+
+
+def _status(job: JsonObject) -> JobStatus | None:
+    return _STATUSES.get(str(job.get("state")))
+
+
+def _observation(job: JobView, there: JsonObject) -> Observation | Unreachable:
+    """A job's state as the service tells it; a failed job's reason is new, and kept."""
+    status = _status(there)
+    if status is None:
+        return Unreachable(f"AI Platform tells an unknown state: {there.get('state')}")
+    words = there.get("errorMessage")
+    if status in (JobStatus.FAILED, JobStatus.STOPPED) and words and words != job.details.get("errorMessage"):
+        return Observation(status, {**job.details, "errorMessage": words})
+    return Observation(status)
+
+
+def _refused(error: CalibanError, name: str, project: str) -> RefusedError:
+    return RefusedError(
+        error.id,
+        error.message,
+        cause=error.cause,
+        hint=error.hint,
+        details={"jobId": name, "project_id": project},
+    )

@@ -1,0 +1,246 @@
+"""Whose name a Google API is called in, for which project, and where: credentials, project, endpoints, clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from caliban.errors import UsageError
+from caliban.platforms.base import Surroundings
+from caliban.platforms.google_http import (
+    ApiRequest,
+    Authority,
+    CredentialsError,
+    Patience,
+    Transport,
+    execute_once,
+    patiently,
+)
+from caliban.records import JsonObject
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+PROJECT_VARIABLE = "PROJECT_ID"
+
+_ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_NEW_KEY = "make a new key of a service account in the Google Cloud console, and name it with --cloud_key"
+
+
+class Google:
+    """Google's APIs as one person reaches them. Nothing is read, imported or connected to before it is asked for.
+
+    May be shared by threads.
+    """
+
+    def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
+        self.patience = patience or Patience()
+        self._surroundings = surroundings
+        self._lock = threading.RLock()
+        self._authority: Authority | None = None
+        self._default_project: str | None = None
+        self._services: dict[tuple[str, str], Any] = {}
+
+    def project(self) -> str:
+        """``--project_id``, else ``$PROJECT_ID``, else the key file's project, else that of the default credentials.
+
+        Raises:
+            UsageError: ``no-project``; or the key file is of no use, see :meth:`authority`.
+            CredentialsError: ``no-credentials``.
+        """
+        named = self._surroundings.project_id or self._surroundings.environ.get(PROJECT_VARIABLE)
+        if named:
+            return named
+        if self.key_file() is None:
+            self.authority()
+            found = self._default_project
+        else:
+            found = _text(self._key(), "project_id") or _text(self._key(), "quota_project_id")
+        if not found:
+            raise UsageError(
+                "no-project",
+                "no Google Cloud project is named",
+                cause="neither --project_id nor $PROJECT_ID is given, and the credentials belong to no project",
+                hint="name one with --project_id, or export PROJECT_ID",
+            )
+        return found
+
+    def key_file(self) -> Path | None:
+        """``--cloud_key``, else ``$GOOGLE_APPLICATION_CREDENTIALS``, else None."""
+        named = self._surroundings.cloud_key or self._surroundings.environ.get(KEY_VARIABLE)
+        return Path(named) if named else None
+
+    def authority(self) -> Authority:
+        """The credentials, made once: of the key file, or the application default ones.
+
+        Raises:
+            UsageError: ``key-not-found``, ``key-not-readable`` or ``key-malformed``.
+            CredentialsError: ``no-credentials``.
+        """
+        with self._lock:
+            if self._authority is None:
+                credentials = self._default_credentials() if self.key_file() is None else self._key_credentials()
+                self._authority = Authority(credentials, self.patience)
+            return self._authority
+
+    def access_token(self) -> str:
+        """A token that is good for some minutes: what a Google registry takes as the password of `oauth2accesstoken`.
+
+        Raises:
+            UsageError, CredentialsError: see :meth:`authority`, and ``credentials-refused``.
+            GoogleUnreachableError: the token endpoint cannot be reached.
+        """
+        return patiently(lambda: self.authority().apply({}), self.patience)
+
+    def service(self, api: str, version: str) -> Any:  # noqa: ANN401  # its methods are made at run time
+        """A client (google-api-python-client) of an API, made once; its requests may be executed on any thread.
+
+        The API's description comes with the library, so no network is needed. ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML``
+        (and ``_AIPLATFORM``, ``_CONTAINER``, as gcloud has them) name another endpoint; only there may it be http.
+
+        Raises:
+            UsageError: ``endpoint-malformed``; or the key file is of no use.
+            CredentialsError: ``no-credentials``.
+        """
+        from googleapiclient.discovery import build  # type: ignore[import-untyped]
+
+        with self._lock:
+            if (api, version) not in self._services:
+                endpoint = endpoint_override(self._surroundings.environ, api)
+                self._services[api, version] = build(
+                    api,
+                    version,
+                    http=Transport(self.authority(), f"caliban/{metadata.version('caliban')}", self.patience),
+                    client_options={"api_endpoint": endpoint} if endpoint else None,
+                    static_discovery=True,
+                    cache_discovery=False,
+                )
+            return self._services[api, version]
+
+    def execute(self, request: ApiRequest, doing: str) -> JsonObject:
+        """Send a request that may be sent again: patiently. See :func:`~caliban.platforms.google_http.execute_once`.
+
+        Raises:
+            GoogleError, CredentialsError: as there, once patience is at an end.
+        """
+        return patiently(lambda: execute_once(request, doing), self.patience)
+
+    def _default_credentials(self) -> Credentials:
+        import google.auth
+        import google.auth.exceptions
+
+        try:
+            credentials, self._default_project = google.auth.default(scopes=SCOPES)
+        except google.auth.exceptions.DefaultCredentialsError as error:
+            raise CredentialsError(
+                "no-credentials",
+                "there are no Google credentials",
+                cause=str(error.args[0] if error.args else error),
+                hint=f"run gcloud auth application-default login, or name a key with --cloud_key or ${KEY_VARIABLE}",
+            ) from error
+        return credentials
+
+    def _key(self) -> JsonObject:
+        """The key file's content.
+
+        Raises:
+            UsageError: ``key-not-found``, ``key-not-readable`` or ``key-malformed``.
+        """
+        path = self.key_file()
+        assert path is not None
+        try:
+            content = json.loads(path.expanduser().read_bytes())
+        except FileNotFoundError as error:
+            raise UsageError(
+                "key-not-found", f"there is no credentials file {path}", hint=f"see --cloud_key and ${KEY_VARIABLE}"
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                "key-not-readable",
+                f"the credentials file {path} cannot be read",
+                cause=error.strerror,
+                hint="see who owns the file, and its mode",
+            ) from error
+        except ValueError as error:
+            raise _malformed(path, "it is not JSON") from error
+        if not isinstance(content, dict):
+            raise _malformed(path, "it is not a JSON object")
+        return content
+
+    def _key_credentials(self) -> Credentials:
+        import google.auth
+        import google.auth.exceptions
+        import google.oauth2.credentials
+        import google.oauth2.service_account
+
+        path, key = self.key_file(), self._key()
+        assert path is not None
+        _check_token_uri(path, key)
+        try:
+            if key.get("type") == "service_account":
+                service_account = google.oauth2.service_account.Credentials
+                made = service_account.from_service_account_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
+            elif key.get("type") == "authorized_user":
+                user = google.oauth2.credentials.Credentials
+                made = user.from_authorized_user_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
+            else:
+                with warnings.catch_warnings():  # about files of unknown origin; the person named this one
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    made, _ = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise _malformed(path, str(error.args[0] if error.args else error)) from error
+        except (ValueError, TypeError) as error:  # of the private key: its words could hold a part of it
+            raise _malformed(path, "its private key cannot be read") from error
+        return cast("Credentials", made)
+
+
+def endpoint_override(environ: Mapping[str, str], api: str) -> str | None:
+    """The endpoint that ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_<API>`` names, with a slash at its end; None where unset.
+
+    Source: https://cloud.google.com/sdk/gcloud/reference/topic/configurations, section api_endpoint_overrides.
+
+    Raises:
+        UsageError: ``endpoint-malformed``.
+    """
+    variable = _ENDPOINT_VARIABLE + api.upper()
+    endpoint = environ.get(variable)
+    if not endpoint:
+        return None
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(
+            "endpoint-malformed",
+            f"${variable} does not name an endpoint",
+            cause=f"{endpoint!r} is not an http or https URL",
+            hint=f"for example https://us-central1-{api}.googleapis.com/",
+        )
+    return endpoint.rstrip("/") + "/"
+
+
+def _check_token_uri(path: Path, key: JsonObject) -> None:
+    """Tokens come over TLS, but for a stand-in on this machine."""
+    token_uri = _text(key, "token_uri")
+    if token_uri is None:
+        return
+    parts = urlsplit(token_uri)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise _malformed(path, f"its token_uri is not an https URL: {token_uri}")
+
+
+def _malformed(path: Path, cause: str) -> UsageError:
+    return UsageError("key-malformed", f"{os.fspath(path)} is no Google credentials file", cause=cause, hint=_NEW_KEY)
+
+
+def _text(key: JsonObject, name: str) -> str | None:
+    value = key.get(name)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,378 @@
+"""How Google's APIs are talked to: one connection per thread, one token for all, patience, and errors in our words.
+
+google-api-python-client only asks its ``http`` for a ``request`` method. Ours stands on ``requests``: httplib2, the
+usual one, silently sends a request again when the connection breaks, which must not happen to a job's submission,
+and neither of them may be shared by threads
+(https://googleapis.github.io/google-api-python-client/docs/thread_safety.html).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from caliban.errors import CalibanError, PlatformError
+from caliban.records import JsonObject
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from requests import Session
+
+_T = TypeVar("_T")
+
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_CAUSE_LIMIT = 2000
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for Google, in seconds.
+
+    Attributes:
+        connect_s: for a connection.
+        read_s: for an answer, or between two pieces of it.
+        first_s: the longest pause before the second attempt; doubled for each further one.
+        longest_s: the longest pause of our own choice.
+        total_s: for a call in all: an attempt that would begin later is not made.
+    """
+
+    connect_s: float = 10
+    read_s: float = 60
+    first_s: float = 0.5
+    longest_s: float = 16
+    total_s: float = 60
+
+
+class GoogleError(PlatformError):
+    """A call to a Google API that did not succeed.
+
+    Attributes:
+        is_passing: whether the same call may succeed a little later.
+        retry_after_s: how long Google asks to wait, in seconds, or None.
+    """
+
+    is_passing = True
+    retry_after_s: float | None = None
+
+
+class GoogleUnreachableError(GoogleError):
+    """No answer came. Whether Google did what it was asked is not known."""
+
+
+class GoogleRefusedError(GoogleError):
+    """Google answered with an error.
+
+    Attributes:
+        code: the HTTP status.
+        status: Google's name for it (``FAILED_PRECONDITION``), or "".
+    """
+
+    def __init__(self, code: int, status: str, doing: str, cause: str, retry_after_s: float | None = None) -> None:
+        kind = _KINDS.get(code, _KINDS[500] if code >= 500 else _OTHER_KIND)
+        super().__init__(kind.id, f"cannot {doing}: {kind.words}", cause=cause or f"HTTP {code}", hint=kind.hint)
+        self.code = code
+        self.status = status
+        self.is_passing = code in _PASSING
+        self.retry_after_s = retry_after_s
+
+
+class CredentialsError(PlatformError):
+    """There are no credentials that Google accepts. Nothing was asked of the API."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    id: str
+    words: str
+    hint: str | None = None
+
+
+_OTHER_KIND = _Kind("google-refused", "Google refuses")
+_KINDS: Mapping[int, _Kind] = {
+    400: _Kind("google-bad-request", "Google does not accept the request"),
+    401: _Kind(
+        "google-not-authenticated",
+        "Google does not accept the access token",
+        "see whether the key is still in use, and whether this machine's clock is right",
+    ),
+    403: _Kind(
+        "google-permission-denied",
+        "permission denied",
+        "ask the project's owner for the permission (role ml.developer for AI Platform), enable the API, or name "
+        "another project with --project_id or other credentials with --cloud_key",
+    ),
+    404: _Kind("google-not-found", "Google knows no such thing", "see whether --project_id names the right project"),
+    409: _Kind("google-conflict", "there is one already"),
+    429: _Kind("google-quota-exhausted", "the quota is used up", "wait a while, or ask for more quota"),
+    500: _Kind("google-unavailable", "Google's service fails just now", "try again later"),
+}
+
+
+class Response(dict[str, str]):
+    """An answer as google-api-python-client wants it: a mapping of its headers (lower case), and its status."""
+
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str]) -> None:
+        super().__init__({name.lower(): value for name, value in headers.items()})
+        self.status = status
+        self.reason = reason
+
+
+class Authority:
+    """Credentials that any thread may use: refreshed by one of them at a time, for all."""
+
+    def __init__(self, credentials: Credentials, patience: Patience) -> None:
+        self.credentials = credentials
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._refusal: CredentialsError | None = None
+
+    def apply(self, headers: dict[str, str]) -> str:
+        """Add the token to ``headers``, fetching one where needed. Returns the token.
+
+        Raises:
+            CredentialsError: ``credentials-refused``; asked for once, not again for each job.
+            GoogleUnreachableError: the token endpoint cannot be reached.
+        """
+        with self._lock:
+            if not self.credentials.valid:
+                self._refresh()
+            self.credentials.apply(headers)  # type: ignore[no-untyped-call]
+            return str(self.credentials.token)
+
+    def renew(self, refused_token: str) -> None:
+        """Fetch another token, unless another thread did so since ``refused_token`` was used."""
+        with self._lock:
+            if self.credentials.token == refused_token:
+                self._refresh()
+
+    def _refresh(self) -> None:
+        import google.auth.exceptions
+        import google.auth.transport.requests
+
+        if self._refusal is not None:
+            raise self._refusal
+        request = partial(google.auth.transport.requests.Request(), timeout=self._patience.read_s)
+        try:
+            self.credentials.refresh(request)  # type: ignore[no-untyped-call]
+        except google.auth.exceptions.TransportError as error:
+            raise _unreachable("fetch an access token", error) from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            if error.retryable:
+                raise _unreachable("fetch an access token", error) from error
+            self._refusal = CredentialsError(
+                "credentials-refused",
+                "Google does not accept the credentials: they give no access token",
+                cause=str(error.args[0] if error.args else error)[:_CAUSE_LIMIT],
+                hint="for a service account: a key that is in use, and a clock that is right; for your own account: "
+                "gcloud auth application-default login",
+            )
+            raise self._refusal from error
+
+
+class Transport:
+    """The ``http`` of google-api-python-client, for any number of threads. Sends each request once."""
+
+    def __init__(self, authority: Authority, user_agent: str, patience: Patience) -> None:
+        self._authority = authority
+        self._user_agent = user_agent
+        self._timeout = (patience.connect_s, patience.read_s)
+        self._local = threading.local()
+
+    @property
+    def credentials(self) -> Credentials:
+        """Looked at by google-api-python-client to compare universe domains."""
+        return self._authority.credentials
+
+    def request(
+        self,
+        uri: str,
+        method: str = "GET",
+        body: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: object,
+    ) -> tuple[Response, bytes]:
+        """One request, and one more with a new token where the first was answered 401.
+
+        Raises:
+            CredentialsError, GoogleUnreachableError: see :meth:`Authority.apply`; the latter also without an answer.
+        """
+        for attempt in (1, 2):
+            sent = {**(headers or {}), "user-agent": self._user_agent}
+            token = self._authority.apply(sent)
+            response, content = self._send(uri, method, body, sent)
+            if response.status != 401 or attempt == 2:
+                break
+            self._authority.renew(token)
+        return response, content
+
+    def close(self) -> None:
+        """Called by google-api-python-client; connections end with their threads."""
+
+    def _send(self, uri: str, method: str, body: str | bytes | None, headers: dict[str, str]) -> tuple[Response, bytes]:
+        import requests
+
+        try:
+            answer = self._session().request(
+                method, uri, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise _unreachable(f"reach {uri.partition('?')[0]}", error) from error
+        return Response(answer.status_code, answer.reason, answer.headers), answer.content
+
+    def _session(self) -> Session:
+        import requests
+
+        if not hasattr(self._local, "session"):
+            session = requests.Session()
+            session.auth = _leave_as_it_is  # else ~/.netrc would take the place of the token
+            self._local.session = session
+        made: Session = self._local.session
+        return made
+
+
+def _leave_as_it_is(request: _T) -> _T:
+    return request
+
+
+class Pauses:
+    """The pauses between the attempts of one call: exponential, with full jitter, as Google asks where it does.
+
+    Source: https://cloud.google.com/storage/docs/retry-strategy#exponential-backoff
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._begun = time.monotonic()
+        self._count = 0
+
+    def wait(self, error: GoogleError) -> None:
+        """Wait before the next attempt.
+
+        Raises:
+            GoogleError: ``error``, saying how often and for how long was tried, when there is to be no next attempt.
+        """
+        limit = min(self._patience.longest_s, self._patience.first_s * 2**self._count)
+        pause = random.uniform(0, limit) if error.retry_after_s is None else error.retry_after_s
+        self._count += 1
+        spent = time.monotonic() - self._begun
+        if not error.is_passing:
+            raise error
+        if spent + pause > self._patience.total_s:
+            times = "once" if self._count == 1 else f"{self._count} times in {spent:.0f} s"
+            wish = "" if error.retry_after_s is None else f"; Google asks to wait {error.retry_after_s:.0f} s"
+            error.cause = f"{error.cause}\n(tried {times}{wish})"
+            raise error
+        time.sleep(pause)
+
+
+class ApiRequest(Protocol):
+    """A request of google-api-python-client: what ``service.projects().jobs().get(...)`` gives."""
+
+    def execute(self, *, num_retries: int) -> object:
+        """Send it."""
+
+
+def execute_once(request: ApiRequest, doing: str) -> JsonObject:
+    """Send a request of google-api-python-client, once.
+
+    Args:
+        request: the request.
+        doing: what is being done, in the infinitive, for messages: ``submit the job x``.
+
+    Raises:
+        GoogleRefusedError: an error was answered, told in Google's own words.
+        GoogleUnreachableError: there was no answer, or none that can be understood.
+        CredentialsError: nothing was sent.
+    """
+    from googleapiclient.errors import Error, HttpError  # type: ignore[import-untyped]
+
+    try:
+        answer = request.execute(num_retries=0)
+    except HttpError as error:
+        status, cause = _words(error.content, error.resp.reason)
+        retry_after = _seconds(error.resp.get("retry-after"))
+        raise GoogleRefusedError(int(error.resp.status), status, doing, cause, retry_after) from error
+    except (Error, ValueError) as error:
+        raise _unreachable(f"{doing}: Google's answer cannot be understood", error) from error
+    except GoogleUnreachableError as error:
+        raise GoogleUnreachableError(
+            error.id, f"cannot {doing}: {error.message}", cause=error.cause, hint=error.hint
+        ) from error
+    return answer if isinstance(answer, Mapping) else {}
+
+
+def patiently(call: Callable[[], _T], patience: Patience) -> _T:
+    """``call()``, again and again while that may help: for calls that do no harm when made twice.
+
+    Tries again after 429, 500, 502, 503, 504, a broken connection and a time-out; never after another answer.
+    """
+    pauses = Pauses(patience)
+    while True:
+        try:
+            return call()
+        except GoogleError as error:
+            pauses.wait(error)
+
+
+def one_line(error: CalibanError) -> str:
+    """An error as a remark: its message, and the first line of its cause."""
+    cause = (error.cause or "").strip().partition("\n")[0]
+    return f"{error.message}: {cause}" if cause else error.message
+
+
+def _unreachable(what: str, error: Exception) -> GoogleUnreachableError:
+    return GoogleUnreachableError(
+        "google-unreachable",
+        f"cannot {what}",
+        cause=str(error)[:_CAUSE_LIMIT] or type(error).__name__,
+        hint="see whether this machine is online, and whether a proxy (HTTPS_PROXY) is needed",
+    )
+
+
+def _words(content: bytes, reason: str) -> tuple[str, str]:
+    """An error's body -> Google's name for it, and its message with what its details add.
+
+    Source: https://cloud.google.com/apis/design/errors#http_mapping
+    """
+    try:
+        error = json.loads(content)["error"]
+        status, message, details = error.get("status", ""), error["message"], error.get("details", [])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", (content.decode("utf-8", "replace").strip() or str(reason))[:_CAUSE_LIMIT]
+    lines = [str(message).strip(), *(line for line in _detail_lines(details) if line not in str(message))]
+    return str(status), "\n".join(lines)[:_CAUSE_LIMIT]
+
+
+def _detail_lines(details: object) -> Iterable[str]:
+    for detail in details if isinstance(details, list) else ():
+        if not isinstance(detail, Mapping):
+            continue
+        for violation in detail.get("fieldViolations") or ():
+            yield f"{violation.get('field', '')}: {violation.get('description', '')}"
+        if "reason" in detail:
+            yield ", ".join([str(detail["reason"]), *(f"{k}: {v}" for k, v in (detail.get("metadata") or {}).items())])
+        for link in detail.get("links") or ():
+            yield f"{link.get('description', '')}: {link.get('url', '')}"
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """``Retry-After``, which is a number of seconds or a date (RFC 9110, 10.2.3)."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        until = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=timezone.utc)
+    return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())
