@@ -1,0 +1,53 @@
+"""What can be made to go wrong at a stand-in, so many times, for one of its methods."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["delay", "status", "refuse", "drop"]
+
+
+@dataclass
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        method: the id of the method, ``ml.projects.jobs.create`` or ``oauth.token``; ``*`` for any.
+        kind: ``delay`` the answer by ``seconds``; answer with ``status`` and do nothing; ``refuse``: break the
+            connection and do nothing; ``drop``: do what was asked, and break the connection instead of answering.
+        times: how often.
+        retry_after: the header of that name.
+        message: the error's message.
+    """
+
+    method: str
+    kind: Kind
+    times: int = 1
+    status: int = 503
+    seconds: float = 0.0
+    retry_after: str | None = None
+    message: str = "The service is currently unavailable."
+
+
+@dataclass
+class Faults:
+    """The faults that are still to come."""
+
+    pending: list[Fault] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, fault: Fault) -> None:
+        """Let ``fault`` happen from now on."""
+        with self._lock:
+            self.pending.append(fault)
+
+    def next(self, method: str) -> Fault | None:
+        """The fault that this request meets, used up by it; None for none."""
+        with self._lock:
+            for fault in self.pending:
+                if fault.method in ("*", method) and fault.times > 0:
+                    fault.times -= 1
+                    return fault
+        return None
