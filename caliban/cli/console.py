@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TextIO
 
+from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.reporter import Progress
 
@@ -56,7 +58,7 @@ class Console:
 
     def error(self, error: CalibanError) -> None:
         """Write an error to standard error: what is not done, why, and what to do about it."""
-        self.say("\n".join(error_lines(error)))
+        self.say("\n".join(render.error_lines(error)))
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on what a job wrote, byte for byte."""
@@ -123,25 +125,23 @@ class Console:
 class _Bar:
     """Progress on a terminal."""
 
-    def __init__(self, bar: tqdm, lock: threading.RLock) -> None:  # type: ignore[type-arg, valid-type]
+    def __init__(self, bar: tqdm, lock: AbstractContextManager[object]) -> None:  # type: ignore[type-arg]  # as above
         self._bar = bar
         self._lock = lock
 
     def advance(self, amount: int = 1) -> None:
-        with self._lock:  # type: ignore[attr-defined]
+        with self._lock:
             self._bar.update(amount)
 
     def note(self, text: str) -> None:
-        with self._lock:  # type: ignore[attr-defined]
+        with self._lock:
             self._bar.set_postfix_str(text)
 
 
 class _Lines:
     """Progress where no bar can be drawn."""
 
-    def __init__(
-        self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]) -> None:
         self._console, self._title, self._total, self._unit, self._clock = console, title, total, unit, clock
         self._done = 0
         self._note = ""
@@ -168,14 +168,3 @@ def _amount(count: int, unit: str) -> str:
     if unit == "B":
         return f"{count / 1e6:.1f} MB"
     return f"{count} {unit}{'' if count == 1 else 's'}"
-
-
-def error_lines(error: CalibanError, *, indent: str = "") -> list[str]:
-    """An error as people read it; the id in brackets is for scripts and for searching."""
-    lines = [f"{indent}error: {error.message} [{error.id}]"]
-    for title, text in (("cause", error.cause), ("hint", error.hint)):
-        if text:
-            first, *rest = text.rstrip().splitlines() or [""]
-            lines.append(f"{indent}  {title}: {first}")
-            lines.extend(f"{indent}    {line}" for line in rest)
-    return lines

@@ -20,9 +20,7 @@ OTHER_HOST_PATIENCE = timedelta(hours=1)
 _CLOCK_SLACK = timedelta(seconds=2)
 
 
-def reconcile(
-    journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str
-) -> list[Submission]:
+def reconcile(journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str) -> list[Submission]:
     """Look up every submission of the group whose owner is gone, by its token: record the job, or free the experiment.
 
     Returns:

@@ -20,6 +20,7 @@ from caliban.records import (
     JobView,
     JsonObject,
     NewJob,
+    Outcome,
     PlatformName,
 )
 from caliban.reporter import Reporter
@@ -46,29 +47,6 @@ class Attempt:
     spec: JsonObject
     image: ImageRef
     resubmits: JobView | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one attempt.
-
-    Attributes:
-        experiment: whose attempt it was.
-        job: the job as recorded, in its last known state; None where none was recorded.
-        error: why the job could not be submitted or watched; None where it could, even if the job then failed.
-    """
-
-    experiment: ExperimentView
-    job: JobView | None
-    error: CalibanError | None = None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the job was submitted and, where its end is known, succeeded."""
-        return self.error is None and self.job is not None and self.job.status not in _BAD
-
-
-_BAD = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.UNKNOWN)
 
 
 class InterruptedSubmissionError(KeyboardInterrupt):
