@@ -72,11 +72,15 @@ class Console:
                 binary.write(data)
             stream.flush()
 
+    def read_input(self) -> str:
+        """All of standard input."""
+        return self._stdin.read()
+
     def confirm(self, question: str) -> bool | None:
         """Ask, and wait for an answer: anything but y or yes is a no; None at the end of input."""
         self._write(self._stderr, f"\n {question} [yN]: ")
-        answer = self._stdin.readline() if self._stdin else ""
-        if not self._stdin or not self._stdin.isatty():
+        answer = self._stdin.readline()
+        if not self._stdin.isatty():
             self.say(answer.strip())
         return answer.strip().lower() in ("y", "yes") if answer else None
 

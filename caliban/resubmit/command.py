@@ -120,7 +120,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    under_way = describe_open(Journal(store).open_submissions(context.user, group.name))
+    under_way = describe_open(Journal(store).open_submissions(user=context.user, group=group.name))
     plan = _plan(refresh([group], platforms).groups[0], request, under_way, platforms)
     show = context.console.print
     if plan.jobs:

@@ -6,6 +6,7 @@ leaves an OPEN journal row, which ``caliban.submission.reconcile`` looks up by i
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -128,11 +129,14 @@ class Submitter:
     def _watch(self, outcome: Outcome, platform: Attended) -> Outcome:
         """Follow a job to its end, and record that."""
         assert outcome.job is not None
+        words = " ".join(map(shlex.quote, outcome.experiment.words))
+        self._reporter.say(f"job {outcome.job.id}: {outcome.experiment.container.runs} {words}")
         try:
             observed = platform.follow(outcome.job)
         except CalibanError as error:
             return replace(outcome, error=error)
         self._record(outcome.job, observed.status, observed.details)
+        self._reporter.say(f"job {outcome.job.id}: {observed.status.value.lower()}")
         details = outcome.job.details if observed.details is None else observed.details
         return replace(outcome, job=replace(outcome.job, status=observed.status, details=details))
 
