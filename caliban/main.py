@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
 from absl import app
+from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
 from caliban.cli import registry
@@ -119,6 +122,8 @@ def _with_values_attached(words: Sequence[str], parser: argparse.ArgumentParser)
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the chosen command, and turn every way in which it can end into an exit code."""
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # whoever ends us lets us finish what is under way
     try:
         return int(args.command_module.run(args, Context.of_this_process(console)))
     except CalibanError as error:
@@ -130,6 +135,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     except BrokenPipeError:  # whoever read our output has enough: `caliban status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NOT_DONE
+
+
+def _quiet_libraries() -> None:
+    """What libraries log is theirs: warnings are shown, without a prefix, and the rest is not."""
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def main() -> NoReturn:

@@ -163,12 +163,12 @@ class _Lines:
         if self._clock() < self._next:
             return
         self._next = self._clock() + _BETWEEN_LINES
-        of = "" if self._total is None else f" of {_amount(self._total, self._unit)}"
         note = f" ({self._note})" if self._note else ""
-        self._console.say(f"{self._title}: {_amount(self._done, self._unit)}{of}{note}")
+        self._console.say(f"{self._title}: {_amount(self._done, self._total, self._unit)}{note}")
 
 
-def _amount(count: int, unit: str) -> str:
+def _amount(done: int, total: int | None, unit: str) -> str:
+    """``3.2 of 15.0 MB``, ``1 of 3 jobs``, ``7 steps``."""
     if unit == "B":
-        return f"{count / 1e6:.1f} MB"
-    return f"{count} {unit}{'' if count == 1 else 's'}"
+        return f"{done / 1e6:.1f}{'' if total is None else f' of {total / 1e6:.1f}'} MB"
+    return f"{done} {unit}s" if total is None else f"{done} of {total} {unit}s"
