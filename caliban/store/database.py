@@ -223,6 +223,8 @@ def _check_folder(folder: Path) -> None:
 
 def _file_exists(path: Path) -> bool:
     try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
         path.stat()
     except FileNotFoundError:
         return False

@@ -150,7 +150,7 @@ class Journal:
                 {"state": SubmissionState.ABANDONED, "error": reason},
             )
 
-    def open_submissions(self, *, user: str, group: str | None = None) -> list[Submission]:
+    def open_submissions(self, user: str, group: str | None = None) -> list[Submission]:
         """List the open submissions of the user's group, or of all of their groups, oldest first."""
         if not self._store.has_journal:
             return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from caliban.records import (
@@ -54,7 +54,7 @@ def canonical(value: object) -> str:
 
 def json_object(value: object) -> JsonObject:
     """Take a JSON column for the object that it should hold; null, and whatever is none, is ``{}``."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def groups_of(rows: Iterable[TreeRow]) -> list[GroupView]:
