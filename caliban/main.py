@@ -4,52 +4,41 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
 from absl import app
+from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
 from caliban.cli import registry
 from caliban.cli.console import Console
 from caliban.cli.context import Context
-from caliban.errors import CalibanError, ExitCode
+from caliban.errors import CalibanError, ExitCode, UsageError
 
 _DESCRIPTION = "Run groups of experiments in containers, and re-run what failed with one command."
 
 
-class _Parser(argparse_flags.ArgumentParser):  # type: ignore[misc]  # absl-py has no types here
+class _Parser(argparse_flags.ArgumentParser):
     """Flags are spelt out in full: in a tool that spends money, ``--all`` must not turn into ``--all_jobs``."""
 
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(**{"allow_abbrev": False, **kwargs})
+    def __init__(self, prog: str, **kwargs: object) -> None:
+        super().__init__(prog=prog, allow_abbrev=False, **kwargs)  # type: ignore[no-untyped-call]  # absl has no types
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and which flag was perhaps meant."""
         self.print_usage(sys.stderr)
         known = [flag for action in self._actions for flag in action.option_strings]
-        unknown = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
+        unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
         for word in unknown if message.startswith("unrecognized") else ():
-            near = difflib.get_close_matches(word.replace("-", "_").replace("__", "--", 1), known, n=1)
+            near = difflib.get_close_matches("--" + word[2:].replace("-", "_"), known, n=1)
             message += f"; did you mean {near[0]}?" if near else ""
         self.exit(ExitCode.USAGE, f"{self.prog}: error: {message}\n")
-
-
-def _entries(chosen: str | None, console: Console) -> Mapping[str, registry.Entry]:
-    """The commands to offer: ours, and the plugins' too unless one of ours was chosen."""
-    if chosen in registry.BUILT_IN:
-        return registry.BUILT_IN
-    plugins = registry.plugins()
-    if chosen not in plugins:
-        for entry in plugins.values():
-            try:
-                registry.load(entry)
-            except CalibanError as error:
-                console.warn(f"{error.message}: {error.cause}")
-    return {**registry.BUILT_IN, **plugins}
 
 
 def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
@@ -60,8 +49,12 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
         console: where to warn of plugins that are broken.
 
     Returns:
-        The command's flags, and ``command`` (the name), ``command_module`` and ``script_args``: the words after
-        ``--``, which nobody but the experiment's own code looks at.
+        The command's flags, and ``command_module``, and ``script_args``: the words after ``--``, which nobody but
+        the experiment's own code looks at.
+
+    Raises:
+        CalibanError: ``broken-plugin``.
+        SystemExit: after ``--help``, or when the words are wrong.
     """
     words = list(argv[1:])
     script_args: list[str] | None = None
@@ -69,24 +62,51 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
         cut = words.index("--")
         words, script_args = words[:cut], words[cut + 1 :]
     chosen = next((word for word in words if not word.startswith("-")), None)
-    parser = _Parser(prog="caliban", description=_DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"caliban {metadata.version('caliban')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    command = None
-    for name, entry in _entries(chosen, console).items():
-        if name != chosen:
-            commands.add_parser(name, help=entry.help)
-            continue
-        command = registry.load(entry)
-        parser_of_command = commands.add_parser(name, help=entry.help, description=command.DESCRIPTION)
-        command.add_arguments(parser_of_command)
-        words = _with_values_attached(words, parser_of_command)
-    args: argparse.Namespace = parser.parse_args(words)
+    if chosen is None:
+        _top_parser(console).parse_args(words or ["--help"])
+    entry = registry.BUILT_IN.get(str(chosen)) or registry.plugins().get(str(chosen))
+    if entry is None:
+        _unknown_command(str(chosen))
+    words.remove(entry.name)
+    command = registry.load(entry)
+    parser = _Parser(f"caliban {entry.name}", description=command.DESCRIPTION)
+    command.add_arguments(parser)
+    args: argparse.Namespace = parser.parse_args(_with_values_attached(words, parser))
     if script_args is not None and not getattr(command, "TAKES_SCRIPT_ARGS", False):
-        parser.error(f"{chosen} takes no arguments after --")
+        parser.error(f"{entry.name} takes no arguments after --")
     args.script_args = tuple(script_args or ())
     args.command_module = command
     return args
+
+
+def _top_parser(console: Console) -> _Parser:
+    """``caliban`` without a command: help, with every command's line, and the version."""
+    plugins = registry.plugins()
+    for entry in plugins.values():
+        try:
+            registry.load(entry)
+        except CalibanError as error:
+            console.warn(f"{error.message}: {error.cause}")
+    entries = [*registry.BUILT_IN.values(), *plugins.values()]
+    width = max(len(entry.name) for entry in entries)
+    parser = _Parser(
+        "caliban",
+        usage="caliban [-h] [--helpfull] [--version] COMMAND ...",
+        description=_DESCRIPTION,
+        epilog="commands:\n"
+        + "\n".join(f"  {entry.name:{width}}  {entry.help}" for entry in entries)
+        + "\n\ncaliban COMMAND --help tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"caliban {metadata.version('caliban')}")
+    return parser
+
+
+def _unknown_command(name: str) -> NoReturn:
+    known = [*registry.BUILT_IN, *registry.plugins()]
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(known)}"
+    raise UsageError("unknown-command", f"{name} is not a command of caliban", hint=meant)
 
 
 def _with_values_attached(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -102,6 +122,8 @@ def _with_values_attached(words: Sequence[str], parser: argparse.ArgumentParser)
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the chosen command, and turn every way in which it can end into an exit code."""
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # whoever ends us lets us finish what is under way
     try:
         return int(args.command_module.run(args, Context.of_this_process(console)))
     except CalibanError as error:
@@ -113,6 +135,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     except BrokenPipeError:  # whoever read our output has enough: `caliban status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NOT_DONE
+
+
+def _quiet_libraries() -> None:
+    """What libraries log is theirs: warnings are shown, without a prefix, and the rest is not."""
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def main() -> NoReturn:

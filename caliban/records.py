@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, unique
 
+from caliban.errors import CalibanError
+
 JsonObject = Mapping[str, object]
 """A JSON object as it was read or will be written; whoever looks inside checks what is there."""
 
@@ -209,3 +211,24 @@ class NewJob:
     container: ImageRef
     status: JobStatus
     details: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt.
+
+    Attributes:
+        experiment: whose attempt it was.
+        job: the job as recorded, in its last known state; None where none was recorded.
+        error: why the job could not be submitted or watched; None where it could, even if the job then failed.
+    """
+
+    experiment: ExperimentView
+    job: JobView | None
+    error: CalibanError | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the job was submitted and, where its end is known, succeeded."""
+        unfinished_or_good = (JobStatus.SUBMITTED, JobStatus.RUNNING, JobStatus.SUCCEEDED)
+        return self.error is None and self.job is not None and self.job.status in unfinished_or_good

@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TextIO
 
+from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.reporter import Progress
 
@@ -56,7 +58,7 @@ class Console:
 
     def error(self, error: CalibanError) -> None:
         """Write an error to standard error: what is not done, why, and what to do about it."""
-        self.say("\n".join(error_lines(error)))
+        self.say("\n".join(render.error_lines(error)))
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on what a job wrote, byte for byte."""
@@ -70,11 +72,15 @@ class Console:
                 binary.write(data)
             stream.flush()
 
+    def read_input(self) -> str:
+        """All of standard input."""
+        return self._stdin.read()
+
     def confirm(self, question: str) -> bool | None:
         """Ask, and wait for an answer: anything but y or yes is a no; None at the end of input."""
         self._write(self._stderr, f"\n {question} [yN]: ")
-        answer = self._stdin.readline() if self._stdin else ""
-        if not self._stdin or not self._stdin.isatty():
+        answer = self._stdin.readline()
+        if not self._stdin.isatty():
             self.say(answer.strip())
         return answer.strip().lower() in ("y", "yes") if answer else None
 
@@ -123,25 +129,23 @@ class Console:
 class _Bar:
     """Progress on a terminal."""
 
-    def __init__(self, bar: tqdm, lock: threading.RLock) -> None:  # type: ignore[type-arg, valid-type]
+    def __init__(self, bar: tqdm, lock: AbstractContextManager[object]) -> None:  # type: ignore[type-arg]  # as above
         self._bar = bar
         self._lock = lock
 
     def advance(self, amount: int = 1) -> None:
-        with self._lock:  # type: ignore[attr-defined]
+        with self._lock:
             self._bar.update(amount)
 
     def note(self, text: str) -> None:
-        with self._lock:  # type: ignore[attr-defined]
+        with self._lock:
             self._bar.set_postfix_str(text)
 
 
 class _Lines:
     """Progress where no bar can be drawn."""
 
-    def __init__(
-        self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]) -> None:
         self._console, self._title, self._total, self._unit, self._clock = console, title, total, unit, clock
         self._done = 0
         self._note = ""
@@ -159,23 +163,12 @@ class _Lines:
         if self._clock() < self._next:
             return
         self._next = self._clock() + _BETWEEN_LINES
-        of = "" if self._total is None else f" of {_amount(self._total, self._unit)}"
         note = f" ({self._note})" if self._note else ""
-        self._console.say(f"{self._title}: {_amount(self._done, self._unit)}{of}{note}")
+        self._console.say(f"{self._title}: {_amount(self._done, self._total, self._unit)}{note}")
 
 
-def _amount(count: int, unit: str) -> str:
+def _amount(done: int, total: int | None, unit: str) -> str:
+    """``3.2 of 15.0 MB``, ``1 of 3 jobs``, ``7 steps``."""
     if unit == "B":
-        return f"{count / 1e6:.1f} MB"
-    return f"{count} {unit}{'' if count == 1 else 's'}"
-
-
-def error_lines(error: CalibanError, *, indent: str = "") -> list[str]:
-    """An error as people read it; the id in brackets is for scripts and for searching."""
-    lines = [f"{indent}error: {error.message} [{error.id}]"]
-    for title, text in (("cause", error.cause), ("hint", error.hint)):
-        if text:
-            first, *rest = text.rstrip().splitlines() or [""]
-            lines.append(f"{indent}  {title}: {first}")
-            lines.extend(f"{indent}    {line}" for line in rest)
-    return lines
+        return f"{done / 1e6:.1f}{'' if total is None else f' of {total / 1e6:.1f}'} MB"
+    return f"{done} {unit}s" if total is None else f"{done} of {total} {unit}s"

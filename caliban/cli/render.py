@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from caliban.records import ExperimentView, GroupView, JobView, RecordedContainer
+from caliban.errors import CalibanError
+from caliban.records import ExperimentView, GroupView, JobView, Outcome, RecordedContainer
 
-Title = Callable[[JobView], "str | None"]
-"""What a job is called on its platform: ``caliban.platforms.titles.title``."""
+Words = Callable[[JobView], "str | None"]
+"""A few words about a job in its platform's terms: ``title`` or ``ending`` of ``caliban.platforms.recorded``."""
 
 
 def count(number: int, noun: str) -> str:
@@ -25,12 +27,23 @@ def short_path(path: str, home: Path) -> str:
         return path
 
 
+def error_lines(error: CalibanError) -> list[str]:
+    """What is not done, why, and what to do about it; the id in brackets is for scripts and for searching."""
+    lines = [f"error: {error.message} [{error.id}]"]
+    for name, text in (("cause", error.cause), ("hint", error.hint)):
+        if text:
+            first, *rest = text.rstrip().splitlines() or [""]
+            lines.append(f"  {name}: {first}")
+            lines.extend(f"    {line}" for line in rest)
+    return lines
+
+
 def command_line(experiment: ExperimentView) -> str:
     """``cpu.py --foo 3 --sleep 1``, quoted as a shell would want it."""
     return " ".join((experiment.container.runs, *map(shlex.quote, experiment.words)))
 
 
-def job_line(job: JobView, title: Title) -> str:
+def job_line(job: JobView, title: Words) -> str:
     """``job 68       FAILED        CAIP 2020-05-29 10:53:40 container: ... name: ...``."""
     name = title(job)
     parts = [
@@ -52,10 +65,12 @@ def container_line(container: RecordedContainer, home: Path) -> str:
     extra_dirs = spec.get("extra_dirs")
     dirs = ", ".join(map(str, extra_dirs)) if isinstance(extra_dirs, Sequence) and extra_dirs else "None"
     build_path = short_path(str(spec.get("build_path")), home)
-    return f"docker config {container.id}: job_mode: {spec.get('job_mode')}, build url: {build_path}, extra dirs: {dirs}"
+    return (
+        f"docker config {container.id}: job_mode: {spec.get('job_mode')}, build url: {build_path}, extra dirs: {dirs}"
+    )
 
 
-def group_lines(group: GroupView, title: Title, home: Path) -> Iterator[str]:
+def group_lines(group: GroupView, title: Words, home: Path) -> Iterator[str]:
     """The tree that ``caliban status`` prints: group, docker config, experiment, job."""
     yield f"xgroup {group.name}:"
     by_container: dict[int, list[ExperimentView]] = {}
@@ -69,3 +84,33 @@ def group_lines(group: GroupView, title: Title, home: Path) -> Iterator[str]:
                 yield "    no job yet"
             for job in experiment.jobs:
                 yield f"    {job_line(job, title)}"
+
+
+def outcome_lines(outcomes: Sequence[Outcome], title: Words, ending: Words) -> Iterator[str]:
+    """Each job that was recorded, with its command line and, where it failed, why."""
+    for outcome in outcomes:
+        if outcome.job is not None:
+            note = ending(outcome.job)
+            yield command_line(outcome.experiment)
+            yield f"  {job_line(outcome.job, title)}{f' ({note})' if note else ''}"
+
+
+def summary_line(outcomes: Sequence[Outcome], not_begun: int = 0) -> str:
+    """``3 jobs: 2 succeeded, 1 not submitted``."""
+    counts = Counter(outcome.job.status.lower() if outcome.job else "not submitted" for outcome in outcomes)
+    if not_begun:
+        counts["not started"] += not_begun
+    return f"{count(counts.total(), 'job')}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
+
+
+def failure_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Each distinct error once, with the experiments that it hit."""
+    hit: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            hit.setdefault(tuple(error_lines(outcome.error)), []).append(outcome)
+    for lines, experiments in hit.items():
+        yield from lines
+        yield f"  in: {command_line(experiments[0].experiment)}"
+        if len(experiments) > 1:
+            yield f"      and {count(len(experiments) - 1, 'more job')}"

@@ -42,7 +42,7 @@ def new_job_spec(image: ImageRef, words: Sequence[str], *, docker_run_args: Sequ
 
 
 class LocalPlatform(Platform, Attended):
-    """This machine."""
+    """Containers of the Docker Engine that ``DOCKER_HOST`` or the default socket reaches."""
 
     name = PlatformName.LOCAL
 

@@ -43,9 +43,7 @@ class ServerAddress:
     @property
     def location(self) -> str:
         """The store's name for people: no password, and no options, which may hold one."""
-        shown = URL.create(
-            "postgresql", self.url.username, None, self.url.host, self.url.port, self.url.database
-        )
+        shown = URL.create("postgresql", self.url.username, None, self.url.host, self.url.port, self.url.database)
         return shown.render_as_string()
 
     @property
@@ -110,7 +108,7 @@ def _sqlite(url: URL) -> SqliteAddress:
             "store-url-malformed",
             f"the experiment store is not opened: {URL_VARIABLE} does not name a file",
             cause="a store in memory would be forgotten, and options behind the path are not supported",
-            hint="write sqlite:////absolute/path/caliban.db: four slashes for an absolute path, three for a relative one",
+            hint="write sqlite:////absolute/path/caliban.db: four slashes before an absolute path, three otherwise",
         )
     return SqliteAddress(Path(url.database).expanduser().absolute())
 

@@ -47,9 +47,7 @@ class Store:
         location: its name for people, without a password.
     """
 
-    def __init__(
-        self, engine: Engine, address: Address, access: Access, *, revision: str | None, exists: bool
-    ) -> None:
+    def __init__(self, engine: Engine, address: Address, access: Access, *, revision: str | None, exists: bool) -> None:
         self.exists = exists
         self.has_journal = revision is not None and revision >= FIRST_WITH_JOURNAL
         self.location = address.location
@@ -140,7 +138,7 @@ def _open_for_reading(address: Address) -> Store:
 
 
 def _as_it_is(engine: Engine, address: Address) -> Store:
-    with failures_told(address.location, address.secrets):
+    with _disposed_on_failure(engine), failures_told(address.location, address.secrets):
         revision = _revision(engine, address)
         if revision is None and not inspect(engine).has_table(ExperimentGroupRow.__tablename__):
             engine.dispose()
@@ -173,12 +171,20 @@ def _open_for_writing(address: Address, reporter: Reporter) -> Store:
         engine = sqlite_engine(address.path, writable=True)
     else:
         engine = server_engine(address, writable=True)
-    with failures_told(address.location, address.secrets):
+    with _disposed_on_failure(engine), failures_told(address.location, address.secrets):
         if _revision(engine, address) != HEAD:
             from caliban.store.upgrade import upgrade  # Alembic costs more to import than most commands take.
 
             upgrade(address, reporter)
     return Store(engine, address, Access.WRITE, revision=HEAD, exists=True)
+
+
+@contextmanager
+def _disposed_on_failure(engine: Engine) -> Iterator[None]:
+    with ExitStack() as undo:
+        undo.callback(engine.dispose)
+        yield
+        undo.pop_all()
 
 
 def _revision(engine: Engine, address: Address) -> str | None:
@@ -217,6 +223,8 @@ def _check_folder(folder: Path) -> None:
 
 def _file_exists(path: Path) -> bool:
     try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
         path.stat()
     except FileNotFoundError:
         return False

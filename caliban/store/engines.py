@@ -26,9 +26,7 @@ def sqlite_engine(path: Path, *, writable: bool, foreign_keys: bool = True) -> E
 
     def connect() -> sqlite3.Connection:
         # isolation_level None: the driver leaves BEGIN to us; otherwise it would begin late, and never before a SELECT.
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         return connection
 

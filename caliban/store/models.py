@@ -1,7 +1,7 @@
 """The tables of the store as SQLAlchemy classes: five that caliban 0.4.2 made, and our journal.
 
-The five are column for column what caliban 0.4.2 creates, as seen in ``sqlite_master`` of the stores that it made and in
-``pg_dump -s`` of a PostgreSQL database that it was pointed at. Names of enum types and of CHECK constraints are its own too.
+The five are column for column what caliban 0.4.2 creates, as seen in ``sqlite_master`` of the stores that it made and
+in ``pg_dump -s`` of a PostgreSQL database that it was pointed at. Enum types and CHECK constraints have its names.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def parse_experiments(text: str, *, source: str) -> list[dict[str, Scalar]]:
         return list(_expand(document, source))
     if not isinstance(document, list):
         raise _wrong(source, f"an object or a list of objects is wanted, not {_kind(document)}")
-    experiments = []
+    experiments: list[dict[str, Scalar]] = []
     for index, entry in enumerate(document):
         place = f"{source}, entry {index + 1}"
         if not isinstance(entry, Mapping):

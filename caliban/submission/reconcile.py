@@ -20,16 +20,21 @@ OTHER_HOST_PATIENCE = timedelta(hours=1)
 _CLOCK_SLACK = timedelta(seconds=2)
 
 
-def reconcile(
-    journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str
-) -> list[Submission]:
-    """Look up every submission of the group whose owner is gone, by its token: record the job, or free the experiment.
+def reconcile(journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str) -> list[Submission]:
+    """Look up every submission whose owner is gone by its token, and record the job or free the experiment.
+
+    Args:
+        journal: of the store.
+        platforms: who is asked.
+        reporter: is told what was found, a line each.
+        user: whose groups.
+        group: the group's name; None for all of the user's groups.
 
     Returns:
         The submissions that are still open: under way in another process, or on a platform that cannot be asked.
     """
     still_open: list[Submission] = []
-    for submission in journal.open_submissions(user, group):
+    for submission in journal.open_submissions(user=user, group=group):
         if may_be_under_way(submission, datetime.now()):
             still_open.append(submission)
             continue

@@ -49,9 +49,7 @@ def refresh(groups: Sequence[GroupView], platforms: Platforms) -> Refreshed:
     return Refreshed(fresh, changes)
 
 
-def _ask(
-    name: PlatformName, jobs: Sequence[JobView], platforms: Platforms
-) -> Mapping[int, Observation | Unreachable]:
+def _ask(name: PlatformName, jobs: Sequence[JobView], platforms: Platforms) -> Mapping[int, Observation | Unreachable]:
     try:
         return platforms.get(name).statuses(jobs)
     except CalibanError as error:

@@ -6,6 +6,7 @@ leaves an OPEN journal row, which ``caliban.submission.reconcile`` looks up by i
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from caliban.records import (
     JobView,
     JsonObject,
     NewJob,
+    Outcome,
     PlatformName,
 )
 from caliban.reporter import Reporter
@@ -46,29 +48,6 @@ class Attempt:
     spec: JsonObject
     image: ImageRef
     resubmits: JobView | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one attempt.
-
-    Attributes:
-        experiment: whose attempt it was.
-        job: the job as recorded, in its last known state; None where none was recorded.
-        error: why the job could not be submitted or watched; None where it could, even if the job then failed.
-    """
-
-    experiment: ExperimentView
-    job: JobView | None
-    error: CalibanError | None = None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the job was submitted and, where its end is known, succeeded."""
-        return self.error is None and self.job is not None and self.job.status not in _BAD
-
-
-_BAD = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.UNKNOWN)
 
 
 class InterruptedSubmissionError(KeyboardInterrupt):
@@ -150,11 +129,14 @@ class Submitter:
     def _watch(self, outcome: Outcome, platform: Attended) -> Outcome:
         """Follow a job to its end, and record that."""
         assert outcome.job is not None
+        words = " ".join(map(shlex.quote, outcome.experiment.words))
+        self._reporter.say(f"job {outcome.job.id}: {outcome.experiment.container.runs} {words}")
         try:
             observed = platform.follow(outcome.job)
         except CalibanError as error:
             return replace(outcome, error=error)
         self._record(outcome.job, observed.status, observed.details)
+        self._reporter.say(f"job {outcome.job.id}: {observed.status.value.lower()}")
         details = outcome.job.details if observed.details is None else observed.details
         return replace(outcome, job=replace(outcome.job, status=observed.status, details=details))
 

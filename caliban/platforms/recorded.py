@@ -1,4 +1,4 @@
-"""What a job is called on its platform, read from what is recorded: for listings, so nobody is asked.
+"""What the records of a job say of it, in its platform's own terms: for listings, so nobody is asked.
 
 Apart from the platforms' own modules, so that listing ten thousand jobs imports none of them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from caliban.records import JobView, JsonObject, PlatformName
+from caliban.records import JobStatus, JobView, JsonObject, PlatformName
 
 
 def _text(details: JsonObject, *path: str) -> str | None:
@@ -30,3 +30,12 @@ def title(job: JobView) -> str | None:
     """The job's name on its platform; None where none is recorded (caliban 0.4.2 names no local job)."""
     read = _TITLES.get(job.platform)
     return read(job.details) if read else None
+
+
+def ending(job: JobView) -> str | None:
+    """Why a failed job failed, in a few words: ``exit code 1``, ``out of memory``; None where nobody knows."""
+    if job.status is not JobStatus.FAILED:
+        return None
+    code = job.details.get("ret_code")
+    words = [] if code is None else [f"exit code {code}"]
+    return ", ".join([*words, *filter(None, [_text(job.details, "reason")])]) or None

@@ -1,0 +1,33 @@
+"""Tell what came of the jobs that a command submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caliban.cli import render
+from caliban.cli.console import Console
+from caliban.errors import ExitCode
+from caliban.records import Outcome
+
+
+def report_outcomes(
+    console: Console, outcomes: Sequence[Outcome], title: render.Words, ending: render.Words, *, not_begun: int = 0
+) -> ExitCode:
+    """List the jobs, say why others are none, and count.
+
+    Args:
+        console: where to.
+        outcomes: one per attempt.
+        title: see :data:`caliban.cli.render.Words`.
+        ending: likewise.
+        not_begun: how many more attempts there would have been.
+
+    Returns:
+        DONE when every job was submitted and none is known to have failed.
+    """
+    for line in render.outcome_lines(outcomes, title, ending):
+        console.print(line)
+    for line in render.failure_lines(outcomes):
+        console.say(line)
+    console.say(render.summary_line(outcomes, not_begun))
+    return ExitCode.DONE if not not_begun and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE

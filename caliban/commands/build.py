@@ -1,0 +1,29 @@
+"""``caliban build``: the container image of a script or module, and no more."""
+
+from __future__ import annotations
+
+import argparse
+
+from caliban.cli import flags
+from caliban.cli.context import Context
+from caliban.errors import ExitCode
+
+DESCRIPTION = "Build the container image of a script or module, as caliban run does, and print its id."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what goes into an image, and MODULE."""
+    flags.add_image_flags(parser)
+    flags.add_module(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Build, and print the image's id."""
+    from caliban.commands.project import build_spec
+    from caliban.submission.setup import build_user, make_platforms
+
+    spec = build_spec(args, context)
+    engine = make_platforms(context.environ, context.home, context.console).surroundings.engine()
+    image = engine.build(spec, build_user(context.user), context.console, no_cache=args.no_cache)
+    context.console.print(image)
+    return ExitCode.DONE

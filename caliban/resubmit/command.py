@@ -1,0 +1,238 @@
+"""``caliban resubmit``: flags, and the order of the steps. A plugin by the same interface as anybody's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caliban.cli import flags, render
+from caliban.cli.context import Context
+from caliban.cli.outcomes import report_outcomes
+from caliban.errors import CalibanError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from caliban.platforms.base import Platforms
+    from caliban.records import GroupView
+    from caliban.resubmit.plan import ImageSource, Plan
+    from caliban.resubmit.selection import Selection
+    from caliban.store.database import Store
+
+DESCRIPTION = (
+    "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
+    "folders that they were built from, and submit them again with the parameters that they had."
+)
+
+
+@dataclass(frozen=True)
+class ResubmitRequest:
+    """What was asked for on the command line.
+
+    Attributes:
+        xgroup: the experiment group's name.
+        dry_run: show what would happen, and write nothing anywhere.
+        all_jobs: every experiment, whatever the state of its latest job.
+        project_id: where jobs of Google's platforms go; None: where they went before.
+        cloud_key: a service-account key file, or None.
+        yes: do not ask.
+    """
+
+    xgroup: str
+    dry_run: bool
+    all_jobs: bool
+    project_id: str | None
+    cloud_key: Path | None
+    yes: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``caliban_resubmit.rst``, in its order, and ``--yes``."""
+    flags.add_xgroup(parser)
+    flags.add_dry_run(parser)
+    parser.add_argument(
+        "--all_jobs",
+        action="store_true",
+        help="resubmit all jobs regardless of current state, otherwise only jobs that are in FAILED or STOPPED state "
+        "will be resubmitted",
+    )
+    flags.add_project_id(parser)
+    flags.add_cloud_key(parser)
+    flags.add_yes(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Plan, show, ask, rebuild, submit, report."""
+    from caliban.store.address import store_url
+    from caliban.store.database import Access, open_store
+    from caliban.submission.setup import make_platforms
+
+    url = store_url(context.environ, context.home)
+    if not args.xgroup:
+        with open_store(url, Access.READ, context.console) as store:
+            raise _no_group_given(store, context.user)
+    request = ResubmitRequest(args.xgroup, args.dry_run, args.all_jobs, args.project_id, args.cloud_key, args.yes)
+    platforms = make_platforms(
+        context.environ,
+        context.home,
+        context.console,
+        project_id=request.project_id,
+        cloud_key=request.cloud_key,
+    )
+    # Looked up first without a write: a mistyped name must not upgrade, or even make, a store.
+    with open_store(url, Access.READ, context.console) as store:
+        group = _read_group(store, context.user, request.xgroup)
+        if request.dry_run:
+            return _dry_run(request, context, platforms, store, group)
+    with open_store(url, Access.WRITE, context.console) as store:
+        return _resubmit(request, context, platforms, store)
+
+
+def _no_group_given(store: Store, user: str) -> UsageError:
+    from caliban.store.queries import group_names
+
+    with store.reading() as session:
+        names = group_names(session, user)
+    known = f"your experiment groups: {', '.join(names[-10:])}" if names else f"{store.location} has no groups of yours"
+    return UsageError(
+        "no-xgroup",
+        "which experiment group is to be resubmitted is not said",
+        hint=f"caliban resubmit --xgroup NAME; {known}",
+    )
+
+
+def _read_group(store: Store, user: str, name: str) -> GroupView:
+    """The group with the latest attempt of each experiment."""
+    from caliban.store.queries import group_attempts
+    from caliban.submission.groups import unknown_group
+
+    with store.reading() as session:
+        group = group_attempts(session, user, name, per_experiment=1)
+        if group is None:
+            raise unknown_group(session, store, user, name)
+    return group
+
+
+def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupView) -> int:
+    from caliban.resubmit import report
+    from caliban.store.journal import Journal
+    from caliban.submission.reconcile import describe_open
+    from caliban.submission.refresh import refresh
+
+    under_way = describe_open(Journal(store).open_submissions(user=context.user, group=group.name))
+    plan = _plan(refresh([group], platforms).groups[0], request, under_way, platforms)
+    show = context.console.print
+    if plan.jobs:
+        _print(context, report.job_lines(plan))
+        show("")
+        _print(context, report.image_lines(plan, context.home))
+    else:
+        show(report.nothing_line(plan, all_jobs=request.all_jobs))
+    if plan.left_out:
+        show("")
+        _print(context, report.left_out_lines(plan))
+    _tell_problems(plan, context)
+    if plan.jobs:
+        show("\nnothing was submitted: to actually resubmit these jobs, run this command again without --dry_run")
+    return ExitCode.DONE
+
+
+def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
+    from caliban.platforms.recorded import ending, title
+    from caliban.resubmit import report
+    from caliban.resubmit.execution import rebuild, resubmit
+    from caliban.submission.setup import build_user
+    from caliban.submission.submit import InterruptedSubmissionError, Submitter
+
+    plan = _current_plan(request, context, platforms, store)
+    if not plan.jobs:
+        context.console.print(report.nothing_line(plan, all_jobs=request.all_jobs))
+        return ExitCode.DONE
+    _print(context, report.job_lines(plan))
+    _tell_problems(plan, context)
+    if not plan.ready:
+        return ExitCode.NOT_DONE
+    platforms.surroundings.engine()  # better to hear now than after the question that Docker does not run
+    if not request.yes and not _agreed(context, len(plan.ready)):
+        return ExitCode.NOT_DONE
+    images = rebuild(plan, platforms, context.console, build_user(context.user))
+    submitter = Submitter(store, platforms, context.console, context.user)
+    try:
+        outcomes = resubmit(plan, images, platforms, submitter)
+    except InterruptedSubmissionError as interrupted:
+        report_outcomes(context.console, interrupted.outcomes, title, ending, not_begun=interrupted.not_begun)
+        raise
+    return report_outcomes(context.console, outcomes, title, ending)
+
+
+def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> Plan:
+    """The plan, after what is open in the journal and the states in the store were brought up to date."""
+    from caliban.store.journal import Journal
+    from caliban.store.queries import record_states
+    from caliban.submission.reconcile import describe_open, reconcile
+    from caliban.submission.refresh import refresh
+
+    still_open = reconcile(Journal(store), platforms, context.console, user=context.user, group=request.xgroup)
+    refreshed = refresh([_read_group(store, context.user, request.xgroup)], platforms)
+    if refreshed.changes:
+        with store.writing() as session:
+            record_states(session, refreshed.changes)
+    return _plan(refreshed.groups[0], request, describe_open(still_open), platforms)
+
+
+def _plan(group: GroupView, request: ResubmitRequest, under_way: Mapping[int, str], platforms: Platforms) -> Plan:
+    from caliban.resubmit.plan import make_plan
+    from caliban.resubmit.selection import select
+
+    selection = select(group, all_jobs=request.all_jobs, under_way=under_way)
+    return make_plan(group.name, selection, _sources(selection), _job_problems(selection, platforms))
+
+
+def _sources(selection: Selection) -> dict[int, ImageSource]:
+    """How the image of each chosen container spec comes to be, by looking at its record and its folder."""
+    from caliban.images.spec import BuildSpec, parse_container_spec
+
+    sources: dict[int, ImageSource] = {}
+    for container in {
+        chosen.experiment.container.id: chosen.experiment.container for chosen in selection.chosen
+    }.values():
+        try:
+            spec = parse_container_spec(container.spec)
+            sources[container.id] = spec.refreshed() if isinstance(spec, BuildSpec) else spec
+        except CalibanError as error:
+            sources[container.id] = error
+    return sources
+
+
+def _job_problems(selection: Selection, platforms: Platforms) -> dict[int, CalibanError]:
+    """What is wrong with the recorded job specs of the chosen experiments, by ``experiments.id``."""
+    problems = {}
+    for chosen in selection.chosen:
+        try:
+            platforms.get(chosen.pattern.platform).with_image(chosen.pattern.spec, chosen.pattern.container)
+        except CalibanError as error:
+            problems[chosen.experiment.id] = error
+    return problems
+
+
+def _tell_problems(plan: Plan, context: Context) -> None:
+    """Say on standard error which of the planned jobs cannot be resubmitted, and why."""
+    from caliban.records import Outcome
+
+    for line in render.failure_lines([Outcome(job.experiment, None, job.problem) for job in plan.jobs]):
+        context.console.say(line)
+
+
+def _agreed(context: Context, jobs: int) -> bool:
+    answer = context.console.confirm(f"do you wish to resubmit these {jobs} jobs?")
+    if answer is None:
+        context.console.say("no answer was given, so nothing was resubmitted; in scripts, answer with --yes")
+    elif not answer:
+        context.console.say("nothing was resubmitted")
+    return bool(answer)
+
+
+def _print(context: Context, lines: Iterable[str]) -> None:
+    for line in lines:
+        context.console.print(line)

@@ -1,0 +1,58 @@
+"""A plan -> lines of text, in the words of ``caliban_resubmit.rst``. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from caliban.cli import render
+from caliban.errors import CalibanError
+from caliban.images.spec import ImageSpec
+from caliban.platforms.recorded import title
+from caliban.resubmit.plan import Plan, PlannedImage
+
+
+def job_lines(plan: Plan) -> Iterator[str]:
+    """The jobs, each with its command line."""
+    yield "the following jobs would be resubmitted:"
+    for planned in plan.jobs:
+        yield render.command_line(planned.experiment)
+        if planned.experiment.latest is None:
+            yield f"  no job yet; it would run as job {planned.pattern.id} did, on {planned.pattern.platform}"
+        else:
+            yield f"  {render.job_line(planned.experiment.latest, title)}"
+
+
+def image_lines(plan: Plan, home: Path) -> Iterator[str]:
+    """Where the images come from."""
+    yield "container images:"
+    for image in plan.images:
+        yield f"  docker config {image.container.id}, for {render.count(image.jobs, 'job')}: {_origin(image, home)}"
+
+
+def _origin(image: PlannedImage, home: Path) -> str:
+    if isinstance(image.source, CalibanError):
+        return f"none, since {image.source.message}"
+    if isinstance(image.source, ImageSpec):
+        return f"{image.source.image} as it is: it was given by name, so there is nothing to rebuild"
+    folder = render.short_path(str(image.source.build_path), home)
+    return f"would be rebuilt from {folder} (job_mode: {image.source.job_mode})"
+
+
+def left_out_lines(plan: Plan) -> Iterator[str]:
+    """The experiments that are not re-run, and why."""
+    yield "left out:"
+    for left in plan.left_out:
+        job = f", job {left.experiment.latest.id}" if left.experiment.latest else ""
+        yield f"  {render.command_line(left.experiment)} (experiment {left.experiment.id}{job}): {left.reason}"
+
+
+def nothing_line(plan: Plan, *, all_jobs: bool) -> str:
+    """Why there is nothing to resubmit, and what could be done."""
+    if not plan.left_out:
+        return f"nothing to resubmit: the experiment group {plan.group} has no experiments"
+    states = Counter(left.experiment.latest.status.lower() for left in plan.left_out if left.experiment.latest)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    hint = "" if all_jobs else "; --all_jobs resubmits jobs whatever their state"
+    return f"nothing to resubmit: no job of the experiment group {plan.group} failed or was stopped ({counts}){hint}"

@@ -1,0 +1,227 @@
+"""The journal: what is about to be asked of a platform is written down first, and settled together with its job.
+
+A crash in between leaves an OPEN row whose owner is gone; its token tells whether the platform ever got the request.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from caliban.errors import StoreError
+from caliban.records import JobView, JsonObject, NewJob, PlatformName, Submission, SubmissionState
+from caliban.store.database import Store
+from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow, SubmissionRow
+from caliban.store.views import canonical, json_object, submission_of
+
+
+class AlreadyOpen(StoreError):
+    """Somebody is submitting this experiment just now, or was interrupted while doing so.
+
+    Attributes:
+        other: the row that is open.
+    """
+
+    def __init__(self, other: Submission) -> None:
+        super().__init__(
+            "already-being-submitted",
+            f"experiment {other.experiment_id} is not submitted: {other.user} is submitting it already, "
+            f"from {other.host} (process {other.pid}) since {other.created:%Y-%m-%d %H:%M:%S}",
+            hint="wait for that process to end; if it is gone, the next command for the group clears this up",
+        )
+        self.other = other
+
+
+def new_token() -> str:
+    """Make a token for a submission: 16 hexadecimal digits, fit for labels and names of Google Cloud and Kubernetes.
+
+    Their rules: https://cloud.google.com/compute/docs/labeling-resources#requirements and
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set.
+    """
+    return secrets.token_hex(8)
+
+
+class Journal:
+    """Submissions in a store that was opened for writing. Each method is a short transaction of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def open(
+        self,
+        *,
+        experiment_id: int,
+        platform: PlatformName,
+        spec: JsonObject,
+        target: JsonObject,
+        name: str,
+        token: str,
+        resubmits: int | None,
+        user: str,
+    ) -> Submission:
+        """Write down what is about to be asked of a platform.
+
+        Args:
+            experiment_id: whose attempt it is.
+            platform: where it goes.
+            spec: what is submitted; the experiment's newest job spec is used again where it is equal.
+            target: the place on that platform.
+            name: what the platform is asked to call the job.
+            token: of :func:`new_token`.
+            resubmits: ``jobs.id`` of the job that is run again, or None.
+            user: who submits.
+
+        Raises:
+            AlreadyOpen: another submission of the experiment is open.
+            StoreError: ``experiment-unknown``, or whatever the database refuses.
+        """
+        with self._store.writing() as session:
+            # The lock on the experiment's row makes two who come at once queue up on PostgreSQL; on SQLite the
+            # transaction itself does. The unique index stands behind both.
+            found = session.scalar(select(ExperimentRow.id).where(ExperimentRow.id == experiment_id).with_for_update())
+            if found is None:
+                raise StoreError(
+                    "experiment-unknown",
+                    f"experiment {experiment_id} is not submitted: it is not in the store {self._store.location}",
+                    hint="see `caliban status` for the experiments that there are",
+                )
+            is_open = (SubmissionRow.experiment_id == experiment_id, SubmissionRow.state == SubmissionState.OPEN)
+            other = session.scalar(select(SubmissionRow).where(*is_open))
+            if other is not None:
+                raise AlreadyOpen(submission_of(other))
+            row = SubmissionRow(
+                token=token,
+                experiment_id=experiment_id,
+                job_spec_id=_job_spec_id(session, experiment_id, platform, spec),
+                resubmits=resubmits,
+                platform=platform,
+                target=dict(target),
+                name=name,
+                user=user,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                created=datetime.now(),
+                state=SubmissionState.OPEN,
+            )
+            session.add(row)
+            session.flush()
+            return submission_of(row)
+
+    def settle(self, submission: Submission, job: NewJob) -> JobView:
+        """Record the job that came of a submission and mark the submission DONE, in one commit.
+
+        A submission that was given up (ABANDONED) is settled too: a job that a platform did take on is never lost.
+
+        Raises:
+            StoreError: ``already-settled`` when its job is recorded already; nothing is written then.
+        """
+        return self._record(submission, job, SubmissionState.DONE, None)
+
+    def fail(self, submission: Submission, job: NewJob, error: str) -> JobView:
+        """Record a submission that did not work, with a job for the next ``resubmit`` to pick up.
+
+        Args:
+            submission: what was asked for.
+            job: its state is FAILED.
+            error: why, in the platform's words.
+
+        Raises:
+            StoreError: ``already-settled`` when its job is recorded already; nothing is written then.
+        """
+        return self._record(submission, job, SubmissionState.FAILED, error)
+
+    def abandon(self, submission: Submission, reason: str) -> None:
+        """Give up an open submission that the platform knows nothing of; the experiment is free again.
+
+        Raises:
+            StoreError: ``already-settled`` when it is not open any more.
+        """
+        with self._store.writing() as session:
+            self._change(
+                session,
+                submission,
+                {SubmissionState.OPEN},
+                {"state": SubmissionState.ABANDONED, "error": reason},
+            )
+
+    def open_submissions(self, user: str, group: str | None = None) -> list[Submission]:
+        """List the open submissions of the user's group, or of all of their groups, oldest first."""
+        if not self._store.has_journal:
+            return []
+        statement = (
+            select(SubmissionRow)
+            .join(ExperimentRow, ExperimentRow.id == SubmissionRow.experiment_id)
+            .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+            .where(ExperimentGroupRow.user == user, SubmissionRow.state == SubmissionState.OPEN)
+            .order_by(SubmissionRow.id)
+        )
+        if group is not None:
+            statement = statement.where(ExperimentGroupRow.name == group)
+        with self._store.reading() as session:
+            return [submission_of(row) for row in session.scalars(statement)]
+
+    def _record(self, submission: Submission, job: NewJob, state: SubmissionState, error: str | None) -> JobView:
+        with self._store.writing() as session:
+            row = JobRow(
+                created=datetime.now(),
+                job_spec_id=submission.job_spec_id,
+                experiment_id=submission.experiment_id,
+                container=job.container,
+                status=job.status,
+                details=dict(job.details),
+                user=submission.user,
+            )
+            session.add(row)
+            session.flush()
+            unsettled = {SubmissionState.OPEN, SubmissionState.ABANDONED}
+            self._change(session, submission, unsettled, {"state": state, "job_id": row.id, "error": error})
+            spec = session.get_one(JobSpecRow, submission.job_spec_id).spec
+            return JobView(
+                id=row.id,
+                platform=submission.platform,
+                spec_id=submission.job_spec_id,
+                spec=json_object(spec),
+                container=job.container,
+                status=job.status,
+                details=job.details,
+                created=row.created,
+            )
+
+    def _change(
+        self, session: Session, submission: Submission, states: set[SubmissionState], values: Mapping[str, object]
+    ) -> None:
+        """Change the row if it is in one of ``states``; otherwise everything of this transaction is taken back."""
+        row = SubmissionRow.id == submission.id
+        changed = session.execute(
+            update(SubmissionRow)
+            .where(row, SubmissionRow.state.in_(states))
+            .values(dict(values))
+            .returning(SubmissionRow.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        if not changed:
+            now = session.scalar(select(SubmissionRow.state).where(row))
+            raise StoreError(
+                "already-settled",
+                f"submission {submission.id} is not changed: it is not open any more",
+                cause=f"it is {now or 'gone'}",
+                hint="another process has finished it; `caliban status` shows what came of it",
+            )
+
+
+def _job_spec_id(session: Session, experiment_id: int, platform: PlatformName, spec: JsonObject) -> int:
+    newest = session.scalar(
+        select(JobSpecRow).where(JobSpecRow.experiment_id == experiment_id).order_by(JobSpecRow.id.desc()).limit(1)
+    )
+    if newest is not None and newest.platform == platform and canonical(newest.spec) == canonical(spec):
+        return newest.id
+    row = JobSpecRow(experiment_id=experiment_id, platform=platform, spec=dict(spec), created=datetime.now())
+    session.add(row)
+    session.flush()
+    return row.id

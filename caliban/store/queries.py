@@ -1,0 +1,243 @@
+"""The questions that commands ask of the store. Each is one statement, unless its own text says else.
+
+They use the tables of caliban 0.4.2 only, so they work on a store that was never upgraded. JSON values that they return
+may be shared between records, and are not to be changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from caliban.records import ExperimentView, GroupView, JobStatus, JsonObject
+from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
+from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, json_object
+
+FlagSet = tuple[tuple[str, ...], JsonObject]
+"""The positional arguments and the flags of one experiment."""
+
+_IDS_AT_ONCE = 10_000
+"""Databases bound the parameters of one statement: SQLite to 32,766, PostgreSQL to 65,535."""
+
+
+def find_group(session: Session, user: str, name: str) -> int | None:
+    """Give the id of the user's group of that name, the oldest if there are several; None if there is none."""
+    return session.scalar(select(func.min(ExperimentGroupRow.id)).where(_is_group(user, name)))
+
+
+def group_names(session: Session, user: str) -> list[str]:
+    """List the names of the user's groups, in the order in which they were first made."""
+    name = ExperimentGroupRow.name
+    mine = (ExperimentGroupRow.user == user, name.is_not(None))
+    statement = select(name).where(*mine).group_by(name).order_by(func.min(ExperimentGroupRow.id))
+    return [found for found in session.scalars(statement) if found is not None]
+
+
+def group_attempts(session: Session, user: str, name: str, *, per_experiment: int | None) -> GroupView | None:
+    """Read a group with all its experiments and the newest attempts of each.
+
+    Args:
+        session: of a store that may never have been upgraded.
+        user: whose group it is.
+        name: the group's name. Groups of one user with the same name count as one, with the id of the oldest.
+        per_experiment: how many attempts of each experiment; None for all. The newest are those with the highest id:
+            local clocks jump back, ids do not.
+
+    Returns:
+        The experiments in the order of their ids, each with its attempts, oldest first, or none; None when the user
+        has no such group.
+    """
+    attempts = _newest_of_each(user, name, per_experiment)
+    statement = (
+        select(*TREE_COLUMNS)
+        .select_from(ExperimentGroupRow)
+        .outerjoin(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
+        .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
+        .outerjoin(attempts, attempts.c.experiment_id == ExperimentRow.id)
+        .outerjoin(JobRow, JobRow.id == attempts.c.job_id)
+        .outerjoin(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
+        .where(_is_group(user, name))
+        .order_by(ExperimentRow.id, JobRow.id)
+    )
+    rows = session.execute(statement).all()
+    if not rows:
+        return None
+    return GroupView(min(row.group_id for row in rows), name, experiments_of(rows))
+
+
+def recent_attempts(session: Session, user: str, limit: int | None) -> list[GroupView]:
+    """Read the user's newest ``limit`` jobs (None: all) as groups, experiments and jobs, in the order of their ids."""
+    newest = (
+        select(JobRow.id.label("job_id"))
+        .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
+        .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
+        .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .where(JobRow.user == user)
+        .order_by(JobRow.id.desc())
+        .limit(limit)
+        .subquery("newest")
+    )
+    statement = (
+        select(*TREE_COLUMNS)
+        .select_from(newest)
+        .join(JobRow, JobRow.id == newest.c.job_id)
+        .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
+        .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
+        .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
+        .order_by(ExperimentGroupRow.id, ExperimentRow.id, JobRow.id)
+    )
+    return groups_of(session.execute(statement))
+
+
+def experiments_of_flag_sets(
+    session: Session, *, user: str, group: str, container_spec: JsonObject, flag_sets: Sequence[FlagSet]
+) -> GroupView:
+    """Find the experiments of these flag sets in a group, and make those that are not there.
+
+    The group and the container spec are made where they do not exist. The same user, group, container spec, args and
+    kwargs are the same experiment; JSON is compared by value. At most eight statements, however many flag sets.
+
+    Args:
+        session: of a writing transaction.
+        user: whose group it is.
+        group: the group's name.
+        container_spec: what all of these experiments run with, as it is recorded.
+        flag_sets: the arguments and flags of each; equal ones give one experiment.
+
+    Returns:
+        The group with these experiments, in the order of ``flag_sets``, each with its latest attempt if it has one.
+    """
+    _wait_for_others(session, user, group)
+    view = group_attempts(session, user, group, per_experiment=1)
+    group_id = view.id if view else _add_group(session, user, group)
+    wanted: dict[str, FlagSet] = {}
+    for args, kwargs in flag_sets:
+        wanted.setdefault(canonical([args, kwargs]), (args, kwargs))
+    known = _by_flag_set(view.experiments if view else (), container_spec)
+    missing = [flag_set for key, flag_set in wanted.items() if key not in known]
+    if missing:
+        spec_id = _container_spec_id(session, user, container_spec)
+        _add_experiments(session, group_id, spec_id, missing)
+        view = group_attempts(session, user, group, per_experiment=1)
+        known = _by_flag_set(view.experiments if view else (), container_spec)
+    return GroupView(group_id, group, tuple(known[key] for key in wanted))
+
+
+def record_states(session: Session, states: Mapping[int, tuple[JobStatus, JsonObject | None]]) -> int:
+    """Write the states of jobs that changed. One statement to compare (for each 10,000 jobs), at most two to write.
+
+    Args:
+        session: of a writing transaction.
+        states: for each ``jobs.id`` its state and its details; details None leaves those that are recorded. A final
+            state in the store is never overwritten by one that is not.
+
+    Returns:
+        How many rows were changed.
+    """
+    with_details: list[dict[str, object]] = []
+    state_only: list[dict[str, object]] = []
+    for job_id, old_status, old_details in _recorded_states(session, sorted(states)):
+        status, details = states[job_id]
+        if old_status.is_final and not status.is_final:
+            continue
+        if details is not None and canonical(details) != canonical(old_details):
+            with_details.append({"id": job_id, "status": status, "details": dict(details)})
+        elif status != old_status:
+            state_only.append({"id": job_id, "status": status})
+    for rows in (with_details, state_only):
+        if rows:
+            session.execute(update(JobRow), rows)
+    return len(with_details) + len(state_only)
+
+
+def _is_group(user: str, name: str) -> ColumnElement[bool]:
+    return and_(ExperimentGroupRow.user == user, ExperimentGroupRow.name == name)
+
+
+def _newest_of_each(user: str, name: str, per_experiment: int | None) -> FromClause:
+    """Pairs of job id and experiment id; only these are sorted, not the long JSON texts."""
+    age = func.row_number().over(partition_by=JobRow.experiment_id, order_by=JobRow.id.desc())
+    attempts = (
+        select(JobRow.id.label("job_id"), JobRow.experiment_id.label("experiment_id"), age.label("age"))
+        .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
+        .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .where(_is_group(user, name), JobRow.job_spec_id.is_not(None))
+        .subquery("attempts")
+    )
+    if per_experiment is None:
+        return attempts
+    return select(attempts).where(attempts.c.age <= per_experiment).subquery("newest")
+
+
+def _wait_for_others(session: Session, user: str, group: str) -> None:
+    # On SQLite the transaction holds the only write lock from its begin; PostgreSQL would let two make the same rows.
+    if session.get_bind().dialect.name == "postgresql":
+        digest = hashlib.blake2b(f"{user}\0{group}".encode(), digest_size=8).digest()
+        session.execute(select(func.pg_advisory_xact_lock(int.from_bytes(digest, "big", signed=True))))
+
+
+def _by_flag_set(experiments: Sequence[ExperimentView], container_spec: JsonObject) -> dict[str, ExperimentView]:
+    container = canonical(container_spec)
+    found: dict[str, ExperimentView] = {}
+    same: dict[int, bool] = {}
+    for experiment in experiments:
+        recorded = experiment.container
+        if recorded.id not in same:
+            same[recorded.id] = canonical(recorded.spec) == container
+        if same[recorded.id]:
+            found.setdefault(canonical([experiment.args, experiment.kwargs]), experiment)
+    return found
+
+
+def _add_group(session: Session, user: str, name: str) -> int:
+    row = ExperimentGroupRow(user=user, name=name, created=datetime.now())
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _container_spec_id(session: Session, user: str, spec: JsonObject) -> int:
+    wanted = canonical(spec)
+    statement = select(ContainerSpecRow.id, ContainerSpecRow.spec).where(ContainerSpecRow.user == user)
+    for spec_id, recorded in session.execute(statement):
+        if canonical(recorded) == wanted:
+            return spec_id
+    row = ContainerSpecRow(user=user, spec=dict(spec), created=datetime.now())
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _add_experiments(session: Session, group_id: int, spec_id: int, flag_sets: Sequence[FlagSet]) -> None:
+    created = datetime.now()
+    rows = [
+        {
+            "xgroup_id": group_id,
+            "container_spec_id": spec_id,
+            "args": list(args),
+            "kwargs": dict(kwargs),
+            "created": created,
+        }
+        for args, kwargs in flag_sets
+    ]
+    session.execute(insert(ExperimentRow), rows)
+
+
+def _recorded_states(session: Session, ids: Sequence[int]) -> list[tuple[int, JobStatus, JsonObject]]:
+    found: list[tuple[int, JobStatus, JsonObject]] = []
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        chunk = ids[start : start + _IDS_AT_ONCE]
+        statement = (
+            select(JobRow.id, JobRow.status, JobRow.details)
+            .where(JobRow.id.in_(chunk))
+            .order_by(JobRow.id)
+            .with_for_update()
+        )
+        for job_id, status, details in session.execute(statement):
+            found.append((job_id, status or JobStatus.UNKNOWN, json_object(details)))
+    return found

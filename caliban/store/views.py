@@ -1,0 +1,120 @@
+"""Rows of the store, turned into the frozen values that travel between floors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from caliban.records import (
+    ExperimentView,
+    GroupView,
+    JobStatus,
+    JobView,
+    JsonObject,
+    RecordedContainer,
+    Submission,
+)
+from caliban.store.models import (
+    ContainerSpecRow,
+    ExperimentGroupRow,
+    ExperimentRow,
+    JobRow,
+    JobSpecRow,
+    SubmissionRow,
+)
+
+TREE_COLUMNS = (
+    ExperimentGroupRow.id.label("group_id"),
+    ExperimentGroupRow.name.label("group_name"),
+    ExperimentRow.id.label("experiment_id"),
+    ExperimentRow.args,
+    ExperimentRow.kwargs,
+    ContainerSpecRow.id.label("container_id"),
+    ContainerSpecRow.spec.label("container_spec"),
+    JobRow.id.label("job_id"),
+    JobRow.container,
+    JobRow.status,
+    JobRow.details,
+    JobRow.created,
+    JobSpecRow.id.label("spec_id"),
+    JobSpecRow.spec.label("job_spec"),
+    JobSpecRow.platform,
+)
+"""What :func:`experiments_of` reads: one row a job, or one for an experiment or group without any."""
+
+TreeRow = Any
+"""SQLAlchemy's row: its attributes have the names of the columns above."""
+
+
+def canonical(value: object) -> str:
+    """Give one text for equal JSON values, whatever the order of their keys. ``1``, ``1.0`` and ``true`` differ."""
+    return json.dumps(value, sort_keys=True, default=dict)
+
+
+def json_object(value: object) -> JsonObject:
+    """Take a JSON column for the object that it should hold; null, and whatever is none, is ``{}``."""
+    return value if isinstance(value, dict) else {}
+
+
+def groups_of(rows: Iterable[TreeRow]) -> list[GroupView]:
+    """Group rows that are ordered by group, experiment and job."""
+    by_group: dict[int, list[TreeRow]] = {}
+    for row in rows:
+        by_group.setdefault(row.group_id, []).append(row)
+    return [GroupView(key, found[0].group_name or "", experiments_of(found)) for key, found in by_group.items()]
+
+
+def experiments_of(rows: Iterable[TreeRow]) -> tuple[ExperimentView, ...]:
+    """Group rows that are ordered by experiment and job; those of no experiment are left out."""
+    by_experiment: dict[int, list[TreeRow]] = {}
+    for row in rows:
+        if row.experiment_id is not None:
+            by_experiment.setdefault(row.experiment_id, []).append(row)
+    return tuple(_experiment(found) for found in by_experiment.values())
+
+
+def _experiment(rows: Sequence[TreeRow]) -> ExperimentView:
+    first = rows[0]
+    return ExperimentView(
+        id=first.experiment_id,
+        args=tuple(str(arg) for arg in first.args or ()),
+        kwargs=json_object(first.kwargs),
+        # An experiment without a container spec is kept; whoever wants to build from it says what is missing.
+        container=RecordedContainer(first.container_id or 0, json_object(first.container_spec)),
+        jobs=tuple(_job(row) for row in rows if row.job_id is not None),
+    )
+
+
+def _job(row: TreeRow) -> JobView:
+    return JobView(
+        id=row.job_id,
+        platform=row.platform,
+        spec_id=row.spec_id,
+        spec=json_object(row.job_spec),
+        container=row.container,
+        status=row.status or JobStatus.UNKNOWN,
+        details=json_object(row.details),
+        created=row.created,
+    )
+
+
+def submission_of(row: SubmissionRow) -> Submission:
+    """Give a journal row as a value."""
+    return Submission(
+        id=row.id,
+        token=row.token,
+        experiment_id=row.experiment_id,
+        job_spec_id=row.job_spec_id,
+        resubmits=row.resubmits,
+        platform=row.platform,
+        target=json_object(row.target),
+        name=row.name,
+        user=row.user,
+        host=row.host,
+        pid=row.pid,
+        created=row.created,
+        state=row.state,
+        job_id=row.job_id,
+        error=row.error,
+    )

@@ -1,0 +1,140 @@
+"""The story of caliban_resubmit.rst, told on this machine's Docker Engine by the installed command."""
+
+from __future__ import annotations
+
+import re
+
+from tests.e2e.conftest import RUN, Answer, Researcher
+
+
+def anonymous(answer: Answer) -> list[str]:
+    """The lines on standard output, with dates, hashes and names taken out."""
+    replaced = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", answer.out)
+    replaced = re.sub(r"sha256:[0-9a-f]{64}", "IMAGE", replaced)
+    return re.sub(r"caliban-\d{8}-\d{6}-[0-9a-f]{8}", "NAME", replaced).splitlines()
+
+
+def test_a_failed_experiment_is_fixed_and_run_again_with_one_command(researcher: Researcher) -> None:
+    ran = researcher.caliban(*RUN)
+    assert ran.code == 1
+    assert anonymous(ran) == [
+        "running 3 2.0",
+        "running 3 1.0",
+        "cpu.py --foo 3 --sleep 2",
+        "  job 1        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
+        "cpu.py --foo 3 --sleep 1",
+        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
+    ]
+
+    before = researcher.caliban("status", "--xgroup", "resubmit_test")
+    tree = [
+        "xgroup resubmit_test:",
+        f"docker config 1: job_mode: CPU, build url: {researcher.folder}, extra dirs: None",
+        "  experiment id 1: cpu.py --foo 3 --sleep 2",
+        "    job 1        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
+        "  experiment id 2: cpu.py --foo 3 --sleep 1",
+        "    job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
+    ]
+    assert (before.code, anonymous(before)) == (0, tree)
+
+    researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
+    resubmitted = researcher.caliban("resubmit", "--xgroup", "resubmit_test", stdin="y\n")
+    assert resubmitted.code == 0
+    assert anonymous(resubmitted) == [
+        "the following jobs would be resubmitted:",
+        "cpu.py --foo 3 --sleep 1",
+        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
+        "running 3 1.0",
+        "cpu.py --foo 3 --sleep 1",
+        "  job 3        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
+    ]
+    assert "\n do you wish to resubmit these 1 jobs? [yN]: y\nrebuilding containers...\n" in resubmitted.err
+
+    after = researcher.caliban("status", "--xgroup", "resubmit_test")
+    assert anonymous(after) == [
+        *tree[:-1],
+        "    job 3        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
+    ]
+    images = [line.split("container: ")[1].split()[0] for line in before.lines + after.lines if "container: " in line]
+    assert images[0] == images[1] == images[2] != images[3], "the fixed code runs in a new image"
+
+
+def test_there_is_nothing_left_to_resubmit_once_all_succeeded(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
+    group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
+
+    again = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
+
+    assert again.code == 0
+    assert again.out == (
+        "nothing to resubmit: no job of the experiment group resubmit_test failed or was stopped "
+        "(2 succeeded); --all_jobs resubmits jobs whatever their state\n"
+    )
+
+
+def test_a_job_that_fails_again_is_recorded_with_its_exit_code(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.replace("cpu.py", 'sys.exit("a coding error")', "sys.exit(7)")
+
+    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
+
+    assert answer.code == 1
+    assert "(exit code 7)" in answer.out
+    assert group_with_a_failure.details(3)["ret_code"] == 7
+
+
+def test_all_jobs_are_resubmitted_on_request(group_with_a_failure: Researcher) -> None:
+    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--all_jobs", "--yes")
+
+    assert answer.code == 1
+    assert group_with_a_failure.rows("SELECT experiment_id, status FROM jobs WHERE id > 2 ORDER BY id") == [
+        (1, "SUCCEEDED"),
+        (2, "FAILED"),
+    ]
+
+
+def test_running_a_group_again_adds_jobs_to_the_same_experiments(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.caliban(*RUN)
+
+    assert group_with_a_failure.rows("SELECT experiment_id FROM jobs ORDER BY id") == [(1,), (2,), (1,), (2,)]
+    assert group_with_a_failure.rows("SELECT count(*) FROM container_specs") == [(1,)]
+
+
+def test_a_dry_run_says_everything_and_writes_nothing(group_with_a_failure: Researcher) -> None:
+    store = group_with_a_failure.store
+    before = (store.read_bytes(), sorted(store.parent.iterdir()))
+
+    answer = group_with_a_failure.caliban(
+        "resubmit", "--xgroup", "resubmit_test", "--dry_run", DOCKER_HOST="unix:///nowhere.sock"
+    )
+
+    assert answer.code == 0
+    assert anonymous(answer) == [
+        "the following jobs would be resubmitted:",
+        "cpu.py --foo 3 --sleep 1",
+        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
+        "",
+        "container images:",
+        f"  docker config 1, for 1 job: would be rebuilt from {group_with_a_failure.folder} (job_mode: CPU)",
+        "",
+        "left out:",
+        "  cpu.py --foo 3 --sleep 2 (experiment 1, job 1): succeeded",
+        "",
+        "nothing was submitted: to actually resubmit these jobs, run this command again without --dry_run",
+    ]
+    assert (store.read_bytes(), sorted(store.parent.iterdir())) == before
+
+
+def test_a_no_resubmits_nothing(group_with_a_failure: Researcher) -> None:
+    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", stdin="n\n")
+
+    assert answer.code == 1
+    assert answer.err.endswith("nothing was resubmitted\n")
+    assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
+
+
+def test_the_end_of_input_is_a_no_that_names_the_flag_for_scripts(group_with_a_failure: Researcher) -> None:
+    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test")
+
+    assert answer.code == 1
+    assert "in scripts, answer with --yes" in answer.err
+    assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from caliban.config import CONFIG_FILE, DEFAULT_BASE_IMAGE, ProjectConfig, config_from_record, load_config
+from caliban.errors import ExitCode, UsageError
+from caliban.records import JobMode, JsonObject
+
+PEER_RECORD: JsonObject = {
+    "base_image": "base:1",
+    "default_mode": "CPU",
+    "gcloud": {},
+    "julia_version": None,
+    "mlflow_config": None,
+    "build_time_credentials": False,
+    "uv": {},
+    "apt_packages": {"gpu": [], "cpu": []},
+}
+
+
+def load(folder: Path, value: object) -> ProjectConfig:
+    (folder / CONFIG_FILE).write_text(json.dumps(value))
+    return load_config(folder)
+
+
+def failure(folder: Path, value: object) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        load(folder, value)
+    return caught.value
+
+
+def test_a_folder_without_a_file_gets_the_defaults(tmp_path: Path) -> None:
+    config = load_config(tmp_path)
+    assert config == ProjectConfig()
+    assert config.base_image_for(JobMode.CPU) == config.base_image_for(JobMode.GPU) == DEFAULT_BASE_IMAGE
+    assert config.default_mode is JobMode.GPU
+    assert config.as_record() == {}
+
+
+def test_one_base_image_serves_both_modes(tmp_path: Path) -> None:
+    config = load(tmp_path, {"base_image": "host.example.com:5000/team/base@sha256:" + "a" * 64})
+    assert config.base_image_for(JobMode.CPU) == config.base_image_for(JobMode.GPU)
+
+
+def test_braces_in_a_base_image_become_the_mode(tmp_path: Path) -> None:
+    config = load(tmp_path, {"base_image": "team/base-{}:1"})
+    assert (config.base_image_for(JobMode.CPU), config.base_image_for(JobMode.GPU)) == (
+        "team/base-cpu:1",
+        "team/base-gpu:1",
+    )
+
+
+def test_a_mode_without_a_base_image_of_its_own_gets_the_default(tmp_path: Path) -> None:
+    config = load(tmp_path, {"base_image": {"gpu": "nvidia/cuda:12.4.0-runtime-ubuntu22.04"}})
+    assert config.base_image_for(JobMode.CPU) == DEFAULT_BASE_IMAGE
+    assert config.base_image_for(JobMode.GPU) == "nvidia/cuda:12.4.0-runtime-ubuntu22.04"
+
+
+def test_one_list_of_packages_serves_both_modes(tmp_path: Path) -> None:
+    config = load(tmp_path, {"apt_packages": ["git", "libsm6", "g++", "jq=1.6-2.1+deb12u1"]})
+    assert config.apt_packages_for(JobMode.CPU) == ("git", "libsm6", "g++", "jq=1.6-2.1+deb12u1")
+    assert config.apt_packages_for(JobMode.GPU) == config.apt_packages_for(JobMode.CPU)
+
+
+def test_packages_may_differ_by_mode(tmp_path: Path) -> None:
+    config = load(tmp_path, {"apt_packages": {"gpu": ["libsm6"]}})
+    assert (config.apt_packages_for(JobMode.CPU), config.apt_packages_for(JobMode.GPU)) == ((), ("libsm6",))
+
+
+@pytest.mark.parametrize("spelling", ["CPU", "cpu", "Cpu"])
+def test_the_default_mode_may_be_written_in_any_case(tmp_path: Path, spelling: str) -> None:
+    assert load(tmp_path, {"default_mode": spelling}).default_mode is JobMode.CPU
+
+
+def test_comments_are_allowed(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text('{\n  // ours\n  "default_mode": "cpu",\n}\n')
+    assert load_config(tmp_path).default_mode is JobMode.CPU
+
+
+def test_the_record_is_what_stands_in_the_file(tmp_path: Path) -> None:
+    value = {"base_image": "team/base-{}:1", "default_mode": "cpu"}
+    assert load(tmp_path, value).as_record() == value
+
+
+def test_a_misspelt_key_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    error = failure(tmp_path, {"base_img": "a"})
+    assert (error.id, error.hint) == ("unknown-config-key", "did you mean base_image?")
+    assert "'base_img'" in error.message
+
+
+def test_a_key_that_is_near_to_none_is_told_with_all_of_them(tmp_path: Path) -> None:
+    assert failure(tmp_path, {"zzz": 1}).hint == "the keys are: apt_packages, base_image, default_mode"
+
+
+@pytest.mark.parametrize("value", [None, {}, [], "", False])
+def test_a_key_of_the_peer_that_says_nothing_is_passed_over(tmp_path: Path, value: object) -> None:
+    assert load(tmp_path, {"julia_version": value, "gcloud": value}).base_image == ProjectConfig().base_image
+
+
+@pytest.mark.parametrize("key", ["julia_version", "gcloud", "project_id"])
+def test_a_key_of_the_peer_that_says_something_is_refused_as_the_peers(tmp_path: Path, key: str) -> None:
+    assert f"caliban 0.4.2 read the key {key}" in failure(tmp_path, {key: "1.9"}).message
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"base_image": 3}, "base_image"),
+        ({"base_image": None}, "base_image"),
+        ({"base_image": {"cpu": ["a"]}}, "base_image.cpu"),
+        ({"base_image": {"tpu": "a"}}, "base_image"),
+        ({"apt_packages": "git"}, "apt_packages"),
+        ({"apt_packages": ["git", 3]}, "apt_packages"),
+        ({"apt_packages": {"gpu": "git"}}, "apt_packages.gpu"),
+        ({"default_mode": "TPU"}, "default_mode"),
+        ({"default_mode": True}, "default_mode"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_by_its_key(tmp_path: Path, value: object, place: str) -> None:
+    error = failure(tmp_path, value)
+    assert error.id == "malformed-config"
+    assert error.message == f"{CONFIG_FILE} is not usable: {place}"
+
+
+def test_a_wrong_value_is_told_with_what_was_expected_and_found(tmp_path: Path) -> None:
+    assert failure(tmp_path, {"default_mode": "TPU"}).cause == "expected CPU or GPU; found 'TPU'"
+
+
+def test_a_long_wrong_value_is_cut(tmp_path: Path) -> None:
+    assert len(failure(tmp_path, {"apt_packages": "x" * 1000}).cause or "") < 200
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a\nRUN id", "a;id", "$(id)", "`id`", "a'b", 'a"b', "-a", "a\\", "a:b:c", "a\n"]
+)
+def test_a_base_image_that_could_break_out_of_a_dockerfile_is_refused(tmp_path: Path, name: str) -> None:
+    assert failure(tmp_path, {"base_image": name}).id == "malformed-config"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "a;id", "$(id)", "`id`", "a'b", "--force-yes", "a&&b", "a\n"])
+def test_a_package_that_could_break_out_of_a_dockerfile_is_refused(tmp_path: Path, name: str) -> None:
+    assert failure(tmp_path, {"apt_packages": [name]}).id == "malformed-config"
+
+
+def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
+    assert failure(tmp_path, ["base_image"]).cause == "expected an object, found ['base_image']"
+
+
+def test_a_malformed_file_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text("{")
+    with pytest.raises(UsageError, match="line 1") as caught:
+        load_config(tmp_path)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_file_that_cannot_be_read_is_told_with_its_cause(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).mkdir()
+    with pytest.raises(UsageError) as caught:
+        load_config(tmp_path)
+    assert caught.value.id == "config-unreadable"
+    assert "Is a directory" in (caught.value.cause or "")
+
+
+def test_a_config_that_the_peer_recorded_is_read() -> None:
+    config = config_from_record(PEER_RECORD)
+    assert (config.base_image_for(JobMode.GPU), config.default_mode) == ("base:1", JobMode.CPU)
+
+
+def test_a_config_that_the_peer_recorded_is_recorded_again_as_it_was() -> None:
+    assert config_from_record(PEER_RECORD).as_record() == PEER_RECORD
+
+
+def test_a_recorded_key_of_the_peer_that_had_no_part_in_the_image_is_passed_over() -> None:
+    assert config_from_record({**PEER_RECORD, "gcloud": {"region": "us-central1"}}).default_mode is JobMode.CPU
+
+
+def test_a_recorded_key_of_the_peer_that_shaped_the_image_is_refused() -> None:
+    with pytest.raises(UsageError, match="julia_version"):
+        config_from_record({**PEER_RECORD, "julia_version": "1.9"})

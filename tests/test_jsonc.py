@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caliban import jsonc
+from caliban.errors import ExitCode, UsageError
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+def failure(text: str) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        jsonc.loads(text, source="experiment.json")
+    assert caught.value.id == "malformed-json"
+    return caught.value
+
+
+@given(JSON_VALUES)
+def test_plain_json_means_what_it_means_elsewhere(value: object) -> None:
+    assert jsonc.loads(json.dumps(value, indent=1), source="x") == value
+
+
+@given(st.text())
+def test_a_string_is_never_taken_for_a_comment(text: str) -> None:
+    assert jsonc.loads(json.dumps([text, text + "//", "# " + text, "/*" + text, text + ",]"]), source="x") == [
+        text,
+        text + "//",
+        "# " + text,
+        "/*" + text,
+        text + ",]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1 // one\n}',
+        '# first\n{"a": 1}',
+        '{/* one\n two */"a": 1}',
+        '{"a": 1,}',
+        '{"a": 1, // one\n}',
+        '\ufeff{"a": 1}',
+        '{"a": 1}\r\n# end',
+        '{"a": 1, /* x */ } /* y **/',
+    ],
+)
+def test_comments_and_trailing_commas_are_passed_over(text: str) -> None:
+    assert jsonc.loads(text, source="x") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["[,]", "[1,,]", "{,}", '{"a":,}', ",", ""])
+def test_a_comma_without_a_value_stays_wrong(text: str) -> None:
+    failure(text)
+
+
+def test_an_error_names_source_line_and_column_of_the_text_as_written() -> None:
+    error = failure('{\n  "a": 1, /* é */ // x\n  "b": oops\n}')
+    assert error.message == "experiment.json is not JSON: line 3, column 8"
+
+
+def test_an_error_shows_the_line_with_a_caret_under_the_place() -> None:
+    cause = failure('{\n  "b": oops\n}').cause or ""
+    assert cause.splitlines()[1:] == ['  "b": oops', "       ^"]
+
+
+def test_a_long_line_is_cut_around_the_place() -> None:
+    cause = failure("[" + "1, " * 200 + "oops]").cause or ""
+    shown, caret = cause.splitlines()[1:]
+    assert shown[len(caret) - 1 :].startswith("o")
+
+
+def test_a_comment_that_is_never_closed_is_told_where_it_starts() -> None:
+    assert failure('{"a": 1}\n/* and so').message == "experiment.json is not JSON: line 2, column 1"
+
+
+def test_a_comment_of_three_characters_is_not_closed() -> None:
+    failure("1 /*/")
+
+
+def test_a_string_that_is_never_closed_is_wrong_at_its_own_line() -> None:
+    assert "line 1" in failure('{"a": "b // c\n}').message
+
+
+def test_a_key_that_stands_twice_is_named() -> None:
+    assert failure('{"a": {"lr": 1, "lr": 2}}').message == (
+        'experiment.json is not usable: the key "lr" stands twice in one object'
+    )
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "-Infinity", "1e999", "1" * 5000])
+def test_a_number_that_json_does_not_have_is_refused(text: str) -> None:
+    assert "is not usable" in failure(text).message
+
+
+def test_nesting_without_end_is_told_not_crashed() -> None:
+    assert "nested" in failure("[" * 200_000).message
+
+
+def test_a_malformed_file_is_wrong_usage() -> None:
+    assert failure("{").exit_code is ExitCode.USAGE
