@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import takewhile
 
 from caliban.errors import CalibanError, PlatformError, UsageError
 from caliban.platforms import caip_jobs
@@ -15,7 +15,6 @@ from caliban.platforms.caip_service import PAGE_SIZE, JobsService
 from caliban.platforms.google import PROJECT_VARIABLE, Google
 from caliban.platforms.google_http import (
     CredentialsError,
-    GoogleError,
     GoogleRefusedError,
     GoogleUnreachableError,
     Patience,
@@ -34,6 +33,11 @@ _STATUSES: Mapping[str, JobStatus] = {
     "CANCELLED": JobStatus.STOPPED,
 }
 """State of ml v1 -> ours. Source: ``GoogleCloudMlV1__Job.state`` in the discovery document."""
+
+_DOUBTFUL = frozenset({409, 500, 502, 503, 504})
+"""Answers to a submission that leave open whether there is such a job, perhaps of ours."""
+
+_NAMELESS = "its name and its project are not both recorded"
 
 _THREADS = 8
 _FEW = 2
@@ -66,11 +70,10 @@ class CaipPlatform(Platform):
         found: dict[int, Observation | Unreachable] = {}
         by_project: dict[str, list[JobView]] = {}
         for job in jobs:
-            project, job_id = job.details.get("project_id"), job.details.get("jobId")
-            if isinstance(project, str) and isinstance(job_id, str):
-                by_project.setdefault(project, []).append(job)
+            if _is_named(job):
+                by_project.setdefault(str(job.details["project_id"]), []).append(job)
             else:
-                found[job.id] = Unreachable("neither its name nor its project is recorded")
+                found[job.id] = Unreachable(_NAMELESS)
         for project, group in by_project.items():
             try:
                 found.update(self._observe(project, group))
@@ -155,7 +158,9 @@ class CaipPlatform(Platform):
 
     def stop(self, job: JobView) -> None:
         """``projects.jobs.cancel``."""
-        project, job_id = str(job.details.get("project_id")), str(job.details.get("jobId"))
+        if not _is_named(job):
+            raise PlatformError("malformed-job-details", f"job {job.id} cannot be stopped", cause=_NAMELESS)
+        project, job_id = str(job.details["project_id"]), str(job.details["jobId"])
         try:
             self._service.cancel(project, job_id)
         except GoogleRefusedError as error:
@@ -180,23 +185,21 @@ class CaipPlatform(Platform):
             try:
                 return self._service.create(project, body)
             except (CredentialsError, UsageError) as error:
-                raise error if is_in_doubt else _refused(error, name, project) from error
+                failure: CalibanError = error
             except GoogleUnreachableError as error:
-                is_in_doubt = True
-                pauses.wait(error)
+                failure, is_in_doubt = error, True
             except GoogleRefusedError as error:
-                if error.code != 409:
-                    is_in_doubt = is_in_doubt or error.code >= 500
-                    self._pause(pauses, error, is_in_doubt, name, project)
-            there = self._service.get(project, name)
-            if there is not None:
-                return there if caip_jobs.carries(there, token) else None
-
-    def _pause(self, pauses: Pauses, error: GoogleError, is_in_doubt: bool, name: str, project: str) -> None:
-        try:
-            pauses.wait(error)
-        except GoogleError as last:
-            raise last if is_in_doubt else _refused(last, name, project) from last
+                failure, is_in_doubt = error, is_in_doubt or error.code in _DOUBTFUL
+            if is_in_doubt:
+                there = self._service.get(project, name)
+                if there is not None:
+                    return there if caip_jobs.carries(there, token) else None
+            try:
+                pauses.wait(failure)
+            except CalibanError as last:
+                if is_in_doubt:
+                    raise
+                raise _refused(last, name, project) from last
 
     def _observe(self, project: str, jobs: Sequence[JobView]) -> dict[int, Observation | Unreachable]:
         listed = self._listed(project, [str(job.details["jobId"]) for job in jobs])
@@ -220,7 +223,7 @@ class CaipPlatform(Platform):
         if len(wanted) <= _FEW:
             return listed
         limit = -(-len(wanted) // PAGE_SIZE) + len(wanted) // 10
-        for number, page in enumerate(self._service.pages(project, os.path.commonprefix(sorted(wanted))), start=1):
+        for number, page in enumerate(self._service.pages(project, _shared_start(wanted)), start=1):
             listed.update({job_id: job for job in page if (job_id := str(job.get("jobId"))) in wanted})
             if len(listed) == len(wanted) or number == limit:
                 break
@@ -239,6 +242,18 @@ class CaipPlatform(Platform):
             self._announced.add(line)
         if is_new:
             self.surroundings.reporter.say(line)
+
+
+def _shared_start(job_ids: Collection[str]) -> str:
+    """What all of the names begin with; between the first and the last of them lie the others."""
+    first, last = min(job_ids), max(job_ids)
+    pairs = zip(first, last, strict=False)
+    same = takewhile(lambda pair: pair[0] == pair[1] and (pair[0].isalnum() or pair[0] == "_"), pairs)
+    return "".join(letter for letter, _ in same)
+
+
+def _is_named(job: JobView) -> bool:
+    return all(isinstance(job.details.get(key), str) for key in ("project_id", "jobId"))
 
 
 def _status(job: JsonObject) -> JobStatus | None:

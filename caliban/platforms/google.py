@@ -22,6 +22,7 @@ from caliban.platforms.google_http import (
     Transport,
     execute_once,
     patiently,
+    token_failure,
 )
 from caliban.records import JsonObject
 
@@ -48,7 +49,7 @@ class Google:
         self._surroundings = surroundings
         self._lock = threading.RLock()
         self._authority: Authority | None = None
-        self._default_project: str | None = None
+        self._found_project: str | None = None
         self._services: dict[tuple[str, str], Any] = {}
 
     def project(self) -> str:
@@ -61,11 +62,11 @@ class Google:
         named = self._surroundings.project_id or self._surroundings.environ.get(PROJECT_VARIABLE)
         if named:
             return named
-        if self.key_file() is None:
+        key = {} if self.key_file() is None else self._key()
+        found = _text(key, "project_id") or _text(key, "quota_project_id")
+        if found is None:
             self.authority()
-            found = self._default_project
-        else:
-            found = _text(self._key(), "project_id") or _text(self._key(), "quota_project_id")
+            found = self._found_project
         if not found:
             raise UsageError(
                 "no-project",
@@ -140,7 +141,7 @@ class Google:
         import google.auth.exceptions
 
         try:
-            credentials, self._default_project = google.auth.default(scopes=SCOPES)
+            credentials, self._found_project = google.auth.default(scopes=SCOPES)
         except google.auth.exceptions.DefaultCredentialsError as error:
             raise CredentialsError(
                 "no-credentials",
@@ -196,11 +197,15 @@ class Google:
             else:
                 with warnings.catch_warnings():  # about files of unknown origin; the person named this one
                     warnings.simplefilter("ignore", DeprecationWarning)
-                    made, _ = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
+                    made, self._found_project = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
+        except (google.auth.exceptions.RefreshError, google.auth.exceptions.TransportError) as error:
+            raise token_failure(error) from error  # some kinds need a token to learn their project
         except google.auth.exceptions.GoogleAuthError as error:
             raise _malformed(path, str(error.args[0] if error.args else error)) from error
-        except (ValueError, TypeError) as error:  # of the private key: its words could hold a part of it
-            raise _malformed(path, "its private key cannot be read") from error
+        except (ValueError, TypeError) as error:
+            # what is said of a private key could hold a part of it
+            cause = "its private key cannot be read" if "private_key" in key else str(error)
+            raise _malformed(path, cause) from error
         return cast("Credentials", made)
 
 

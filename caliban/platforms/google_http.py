@@ -24,6 +24,7 @@ from caliban.records import JsonObject
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
+    from google.auth.exceptions import GoogleAuthError
     from requests import Session
 
 _T = TypeVar("_T")
@@ -116,6 +117,21 @@ _KINDS: Mapping[int, _Kind] = {
 }
 
 
+def token_failure(error: GoogleAuthError) -> CredentialsError | GoogleUnreachableError:
+    """Why there is no access token: the credentials are refused, or the token endpoint cannot be reached or fails."""
+    from google.auth.exceptions import TransportError
+
+    if isinstance(error, TransportError) or error.retryable:
+        return _unreachable("fetch an access token", error)
+    return CredentialsError(
+        "credentials-refused",
+        "Google does not accept the credentials: they give no access token",
+        cause=str(error.args[0] if error.args else error)[:_CAUSE_LIMIT],
+        hint="for a service account: a key that is in use, and a clock that is right; for your own account: "
+        "gcloud auth application-default login",
+    )
+
+
 class Response(dict[str, str]):
     """An answer as google-api-python-client wants it: a mapping of its headers (lower case), and its status."""
 
@@ -162,19 +178,11 @@ class Authority:
         request = partial(google.auth.transport.requests.Request(), timeout=self._patience.read_s)
         try:
             self.credentials.refresh(request)  # type: ignore[no-untyped-call]
-        except google.auth.exceptions.TransportError as error:
-            raise _unreachable("fetch an access token", error) from error
         except google.auth.exceptions.GoogleAuthError as error:
-            if error.retryable:
-                raise _unreachable("fetch an access token", error) from error
-            self._refusal = CredentialsError(
-                "credentials-refused",
-                "Google does not accept the credentials: they give no access token",
-                cause=str(error.args[0] if error.args else error)[:_CAUSE_LIMIT],
-                hint="for a service account: a key that is in use, and a clock that is right; for your own account: "
-                "gcloud auth application-default login",
-            )
-            raise self._refusal from error
+            failure = token_failure(error)
+            if isinstance(failure, CredentialsError):
+                self._refusal = failure
+            raise failure from error
 
 
 class Transport:
@@ -253,18 +261,19 @@ class Pauses:
         self._begun = time.monotonic()
         self._count = 0
 
-    def wait(self, error: GoogleError) -> None:
+    def wait(self, error: CalibanError) -> None:
         """Wait before the next attempt.
 
         Raises:
-            GoogleError: ``error``, saying how often and for how long was tried, when there is to be no next attempt.
+            CalibanError: ``error``, when there is to be no next attempt: it will not pass, or time is up (the cause
+                then says how often was tried).
         """
+        if not isinstance(error, GoogleError) or not error.is_passing:
+            raise error
         limit = min(self._patience.longest_s, self._patience.first_s * 2**self._count)
         pause = random.uniform(0, limit) if error.retry_after_s is None else error.retry_after_s
         self._count += 1
         spent = time.monotonic() - self._begun
-        if not error.is_passing:
-            raise error
         if spent + pause > self._patience.total_s:
             times = "once" if self._count == 1 else f"{self._count} times in {spent:.0f} s"
             wish = "" if error.retry_after_s is None else f"; Google asks to wait {error.retry_after_s:.0f} s"
@@ -300,13 +309,15 @@ def execute_once(request: ApiRequest, doing: str) -> JsonObject:
         status, cause = _words(error.content, error.resp.reason)
         retry_after = _seconds(error.resp.get("retry-after"))
         raise GoogleRefusedError(int(error.resp.status), status, doing, cause, retry_after) from error
-    except (Error, ValueError) as error:
-        raise _unreachable(f"{doing}: Google's answer cannot be understood", error) from error
+    except Error as error:
+        raise _misunderstood(doing, str(error)) from error
     except GoogleUnreachableError as error:
         raise GoogleUnreachableError(
             error.id, f"cannot {doing}: {error.message}", cause=error.cause, hint=error.hint
         ) from error
-    return answer if isinstance(answer, Mapping) else {}
+    if not isinstance(answer, Mapping):  # a proxy's page, for example
+        raise _misunderstood(doing, str(answer))
+    return answer
 
 
 def patiently(call: Callable[[], _T], patience: Patience) -> _T:
@@ -326,6 +337,15 @@ def one_line(error: CalibanError) -> str:
     """An error as a remark: its message, and the first line of its cause."""
     cause = (error.cause or "").strip().partition("\n")[0]
     return f"{error.message}: {cause}" if cause else error.message
+
+
+def _misunderstood(doing: str, answer: str) -> GoogleUnreachableError:
+    return GoogleUnreachableError(
+        "google-misunderstood",
+        f"cannot {doing}: what was answered does not come from Google's API",
+        cause=answer[:_CAUSE_LIMIT],
+        hint="see whether a proxy or a login page stands between this machine and Google",
+    )
 
 
 def _unreachable(what: str, error: Exception) -> GoogleUnreachableError:

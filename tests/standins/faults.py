@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["delay", "status", "refuse", "drop"]
+Kind = Literal["delay", "status", "refuse", "drop", "garbage"]
 
 
 @dataclass
@@ -16,7 +16,8 @@ class Fault:
     Attributes:
         method: the id of the method, ``ml.projects.jobs.create`` or ``oauth.token``; ``*`` for any.
         kind: ``delay`` the answer by ``seconds``; answer with ``status`` and do nothing; ``refuse``: break the
-            connection and do nothing; ``drop``: do what was asked, and break the connection instead of answering.
+            connection and do nothing; ``drop``: do what was asked, and break the connection instead of answering;
+            ``garbage``: do what was asked, and answer 200 with a page of HTML.
         times: how often.
         retry_after: the header of that name.
         message: the error's message.

@@ -232,6 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, answer, headers = self._result(method, query, raw, is_token, fault)
         if fault is not None and fault.kind == "drop":
             self._hang_up()
+        elif fault is not None and fault.kind == "garbage":
+            self._send_bytes(200, b"<html>A proxy's page</html>", {"Content-Type": "text/html"})
         else:
             self._send(status, answer, headers)
 
@@ -263,12 +265,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _send(self, status: int, answer: Any, headers: Mapping[str, str] | None = None) -> None:
-        data = json.dumps(answer).encode()
+        kind = {"Content-Type": "application/json; charset=UTF-8"}
+        self._send_bytes(status, json.dumps(answer).encode(), {**(headers or {}), **kind})
+
+    def _send_bytes(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json; charset=UTF-8")
-        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 

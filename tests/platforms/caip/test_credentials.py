@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caliban.errors import CalibanError, ExitCode, UsageError
+from caliban.platforms.google import Google, endpoint_override
+from caliban.platforms.google_http import CredentialsError, GoogleError, GoogleUnreachableError
+from tests.platforms.caip.helpers import QUICK, SHORT, surroundings
+from tests.standins.faults import Fault
+from tests.standins.ml_v1 import MlV1
+
+
+def google(service: MlV1 | None = None, **kwargs: Any) -> Google:
+    return Google(surroundings(service=service, **kwargs), QUICK)
+
+
+def changed_key(key: Path, **fields: object) -> Path:
+    key.write_text(json.dumps({**json.loads(key.read_text()), **fields}))
+    return key
+
+
+@pytest.fixture
+def no_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which nobody has logged in to Google Cloud."""
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+
+
+def test_the_key_named_on_the_command_line_gives_a_token(service: MlV1, key: Path) -> None:
+    token = google(service, environ={"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}, cloud_key=key).access_token()
+    assert service.account.accepts(token)
+
+
+def test_the_key_named_by_the_environment_gives_a_token(service: MlV1, key: Path) -> None:
+    token = google(service, environ={"GOOGLE_APPLICATION_CREDENTIALS": str(key)}).access_token()
+    assert service.account.accepts(token)
+
+
+def test_a_token_is_fetched_once_for_all_threads(service: MlV1, key: Path) -> None:
+    shared = google(service, cloud_key=key)
+    threads = [threading.Thread(target=shared.access_token) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert service.counts["oauth.token"] == 1
+
+
+def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        google(cloud_key=tmp_path / "gone.json").access_token()
+    assert caught.value.id == "key-not-found"
+    assert caught.value.message == f"there is no credentials file {tmp_path / 'gone.json'}"
+    assert caught.value.hint == "see --cloud_key and $GOOGLE_APPLICATION_CREDENTIALS"
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_key_file_that_cannot_be_read_is_told_with_the_systems_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        google(cloud_key=tmp_path).access_token()
+    assert caught.value.id == "key-not-readable"
+    assert (caught.value.message, caught.value.cause) == (
+        f"the credentials file {tmp_path} cannot be read",
+        os.strerror(21),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("not JSON {", "it is not JSON"),
+        ("[1]", "it is not a JSON object"),
+        (
+            '{"type": "service_account", "client_email": "a@example.com"}',
+            "Service account info was not in the expected format",
+        ),
+        ('{"type": "authorized_user"}', "Authorized user info was not in the expected format, missing fields"),
+        ('{"type": "house key"}', "does not have a valid type"),
+    ],
+)
+def test_a_malformed_key_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, cause: str) -> None:
+    path = tmp_path / "key.json"
+    path.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        google(cloud_key=path).access_token()
+    assert caught.value.id == "key-malformed"
+    assert caught.value.message == f"{path} is no Google credentials file"
+    assert cause in str(caught.value.cause)
+
+
+def test_a_broken_private_key_is_told_without_showing_any_of_it(key: Path) -> None:
+    changed_key(key, private_key="-----BEGIN PRIVATE KEY-----\nMIIsecretsecret\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(UsageError) as caught:
+        google(cloud_key=key).access_token()
+    assert caught.value.id == "key-malformed"
+    assert caught.value.cause == "its private key cannot be read"
+
+
+def test_tokens_are_not_fetched_in_the_clear_from_afar(key: Path) -> None:
+    changed_key(key, token_uri="http://tokens.example.com/token")
+    with pytest.raises(UsageError) as caught:
+        google(cloud_key=key).access_token()
+    assert caught.value.cause == "its token_uri is not an https URL: http://tokens.example.com/token"
+
+
+def test_credentials_of_a_person_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    person = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    path.write_text(json.dumps(person))
+    assert google(cloud_key=path).authority().credentials.token is None
+
+
+def test_credentials_of_another_kind_that_google_auth_knows_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    person = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    accounts = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
+    other = {
+        "type": "impersonated_service_account",
+        "service_account_impersonation_url": f"{accounts}/a@totoro-project.iam.gserviceaccount.com:generateAccessToken",
+        "source_credentials": person,
+    }
+    path.write_text(json.dumps(other))
+    assert google(cloud_key=path).authority().credentials.token is None
+
+
+def test_credentials_that_come_of_another_file_say_when_it_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    outside = {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "https://sts.googleapis.com/v1/token",
+        "credential_source": {"file": "/nowhere/token"},
+    }
+    path.write_text(json.dumps(outside))
+    with pytest.raises(CredentialsError) as caught:
+        google(cloud_key=path).project()
+    assert caught.value.cause == "File '/nowhere/token' was not found."
+
+
+@pytest.mark.usefixtures("no_defaults")
+def test_without_any_credentials_the_error_says_how_to_get_some() -> None:
+    with pytest.raises(CredentialsError) as caught:
+        google().access_token()
+    assert caught.value.id == "no-credentials"
+    assert caught.value.message == "there are no Google credentials"
+    assert "gcloud auth application-default login" in str(caught.value.hint)
+
+
+@pytest.mark.usefixtures("no_defaults")
+def test_the_application_default_credentials_serve_where_no_key_is_named(
+    service: MlV1, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    assert service.account.accepts(google(service).access_token())
+
+
+def test_a_refused_assertion_is_told_in_googles_words(service: MlV1, key: Path) -> None:
+    service.account.refusal = ("invalid_grant", "Invalid JWT Signature.")
+    with pytest.raises(CredentialsError) as caught:
+        google(service, cloud_key=key).access_token()
+    assert caught.value.id == "credentials-refused"
+    assert caught.value.message == "Google does not accept the credentials: they give no access token"
+    assert caught.value.cause == "invalid_grant: Invalid JWT Signature."
+
+
+def test_refused_credentials_are_not_tried_again(service: MlV1, key: Path) -> None:
+    service.account.refusal = ("invalid_grant", "Token has been expired or revoked.")
+    refused = google(service, cloud_key=key)
+    for _ in range(3):
+        with pytest.raises(CredentialsError):
+            refused.access_token()
+    assert service.counts["oauth.token"] == 1
+
+
+def test_a_token_endpoint_that_cannot_be_reached_is_tried_again_and_then_told(service: MlV1, key: Path) -> None:
+    service.faults.add(Fault("oauth.token", "refuse", times=100))
+    with pytest.raises(GoogleUnreachableError) as caught:
+        Google(surroundings(cloud_key=key), SHORT).access_token()
+    assert caught.value.message == "cannot fetch an access token"
+    assert service.counts["oauth.token"] > 1
+
+
+def test_a_token_endpoint_that_fails_for_a_while_is_no_refusal(
+    service: MlV1, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda seconds: None)
+    service.faults.add(Fault("oauth.token", "status", times=100))
+    with pytest.raises(GoogleError) as caught:
+        Google(surroundings(cloud_key=key), SHORT).access_token()
+    assert caught.value.id == "google-unreachable"
+
+
+@pytest.mark.parametrize(
+    ("project_id", "environ", "expected"),
+    [
+        ("flag-project", {"PROJECT_ID": "environ-project"}, "flag-project"),
+        (None, {"PROJECT_ID": "environ-project"}, "environ-project"),
+        (None, {"PROJECT_ID": ""}, "totoro-project"),
+        (None, {}, "totoro-project"),
+    ],
+)
+def test_the_project_is_that_of_the_flag_then_the_environment_then_the_key(
+    key: Path, project_id: str | None, environ: Mapping[str, str], expected: str
+) -> None:
+    assert google(environ=environ, project_id=project_id, cloud_key=key).project() == expected
+
+
+@pytest.mark.usefixtures("no_defaults")
+def test_the_project_of_the_default_credentials_is_the_last_resort(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    assert google().project() == "totoro-project"
+
+
+def test_no_project_anywhere_is_an_error_that_says_so(key: Path) -> None:
+    changed_key(key, project_id="")
+    with pytest.raises(UsageError) as caught:
+        google(cloud_key=key).project()
+    assert caught.value.id == "no-project"
+    assert caught.value.cause == (
+        "neither --project_id nor $PROJECT_ID is given, and the credentials belong to no project"
+    )
+    assert caught.value.hint == "name one with --project_id, or export PROJECT_ID"
+
+
+def test_endpoints_are_those_that_gcloud_was_told() -> None:
+    environ = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": "https://europe-west4-aiplatform.googleapis.com"}
+    assert endpoint_override(environ, "aiplatform") == "https://europe-west4-aiplatform.googleapis.com/"
+    assert endpoint_override(environ, "ml") is None
+
+
+@pytest.mark.parametrize("endpoint", ["ml.googleapis.com", "ftp://ml.googleapis.com/", "http://"])
+def test_an_endpoint_that_is_no_url_is_refused(key: Path, endpoint: str) -> None:
+    named = google(environ={"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": endpoint}, cloud_key=key)
+    with pytest.raises(UsageError) as caught:
+        named.service("ml", "v1")
+    assert caught.value.message == "$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML does not name an endpoint"
+    assert caught.value.cause == f"{endpoint!r} is not an http or https URL"
+
+
+@pytest.mark.parametrize(("api", "version"), [("ml", "v1"), ("container", "v1"), ("aiplatform", "v1")])
+def test_clients_are_made_without_a_network_and_only_once(key: Path, api: str, version: str) -> None:
+    offline = google(cloud_key=changed_key(key, token_uri="https://tokens.example.com/token"))
+    assert offline.service(api, version) is offline.service(api, version)
+
+
+def test_every_error_of_credentials_is_one_of_ours() -> None:
+    assert issubclass(CredentialsError, CalibanError)
