@@ -223,10 +223,14 @@ class CaipPlatform(Platform):
         if len(wanted) <= _FEW:
             return listed
         limit = -(-len(wanted) // PAGE_SIZE) + len(wanted) // 10
-        for number, page in enumerate(self._service.pages(project, _shared_start(wanted)), start=1):
-            listed.update({job_id: job for job in page if (job_id := str(job.get("jobId"))) in wanted})
-            if len(listed) == len(wanted) or number == limit:
-                break
+        try:
+            for number, page in enumerate(self._service.pages(project, _shared_start(wanted)), start=1):
+                listed.update({job_id: job for job in page if (job_id := str(job.get("jobId"))) in wanted})
+                if len(listed) == len(wanted) or number == limit:
+                    break
+        except GoogleRefusedError as error:
+            if error.code != 400:  # a filter that is not understood must not hide the jobs
+                raise
         return listed
 
     def _ask(self, job: JobView) -> Observation | Unreachable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from urllib.parse import quote
 
 from caliban.errors import PlatformError
@@ -159,7 +160,7 @@ def candidates(name: str, token: str) -> tuple[str, ...]:
 def flags(arguments: Sequence[object]) -> Iterator[tuple[str, str]]:
     """The flags among arguments, with their values; ``true`` for a bare one."""
     words = [str(argument) for argument in arguments]
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
+    for word, following in pairwise([*words, "-"]):
         match = re.fullmatch(r"--?([A-Za-z][^=]*)(?:=(.*))?", word, re.DOTALL)
         if match is None:
             continue
