@@ -19,19 +19,25 @@ class Scripted:
     def __init__(self, outcome: Callable[[Job], str], step_s: float = 0.0) -> None:
         self._outcome = outcome
         self._step_s = step_s
+        self._closing = threading.Event()
 
     def run(self, job: Job, jobs: Jobs) -> None:
         """Take one job to its end."""
         end = self._outcome(job)
         error = exit_words(1) if end == "FAILED" else ""
         for state in ("PREPARING", "RUNNING", end):
-            if job.is_cancelled.wait(self._step_s):
+            end_of_step = time.monotonic() + self._step_s
+            while not job.is_cancelled.is_set() and time.monotonic() < end_of_step:
+                if self._closing.wait(min(_POLL_S, self._step_s)):
+                    return
+            if job.is_cancelled.is_set():
                 jobs.set_state(job.id, "CANCELLED", "Cancelled by the user.", project=job.project)
                 return
             jobs.set_state(job.id, state, error if state in FINAL else "", project=job.project)
 
     def close(self) -> None:
-        """Nothing is left behind."""
+        """Leave every job as it is."""
+        self._closing.set()
 
 
 class Docker:
