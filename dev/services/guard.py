@@ -9,10 +9,12 @@ nor the end of a terminal nor ``timeout`` reaches it.
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.cache import locked
 from services.engine_api import EngineApi, EngineRefusal
@@ -84,6 +86,7 @@ def main() -> None:
                 _tidy_and_tell(arguments)
                 if daemon is not None:
                     stop(daemon, signal.SIGTERM, _STOP_SECONDS)
+                    shutil.rmtree(Path(urlsplit(arguments.address).path).parent, ignore_errors=True)
                 # New users wait for the users' lock; the guard's must be free before they look at it.
                 stack.close()
         except Interrupted:
