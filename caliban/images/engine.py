@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from caliban.errors import ImageError
 from caliban.images.build_log import BuildLog
 from caliban.images.context import BuildContext, collect
-from caliban.images.dockerfile import DOCKERFILE, BuildUser, instructions
+from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
@@ -76,7 +76,7 @@ class Engine:
                 ``docker-unreachable``, or what :func:`caliban.images.context.collect` finds wrong.
         """
         steps = instructions(spec, user)
-        context = collect(spec, "".join(step.text + "\n" for step in steps), self.environ)
+        context = collect(spec, dockerfile(spec, user), self.environ)
         for warning in context.warnings():
             reporter.warn(warning)
         with self._told(), self._responses() as responses:

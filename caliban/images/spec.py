@@ -182,6 +182,7 @@ def parse_container_spec(raw: JsonObject) -> BuildSpec | ImageSpec:
     """
     if "image_id" in raw:
         image = _text(raw, "image_id")
+        # Nothing is built from this package: it is there to be shown, and may name what is in the image alone.
         return ImageSpec(image, None if raw.get("package") is None else _package(raw))
     build_path = Path(_text(raw, "build_path"))
     if not build_path.is_absolute():
@@ -194,7 +195,7 @@ def parse_container_spec(raw: JsonObject) -> BuildSpec | ImageSpec:
         raise _malformed("setup_extras", "names of extras", raw["setup_extras"])
     return BuildSpec(
         build_path=build_path,
-        package=_package(raw),
+        package=_package_of_folder(raw),
         job_mode=JobMode(mode),
         config=_config(raw),
         extra_dirs=tuple(_recorded_path("extra_dirs", each) for each in _texts(raw, "extra_dirs") or ()),
@@ -236,8 +237,15 @@ def _package(raw: JsonObject) -> Package:
         raise _malformed("package", expected, value)
     if not isinstance(package_path, str) or not isinstance(script_path, str) or not isinstance(module, str | None):
         raise _malformed("package", expected, value)
-    return Package(
-        tuple(executable), _recorded_path("package", package_path), _recorded_path("package", script_path), module
+    return Package(tuple(executable), package_path, script_path, module)
+
+
+def _package_of_folder(raw: JsonObject) -> Package:
+    package = _package(raw)
+    return replace(
+        package,
+        package_path=_recorded_path("package", package.package_path),
+        script_path=_recorded_path("package", package.script_path),
     )
 
 

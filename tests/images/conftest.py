@@ -19,9 +19,7 @@ from caliban.config import CONFIG_FILE
 from caliban.images.dockerfile import BuildUser
 from caliban.images.engine import Engine
 
-from .helpers import Project, RecordingReporter
-
-SESSION_LABEL = "caliban-test-session"
+from .helpers import SESSION_LABEL, Project, RecordingReporter
 
 
 @pytest.fixture

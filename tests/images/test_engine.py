@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ from caliban.errors import ImageError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.engine import LABELS, Engine
 
-from .helpers import Project, RecordingReporter
+from .helpers import SESSION_LABEL, Project, RecordingReporter
 
 Run = Callable[..., str]
 
@@ -192,20 +196,29 @@ def test_environment_yml_on_a_base_image_without_conda_fails_with_a_clear_senten
     assert error.cause == "environment.yml needs a base image with conda or mamba"
 
 
+@contextmanager
+def conda_that(engine: Engine, project: Project, does: str) -> Iterator[None]:
+    """Put a stand-in for conda, which is too large for a test, into the project's base image."""
+    lines = ["#!/bin/sh", does]
+    command = ["/bin/sh", "-c", 'printf "%s\\n" "$@" > /usr/bin/conda; chmod 755 /usr/bin/conda', "sh", *lines]
+    text = f"FROM {project.base_image}\nRUN {json.dumps(command)}\n"
+    name = f"caliban-test-conda:{uuid.uuid4().hex}"
+    engine.client.images.build(fileobj=io.BytesIO(text.encode()), tag=name, rm=True, forcerm=True)
+    project.write(CONFIG_FILE, json.dumps({"base_image": name}))
+    try:
+        yield
+    finally:
+        engine.client.images.remove(name)
+
+
 def test_environment_yml_is_handed_to_the_base_images_conda(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter, run: Run
 ) -> None:
-    script = "#!/bin/sh\\necho \\$@ >> /conda-was-asked\\n"
-    text = f'FROM {project.base_image}\nRUN printf "{script}" > /usr/bin/conda && chmod 755 /usr/bin/conda\n'
-    engine.client.images.build(fileobj=io.BytesIO(text.encode()), tag="caliban-test-conda:1", rm=True, forcerm=True)
-    try:
-        project.write(CONFIG_FILE, '{"base_image": "caliban-test-conda:1"}')
+    with conda_that(engine, project, "echo $@ >> /conda-was-asked"):
         project.write("environment.yml", "dependencies: []\n")
         image = engine.build(project.spec(), user, reporter)
         asked = run(image, "/conda-was-asked", entrypoint=["cat"])
-        assert asked.splitlines()[0] == "env update --name base --file /opt/caliban/conda/environment.yml"
-    finally:
-        engine.client.images.remove("caliban-test-conda:1")
+    assert asked.splitlines()[0] == "env update --name base --file /opt/caliban/conda/environment.yml"
 
 
 def test_a_broken_step_is_told_with_its_last_lines(
@@ -318,20 +331,27 @@ def test_a_name_that_no_image_can_have_is_refused_in_the_engines_words(engine: E
     assert "invalid reference format" in (caught.value.cause or "")
 
 
-def test_an_interrupted_build_closes_the_connection(engine: Engine, project: Project, user: BuildUser) -> None:
-    project.write("requirements.txt", "six\n")
+class Interrupting(RecordingReporter):
+    """Stands for a person who presses Ctrl-C when a step begins to write."""
 
-    class Interrupting(RecordingReporter):
-        def say(self, line: str) -> None:
-            super().say(line)
-            if "pip" in line:
-                raise KeyboardInterrupt
+    def say(self, line: str) -> None:
+        super().say(line)
+        if line == "started":
+            raise KeyboardInterrupt
 
-    reporter = Interrupting()
-    with pytest.raises(KeyboardInterrupt):
-        engine.build(project.spec(), user, reporter)
-    assert engine.client.api.hooks["response"] == []
-    assert "pip" in reporter.said[-1]
+
+def test_an_interrupted_build_stops_in_the_engine_too(
+    engine: Engine, project: Project, base_image: str, user: BuildUser
+) -> None:
+    label = f"{SESSION_LABEL}={base_image.split(':')[1]}"
+    with conda_that(engine, project, "echo started; exec sleep 200"):
+        project.write("environment.yml", "dependencies: []\n")
+        with pytest.raises(KeyboardInterrupt):
+            engine.build(project.spec(), user, Interrupting())
+        give_up = time.monotonic() + 60
+        while engine.client.containers.list(all=True, filters={"label": label}) and time.monotonic() < give_up:
+            time.sleep(0.2)
+        assert engine.client.containers.list(all=True, filters={"label": label}) == []
 
 
 def test_a_file_that_shrinks_while_it_is_sent_ends_the_build(

@@ -108,6 +108,11 @@ def test_a_record_that_names_only_an_image_has_no_package() -> None:
     assert spec.as_record() == {"image_id": "gcr.io/p/x:latest"}
 
 
+def test_the_package_of_an_image_may_name_what_is_in_the_image_alone() -> None:
+    spec = ImageSpec("x:1", Package(("python",), ".", "/opt/train.py"))
+    assert parse_container_spec(spec.as_record()) == spec
+
+
 def test_an_image_of_ours_is_recorded_with_its_package() -> None:
     spec = ImageSpec("x:1", SCRIPT)
     assert spec.as_record() == {"image_id": "x:1", "package": [["python"], ".", "cpu.py", None]}
