@@ -40,9 +40,11 @@ def _migrating(url: str) -> Iterator[Connection]:
         if isinstance(address, SqliteAddress)
         else server_engine(address, writable=True)
     )
-    with engine.begin() as connection:
-        yield connection
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _rows(url: str) -> dict[str, list[tuple[str, ...]]]:
