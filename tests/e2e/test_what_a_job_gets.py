@@ -18,7 +18,7 @@ from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.submission.setup import make_platforms
 from tests.e2e.conftest import Researcher
-from tests.images.conftest import RecordingReporter
+from tests.images.helpers import RecordingReporter
 
 SHOW_ARGUMENTS = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(3)\n"
 AWKWARD = ["with space", "", "'single' \"double\"", "$(touch /tmp/x)`id`", "new\nline", "ünïcode", "--", "a=b", "\\"]
@@ -100,8 +100,8 @@ def test_a_module_is_run_as_one(researcher: Researcher) -> None:
 
 
 CREDENTIALS = (
-    f"import os\npath = os.environ['GOOGLE_APPLICATION_CREDENTIALS']\nprint(path, open(path).read())\n"
-    f"print(os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY)\n"
+    "import os\npath = os.environ['GOOGLE_APPLICATION_CREDENTIALS']\nprint(path, open(path).read())\n"
+    "print(os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY)\n"
 )
 
 
@@ -114,9 +114,10 @@ def test_google_credentials_are_handed_over_at_run_time_and_cannot_be_written(re
         key = researcher.home / "key, with comma.json"
     key.write_text("planted-secret")
     words = ["--cloud_key", str(key)] if how == "--cloud_key" else []
-    environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(key)} if how == "variable" else {}
+    if how == "variable":
+        researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
 
-    answer = researcher.caliban("run", "--nogpu", *words, "cpu.py", **environ)
+    answer = researcher.caliban("run", "--nogpu", *words, "cpu.py")
 
     assert answer.lines[:2] == [f"{CREDENTIALS_IN_CONTAINER} planted-secret", "False"], answer.err
 
@@ -124,9 +125,9 @@ def test_google_credentials_are_handed_over_at_run_time_and_cannot_be_written(re
 def test_credentials_are_in_no_image_and_in_no_record(researcher: Researcher, engine: Engine) -> None:
     researcher.write("cpu.py", CREDENTIALS)
     key = researcher.write("key.json", "planted-secret")
-    environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(key)}
+    researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
 
-    answer = researcher.caliban("run", "--nogpu", "cpu.py", **environ)
+    answer = researcher.caliban("run", "--nogpu", "cpu.py")
 
     assert answer.code == 0, answer.err
     ((image,),) = researcher.rows("SELECT container FROM jobs")

@@ -6,57 +6,23 @@ shared.
 
 from __future__ import annotations
 
-import io
-import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import docker
 import pytest
 
 from caliban.config import CONFIG_FILE
 from caliban.images.dockerfile import BuildUser
 from caliban.images.engine import Engine
+from tests.docker_engine import base_image, engine
+from tests.images.helpers import Project, RecordingReporter
 
-from .helpers import SESSION_LABEL, Project, RecordingReporter
+__all__ = ["base_image", "engine"]
 
 
 @pytest.fixture
 def reporter() -> RecordingReporter:
     return RecordingReporter()
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    engine = Engine.connect(os.environ)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="session")
-def base_image(engine: Engine) -> Iterator[str]:
-    """Give a base image that carries the session's label, and remove all its descendants in the end."""
-    given = os.environ.get("CALIBAN_TEST_BASE_IMAGE")
-    if not given:
-        pytest.fail("CALIBAN_TEST_BASE_IMAGE is not set: run `make test`, which brings a base image up")
-    token = uuid.uuid4().hex
-    name = f"caliban-test-base:{token}"
-    text = f"FROM {given}\nLABEL {SESSION_LABEL}={token}\n"
-    engine.client.images.build(fileobj=io.BytesIO(text.encode()), tag=name, rm=True, forcerm=True)
-    yield name
-    remove_descendants(engine.client, f"{SESSION_LABEL}={token}")
-
-
-def remove_descendants(client: docker.DockerClient, label: str) -> None:
-    for container in client.containers.list(all=True, filters={"label": label}):
-        container.remove(force=True)
-    # An image can be removed when nothing is built on it any more, so from the youngest on.
-    while images := client.images.list(all=True, filters={"label": label}):
-        parents = {image.attrs["Parent"] for image in images}
-        for image in images:
-            if image.id not in parents:
-                client.images.remove(str(image.id), force=True)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from caliban.images.package import Package
 from caliban.images.spec import BuildSpec
 from caliban.records import JobMode
 
-SESSION_LABEL = "caliban-test-session"
 """What every image and container of a test session carries, with a value of the session's own."""
 
 

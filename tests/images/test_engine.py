@@ -19,8 +19,9 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.engine import LABELS, Engine
+from tests.docker_engine import SESSION_LABEL
 
-from .helpers import SESSION_LABEL, Project, RecordingReporter
+from .helpers import Project, RecordingReporter
 
 Run = Callable[..., str]
 
