@@ -18,6 +18,7 @@ from caliban.records import (
     PlatformName,
     RecordedContainer,
     Submission,
+    SubmissionState,
 )
 from caliban.store.database import Store
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
@@ -160,7 +161,7 @@ def leave_open(
             host=host or socket.gethostname(),
             pid=os.getpid() if pid is None else pid,
             created=created or datetime.now(),
-            state="OPEN",
+            state=SubmissionState.OPEN,
         )
         session.add(row)
         session.flush()
