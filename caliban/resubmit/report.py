@@ -33,7 +33,7 @@ def image_lines(plan: Plan, home: Path) -> Iterator[str]:
 
 def _origin(image: PlannedImage, home: Path) -> str:
     if isinstance(image.source, CalibanError):
-        return f"none, since {image.source.message}"
+        return image.source.message
     if isinstance(image.source, ImageSpec):
         return f"{image.source.image} as it is: it was given by name, so there is nothing to rebuild"
     folder = render.short_path(str(image.source.build_path), home)
@@ -52,7 +52,8 @@ def nothing_line(plan: Plan, *, all_jobs: bool) -> str:
     """Why there is nothing to resubmit, and what could be done."""
     if not plan.left_out:
         return f"nothing to resubmit: the experiment group {plan.group} has no experiments"
-    states = Counter(left.experiment.latest.status.lower() for left in plan.left_out if left.experiment.latest)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    hint = "" if all_jobs else "; --all_jobs resubmits jobs whatever their state"
-    return f"nothing to resubmit: no job of the experiment group {plan.group} failed or was stopped ({counts}){hint}"
+    counts = "; ".join(
+        f"{number} {reason}" for reason, number in Counter(left.reason for left in plan.left_out).items()
+    )
+    hint = "" if all_jobs else " (--all_jobs resubmits jobs whatever their state)"
+    return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"

@@ -67,8 +67,8 @@ def _reason_to_leave_out(experiment: ExperimentView, all_jobs: bool) -> str | No
     if job.status is JobStatus.SUCCEEDED:
         return "succeeded"
     if job.status is JobStatus.UNKNOWN:
-        return "its state is unknown, so it may still run"
-    return f"{job.status.value.lower()}, so not finished"
+        return "in an unknown state, so perhaps running"
+    return f"not finished ({job.status.value.lower()})"
 
 
 def _sibling(experiment: ExperimentView, experiments: Sequence[ExperimentView]) -> JobView | None:

@@ -51,9 +51,8 @@ def base_image(engine: Engine) -> str:
         Failure: none can be pulled and none can be made.
     """
     files = machine_files()
-    recipe = repr((_RECIPE, _PACKAGES, bookworm_sources(), sorted(files.items())))
-    archive = cache_folder() / f"base-{_digest(recipe)}.tar"
-    name = f"{BASE_REPOSITORY}:bookworm-{_digest(recipe + engine.label)}"
+    archive = archive_path(files)
+    name = f"{BASE_REPOSITORY}:bookworm-{_digest(archive.name + engine.label)}"
     with locked(engine.folder / "image.lock", waiting="another run is making the base image"):
         if not engine.api.has_image(name):
             started = time.monotonic()
@@ -67,6 +66,12 @@ def base_image(engine: Engine) -> str:
             engine.api.import_image(archive, repository, tag, changes)
             say(f"base image: {name}, in {time.monotonic() - started:.0f} s")
     return name
+
+
+def archive_path(files: dict[str, str]) -> Path:
+    """Give the place in the cache folder of a root file system with these files; its name says what is in it."""
+    recipe = repr((_RECIPE, _PACKAGES, bookworm_sources(), sorted(files.items())))
+    return cache_folder() / f"base-{_digest(recipe)}.tar"
 
 
 def _digest(text: str) -> str:

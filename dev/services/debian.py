@@ -19,6 +19,9 @@ deb http://deb.debian.org/debian bookworm main
 deb http://deb.debian.org/debian bookworm-updates main
 deb http://deb.debian.org/debian-security bookworm-security main
 """
+USUAL_CERTIFICATES = Path("/usr/share/ca-certificates")
+"""Where Debian's package ca-certificates has the CA certificates that every machine trusts."""
+
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _USER_IN_URL = re.compile(r"://[^/\s]*@")
@@ -130,11 +133,10 @@ def pip_settings() -> str:
 def own_certificates() -> Iterator[tuple[str, str]]:
     """Yield (file name, PEM text) for each CA certificate that this machine trusts beyond Debian's usual ones."""
     bundle = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
-    usual = Path("/usr/share/ca-certificates")
     # Without Debian's package there is nothing to compare with; an image has the usual ones by itself.
-    if not bundle.is_file() or not usual.is_dir():
+    if not bundle.is_file() or not USUAL_CERTIFICATES.is_dir():
         return
-    known = {found.strip() for path in usual.rglob("*.crt") for found in _certificates(path)}
+    known = {found.strip() for path in USUAL_CERTIFICATES.rglob("*.crt") for found in _certificates(path)}
     for certificate in _certificates(bundle):
         if certificate.strip() not in known:
             digest = hashlib.sha256(certificate.strip().encode()).hexdigest()[:16]

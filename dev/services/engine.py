@@ -20,6 +20,7 @@ from services.shell import Failure, say, tail
 
 START_SECONDS = 60
 STOP_SECONDS = 60
+_PACKAGES = (("docker.io", "dockerd"), ("iptables", "iptables"))
 _STORAGE_TROUBLE = ("graphdriver", "storage-driver", "overlay")
 
 
@@ -103,6 +104,8 @@ def _bring_up(engine: Engine) -> None:
         return
     if not engine.is_ours:
         say(f"Docker Engine: using this machine's at {engine.address}")
+        if find_program("docker") is None:
+            say("there is no docker client, which `caliban run` needs; this machine's Docker is left as it is")
         _spawn_guard(engine, [])
         return
     if os.geteuid() != 0:
@@ -110,9 +113,7 @@ def _bring_up(engine: Engine) -> None:
             f"no Docker Engine answers at {os.environ.get('DOCKER_HOST') or DEFAULT_SOCKET}; only root may start one",
             "start Docker, set DOCKER_HOST, or run this as root",
         )
-    missing = [package for package, program in _PACKAGES if find_program(program) is None]
-    if missing:
-        install(missing, why="no Docker Engine answers")
+    _install_missing()
     _clear_remains(run_folder())
     started = time.monotonic()
     if not _start(engine, []):
@@ -125,7 +126,13 @@ def _bring_up(engine: Engine) -> None:
     say(f"Docker Engine: started one at {engine.address} in {time.monotonic() - started:.0f} s")
 
 
-_PACKAGES = (("docker.io", "dockerd"), ("iptables", "iptables"))
+def _install_missing() -> None:
+    missing = [package for package, program in _PACKAGES if find_program(program) is None]
+    if missing:
+        install(missing, why="no Docker Engine answers")
+    # `caliban run` needs the client; up to bookworm it is part of docker.io.
+    if find_program("docker") is None:
+        install(["docker-cli"], why="there is no docker client")
 
 
 def _log(engine: Engine) -> Path:

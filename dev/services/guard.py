@@ -9,10 +9,12 @@ nor the end of a terminal nor ``timeout`` reaches it.
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.cache import locked
 from services.engine_api import EngineApi, EngineRefusal
@@ -60,6 +62,11 @@ def _tidy_and_tell(arguments: argparse.Namespace) -> None:
         say(f"cannot tidy up at {arguments.address}: {error}")
 
 
+def _stop_daemon(daemon: subprocess.Popen[bytes], address: str) -> None:
+    stop(daemon, signal.SIGTERM, _STOP_SECONDS)
+    shutil.rmtree(Path(urlsplit(address).path).parent, ignore_errors=True)
+
+
 def main() -> None:
     """Start, wait, tidy, stop."""
     parser = argparse.ArgumentParser()
@@ -83,12 +90,12 @@ def main() -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _tidy_and_tell(arguments)
                 if daemon is not None:
-                    stop(daemon, signal.SIGTERM, _STOP_SECONDS)
+                    _stop_daemon(daemon, arguments.address)
                 # New users wait for the users' lock; the guard's must be free before they look at it.
                 stack.close()
         except Interrupted:
             if daemon is not None:
-                stop(daemon, signal.SIGTERM, _STOP_SECONDS)
+                _stop_daemon(daemon, arguments.address)
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def test_there_is_nothing_left_to_resubmit_once_all_succeeded(group_with_a_failu
 
     assert again.code == 0
     assert again.out == (
-        "nothing to resubmit: no job of the experiment group resubmit_test failed or was stopped "
-        "(2 succeeded); --all_jobs resubmits jobs whatever their state\n"
+        "nothing to resubmit in the experiment group resubmit_test: 2 succeeded "
+        "(--all_jobs resubmits jobs whatever their state)\n"
     )
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import stat
@@ -20,7 +19,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from caliban.errors import StoreError
 from caliban.records import JobStatus, PlatformName
 from caliban.store import upgrade as upgrading
-from caliban.store.address import parse_address
+from caliban.store.address import SqliteAddress, parse_address
 from caliban.store.database import Access, open_store
 from caliban.store.engines import beginning_immediately, server_engine, sqlite_engine
 from caliban.store.models import HEAD, REVISIONS, VERSION_TABLE, Base
@@ -38,15 +37,17 @@ def _migrating(url: str) -> Iterator[Connection]:
     address = parse_address(url)
     engine = (
         beginning_immediately(sqlite_engine(address.path, writable=True, foreign_keys=False))
-        if not hasattr(address, "url")
+        if isinstance(address, SqliteAddress)
         else server_engine(address, writable=True)
     )
-    with engine.begin() as connection:
-        yield connection
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
-def _rows(url: str) -> dict[str, list[tuple[object, ...]]]:
+def _rows(url: str) -> dict[str, list[tuple[str, ...]]]:
     engine = create_engine(url)
     with engine.connect() as connection:
         found = {
@@ -99,9 +100,8 @@ def test_a_baseline_has_the_tables_of_the_peer_column_for_column(
 
 
 @pytest.fixture
-def make_empty(peer_url: str, tmp_path: Path) -> Iterator[Callable[[], str]]:
+def make_empty(peer_url: str, tmp_path: Path) -> Callable[[], str]:
     """Makes an empty database of the same kind as ``peer_url``, which stays as it is."""
-    extra: list[str] = []
 
     def make() -> str:
         if peer_url.startswith("sqlite"):
@@ -111,10 +111,9 @@ def make_empty(peer_url: str, tmp_path: Path) -> Iterator[Callable[[], str]]:
         with admin.connect() as connection:
             connection.execute(text("CREATE SCHEMA fresh"))
         admin.dispose()
-        extra.append("fresh")
         return f"{peer_url}?options=-csearch_path%3Dfresh"
 
-    yield make
+    return make
 
 
 def test_an_upgrade_keeps_every_row_of_the_peer(peer_url: str, reporter: HeardReporter) -> None:
@@ -242,7 +241,7 @@ def test_an_upgrade_that_fails_leaves_no_copy(peer_file: Path, reporter: HeardRe
     _spoil(f"sqlite:///{peer_file}")
     with pytest.raises(StoreError):
         open_store(f"sqlite:///{peer_file}", Access.WRITE, reporter)
-    assert (os.listdir(peer_file.parent), reporter.said) == (["caliban.db"], [])
+    assert ([file.name for file in peer_file.parent.iterdir()], reporter.said) == (["caliban.db"], [])
 
 
 def test_a_store_that_another_holds_is_not_upgraded(

@@ -1,0 +1,218 @@
+"""The Docker Engine: reaching it, and having images built. docker-py is imported when an engine is asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from caliban.errors import ImageError
+from caliban.images.build_log import BuildLog
+from caliban.images.context import BuildContext, collect
+from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
+from caliban.images.spec import BuildSpec
+from caliban.records import ImageRef
+from caliban.reporter import Reporter
+
+if TYPE_CHECKING:
+    import docker
+    import requests
+
+LABELS = {"caliban": "image"}
+"""What images of ours carry, so that they can be told from others: ``docker images --filter label=caliban``."""
+
+_PASSWORD = re.compile(r"(?<=//)[^/@]*@")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker Engine that answers.
+
+    Attributes:
+        client: docker-py's client.
+        host: where it is, for messages; without a password.
+        environ: the environment that it was found by.
+    """
+
+    client: docker.DockerClient
+    host: str
+    environ: Mapping[str, str]
+
+    @classmethod
+    def connect(cls, environ: Mapping[str, str]) -> Engine:
+        """Reach the engine of DOCKER_HOST (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH), or else of docker's current context.
+
+        The context is taken by docker-py 7.2 and later; earlier ones go to the default socket.
+
+        Raises:
+            ImageError: ``docker-unreachable``.
+        """
+        import docker.errors
+
+        host = _PASSWORD.sub("", environ.get("DOCKER_HOST") or "") or "the default socket"
+        try:
+            # An empty mapping would make docker-py look at the process's own environment.
+            client = docker.from_env(environment={"DOCKER_HOST": "", **environ})
+        except (docker.errors.DockerException, OSError) as error:
+            raise unreachable(error, host) from error
+        return cls(client, host, environ)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self.client.close()
+
+    def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
+        """Build an image; the same spec, files and user give the same image from the cache.
+
+        Ctrl-C closes the connection, upon which the engine stops building.
+
+        Returns:
+            ``sha256:...``.
+
+        Raises:
+            ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``, ``build-refused``,
+                ``docker-unreachable``, or what :func:`caliban.images.context.collect` finds wrong.
+        """
+        steps = instructions(spec, user)
+        context = collect(spec, dockerfile(spec, user), self.environ)
+        for warning in context.warnings():
+            reporter.warn(warning)
+        with self._told(), self._responses() as responses:
+            try:
+                events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
+                # One step more: the engine adds the labels at the end.
+                with reporter.progress("build", total=len(steps) + 1, unit="step") as progress:
+                    log = BuildLog(steps, reporter, progress)
+                    for event in events:
+                        log.feed(event)
+            finally:
+                for response in responses:
+                    response.close()
+            if log.image is None:
+                raise unreachable(ConnectionError("the engine's answer ended before the build did"), self.host)
+            return self.image_id(log.image)
+
+    def image_exists(self, ref: ImageRef) -> bool:
+        """Tell whether the engine has this image already.
+
+        Raises:
+            ImageError: ``docker-unreachable``, ``docker-refused``.
+        """
+        import docker.errors
+
+        with self._told():
+            try:
+                self.client.images.get(ref)
+            except docker.errors.ImageNotFound:
+                return False
+            return True
+
+    def image_id(self, ref: ImageRef) -> ImageRef:
+        """Look up ``sha256:...`` of an image that the engine has.
+
+        Raises:
+            ImageError: ``image-not-found``, ``docker-unreachable``, ``docker-refused``.
+        """
+        import docker.errors
+
+        with self._told():
+            try:
+                return str(self.client.images.get(ref).id)
+            except docker.errors.ImageNotFound as error:
+                raise ImageError(
+                    "image-not-found",
+                    f"the Docker Engine has no image {ref}",
+                    cause=error.explanation,
+                    hint=f"get it with `docker pull {ref}`, or build it",
+                ) from error
+
+    def _send(self, context: BuildContext, reporter: Reporter, *, no_cache: bool) -> Iterable[dict[str, Any]]:
+        """Send the context; the answer starts when all of it is there."""
+        with reporter.progress("build context", total=context.size, unit="B") as progress:
+            return self.client.api.build(
+                # docker-py hands this to requests as it is, which sends an iterator in chunks.
+                fileobj=cast("IO[bytes]", context.stream(progress.advance)),
+                custom_context=True,
+                dockerfile=DOCKERFILE,
+                decode=True,
+                rm=True,
+                forcerm=True,
+                nocache=no_cache,
+                labels=LABELS,
+            )
+
+    @contextmanager
+    def _responses(self) -> Iterator[list[requests.Response]]:
+        """Collect the responses that arrive meanwhile: docker-py keeps them to itself, and they have to be closed."""
+        responses: list[requests.Response] = []
+
+        def keep(response: requests.Response, *_: object, **__: object) -> None:
+            responses.append(response)
+
+        hooks = self.client.api.hooks["response"]
+        hooks.append(keep)
+        try:
+            yield responses
+        finally:
+            hooks.remove(keep)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn docker-py's and the connection's errors into ours."""
+        import docker.errors
+        import requests
+        import urllib3.exceptions
+
+        try:
+            yield
+        except docker.errors.APIError as error:
+            raise ImageError(
+                "docker-refused",
+                "the Docker Engine refused a request",
+                cause=str(error.explanation or error),
+                hint="the engine's own log tells more, as a rule: `journalctl -u docker`",
+            ) from error
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            docker.errors.DockerException,
+            docker.errors.StreamParseError,
+        ) as error:
+            raise unreachable(error, self.host) from error
+
+
+def unreachable(error: BaseException, host: str) -> ImageError:
+    """Say why the engine does not answer, and what to do about it.
+
+    Args:
+        error: what docker-py or the connection raised.
+        host: where the engine should be.
+    """
+    reason = _first_cause(error)
+    hint = "see that Docker runs (`docker info`), and that DOCKER_HOST, where it is set, names it"
+    if isinstance(reason, PermissionError):
+        hint = (
+            "you may not use Docker's socket: join the group docker (`sudo usermod -aG docker $USER`), then log in anew"
+        )
+    elif isinstance(reason, FileNotFoundError | ConnectionRefusedError):
+        hint = (
+            "start Docker: `sudo systemctl start docker`, or Docker Desktop"
+            if host == "the default socket"
+            else "start Docker there, or correct DOCKER_HOST (unset: the default socket)"
+        )
+    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return ImageError(
+        "docker-unreachable", f"Docker does not answer at {host}", cause=_PASSWORD.sub("", words), hint=hint
+    )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Find the operating system's word at the bottom of what requests and urllib3 wrap around it."""
+    seen = error
+    while (below := seen.__cause__ or seen.__context__) is not None:
+        seen = below
+        if isinstance(seen, PermissionError | FileNotFoundError | ConnectionRefusedError):
+            return seen
+    return error

@@ -1,0 +1,168 @@
+"""Records and rows for tests, with everything that a test does not care about filled in."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import insert
+
+from caliban.records import (
+    ExperimentView,
+    GroupView,
+    JobStatus,
+    JobView,
+    JsonObject,
+    PlatformName,
+    RecordedContainer,
+    Submission,
+    SubmissionState,
+)
+from caliban.store.database import Store
+from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
+from caliban.store.queries import experiments_of_flag_sets, group_attempts
+from caliban.store.views import submission_of
+
+IMAGE = "sha256:" + "ab" * 32
+OTHER_IMAGE = "sha256:" + "cd" * 32
+CREATED = datetime(2020, 5, 29, 10, 53, 40)
+CPU_SPEC: JsonObject = {
+    "build_path": "/home/totoro/sw/cluster/caliban/tmp/cpu",
+    "extra_dirs": None,
+    "job_mode": "CPU",
+    "package": [["python"], ".", "cpu.py", None],
+}
+CONTAINER = RecordedContainer(1, CPU_SPEC)
+
+
+def a_job(
+    id: int = 68,
+    status: JobStatus = JobStatus.FAILED,
+    *,
+    platform: PlatformName = PlatformName.TEST,
+    details: JsonObject | None = None,
+    spec: JsonObject | None = None,
+    stale: str | None = None,
+) -> JobView:
+    return JobView(
+        id=id,
+        platform=platform,
+        spec_id=id,
+        spec={"image": IMAGE, "words": []} if spec is None else spec,
+        container=IMAGE,
+        status=status,
+        details=details or {},
+        created=CREATED,
+        stale=stale,
+    )
+
+
+def an_experiment(
+    id: int = 38,
+    *jobs: JobView,
+    args: Sequence[str] = ("--foo", "3"),
+    kwargs: JsonObject | None = None,
+    container: RecordedContainer = CONTAINER,
+) -> ExperimentView:
+    return ExperimentView(id, tuple(args), {"sleep": 1} if kwargs is None else kwargs, container, jobs)
+
+
+def a_group(*experiments: ExperimentView, name: str = "resubmit_test") -> GroupView:
+    return GroupView(1, name, experiments)
+
+
+def add_group(
+    store: Store,
+    *states: JobStatus | None,
+    user: str = "totoro",
+    name: str = "resubmit_test",
+    container_spec: JsonObject = CPU_SPEC,
+    platform: PlatformName = PlatformName.TEST,
+    job_spec: JsonObject | None = None,
+) -> GroupView:
+    """Record one experiment for each of ``states``, with one job in that state; no job for None."""
+    with store.writing() as session:
+        group = experiments_of_flag_sets(
+            session,
+            user=user,
+            group=name,
+            container_spec=container_spec,
+            flag_sets=[(("--foo", "3"), {"sleep": number}) for number in range(len(states))],
+        )
+        for experiment, status in zip(group.experiments, states, strict=True):
+            if status is None:
+                continue
+            spec = {"image": IMAGE, "words": list(experiment.words)} if job_spec is None else dict(job_spec)
+            row = JobSpecRow(experiment_id=experiment.id, platform=platform, spec=spec, created=CREATED)
+            session.add(row)
+            session.flush()
+            session.execute(
+                insert(JobRow).values(
+                    created=CREATED,
+                    job_spec_id=row.id,
+                    experiment_id=experiment.id,
+                    container=IMAGE,
+                    status=status,
+                    details={"name": f"fake-{experiment.id}"},
+                    user=user,
+                )
+            )
+    return read_group(store, user=user, name=name)
+
+
+def read_group(store: Store, *, user: str = "totoro", name: str = "resubmit_test", all_jobs: bool = False) -> GroupView:
+    with store.reading() as session:
+        group = group_attempts(session, user, name, per_experiment=None if all_jobs else 1)
+    assert group is not None
+    return group
+
+
+def latest_states(store: Store, *, name: str = "resubmit_test") -> list[str]:
+    """The state of the latest job of each experiment; ``-`` for one without."""
+    return [
+        str(experiment.latest.status) if experiment.latest else "-"
+        for experiment in read_group(store, name=name).experiments
+    ]
+
+
+def submissions(store: Store) -> list[Submission]:
+    with store.reading() as session:
+        return [submission_of(row) for row in session.query(SubmissionRow).order_by(SubmissionRow.id)]
+
+
+def leave_open(
+    store: Store,
+    experiment: ExperimentView,
+    *,
+    token: str = "0123456789abcdef",
+    host: str | None = None,
+    pid: int | None = None,
+    created: datetime | None = None,
+    platform: PlatformName = PlatformName.TEST,
+) -> Submission:
+    """Write down a submission of another process, as it is before the platform answers."""
+    with store.writing() as session:
+        spec = JobSpecRow(
+            experiment_id=experiment.id, platform=platform, spec={"image": IMAGE, "words": []}, created=CREATED
+        )
+        session.add(spec)
+        session.flush()
+        row = SubmissionRow(
+            token=token,
+            experiment_id=experiment.id,
+            job_spec_id=spec.id,
+            resubmits=None,
+            platform=platform,
+            target={},
+            name=f"fake-{token}",
+            user="totoro",
+            host=host or socket.gethostname(),
+            pid=os.getpid() if pid is None else pid,
+            created=created or datetime.now(),
+            state=SubmissionState.OPEN,
+        )
+        session.add(row)
+        session.flush()
+        return submission_of(row)

@@ -1,0 +1,49 @@
+"""Small packages of other people, laid out as ``pip install --target`` would."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from textwrap import dedent
+
+HELLO = """
+    DESCRIPTION = "Greet somebody."
+
+    def add_arguments(parser):
+        parser.add_argument("--name", default="you")
+
+    def run(args, context):
+        context.console.print(f"hello {args.name}, says {context.user}")
+        return 0
+"""
+
+
+def add_package(site: Path, package: str, entry_points: dict[str, str], modules: dict[str, str]) -> None:
+    """Put a package with commands into ``site``.
+
+    Args:
+        site: a folder of ``sys.path``.
+        package: its name on the index.
+        entry_points: command -> ``module`` or ``module:attribute``.
+        modules: module -> source.
+    """
+    info = site / f"{package.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    points = "".join(f"{name} = {value}\n" for name, value in entry_points.items())
+    (info / "entry_points.txt").write_text(f"[caliban.commands]\n{points}")
+    for module, source in modules.items():
+        (site / f"{module}.py").write_text(dedent(source))
+
+
+def wheel_of(site: Path, folder: Path) -> Path:
+    """Make a wheel of the one package in ``site``, as a build backend would."""
+    [info] = site.glob("*.dist-info")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    (info / "RECORD").write_text("")
+    wheel = folder / f"{info.stem}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in sorted(site.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(site))
+    return wheel

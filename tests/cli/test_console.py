@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import io
+import os
+import pty
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from caliban.cli.console import Console
+from caliban.errors import CalibanError
+from tests.conftest import MakeScreen, Screen
+from tests.fakes import FakeClock
+
+
+def test_a_listing_goes_to_standard_output(screen: Screen) -> None:
+    screen.console.print("xgroup x:")
+    assert (screen.stdout.text, screen.stderr.text) == ("xgroup x:\n", "")
+
+
+@pytest.mark.parametrize(
+    ("tell", "told"),
+    [
+        (lambda console: console.say("building"), "building\n"),
+        (lambda console: console.warn("no key"), "warning: no key\n"),
+        (lambda console: console.error(CalibanError("x", "no", hint="go")), "error: no [x]\n  hint: go\n"),
+    ],
+)  # fmt: skip
+def test_what_is_no_listing_goes_to_standard_error(tell: Callable[[Console], None], told: str, screen: Screen) -> None:
+    tell(screen.console)
+    assert (screen.stdout.text, screen.stderr.text) == ("", told)
+
+
+@pytest.mark.parametrize("data", [b"", b"plain\n", bytes(range(256)), "Ünïcode ☃\r\n".encode("utf-16")])
+@pytest.mark.parametrize("is_stderr", [False, True])
+def test_what_a_job_writes_is_passed_on_byte_for_byte(data: bytes, is_stderr: bool, screen: Screen) -> None:
+    screen.console.job_output(data, is_stderr=is_stderr)
+    written = (screen.stdout.written, screen.stderr.written)
+    assert written == ((b"", data) if is_stderr else (data, b""))
+
+
+def test_what_a_job_writes_comes_after_what_was_said_before(screen: Screen) -> None:
+    screen.console.print("one")
+    screen.console.job_output(b"two\n", is_stderr=False)
+    screen.console.print("three")
+    assert screen.stdout.text == "one\ntwo\nthree\n"
+
+
+def test_a_stream_without_bytes_below_gets_a_jobs_output_as_text() -> None:
+    out = io.StringIO()
+    Console(stdout=out, stderr=io.StringIO()).job_output(b"caf\xc3\xa9 \xff\n", is_stderr=False)
+    assert out.getvalue() == "café \\xff\n"
+
+
+def test_a_name_that_the_streams_encoding_lacks_does_not_end_a_listing() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(stdout=out, stderr=io.StringIO()).print("xgroup größe:")
+    assert out.buffer.getvalue() == b"xgroup gr\\xf6\\xdfe:\n"
+
+
+def test_a_console_speaks_through_the_process_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().print("hello")
+    assert capsys.readouterr().out == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("y\n", True),
+        ("yes\n", True),
+        ("Y\n", True),
+        ("YES\n", True),
+        (" y \n", True),
+        ("y", True),
+        ("n\n", False),
+        ("no\n", False),
+        ("\n", False),
+        ("yep\n", False),
+        ("yn\n", False),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_only_y_and_yes_are_a_yes(typed: str, answer: bool | None, is_terminal: bool, make_screen: MakeScreen) -> None:
+    assert make_screen(typed, is_terminal=is_terminal).console.confirm("go on?") is answer
+
+
+def test_a_question_is_asked_on_standard_error(make_screen: MakeScreen) -> None:
+    screen = make_screen("y\n", is_terminal=True)
+    screen.console.confirm("do you wish to resubmit these 1 jobs?")
+    assert (screen.stdout.text, screen.stderr.text) == ("", "\n do you wish to resubmit these 1 jobs? [yN]: ")
+
+
+def test_an_answer_from_a_pipe_is_shown_since_nobody_typed_it(make_screen: MakeScreen) -> None:
+    screen = make_screen("y\n")
+    screen.console.confirm("go on?")
+    assert screen.stderr.text == "\n go on? [yN]: y\n"
+
+
+def test_each_question_reads_one_line(make_screen: MakeScreen) -> None:
+    console = make_screen("y\nn\ny\n").console
+    assert [console.confirm("?") for _ in range(4)] == [True, False, True, None]
+
+
+def test_all_of_standard_input_is_read(make_screen: MakeScreen) -> None:
+    assert make_screen('{"a":\n 1}\n').console.read_input() == '{"a":\n 1}\n'
+
+
+def test_nothing_is_shown_of_what_is_quick(screen: Screen) -> None:
+    with screen.console.progress("build", total=3, unit="step") as progress:
+        progress.advance()
+        progress.note("pip install")
+    assert screen.stderr.text == ""
+
+
+def test_without_a_terminal_a_line_is_shown_every_two_seconds(screen: Screen, clock: FakeClock) -> None:
+    with screen.console.progress("build", total=4, unit="step") as progress:
+        for note in ("FROM", "RUN pip", "COPY", "USER"):
+            clock.seconds += 1.5
+            progress.note(note)
+            progress.advance()
+    assert screen.stderr.text == "build: 1 of 4 steps (RUN pip)\nbuild: 3 of 4 steps (USER)\n"
+
+
+@pytest.mark.parametrize(
+    ("total", "unit", "amount", "line"),
+    [
+        (15_000_000, "B", 3_200_000, "context: 3.2 of 15.0 MB\n"),
+        (None, "B", 3_200_000, "context: 3.2 MB\n"),
+        (3, "job", 1, "context: 1 of 3 jobs\n"),
+        (None, "step", 7, "context: 7 steps\n"),
+    ],
+)
+def test_a_progress_line_says_how_much_of_what(
+    total: int | None, unit: str, amount: int, line: str, screen: Screen, clock: FakeClock
+) -> None:
+    with screen.console.progress("context", total=total, unit=unit) as progress:
+        clock.seconds += 2
+        progress.advance(amount)
+    assert screen.stderr.text == line
+
+
+def test_progress_lines_do_not_go_to_standard_output(screen: Screen, clock: FakeClock) -> None:
+    with screen.console.progress("build", total=3, unit="step") as progress:
+        clock.seconds += 60
+        progress.advance()
+    assert screen.stdout.text == ""
+
+
+def test_a_terminal_shows_a_bar(make_screen: MakeScreen) -> None:
+    screen = make_screen(is_terminal=True)
+    with screen.console.progress("build", total=3, unit="step") as progress:
+        progress.note("pip install")
+        progress.advance(2)
+        screen.console.say("x")
+    assert "build:" in screen.stderr.text
+    assert "2/3" in screen.stderr.text
+    assert "pip install" in screen.stderr.text
+
+
+def test_a_bar_of_bytes_counts_in_bytes(make_screen: MakeScreen) -> None:
+    screen = make_screen(is_terminal=True)
+    with screen.console.progress("context", total=15_000_000, unit="B") as progress:
+        progress.advance(3_000_000)
+        screen.console.say("x")
+    assert "3.00M/15.0M" in screen.stderr.text
+
+
+def test_lines_are_written_while_the_bar_is_hidden(make_screen: MakeScreen) -> None:
+    screen = make_screen(is_terminal=True)
+    with screen.console.progress("build", total=3, unit="step"):
+        screen.console.say("Step 1/3 : FROM")
+    # After the line break, the screen holds what stands behind the last carriage return.
+    [line] = [line for line in screen.stderr.text.split("\n") if "Step" in line]
+    assert line.split("\r")[-1] == "Step 1/3 : FROM"
+    assert not line.split("\r")[-2].strip()
+
+
+def test_a_bar_leaves_nothing_behind(make_screen: MakeScreen) -> None:
+    screen = make_screen(is_terminal=True)
+    with screen.console.progress("build", total=3, unit="step"):
+        pass
+    assert not screen.stderr.text.split("\n")[-1].split("\r")[-1].strip()
+
+
+def test_a_bar_is_gone_after_an_error_too(make_screen: MakeScreen) -> None:
+    screen = make_screen(is_terminal=True)
+    with pytest.raises(ZeroDivisionError), screen.console.progress("build", total=3, unit="step"):
+        raise ZeroDivisionError
+    before = screen.stderr.text
+    screen.console.say("the end")
+    assert screen.stderr.text == before + "the end\n"
+
+
+def test_lines_of_several_threads_are_never_mixed(make_screen: MakeScreen) -> None:
+    screen = make_screen(is_terminal=True)
+    words = ["a" * 50, "b" * 50, "c" * 50]
+    with screen.console.progress("jobs", total=300, unit="job") as progress:
+
+        def tell(word: str) -> None:
+            for _ in range(100):
+                screen.console.say(word)
+                progress.advance()
+
+        threads = [threading.Thread(target=tell, args=(word,)) for word in words]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    told = [line.split("\r")[-1] for line in screen.stderr.text.split("\n")[:-1]]
+    assert sorted(told) == sorted(words * 100)
+
+
+@dataclass
+class RealTerminal:
+    """A pseudo-terminal: what a person types and sees, and a console at its other end."""
+
+    person: int
+    console: Console
+
+    def type(self, text: str) -> None:
+        os.write(self.person, text.encode())
+
+    def seen(self) -> str:
+        return os.read(self.person, 65536).decode()
+
+
+@pytest.fixture
+def real_terminal() -> Iterator[RealTerminal]:
+    person, program = pty.openpty()
+    with (
+        os.fdopen(program, "r", closefd=False) as stdin,
+        os.fdopen(program, "w", closefd=False) as stdout,
+    ):
+        yield RealTerminal(person, Console(stdin, stdout, stdout))
+    os.close(program)
+    os.close(person)
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("y\n", True), ("n\n", False), ("\n", False), ("\x04", None)])
+def test_a_person_answers_at_a_real_terminal(typed: str, answer: bool | None, real_terminal: RealTerminal) -> None:
+    real_terminal.type(typed)
+    assert real_terminal.console.confirm("go on?") is answer
+
+
+def test_a_person_sees_the_question_at_a_real_terminal(real_terminal: RealTerminal) -> None:
+    real_terminal.type("y\n")
+    real_terminal.console.confirm("go on?")
+    assert " go on? [yN]: " in real_terminal.seen()
+
+
+def test_progress_without_a_terminal_loads_no_bar(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tqdm", raising=False)
+    with screen.console.progress("build", total=3, unit="step") as progress:
+        progress.advance()
+    assert "tqdm" not in sys.modules

@@ -1,0 +1,97 @@
+"""Commands of other packages, called as a person would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Caliban
+
+from .plugins import HELLO, add_package, wheel_of
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    return folder
+
+
+def seeing(site: Path) -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+
+
+def test_a_package_that_pip_installed_brings_its_command(site: Path, tmp_path: Path, run_caliban: Caliban) -> None:
+    source = tmp_path / "source"
+    add_package(source, "caliban-hello", {"hello": "hello_plugin"}, {"hello_plugin": HELLO})
+    wheel = wheel_of(source, tmp_path)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, capture_output=True, cwd=tmp_path)
+    done = run_caliban("hello", "--name", "mei", env=seeing(site))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello mei, says totoro\n", "")
+
+
+@pytest.fixture
+def hello(site: Path) -> dict[str, str]:
+    add_package(site, "caliban-hello", {"hello": "hello_plugin"}, {"hello_plugin": HELLO})
+    return seeing(site)
+
+
+@pytest.fixture
+def broken(site: Path, hello: dict[str, str]) -> dict[str, str]:
+    """A good package, and one whose command leaves a trace and breaks when it is imported."""
+    source = "import pathlib; pathlib.Path(__file__).with_suffix('.seen').touch(); 1 / 0"
+    add_package(site, "caliban-broken", {"broken": "broken_plugin"}, {"broken_plugin": source})
+    return hello
+
+
+def test_a_plugin_is_listed_with_its_package(hello: dict[str, str], run_caliban: Caliban) -> None:
+    assert "\n  hello     (from the package caliban-hello)\n" in run_caliban("--help", env=hello).stdout
+
+
+def test_a_plugin_explains_itself(hello: dict[str, str], run_caliban: Caliban) -> None:
+    assert run_caliban("hello", "--help", env=hello).stdout.startswith(
+        "usage: caliban hello [-h] [--helpfull] [--name NAME]\n\nGreet somebody.\n"
+    )
+
+
+def test_a_plugin_that_is_nearly_named_is_suggested(hello: dict[str, str], run_caliban: Caliban) -> None:
+    assert "hint: did you mean hello?" in run_caliban("helo", env=hello).stderr
+
+
+def test_a_broken_plugin_costs_a_warning(broken: dict[str, str], run_caliban: Caliban) -> None:
+    done = run_caliban("--help", env=broken)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "warning: the command broken of the package caliban-broken cannot be used: "
+        "ZeroDivisionError: division by zero\n",
+    )
+
+
+def test_a_broken_plugin_costs_its_own_command(broken: dict[str, str], run_caliban: Caliban) -> None:
+    done = run_caliban("broken", env=broken)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "error: the command broken of the package caliban-broken cannot be used [broken-plugin]\n"
+        "  cause: ZeroDivisionError: division by zero\n"
+        "  hint: update or remove the package caliban-broken; all other commands work\n",
+    )
+
+
+@pytest.mark.parametrize("words", [("resubmit", "--help"), ("hello",), ("status",)])
+def test_a_broken_plugin_is_not_even_looked_at_by_other_commands(
+    words: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
+) -> None:
+    done = run_caliban(*words, env=broken)
+    assert (done.returncode, done.stderr, (site / "broken_plugin.seen").exists()) == (0, "", False)
+
+
+def test_a_plugin_called_as_a_command_of_ours_is_never_run(site: Path, run_caliban: Caliban) -> None:
+    add_package(site, "caliban-evil", {"status": "evil_plugin"}, {"evil_plugin": "1 / 0"})
+    done = run_caliban("status", env=seeing(site))
+    assert (done.returncode, done.stdout) == (0, "most recent 8 jobs for user totoro:\n")

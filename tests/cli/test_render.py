@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caliban.cli import render
+from caliban.errors import CalibanError
+from caliban.platforms.recorded import ending, title
+from caliban.records import JobStatus, JobView, JsonObject, Outcome, PlatformName, RecordedContainer
+from tests.builders import CPU_SPEC, CREATED, IMAGE, a_group, a_job, an_experiment
+
+HOME = Path("/home/totoro")
+CAIP_IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
+
+
+def caip_job(id: int, status: JobStatus, name: str, *, second: int = 40) -> JobView:
+    job = a_job(id, status, platform=PlatformName.CAIP, details={"jobId": name})
+    return replace(job, container=CAIP_IMAGE, created=CREATED.replace(second=second))
+
+
+def test_the_tree_is_that_of_the_document_word_for_word() -> None:
+    good = caip_job(69, JobStatus.SUCCEEDED, "caliban_totoro_20200529_105340_2", second=41)
+    bad = caip_job(68, JobStatus.FAILED, "caliban_totoro_20200529_105338_1", second=40)
+    group = a_group(an_experiment(37, good, kwargs={"sleep": 2}), an_experiment(38, bad, kwargs={"sleep": 1}))
+    name = "container: gcr.io/totoro-project/cffd1475aaca:latest name: caliban_totoro_20200529"
+    assert list(render.group_lines(group, title, HOME)) == [
+        "xgroup resubmit_test:",
+        "docker config 1: job_mode: CPU, build url: ~/sw/cluster/caliban/tmp/cpu, extra dirs: None",
+        "  experiment id 37: cpu.py --foo 3 --sleep 2",
+        f"    job 69       SUCCEEDED     CAIP 2020-05-29 10:53:41 {name}_105340_2",
+        "  experiment id 38: cpu.py --foo 3 --sleep 1",
+        f"    job 68       FAILED        CAIP 2020-05-29 10:53:40 {name}_105338_1",
+    ]
+
+
+@pytest.mark.parametrize("status", list(JobStatus))
+@pytest.mark.parametrize("platform", [PlatformName.LOCAL, PlatformName.CAIP, PlatformName.GKE])
+@pytest.mark.parametrize("id", [1, 68, 99_999_999])
+def test_the_columns_of_job_lines_stand_below_each_other(id: int, status: JobStatus, platform: PlatformName) -> None:
+    line = render.job_line(a_job(id, status, platform=platform), title)
+    assert line.index(f" {CREATED:%Y-%m-%d}") == len("job 68       FAILED        CAIP")
+
+
+def test_an_id_that_is_too_wide_moves_the_rest_and_loses_nothing() -> None:
+    line = render.job_line(a_job(1_234_567_890), title)
+    assert line == f"job 1234567890 FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE}"
+
+
+def test_a_job_without_a_name_has_no_empty_name() -> None:
+    assert not render.job_line(a_job(platform=PlatformName.LOCAL, details={"ret_code": 1}), title).endswith("name: ")
+
+
+def test_a_state_that_could_not_be_brought_up_to_date_is_marked() -> None:
+    line = render.job_line(a_job(status=JobStatus.RUNNING, stale="no route"), title)
+    assert line.endswith(f"container: {IMAGE} (last known state; no route)")
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (
+            {**CPU_SPEC, "job_mode": "GPU", "extra_dirs": ["data", "lib"], "build_path": "/srv/lab"},
+            "docker config 1: job_mode: GPU, build url: /srv/lab, extra dirs: data, lib",
+        ),
+        ({**CPU_SPEC, "extra_dirs": []}, render.container_line(RecordedContainer(1, CPU_SPEC), HOME)),
+        ({"image_id": CAIP_IMAGE}, f"docker config 1: image: {CAIP_IMAGE}"),
+        ({"image_id": CAIP_IMAGE, "package": CPU_SPEC["package"]}, f"docker config 1: image: {CAIP_IMAGE}"),
+        ({}, "docker config 1: job_mode: None, build url: None, extra dirs: None"),
+        ({"extra_dirs": 3}, "docker config 1: job_mode: None, build url: None, extra dirs: None"),
+    ],
+)
+def test_a_container_spec_is_one_line(spec: JsonObject, line: str) -> None:
+    assert render.container_line(RecordedContainer(1, spec), HOME) == line
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/home/totoro/sw/cpu", "~/sw/cpu"),
+        ("/home/totoro", "~"),
+        ("/home/totoro2/cpu", "/home/totoro2/cpu"),
+        ("/srv/cpu", "/srv/cpu"),
+        ("cpu", "cpu"),
+    ],
+)
+def test_the_home_folder_is_shortened(path: str, shown: str) -> None:
+    assert render.short_path(path, HOME) == shown
+
+
+def test_an_experiment_of_an_image_shows_the_image_for_a_script() -> None:
+    experiment = an_experiment(container=RecordedContainer(2, {"image_id": CAIP_IMAGE}))
+    assert render.command_line(experiment) == f"{CAIP_IMAGE} --foo 3 --sleep 1"
+
+
+def test_words_are_quoted_as_a_shell_wants_them() -> None:
+    experiment = an_experiment(args=("it's", "", "$HOME"), kwargs={"name": "a b"})
+    assert render.command_line(experiment) == """cpu.py 'it'"'"'s' '' '$HOME' --name 'a b'"""
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_a_shell_reads_the_shown_words_back(args: list[str]) -> None:
+    line = render.command_line(an_experiment(args=args, kwargs={}))
+    assert shlex.split(line) == ["cpu.py", *args]
+
+
+def test_an_experiment_without_a_job_says_so() -> None:
+    assert list(render.group_lines(a_group(an_experiment(38)), title, HOME))[-1] == "    no job yet"
+
+
+def test_a_group_without_experiments_is_its_name() -> None:
+    assert list(render.group_lines(a_group(name="empty"), title, HOME)) == ["xgroup empty:"]
+
+
+def test_all_attempts_of_an_experiment_are_listed_oldest_first() -> None:
+    group = a_group(an_experiment(1, a_job(2), a_job(5)))
+    jobs = [line.split()[1] for line in render.group_lines(group, title, HOME) if line.startswith("    job")]
+    assert jobs == ["2", "5"]
+
+
+def test_experiments_are_listed_below_their_docker_config_in_the_order_of_ids() -> None:
+    one, two = RecordedContainer(1, CPU_SPEC), RecordedContainer(2, {"image_id": CAIP_IMAGE})
+    group = a_group(an_experiment(1, container=two), an_experiment(2, container=one), an_experiment(3, container=two))
+    heads = [line.split(":")[0].strip() for line in render.group_lines(group, title, HOME) if "no job" not in line]
+    assert heads == [
+        "xgroup resubmit_test",
+        "docker config 1",
+        "experiment id 2",
+        "docker config 2",
+        "experiment id 1",
+        "experiment id 3",
+    ]
+
+
+def test_an_error_says_what_why_and_what_to_do() -> None:
+    error = CalibanError("no-bread", "there is no toast", cause="no bread\nno flour", hint="go to the baker")
+    assert render.error_lines(error) == [
+        "error: there is no toast [no-bread]",
+        "  cause: no bread",
+        "    no flour",
+        "  hint: go to the baker",
+    ]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_an_error_without_cause_and_hint_is_one_line(nothing: str | None) -> None:
+    assert render.error_lines(CalibanError("x", "no", cause=nothing, hint=nothing)) == ["error: no [x]"]
+
+
+def test_the_same_error_of_several_jobs_is_told_once() -> None:
+    outcomes = [Outcome(an_experiment(number), None, CalibanError("x", "no room")) for number in (1, 2, 3)]
+    assert list(render.failure_lines(outcomes)) == [
+        "error: no room [x]",
+        "  in: cpu.py --foo 3 --sleep 1",
+        "      and 2 more jobs",
+    ]
+
+
+def test_different_errors_are_told_each() -> None:
+    outcomes = [Outcome(an_experiment(), None, CalibanError("x", word)) for word in ("no room", "no bread")]
+    assert [line for line in render.failure_lines(outcomes) if "error" in line] == [
+        "error: no room [x]",
+        "error: no bread [x]",
+    ]
+
+
+def test_good_outcomes_have_no_failure_lines() -> None:
+    assert not list(render.failure_lines([Outcome(an_experiment(), a_job(status=JobStatus.SUCCEEDED))]))
+
+
+def test_a_job_that_failed_is_listed_with_its_exit_code() -> None:
+    failed = a_job(70, platform=PlatformName.LOCAL, details={"ret_code": 137, "reason": "out of memory"})
+    *_, line = render.outcome_lines([Outcome(an_experiment(), failed)], title, ending)
+    assert line.endswith("(exit code 137, out of memory)")
+
+
+def test_what_was_not_recorded_is_not_listed_as_a_job() -> None:
+    assert not list(render.outcome_lines([Outcome(an_experiment(), None)], title, ending))
+
+
+def test_the_summary_counts_by_what_came_of_the_jobs() -> None:
+    states = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.SUCCEEDED)
+    outcomes = [Outcome(an_experiment(), a_job(status=status)) for status in states]
+    outcomes.append(Outcome(an_experiment(), None))
+    assert render.summary_line(outcomes) == "4 jobs: 2 succeeded, 1 failed, 1 not submitted"
+
+
+def test_the_summary_of_one_job_is_in_the_singular() -> None:
+    assert render.summary_line([Outcome(an_experiment(), a_job())]) == "1 job: 1 failed"
+
+
+def test_jobs_that_were_never_begun_are_counted() -> None:
+    stopped = Outcome(an_experiment(), a_job(status=JobStatus.STOPPED))
+    assert render.summary_line([stopped], not_begun=3) == "4 jobs: 1 stopped, 3 not started"
+
+
+@pytest.mark.parametrize(
+    ("platform", "details", "name"),
+    [
+        (PlatformName.LOCAL, {"name": "caliban-1"}, "caliban-1"),
+        (PlatformName.LOCAL, {"ret_code": 1}, None),
+        (PlatformName.CAIP, {"jobId": "caliban_totoro_1"}, "caliban_totoro_1"),
+        (PlatformName.CAIP, {"jobId": 7}, None),
+        (PlatformName.GKE, {"job": {"metadata": {"name": "stop-test-rssqq"}}}, "stop-test-rssqq"),
+        (PlatformName.GKE, {"job": None}, None),
+        (PlatformName.GKE, {"job": {"metadata": []}}, None),
+        (PlatformName.TEST, {"name": "x"}, None),
+    ],
+)
+def test_a_job_is_called_what_its_platform_recorded(
+    platform: PlatformName, details: JsonObject, name: str | None
+) -> None:
+    assert title(a_job(platform=platform, details=details)) == name
+
+
+@pytest.mark.parametrize(
+    ("status", "details", "words"),
+    [
+        (JobStatus.FAILED, {"ret_code": 1}, "exit code 1"),
+        (JobStatus.FAILED, {"reason": "out of memory"}, "out of memory"),
+        (JobStatus.FAILED, {}, None),
+        (JobStatus.SUCCEEDED, {"ret_code": 0}, None),
+        (JobStatus.STOPPED, {"ret_code": 143}, None),
+    ],
+)
+def test_only_a_failed_job_has_an_ending(status: JobStatus, details: JsonObject, words: str | None) -> None:
+    assert ending(a_job(status=status, details=details)) == words

@@ -1,0 +1,222 @@
+"""What tests of all floors share: a process's surroundings, a store of the test's own, the real command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+import pytest
+
+from caliban.cli.console import Console
+from caliban.cli.context import Context
+from caliban.platforms import base
+from caliban.records import PlatformName
+from caliban.store.database import Access, Store, open_store
+from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
+
+_SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID")
+
+
+@dataclass
+class Screen:
+    """A console and its three streams."""
+
+    console: Console
+    stdin: FakeStream
+    stdout: FakeStream
+    stderr: FakeStream
+
+
+@dataclass
+class MakeScreen:
+    """Makes screens, all with one clock."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def __call__(self, typed: str = "", *, is_terminal: bool = False) -> Screen:
+        stdin = FakeStream(typed.encode(), is_terminal=is_terminal)
+        stdout, stderr = FakeStream(is_terminal=is_terminal), FakeStream(is_terminal=is_terminal)
+        return Screen(Console(stdin, stdout, stderr, self.clock.monotonic), stdin, stdout, stderr)
+
+
+@dataclass(frozen=True)
+class ScreenContext(Context):
+    """A context, and what a person would read."""
+
+    screen: Screen = field(kw_only=True)
+
+    @property
+    def out(self) -> str:
+        return self.screen.stdout.text
+
+    @property
+    def err(self) -> str:
+        return self.screen.stderr.text
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make_screen(clock: FakeClock) -> MakeScreen:
+    return MakeScreen(clock)
+
+
+@pytest.fixture
+def screen(make_screen: MakeScreen) -> Screen:
+    """Pipes, and nothing typed."""
+    return make_screen()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def cwd(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+class MakeContext(Protocol):
+    def __call__(self, typed: str = "", *, is_terminal: bool = False) -> ScreenContext: ...
+
+
+@pytest.fixture
+def make_context(make_screen: MakeScreen, home: Path, cwd: Path, clock: FakeClock) -> MakeContext:
+    """Contexts of user ``totoro``, whose store is in the temporary home."""
+
+    def make(typed: str = "", *, is_terminal: bool = False) -> ScreenContext:
+        made = make_screen(typed, is_terminal=is_terminal)
+        return ScreenContext(made.console, {}, cwd, home, "totoro", clock.now, screen=made)
+
+    return make
+
+
+@pytest.fixture
+def context(make_context: MakeContext) -> ScreenContext:
+    """A command whose streams are pipes, with nothing to read."""
+    return make_context()
+
+
+@pytest.fixture
+def terminal(make_context: MakeContext) -> ScreenContext:
+    """A command in a terminal, where nobody has typed anything but end of input."""
+    return make_context(is_terminal=True)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "caliban.db"
+    open_store(f"sqlite:///{path}", Access.WRITE, HeardReporter()).close()
+    return path
+
+
+@pytest.fixture
+def store_url(home: Path, _empty_store: Path) -> str:
+    """A store of this version, empty, where commands look for it by default."""
+    (home / ".caliban").mkdir(mode=0o700)
+    shutil.copy(_empty_store, home / ".caliban" / "caliban.db")
+    return f"sqlite:///{home}/.caliban/caliban.db"
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    with open_store(store_url, Access.WRITE, HeardReporter()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def heard() -> HeardReporter:
+    return HeardReporter()
+
+
+def _install_service(monkeypatch: pytest.MonkeyPatch, cls: str) -> FakeService:
+    service = FakeService()
+    monkeypatch.setattr(FakePlatform, "service", service, raising=False)
+    table = cast(MutableMapping[PlatformName, tuple[str, str]], base._PLATFORMS)
+    monkeypatch.setitem(table, PlatformName.TEST, ("tests.fakes", cls))
+    return service
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """What stands behind the platform TEST, whose jobs run by themselves."""
+    installed = _install_service(monkeypatch, "FakePlatform")
+    yield installed
+    installed.verify()
+
+
+@pytest.fixture
+def attended(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """What stands behind the platform TEST, whose jobs run while they are watched."""
+    installed = _install_service(monkeypatch, "FakeAttendedPlatform")
+    yield installed
+    installed.verify()
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    """The Docker Engine that commands connect to."""
+    made = FakeEngine()
+    monkeypatch.setattr("caliban.images.engine.Engine.connect", lambda environ: made)
+    yield made
+    made.verify()
+
+
+Finished = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Caliban:
+    """The installed command, in a process of its own."""
+
+    home: Path
+    cwd: Path
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """That of this process, so that coverage is measured, but for what would make a test depend on a machine."""
+        kept = {name: value for name, value in os.environ.items() if name not in _SET_BY_TESTS}
+        return {**kept, "HOME": str(self.home), "CALIBAN_USER": "totoro", "COLUMNS": "80", **(env or {})}
+
+    def __call__(
+        self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Finished:
+        return subprocess.run(
+            [sys.executable, "-m", "caliban", *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment(env),
+            cwd=cwd or self.cwd,
+            timeout=60,
+            check=False,
+        )
+
+    def start(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "caliban", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(env),
+            cwd=self.cwd,
+        )
+
+
+@pytest.fixture
+def run_caliban(home: Path, cwd: Path) -> Caliban:
+    return Caliban(home, cwd)

@@ -1,0 +1,225 @@
+"""What stops a re-run, or part of it, is told with its cause; the rest goes on; nothing is half done."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+
+import pytest
+
+from caliban.images.engine import Engine
+from tests.e2e.conftest import RUN, Researcher, containers_of, wait_until
+
+RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
+
+
+def test_docker_that_does_not_run_is_told_before_anything_is_written(researcher: Researcher) -> None:
+    answer = researcher.caliban(*RUN, DOCKER_HOST="unix:///nowhere/docker.sock")
+
+    assert answer.code == 1
+    assert "[docker-unreachable]" in answer.err
+    assert "hint: " in answer.err
+    assert not researcher.store.exists()
+
+
+def test_docker_that_does_not_run_is_told_before_the_question(group_with_a_failure: Researcher) -> None:
+    answer = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", DOCKER_HOST="unix:///nowhere/docker.sock")
+
+    assert answer.code == 1
+    assert "[docker-unreachable]" in answer.err
+    assert "do you wish" not in answer.err
+
+
+def test_a_build_folder_that_is_gone_is_told_and_nothing_is_asked(group_with_a_failure: Researcher) -> None:
+    elsewhere = group_with_a_failure.home
+    shutil.rmtree(group_with_a_failure.folder)
+
+    answer = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", folder=elsewhere)
+
+    assert answer.code == 1
+    assert f"{group_with_a_failure.folder} is not there [build-folder-gone]" in answer.err
+    assert "do you wish" not in answer.err
+
+
+def test_images_are_rebuilt_from_the_recorded_folder_wherever_one_stands(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
+    decoy = group_with_a_failure.home / "cpu.py"
+    decoy.write_text("raise SystemExit('the wrong folder')")
+
+    answer = group_with_a_failure.caliban(*RESUBMIT, folder=group_with_a_failure.home)
+
+    assert answer.code == 0, answer.err
+
+
+def test_a_broken_dockerfile_step_is_told_with_its_last_lines(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.write("requirements.txt", "no-such-package-of-anybody==1.2.3\n")
+
+    answer = group_with_a_failure.caliban(*RESUBMIT)
+
+    assert answer.code == 1
+    assert "[build-step-failed]" in answer.err
+    assert "no-such-package-of-anybody" in answer.err.split("[build-step-failed]")[1]
+    assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
+
+
+def test_a_base_image_that_cannot_be_had_is_told_by_name(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.write(".calibanconfig.json", '{"base_image": "localhost:1/no/such:image"}')
+
+    answer = group_with_a_failure.caliban(*RESUBMIT)
+
+    assert answer.code == 1
+    assert "[base-image-unavailable]" in answer.err
+    assert "localhost:1/no/such:image" in answer.err
+
+
+def test_one_image_that_cannot_be_built_does_not_keep_the_others_from_running(
+    group_with_a_failure: Researcher,
+) -> None:
+    other = group_with_a_failure.folder.parent / "other"
+    shutil.copytree(group_with_a_failure.folder, other)
+    group_with_a_failure.caliban(*RUN, folder=other)
+    (other / "requirements.txt").write_text("no-such-package-of-anybody==1.2.3\n")
+    group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
+
+    answer = group_with_a_failure.caliban(*RESUBMIT)
+
+    assert answer.code == 1
+    assert "[build-step-failed]" in answer.err
+    assert group_with_a_failure.rows("SELECT experiment_id, status FROM jobs WHERE id > 4") == [(2, "SUCCEEDED")]
+
+
+def test_a_malformed_recorded_spec_costs_only_its_own_job(group_with_a_failure: Researcher) -> None:
+    group_with_a_failure.caliban(*RUN)
+    with_bad_spec = 'UPDATE job_specs SET spec = \'{"command": "docker"}\' WHERE experiment_id = 1'
+    with sqlite3.connect(group_with_a_failure.store) as connection:
+        connection.execute(with_bad_spec)
+
+    answer = group_with_a_failure.caliban(*RESUBMIT, "--all_jobs")
+
+    assert answer.code == 1
+    assert '"command" is not a list of strings' in answer.err
+    assert group_with_a_failure.rows("SELECT experiment_id FROM jobs WHERE id > 4") == [(2,)]
+
+
+def test_a_container_that_cannot_start_is_recorded_as_failed_with_the_reason(researcher: Researcher) -> None:
+    words = ("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
+
+    answer = researcher.caliban(*words)
+
+    assert answer.code == 1
+    assert "no-such-network" in answer.err.split("[container-not-started]")[1]
+    assert researcher.rows("SELECT status FROM jobs") == [("FAILED",)]
+    assert "no-such-network" in str(researcher.details(1)["error"])
+    assert researcher.rows("SELECT state, job_id FROM submissions") == [("FAILED", 1)]
+
+
+def test_a_container_that_cannot_start_leaves_nothing_behind_in_docker(researcher: Researcher, engine: Engine) -> None:
+    researcher.caliban("run", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
+
+    assert containers_of(engine, str(researcher.details(1)["name"])) == []
+
+
+def test_gpus_that_are_not_there_are_told_with_a_way_out(researcher: Researcher) -> None:
+    answer = researcher.caliban("run", "cpu.py")
+
+    assert answer.code == 1
+    assert "--nogpu" in answer.err.split("[container-not-started]")[1]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_its_container_and_records_that(
+    researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]], ending: signal.Signals
+) -> None:
+    researcher.write("experiment.json", '{"sleep": [6000, 0]}')
+    process = researcher.start(*RUN)
+    started.append(process)
+    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+
+    process.send_signal(ending)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert researcher.rows("SELECT status FROM jobs") == [("STOPPED",)]
+    assert engine.client.containers.get(str(researcher.details(1)["name"])).status == "exited"
+    assert "1 stopped, 1 not started" in err
+    assert "job 1        STOPPED" in out
+
+
+def running_jobs(researcher: Researcher) -> list[tuple[object, ...]]:
+    try:
+        return researcher.rows("SELECT id FROM jobs WHERE status = 'RUNNING'")
+    except sqlite3.OperationalError:  # the store is just being made
+        return []
+
+
+def test_what_an_interrupted_run_never_began_is_resubmitted(
+    researcher: Researcher, started: list[subprocess.Popen[str]]
+) -> None:
+    researcher.write("experiment.json", '{"sleep": [6000, 0]}')
+    process = researcher.start(*RUN)
+    started.append(process)
+    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    researcher.replace("cpu.py", "time.sleep(args.sleep / 10)", "")
+
+    answer = researcher.caliban(*RESUBMIT)
+
+    assert answer.code == 0, answer.err
+    assert researcher.rows("SELECT experiment_id, status FROM jobs WHERE id > 1") == [
+        (1, "SUCCEEDED"),
+        (2, "SUCCEEDED"),
+    ]
+
+
+def test_a_job_outlives_the_death_of_its_caliban_and_status_learns_its_end(
+    researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]]
+) -> None:
+    researcher.write("experiment.json", '{"sleep": [20]}')
+    process = researcher.start(*RUN)
+    started.append(process)
+    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    assert " RUNNING " in researcher.caliban("status", "--xgroup", "resubmit_test").out
+    engine.client.containers.get(str(researcher.details(1)["name"])).wait()
+    assert " SUCCEEDED " in researcher.caliban("status", "--xgroup", "resubmit_test").out
+    assert researcher.details(1)["ret_code"] == 0
+
+
+def test_a_container_removed_by_hand_makes_its_job_unknown_and_not_resubmitted(
+    researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]]
+) -> None:
+    researcher.write("experiment.json", '{"sleep": [6000]}')
+    process = researcher.start(*RUN)
+    started.append(process)
+    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    engine.client.containers.get(str(researcher.details(1)["name"])).remove(force=True)
+
+    answer = researcher.caliban(*RESUBMIT)
+
+    assert answer.code == 0
+    assert "nothing to resubmit" in answer.out
+    assert researcher.rows("SELECT status FROM jobs") == [("UNKNOWN",)]
+
+
+def test_a_state_that_cannot_be_asked_for_is_shown_as_last_known(
+    researcher: Researcher, started: list[subprocess.Popen[str]]
+) -> None:
+    researcher.write("experiment.json", '{"sleep": [6000]}')
+    process = researcher.start(*RUN)
+    started.append(process)
+    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    answer = researcher.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
+
+    assert answer.code == 0
+    assert "(last known state; Docker does not answer" in answer.out
+    assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",)]

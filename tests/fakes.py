@@ -1,0 +1,260 @@
+"""Stand-ins for the world outside: a terminal, a clock, a place where jobs run, a Docker Engine that builds.
+
+Each is as strict as the real thing, and stricter in one way: it does only what it was told to expect.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from caliban.errors import CalibanError, PlatformError
+from caliban.images.dockerfile import BuildUser
+from caliban.images.spec import BuildSpec
+from caliban.platforms.base import Attended, Observation, Platform, RefusedError, Unreachable
+from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+from caliban.reporter import Progress, Reporter
+
+
+class FakeStream(io.TextIOWrapper):
+    """A standard stream in memory, with bytes below the text as real ones have."""
+
+    def __init__(self, content: bytes = b"", *, is_terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(content), encoding="utf-8", newline="")
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    @property
+    def written(self) -> bytes:
+        self.flush()
+        memory = self.buffer
+        assert isinstance(memory, io.BytesIO)
+        return memory.getvalue()
+
+    @property
+    def text(self) -> str:
+        return self.written.decode()
+
+
+class FakeClock:
+    """Time that passes when the test says so; for ``time.monotonic`` and for ``datetime.now``."""
+
+    def __init__(self, start: datetime = datetime(2020, 5, 29, 10, 53, 30)) -> None:
+        self._start = start
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.seconds)
+
+
+class HeardReporter:
+    """A reporter that keeps what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self.notes: list[str] = []
+        self.advanced = 0
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def warn(self, line: str) -> None:
+        self.warned.append(line)
+
+    def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+        raise AssertionError("the fake platform's jobs write nothing")
+
+    @contextmanager
+    def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
+        yield self
+
+    def advance(self, amount: int = 1) -> None:
+        self.advanced += amount
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass
+class FakeService:
+    """What stands behind the fake platform: it knows its jobs by token and name, and answers as it was told to.
+
+    Attributes:
+        calls: what was asked of it, in order: the method's name and its argument.
+        jobs: the jobs that it took on, by token.
+        watch: called with each submission as it arrives, before it is answered.
+    """
+
+    calls: list[tuple[str, object]] = field(default_factory=list)
+    jobs: dict[str, NewJob] = field(default_factory=dict)
+    watch: Callable[[Submission], None] | None = None
+    _names: dict[str, str] = field(default_factory=dict)
+    _expected: dict[str, deque[Callable[..., object]]] = field(default_factory=dict)
+
+    def expect(self, method: str, *answers: Callable[..., object]) -> None:
+        """The next calls of ``method`` are answered by ``answers``, one after the other."""
+        self._expected.setdefault(method, deque()).extend(answers)
+
+    def answer(self, method: str, *arguments: object) -> object:
+        self.calls.append((method, arguments[0]))
+        waiting = self._expected.get(method)
+        if not waiting:
+            raise AssertionError(f"{method} was not expected: {arguments}")
+        return waiting.popleft()(*arguments)
+
+    def verify(self) -> None:
+        """Every call that was expected came."""
+        left = {method: len(waiting) for method, waiting in self._expected.items() if waiting}
+        assert not left, f"expected and never asked for: {left}"
+
+    def asked(self, method: str) -> list[object]:
+        return [argument for name, argument in self.calls if name == method]
+
+    def take(self, spec: JsonObject, submission: Submission) -> NewJob:
+        """Take a job on; the same token is the same job, and no two jobs have one name."""
+        assert len(submission.token) >= 16, "a token that could be guessed or met twice"
+        if submission.token in self.jobs:
+            return self.jobs[submission.token]
+        assert submission.name not in self._names, f"the name {submission.name} is taken"
+        self._names[submission.name] = submission.token
+        job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, {"name": submission.name})
+        self.jobs[submission.token] = job
+        return job
+
+    # What `expect("submit", ...)` takes:
+
+    def accept(self, spec: JsonObject, submission: Submission) -> NewJob:
+        return self.take(spec, submission)
+
+    def lose_answer(self, spec: JsonObject, submission: Submission) -> NewJob:
+        self.take(spec, submission)
+        raise PlatformError("fake-timeout", "the answer of the fake platform was lost", cause="timed out")
+
+    @staticmethod
+    def refuse(spec: JsonObject, submission: Submission) -> NewJob:
+        raise RefusedError(
+            "fake-quota", "the fake platform has no room", cause="0 left", hint="wait", details={"error": "0 left"}
+        )
+
+    @staticmethod
+    def be_unreachable(*arguments: object) -> NewJob:
+        raise PlatformError("fake-unreachable", "the fake platform cannot be reached", cause="no route")
+
+    # What `expect("find", ...)` takes:
+
+    def look_up(self, submission: Submission) -> NewJob | None:
+        return self.jobs.get(submission.token)
+
+
+class FakePlatform(Platform):
+    """Jobs that somebody else looks after. A job spec is ``{"image": ..., "words": [...]}``."""
+
+    name = PlatformName.TEST
+    service: ClassVar[FakeService]
+
+    def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+        answer = self.service.answer("statuses", tuple(jobs))
+        assert isinstance(answer, dict)
+        return answer
+
+    def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
+        _check(spec)
+        return {**spec, "image": image}
+
+    def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
+        _check(spec)
+        return {"image": image, "words": list(arguments)}
+
+    def target(self, latest: JobView | None) -> JsonObject:
+        return {"after": latest.id if latest else None}
+
+    def job_name(self, spec: JsonObject, token: str) -> str:
+        _check(spec)
+        return f"fake-{token}"
+
+    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+        _check(spec)
+        assert submission.platform is PlatformName.TEST
+        if self.service.watch:
+            self.service.watch(submission)
+        answer = self.service.answer("submit", spec, submission)
+        assert isinstance(answer, NewJob)
+        return answer
+
+    def find(self, submission: Submission) -> NewJob | None:
+        answer = self.service.answer("find", submission)
+        assert answer is None or isinstance(answer, NewJob)
+        return answer
+
+    def stop(self, job: JobView) -> None:
+        self.service.answer("stop", job)
+
+
+class FakeAttendedPlatform(FakePlatform, Attended):
+    """Jobs that run while somebody watches."""
+
+    def follow(self, job: JobView) -> Observation:
+        answer = self.service.answer("follow", job)
+        assert isinstance(answer, Observation)
+        return answer
+
+
+def end(status: JobStatus, **details: object) -> Callable[[JobView], Observation]:
+    """For ``expect("follow", ...)``: the job ends in that state."""
+    return lambda job: Observation(status, {**job.details, **details} if details else None)
+
+
+def polls(**by_status: Sequence[int]) -> Callable[[Sequence[JobView]], Mapping[int, Observation | Unreachable]]:
+    """For ``expect("statuses", ...)``: ``polls(FAILED=[1, 2], unreachable=[3])``."""
+
+    def answer(jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+        found: dict[int, Observation | Unreachable] = {}
+        for status, ids in by_status.items():
+            for job_id in ids:
+                found[job_id] = Unreachable("no route") if status == "unreachable" else Observation(JobStatus(status))
+        assert set(found) == {job.id for job in jobs}, "asked about other jobs than was expected"
+        return found
+
+    return answer
+
+
+def _check(spec: JsonObject) -> None:
+    words = spec.get("words")
+    if set(spec) != {"image", "words"} or not isinstance(spec["image"], str) or not isinstance(words, list):
+        raise PlatformError("malformed-job-spec", "the recorded job cannot be run again", cause=f"found {dict(spec)}")
+
+
+class FakeEngine:
+    """A Docker Engine that builds what it was told to expect, and nothing else."""
+
+    def __init__(self) -> None:
+        self.built: list[BuildSpec] = []
+        self.no_cache: list[bool] = []
+        self._images: deque[ImageRef | CalibanError] = deque()
+
+    def expect(self, *images: ImageRef | CalibanError) -> None:
+        self._images.extend(images)
+
+    def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
+        assert user.uid >= 0
+        self.built.append(spec)
+        self.no_cache.append(no_cache)
+        assert self._images, f"no build was expected: {spec}"
+        image = self._images.popleft()
+        if isinstance(image, CalibanError):
+            raise image
+        return image
+
+    def verify(self) -> None:
+        assert not self._images, f"never built: {list(self._images)}"

@@ -1,0 +1,128 @@
+"""caliban 0.4.2 goes on reading a store that was used here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from caliban.records import JobStatus, JsonObject, NewJob, PlatformName
+from caliban.store.database import Access, open_store
+from caliban.store.journal import Journal, new_token
+from caliban.store.queries import experiments_of_flag_sets
+
+from .helpers import PEER_STORES, HeardReporter
+
+CONTAINER: JsonObject = {
+    "adc_path": None,
+    "build_path": "/home/mei/cpu",
+    "caliban_config": {},
+    "conda_env_path": None,
+    "credentials_path": None,
+    "extra_dirs": None,
+    "job_mode": "CPU",
+    "no_cache": False,
+    "package": [["python"], ".", "cpu.py", None],
+    "requirements_path": None,
+    "setup_extras": None,
+}
+
+
+@pytest.fixture
+def peer_file(tmp_path: Path) -> Path:
+    file = tmp_path / "caliban.db"
+    shutil.copy(PEER_STORES / "mixed.sqlite", file)
+    return file
+
+
+def _status_of_the_peer(executable: str, file: Path, user: str, group: str) -> str:
+    home = file.parent / "home"
+    home.mkdir()
+    environ = {"CALIBAN_DB_URL": f"sqlite:///{file}", "USER": user, "LOGNAME": user, "HOME": str(home)}
+    done = subprocess.run(
+        [executable, "status", "--xgroup", group],
+        env={"PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout + done.stderr
+
+
+def _submit(file: Path, platform: PlatformName, spec: JsonObject, job: NewJob, group: str = "ours") -> int:
+    with open_store(f"sqlite:///{file}", Access.WRITE, HeardReporter()) as store:
+        with store.writing() as session:
+            view = experiments_of_flag_sets(
+                session,
+                user="mei",
+                group=group,
+                container_spec=CONTAINER,
+                flag_sets=[(("--foo", "3"), {"sleep": 77})],
+            )
+        journal = Journal(store)
+        submission = journal.open(
+            experiment_id=view.experiments[0].id,
+            platform=platform,
+            spec=spec,
+            target={},
+            name="caliban_mei_1",
+            token=new_token(),
+            resubmits=None,
+            user="mei",
+        )
+        return journal.settle(submission, job).id
+
+
+def test_the_peer_reads_its_own_rows_after_an_upgrade(peer_file: Path, peer_executable: str) -> None:
+    open_store(f"sqlite:///{peer_file}", Access.WRITE, HeardReporter()).close()
+    said = _status_of_the_peer(peer_executable, peer_file, "mei", "mixed")
+    assert "experiment id 9: cpu.py" in said
+    assert "job 9 " in said
+
+
+def test_the_peer_reads_our_rows(peer_file: Path, peer_executable: str) -> None:
+    image = "sha256:" + "cd" * 32
+    spec = {"command": ["docker", "run", image, "--foo", "3", "--sleep", "77"], "container": image}
+    job_id = _submit(peer_file, PlatformName.LOCAL, spec, NewJob(image, JobStatus.FAILED, {"ret_code": 1}))
+    said = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
+    assert "cpu.py --foo 3 --sleep 77" in said
+    assert f"job {job_id} " in said
+
+
+CAIP_SPEC = {
+    "jobId": "caliban_mei_1",
+    "labels": {"job_name": "caliban_mei"},
+    "trainingInput": {"masterConfig": {"imageUri": "gcr.io/p/x:latest"}, "region": "us-central1", "args": []},
+}
+GKE_SPEC = {"backoffLimit": 4, "template": {"metadata": {}, "spec": {"containers": [{"name": "x", "image": "x"}]}}}
+CAIP_DETAILS: JsonObject = {"jobId": "caliban_mei_20260102_120000_1", "project_id": "p"}
+GKE_DETAILS: JsonObject = {
+    "cluster_name": "blueshift",
+    "cluster_zone": "us-central1-a",
+    "project_id": "p",
+    "job": {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "x-1", "namespace": "default"},
+        "spec": GKE_SPEC,
+        "status": {},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("platform", "spec", "details"),
+    [(PlatformName.CAIP, CAIP_SPEC, CAIP_DETAILS), (PlatformName.GKE, GKE_SPEC, GKE_DETAILS)],
+    ids=["CAIP", "GKE"],
+)
+def test_the_peer_reads_our_rows_of_its_cloud_platforms(
+    peer_file: Path, peer_executable: str, platform: PlatformName, spec: JsonObject, details: JsonObject
+) -> None:
+    # Only a final state: of others the peer asks Google.
+    job_id = _submit(peer_file, platform, spec, NewJob("gcr.io/p/x:latest", JobStatus.SUCCEEDED, details))
+    said = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
+    assert f"job {job_id} " in said
+    assert "SUCCEEDED" in said

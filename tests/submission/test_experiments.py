@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caliban.errors import UsageError
+from caliban.submission.experiments import parse_experiments
+
+NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz_0123456789.", min_size=1, max_size=8)
+SCALARS = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+AXES = st.dictionaries(NAMES, st.lists(SCALARS, min_size=1, max_size=3), max_size=4)
+
+
+def parsed(document: object) -> list[dict[str, Any]]:
+    return list(parse_experiments(json.dumps(document), source="experiment.json"))
+
+
+@given(AXES)
+def test_there_are_as_many_experiments_as_the_product_of_the_lists(axes: dict[str, list[Any]]) -> None:
+    assert len(parsed(axes)) == math.prod(len(values) for values in axes.values())
+
+
+@given(AXES)
+def test_every_experiment_has_every_flag_in_the_order_of_the_file(axes: dict[str, list[Any]]) -> None:
+    assert {tuple(experiment) for experiment in parsed(axes)} == {tuple(axes)}
+
+
+@given(AXES)
+def test_every_value_comes_from_its_own_list(axes: dict[str, list[Any]]) -> None:
+    for experiment in parsed(axes):
+        for name, value in experiment.items():
+            assert any(value == listed and type(value) is type(listed) for listed in axes[name])
+
+
+@given(AXES)
+def test_the_last_key_varies_fastest(axes: dict[str, list[Any]]) -> None:
+    numbered = {name: list(range(len(values))) for name, values in axes.items()}
+    rows = [tuple(experiment.values()) for experiment in parsed(numbered)]
+    assert rows == sorted(rows)
+
+
+@given(AXES, st.lists(st.tuples(SCALARS, SCALARS), min_size=1, max_size=4))
+def test_the_flags_of_a_compound_key_vary_together(axes: dict[str, list[Any]], rows: list[tuple[Any, Any]]) -> None:
+    document = {**axes, "[A,B]": [list(row) for row in rows]}
+    experiments = parsed(document)
+    pairs = [(experiment["A"], experiment["B"]) for experiment in experiments]
+    assert [repr(pair) for pair in pairs[: len(rows)]] == [repr(row) for row in rows]
+    assert len(experiments) == len(rows) * math.prod(len(values) for values in axes.values())
+
+
+@given(AXES)
+def test_comments_and_trailing_commas_change_nothing(axes: dict[str, list[Any]]) -> None:
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)} // why" for name, values in axes.items())
+    text = "# what\n{\n" + lines.replace(" // why,", ", // why") + (" \n," if axes else "") + "\n/* end */ }\n"
+    assert parse_experiments(text, source="x") == parsed(axes)
+
+
+@given(st.lists(AXES, min_size=1, max_size=3))
+def test_a_list_of_objects_is_one_after_the_other(entries: list[dict[str, list[Any]]]) -> None:
+    assert parsed(entries) == [experiment for entry in entries for experiment in parsed(entry)]
+
+
+@given(st.dictionaries(NAMES, SCALARS, max_size=4))
+def test_values_outside_of_lists_are_one_experiment(flags: dict[str, Any]) -> None:
+    assert parsed(flags) == [flags]
+
+
+def test_the_example_of_the_documentation_is_six_experiments() -> None:
+    document = {"rate": [0.1, 0.01, 0.001], "[width,depth]": [[64, 2], [128, 4]], "verbose": True}
+    assert parsed(document)[:3] == [
+        {"rate": 0.1, "width": 64, "depth": 2, "verbose": True},
+        {"rate": 0.1, "width": 128, "depth": 4, "verbose": True},
+        {"rate": 0.01, "width": 64, "depth": 2, "verbose": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "experiments"),
+    [
+        ({}, [{}]),
+        ({"[a,b]": [[1, 2]]}, [{"a": 1, "b": 2}]),
+        ({"[a,b]": [1, 2]}, [{"a": 1, "b": 2}]),
+        ({"[ a , b ]": [[1, 2]]}, [{"a": 1, "b": 2}]),
+        ({"[a]": [[1], [2]]}, [{"a": 1}, {"a": 2}]),
+        ({"a": [True, False]}, [{"a": True}, {"a": False}]),
+        ({"a": ""}, [{"a": ""}]),
+        ({"a-b": 1}, [{"a-b": 1}]),
+    ],
+)
+def test_unusual_files_mean_what_they_say(document: object, experiments: list[dict[str, object]]) -> None:
+    assert parsed(document) == experiments
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (3, "experiment.json: an object or a list of objects is wanted, not a number"),
+        (None, "experiment.json: an object or a list of objects is wanted, not null"),
+        ("a", "experiment.json: an object or a list of objects is wanted, not a string"),
+        (True, "experiment.json: an object or a list of objects is wanted, not true or false"),
+        ([], "experiment.json: the list is empty, so there is no experiment to run"),
+        ([{}, 3], "experiment.json, entry 2: an object is wanted, not a number"),
+        ([{}, []], "experiment.json, entry 2: an object is wanted, not a list"),
+        ({"a": []}, 'experiment.json, key "a": the list has no values, so there would be no experiment'),
+        ({"a": None}, 'experiment.json, key "a": a string, number, true or false is wanted, not null'),
+        ({"a": {}}, 'experiment.json, key "a": a string, number, true or false is wanted, not an object'),
+        ({"a": [1, [2]]}, 'experiment.json, key "a": a string, number, true or false is wanted, not a list'),
+        ([{}, {"a": None}], 'experiment.json, entry 2, key "a": a string, number, true or false is wanted, not null'),
+        ({"--a": 1}, 'experiment.json, key "--a": a flag is named without its dashes: "a"'),
+        ({"": 1}, 'experiment.json, key "": this cannot be the name of a flag'),
+        ({"a b": 1}, 'experiment.json, key "a b": this cannot be the name of a flag'),
+        ({"a=1": 1}, 'experiment.json, key "a=1": this cannot be the name of a flag'),
+        ({"[a,]": [[1, 2]]}, 'experiment.json, key "[a,]": this cannot be the name of a flag'),
+        ({"[]": [[]]}, 'experiment.json, key "[]": this cannot be the name of a flag'),
+        ({"[a,-b]": [[1, 2]]}, 'experiment.json, key "[a,-b]": a flag is named without its dashes: "b"'),
+        ({"[a,a]": [[1, 2]]}, 'experiment.json, key "[a,a]": a flag is named twice'),
+        ({"[a,b]": 3}, 'experiment.json, key "[a,b]": a list of lists is wanted, one value for each of a, b'),
+        ({"[a,b]": []}, 'experiment.json, key "[a,b]": a list of lists is wanted, one value for each of a, b'),
+        ({"[a,b]": [[1, 2], [3]]}, 'experiment.json, key "[a,b]", row 2: 2 values are wanted (a, b), not 1'),
+        (
+            {"[a,b]": [[1, None]]},
+            'experiment.json, key "[a,b]", row 1: a string, number, true or false is wanted, not null',
+        ),
+        ({"a": 1, "[a,b]": [[1, 2]]}, 'experiment.json, key "[a,b]": the flag a is set by another key as well'),
+        ({"[a,b]": [[1, 2]], "b": 1}, 'experiment.json, key "b": the flag b is set by another key as well'),
+    ],
+)
+def test_a_wrong_file_is_told_by_key_and_place(document: object, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parsed(document)
+    assert (caught.value.id, caught.value.message) == ("malformed-experiments", message)
+
+
+def test_a_wrong_file_is_told_with_an_example_that_is_right() -> None:
+    with pytest.raises(UsageError) as caught:
+        parsed(3)
+    example = str(caught.value.hint).removeprefix("for example: ")
+    assert len(parse_experiments(example, source="the hint")) == 4
+
+
+def test_what_is_no_json_is_told_by_line_and_column() -> None:
+    with pytest.raises(UsageError, match=r"^experiment\.json is not JSON: line 2, column 3$") as caught:
+        parse_experiments("{\n  sleep: 1}", source="experiment.json")
+    assert caught.value.id == "malformed-json"

@@ -1,0 +1,87 @@
+"""Real signals to this very process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from caliban.submission.interrupts import interrupts_held
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Whatever a test does to the handlers, they are as before in the end."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def raise_all(*numbers: signal.Signals) -> None:
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_waits_until_the_block_is_done(number: signal.Signals) -> None:
+    done = []
+
+    def work() -> None:
+        done.append("first half")
+        raise_all(number)
+        done.append("second half")
+
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        work()
+    assert done == ["first half", "second half"]
+
+
+def test_several_signals_are_one_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        raise_all(*SIGNALS, *SIGNALS)
+
+
+def test_without_a_signal_nothing_is_raised() -> None:
+    done = []
+    with interrupts_held():
+        done.append(1)
+    assert done == [1]
+
+
+def test_handlers_are_as_before_in_the_end() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with interrupts_held():
+        during = [signal.getsignal(number) for number in SIGNALS]
+    assert [signal.getsignal(number) for number in SIGNALS] == before != during
+
+
+def test_handlers_are_as_before_after_an_error() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(ZeroDivisionError), interrupts_held():
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_block_inside_another_ends_with_the_interrupt_of_the_inner_one() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts_held(), interrupts_held():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_other_threads_are_never_interrupted_so_nothing_is_held() -> None:
+    held: list[bool] = []
+
+    def work() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        with interrupts_held():
+            held.append(signal.getsignal(signal.SIGINT) != before)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert held == [False]
