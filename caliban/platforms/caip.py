@@ -13,14 +13,8 @@ from caliban.platforms import caip_jobs
 from caliban.platforms.base import Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.platforms.caip_service import PAGE_SIZE, JobsService
 from caliban.platforms.google import PROJECT_VARIABLE, Google
-from caliban.platforms.google_http import (
-    CredentialsError,
-    GoogleRefusedError,
-    GoogleUnreachableError,
-    Patience,
-    Pauses,
-    one_line,
-)
+from caliban.platforms.google_errors import CredentialsError, GoogleRefusedError, GoogleUnreachableError, one_line
+from caliban.platforms.google_http import Patience, Pauses
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
 
 _STATUSES: Mapping[str, JobStatus] = {

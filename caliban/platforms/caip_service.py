@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from caliban.platforms.google import Google
-from caliban.platforms.google_http import GoogleRefusedError, execute_once
+from caliban.platforms.google_errors import GoogleRefusedError
+from caliban.platforms.google_http import execute_once
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ PAGE_SIZE = 100
 class JobsService:
     """Jobs as AI Platform Training has them. May be shared by threads.
 
-    Every method raises :class:`~caliban.platforms.google_http.GoogleError` or
-    :class:`~caliban.platforms.google_http.CredentialsError`, or :class:`~caliban.errors.UsageError` for a credentials
+    Every method raises :class:`~caliban.platforms.google_errors.GoogleError` or
+    :class:`~caliban.platforms.google_errors.CredentialsError`, or :class:`~caliban.errors.UsageError` for a credentials
     file or endpoint that is of no use.
     """
 

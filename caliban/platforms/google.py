@@ -14,16 +14,8 @@ from urllib.parse import urlsplit
 
 from caliban.errors import UsageError
 from caliban.platforms.base import Surroundings
-from caliban.platforms.google_http import (
-    ApiRequest,
-    Authority,
-    CredentialsError,
-    Patience,
-    Transport,
-    execute_once,
-    patiently,
-    token_failure,
-)
+from caliban.platforms.google_errors import CredentialsError, token_failure
+from caliban.platforms.google_http import ApiRequest, Authority, Patience, Transport, execute_once, patiently
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
@@ -117,12 +109,16 @@ class Google:
 
         with self._lock:
             if (api, version) not in self._services:
+                authority = self.authority()
+                options = {"universe_domain": authority.credentials.universe_domain}
                 endpoint = endpoint_override(self._surroundings.environ, api)
+                if endpoint is not None:
+                    options["api_endpoint"] = endpoint
                 self._services[api, version] = build(
                     api,
                     version,
-                    http=Transport(self.authority(), f"caliban/{metadata.version('caliban')}", self.patience),
-                    client_options={"api_endpoint": endpoint} if endpoint else None,
+                    http=Transport(authority, f"caliban/{metadata.version('caliban')}", self.patience),
+                    client_options=options,
                     static_discovery=True,
                     cache_discovery=False,
                 )

@@ -1,4 +1,4 @@
-"""How Google's APIs are talked to: one connection per thread, one token for all, patience, and errors in our words.
+"""How Google's APIs are talked to: one connection per thread, one token for all, and patience.
 
 google-api-python-client only asks its ``http`` for a ``request`` method. Ours stands on ``requests``: httplib2, the
 usual one, silently sends a request again when the connection breaks, which must not happen to a job's submission,
@@ -8,29 +8,34 @@ and neither of them may be shared by threads
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from caliban.errors import CalibanError, PlatformError
+from caliban.errors import CalibanError
+from caliban.platforms.google_errors import (
+    CredentialsError,
+    GoogleError,
+    GoogleRefusedError,
+    GoogleUnreachableError,
+    misunderstood,
+    token_failure,
+    unreachable,
+    words,
+)
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
-    from google.auth.exceptions import GoogleAuthError
     from requests import Session
 
 _T = TypeVar("_T")
-
-_PASSING = frozenset({429, 500, 502, 503, 504})
-_CAUSE_LIMIT = 2000
 
 
 @dataclass(frozen=True)
@@ -50,86 +55,6 @@ class Patience:
     first_s: float = 0.5
     longest_s: float = 16
     total_s: float = 60
-
-
-class GoogleError(PlatformError):
-    """A call to a Google API that did not succeed.
-
-    Attributes:
-        is_passing: whether the same call may succeed a little later.
-        retry_after_s: how long Google asks to wait, in seconds, or None.
-    """
-
-    is_passing = True
-    retry_after_s: float | None = None
-
-
-class GoogleUnreachableError(GoogleError):
-    """No answer came. Whether Google did what it was asked is not known."""
-
-
-class GoogleRefusedError(GoogleError):
-    """Google answered with an error.
-
-    Attributes:
-        code: the HTTP status.
-        status: Google's name for it (``FAILED_PRECONDITION``), or "".
-    """
-
-    def __init__(self, code: int, status: str, doing: str, cause: str, retry_after_s: float | None = None) -> None:
-        kind = _KINDS.get(code, _KINDS[500] if code >= 500 else _OTHER_KIND)
-        super().__init__(kind.id, f"cannot {doing}: {kind.words}", cause=cause or f"HTTP {code}", hint=kind.hint)
-        self.code = code
-        self.status = status
-        self.is_passing = code in _PASSING
-        self.retry_after_s = retry_after_s
-
-
-class CredentialsError(PlatformError):
-    """There are no credentials that Google accepts. Nothing was asked of the API."""
-
-
-@dataclass(frozen=True)
-class _Kind:
-    id: str
-    words: str
-    hint: str | None = None
-
-
-_OTHER_KIND = _Kind("google-refused", "Google refuses")
-_KINDS: Mapping[int, _Kind] = {
-    400: _Kind("google-bad-request", "Google does not accept the request"),
-    401: _Kind(
-        "google-not-authenticated",
-        "Google does not accept the access token",
-        "see whether the key is still in use, and whether this machine's clock is right",
-    ),
-    403: _Kind(
-        "google-permission-denied",
-        "permission denied",
-        "ask the project's owner for the permission (role ml.developer for AI Platform), enable the API, or name "
-        "another project with --project_id or other credentials with --cloud_key",
-    ),
-    404: _Kind("google-not-found", "Google knows no such thing", "see whether --project_id names the right project"),
-    409: _Kind("google-conflict", "there is one already"),
-    429: _Kind("google-quota-exhausted", "the quota is used up", "wait a while, or ask for more quota"),
-    500: _Kind("google-unavailable", "Google's service fails just now", "try again later"),
-}
-
-
-def token_failure(error: GoogleAuthError) -> CredentialsError | GoogleUnreachableError:
-    """Why there is no access token: the credentials are refused, or the token endpoint cannot be reached or fails."""
-    from google.auth.exceptions import TransportError
-
-    if isinstance(error, TransportError) or error.retryable:
-        return _unreachable("fetch an access token", error)
-    return CredentialsError(
-        "credentials-refused",
-        "Google does not accept the credentials: they give no access token",
-        cause=str(error.args[0] if error.args else error)[:_CAUSE_LIMIT],
-        hint="for a service account: a key that is in use, and a clock that is right; for your own account: "
-        "gcloud auth application-default login",
-    )
 
 
 class Response(dict[str, str]):
@@ -232,7 +157,7 @@ class Transport:
                 method, uri, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except requests.RequestException as error:
-            raise _unreachable(f"reach {uri.partition('?')[0]}", error) from error
+            raise unreachable(f"reach {uri.partition('?')[0]}", error) from error
         return Response(answer.status_code, answer.reason, answer.headers), answer.content
 
     def _session(self) -> Session:
@@ -301,22 +226,20 @@ def execute_once(request: ApiRequest, doing: str) -> JsonObject:
         GoogleUnreachableError: there was no answer, or none that can be understood.
         CredentialsError: nothing was sent.
     """
-    from googleapiclient.errors import Error, HttpError  # type: ignore[import-untyped]
+    from googleapiclient.errors import HttpError  # type: ignore[import-untyped]
 
     try:
         answer = request.execute(num_retries=0)
     except HttpError as error:
-        status, cause = _words(error.content, error.resp.reason)
+        status, cause = words(error.content, error.resp.reason)
         retry_after = _seconds(error.resp.get("retry-after"))
         raise GoogleRefusedError(int(error.resp.status), status, doing, cause, retry_after) from error
-    except Error as error:
-        raise _misunderstood(doing, str(error)) from error
     except GoogleUnreachableError as error:
         raise GoogleUnreachableError(
             error.id, f"cannot {doing}: {error.message}", cause=error.cause, hint=error.hint
         ) from error
     if not isinstance(answer, Mapping):  # a proxy's page, for example
-        raise _misunderstood(doing, str(answer))
+        raise misunderstood(doing, str(answer))
     return answer
 
 
@@ -331,56 +254,6 @@ def patiently(call: Callable[[], _T], patience: Patience) -> _T:
             return call()
         except GoogleError as error:
             pauses.wait(error)
-
-
-def one_line(error: CalibanError) -> str:
-    """An error as a remark: its message, and the first line of its cause."""
-    cause = (error.cause or "").strip().partition("\n")[0]
-    return f"{error.message}: {cause}" if cause else error.message
-
-
-def _misunderstood(doing: str, answer: str) -> GoogleUnreachableError:
-    return GoogleUnreachableError(
-        "google-misunderstood",
-        f"cannot {doing}: what was answered does not come from Google's API",
-        cause=answer[:_CAUSE_LIMIT],
-        hint="see whether a proxy or a login page stands between this machine and Google",
-    )
-
-
-def _unreachable(what: str, error: Exception) -> GoogleUnreachableError:
-    return GoogleUnreachableError(
-        "google-unreachable",
-        f"cannot {what}",
-        cause=str(error)[:_CAUSE_LIMIT] or type(error).__name__,
-        hint="see whether this machine is online, and whether a proxy (HTTPS_PROXY) is needed",
-    )
-
-
-def _words(content: bytes, reason: str) -> tuple[str, str]:
-    """An error's body -> Google's name for it, and its message with what its details add.
-
-    Source: https://cloud.google.com/apis/design/errors#http_mapping
-    """
-    try:
-        error = json.loads(content)["error"]
-        status, message, details = error.get("status", ""), error["message"], error.get("details", [])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "", (content.decode("utf-8", "replace").strip() or str(reason))[:_CAUSE_LIMIT]
-    lines = [str(message).strip(), *(line for line in _detail_lines(details) if line not in str(message))]
-    return str(status), "\n".join(lines)[:_CAUSE_LIMIT]
-
-
-def _detail_lines(details: object) -> Iterable[str]:
-    for detail in details if isinstance(details, list) else ():
-        if not isinstance(detail, Mapping):
-            continue
-        for violation in detail.get("fieldViolations") or ():
-            yield f"{violation.get('field', '')}: {violation.get('description', '')}"
-        if "reason" in detail:
-            yield ", ".join([str(detail["reason"]), *(f"{k}: {v}" for k, v in (detail.get("metadata") or {}).items())])
-        for link in detail.get("links") or ():
-            yield f"{link.get('description', '')}: {link.get('url', '')}"
 
 
 def _seconds(retry_after: str | None) -> float | None:

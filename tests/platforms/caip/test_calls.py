@@ -12,13 +12,8 @@ import pytest
 
 from caliban.platforms.caip_service import JobsService
 from caliban.platforms.google import Google
-from caliban.platforms.google_http import (
-    GoogleRefusedError,
-    GoogleUnreachableError,
-    Patience,
-    _seconds,
-    one_line,
-)
+from caliban.platforms.google_errors import GoogleRefusedError, GoogleUnreachableError, one_line
+from caliban.platforms.google_http import Patience, _seconds
 from tests.platforms.caip.helpers import NAME, PROJECT, QUICK, SHORT, body, surroundings
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
@@ -149,8 +144,7 @@ def test_a_body_that_the_api_does_not_know_is_told_with_the_field(service: MlV1,
     assert caught.value.id == "google-bad-request"
     assert caught.value.status == "INVALID_ARGUMENT"
     assert caught.value.cause == (
-        "Invalid JSON payload received. Unknown name \"priority\" at 'job': Cannot find field.\n"
-        "job: Invalid JSON payload received. Unknown name \"priority\" at 'job': Cannot find field."
+        "Invalid JSON payload received. Unknown name \"priority\" at 'job': Cannot find field."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from caliban.errors import CalibanError, ExitCode, UsageError
 from caliban.platforms.google import Google, endpoint_override
-from caliban.platforms.google_http import CredentialsError, GoogleError, GoogleUnreachableError
+from caliban.platforms.google_errors import CredentialsError, GoogleError, GoogleUnreachableError
 from tests.platforms.caip.helpers import QUICK, SHORT, surroundings
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
@@ -255,3 +255,14 @@ def test_clients_are_made_without_a_network_and_only_once(key: Path, api: str, v
 
 def test_every_error_of_credentials_is_one_of_ours() -> None:
     assert issubclass(CredentialsError, CalibanError)
+
+
+def test_a_key_of_another_universe_is_used_at_that_universes_endpoint(key: Path) -> None:
+    elsewhere = google(cloud_key=changed_key(key, universe_domain="universe.example.com"))
+    request = elsewhere.service("ml", "v1").projects().jobs().get(name="projects/totoro-project/jobs/a_job")
+    assert request.uri.startswith("https://ml.universe.example.com/v1/projects/totoro-project/jobs/a_job")
+
+
+def test_without_an_override_the_endpoint_is_googles(key: Path) -> None:
+    request = google(cloud_key=key).service("ml", "v1").projects().jobs().get(name="projects/totoro-project/jobs/a_job")
+    assert request.uri.startswith("https://ml.googleapis.com/v1/projects/totoro-project/jobs/a_job")

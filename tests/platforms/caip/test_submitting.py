@@ -10,7 +10,7 @@ import pytest
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import RefusedError
 from caliban.platforms.caip import CaipPlatform
-from caliban.platforms.google_http import GoogleError
+from caliban.platforms.google_errors import GoogleError
 from caliban.records import JobStatus, NewJob
 from tests.platforms.caip.helpers import (
     IMAGE,
