@@ -12,7 +12,8 @@ from pathlib import Path
 from services.cache import cache_folder, locked
 from services.shell import run, say
 
-PEER = ("caliban==0.4.2", "psycopg2-binary")
+PEER = ("caliban==0.4.2", "psycopg2-binary", "setuptools<81")
+"""The peer imports pkg_resources, which venv no longer brings from Python 3.12 on, and setuptools until 81."""
 
 
 def make_environment(folder: Path, requirements: list[str], source: bytes, check: list[str]) -> None:
@@ -60,5 +61,5 @@ def peer() -> str:
         Failure: pip cannot install it.
     """
     folder = cache_folder() / f"peer-{sys.version_info.major}.{sys.version_info.minor}"
-    make_environment(folder, list(PEER), b"", ["python", "-c", "import caliban, psycopg2"])
+    make_environment(folder, list(PEER), b"", ["python", "-c", "import caliban.main, psycopg2"])
     return str(folder / "bin" / "caliban")

@@ -1,0 +1,84 @@
+"""What is written about caliban is true, as far as a program can tell."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caliban.cli import registry
+from caliban.config import ProjectConfig
+from caliban.errors import ExitCode
+from caliban.submission.experiments import parse_experiments
+
+CLONE = Path(__file__).resolve().parent.parent
+PAGES = [CLONE / "README.md", CLONE / "CONTRIBUTING.md", *sorted((CLONE / "docs").glob("*.md"))]
+
+
+def page(name: str) -> str:
+    return (CLONE / name).read_text(encoding="utf-8")
+
+
+def code_blocks(text: str) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_command_reference_is_what_the_commands_declare() -> None:
+    checked = subprocess.run([sys.executable, CLONE / "dev" / "docs.py", "--check"], check=False)
+
+    assert checked.returncode == 0, "run `make docs`"
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"| `caliban {name}` |" in page("README.md")
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_every_exit_code_is_documented(code: ExitCode) -> None:
+    assert f"| {code.value} | `{code.name}` |" in page("docs/exit-codes.md")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text(encoding="utf-8"))
+
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_make_targets_that_are_named_exist(path: Path) -> None:
+    targets = re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE)
+
+    named = re.findall(r"(?:`|^ {4})make ([a-z]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert set(named) <= set(targets)
+
+
+def test_every_key_of_the_project_configuration_is_documented() -> None:
+    documented = set(re.findall(r"^\| `(\w+)` \|", page("docs/project-config.md"), re.MULTILINE))
+
+    assert documented == {name for name, field in ProjectConfig.__dataclass_fields__.items() if field.metadata}
+
+
+def test_the_example_of_an_experiment_file_spans_what_is_said_of_it() -> None:
+    example, expected = code_blocks(page("docs/experiment-config.md"))
+
+    experiments = parse_experiments(example, source="the example")
+
+    lines = [
+        " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in each.items() if value)
+        for each in experiments
+    ]
+    assert lines == expected.splitlines()
+
+
+def test_the_example_of_a_plugin_is_a_command() -> None:
+    example = next(block for block in code_blocks(page("docs/plugins.md")) if "DESCRIPTION" in block)
+    namespace: dict[str, object] = {}
+    exec(compile(example, "plugins.md", "exec"), namespace)
+
+    assert {"DESCRIPTION", "add_arguments", "run"} <= set(namespace)
