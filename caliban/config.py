@@ -34,6 +34,15 @@ _PEER_KEYS = _PEER_KEYS_OF_IMAGES | {"gcloud", "project_id", "cloud_key"}
 _IMAGE_NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+(?=/))?(/[A-Za-z0-9._-]+)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
+# The grammar of image names (distribution/reference: host, port and path components), with a host that Docker takes
+# for one: it has a dot or a port, or is localhost.
+_REGISTRY = re.compile(
+    r"(?=[^/]*[.:]|localhost(?:/|$))"
+    r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::[0-9]{1,5})?"
+    r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+)
+# Google's registries hold images in projects, and Artifact Registry in repositories of projects.
+_UNFINISHED_GOOGLE_REGISTRY = re.compile(r"(?:[a-z0-9-]+\.)*gcr\.io|[a-z0-9-]+-docker\.pkg\.dev(?:/[^/]+)?")
 _APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+|/[A-Za-z0-9.-]+)?")
 
 
@@ -101,6 +110,32 @@ def _read_mode(value: object) -> JobMode:
     return JobMode(value.upper())
 
 
+def _read_registry(value: object) -> str:
+    if not isinstance(value, str):
+        raise _WrongValueError("", EXPECTED_REGISTRY, value)
+    if not is_registry(value):
+        raise _WrongValueError("", EXPECTED_REGISTRY, without_user(value))
+    return value
+
+
+EXPECTED_REGISTRY = "a registry and a place in it, such as us-docker.pkg.dev/my-project/my-repo; no scheme, no tag"
+"""What :func:`is_registry` takes, for messages."""
+
+
+def is_registry(name: str) -> bool:
+    """Tell whether ``name`` can stand before the name of a pushed image: ``HOST[:PORT][/PATH]``.
+
+    A host of Google's has to be followed by what Google asks for: ``gcr.io/PROJECT``,
+    ``LOCATION-docker.pkg.dev/PROJECT/REPOSITORY``.
+    """
+    return bool(_REGISTRY.fullmatch(name)) and not _UNFINISHED_GOOGLE_REGISTRY.fullmatch(name)
+
+
+def without_user(name: str) -> str:
+    """Hide user and password, which some write before a registry's host, so that the name can be shown."""
+    return re.sub(r"[^/]*@", "***@", name)
+
+
 _NO_PACKAGES: tuple[str, ...] = ()
 
 
@@ -114,6 +149,8 @@ class ProjectConfig:
         base_image: the image to build from, ``{}`` already replaced by the mode.
         apt_packages: Debian packages to install into it.
         default_mode: the mode of commands that are not told ``--nogpu``; GPU, as in caliban 0.4.2.
+        registry: where images are pushed for jobs that run elsewhere: ``us-docker.pkg.dev/my-project/my-repo``; None
+            is for the platform's own choice, ``gcr.io/PROJECT`` on Google's.
         raw: the file's object as it was read, for the record.
     """
 
@@ -125,6 +162,7 @@ class ProjectConfig:
         default=PerMode(_NO_PACKAGES, _NO_PACKAGES), metadata={"read": _per_mode(_read_packages, _NO_PACKAGES)}
     )
     default_mode: JobMode = field(default=JobMode.GPU, metadata={"read": _read_mode})
+    registry: str | None = field(default=None, metadata={"read": _read_registry})
     raw: JsonObject = field(default_factory=dict, hash=False, repr=False)
 
     def as_record(self) -> JsonObject:

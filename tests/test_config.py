@@ -75,6 +75,64 @@ def test_the_default_mode_may_be_written_in_any_case(tmp_path: Path, spelling: s
     assert load(tmp_path, {"default_mode": spelling}).default_mode is JobMode.CPU
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gcr.io/my-project",
+        "eu.gcr.io/example.com/my-project",
+        "us-docker.pkg.dev/my-project/my-repo",
+        "localhost",
+        "localhost:5000",
+        "127.0.0.1:5000/team",
+        "registry.example.com",
+        "registry.example.com:8443/team/sub_team/a--b",
+        "docker.io/somebody",
+    ],
+)
+def test_a_registry_may_be_named_with_a_place_in_it(tmp_path: Path, name: str) -> None:
+    assert load(tmp_path, {"registry": name}).registry == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "team",
+        "team/images",
+        "https://registry.example.com",
+        "registry.example.com/",
+        "registry.example.com/team:latest",
+        "registry.example.com/Team",
+        "REGISTRY.example.com",
+        "registry.example.com/a b",
+        "registry.example.com/a//b",
+        "user:secret@registry.example.com",
+        "localhost:port",
+        "-x.example.com",
+        "gcr.io",
+        "us.gcr.io",
+        "gcr.io/example.com:my-project",
+        "us-docker.pkg.dev",
+        "us-docker.pkg.dev/my-project",
+        "registry.example.com\n",
+    ],
+)
+def test_a_name_that_images_cannot_start_with_is_no_registry(tmp_path: Path, name: str) -> None:
+    assert failure(tmp_path, {"registry": name}).message == f"{CONFIG_FILE} is not usable: registry"
+
+
+def test_a_wrong_registry_is_told_with_an_example_of_a_right_one(tmp_path: Path) -> None:
+    assert failure(tmp_path, {"registry": "team"}).cause == (
+        "expected a registry and a place in it, such as us-docker.pkg.dev/my-project/my-repo; no scheme, no tag; "
+        "found 'team'"
+    )
+
+
+def test_a_password_in_a_registrys_name_is_not_shown(tmp_path: Path) -> None:
+    cause = failure(tmp_path, {"registry": "https://user:planted-secret@registry.example.com"}).cause or ""
+    assert cause.endswith("found 'https://***@registry.example.com'")
+
+
 def test_comments_are_allowed(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text('{\n  // ours\n  "default_mode": "cpu",\n}\n')
     assert load_config(tmp_path).default_mode is JobMode.CPU
@@ -92,7 +150,7 @@ def test_a_misspelt_key_is_told_with_the_nearest_one(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_near_to_none_is_told_with_all_of_them(tmp_path: Path) -> None:
-    assert failure(tmp_path, {"zzz": 1}).hint == "the keys are: apt_packages, base_image, default_mode"
+    assert failure(tmp_path, {"zzz": 1}).hint == "the keys are: apt_packages, base_image, default_mode, registry"
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "", False])
@@ -117,6 +175,8 @@ def test_a_key_of_the_peer_that_says_something_is_refused_as_the_peers(tmp_path:
         ({"apt_packages": {"gpu": "git"}}, "apt_packages.gpu"),
         ({"default_mode": "TPU"}, "default_mode"),
         ({"default_mode": True}, "default_mode"),
+        ({"registry": None}, "registry"),
+        ({"registry": 5000}, "registry"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_told_by_its_key(tmp_path: Path, value: object, place: str) -> None:

@@ -24,7 +24,7 @@ from services.engine_api import EngineRefusal
 from services.guard import ADDED, BASE_REPOSITORY
 from services.shell import run, say
 
-OFFICIAL_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+OFFICIAL_IMAGE = "python:3.11-slim-bookworm"
 PULL_PATIENCE_SECONDS = 20
 
 _PACKAGES = "python3,python3-pip,python3-venv,python-is-python3,ca-certificates"
@@ -124,17 +124,21 @@ def _make_archive(archive: Path, files: dict[str, str]) -> None:
             file = Path(folder) / str(number)
             file.write_text(text)
             uploads.append(f"--customize-hook=upload {file} /{path}")
-        sources = Path(folder) / ("machine.sources" if "Types:" in bookworm_sources() else "machine.list")
-        sources.write_text(bookworm_sources())
+        arguments = [str(partial)]
+        sources = bookworm_sources()
+        if sources:
+            file = Path(folder) / ("machine.sources" if "Types:" in sources else "machine.list")
+            file.write_text(sources)
+            arguments.append(str(file))
         run(
-            _mmdebstrap(partial, sources, uploads),
+            _mmdebstrap(uploads, arguments),
             "making a root file system with mmdebstrap",
             hint="it needs root, or user namespaces, and Debian's package index",
         )
     partial.rename(archive)
 
 
-def _mmdebstrap(result: Path, sources: Path, uploads: list[str]) -> list[str]:
+def _mmdebstrap(uploads: list[str], arguments: list[str]) -> list[str]:
     return [
         find_program("mmdebstrap") or "mmdebstrap",
         "--variant=minbase",
@@ -147,6 +151,5 @@ def _mmdebstrap(result: Path, sources: Path, uploads: list[str]) -> list[str]:
         *uploads,
         '--customize-hook=chroot "$1" update-ca-certificates',
         "bookworm",
-        str(result),
-        str(sources),
+        *arguments,
     ]

@@ -14,11 +14,6 @@ from pathlib import Path
 from services.cache import cache_folder, locked
 from services.shell import Failure, run, say
 
-DEFAULT_SOURCES = """\
-deb http://deb.debian.org/debian bookworm main
-deb http://deb.debian.org/debian bookworm-updates main
-deb http://deb.debian.org/debian-security bookworm-security main
-"""
 USUAL_CERTIFICATES = Path("/usr/share/ca-certificates")
 """Where Debian's package ca-certificates has the CA certificates that every machine trusts."""
 
@@ -83,18 +78,19 @@ def has_user_in_url(text: str) -> bool:
 
 
 def bookworm_sources() -> str:
-    """Give the apt sources for a bookworm image: the machine's own where it is one, else Debian's.
+    """Give the apt sources for a bookworm image: the machine's own where it is one.
 
-    The machine's sources count when Debian's own keyring signs them and no URL names a user.
+    Empty for those that mmdebstrap knows by itself. The machine's sources count when Debian's own keyring
+    signs them and no URL names a user.
     """
     release = Path("/etc/os-release")
     if not release.exists() or "VERSION_CODENAME=bookworm" not in release.read_text():
-        return DEFAULT_SOURCES
+        return ""
     for path in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
         text = path.read_text() if path.exists() else ""
         if "bookworm" in text and not has_user_in_url(text) and _signed_by_debian(text):
             return "".join(f"{line}\n" for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return DEFAULT_SOURCES
+    return ""
 
 
 def _signed_by_debian(text: str) -> bool:

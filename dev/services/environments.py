@@ -61,5 +61,5 @@ def peer() -> str:
         Failure: pip cannot install it.
     """
     folder = cache_folder() / f"peer-{sys.version_info.major}.{sys.version_info.minor}"
-    make_environment(folder, list(PEER), b"", ["python", "-c", "import caliban.main, psycopg2"])
+    make_environment(folder, list(PEER), b"", ["python", "-c", "import caliban.main"])
     return str(folder / "bin" / "caliban")

@@ -1,0 +1,286 @@
+"""``caliban run`` on a fake platform that stands in for this machine's containers; real ones are in ``tests/e2e``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from caliban.errors import CalibanError, ImageError, UsageError
+from caliban.platforms import base
+from caliban.platforms.base import Observation
+from caliban.records import JobStatus, JobView, NewJob, PlatformName, Submission
+from caliban.store.database import Store
+from caliban.submission.submit import InterruptedSubmissionError
+from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group
+from tests.calls import call
+from tests.conftest import Caliban, MakeContext, ScreenContext
+from tests.fakes import FakeAttendedPlatform, FakeEngine, FakeService, end
+
+GROUP = ("--xgroup", "resubmit_test")
+
+
+class FakeLocalPlatform(FakeAttendedPlatform):
+    """Takes job specs in the shape of local jobs."""
+
+    name = PlatformName.LOCAL
+
+    def job_name(self, spec: object, token: str) -> str:
+        return f"fake-{token}"
+
+    def submit(self, spec: object, submission: Submission) -> NewJob:
+        return cast(NewJob, self.service.answer("submit", spec, submission))
+
+
+def start(spec: dict[str, object], submission: Submission) -> NewJob:
+    """For ``expect("submit", ...)``."""
+    return NewJob(str(spec["container"]), JobStatus.RUNNING, {"name": submission.name})
+
+
+def interrupt(job: JobView) -> Observation:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def local(attended: FakeService, monkeypatch: pytest.MonkeyPatch) -> FakeService:
+    """What stands behind the platform LOCAL."""
+    table = cast(dict[PlatformName, tuple[str, str]], base._PLATFORMS)
+    monkeypatch.setitem(table, PlatformName.LOCAL, (__name__, "FakeLocalPlatform"))
+    return attended
+
+
+@pytest.fixture(autouse=True)
+def project(cwd: Path) -> Path:
+    (cwd / "cpu.py").write_text("")
+    (cwd / "experiment.json").write_text('{"sleep": [2, 1]} // seconds\n')
+    return cwd
+
+
+CONFIG = ("--experiment_config", "experiment.json")
+
+
+def test_every_experiment_is_run_and_recorded(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    fake_engine.expect(IMAGE)
+    local.expect("submit", start, start)
+    local.expect("follow", end(JobStatus.SUCCEEDED, ret_code=0), end(JobStatus.FAILED, ret_code=1))
+    assert call(context, "run", *GROUP, "--nogpu", *CONFIG, "cpu.py", "--", "--foo", "3") == 1
+    group = read_group(store)
+    assert [experiment.words for experiment in group.experiments] == [
+        ("--foo", "3", "--sleep", "2"),
+        ("--foo", "3", "--sleep", "1"),
+    ]
+    assert latest_states(store) == ["SUCCEEDED", "FAILED"]
+    assert context.out.splitlines()[-1].endswith("(exit code 1)")
+    assert context.err.endswith("2 jobs: 1 succeeded, 1 failed\n")
+
+
+def test_one_image_is_built_for_all_experiments(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    fake_engine.expect(IMAGE)
+    local.expect("submit", start, start)
+    local.expect("follow", *[end(JobStatus.SUCCEEDED)] * 2)
+    assert call(context, "run", *GROUP, "--nogpu", "--no_cache", *CONFIG, "cpu.py") == 0
+    assert fake_engine.no_cache == [True]
+
+
+def test_the_same_experiment_again_is_another_job_of_it(
+    store: Store, local: FakeService, fake_engine: FakeEngine, make_context: MakeContext
+) -> None:
+    for _ in range(2):
+        fake_engine.expect(IMAGE)
+        local.expect("submit", start)
+        local.expect("follow", end(JobStatus.SUCCEEDED))
+        call(make_context(), "run", *GROUP, "--nogpu", "cpu.py", "--", "x")
+    [experiment] = read_group(store, all_jobs=True).experiments
+    assert len(experiment.jobs) == 2
+
+
+def test_without_a_group_one_is_named_after_the_user_and_the_time(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    fake_engine.expect(IMAGE)
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    call(context, "run", "--nogpu", "cpu.py")
+    assert latest_states(store, name="totoro-xgroup-2020-05-29-10-53-30") == ["SUCCEEDED"]
+
+
+def test_an_image_that_is_there_is_run_without_building(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    call(context, "run", *GROUP, "--image_id", "lab:1", "cpu.py")
+    [experiment] = read_group(store).experiments
+    assert experiment.container.spec == {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
+
+
+def test_a_script_that_only_the_image_has_names_its_experiments(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    call(context, "run", *GROUP, "--image_id", "lab:1", "inside.py")
+    assert "\n  job 1  " in context.out
+    assert context.out.startswith("inside.py\n")
+
+
+def test_arguments_of_docker_are_recorded_with_the_job(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    call(
+        context, "run", *GROUP, "--nogpu", "--image_id", "lab:1", "--docker_run_args", "-v '/a b:/c' -e A=1", "cpu.py"
+    )  # fmt: skip
+    [spec] = local.asked("submit")
+    common = ["docker", "run", "--ipc", "host", "-e", "PYTHONUNBUFFERED=1"]
+    assert spec == {"command": [*common, "-v", "/a b:/c", "-e", "A=1", "lab:1"], "container": "lab:1"}
+
+
+@pytest.mark.parametrize(("flags", "gpu"), [((), True), (("--nogpu",), False)])
+def test_containers_get_gpus_unless_told_otherwise(
+    flags: tuple[str, ...],
+    gpu: bool,
+    store: Store,
+    local: FakeService,
+    fake_engine: FakeEngine,
+    context: ScreenContext,
+) -> None:
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    call(context, "run", *GROUP, *flags, "--image_id", "lab:1", "cpu.py")
+    [spec] = local.asked("submit")
+    assert ("--gpus" in cast(dict[str, list[str]], spec)["command"]) is gpu
+
+
+def test_default_mode_of_the_project_counts(
+    project: Path, store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    (project / ".calibanconfig.json").write_text('{"default_mode": "CPU"}')
+    fake_engine.expect(IMAGE)
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    call(context, "run", *GROUP, "cpu.py")
+    assert [spec.job_mode.value for spec in fake_engine.built] == ["CPU"]
+
+
+def test_experiments_may_come_from_standard_input(
+    store: Store, local: FakeService, fake_engine: FakeEngine, make_context: MakeContext
+) -> None:
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    context = make_context('{"rate": 0.1}')
+    call(context, "run", *GROUP, "--image_id", "lab:1", "--experiment_config", "stdin", "cpu.py")
+    assert read_group(store).experiments[0].kwargs == {"rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (("no_such.py",), "module-not-found", "no_such.py"),
+        (("--experiment_config", "none.json", "cpu.py"), "no-experiment-config", "none.json"),
+        (("--experiment_config", "broken.json", "cpu.py"), "malformed-json", "broken.json is not JSON: line 1"),
+        (("--experiment_config", "wrong.json", "cpu.py"), "malformed-experiments", 'wrong.json, key "a"'),
+        (("--experiment_config", "latin.json", "cpu.py"), "no-experiment-config", "latin.json"),
+        (("--experiment_config", ".", "cpu.py"), "no-experiment-config", "."),
+        (("--docker_run_args", "'open", "cpu.py"), "malformed-docker-run-args", "--docker_run_args"),
+        (("--cloud_key", "none.json", "cpu.py"), "no-cloud-key", "there is no key file none.json"),
+        (("-d", "no_such_folder", "cpu.py"), "extra-dir-not-found", "no_such_folder"),
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("--dry_run",)])
+def test_what_is_wrong_is_told_before_anything_is_built(
+    words: tuple[str, ...],
+    error: str,
+    message: str,
+    flags: tuple[str, ...],
+    project: Path,
+    context: ScreenContext,
+) -> None:
+    (project / "broken.json").write_text("{")
+    (project / "wrong.json").write_text('{"a": null}')
+    (project / "latin.json").write_bytes(b'{"a": "\xe4"}')
+    with pytest.raises(UsageError) as caught:
+        call(context, "run", *flags, *words)
+    assert (caught.value.id, message in caught.value.message) == (error, True)
+
+
+def test_a_wrong_configuration_is_told_before_anything_is_built(project: Path, context: ScreenContext) -> None:
+    (project / ".calibanconfig.json").write_text('{"base_imag": "base:1"}')
+    with pytest.raises(UsageError, match="base_imag"):
+        call(context, "run", "--nogpu", "cpu.py")
+
+
+def test_an_engine_out_of_reach_is_told_before_anything_is_recorded(
+    context: ScreenContext, home: Path, tmp_path: Path
+) -> None:
+    context.environ["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"  # type: ignore[index]  # a dict in tests
+    with pytest.raises(ImageError) as caught:
+        call(context, "run", "--nogpu", "cpu.py")
+    assert (caught.value.id, list(home.iterdir())) == ("docker-unreachable", [])
+
+
+def test_a_build_that_fails_records_no_experiment(
+    store: Store, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    fake_engine.expect(ImageError("build-step-failed", "step 3 failed"))
+    with pytest.raises(ImageError, match="step 3 failed"):
+        call(context, "run", *GROUP, "--nogpu", "cpu.py")
+    with pytest.raises(CalibanError, match="totoro has no experiment group"):
+        call(context, "status", *GROUP)
+
+
+def test_an_interrupt_stops_the_job_and_reports_what_had_begun(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    local.expect("submit", start)
+    local.expect("follow", interrupt)
+    local.expect("stop", lambda job: None)
+    with pytest.raises(InterruptedSubmissionError):
+        call(context, "run", *GROUP, "--image_id", "lab:1", *CONFIG, "cpu.py")
+    assert latest_states(store) == ["STOPPED", "-"]
+    assert context.err.endswith("2 jobs: 1 stopped, 1 not started\n")
+
+
+def test_what_somebody_else_is_submitting_is_told(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    spec = {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
+    one, _ = add_group(store, JobStatus.FAILED, JobStatus.FAILED, container_spec=spec).experiments
+    leave_open(store, one, host="catbus", pid=4711)
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED))
+    (context.cwd / "experiment.json").write_text('{"sleep": [0, 1]}')
+    assert call(context, "run", *GROUP, "--image_id", "lab:1", *CONFIG, "cpu.py", "--", "--foo", "3") == 1
+    assert "[already-being-submitted]" in context.err
+    assert latest_states(store) == ["FAILED", "SUCCEEDED"]
+
+
+def test_a_dry_run_of_a_folder_shows_commands_and_image(context: ScreenContext, home: Path) -> None:
+    assert call(context, "run", *GROUP, "--nogpu", *CONFIG, "--dry_run", "cpu.py", "--", "--foo", "3 4") == 0
+    assert context.out == (
+        "the following jobs would be run, in the experiment group resubmit_test:\n"
+        "cpu.py --foo '3 4' --sleep 2\n"
+        "cpu.py --foo '3 4' --sleep 1\n"
+        "\n"
+        f"container image: would be built from {context.cwd} (job_mode: CPU)\n"
+        "\n"
+        "nothing was run: to actually run these jobs, run this command again without --dry_run\n"
+    )
+    assert (context.err, list(home.iterdir())) == ("", [])
+
+
+def test_a_dry_run_of_an_image_shows_the_image(context: ScreenContext) -> None:
+    call(context, "run", "--image_id", "lab:1", "--dry_run", "cpu.py")
+    assert "\ncontainer image: lab:1\n" in context.out
+
+
+def test_script_arguments_reach_the_command_line_whole(run_caliban: Caliban) -> None:
+    words = ("", "a b", "--", "--dry_run", "line\nbreak", "'")
+    done = run_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *words)
+    assert "\ncpu.py '' 'a b' -- --dry_run 'line\nbreak' ''\"'\"''\n" in done.stdout

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from caliban.errors import StoreError
+from caliban.records import JobStatus, SubmissionState
+from caliban.store.database import Store
+from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
+from tests.calls import call
+from tests.conftest import ScreenContext
+from tests.fakes import FakeService, polls
+
+FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
+GROUP = ("--xgroup", "resubmit_test")
+
+
+@pytest.fixture
+def gone() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_group_is_shown_as_a_tree(store: Store, context: ScreenContext) -> None:
+    add_group(store, SUCCEEDED, None)
+    assert call(context, "status", *GROUP) == 0
+    assert context.out.splitlines() == [
+        "xgroup resubmit_test:",
+        "docker config 1: job_mode: CPU, build url: /home/totoro/sw/cluster/caliban/tmp/cpu, extra dirs: None",
+        "  experiment id 1: cpu.py --foo 3 --sleep 0",
+        f"    job 1        SUCCEEDED     TEST 2020-05-29 10:53:40 container: {IMAGE}",
+        "  experiment id 2: cpu.py --foo 3 --sleep 1",
+        "    no job yet",
+    ]
+
+
+def test_states_are_brought_up_to_date_shown_and_recorded(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING, RUNNING)
+    service.expect("statuses", polls(FAILED=[1], RUNNING=[2]))
+    call(context, "status", *GROUP)
+    shown = [line.split()[2] for line in context.out.splitlines() if line.startswith("    job")]
+    assert (shown, latest_states(store)) == (["FAILED", "RUNNING"], ["FAILED", "RUNNING"])
+
+
+def test_a_failed_poll_never_makes_a_job_unknown(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(unreachable=[1]))
+    call(context, "status", *GROUP)
+    assert latest_states(store) == ["RUNNING"]
+
+
+def test_a_job_that_became_unknown_is_asked_about_again(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, JobStatus.UNKNOWN)
+    service.expect("statuses", polls(SUCCEEDED=[1]))
+    call(context, "status", *GROUP)
+    assert latest_states(store) == ["SUCCEEDED"]
+
+
+def test_states_are_shown_even_when_they_cannot_be_recorded(
+    store: Store, service: FakeService, context: ScreenContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise StoreError("store-full", "the store cannot be written", cause="disk is full")
+
+    monkeypatch.setattr("caliban.store.queries.record_states", full)
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(FAILED=[1]))
+    assert call(context, "status", *GROUP) == 0
+    assert "    job 1        FAILED  " in context.out
+    assert context.err == (
+        "warning: the states below could not be recorded: the store cannot be written: disk is full\n"
+    )  # fmt: skip
+
+
+def test_what_an_interrupted_command_started_is_recorded_and_shown(
+    store: Store, gone: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, FAILED).experiments
+    opened = leave_open(store, experiment, pid=gone)
+    service.take({"image": IMAGE}, opened)
+    service.expect("find", service.look_up)
+    service.expect("statuses", polls(RUNNING=[2]))
+    call(context, "status", *GROUP)
+    assert "    job 2        RUNNING  " in context.out
+    assert [row.state for row in submissions(store)] == [SubmissionState.DONE]
+
+
+def test_without_a_group_what_was_left_open_in_any_group_is_finished(
+    store: Store, gone: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, FAILED).experiments
+    leave_open(store, experiment, pid=gone)
+    service.expect("find", service.look_up)
+    call(context, "status")
+    assert [row.state for row in submissions(store)] == [SubmissionState.ABANDONED]
+
+
+def test_what_somebody_is_submitting_just_now_is_left_alone(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, FAILED).experiments
+    leave_open(store, experiment, host="catbus", pid=4711, created=context.now())
+    assert call(context, "status", *GROUP) == 0
+    assert [row.state for row in submissions(store)] == [SubmissionState.OPEN]
+
+
+def rerun(store: Store, times: int) -> None:
+    """Give every experiment of the group more jobs, all failed."""
+    for _ in range(times):
+        add_group(store, FAILED)
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ((), [4]),
+        (("--max_jobs", "1"), [4]),
+        (("--max_jobs", "2"), [3, 4]),
+        (("--max_jobs", "9"), [1, 2, 3, 4]),
+        (("--max_jobs", "0"), [1, 2, 3, 4]),
+    ],
+)
+def test_with_a_group_a_number_of_attempts_is_shown_for_each_experiment(
+    words: tuple[str, ...], ids: list[int], store: Store, context: ScreenContext
+) -> None:
+    rerun(store, 4)
+    call(context, "status", *GROUP, *words)
+    assert [int(line.split()[1]) for line in context.out.splitlines() if line.startswith("    job")] == ids
+
+
+@pytest.mark.parametrize(
+    ("words", "heading", "ids"),
+    [
+        ((), "most recent 8 jobs for user totoro:", [3, 4, 5, 6, 7, 8, 9, 10]),
+        (("--max_jobs", "1"), "most recent 1 job for user totoro:", [10]),
+        (("--max_jobs", "0"), "all jobs of user totoro:", list(range(1, 11))),
+    ],
+)
+def test_without_a_group_a_number_of_recent_jobs_is_shown(
+    words: tuple[str, ...], heading: str, ids: list[int], store: Store, context: ScreenContext
+) -> None:
+    rerun(store, 10)
+    call(context, "status", *words)
+    lines = context.out.splitlines()
+    assert (lines[0], [int(line.split()[1]) for line in lines if line.startswith("    job")]) == (heading, ids)
+
+
+def test_recent_jobs_of_several_groups_are_shown_group_by_group(store: Store, context: ScreenContext) -> None:
+    for name in ("one", "two", "one"):
+        add_group(store, FAILED, name=name)
+    call(context, "status")
+    assert [line for line in context.out.splitlines() if line.startswith("xgroup")] == ["xgroup one:", "xgroup two:"]
+
+
+def test_jobs_of_others_are_not_shown(store: Store, context: ScreenContext) -> None:
+    add_group(store, FAILED, user="mei")
+    call(context, "status")
+    assert context.out == "most recent 8 jobs for user totoro:\n"
+
+
+def test_without_a_store_there_are_no_jobs(context: ScreenContext) -> None:
+    assert (call(context, "status"), context.out) == (0, "most recent 8 jobs for user totoro:\n")
+
+
+def test_many_jobs_are_asked_about_in_one_call(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, *[RUNNING] * 100)
+    service.expect("statuses", polls(SUCCEEDED=range(1, 101)))
+    call(context, "status", *GROUP)
+    assert set(latest_states(store)) == {"SUCCEEDED"}
