@@ -90,6 +90,13 @@ class Platform(ABC):
     def __init__(self, surroundings: Surroundings) -> None:
         self.surroundings = surroundings
 
+    def connect(self) -> None:
+        """Learn whether the platform can be reached, before anything is built or written down.
+
+        Raises:
+            CalibanError: it cannot.
+        """
+
     @abstractmethod
     def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
         """The present state of each of ``jobs``, by ``jobs.id``, in as few calls as the platform allows.
@@ -116,6 +123,22 @@ class Platform(ABC):
     @abstractmethod
     def target(self, latest: JobView | None) -> JsonObject:
         """Where on this platform a new attempt goes, given the last one: ``{"project": ...}``; ``{}`` for one place."""
+
+    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
+        """Bring an image that was built here to where jobs run.
+
+        Args:
+            image: the image's id on this machine.
+            registry: ``registry`` of the project's ``.calibanconfig.json``, or None.
+            target: see :meth:`target`.
+
+        Returns:
+            What jobs call it there; on this machine, its id.
+
+        Raises:
+            CalibanError: it could not be brought there.
+        """
+        return image
 
     @abstractmethod
     def job_name(self, spec: JsonObject, token: str) -> str:
@@ -147,6 +170,14 @@ class Platform(ABC):
         """
 
 
+class Hosted(ABC):
+    """A platform that runs jobs elsewhere, and has places where a person can look at one."""
+
+    @abstractmethod
+    def whereabouts(self, job: JobView) -> Sequence[str]:
+        """Lines that say where to look at a job that was just submitted: a URL, a command that streams its log."""
+
+
 class Attended(ABC):
     """A platform whose jobs run one after the other while somebody watches."""
 
@@ -162,6 +193,7 @@ class Attended(ABC):
 
 _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
     PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),
+    PlatformName.CAIP: ("caliban.platforms.caip", "CaipPlatform"),
 }
 
 

@@ -46,6 +46,10 @@ class LocalPlatform(Platform, Attended):
 
     name = PlatformName.LOCAL
 
+    def connect(self) -> None:
+        """Connect to the Docker Engine."""
+        self.surroundings.engine()
+
     def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
         """One call lists the containers of all jobs, and one more reads the exit code of each that ended."""
         polls: dict[int, Observation | Unreachable] = {}

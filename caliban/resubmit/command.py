@@ -16,8 +16,7 @@ from caliban.errors import CalibanError, ExitCode, UsageError
 if TYPE_CHECKING:
     from caliban.platforms.base import Platforms
     from caliban.records import GroupView
-    from caliban.resubmit.plan import ImageSource, Plan
-    from caliban.resubmit.selection import Selection
+    from caliban.resubmit.plan import Plan
     from caliban.store.database import Store
 
 DESCRIPTION = (
@@ -153,7 +152,8 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     _tell_problems(plan, context)
     if not plan.ready:
         return ExitCode.NOT_DONE
-    platforms.surroundings.engine()  # better to hear now than after the question that Docker does not run
+    if plan.builds:
+        platforms.surroundings.engine()  # better to hear now than after the question that Docker does not run
     if not request.yes and not _agreed(context, len(plan.ready)):
         return ExitCode.NOT_DONE
     images = rebuild(plan, platforms, context.console, build_user(context.user))
@@ -184,36 +184,11 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
 def _plan(group: GroupView, request: ResubmitRequest, under_way: Mapping[int, str], platforms: Platforms) -> Plan:
     from caliban.resubmit.plan import make_plan
     from caliban.resubmit.selection import select
+    from caliban.resubmit.survey import image_sources, job_problems
 
     selection = select(group, all_jobs=request.all_jobs, under_way=under_way)
-    return make_plan(group.name, selection, _sources(selection), _job_problems(selection, platforms))
-
-
-def _sources(selection: Selection) -> dict[int, ImageSource]:
-    """How the image of each chosen container spec comes to be, by looking at its record and its folder."""
-    from caliban.images.spec import BuildSpec, parse_container_spec
-
-    sources: dict[int, ImageSource] = {}
-    for container in {
-        chosen.experiment.container.id: chosen.experiment.container for chosen in selection.chosen
-    }.values():
-        try:
-            spec = parse_container_spec(container.spec)
-            sources[container.id] = spec.refreshed() if isinstance(spec, BuildSpec) else spec
-        except CalibanError as error:
-            sources[container.id] = error
-    return sources
-
-
-def _job_problems(selection: Selection, platforms: Platforms) -> dict[int, CalibanError]:
-    """What is wrong with the recorded job specs of the chosen experiments, by ``experiments.id``."""
-    problems = {}
-    for chosen in selection.chosen:
-        try:
-            platforms.get(chosen.pattern.platform).with_image(chosen.pattern.spec, chosen.pattern.container)
-        except CalibanError as error:
-            problems[chosen.experiment.id] = error
-    return problems
+    problems = job_problems(selection, platforms, connect=not request.dry_run)
+    return make_plan(group.name, selection, image_sources(selection), problems)
 
 
 def _tell_problems(plan: Plan, context: Context) -> None:

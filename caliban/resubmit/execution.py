@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from caliban.errors import CalibanError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.platforms.base import Platforms
-from caliban.records import ImageRef, Outcome
+from caliban.platforms.base import Platform, Platforms
+from caliban.records import ImageRef, JsonObject, Outcome, PlatformName
 from caliban.reporter import Reporter
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
 from caliban.submission.submit import Attempt, Submitter
@@ -18,11 +19,9 @@ def rebuild(
     plan: Plan, platforms: Platforms, reporter: Reporter, user: BuildUser
 ) -> dict[int, ImageRef | CalibanError]:
     """One image for each container spec that a job needs, by ``container_specs.id``; the reason where there is none."""
-    needed = {planned.experiment.container.id for planned in plan.ready}
-    images = [image for image in plan.images if image.container.id in needed]
-    if any(isinstance(image.source, BuildSpec) for image in images):
+    if plan.builds:
         reporter.say("rebuilding containers...")
-    return {image.container.id: _image(image, platforms, reporter, user) for image in images}
+    return {image.container.id: _image(image, platforms, reporter, user) for image in plan.needed_images}
 
 
 def _image(image: PlannedImage, platforms: Platforms, reporter: Reporter, user: BuildUser) -> ImageRef | CalibanError:
@@ -40,7 +39,7 @@ def _image(image: PlannedImage, platforms: Platforms, reporter: Reporter, user: 
 def resubmit(
     plan: Plan, images: Mapping[int, ImageRef | CalibanError], platforms: Platforms, submitter: Submitter
 ) -> list[Outcome]:
-    """Submit every planned job that nothing is in the way of.
+    """Bring the images to where they run, and submit every planned job that nothing is in the way of.
 
     Returns:
         One outcome per planned job: first those that could not be tried, then the others in the order of the plan.
@@ -50,23 +49,56 @@ def resubmit(
     """
     outcomes: list[Outcome] = []
     attempts: list[Attempt] = []
+    publisher = Publisher(plan, images)
     for planned in plan.jobs:
         try:
-            attempts.append(_attempt(planned, images, platforms))
+            attempts.append(_attempt(planned, publisher, platforms))
         except CalibanError as error:
             outcomes.append(Outcome(planned.experiment, None, error))
     return outcomes + submitter.submit_all(attempts)
 
 
-def _attempt(planned: PlannedJob, images: Mapping[int, ImageRef | CalibanError], platforms: Platforms) -> Attempt:
+class Publisher:
+    """Brings each image to each place once, however many jobs run it there."""
+
+    def __init__(self, plan: Plan, images: Mapping[int, ImageRef | CalibanError]) -> None:
+        self._sources = {image.container.id: image.source for image in plan.images}
+        self._images = images
+        self._published: dict[tuple[int, PlatformName, str], ImageRef | CalibanError] = {}
+
+    def publish(self, container_id: int, platform: Platform, target: JsonObject) -> ImageRef:
+        """What a job with that container spec runs, there where it runs.
+
+        Raises:
+            CalibanError: it could not be built, or not be brought there.
+        """
+        place = (container_id, platform.name, json.dumps(target, sort_keys=True))
+        if place not in self._published:
+            self._published[place] = self._bring(container_id, platform, target)
+        image = self._published[place]
+        if isinstance(image, CalibanError):
+            raise image
+        return image
+
+    def _bring(self, container_id: int, platform: Platform, target: JsonObject) -> ImageRef | CalibanError:
+        image, source = self._images[container_id], self._sources[container_id]
+        if isinstance(image, CalibanError) or not isinstance(source, BuildSpec):
+            return image
+        try:
+            return platform.publish(image, source.config.registry, target)
+        except CalibanError as error:
+            return error
+
+
+def _attempt(planned: PlannedJob, publisher: Publisher, platforms: Platforms) -> Attempt:
     if planned.problem is not None:
         raise planned.problem
-    image = images[planned.experiment.container.id]
-    if isinstance(image, CalibanError):
-        raise image
-    platform = platforms.get(planned.pattern.platform)
-    if planned.experiment.latest is None:
-        spec = platform.with_arguments(planned.pattern.spec, image, planned.experiment.words)
+    experiment, pattern = planned.experiment, planned.pattern
+    platform = platforms.get(pattern.platform)
+    target = platform.target(pattern)
+    image = publisher.publish(experiment.container.id, platform, target)
+    if experiment.latest is None:
+        spec = platform.with_arguments(pattern.spec, image, experiment.words)
     else:
-        spec = platform.with_image(planned.pattern.spec, image)
-    return Attempt(planned.experiment, planned.pattern.platform, spec, image, planned.experiment.latest)
+        spec = platform.with_image(pattern.spec, image)
+    return Attempt(experiment, pattern.platform, spec, image, target, experiment.latest)

@@ -59,6 +59,17 @@ class Plan:
         """The jobs that nothing is in the way of."""
         return tuple(job for job in self.jobs if job.problem is None)
 
+    @property
+    def needed_images(self) -> tuple[PlannedImage, ...]:
+        """The images of those jobs."""
+        needed = {job.experiment.container.id for job in self.ready}
+        return tuple(image for image in self.images if image.container.id in needed)
+
+    @property
+    def builds(self) -> bool:
+        """Whether any of them is to be built."""
+        return any(isinstance(image.source, BuildSpec) for image in self.needed_images)
+
 
 def make_plan(
     group: str,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import Attended, Platform, Platforms, RefusedError
+from caliban.platforms.base import Attended, Hosted, Platform, Platforms, RefusedError
 from caliban.records import (
     ExperimentView,
     ImageRef,
@@ -40,6 +40,7 @@ class Attempt:
         platform: where it goes.
         spec: the job spec, in the platform's shape, naming the image to run.
         image: that image.
+        target: where on the platform: see :meth:`caliban.platforms.base.Platform.target`.
         resubmits: the job that it re-runs, or None.
     """
 
@@ -47,6 +48,7 @@ class Attempt:
     platform: PlatformName
     spec: JsonObject
     image: ImageRef
+    target: JsonObject
     resubmits: JobView | None = None
 
 
@@ -81,6 +83,8 @@ class Submitter:
             InterruptedSubmissionError: after Ctrl-C; what had begun is recorded.
         """
         outcomes: list[Outcome] = []
+        if any(self._is_hosted(attempt.platform) for attempt in attempts):
+            self._reporter.say("Submitting request!")
         with self._reporter.progress("jobs", total=len(attempts), unit="job") as progress:
             for attempt in attempts:
                 progress.note(attempt.experiment.container.runs)
@@ -96,16 +100,33 @@ class Submitter:
         before = len(outcomes)
         try:
             platform = self._platforms.get(attempt.platform)
-            with interrupts_held():
+            with interrupts_held(self._tell_that_ctrl_c_waits):
                 outcomes.append(self._start(attempt, platform))
+            self._tell_whereabouts(outcomes[-1], platform)
             if isinstance(platform, Attended) and _runs(outcomes[-1].job):
                 outcomes[-1] = self._watch(outcomes[-1], platform)
         except CalibanError as error:
-            outcomes.append(Outcome(attempt.experiment, None, error))
+            if len(outcomes) == before:
+                outcomes.append(Outcome(attempt.experiment, None))
+            outcomes[-1] = replace(outcomes[-1], error=error)
         except KeyboardInterrupt:
             if len(outcomes) > before and isinstance(platform, Attended) and _runs(outcomes[-1].job):
                 outcomes[-1] = self._stop(outcomes[-1], platform)
             raise
+
+    def _is_hosted(self, name: PlatformName) -> bool:
+        try:
+            return isinstance(self._platforms.get(name), Hosted)
+        except CalibanError:  # told as the outcome of each of its attempts
+            return False
+
+    def _tell_that_ctrl_c_waits(self) -> None:
+        self._reporter.say("finishing the submission that is under way before stopping ...")
+
+    def _tell_whereabouts(self, outcome: Outcome, platform: Platform) -> None:
+        if isinstance(platform, Hosted) and _runs(outcome.job):
+            for line in (f"job {outcome.job.id} was accepted", *platform.whereabouts(outcome.job)):
+                self._reporter.say(line)
 
     def _start(self, attempt: Attempt, platform: Platform) -> Outcome:
         token = new_token()
@@ -113,7 +134,7 @@ class Submitter:
             experiment_id=attempt.experiment.id,
             platform=attempt.platform,
             spec=attempt.spec,
-            target=platform.target(attempt.resubmits),
+            target=attempt.target,
             name=platform.job_name(attempt.spec, token),
             token=token,
             resubmits=attempt.resubmits.id if attempt.resubmits else None,
