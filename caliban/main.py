@@ -63,10 +63,12 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
         words, script_args = words[:cut], words[cut + 1 :]
     chosen = next((word for word in words if not word.startswith("-")), None)
     if chosen is None:
-        _top_parser(console).parse_args(words or ["--help"])
-    entry = registry.BUILT_IN.get(str(chosen)) or registry.plugins().get(str(chosen))
+        top = _top_parser(console)
+        top.parse_args(words or ["--help"])
+        top.error("no command is named")
+    entry = registry.BUILT_IN.get(chosen) or registry.plugins().get(chosen)
     if entry is None:
-        _unknown_command(str(chosen))
+        raise _unknown_command(chosen, words)
     words.remove(entry.name)
     command = registry.load(entry)
     parser = _Parser(f"caliban {entry.name}", description=command.DESCRIPTION)
@@ -102,11 +104,16 @@ def _top_parser(console: Console) -> _Parser:
     return parser
 
 
-def _unknown_command(name: str) -> NoReturn:
+def _unknown_command(name: str, words: Sequence[str]) -> UsageError:
     known = [*registry.BUILT_IN, *registry.plugins()]
     near = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(known)}"
-    raise UsageError("unknown-command", f"{name} is not a command of caliban", hint=meant)
+    if near:
+        hint = f"did you mean {near[0]}?"
+    elif words[0] != name:
+        hint = f"the command comes first: caliban COMMAND {words[0]} ..."
+    else:
+        hint = f"the commands are {', '.join(known)}"
+    return UsageError("unknown-command", f"{name} is not a command of caliban", hint=hint)
 
 
 def _with_values_attached(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -123,7 +130,7 @@ def _with_values_attached(words: Sequence[str], parser: argparse.ArgumentParser)
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the chosen command, and turn every way in which it can end into an exit code."""
     _quiet_libraries()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # whoever ends us lets us finish what is under way
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us lets us finish what is under way
     try:
         return int(args.command_module.run(args, Context.of_this_process(console)))
     except CalibanError as error:

@@ -73,15 +73,20 @@ class Console:
             stream.flush()
 
     def read_input(self) -> str:
-        """All of standard input."""
-        return self._stdin.read()
+        """All of standard input, as UTF-8.
+
+        Raises:
+            UnicodeDecodeError: it is something else.
+        """
+        binary = getattr(self._stdin, "buffer", None)
+        return self._stdin.read() if binary is None else str(binary.read(), "utf-8")
 
     def confirm(self, question: str) -> bool | None:
         """Ask, and wait for an answer: anything but y or yes is a no; None at the end of input."""
         self._write(self._stderr, f"\n {question} [yN]: ")
         answer = self._stdin.readline()
-        if not self._stdin.isatty():
-            self.say(answer.strip())
+        if not answer.endswith("\n") or not self._stdin.isatty():
+            self.say(answer.strip())  # whoever reads this sees the answer, and the next line on a line of its own
         return answer.strip().lower() in ("y", "yes") if answer else None
 
     @contextlib.contextmanager
@@ -147,17 +152,20 @@ class _Lines:
 
     def __init__(self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]) -> None:
         self._console, self._title, self._total, self._unit, self._clock = console, title, total, unit, clock
+        self._lock = threading.Lock()
         self._done = 0
         self._note = ""
         self._next = clock() + _BETWEEN_LINES
 
     def advance(self, amount: int = 1) -> None:
-        self._done += amount
-        self._show_when_due()
+        with self._lock:
+            self._done += amount
+            self._show_when_due()
 
     def note(self, text: str) -> None:
-        self._note = text
-        self._show_when_due()
+        with self._lock:
+            self._note = text
+            self._show_when_due()
 
     def _show_when_due(self) -> None:
         if self._clock() < self._next:

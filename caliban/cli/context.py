@@ -58,7 +58,17 @@ class Context:
         """The context of a command that was called in a shell.
 
         Raises:
-            UsageError: ``no-user``; see :func:`login_name`.
+            UsageError: ``no-user``, see :func:`login_name`; ``no-folder``, when the current one or the home folder is
+                not there.
         """
         environ = dict(os.environ)
-        return cls(console, environ, Path.cwd(), Path.home(), login_name(environ))
+        try:
+            cwd, home = Path.cwd(), Path.home()
+        except (OSError, RuntimeError) as error:
+            raise UsageError(
+                "no-folder",
+                "the current folder, or your home folder, is not known",
+                cause=str(error),
+                hint="go to a folder that is there; $HOME names the home folder",
+            ) from error
+        return cls(console, environ, cwd, home, login_name(environ))

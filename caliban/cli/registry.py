@@ -85,7 +85,7 @@ def load(entry: Entry) -> Command:
         command: object = import_module(module)
         for part in attribute.split(".") if attribute else ():
             command = getattr(command, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # importing somebody else's code can raise anything
         raise _broken(entry, f"{type(error).__name__}: {error}") from error
     missing = [name for name in ("DESCRIPTION", "add_arguments", "run") if not hasattr(command, name)]
     if missing:

@@ -40,7 +40,11 @@ def error_lines(error: CalibanError) -> list[str]:
 
 def command_line(experiment: ExperimentView) -> str:
     """``cpu.py --foo 3 --sleep 1``, quoted as a shell would want it."""
-    return " ".join((experiment.container.runs, *map(shlex.quote, experiment.words)))
+    return " ".join((_quoted(experiment.container.runs), *map(shlex.quote, experiment.words)))
+
+
+def _quoted(script: str) -> str:
+    return script if script.startswith("(") else shlex.quote(script)  # in parentheses: there is none
 
 
 def job_line(job: JobView, title: Words) -> str:
@@ -63,7 +67,7 @@ def container_line(container: RecordedContainer, home: Path) -> str:
     if "image_id" in spec:
         return f"docker config {container.id}: image: {spec['image_id']}"
     extra_dirs = spec.get("extra_dirs")
-    dirs = ", ".join(map(str, extra_dirs)) if isinstance(extra_dirs, Sequence) and extra_dirs else "None"
+    dirs = ", ".join(map(str, extra_dirs)) if isinstance(extra_dirs, list) and extra_dirs else "None"
     build_path = short_path(str(spec.get("build_path")), home)
     return (
         f"docker config {container.id}: job_mode: {spec.get('job_mode')}, build url: {build_path}, extra dirs: {dirs}"

@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -116,15 +117,15 @@ def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
 
     if config is None:
         return [{}]
-    if config == "stdin":
-        return parse_experiments(context.console.read_input(), source="standard input")
+    source = "standard input" if config == "stdin" else config
     try:
-        text = (context.cwd / config).read_text(encoding="utf-8")
+        read = context.console.read_input if config == "stdin" else partial((context.cwd / config).read_text, "utf-8")
+        text = read()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            "no-experiment-config", f"the experiment file {config} cannot be read", cause=str(error)
+            "no-experiment-config", f"the experiments cannot be read from {source}", cause=str(error)
         ) from error
-    return parse_experiments(text, source=config)
+    return parse_experiments(text, source=source)
 
 
 def _dry_run(request: RunRequest, context: Context) -> int:
@@ -194,6 +195,7 @@ def _attempts(
             PlatformName.LOCAL,
             new_job_spec(image, experiment.words, docker_run_args=request.docker_run_args, gpu=request.gpu),
             image,
+            target={},
         )
         for experiment in group.experiments
     ]

@@ -33,10 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("0 or more is wanted")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number, 0 or more, is wanted, not {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -73,9 +72,13 @@ def _read(args: argparse.Namespace, context: Context, platforms: Platforms) -> l
         left_open = Journal(store).open_submissions(user=context.user, group=args.xgroup)
     if all(may_be_under_way(submission, context.now()) for submission in left_open):
         return groups
-    with open_store(url, Access.WRITE, context.console) as store:
-        reconcile(Journal(store), platforms, context.console, user=context.user, group=args.xgroup)
-        return _groups(args, context.user, store)
+    try:
+        with open_store(url, Access.WRITE, context.console) as store:
+            reconcile(Journal(store), platforms, context.console, user=context.user, group=args.xgroup)
+            return _groups(args, context.user, store)
+    except StoreError as error:
+        context.console.warn(f"what an interrupted command left open could not be finished: {error.message}")
+        return groups
 
 
 def _write_back(changes: Mapping[int, tuple[JobStatus, JsonObject | None]], context: Context) -> None:

@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from caliban.errors import CalibanError, PlatformError, UsageError
 from caliban.platforms import caip_jobs
-from caliban.platforms.base import Observation, Platform, RefusedError, Surroundings, Unreachable
+from caliban.platforms.base import Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.platforms.caip_service import PAGE_SIZE, JobsService
 from caliban.platforms.google import PROJECT_VARIABLE, Google
 from caliban.platforms.google_errors import CredentialsError, GoogleRefusedError, GoogleUnreachableError, one_line
@@ -38,7 +38,7 @@ _FEW = 2
 """So many jobs are asked after one by one: a page may hold none of them."""
 
 
-class CaipPlatform(Platform):
+class CaipPlatform(Platform, Hosted):
     """AI Platform Training, in any number of projects. Its methods may be called on several threads."""
 
     name = PlatformName.CAIP
@@ -102,6 +102,20 @@ class CaipPlatform(Platform):
         if not asked and preset and preset != recorded:
             self._announce(f"jobs of project {recorded} are re-run there, not in {preset}; --project_id moves them")
         return {"project": recorded}
+
+    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
+        """Push to ``registry``, else to the project's Container Registry, where it is not there already."""
+        from caliban.images.registry import Login, is_google_registry, push, repository
+
+        place = repository(registry, str(target["project"]))
+        login = Login("oauth2accesstoken", self.google.access_token()) if is_google_registry(place) else None
+        surroundings = self.surroundings
+        return push(surroundings.engine(), image, place, surroundings.reporter, login=login)
+
+    def whereabouts(self, job: JobView) -> Sequence[str]:
+        """The job's page in the console, and gcloud's command that streams its log."""
+        project, job_id = str(job.details["project_id"]), str(job.details["jobId"])
+        return caip_jobs.console_url(project, job_id), caip_jobs.stream_logs_command(project, job_id)
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """``caliban_totoro_20200529_110259_1``: base and index of the spec, and the time.

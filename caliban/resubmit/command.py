@@ -119,7 +119,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    under_way = describe_open(Journal(store).open_submissions(user=context.user, group=group.name))
+    under_way = describe_open(Journal(store).open_submissions(user=context.user, group=group.name), context.now())
     plan = _plan(refresh([group], platforms).groups[0], request, under_way, platforms)
     show = context.console.print
     if plan.jobs:
@@ -132,8 +132,10 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         show("")
         _print(context, report.left_out_lines(plan))
     _tell_problems(plan, context)
-    if plan.jobs:
+    if plan.ready:
         show("\nnothing was submitted: to actually resubmit these jobs, run this command again without --dry_run")
+    elif plan.jobs:
+        show("\nnothing was submitted: once what is in the way is mended, run this command again without --dry_run")
     return ExitCode.DONE
 
 
@@ -178,7 +180,7 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     if refreshed.changes:
         with store.writing() as session:
             record_states(session, refreshed.changes)
-    return _plan(refreshed.groups[0], request, describe_open(still_open), platforms)
+    return _plan(refreshed.groups[0], request, describe_open(still_open, context.now()), platforms)
 
 
 def _plan(group: GroupView, request: ResubmitRequest, under_way: Mapping[int, str], platforms: Platforms) -> Plan:

@@ -80,7 +80,7 @@ def _axis(key: str, value: object, place: str) -> Settings:
 
 def _compound_setting(names: Sequence[str], row: Sequence[object], place: str) -> dict[str, Scalar]:
     if len(row) != len(names):
-        raise _wrong(place, f"{len(names)} values are wanted ({', '.join(names)}), not {len(row)}")
+        raise _wrong(place, f"one value for each of {', '.join(names)} is wanted, not {len(row)} of them")
     return {name: _scalar(value, place) for name, value in zip(names, row, strict=True)}
 
 

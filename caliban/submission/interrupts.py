@@ -13,9 +13,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def interrupts_held(when_one_comes: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is done, then raise KeyboardInterrupt if one came.
+    """Hold SIGINT and SIGTERM back until the block has ended, then raise KeyboardInterrupt if one came.
 
-    In any thread but the main one, which Python never interrupts, it does nothing.
+    An error that the block raised is the KeyboardInterrupt's context then, so the block had better keep what it wants
+    told. A signal that this process ignores, as one under nohup does, stays ignored. In any thread but the main one,
+    which Python never interrupts, nothing is done.
 
     Args:
         when_one_comes: called at once for the first, so that a person is not left wondering.
@@ -30,11 +32,12 @@ def interrupts_held(when_one_comes: Callable[[], None] = lambda: None) -> Iterat
         if len(came) == 1:
             when_one_comes()
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
+        if came:
+            raise KeyboardInterrupt

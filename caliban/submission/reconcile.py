@@ -20,7 +20,9 @@ OTHER_HOST_PATIENCE = timedelta(hours=1)
 _CLOCK_SLACK = timedelta(seconds=2)
 
 
-def reconcile(journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str) -> list[Submission]:
+def reconcile(
+    journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str | None
+) -> list[Submission]:
     """Look up every submission whose owner is gone by its token, and record the job or free the experiment.
 
     Args:
@@ -75,10 +77,13 @@ def may_be_under_way(submission: Submission, now: datetime) -> bool:
     return started <= submission.created + _CLOCK_SLACK
 
 
-def describe_open(submissions: Sequence[Submission]) -> dict[int, str]:
+def describe_open(submissions: Sequence[Submission], now: datetime) -> dict[int, str]:
     """Why an experiment with an OPEN submission is left alone, by ``experiments.id``."""
-    return {
-        submission.experiment_id: f"being submitted by {submission.user} on {submission.host} "
-        f"(process {submission.pid}) since {submission.created:%Y-%m-%d %H:%M:%S}"
-        for submission in submissions
-    }
+    return {submission.experiment_id: _describe(submission, now) for submission in submissions}
+
+
+def _describe(submission: Submission, now: datetime) -> str:
+    since = f"{submission.created:%Y-%m-%d %H:%M:%S}"
+    if may_be_under_way(submission, now):
+        return f"being submitted by {submission.user} on {submission.host} (process {submission.pid}) since {since}"
+    return f"in doubt: its submission of {since} was interrupted, and {submission.platform} has yet to be asked for it"

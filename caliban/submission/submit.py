@@ -97,18 +97,18 @@ class Submitter:
 
     def _submit(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
         """Add the attempt's outcome to ``outcomes``; after Ctrl-C too, if it was begun."""
-        before = len(outcomes)
         try:
             platform = self._platforms.get(attempt.platform)
+        except CalibanError as error:
+            outcomes.append(Outcome(attempt.experiment, None, error))
+            return
+        before = len(outcomes)
+        try:
             with interrupts_held(self._tell_that_ctrl_c_waits):
-                outcomes.append(self._start(attempt, platform))
-            self._tell_whereabouts(outcomes[-1], platform)
+                outcomes.append(self._begin(attempt, platform))
+            self._tell_whereabouts(outcomes[-1].job, platform)
             if isinstance(platform, Attended) and _runs(outcomes[-1].job):
                 outcomes[-1] = self._watch(outcomes[-1], platform)
-        except CalibanError as error:
-            if len(outcomes) == before:
-                outcomes.append(Outcome(attempt.experiment, None))
-            outcomes[-1] = replace(outcomes[-1], error=error)
         except KeyboardInterrupt:
             if len(outcomes) > before and isinstance(platform, Attended) and _runs(outcomes[-1].job):
                 outcomes[-1] = self._stop(outcomes[-1], platform)
@@ -120,13 +120,20 @@ class Submitter:
         except CalibanError:  # told as the outcome of each of its attempts
             return False
 
+    def _tell_whereabouts(self, job: JobView | None, platform: Platform) -> None:
+        if isinstance(platform, Hosted) and _runs(job):
+            for line in (f"job {job.id} was accepted", *platform.whereabouts(job)):
+                self._reporter.say(line)
+
     def _tell_that_ctrl_c_waits(self) -> None:
         self._reporter.say("finishing the submission that is under way before stopping ...")
 
-    def _tell_whereabouts(self, outcome: Outcome, platform: Platform) -> None:
-        if isinstance(platform, Hosted) and _runs(outcome.job):
-            for line in (f"job {outcome.job.id} was accepted", *platform.whereabouts(outcome.job)):
-                self._reporter.say(line)
+    def _begin(self, attempt: Attempt, platform: Platform) -> Outcome:
+        """Submit a job, and tell an error as its outcome."""
+        try:
+            return self._start(attempt, platform)
+        except CalibanError as error:
+            return Outcome(attempt.experiment, None, error)
 
     def _start(self, attempt: Attempt, platform: Platform) -> Outcome:
         token = new_token()
@@ -154,9 +161,9 @@ class Submitter:
         self._reporter.say(f"job {outcome.job.id}: {outcome.experiment.container.runs} {words}")
         try:
             observed = platform.follow(outcome.job)
+            self._record(outcome.job, observed.status, observed.details)
         except CalibanError as error:
             return replace(outcome, error=error)
-        self._record(outcome.job, observed.status, observed.details)
         self._reporter.say(f"job {outcome.job.id}: {observed.status.value.lower()}")
         details = outcome.job.details if observed.details is None else observed.details
         return replace(outcome, job=replace(outcome.job, status=observed.status, details=details))
@@ -166,14 +173,14 @@ class Submitter:
         job = outcome.job
         assert job is not None
         self._reporter.say(f"stopping job {job.id} ...")
-        with suppress(KeyboardInterrupt):
+        stopped = replace(outcome, job=replace(job, status=JobStatus.STOPPED))
+        with suppress(KeyboardInterrupt), interrupts_held():
             try:
-                with interrupts_held():
-                    platform.stop(job)
-                    self._record(job, JobStatus.STOPPED, None)
+                platform.stop(job)
+                self._record(job, JobStatus.STOPPED, None)
             except CalibanError as error:
-                return replace(outcome, error=error)
-        return replace(outcome, job=replace(job, status=JobStatus.STOPPED))
+                stopped = replace(outcome, error=error)
+        return stopped
 
     def _record(self, job: JobView, status: JobStatus, details: JsonObject | None) -> None:
         with self._store.writing() as session:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -225,7 +226,11 @@ class RealTerminal:
         os.write(self.person, text.encode())
 
     def seen(self) -> str:
-        return os.read(self.person, 65536).decode()
+        """Everything so far: what was typed, echoed, may come in a read of its own."""
+        read = b""
+        while select.select([self.person], [], [], 0.5)[0]:
+            read += os.read(self.person, 65536)
+        return read.decode()
 
 
 @pytest.fixture

@@ -121,7 +121,10 @@ def test_unusual_files_mean_what_they_say(document: object, experiments: list[di
         ({"[a,a]": [[1, 2]]}, 'experiment.json, key "[a,a]": a flag is named twice'),
         ({"[a,b]": 3}, 'experiment.json, key "[a,b]": a list of lists is wanted, one value for each of a, b'),
         ({"[a,b]": []}, 'experiment.json, key "[a,b]": a list of lists is wanted, one value for each of a, b'),
-        ({"[a,b]": [[1, 2], [3]]}, 'experiment.json, key "[a,b]", row 2: 2 values are wanted (a, b), not 1'),
+        (
+            {"[a,b]": [[1, 2], [3]]},
+            'experiment.json, key "[a,b]", row 2: one value for each of a, b is wanted, not 1 of them',
+        ),
         (
             {"[a,b]": [[1, None]]},
             'experiment.json, key "[a,b]", row 1: a string, number, true or false is wanted, not null',

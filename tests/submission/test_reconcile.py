@@ -230,5 +230,14 @@ def test_where_the_age_of_a_process_is_not_known_it_counts_as_the_owner(monkeypa
 
 
 def test_an_open_submission_is_described_by_who_and_where() -> None:
-    described = describe_open([a_submission(host="catbus", pid=4711, created=datetime(2020, 5, 29, 10, 53, 40))])
+    created = datetime(2020, 5, 29, 10, 53, 40)
+    described = describe_open([a_submission(host="catbus", pid=4711, created=created)], created)
     assert described == {38: "being submitted by totoro on catbus (process 4711) since 2020-05-29 10:53:40"}
+
+
+def test_an_interrupted_submission_is_described_as_in_doubt() -> None:
+    created = datetime(2020, 5, 29, 10, 53, 40)
+    described = describe_open([a_submission(host="catbus", pid=4711, created=created)], created + timedelta(days=1))
+    assert described == {
+        38: "in doubt: its submission of 2020-05-29 10:53:40 was interrupted, and TEST has yet to be asked for it"
+    }

@@ -49,7 +49,7 @@ class Bench:
 
 def an_attempt(experiment: ExperimentView, resubmits: JobView | None = None) -> Attempt:
     spec = {"image": IMAGE, "words": list(experiment.words)}
-    return Attempt(experiment, PlatformName.TEST, spec, IMAGE, resubmits)
+    return Attempt(experiment, PlatformName.TEST, spec, IMAGE, {}, resubmits)
 
 
 @pytest.fixture

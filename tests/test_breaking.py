@@ -1,0 +1,223 @@
+"""What people and machines do to a program that it must take well: each of these broke it once."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from caliban.cli import render
+from caliban.cli.console import Console
+from caliban.errors import CalibanError
+from caliban.main import parse
+from caliban.platforms.base import Observation
+from caliban.records import JobStatus, JobView, NewJob, PlatformName, RecordedContainer, Submission
+from caliban.store.database import Store
+from caliban.submission.interrupts import interrupts_held
+from caliban.submission.setup import make_platforms
+from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter
+from tests.builders import IMAGE, add_group, an_experiment, leave_open
+from tests.calls import call
+from tests.cli.plugins import add_package
+from tests.conftest import Caliban, MakeScreen, ScreenContext
+from tests.fakes import FakeService, FakeStream, HeardReporter
+
+
+def attempts(store: Store, count: int) -> list[Attempt]:
+    return [
+        Attempt(experiment, PlatformName.TEST, {"image": IMAGE, "words": []}, IMAGE, {})
+        for experiment in add_group(store, *[None] * count).experiments
+    ]
+
+
+@pytest.fixture
+def submitter(store: Store, heard: HeardReporter) -> Submitter:
+    return Submitter(store, make_platforms({}, Path("/nowhere"), heard), heard, "totoro")
+
+
+def test_a_signal_is_not_lost_when_the_block_raises() -> None:
+    def fail_when_interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise CalibanError("x", "no")
+
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        fail_when_interrupted()
+
+
+def test_an_interrupt_while_an_answer_is_lost_ends_the_submitting(
+    store: Store, submitter: Submitter, service: FakeService
+) -> None:
+    def lose(spec: dict[str, object], submission: Submission) -> NewJob:
+        signal.raise_signal(signal.SIGINT)
+        return service.lose_answer(spec, submission)
+
+    service.expect("submit", lose)
+    with pytest.raises(InterruptedSubmissionError) as caught:
+        submitter.submit_all(attempts(store, 3))
+    # The attempt whose answer was lost had begun: its outcome should be told, not counted as "not started".
+    assert ([o.error and o.error.id for o in caught.value.outcomes], caught.value.not_begun) == (["fake-timeout"], 2)
+
+
+def test_a_result_that_cannot_be_recorded_is_one_outcome(
+    store: Store, submitter: Submitter, attended: FakeService, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = attempts(store, 1)
+    locker = sqlite3.connect(home / ".caliban" / "caliban.db", isolation_level=None)
+
+    def follow(job: JobView) -> Observation:
+        store._engine.dispose()  # so that the new busy timeout counts
+        locker.execute("BEGIN IMMEDIATE")
+        return Observation(JobStatus.SUCCEEDED)
+
+    monkeypatch.setattr("caliban.store.engines.BUSY_TIMEOUT", 0.1)
+    attended.expect("submit", attended.accept)
+    attended.expect("follow", follow)
+    with closing(locker):
+        outcomes = submitter.submit_all(work)
+    assert len(outcomes) == 1
+    assert outcomes[0].error is not None
+    assert outcomes[0].job is not None
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        pytest.fail("an ignored SIGINT became an interrupt")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+WAITS = """
+    DESCRIPTION = "Wait for somebody to end the input."
+
+    def add_arguments(parser):
+        pass
+
+    def run(args, context):
+        context.console.print("ready")
+        context.console.read_input()
+        return 0
+"""
+
+
+def test_a_command_in_the_background_of_a_script_can_be_ended(tmp_path: Path, run_caliban: Caliban) -> None:
+    add_package(tmp_path / "site", "caliban-waits", {"wait": "wait_plugin"}, {"wait_plugin": WAITS})
+    with subprocess.Popen(
+        [sys.executable, "-m", "caliban", "wait"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=run_caliban.environment({"PYTHONPATH": str(tmp_path / "site")}),
+        cwd=run_caliban.cwd,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as sh does for `command &`
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        assert process.wait() != -signal.SIGKILL
+
+
+def test_the_script_is_quoted_as_well() -> None:
+    container = RecordedContainer(1, {"package": [["python"], ".", "my script.py", None]})
+    line = render.command_line(an_experiment(args=(), kwargs={}, container=container))
+    assert line == "'my script.py'"
+
+
+def test_malformed_extra_dirs_are_not_taken_to_pieces() -> None:
+    line = render.container_line(RecordedContainer(1, {"extra_dirs": "data"}), Path("/home/totoro"))
+    assert "d, a, t, a" not in line
+
+
+@pytest.mark.parametrize("flag", ["--log_dir=/tmp", "--pdb", "--only_check_args"])
+def test_a_flag_without_a_command_is_not_told_as_a_command_called_none(flag: str, run_caliban: Caliban) -> None:
+    done = run_caliban(flag)
+    assert "None is not a command" not in done.stderr
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, run_caliban: Caliban) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = (
+        "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-m', 'caliban', 'status'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=gone,
+        env=run_caliban.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_experiments_from_standard_input_that_are_no_text_are_told(run_caliban: Caliban) -> None:
+    (run_caliban.cwd / "cpu.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "caliban", "run", "--dry_run", "--nogpu", "--experiment_config", "stdin", "cpu.py"],
+        input=b'{"a": "\xe4"}',
+        capture_output=True,
+        env=run_caliban.environment({"PYTHONIOENCODING": "utf-8:strict"}),
+        cwd=run_caliban.cwd,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_plugin_that_exits_on_import_costs_a_warning(tmp_path: Path, run_caliban: Caliban) -> None:
+    add_package(tmp_path / "site", "caliban-exits", {"exits": "exits_plugin"}, {"exits_plugin": "raise SystemExit(3)"})
+    done = run_caliban("--help", env={"PYTHONPATH": str(tmp_path / "site")})
+    assert (done.returncode, "warning: " in done.stderr) == (0, True)
+
+
+def test_end_of_input_at_a_terminal_ends_the_line(make_screen: MakeScreen) -> None:
+    screen = make_screen("", is_terminal=True)
+    screen.console.confirm("go on?")
+    screen.console.say("no answer was given")
+    assert "[yN]: \nno answer" in screen.stderr.text
+
+
+def test_a_wrong_number_of_jobs_is_told_in_words_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["caliban", "status", "--max_jobs", "x"], Console(FakeStream(), FakeStream(), FakeStream()))
+    assert "_count" not in capsys.readouterr().err
+
+
+def test_a_dry_run_does_not_call_an_interrupted_submission_one_under_way(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"}).experiments
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    leave_open(store, experiment, pid=process.pid)
+    call(context, "resubmit", "--xgroup", "resubmit_test", "--dry_run")
+    assert "being submitted by" not in context.out
+
+
+def test_a_dry_run_does_not_promise_what_cannot_be_done(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, JobStatus.FAILED, container_spec={"build_path": "/nowhere"})
+    call(context, "resubmit", "--xgroup", "resubmit_test", "--dry_run")
+    assert "to actually resubmit these jobs" not in context.out
+
+
+def test_one_value_is_in_the_singular() -> None:
+    from caliban.submission.experiments import parse_experiments
+
+    with pytest.raises(CalibanError) as caught:
+        parse_experiments('{"[a]": [1, 2]}', source="x")
+    assert "1 values" not in caught.value.message
