@@ -162,8 +162,12 @@ class Platform(ABC):
         """
 
     @abstractmethod
-    def stop(self, job: JobView) -> None:
+    def stop(self, job: JobView) -> Observation:
         """Ask for the end of a job; one that has ended already is left alone.
+
+        Returns:
+            Its state after that: STOPPED, or how it ended before it could be stopped, or RUNNING while it is being
+            stopped.
 
         Raises:
             CalibanError: the job could not be stopped.

@@ -164,8 +164,8 @@ class CaipPlatform(Platform, Hosted):
                 return NewJob(caip_jobs.image_of(job), status, {"jobId": name, "project_id": project})
         return None
 
-    def stop(self, job: JobView) -> None:
-        """``projects.jobs.cancel``."""
+    def stop(self, job: JobView) -> Observation:
+        """``projects.jobs.cancel``, and a look at what came of it."""
         if not _is_named(job):
             raise PlatformError("malformed-job-details", f"job {job.id} cannot be stopped", cause=_NAMELESS)
         project, job_id = str(job.details["project_id"]), str(job.details["jobId"])
@@ -174,10 +174,12 @@ class CaipPlatform(Platform, Hosted):
         except GoogleRefusedError as error:
             if error.code not in (400, 409):
                 raise
-            there = self._service.get(project, job_id)
-            status = _status(there) if there is not None else None
-            if status is None or not status.is_final:
+            ended = self._ask(job)  # there is nothing to cancel in a job that has ended
+            if isinstance(ended, Unreachable) or not ended.status.is_final:
                 raise
+            return ended
+        after = self._ask(job)
+        return Observation(JobStatus.RUNNING) if isinstance(after, Unreachable) else after
 
     def _create(self, project: str, body: JsonObject, token: str) -> JsonObject | None:
         """The job that ``body`` describes, started or adopted; None when another job has its name.

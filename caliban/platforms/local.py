@@ -30,6 +30,7 @@ _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _DEFAULT_CREDENTIALS = Path(".config/gcloud/application_default_credentials.json")
 # https://cloud.google.com/docs/authentication/application-default-credentials
 
+_RUNNING = ("running", "paused", "restarting")
 _STOP_SECONDS = 10  # what `docker stop` gives a container before it kills it
 _LEFT_OUT = ("--rm", "--rm=true")  # a container that removes itself takes its exit code with it
 
@@ -79,7 +80,7 @@ class LocalPlatform(Platform, Attended):
                 if name not in states:
                     gone = {**job.details, "reason": "its container was removed before its end was recorded"}
                     observed[job.id] = Observation(JobStatus.UNKNOWN, gone)
-                elif states[name] in ("running", "paused", "restarting"):
+                elif states[name] in _RUNNING:
                     observed[job.id] = Observation(JobStatus.RUNNING)
                 else:
                     observed[job.id] = _ended(job.details, api.inspect_container(name)["State"])
@@ -161,21 +162,21 @@ class LocalPlatform(Platform, Attended):
             inspected = api.inspect_container(found[0]["Id"])
         details = _details(submission, container_id=inspected["Id"])
         image: str = inspected["Config"]["Image"]
-        if inspected["State"]["Status"] in ("running", "paused", "restarting"):
+        if inspected["State"]["Status"] in _RUNNING:
             return NewJob(image, JobStatus.RUNNING, details)
         ended = _ended(details, inspected["State"])
         return NewJob(image, ended.status, ended.details or details)
 
-    def stop(self, job: JobView) -> None:
+    def stop(self, job: JobView) -> Observation:
         """``docker stop``: SIGTERM, and SIGKILL ten seconds later."""
-        import docker.errors
-
+        name = str(job.details.get("name"))
         with self._engine_words(f"job {job.id} could not be stopped"):
             api = self.surroundings.engine().client.api
-            try:
-                api.stop(str(job.details.get("name")), timeout=_STOP_SECONDS)
-            except docker.errors.NotFound:
-                return
+            state = api.inspect_container(name)["State"]
+            if state["Status"] not in _RUNNING:
+                return _ended(job.details, state)
+            api.stop(name, timeout=_STOP_SECONDS)
+        return Observation(JobStatus.STOPPED)
 
     def follow(self, job: JobView) -> Observation:
         """Pass on the container's output until it ends, and read its exit code."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import Attended, Hosted, Platform, Platforms, RefusedError
+from caliban.platforms.base import Attended, Hosted, Observation, Platform, Platforms, RefusedError
 from caliban.records import (
     ExperimentView,
     ImageRef,
@@ -160,31 +160,32 @@ class Submitter:
         words = " ".join(map(shlex.quote, outcome.experiment.words))
         self._reporter.say(f"job {outcome.job.id}: {outcome.experiment.container.runs} {words}")
         try:
-            observed = platform.follow(outcome.job)
-            self._record(outcome.job, observed.status, observed.details)
+            watched = self._with(outcome, outcome.job, platform.follow(outcome.job))
         except CalibanError as error:
             return replace(outcome, error=error)
-        self._reporter.say(f"job {outcome.job.id}: {observed.status.value.lower()}")
-        details = outcome.job.details if observed.details is None else observed.details
-        return replace(outcome, job=replace(outcome.job, status=observed.status, details=details))
+        assert watched.job is not None
+        self._reporter.say(f"job {watched.job.id}: {watched.job.status.lower()}")
+        return watched
 
     def _stop(self, outcome: Outcome, platform: Platform) -> Outcome:
         """Stop a job after Ctrl-C. A second Ctrl-C changes nothing: the platform ends it within seconds."""
         job = outcome.job
         assert job is not None
         self._reporter.say(f"stopping job {job.id} ...")
-        stopped = replace(outcome, job=replace(job, status=JobStatus.STOPPED))
+        stopped = outcome
         with suppress(KeyboardInterrupt), interrupts_held():
             try:
-                platform.stop(job)
-                self._record(job, JobStatus.STOPPED, None)
+                stopped = self._with(outcome, job, platform.stop(job))
             except CalibanError as error:
                 stopped = replace(outcome, error=error)
         return stopped
 
-    def _record(self, job: JobView, status: JobStatus, details: JsonObject | None) -> None:
+    def _with(self, outcome: Outcome, job: JobView, observed: Observation) -> Outcome:
+        """The outcome with a new state of its job, which is recorded."""
         with self._store.writing() as session:
-            record_states(session, {job.id: (status, details)})
+            record_states(session, {job.id: (observed.status, observed.details)})
+        details = job.details if observed.details is None else observed.details
+        return replace(outcome, job=replace(job, status=observed.status, details=details))
 
 
 def _runs(job: JobView | None) -> TypeGuard[JobView]:
