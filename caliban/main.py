@@ -28,7 +28,7 @@ class _Parser(argparse_flags.ArgumentParser):
     """Flags are spelt out in full: in a tool that spends money, ``--all`` must not turn into ``--all_jobs``."""
 
     def __init__(self, prog: str, **kwargs: object) -> None:
-        super().__init__(prog=prog, allow_abbrev=False, **kwargs)  # type: ignore[no-untyped-call]  # absl has no types
+        super().__init__(prog=prog, allow_abbrev=False, conflict_handler="resolve", **kwargs)  # type: ignore[no-untyped-call]  # absl has no types
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and which flag was perhaps meant."""

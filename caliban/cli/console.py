@@ -89,6 +89,15 @@ class Console:
             self.say(answer.strip())  # whoever reads this sees the answer, and the next line on a line of its own
         return answer.strip().lower() in ("y", "yes") if answer else None
 
+    def agreed(self, question: str, what: str) -> bool:
+        """Ask, and tell what a no means: ``nothing was`` ``what`` (``resubmitted``)."""
+        answer = self.confirm(question)
+        if answer is None:
+            self.say(f"no answer was given, so nothing was {what}; in scripts, answer with --yes")
+        elif not answer:
+            self.say(f"nothing was {what}")
+        return bool(answer)
+
     @contextlib.contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
         """Show how far something is: a bar on a terminal, a line every two seconds elsewhere."""

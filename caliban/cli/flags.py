@@ -11,6 +11,11 @@ def add_xgroup(parser: argparse.ArgumentParser, help: str = "experiment group") 
     parser.add_argument("--xgroup", help=help)
 
 
+def add_new_xgroup(parser: argparse.ArgumentParser) -> None:
+    """``--xgroup XGROUP`` of commands that make experiments."""
+    add_xgroup(parser, "the experiment group to add the experiments to; without it, one is made: USER-xgroup-DATE-TIME")
+
+
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """``--dry_run``."""
     parser.add_argument(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
-from caliban.errors import CalibanError, ExitCode, UsageError
+from caliban.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from caliban.platforms.base import Platforms
@@ -156,7 +156,8 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
         return ExitCode.NOT_DONE
     if plan.builds:
         platforms.surroundings.engine()  # better to hear now than after the question that Docker does not run
-    if not request.yes and not _agreed(context, len(plan.ready)):
+    question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
+    if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
     images = rebuild(plan, platforms, context.console, build_user(context.user))
     submitter = Submitter(store, platforms, context.console, context.user)
@@ -199,15 +200,6 @@ def _tell_problems(plan: Plan, context: Context) -> None:
 
     for line in render.failure_lines([Outcome(job.experiment, None, job.problem) for job in plan.jobs]):
         context.console.say(line)
-
-
-def _agreed(context: Context, jobs: int) -> bool:
-    answer = context.console.confirm(f"do you wish to resubmit these {jobs} jobs?")
-    if answer is None:
-        context.console.say("no answer was given, so nothing was resubmitted; in scripts, answer with --yes")
-    elif not answer:
-        context.console.say("nothing was resubmitted")
-    return bool(answer)
 
 
 def _print(context: Context, lines: Iterable[str]) -> None:
