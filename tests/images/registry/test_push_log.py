@@ -5,8 +5,7 @@ import pytest
 from caliban.errors import ImageError
 from caliban.images.push_log import PushLog, push_failure
 from caliban.images.registry_login import Login
-
-from .helpers import RecordingReporter
+from tests.images.helpers import RecordingReporter
 
 IMAGE = "registry.example.com/team/0123456789ab:latest"
 
