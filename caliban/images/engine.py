@@ -79,7 +79,7 @@ class Engine:
         context = collect(spec, dockerfile(spec, user), self.environ)
         for warning in context.warnings():
             reporter.warn(warning)
-        with self._told(), self._responses() as responses:
+        with self.told(), self.responses() as responses:
             try:
                 events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
                 # One step more: the engine adds the labels at the end.
@@ -102,7 +102,7 @@ class Engine:
         """
         import docker.errors
 
-        with self._told():
+        with self.told():
             try:
                 self.client.images.get(ref)
             except docker.errors.ImageNotFound:
@@ -117,7 +117,7 @@ class Engine:
         """
         import docker.errors
 
-        with self._told():
+        with self.told():
             try:
                 return str(self.client.images.get(ref).id)
             except docker.errors.ImageNotFound as error:
@@ -144,7 +144,7 @@ class Engine:
             )
 
     @contextmanager
-    def _responses(self) -> Iterator[list[requests.Response]]:
+    def responses(self) -> Iterator[list[requests.Response]]:
         """Collect the responses that arrive meanwhile: docker-py keeps them to itself, and they have to be closed."""
         responses: list[requests.Response] = []
 
@@ -159,8 +159,12 @@ class Engine:
             hooks.remove(keep)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn docker-py's and the connection's errors into ours."""
+    def told(self) -> Iterator[None]:
+        """Turn docker-py's and the connection's errors into ours.
+
+        Raises:
+            ImageError: ``docker-unreachable``, ``docker-refused``.
+        """
         import docker.errors
         import requests
         import urllib3.exceptions

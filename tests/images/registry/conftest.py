@@ -1,0 +1,46 @@
+"""The registry, images that it does not have, and a configuration of docker's that knows no login."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from caliban.images.engine import Engine
+from tests.docker_engine import SESSION_LABEL, remove_descendants
+
+from .registries import build_tiny
+
+
+@pytest.fixture(scope="session")
+def registry() -> str:
+    address = os.environ.get("CALIBAN_TEST_REGISTRY")
+    if not address:
+        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
+    return address
+
+
+@pytest.fixture(autouse=True)
+def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Docker's own configuration: empty, and not that of whoever runs the tests."""
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    return folder / "config.json"
+
+
+@pytest.fixture(scope="module")
+def build(engine: Engine) -> Iterator[Callable[[], str]]:
+    """Build an image that no registry has; it has no name."""
+    token = uuid.uuid4().hex
+    yield lambda: build_tiny(engine.client, uuid.uuid4().hex, token)
+    remove_descendants(engine.client, f"{SESSION_LABEL}={token}")
+
+
+@pytest.fixture
+def image(build: Callable[[], str]) -> str:
+    return build()

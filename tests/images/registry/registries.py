@@ -1,0 +1,307 @@
+"""Registries to push to: the real one, one that wants a password, and one that a test stands before."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import docker
+
+from tests.docker_engine import SESSION_LABEL
+
+USER, PASSWORD = "totoro", "planted-secret"
+# bcrypt of PASSWORD, the one kind that docker-registry reads.
+_HTPASSWD = f"{USER}:$2y$05$abcdefghijklmnopqrstuuXs.k5mDrF5z11SX84JkvXLZvkAq6Q7C\n"
+_CONFIGURATION = """\
+version: 0.1
+log: {{level: warn, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: "{folder}/images"}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+auth: {{htpasswd: {{realm: test, path: "{folder}/htpasswd"}}}}
+"""
+_HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def form(self) -> dict[str, list[str]]:
+        """The fields of the query, and of the body where it is a form."""
+        body = self.body.decode() if "form-urlencoded" in self.headers.get("Content-Type", "") else ""
+        return parse_qs(f"{urlsplit(self.path).query}&{body}", strict_parsing=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class HungUpError(Exception):
+    """The registry closes the connection instead of answering."""
+
+
+Rule = Callable[[Request], Answer | None]
+
+
+class Front(ThreadingHTTPServer):
+    """Stands before a registry: keeps every request, and answers those that its rule has an answer for."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str, rule: Rule) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = upstream
+        self.rule = rule
+        self.requests: list[Request] = []
+
+    @property
+    def address(self) -> str:
+        return f"localhost:{self.server_port}"
+
+    @property
+    def lines(self) -> list[str]:
+        return [request.line for request in self.requests]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Front
+
+    def handle_one_request(self) -> None:
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        request = Request(self.command, self.path, dict(self.headers.items()), self._body())
+        self.server.requests.append(request)
+        try:
+            self._reply(self.server.rule(request) or self._forwarded(request))
+        except HungUpError:
+            self.close_connection = True
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _forwarded(self, request: Request) -> Answer:
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP}
+        upstream.request(request.method, request.path, request.body, headers)
+        response = upstream.getresponse()
+        answer = Answer(response.status, response.read(), dict(response.getheaders()))
+        upstream.close()
+        return answer
+
+    def _reply(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for key, value in answer.headers.items():
+            if key.lower() not in _HOP_BY_HOP:
+                self.send_header(key, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+@contextmanager
+def front(upstream: str, rule: Rule = lambda _: None) -> Iterator[Front]:
+    server = Front(upstream, rule)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass
+class TokenRules:
+    """A registry that takes bearer tokens, and the service that gives them for one password or identity token."""
+
+    address: str = ""
+    token: str = "planted-access-token"
+    asked: list[Request] = field(default_factory=list)
+
+    def __call__(self, request: Request) -> Answer | None:
+        if urlsplit(request.path).path == "/token":
+            self.asked.append(request)
+            return self._give(request)
+        if request.headers.get("Authorization") == f"Bearer {self.token}":
+            return None
+        scope = request.path.removeprefix("/v2/").partition("/manifests/")[0].partition("/blobs/")[0]
+        challenge = f'Bearer realm="http://{self.address}/token",service="the registry"'
+        if scope:
+            challenge += f',scope="repository:{scope}:pull,push"'
+        return Answer(401, error("UNAUTHORIZED", "authentication required"), {"WWW-Authenticate": challenge})
+
+    def _give(self, request: Request) -> Answer:
+        is_known = request.headers.get("Authorization") == basic(USER, PASSWORD)
+        if request.method == "POST":
+            is_known = request.form.get("refresh_token") == [PASSWORD]
+        if not is_known or request.form.get("service") != ["the registry"]:
+            return Answer(401, error("UNAUTHORIZED", f"not with {request.headers.get('Authorization')}"))
+        key = b"access_token" if request.method == "POST" else b"token"
+        return Answer(200, b'{"%s": "%s"}' % (key, self.token.encode()), {"Content-Type": "application/json"})
+
+
+def error(code: str, message: str) -> bytes:
+    return b'{"errors": [{"code": "%s", "message": "%s"}]}' % (code.encode(), message.encode())
+
+
+def basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+@contextmanager
+def registry_with_password(folder: Path) -> Iterator[str]:
+    """Run a real registry that knows USER and PASSWORD; gives ``localhost:PORT``."""
+    program = shutil.which("docker-registry")
+    assert program, "there is no docker-registry: run `make test`, which brings it"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "htpasswd").write_text(_HTPASSWD)
+    (folder / "config.yml").write_text(_CONFIGURATION.format(folder=folder, port=port))
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
+    try:
+        _wait(port, folder / "log")
+        yield f"localhost:{port}"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
+
+
+def _wait(port: int, log: Path) -> None:
+    give_up = time.monotonic() + 30
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return
+        except OSError:
+            assert time.monotonic() < give_up, log.read_text()
+            time.sleep(0.05)
+
+
+def manifest_of(reference: str, upstream: str | None = None) -> bytes:
+    """Ask a registry for a manifest, by means other than those under test."""
+    host, _, rest = reference.partition("/")
+    name, _, tag = rest.rpartition(":")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    request = urllib.request.Request(f"http://{upstream or host}/v2/{name}/manifests/{tag}", headers=accepted)
+    with opener.open(request, timeout=10) as response:
+        return bytes(response.read())
+
+
+def build_tiny(client: docker.DockerClient, content: str, token: str) -> str:
+    """Build an image of two layers of a few bytes, on nothing; gives its id."""
+    archive = io.BytesIO()
+    dockerfile = f"FROM scratch\nCOPY a /a\nCOPY b /b\nLABEL {SESSION_LABEL}={token}\n"
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, text in (("Dockerfile", dockerfile), ("a", f"a {content}"), ("b", f"b {content}" * 500)):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    archive.seek(0)
+    image, _ = client.images.build(fileobj=archive, custom_context=True, rm=True, forcerm=True)
+    return str(image.id)
+
+
+def digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@contextmanager
+def engine_that_answers_a_push(folder: Path, answer: bytes) -> Iterator[str]:
+    """Stand before the real engine, give this answer to a push, and hang up; gives a DOCKER_HOST."""
+    real = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
+    path = folder / "sock"
+
+    def connect() -> socket.socket:
+        if real.scheme != "unix":
+            return socket.create_connection((real.hostname or "", real.port or 2375))
+        upstream = socket.socket(socket.AF_UNIX)
+        upstream.connect(real.path)
+        return upstream
+
+    def serve(client: socket.socket) -> None:
+        with client, connect() as upstream:
+            while request := _receive(client):
+                if b"/push?" in request.partition(b"\r\n")[0]:
+                    client.sendall(answer)
+                    return
+                upstream.sendall(request)
+                client.sendall(_receive(upstream))
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listening.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"unix://{path}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _receive(stream: socket.socket) -> bytes:
+    """Read one request or answer: a head, and a body by its length or in chunks."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        if not (piece := stream.recv(65536)):
+            return b""
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+    is_chunked = fields.get(b"transfer-encoding") == b"chunked"
+    length = int(fields.get(b"content-length", b"0"))
+    while (is_chunked and not body.endswith(b"0\r\n\r\n")) or (not is_chunked and len(body) < length):
+        body += stream.recv(65536)
+    return head + b"\r\n\r\n" + body

@@ -1,0 +1,302 @@
+"""Real pushes by a real engine into a real registry, with what a test needs to see or break standing before it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from caliban.errors import ImageError
+from caliban.images.engine import Engine
+from caliban.images.registry import push, reference
+from caliban.images.registry_api import has_image
+from tests.images.helpers import RecordingReporter
+
+from .pushing import failure, is_manifest, names
+from .registries import (
+    Answer,
+    HungUpError,
+    Request,
+    digest,
+    engine_that_answers_a_push,
+    error,
+    front,
+    manifest_of,
+)
+
+
+def test_the_registry_has_exactly_the_image_that_was_pushed(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    name = push(engine, image, f"{registry}/team", reporter, login=None)
+    assert name == f"{registry}/team/{image[7:19]}:latest"
+    assert json.loads(manifest_of(name))["config"]["digest"] == image
+
+
+def test_an_image_may_be_given_by_its_name(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    engine.client.images.get(image).tag("caliban-test-own", tag="1")
+    try:
+        assert push(engine, "caliban-test-own:1", registry, reporter, login=None) == reference(registry, image)
+        assert names(engine, image) == ["caliban-test-own:1"]
+    finally:
+        engine.client.images.remove("caliban-test-own:1")
+
+
+def test_an_image_without_a_name_stays_in_the_engine_without_one(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    push(engine, image, registry, reporter, login=None)
+    assert names(engine, image) == []
+
+
+def test_a_name_that_was_there_before_stays(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    name = reference(registry, image)
+    engine.client.images.get(image).tag(name.rpartition(":")[0], tag="latest")
+    try:
+        push(engine, image, registry, reporter, login=None)
+        assert name in names(engine, image)
+    finally:
+        engine.client.images.remove(name)
+
+
+def test_nothing_else_is_left_in_the_engine(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    push(engine, image, registry, reporter, login=None)
+    assert engine.client.images.list("caliban-being-pushed") == []
+
+
+def test_the_second_push_of_an_image_sends_nothing_and_says_so(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    with front(registry) as seen:
+        name = push(engine, image, seen.address, RecordingReporter(), login=None)
+        seen.requests.clear()
+        assert push(engine, image, seen.address, reporter, login=None) == name
+        assert seen.lines == [f"GET /v2/{image[7:19]}/manifests/latest"]
+    assert (reporter.said, reporter.titles) == ([f"{name} is in the registry already"], [])
+
+
+def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    with front(registry) as seen:
+        push(engine, image, seen.address, reporter, login=None)
+        assert seen.requests[0].headers["Accept"].split(", ") == [
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.docker.distribution.manifest.list.v2+json",
+            "application/vnd.oci.image.index.v1+json",
+        ]
+
+
+def test_another_image_under_the_name_is_replaced(
+    engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
+) -> None:
+    first, second = build(), build()
+    other = manifest_of(push(engine, second, registry, reporter, login=None))
+
+    def other_manifest(request: Request) -> Answer | None:
+        return Answer(200, other) if is_manifest(request, "GET") else None
+
+    with front(registry, other_manifest) as confused:
+        name = push(engine, first, confused.address, reporter, login=None)
+    assert json.loads(manifest_of(name, registry))["config"]["digest"] == first
+
+
+def test_an_engine_that_names_images_by_their_manifest_finds_them_too(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    name = push(engine, image, registry, reporter, login=None)
+    assert has_image(name, digest(manifest_of(name)), None)
+
+
+def test_progress_counts_every_byte_of_the_layers(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    push(engine, image, registry, reporter, login=None)
+    size = engine.client.images.get(image).attrs["Size"]
+    assert (reporter.titles, reporter.done) == ([("push", size, "B")], [size])
+    assert any(note.endswith(": Pushed") for note in reporter.notes)
+
+
+def test_layers_that_the_registry_has_are_counted_as_well(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    push(engine, image, f"{registry}/first", RecordingReporter(), login=None)
+    push(engine, image, f"{registry}/first", reporter, login=None)
+    with front(registry, lambda request: Answer(404) if is_manifest(request, "GET") else None) as forgetful:
+        push(engine, image, f"{forgetful.address}/first", reporter, login=None)
+    assert any(note.endswith(": Layer already exists") for note in reporter.notes)
+    assert reporter.done == [engine.client.images.get(image).attrs["Size"]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(500), "500 Internal Server Error"),
+        (Answer(403, error("DENIED", "no reading")), "denied: no reading"),
+        (Answer(200, b"<html>"), "Expecting value: line 1 column 1 (char 0)"),
+        (Answer(307, b"", {"Location": "http://localhost:1/"}), "307 Temporary Redirect"),
+    ],
+)
+def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter, answer: Answer, words: str
+) -> None:
+    with front(registry, lambda request: answer if is_manifest(request, "GET") else None) as puzzling:
+        name = push(engine, image, puzzling.address, reporter, login=None)
+        host = puzzling.address
+    assert json.loads(manifest_of(name, registry))["config"]["digest"] == image
+    assert reporter.said == [f"whether {host} has the image is not known, so it is pushed ({words})"]
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = push(engine, image, registry, RecordingReporter(), login=None)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    push(engine, image, registry, reporter, login=None)
+    assert reporter.said == [f"{name} is in the registry already"]
+
+
+def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
+    def read_only(request: Request) -> Answer | None:
+        return None if request.method in ("GET", "HEAD") else Answer(403, error("DENIED", "you may not write here"))
+
+    with front(registry, read_only) as strict:
+        refused = failure(engine, image, strict.address)
+    assert (refused.id, refused.cause) == ("push-refused", "denied: you may not write here")
+    assert names(engine, image) == []
+
+
+def test_a_registry_where_nothing_listens_is_told_in_the_engines_words(engine: Engine, image: str) -> None:
+    failed = failure(engine, image, "localhost:1")
+    assert (failed.id, failed.message) == (
+        "push-failed",
+        "the image was not pushed: the connection to localhost:1 failed",
+    )
+    assert "connection refused" in (failed.cause or "")
+
+
+def test_a_registry_that_nobody_knows_is_told_in_the_engines_words(
+    engine: Engine, image: str, reporter: RecordingReporter
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        push(engine, image, "registry.invalid/team", reporter, login=None)
+    assert caught.value.id == "push-failed"
+    assert "registry.invalid" in (caught.value.cause or "")
+    assert reporter.said[0].startswith("whether registry.invalid has the image is not known, so it is pushed (")
+
+
+def test_a_name_that_cannot_be_taken_away_is_warned_about(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    name = reference(registry, image)
+
+    def take_it_first(request: Request) -> Answer | None:
+        if is_manifest(request, "PUT"):
+            engine.client.images.get(image).tag("caliban-test-own", tag="2")
+            engine.client.images.remove(name.replace(registry, early.address))
+        return None
+
+    try:
+        with front(registry, take_it_first) as early:
+            pushed = push(engine, image, early.address, reporter, login=None)
+        assert len(reporter.warned) == 1
+        assert reporter.warned[0].startswith(f"the name {pushed} stays in the Docker Engine: ")
+    finally:
+        engine.client.images.remove(image, force=True)
+
+
+def test_a_registry_that_goes_away_in_the_middle_is_told_and_leaves_no_name_behind(
+    engine: Engine, registry: str, image: str
+) -> None:
+    def hang_up(request: Request) -> Answer | None:
+        if is_manifest(request, "PUT"):
+            raise HungUpError
+        return None
+
+    with front(registry, hang_up) as dying:
+        failed = failure(engine, image, dying.address)
+    assert failed.id == "push-failed"
+    assert "EOF" in (failed.cause or "")
+    assert names(engine, image) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "id", "words"),
+    [
+        (507, "registry-full", "has no room for"),
+        (500, "push-failed", "failed while it took"),
+    ],
+)
+def test_a_registry_that_fails_is_told_with_what_may_be_wrong_there(
+    engine: Engine, registry: str, image: str, status: int, id: str, words: str
+) -> None:
+    with front(registry, lambda request: Answer(status) if is_manifest(request, "PUT") else None) as broken:
+        failed = failure(engine, image, broken.address)
+    assert failed.id == id
+    assert words in failed.message
+    assert str(status) in (failed.cause or "")
+
+
+def test_an_image_that_the_engine_does_not_have_cannot_be_pushed(engine: Engine, registry: str) -> None:
+    assert failure(engine, "caliban-no-such-image:1", registry).id == "image-not-found"
+
+
+EVENT = b'{"status": "Preparing", "id": "0123456789ab"}\r\n'
+CUT_SHORT = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(EVENT), EVENT)
+
+
+def refusal(status: bytes, message: bytes) -> bytes:
+    body = b'{"message": "%s"}' % message
+    return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "id"),
+    [
+        (CUT_SHORT, "docker-unreachable"),
+        (CUT_SHORT + b"0\r\n\r\n", "docker-unreachable"),
+        (refusal(b"404 Not Found", b"tag does not exist"), "docker-refused"),
+        (refusal(b"500 Internal Server Error", b"unauthorized: log in"), "push-refused"),
+        (refusal(b"500 Internal Server Error", b"connection reset by peer"), "push-failed"),
+    ],
+)
+def test_an_engine_that_cannot_push_is_told_by_who_failed(
+    registry: str, image: str, tmp_path: Path, answer: bytes, id: str
+) -> None:
+    with engine_that_answers_a_push(tmp_path, answer) as address:
+        engine = Engine.connect({**os.environ, "DOCKER_HOST": address})
+        assert failure(engine, image, registry).id == id
+        engine.close()
+
+
+class Interrupting(RecordingReporter):
+    """Stands for a person who presses Ctrl-C when the first layer is on its way."""
+
+    def note(self, text: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        push(engine, image, registry, Interrupting(), login=None)
+    assert names(engine, image) == []
+
+
+def test_importing_the_module_imports_neither_docker_nor_requests() -> None:
+    code = (
+        "import sys, caliban.images.registry\n"
+        "sys.exit(int(any(name.split('.')[0] in ('docker', 'requests') for name in sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
