@@ -24,8 +24,8 @@ test: venv  ## run every test with real services, and hold the coverage
 lint: venv  ## check style, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	MYPYPATH=dev $(BIN)/mypy
-	MYPYPATH=dev $(BIN)/mypy dev
+	$(BIN)/mypy
+	$(BIN)/mypy dev
 	$(BIN)/lint-imports
 
 docs: venv  ## build the documentation

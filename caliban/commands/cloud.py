@@ -82,7 +82,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     launch = read_launch(args, context, image=args.image_tag, platform=PlatformName.CAIP, job_spec=job_spec)
     if args.dry_run:
         show(launch, context, "submitted")
-        _show_requests(launch, hardware, context, verbose=args.verbose)
+        _show_hardware(hardware, context)
+        if args.verbose:
+            _show_requests(launch, args.project_id or context.environ.get("PROJECT_ID") or "PROJECT", context)
+        context.console.print(
+            "\nnothing was submitted: to actually submit these jobs, run this command again without --dry_run"
+        )
         return ExitCode.DONE
     platforms = make_platforms(
         context.environ, context.home, context.console, project_id=args.project_id, cloud_key=args.cloud_key
@@ -123,19 +128,23 @@ def _labels(given: list[str]) -> Mapping[str, str]:
     return labels
 
 
-def _show_requests(launch: Launch, hardware: Hardware, context: Context, *, verbose: bool) -> None:
+def _show_hardware(hardware: Hardware, context: Context) -> None:
+    gpu = f"{hardware.gpu} on {hardware.machine_type}" if hardware.gpu else hardware.machine_type
+    context.console.print(f"each job: {gpu} in {hardware.region}")
+
+
+def _show_requests(launch: Launch, project: str, context: Context) -> None:
+    """Print each request whole, with words in capitals for what is not known before it is made."""
     import json
 
+    from caliban.images.registry import repository
     from caliban.images.spec import ImageSpec
     from caliban.platforms.caip_jobs import job_id, request_body
 
-    show = context.console.print
-    gpu = f"{hardware.gpu} on {hardware.machine_type}" if hardware.gpu else hardware.machine_type
-    show(f"each job: {gpu} in {hardware.region}")
-    if verbose:
-        image = launch.spec.image if isinstance(launch.spec, ImageSpec) else "(the image, once it is built and pushed)"
-        for number, experiment in enumerate(launch.previews(), 1):
-            spec = launch.job_spec(number, experiment, image)
-            body = request_body(spec, job_id(spec, "", context.now()), "(drawn when it is submitted)")
-            show(json.dumps(body, indent=2))
-    show("\nnothing was submitted: to actually submit these jobs, run this command again without --dry_run")
+    if isinstance(launch.spec, ImageSpec):
+        image = launch.spec.image
+    else:
+        image = f"{repository(launch.spec.config.registry, project)}/IMAGE:latest"
+    for number, experiment in enumerate(launch.previews(), 1):
+        spec = launch.job_spec(number, experiment, image)
+        context.console.print(json.dumps(request_body(spec, job_id(spec, "", context.now()), "TOKEN"), indent=2))
