@@ -168,6 +168,24 @@ def attended(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def hosted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """What stands behind the platform TEST, whose jobs run elsewhere, by images that are brought there."""
+    installed = _install_service(monkeypatch, "FakeHostedPlatform")
+    yield installed
+    installed.verify()
+
+
+@pytest.fixture
+def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which nobody has logged in to Google Cloud, and which is none of Google's own."""
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "APPENGINE_RUNTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+    # $NO_GCE_CHECK is read when google-auth is imported, and another test may have done that.
+    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
+
+
+@pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     """The Docker Engine that commands connect to."""
     made = FakeEngine()

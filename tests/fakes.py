@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from caliban.errors import CalibanError, PlatformError
+from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec
-from caliban.platforms.base import Attended, Observation, Platform, RefusedError, Unreachable
+from caliban.platforms.base import Attended, Hosted, Observation, Platform, RefusedError, Unreachable
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
 from caliban.reporter import Progress, Reporter
 
@@ -94,11 +94,15 @@ class FakeService:
         calls: what was asked of it, in order: the method's name and its argument.
         jobs: the jobs that it took on, by token.
         watch: called with each submission as it arrives, before it is answered.
+        connections: how often somebody asked whether it can be reached.
+        out_of_reach: why it cannot be reached, or None.
     """
 
     calls: list[tuple[str, object]] = field(default_factory=list)
     jobs: dict[str, NewJob] = field(default_factory=dict)
     watch: Callable[[Submission], None] | None = None
+    connections: int = 0
+    out_of_reach: CalibanError | None = None
     _names: dict[str, str] = field(default_factory=dict)
     _expected: dict[str, deque[Callable[..., object]]] = field(default_factory=dict)
 
@@ -157,11 +161,36 @@ class FakeService:
         return self.jobs.get(submission.token)
 
 
+@dataclass(frozen=True)
+class Published:
+    """An image that the fake platform was asked to bring to where its jobs run."""
+
+    image: ImageRef
+    registry: str | None
+    target: JsonObject
+
+    def take(self) -> ImageRef:
+        """For ``expect("publish", ...)``: bring it there."""
+        return f"{self.registry or 'registry.example.com'}/{self.target['place']}/{self.image[7:19]}:latest"
+
+    def refuse(self) -> ImageRef:
+        """For ``expect("publish", ...)``: do not."""
+        raise ImageError("fake-registry-full", "the fake registry has no room")
+
+
 class FakePlatform(Platform):
-    """Jobs that somebody else looks after. A job spec is ``{"image": ..., "words": [...]}``."""
+    """Jobs that somebody else looks after. A job spec is ``{"image": ..., "words": [...]}``.
+
+    A job runs in the place that is in its details, else ``here``.
+    """
 
     name = PlatformName.TEST
     service: ClassVar[FakeService]
+
+    def connect(self) -> None:
+        self.service.connections += 1
+        if self.service.out_of_reach:
+            raise self.service.out_of_reach
 
     def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
         answer = self.service.answer("statuses", tuple(jobs))
@@ -177,7 +206,7 @@ class FakePlatform(Platform):
         return {"image": image, "words": list(arguments)}
 
     def target(self, latest: JobView | None) -> JsonObject:
-        return {"after": latest.id if latest else None}
+        return {"place": latest.details.get("place", "here") if latest else "here"}
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         _check(spec)
@@ -197,8 +226,10 @@ class FakePlatform(Platform):
         assert answer is None or isinstance(answer, NewJob)
         return answer
 
-    def stop(self, job: JobView) -> None:
-        self.service.answer("stop", job)
+    def stop(self, job: JobView) -> Observation:
+        answer = self.service.answer("stop", job)
+        assert isinstance(answer, Observation)
+        return answer
 
 
 class FakeAttendedPlatform(FakePlatform, Attended):
@@ -210,8 +241,22 @@ class FakeAttendedPlatform(FakePlatform, Attended):
         return answer
 
 
+class FakeHostedPlatform(FakePlatform, Hosted):
+    """Jobs that run elsewhere, by images that are brought there."""
+
+    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
+        assert image.startswith("sha256:"), "only an image that was built here can be brought anywhere"
+        answer = self.service.answer("publish", Published(image, registry, target))
+        assert isinstance(answer, str)
+        return answer
+
+    def whereabouts(self, job: JobView) -> Sequence[str]:
+        assert not job.status.is_final, "a job that ended is nowhere to be looked at"
+        return (f"https://jobs.example.com/{job.id}", f"fake logs {job.id}")
+
+
 def end(status: JobStatus, **details: object) -> Callable[[JobView], Observation]:
-    """For ``expect("follow", ...)``: the job ends in that state."""
+    """For ``expect("follow", ...)`` and ``expect("stop", ...)``: the job ends in that state."""
     return lambda job: Observation(status, {**job.details, **details} if details else None)
 
 

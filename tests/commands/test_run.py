@@ -240,7 +240,7 @@ def test_an_interrupt_stops_the_job_and_reports_what_had_begun(
 ) -> None:
     local.expect("submit", start)
     local.expect("follow", interrupt)
-    local.expect("stop", lambda job: None)
+    local.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError):
         call(context, "run", *GROUP, "--image_id", "lab:1", *CONFIG, "cpu.py")
     assert latest_states(store) == ["STOPPED", "-"]

@@ -22,6 +22,7 @@ from tests.fakes import FakeEngine, FakeService, HeardReporter
 USER = BuildUser(1000, 1000, "totoro")
 FAILED = ImageError("build-step-failed", "step 3 failed")
 MALFORMED = PlatformError("malformed-job-spec", "malformed")
+SIBLING = a_job(99, details={"place": "there"})
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def a_plan(
     problems: dict[int, CalibanError] | None = None,
 ) -> Plan:
     jobs = tuple(
-        PlannedJob(experiment, experiment.latest or a_job(99), (problems or {}).get(experiment.id))
+        PlannedJob(experiment, experiment.latest or SIBLING, (problems or {}).get(experiment.id))
         for experiment in experiments
     )
     images = tuple(PlannedImage(RecordedContainer(number, {}), source, 1) for number, source in sources.items())
@@ -95,7 +96,8 @@ def run(
     submitter: Submitter,
     problems: dict[int, CalibanError] | None = None,
 ) -> list[tuple[int, str | None]]:
-    outcomes = resubmit(a_plan({}, experiments, problems), images, platforms, submitter)
+    sources: dict[int, ImageSource] = {number: ImageSpec("lab:1") for number in images}
+    outcomes = resubmit(a_plan(sources, experiments, problems), images, platforms, submitter)
     return [(outcome.experiment.id, outcome.error.id if outcome.error else None) for outcome in outcomes]
 
 
@@ -116,6 +118,25 @@ def test_an_experiment_without_a_job_runs_as_its_sibling_with_its_own_words(
     run([experiment], {1: OTHER_IMAGE}, platforms, submitter)
     assert service.asked("submit") == [{"image": OTHER_IMAGE, "words": ["--foo", "3", "--sleep", "0"]}]
     assert submissions(store)[0].resubmits is None
+
+
+def test_an_experiment_without_a_job_goes_where_its_sibling_went(
+    store: Store, service: FakeService, platforms: Platforms, submitter: Submitter
+) -> None:
+    service.expect("submit", service.accept)
+    run(list(add_group(store, None).experiments), {1: OTHER_IMAGE}, platforms, submitter)
+    assert [row.target for row in submissions(store)] == [SIBLING.details]
+
+
+def test_a_job_goes_where_it_went_before(
+    store: Store, service: FakeService, platforms: Platforms, submitter: Submitter
+) -> None:
+    [experiment] = add_group(store, JobStatus.FAILED).experiments
+    assert experiment.latest is not None
+    moved = replace(experiment, jobs=(replace(experiment.latest, details={"place": "far away"}),))
+    service.expect("submit", service.accept)
+    run([moved], {1: OTHER_IMAGE}, platforms, submitter)
+    assert [row.target for row in submissions(store)] == [{"place": "far away"}]
 
 
 def test_jobs_whose_image_failed_are_told_and_the_others_are_submitted(

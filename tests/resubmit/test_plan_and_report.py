@@ -67,6 +67,32 @@ def test_jobs_that_nothing_is_in_the_way_of_are_ready() -> None:
     assert [job.experiment.id for job in a_plan(problems={2: MALFORMED}).ready] == [1, 3, 4]
 
 
+def test_only_images_of_ready_jobs_are_needed() -> None:
+    plan = a_plan(problems={3: MALFORMED})
+    assert [image.container.id for image in plan.needed_images] == [1]
+
+
+def test_an_image_is_needed_as_long_as_one_of_its_jobs_is_ready() -> None:
+    plan = a_plan(problems={1: MALFORMED, 2: MALFORMED})
+    assert [image.container.id for image in plan.needed_images] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("sources", "builds"),
+    [
+        ({1: BUILD, 2: ImageSpec("lab:1")}, True),
+        ({1: GONE, 2: ImageSpec("lab:1")}, False),
+        ({1: ImageSpec("lab:2"), 2: ImageSpec("lab:1")}, False),
+    ],
+)
+def test_a_plan_builds_when_a_ready_job_needs_it(sources: dict[int, ImageSource], builds: bool) -> None:
+    assert a_plan(sources).builds is builds
+
+
+def test_a_plan_without_a_ready_job_builds_nothing() -> None:
+    assert not a_plan(problems={1: MALFORMED, 2: MALFORMED, 3: MALFORMED, 4: MALFORMED}).builds
+
+
 def test_jobs_are_listed_in_the_words_of_the_document() -> None:
     assert list(report.job_lines(a_plan()))[:3] == [
         "the following jobs would be resubmitted:",

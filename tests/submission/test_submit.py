@@ -49,7 +49,7 @@ class Bench:
 
 def an_attempt(experiment: ExperimentView, resubmits: JobView | None = None) -> Attempt:
     spec = {"image": IMAGE, "words": list(experiment.words)}
-    return Attempt(experiment, PlatformName.TEST, spec, IMAGE, {}, resubmits)
+    return Attempt(experiment, PlatformName.TEST, spec, IMAGE, {"place": "there"}, resubmits)
 
 
 @pytest.fixture
@@ -137,7 +137,13 @@ def test_a_rerun_is_recorded_with_the_job_that_it_reruns(
     assert experiment.latest is not None
     Submitter(store, platforms, heard, "totoro").submit_all([an_attempt(experiment, experiment.latest)])
     [row] = submissions(store)
-    assert (row.resubmits, row.target) == (experiment.latest.id, {"after": experiment.latest.id})
+    assert row.resubmits == experiment.latest.id
+
+
+def test_where_a_job_goes_is_written_down(bench: Bench, service: FakeService) -> None:
+    service.expect("submit", service.accept)
+    bench.submitter.submit_all(bench.attempts[:1])
+    assert [row.target for row in submissions(bench.store)] == [{"place": "there"}]
 
 
 def test_a_refused_job_is_recorded_as_failed_with_its_details(bench: Bench, service: FakeService) -> None:
@@ -253,7 +259,7 @@ def test_an_attended_job_is_stopped_after_an_interrupt_while_it_was_submitted(
     bench: Bench, attended: FakeService
 ) -> None:
     attended.expect("submit", press(signal.SIGINT, attended.accept))
-    attended.expect("stop", lambda job: None)
+    attended.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (bench.states(), bench.journal()) == (["STOPPED", "-", "-"], ["DONE"])
@@ -275,6 +281,11 @@ def test_a_refused_job_is_not_stopped_after_an_interrupt(bench: Bench, attended:
 
 def interrupt(job: JobView) -> Observation:
     raise KeyboardInterrupt
+
+
+def interrupted_once_more(job: JobView) -> Observation:
+    signal.raise_signal(signal.SIGINT)
+    return Observation(JobStatus.STOPPED)
 
 
 def test_an_attended_job_is_followed_to_its_end_and_recorded(
@@ -333,7 +344,7 @@ def test_a_platform_that_is_lost_while_a_job_runs_leaves_it_unfinished(bench: Be
 def test_an_interrupt_stops_the_job_that_is_followed(bench: Bench, attended: FakeService, heard: HeardReporter) -> None:
     attended.expect("submit", attended.accept, attended.accept)
     attended.expect("follow", end(JobStatus.SUCCEEDED), interrupt)
-    attended.expect("stop", lambda job: None)
+    attended.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (bench.states(), caught.value.not_begun) == (["SUCCEEDED", "STOPPED", "-"], 1)
@@ -343,7 +354,7 @@ def test_an_interrupt_stops_the_job_that_is_followed(bench: Bench, attended: Fak
 def test_a_second_interrupt_does_not_keep_the_job_from_being_stopped(bench: Bench, attended: FakeService) -> None:
     attended.expect("submit", attended.accept)
     attended.expect("follow", interrupt)
-    attended.expect("stop", lambda job: signal.raise_signal(signal.SIGINT))
+    attended.expect("stop", interrupted_once_more)
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert bench.states()[0] == "STOPPED"

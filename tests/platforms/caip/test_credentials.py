@@ -26,15 +26,6 @@ def changed_key(key: Path, **fields: object) -> Path:
     return key
 
 
-@pytest.fixture
-def no_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine on which nobody has logged in to Google Cloud."""
-    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-
-
 def test_the_key_named_on_the_command_line_gives_a_token(service: MlV1, key: Path) -> None:
     token = google(service, environ={"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}, cloud_key=key).access_token()
     assert service.account.accepts(token)
@@ -147,7 +138,7 @@ def test_credentials_that_come_of_another_file_say_when_it_is_missing(tmp_path: 
     assert caught.value.cause == "File '/nowhere/token' was not found."
 
 
-@pytest.mark.usefixtures("no_defaults")
+@pytest.mark.usefixtures("no_google_login")
 def test_without_any_credentials_the_error_says_how_to_get_some() -> None:
     with pytest.raises(CredentialsError) as caught:
         google().access_token()
@@ -156,7 +147,7 @@ def test_without_any_credentials_the_error_says_how_to_get_some() -> None:
     assert "gcloud auth application-default login" in str(caught.value.hint)
 
 
-@pytest.mark.usefixtures("no_defaults")
+@pytest.mark.usefixtures("no_google_login")
 def test_the_application_default_credentials_serve_where_no_key_is_named(
     service: MlV1, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +206,7 @@ def test_the_project_is_that_of_the_flag_then_the_environment_then_the_key(
     assert google(environ=environ, project_id=project_id, cloud_key=key).project() == expected
 
 
-@pytest.mark.usefixtures("no_defaults")
+@pytest.mark.usefixtures("no_google_login")
 def test_the_project_of_the_default_credentials_is_the_last_resort(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
     assert google().project() == "totoro-project"
