@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from caliban.errors import StoreError
-from caliban.records import JobStatus, SubmissionState
+from caliban.records import JobStatus, PlatformName, SubmissionState
 from caliban.store.database import Store
+from caliban.store.queries import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
@@ -174,3 +175,31 @@ def test_many_jobs_are_asked_about_in_one_call(store: Store, service: FakeServic
     service.expect("statuses", polls(SUCCEEDED=range(1, 101)))
     call(context, "status", *GROUP)
     assert set(latest_states(store)) == {"SUCCEEDED"}
+
+
+def add_caip_group(store: Store, state: JobStatus, *, jobs: int = 1) -> None:
+    group = add_group(store, *[state] * jobs, platform=PlatformName.CAIP)
+    with store.writing() as session:
+        for experiment in group.experiments:
+            assert experiment.latest is not None
+            details = {"jobId": f"caliban_totoro_{experiment.id}", "project_id": "totoro-project"}
+            record_states(session, {experiment.latest.id: (state, details)})
+
+
+@pytest.mark.parametrize("jobs", [1, 5])
+@pytest.mark.usefixtures("no_google_login")
+def test_without_a_google_login_jobs_are_shown_in_their_last_known_state(
+    jobs: int, store: Store, context: ScreenContext
+) -> None:
+    add_caip_group(store, RUNNING, jobs=jobs)
+    assert call(context, "status", *GROUP) == 0
+    lines = [line for line in context.out.splitlines() if line.startswith("    job")]
+    marked = [line for line in lines if "RUNNING" in line and "(last known state; there are no Google cred" in line]
+    assert (len(marked), latest_states(store)) == (jobs, ["RUNNING"] * jobs)
+
+
+@pytest.mark.usefixtures("no_google_login")
+def test_jobs_that_ended_are_shown_without_a_google_login(store: Store, context: ScreenContext) -> None:
+    add_caip_group(store, FAILED)
+    call(context, "status", *GROUP)
+    assert "last known state" not in context.out
