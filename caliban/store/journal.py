@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from caliban.errors import StoreError
@@ -36,6 +36,18 @@ class AlreadyOpen(StoreError):
             hint="wait for that process to end; if it is gone, the next command for the group clears this up",
         )
         self.other = other
+
+
+class AlreadyResubmitted(StoreError):
+    """Somebody has run this experiment again since it was decided to do so here."""
+
+    def __init__(self, experiment_id: int, job_id: int, by: Submission | None) -> None:
+        who = f"{by.user} did so already, from {by.host} (process {by.pid})" if by else "that was done already"
+        super().__init__(
+            "already-resubmitted",
+            f"experiment {experiment_id} is not submitted again: {who}, as job {job_id}",
+            hint="see `caliban status` for that job; resubmit again to re-run it, should it fail",
+        )
 
 
 def new_token() -> str:
@@ -74,11 +86,12 @@ class Journal:
             target: the place on that platform.
             name: what the platform is asked to call the job.
             token: of :func:`new_token`.
-            resubmits: ``jobs.id`` of the job that is run again, or None.
+            resubmits: ``jobs.id`` of the job that is run again, the experiment's newest one; or None.
             user: who submits.
 
         Raises:
             AlreadyOpen: another submission of the experiment is open.
+            AlreadyResubmitted: the experiment has a newer job than ``resubmits``.
             StoreError: ``experiment-unknown``, or whatever the database refuses.
         """
         with self._store.writing() as session:
@@ -95,6 +108,8 @@ class Journal:
             other = session.scalar(select(SubmissionRow).where(*is_open))
             if other is not None:
                 raise AlreadyOpen(submission_of(other))
+            if resubmits is not None:
+                _check_newest(session, experiment_id, resubmits)
             row = SubmissionRow(
                 token=token,
                 experiment_id=experiment_id,
@@ -213,6 +228,14 @@ class Journal:
                 cause=f"it is {now or 'gone'}",
                 hint="another process has finished it; `caliban status` shows what came of it",
             )
+
+
+def _check_newest(session: Session, experiment_id: int, resubmits: int) -> None:
+    """Two may have decided on the same re-run; whoever begins when the other has ended must not repeat it."""
+    newest = session.scalar(select(func.max(JobRow.id)).where(JobRow.experiment_id == experiment_id))
+    if newest is not None and newest > resubmits:
+        row = session.scalar(select(SubmissionRow).where(SubmissionRow.job_id == newest))
+        raise AlreadyResubmitted(experiment_id, newest, submission_of(row) if row else None)
 
 
 def _job_spec_id(session: Session, experiment_id: int, platform: PlatformName, spec: JsonObject) -> int:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from caliban.errors import CalibanError
+from caliban.errors import CalibanError, StoreError
 from caliban.platforms.base import Platforms
-from caliban.records import Submission
+from caliban.records import NewJob, Submission
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
 
@@ -18,6 +18,8 @@ OTHER_HOST_PATIENCE = timedelta(hours=1)
 """How old an OPEN row of another host must be before it is taken over: nobody here can see whether its owner lives."""
 
 _CLOCK_SLACK = timedelta(seconds=2)
+_ENDED = frozenset("ZX")
+"""Letters of processes that have ended, though nobody has asked after them yet."""
 
 
 def reconcile(
@@ -49,13 +51,21 @@ def reconcile(
             )
             still_open.append(submission)
             continue
-        if job is None:
-            journal.abandon(submission, "its owner is gone, and the platform has no job with its token")
-            reporter.say(f"the interrupted submission {submission.name} never reached {submission.platform}")
-        else:
-            recorded = journal.settle(submission, job)
-            reporter.say(f"job {recorded.id} ({submission.name}) was started by an interrupted command; now recorded")
+        try:
+            reporter.say(_finish(journal, submission, job))
+        except StoreError as error:
+            if error.id != "already-settled":  # several commands may find the same row, and one of them is first
+                raise
     return still_open
+
+
+def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str:
+    """Record the job, or that there is none, and give the line that tells it."""
+    if job is None:
+        journal.abandon(submission, "its owner is gone, and the platform has no job with its token")
+        return f"the interrupted submission {submission.name} never reached {submission.platform}"
+    recorded = journal.settle(submission, job)
+    return f"job {recorded.id} ({submission.name}) was started by an interrupted command; now recorded"
 
 
 def may_be_under_way(submission: Submission, now: datetime) -> bool:
@@ -70,11 +80,29 @@ def may_be_under_way(submission: Submission, now: datetime) -> bool:
         return False
     except PermissionError:
         pass
-    try:  # process ids are used again: a process younger than the row is not its owner
-        started = datetime.fromtimestamp(Path(f"/proc/{submission.pid}").stat().st_ctime)
+    try:
+        state, started = _state_and_start(submission.pid)
     except OSError:
         return True
-    return started <= submission.created + _CLOCK_SLACK
+    # process ids are used again: a process younger than the row is not its owner
+    return state not in _ENDED and started <= submission.created + _CLOCK_SLACK
+
+
+def _state_and_start(pid: int) -> tuple[str, datetime]:
+    """The state letter of a process, and when it began, in naive local time.
+
+    The times of the folder ``/proc/PID`` would not do: they are those of the first look at it.
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html (starttime, in clock ticks after boot) and
+    https://man7.org/linux/man-pages/man5/proc_stat.5.html (btime).
+
+    Raises:
+        OSError: there is no such process, or no ``/proc``.
+    """
+    # the program's name, in parentheses, may hold any characters
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    lines = Path("/proc/stat").read_text("ascii").splitlines()
+    boot = next(float(line.split()[1]) for line in lines if line.startswith("btime "))
+    return fields[0], datetime.fromtimestamp(boot + int(fields[19]) / os.sysconf("SC_CLK_TCK"))
 
 
 def describe_open(submissions: Sequence[Submission], now: datetime) -> dict[int, str]:

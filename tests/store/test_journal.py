@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from caliban.errors import StoreError
 from caliban.records import JobStatus, JsonObject, NewJob, PlatformName, Submission, SubmissionState
 from caliban.store.database import Access, Store, open_store
-from caliban.store.journal import AlreadyOpen, Journal, new_token
+from caliban.store.journal import AlreadyOpen, AlreadyResubmitted, Journal, new_token
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
 from caliban.store.queries import group_attempts
 
@@ -37,6 +37,7 @@ def _open(
     spec: JsonObject | None = None,
     platform: PlatformName = PlatformName.LOCAL,
     token: str | None = None,
+    resubmits: int | None = None,
 ) -> Submission:
     return journal.open(
         experiment_id=experiment_id,
@@ -45,7 +46,7 @@ def _open(
         target={"project": "p"},
         name="caliban_mei_1",
         token=token or new_token(),
-        resubmits=None,
+        resubmits=resubmits,
         user="mei",
     )
 
@@ -125,6 +126,30 @@ def test_another_experiment_is_not_in_the_way(journal: Journal) -> None:
 def test_a_settled_experiment_can_be_submitted_again(journal: Journal) -> None:
     journal.settle(_open(journal), DONE)
     assert _open(journal).state is SubmissionState.OPEN
+
+
+def test_whoever_comes_late_to_a_re_run_does_not_repeat_it(journal: Journal) -> None:
+    failed = journal.settle(_open(journal), FAILED)
+    again = journal.settle(_open(journal, resubmits=failed.id), DONE)
+    with pytest.raises(AlreadyResubmitted) as caught:
+        _open(journal, resubmits=failed.id)
+    assert (
+        f"mei did so already, from {socket.gethostname()} (process {os.getpid()}), as job {again.id}"
+        in caught.value.message
+    )
+
+
+def test_a_re_run_of_the_newest_job_is_no_repetition(journal: Journal) -> None:
+    failed = journal.settle(_open(journal), FAILED)
+    assert _open(journal, resubmits=failed.id).resubmits == failed.id
+
+
+def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Journal, store: Store) -> None:
+    failed = journal.settle(_open(journal), FAILED)
+    with store.writing() as session:
+        session.add(JobRow(experiment_id=1, job_spec_id=failed.spec_id, user="mei", status=JobStatus.RUNNING))
+    with pytest.raises(AlreadyResubmitted, match="that was done already, as job 2"):
+        _open(journal, resubmits=failed.id)
 
 
 def test_of_many_who_submit_at_once_one_does(journal: Journal, store: Store) -> None:
