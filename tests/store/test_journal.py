@@ -147,7 +147,17 @@ def test_a_re_run_of_the_newest_job_is_no_repetition(journal: Journal) -> None:
 def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Journal, store: Store) -> None:
     failed = journal.settle(_open(journal), FAILED)
     with store.writing() as session:
-        session.add(JobRow(experiment_id=1, job_spec_id=failed.spec_id, user="mei", status=JobStatus.RUNNING))
+        session.add(
+            JobRow(
+                experiment_id=1,
+                job_spec_id=failed.spec_id,
+                user="mei",
+                created=failed.created,
+                container=failed.container,
+                status=JobStatus.RUNNING,
+                details={},
+            )
+        )
     with pytest.raises(AlreadyResubmitted, match="that was done already, as job 2"):
         _open(journal, resubmits=failed.id)
 
