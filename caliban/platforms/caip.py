@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from caliban.errors import CalibanError, PlatformError, UsageError
 from caliban.platforms import caip_jobs
-from caliban.platforms.base import Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
+from caliban.platforms.base import Hosted, NotSentError, Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.platforms.caip_service import PAGE_SIZE, JobsService
 from caliban.platforms.google import PROJECT_VARIABLE, Google
 from caliban.platforms.google_errors import CredentialsError, GoogleRefusedError, GoogleUnreachableError, one_line
@@ -189,7 +189,8 @@ class CaipPlatform(Platform, Hosted):
             CalibanError: whether it was is not known.
         """
         name = str(body["jobId"])
-        pauses = Pauses(self.google.patience)
+        stopping = self.surroundings.stopping
+        pauses = Pauses(self.google.patience, stopping, self._tell_of_quota)
         is_in_doubt = False
         while True:
             try:
@@ -209,7 +210,12 @@ class CaipPlatform(Platform, Hosted):
             except CalibanError as last:
                 if is_in_doubt:
                     raise
+                if stopping.is_set():
+                    raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
                 raise _refused(last, name, project) from last
+
+    def _tell_of_quota(self) -> None:
+        self._announce("AI Platform takes only so many requests a minute; the others wait for their turn ...")
 
     def _observe(self, project: str, jobs: Sequence[JobView]) -> dict[int, Observation | Unreachable]:
         listed = self._listed(project, [str(job.details["jobId"]) for job in jobs])
