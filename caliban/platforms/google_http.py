@@ -59,7 +59,7 @@ class Patience:
     first_s: float = 0.5
     longest_s: float = 16
     total_s: float = 60
-    quota_s: float = 900
+    quota_s: float = 180
 
 
 class Response(dict[str, str]):
