@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import pytest
+from hypothesis import settings
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
@@ -19,6 +20,10 @@ from caliban.platforms import base
 from caliban.records import PlatformName
 from caliban.store.database import Access, Store, open_store
 from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
+
+# What is slow on a machine that is shared is no mistake of the code's.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID")
 

@@ -6,6 +6,9 @@ Each is as strict as the real thing, and stricter in one way: it does only what 
 from __future__ import annotations
 
 import io
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ from typing import ClassVar
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec
-from caliban.platforms.base import Attended, Hosted, Observation, Platform, RefusedError, Unreachable
+from caliban.platforms.base import Attended, Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
 from caliban.reporter import Progress, Reporter
 
@@ -96,6 +99,7 @@ class FakeService:
         watch: called with each submission as it arrives, before it is answered.
         connections: how often somebody asked whether it can be reached.
         out_of_reach: why it cannot be reached, or None.
+        stopping: of the surroundings of the platform before it.
     """
 
     calls: list[tuple[str, object]] = field(default_factory=list)
@@ -103,6 +107,7 @@ class FakeService:
     watch: Callable[[Submission], None] | None = None
     connections: int = 0
     out_of_reach: CalibanError | None = None
+    stopping: threading.Event | None = None
     _names: dict[str, str] = field(default_factory=dict)
     _expected: dict[str, deque[Callable[..., object]]] = field(default_factory=dict)
 
@@ -135,6 +140,13 @@ class FakeService:
         job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, {"name": submission.name})
         self.jobs[submission.token] = job
         return job
+
+    def press(self, number: signal.Signals = signal.SIGINT) -> None:
+        """A person presses Ctrl-C, and it is heard, while the platform is being asked."""
+        os.kill(os.getpid(), number)
+        if threading.current_thread() is not threading.main_thread():
+            assert self.stopping is not None
+            assert self.stopping.wait(10), "nobody heard it"
 
     # What `expect("submit", ...)` takes:
 
@@ -186,6 +198,10 @@ class FakePlatform(Platform):
 
     name = PlatformName.TEST
     service: ClassVar[FakeService]
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self.service.stopping = surroundings.stopping
 
     def connect(self) -> None:
         self.service.connections += 1

@@ -37,7 +37,7 @@ def attempts(store: Store, count: int) -> list[Attempt]:
 
 @pytest.fixture
 def submitter(store: Store, heard: HeardReporter) -> Submitter:
-    return Submitter(store, make_platforms({}, Path("/nowhere"), heard), heard, "totoro")
+    return Submitter(store, make_platforms({}, Path("/nowhere"), heard), heard, "totoro", at_once=1)
 
 
 def test_a_signal_is_not_lost_when_the_block_raises() -> None:
@@ -53,7 +53,7 @@ def test_an_interrupt_while_an_answer_is_lost_ends_the_submitting(
     store: Store, submitter: Submitter, service: FakeService
 ) -> None:
     def lose(spec: dict[str, object], submission: Submission) -> NewJob:
-        signal.raise_signal(signal.SIGINT)
+        service.press()
         return service.lose_answer(spec, submission)
 
     service.expect("submit", lose)

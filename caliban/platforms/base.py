@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from caliban.errors import PlatformError
@@ -55,6 +56,7 @@ class Surroundings:
         engine: connects to the Docker Engine, once; raises :class:`~caliban.errors.ImageError`.
         project_id: ``--project_id``, or None.
         cloud_key: ``--cloud_key``, or None.
+        stopping: set once the person wants to stop; whoever waits for something that may take minutes stops waiting.
     """
 
     environ: Mapping[str, str]
@@ -63,6 +65,7 @@ class Surroundings:
     engine: Callable[[], Engine]
     project_id: str | None = None
     cloud_key: Path | None = None
+    stopping: Event = field(default_factory=Event)
 
 
 class RefusedError(PlatformError):
@@ -80,6 +83,10 @@ class RefusedError(PlatformError):
     ) -> None:
         super().__init__(id, message, cause=cause, hint=hint)
         self.details = details
+
+
+class NotSentError(PlatformError):
+    """The person wants to stop, and nothing was sent: as if the job had never been begun."""
 
 
 class Platform(ABC):
@@ -150,6 +157,7 @@ class Platform(ABC):
 
         Raises:
             RefusedError: nothing was started and nothing will be.
+            NotSentError: nothing was started, since ``Surroundings.stopping`` was set first.
             CalibanError: anything else; whether the job runs is not known.
         """
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 
 from caliban.errors import CalibanError, PlatformError, UsageError
 from caliban.platforms import caip_jobs
-from caliban.platforms.base import Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
+from caliban.platforms.base import Hosted, NotSentError, Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.platforms.caip_service import PAGE_SIZE, JobsService
 from caliban.platforms.google import PROJECT_VARIABLE, Google
-from caliban.platforms.google_errors import CredentialsError, GoogleRefusedError, GoogleUnreachableError, one_line
+from caliban.platforms.google_errors import (
+    QUOTA_EXHAUSTED,
+    CredentialsError,
+    GoogleRefusedError,
+    GoogleUnreachableError,
+    one_line,
+)
 from caliban.platforms.google_http import Patience, Pauses
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
 
@@ -50,6 +57,7 @@ class CaipPlatform(Platform, Hosted):
         self._lock = threading.Lock()
         self._named: set[str] = set()
         self._announced: set[str] = set()
+        self._is_quota_gone = False
 
     def connect(self) -> None:
         """Fetch an access token: to learn before anything is built or written down whether there is one.
@@ -189,11 +197,16 @@ class CaipPlatform(Platform, Hosted):
             CalibanError: whether it was is not known.
         """
         name = str(body["jobId"])
-        pauses = Pauses(self.google.patience)
+        stopping = self.surroundings.stopping
+        # A quota by the minute passes; one that stayed used up for a whole job's patience is not waited for again.
+        patience = replace(self.google.patience, quota_s=0) if self._is_quota_gone else self.google.patience
+        pauses = Pauses(patience, stopping, self._tell_of_quota)
         is_in_doubt = False
         while True:
             try:
-                return self._service.create(project, body)
+                created = self._service.create(project, body)
+                self._is_quota_gone = False
+                return created
             except (CredentialsError, UsageError) as error:
                 failure: CalibanError = error
             except GoogleUnreachableError as error:
@@ -209,7 +222,13 @@ class CaipPlatform(Platform, Hosted):
             except CalibanError as last:
                 if is_in_doubt:
                     raise
+                if stopping.is_set():
+                    raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
+                self._is_quota_gone = last.id == QUOTA_EXHAUSTED
                 raise _refused(last, name, project) from last
+
+    def _tell_of_quota(self) -> None:
+        self._announce("AI Platform takes only so many requests a minute; the others wait for their turn ...")
 
     def _observe(self, project: str, jobs: Sequence[JobView]) -> dict[int, Observation | Unreachable]:
         listed = self._listed(project, [str(job.details["jobId"]) for job in jobs])

@@ -12,6 +12,8 @@ from caliban.errors import CalibanError, PlatformError
 if TYPE_CHECKING:
     from google.auth.exceptions import GoogleAuthError
 
+QUOTA_EXHAUSTED = "google-quota-exhausted"
+
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _CAUSE_LIMIT = 2000
 
@@ -76,7 +78,7 @@ _KINDS: Mapping[int, _Kind] = {
     ),
     404: _Kind("google-not-found", "Google knows no such thing", "see whether --project_id names the right project"),
     409: _Kind("google-conflict", "there is one already"),
-    429: _Kind("google-quota-exhausted", "the quota is used up", "wait a while, or ask for more quota"),
+    429: _Kind(QUOTA_EXHAUSTED, "the quota is used up", "wait a while, or ask for more quota"),
     500: _Kind("google-unavailable", "Google's service fails just now", "try again later"),
 }
 

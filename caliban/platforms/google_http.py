@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from caliban.errors import CalibanError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from requests import Session
 
 _T = TypeVar("_T")
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Patience:
         first_s: the longest pause before the second attempt; doubled for each further one.
         longest_s: the longest pause of our own choice.
         total_s: for a call in all: an attempt that would begin later is not made.
+        quota_s: the same, for a call that is answered 429: Google counts requests by the minute, and many jobs at once
+            have to wait their turn.
     """
 
     connect_s: float = 10
@@ -55,6 +59,7 @@ class Patience:
     first_s: float = 0.5
     longest_s: float = 16
     total_s: float = 60
+    quota_s: float = 180
 
 
 class Response(dict[str, str]):
@@ -181,8 +186,22 @@ class Pauses:
     Source: https://cloud.google.com/storage/docs/retry-strategy#exponential-backoff
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(
+        self,
+        patience: Patience,
+        stopping: Event | None = None,
+        when_over_quota: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            patience: how long.
+            stopping: ends a pause, and the attempts, when it is set.
+            when_over_quota: called before a pause that a quota makes necessary.
+        """
         self._patience = patience
+        self._stopping = stopping or Event()
+        self._when_over_quota = when_over_quota
         self._begun = time.monotonic()
         self._count = 0
 
@@ -195,16 +214,20 @@ class Pauses:
         """
         if not isinstance(error, GoogleError) or not error.is_passing:
             raise error
+        is_over_quota = isinstance(error, GoogleRefusedError) and error.code == _TOO_MANY_REQUESTS
         limit = min(self._patience.longest_s, self._patience.first_s * 2**self._count)
         pause = random.uniform(0, limit) if error.retry_after_s is None else error.retry_after_s
         self._count += 1
         spent = time.monotonic() - self._begun
-        if spent + pause > self._patience.total_s:
+        if spent + pause > (self._patience.quota_s if is_over_quota else self._patience.total_s):
             times = "once" if self._count == 1 else f"{self._count} times in {spent:.0f} s"
             wish = "" if error.retry_after_s is None else f"; Google asks to wait {error.retry_after_s:.0f} s"
             error.cause = f"{error.cause}\n(tried {times}{wish})"
             raise error
-        time.sleep(pause)
+        if is_over_quota:
+            self._when_over_quota()
+        if self._stopping.wait(pause):
+            raise error
 
 
 class ApiRequest(Protocol):

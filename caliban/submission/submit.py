@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeGuard
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import Attended, Hosted, Observation, Platform, Platforms, RefusedError
+from caliban.platforms.base import (
+    Attended,
+    Hosted,
+    NotSentError,
+    Observation,
+    Platform,
+    Platforms,
+    RefusedError,
+)
 from caliban.records import (
     ExperimentView,
     ImageRef,
@@ -24,7 +32,7 @@ from caliban.records import (
     Outcome,
     PlatformName,
 )
-from caliban.reporter import Reporter
+from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal, new_token
 from caliban.store.queries import record_states
@@ -66,72 +74,104 @@ class InterruptedSubmissionError(KeyboardInterrupt):
         self.not_begun = not_begun
 
 
-class Submitter:
-    """Submits attempts, one after the other, and records each result the moment it is known."""
+AT_ONCE = 8
+"""So many submissions are under way at a time, where jobs run elsewhere."""
 
-    def __init__(self, store: Store, platforms: Platforms, reporter: Reporter, user: str) -> None:
+
+class Submitter:
+    """Submits attempts, and records each result the moment it is known."""
+
+    def __init__(
+        self, store: Store, platforms: Platforms, reporter: Reporter, user: str, *, at_once: int = AT_ONCE
+    ) -> None:
         self._store = store
         self._journal = Journal(store)
         self._platforms = platforms
         self._reporter = reporter
         self._user = user
+        self._at_once = at_once
 
     def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
-        """One outcome per attempt, in order. An attempt that fails never keeps the next from being made.
+        """Submit, several at a time where jobs run elsewhere, then one after the other where they run here.
+
+        Returns:
+            One outcome per attempt, in order. An attempt that fails never keeps another from being made.
 
         Raises:
-            InterruptedSubmissionError: after Ctrl-C; what had begun is recorded.
+            InterruptedSubmissionError: after Ctrl-C; what had begun is finished and recorded.
         """
-        outcomes: list[Outcome] = []
-        if any(self._is_hosted(attempt.platform) for attempt in attempts):
+        outcomes: dict[int, Outcome] = {}
+        elsewhere: list[tuple[int, Attempt]] = []
+        here: list[tuple[int, Attempt]] = []
+        for number, attempt in enumerate(attempts):
+            (here if self._can(attempt.platform, Attended) else elsewhere).append((number, attempt))
+        if any(self._can(attempt.platform, Hosted) for _, attempt in elsewhere):
             self._reporter.say("Submitting request!")
-        with self._reporter.progress("jobs", total=len(attempts), unit="job") as progress:
-            for attempt in attempts:
-                progress.note(attempt.experiment.container.runs)
-                try:
-                    self._submit(attempt, outcomes)
-                except KeyboardInterrupt:
-                    raise InterruptedSubmissionError(outcomes, len(attempts) - len(outcomes)) from None
-                progress.advance()
-        return outcomes
-
-    def _submit(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
-        """Add the attempt's outcome to ``outcomes``; after Ctrl-C too, if it was begun."""
         try:
-            platform = self._platforms.get(attempt.platform)
-        except CalibanError as error:
-            outcomes.append(Outcome(attempt.experiment, None, error))
-            return
-        before = len(outcomes)
+            with self._reporter.progress("jobs", total=len(attempts), unit="job") as progress:
+                self._submit_at_once(elsewhere, outcomes, progress)
+                for number, attempt in here:
+                    progress.note(attempt.experiment.container.runs)
+                    self._run(number, attempt, outcomes)
+                    progress.advance()
+        except KeyboardInterrupt:
+            begun = [outcomes[number] for number in sorted(outcomes)]
+            raise InterruptedSubmissionError(begun, len(attempts) - len(begun)) from None
+        return [outcomes[number] for number in range(len(attempts))]
+
+    def _submit_at_once(
+        self, numbered: Sequence[tuple[int, Attempt]], outcomes: dict[int, Outcome], progress: Progress
+    ) -> None:
+        """Submit on a few threads. After Ctrl-C, finish what is under way there and begin nothing more."""
+        stopping = self._platforms.surroundings.stopping
+
+        def submit(number: int, attempt: Attempt) -> None:
+            if stopping.is_set():
+                return
+            progress.note(attempt.experiment.container.runs)
+            outcome = self._begin(attempt)
+            if not isinstance(outcome.error, NotSentError):
+                outcomes[number] = outcome
+            self._tell_whereabouts(outcome.job, attempt.platform)
+            progress.advance()
+
+        def begin_no_more() -> None:
+            stopping.set()
+            self._tell_that_ctrl_c_waits()
+
+        with interrupts_held(begin_no_more), ThreadPoolExecutor(self._at_once, "submit") as pool:
+            futures = [pool.submit(submit, number, attempt) for number, attempt in numbered]
+            for future in as_completed(futures):
+                future.result()
+
+    def _run(self, number: int, attempt: Attempt, outcomes: dict[int, Outcome]) -> None:
+        """Submit and watch; after Ctrl-C, stop what runs."""
         try:
             with interrupts_held(self._tell_that_ctrl_c_waits):
-                outcomes.append(self._begin(attempt, platform))
-            self._tell_whereabouts(outcomes[-1].job, platform)
-            if isinstance(platform, Attended) and _runs(outcomes[-1].job):
-                outcomes[-1] = self._watch(outcomes[-1], platform)
+                outcomes[number] = self._begin(attempt)
+            outcomes[number] = self._watch(outcomes[number], attempt.platform)
         except KeyboardInterrupt:
-            if len(outcomes) > before and isinstance(platform, Attended) and _runs(outcomes[-1].job):
-                outcomes[-1] = self._stop(outcomes[-1], platform)
+            if number in outcomes:
+                outcomes[number] = self._stop(outcomes[number], attempt.platform)
             raise
 
-    def _is_hosted(self, name: PlatformName) -> bool:
+    def _can(self, name: PlatformName, capability: type[Attended] | type[Hosted]) -> bool:
         try:
-            return isinstance(self._platforms.get(name), Hosted)
+            return isinstance(self._platforms.get(name), capability)
         except CalibanError:  # told as the outcome of each of its attempts
             return False
 
-    def _tell_whereabouts(self, job: JobView | None, platform: Platform) -> None:
-        if isinstance(platform, Hosted) and _runs(job):
-            for line in (f"job {job.id} was accepted", *platform.whereabouts(job)):
-                self._reporter.say(line)
+    def _tell_whereabouts(self, job: JobView | None, name: PlatformName) -> None:
+        if job is not None and not job.status.is_final and isinstance(platform := self._platforms.get(name), Hosted):
+            self._reporter.say("\n".join([f"job {job.id} was accepted", *platform.whereabouts(job)]))
 
     def _tell_that_ctrl_c_waits(self) -> None:
-        self._reporter.say("finishing the submission that is under way before stopping ...")
+        self._reporter.say("finishing what is being submitted before stopping ...")
 
-    def _begin(self, attempt: Attempt, platform: Platform) -> Outcome:
+    def _begin(self, attempt: Attempt) -> Outcome:
         """Submit a job, and tell an error as its outcome."""
         try:
-            return self._start(attempt, platform)
+            return self._start(attempt, self._platforms.get(attempt.platform))
         except CalibanError as error:
             return Outcome(attempt.experiment, None, error)
 
@@ -150,15 +190,21 @@ class Submitter:
         try:
             new_job = platform.submit(attempt.spec, submission)
         except RefusedError as error:
-            refused = NewJob(attempt.image, JobStatus.FAILED, error.details)
-            return Outcome(attempt.experiment, self._journal.fail(submission, refused, error.message), error)
+            refused = NewJob(attempt.image, JobStatus.FAILED, {"error": _told(error), **error.details})
+            return Outcome(attempt.experiment, self._journal.fail(submission, refused, _told(error)), error)
+        except NotSentError as error:
+            self._journal.abandon(submission, error.message)
+            raise
         return Outcome(attempt.experiment, self._journal.settle(submission, new_job))
 
-    def _watch(self, outcome: Outcome, platform: Attended) -> Outcome:
-        """Follow a job to its end, and record that."""
-        assert outcome.job is not None
-        words = " ".join(map(shlex.quote, outcome.experiment.words))
-        self._reporter.say(f"job {outcome.job.id}: {outcome.experiment.container.runs} {words}")
+    def _watch(self, outcome: Outcome, name: PlatformName) -> Outcome:
+        """Follow a job that runs here to its end, and record that."""
+        if outcome.job is None or outcome.job.status.is_final:
+            return outcome
+        platform = self._platforms.get(name)
+        assert isinstance(platform, Attended)
+        words = shlex.join((outcome.experiment.container.runs, *outcome.experiment.words))
+        self._reporter.say(f"job {outcome.job.id}: {words}")
         try:
             watched = self._with(outcome, outcome.job, platform.follow(outcome.job))
         except CalibanError as error:
@@ -167,15 +213,16 @@ class Submitter:
         self._reporter.say(f"job {watched.job.id}: {watched.job.status.lower()}")
         return watched
 
-    def _stop(self, outcome: Outcome, platform: Platform) -> Outcome:
+    def _stop(self, outcome: Outcome, name: PlatformName) -> Outcome:
         """Stop a job after Ctrl-C. A second Ctrl-C changes nothing: the platform ends it within seconds."""
         job = outcome.job
-        assert job is not None
+        if job is None or job.status.is_final:
+            return outcome
         self._reporter.say(f"stopping job {job.id} ...")
         stopped = outcome
         with suppress(KeyboardInterrupt), interrupts_held():
             try:
-                stopped = self._with(outcome, job, platform.stop(job))
+                stopped = self._with(outcome, job, self._platforms.get(name).stop(job))
             except CalibanError as error:
                 stopped = replace(outcome, error=error)
         return stopped
@@ -188,5 +235,5 @@ class Submitter:
         return replace(outcome, job=replace(job, status=observed.status, details=details))
 
 
-def _runs(job: JobView | None) -> TypeGuard[JobView]:
-    return job is not None and not job.status.is_final
+def _told(error: CalibanError) -> str:
+    return error.message if error.cause is None else f"{error.message}: {error.cause}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -345,7 +344,7 @@ def test_an_interrupt_reports_what_had_begun(
     store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, FAILED, FAILED, container_spec={"image_id": "lab:1"})
-    service.watch = lambda submission: signal.raise_signal(signal.SIGINT)
+    service.watch = lambda submission: service.press()
     service.expect("submit", service.accept)
     with pytest.raises(InterruptedSubmissionError):
         call(context, "resubmit", *GROUP, "--yes")

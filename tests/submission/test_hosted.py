@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from caliban.platforms.base import Platforms
@@ -18,7 +16,7 @@ REQUEST = "Submitting request!"
 
 @pytest.fixture
 def submitter(store: Store, platforms: Platforms, heard: HeardReporter) -> Submitter:
-    return Submitter(store, platforms, heard, "totoro")
+    return Submitter(store, platforms, heard, "totoro", at_once=1)
 
 
 def attempts(store: Store, number: int, platform: PlatformName = PlatformName.TEST) -> list[Attempt]:
@@ -29,8 +27,7 @@ def attempts(store: Store, number: int, platform: PlatformName = PlatformName.TE
 
 
 def whereabouts(*jobs: int) -> list[str]:
-    lines = [(f"job {job} was accepted", f"https://jobs.example.com/{job}", f"fake logs {job}") for job in jobs]
-    return [line for of_job in lines for line in of_job]
+    return [f"job {job} was accepted\nhttps://jobs.example.com/{job}\nfake logs {job}" for job in jobs]
 
 
 def test_that_jobs_are_submitted_is_told_once_and_where_to_look_at_each(
@@ -104,7 +101,7 @@ def test_after_an_interrupt_an_accepted_job_runs_on_and_is_recorded(
     store: Store, submitter: Submitter, hosted: FakeService
 ) -> None:
     def accept(spec: JsonObject, submission: Submission) -> NewJob:
-        signal.raise_signal(signal.SIGINT)
+        hosted.press()
         return hosted.accept(spec, submission)
 
     hosted.expect("submit", accept)

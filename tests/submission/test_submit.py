@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
 
-from caliban.platforms.base import Observation, Platforms
+from caliban.platforms.base import NotSentError, Observation, Platforms
 from caliban.records import (
     ExperimentView,
     JobStatus,
@@ -52,10 +53,17 @@ def an_attempt(experiment: ExperimentView, resubmits: JobView | None = None) -> 
     return Attempt(experiment, PlatformName.TEST, spec, IMAGE, {"place": "there"}, resubmits)
 
 
+@pytest.fixture(autouse=True)
+def sigterm_as_main_has_it() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture
 def bench(store: Store, platforms: Platforms, heard: HeardReporter) -> Bench:
     group = add_group(store, None, None, None)
-    submitter = Submitter(store, platforms, heard, "totoro")
+    submitter = Submitter(store, platforms, heard, "totoro", at_once=1)
     return Bench(store, submitter, [an_attempt(experiment) for experiment in group.experiments])
 
 
@@ -168,7 +176,11 @@ def test_a_refused_job_settles_the_journal_with_the_reason(bench: Bench, service
     service.expect("submit", service.refuse)
     bench.submitter.submit_all(bench.attempts[:1])
     [row] = submissions(bench.store)
-    assert (row.state, row.error, row.job_id) == (SubmissionState.FAILED, "the fake platform has no room", 1)
+    assert (row.state, row.error, row.job_id) == (
+        SubmissionState.FAILED,
+        "the fake platform has no room: 0 left",
+        1,
+    )
 
 
 def test_a_lost_answer_leaves_the_submission_open_to_be_looked_up(bench: Bench, service: FakeService) -> None:
@@ -225,14 +237,12 @@ def test_progress_counts_every_attempt(bench: Bench, service: FakeService, heard
     assert (heard.advanced, heard.notes) == (3, ["cpu.py"] * 3)
 
 
-def press(
-    number: signal.Signals, then: Callable[[JsonObject, Submission], NewJob]
-) -> Callable[[JsonObject, Submission], NewJob]:
-    """A person presses Ctrl-C while the platform is being asked."""
+def press(number: signal.Signals, service: FakeService) -> Callable[[JsonObject, Submission], NewJob]:
+    """A person presses Ctrl-C while the platform is being asked, which takes the job on."""
 
     def answer(spec: JsonObject, submission: Submission) -> NewJob:
-        signal.raise_signal(number)
-        return then(spec, submission)
+        service.press(number)
+        return service.accept(spec, submission)
 
     return answer
 
@@ -241,7 +251,7 @@ def press(
 def test_an_interrupt_waits_until_the_job_is_recorded(
     number: signal.Signals, bench: Bench, service: FakeService
 ) -> None:
-    service.expect("submit", service.accept, press(number, service.accept))
+    service.expect("submit", service.accept, press(number, service))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (len(caught.value.outcomes), caught.value.not_begun) == (2, 1)
@@ -249,7 +259,7 @@ def test_an_interrupt_waits_until_the_job_is_recorded(
 
 
 def test_an_unattended_job_is_not_stopped_by_an_interrupt(bench: Bench, service: FakeService) -> None:
-    service.expect("submit", press(signal.SIGINT, service.accept))
+    service.expect("submit", press(signal.SIGINT, service))
     with pytest.raises(InterruptedSubmissionError):
         bench.submit()
     assert service.asked("stop") == []
@@ -258,7 +268,7 @@ def test_an_unattended_job_is_not_stopped_by_an_interrupt(bench: Bench, service:
 def test_an_attended_job_is_stopped_after_an_interrupt_while_it_was_submitted(
     bench: Bench, attended: FakeService
 ) -> None:
-    attended.expect("submit", press(signal.SIGINT, attended.accept))
+    attended.expect("submit", press(signal.SIGINT, attended))
     attended.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
@@ -270,7 +280,11 @@ def test_an_attended_job_is_stopped_after_an_interrupt_while_it_was_submitted(
 
 
 def test_a_refused_job_is_not_stopped_after_an_interrupt(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", press(signal.SIGINT, attended.refuse))
+    def press_and_refuse(spec: JsonObject, submission: Submission) -> NewJob:
+        attended.press()
+        return attended.refuse(spec, submission)
+
+    attended.expect("submit", press_and_refuse)
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert ([outcome.error and outcome.error.id for outcome in caught.value.outcomes], attended.asked("stop")) == (
@@ -372,3 +386,45 @@ def test_a_job_that_cannot_be_stopped_is_told(bench: Bench, attended: FakeServic
 
 def test_an_interruption_is_a_keyboard_interrupt_to_whoever_does_not_know_it() -> None:
     assert issubclass(InterruptedSubmissionError, KeyboardInterrupt)
+
+
+def test_several_jobs_are_submitted_at_a_time_and_no_more_than_so_many(
+    store: Store, platforms: Platforms, heard: HeardReporter, service: FakeService
+) -> None:
+    under_way = threading.Semaphore(0)
+    most: list[int] = []
+    busy = 0
+    lock = threading.Lock()
+
+    def wait_for_three(spec: JsonObject, submission: Submission) -> NewJob:
+        nonlocal busy
+        with lock:
+            busy += 1
+            most.append(busy)
+        if busy == 3:
+            under_way.release(9)
+        assert under_way.acquire(timeout=10), "the others were not submitted meanwhile"
+        with lock:
+            busy -= 1
+        return service.accept(spec, submission)
+
+    group = add_group(store, *[None] * 9)
+    service.expect("submit", *[wait_for_three] * 9)
+    outcomes = Submitter(store, platforms, heard, "totoro", at_once=3).submit_all(
+        [an_attempt(experiment) for experiment in group.experiments]
+    )
+    assert max(most) == 3
+    assert [outcome.experiment.id for outcome in outcomes] == list(range(1, 10))
+    assert latest_states(store) == ["SUBMITTED"] * 9
+
+
+def test_a_job_that_was_not_sent_counts_as_not_begun(bench: Bench, service: FakeService) -> None:
+    def wait_for_quota(spec: JsonObject, submission: Submission) -> NewJob:
+        service.press()
+        raise NotSentError("not-sent", "the job was not submitted")
+
+    service.expect("submit", service.accept, wait_for_quota)
+    with pytest.raises(InterruptedSubmissionError) as caught:
+        bench.submit()
+    assert (len(caught.value.outcomes), caught.value.not_begun) == (1, 2)
+    assert (bench.states(), bench.journal()) == (["SUBMITTED", "-", "-"], ["DONE", "ABANDONED"])

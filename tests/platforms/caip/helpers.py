@@ -22,8 +22,8 @@ NEW_IMAGE = "gcr.io/totoro-project/81b2087b5026:latest"
 TOKEN = "0123456789abcdef"
 NAME = "caliban_totoro_20200529_110259_1"
 
-QUICK = Patience(connect_s=5, read_s=5, first_s=0.01, longest_s=0.02, total_s=10)
-SHORT = replace(QUICK, total_s=0.6)
+QUICK = Patience(connect_s=5, read_s=5, first_s=0.01, longest_s=0.02, total_s=10, quota_s=10)
+SHORT = replace(QUICK, total_s=0.6, quota_s=0.6)
 
 PEER_SPEC: dict[str, Any] = {
     "jobId": "caliban_totoro_1",

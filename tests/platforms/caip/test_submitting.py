@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import RefusedError
+from caliban.platforms.base import NotSentError, RefusedError
 from caliban.platforms.caip import CaipPlatform
 from caliban.platforms.google_errors import GoogleError
 from caliban.records import JobStatus, NewJob
@@ -160,6 +160,32 @@ def test_a_quota_that_stays_used_up_is_a_refusal_in_googles_words(key: Path, tmp
     assert caught.value.id == "google-quota-exhausted"
     assert str(caught.value.cause).startswith("Quota exceeded for quota metric 'Job submission requests'.")
     assert "Google asks to wait" in str(caught.value.cause)
+
+
+def test_waiting_for_a_quota_is_told_once(service: MlV1, key: Path) -> None:
+    service.faults.add(Fault(CREATE, "status", times=3, status=429))
+    heard = HeardReporter()
+    CaipPlatform(surroundings(service=service, cloud_key=key, reporter=heard), QUICK).submit(PEER_SPEC, submission())
+    assert heard.lines == ["AI Platform takes only so many requests a minute; the others wait for their turn ..."]
+
+
+def test_a_quota_that_one_job_waited_for_in_vain_is_not_waited_for_by_the_next(service: MlV1, key: Path) -> None:
+    service.faults.add(Fault(CREATE, "status", times=1000, status=429))
+    platform = CaipPlatform(surroundings(service=service, cloud_key=key), replace(QUICK, quota_s=0.5))
+    with pytest.raises(RefusedError):
+        platform.submit(PEER_SPEC, submission())
+    asked = calls(service)[0]
+    with pytest.raises(RefusedError):
+        platform.submit(PEER_SPEC, submission("caliban_totoro_20200529_110259_2", "fedcba9876543210"))
+    assert calls(service)[0] - asked == 1
+
+
+def test_waiting_for_a_quota_ends_when_the_person_wants_to_stop(service: MlV1, key: Path) -> None:
+    service.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="5"))
+    around = surroundings(service=service, cloud_key=key)
+    around.stopping.set()
+    with pytest.raises(NotSentError):
+        CaipPlatform(around, QUICK).submit(PEER_SPEC, submission())
 
 
 def test_a_denied_permission_is_a_refusal_with_the_jobs_name_to_record(service: MlV1, platform: CaipPlatform) -> None:
