@@ -1,0 +1,51 @@
+"""The table of crash points: where a process is killed, chosen from what a run without a crash passes.
+
+A recording notes every line of caliban that a command passes (the interpreter's own ``line`` events, so the table grows
+with the code) and every effect between them: commits to the database, and requests to the service. Looked at is what
+lies between the first commit and the last. There the process is killed
+
+- just before and just after every effect;
+- in every function that is passed between two effects, at the first of its lines there. Two such lines are taken for
+  the same when function, the effect before and the effect after are the same in kind: between two effects nothing
+  that outlives the process changes, so it makes no difference at which of a function's lines it dies. The same
+  function between effects of other kinds is another point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.safety.traced import Event, Point
+
+
+def read_recording(path: Path) -> list[Event]:
+    """What :class:`~tests.safety.traced.Watch` wrote."""
+    return [Event(*event) for event in json.loads(path.read_text())]
+
+
+def crash_points(events: Sequence[Event]) -> list[Point]:
+    """The table of one recording, in the order in which the points are reached."""
+    effects = [index for index, event in enumerate(events) if not event.line]
+    commits = [index for index in effects if events[index].function == "commit"]
+    first, last = commits[0], commits[-1]
+    kinds = [events[index].function for index in effects]
+    reached: Counter[tuple[str, int]] = Counter()
+    seen: set[tuple[str, str, str, str]] = set()
+    points: list[Point] = []
+    passed = 0
+    for index, event in enumerate(events):
+        if not event.line:
+            passed += 1
+            if first <= index <= last:
+                points += [Point("before", 0, event.function, passed), Point("after", 0, event.function, passed)]
+            continue
+        reached[event.place, event.line] += 1
+        if first < index < last:
+            key = (event.place, event.function, kinds[passed - 1], kinds[passed])
+            if key not in seen:
+                seen.add(key)
+                points.append(Point(event.place, event.line, event.function, reached[event.place, event.line]))
+    return points

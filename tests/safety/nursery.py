@@ -1,0 +1,157 @@
+"""Processes of caliban that begin at once: forked from one that has imported everything already.
+
+Each is a process of its own, which runs the whole command by ``caliban.main.main`` and can be killed. The nursery takes
+a line of JSON, a list of :class:`Order`, on its standard input, runs them all at the same time, and answers with a line
+of exit codes: negative for the signal that ended the process, as :mod:`subprocess` has it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from tests.safety.traced import Point, Watch
+
+_LIFE_S = 120
+_IMPORTED = (
+    *("caliban.main", "caliban.commands.cloud", "caliban.commands.launch", "caliban.commands.status"),
+    *("caliban.commands.stop", "caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
+    *("caliban.submission.submit", "caliban.submission.reconcile", "caliban.submission.refresh"),
+    *("caliban.platforms.caip", "caliban.images.registry", "caliban.store.upgrade", "caliban.store.journal"),
+    *("google.oauth2.service_account", "google.auth.transport.requests", "googleapiclient.discovery", "psycopg"),
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command to run.
+
+    Attributes:
+        words: the command line after ``caliban``.
+        environ: the whole environment.
+        cwd: the folder that it is called in.
+        out, err: files that take its standard output and error.
+        point: where it is killed: a :class:`~tests.safety.traced.Point` as a tuple, or None.
+        recording: a file that takes what it passed, or None.
+        patience: its :class:`~caliban.platforms.google_http.Patience`, in part; {} for the usual one.
+    """
+
+    words: Sequence[str]
+    environ: Mapping[str, str]
+    cwd: str
+    out: str
+    err: str
+    point: tuple[str, int, str, int] | None = None
+    recording: str | None = None
+    patience: Mapping[str, float] | None = None
+
+
+class Nursery:
+    """A client of the process; a context manager that ends it."""
+
+    def __init__(self) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.safety.nursery"],
+            env=environ,
+            cwd=Path(__file__).parent.parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, orders: Sequence[Order]) -> list[int]:
+        """Run them all at once, to the end of the last."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([asdict(order) for order in orders]) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the nursery ended"
+        codes: list[int] = json.loads(answer)
+        return codes
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.communicate()
+
+
+def _serve() -> None:
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        orders = [Order(**given) for given in json.loads(line)]
+        begun = [_fork(order) for order in orders]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) for process_id in begun]
+        sys.stdout.write(json.dumps(codes) + "\n")
+        sys.stdout.flush()
+
+
+def _fork(order: Order) -> int:
+    process_id = os.fork()
+    if process_id == 0:
+        _be(order)
+    return process_id
+
+
+def _be(order: Order) -> NoReturn:
+    """Run the command, and end: whatever happens, no process of the nursery's goes on from here."""
+    signal.alarm(_LIFE_S)
+    random.seed()
+    code = 70
+    try:
+        for number, name in ((0, os.devnull), (1, order.out), (2, order.err)):
+            opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(opened, number)
+        os.chdir(order.cwd)
+        os.environ.clear()
+        os.environ.update(order.environ)
+        code = _command(order)
+    except BaseException:  # noqa: BLE001 - told to whoever reads the file
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _command(order: Order) -> int:
+    from caliban.main import main
+
+    if order.patience:
+        _be_quick(order.patience)
+    watch = Watch(Point(*order.point) if order.point else None, Path(order.recording) if order.recording else None)
+    watch.install()
+    sys.argv = ["caliban", *order.words]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.settrace(None)
+        watch.save()
+
+
+def _be_quick(patience: Mapping[str, Any]) -> None:
+    """Let waiting for Google take less time than people have."""
+    from caliban.platforms import google, google_http
+
+    shorter = google_http.Patience(**patience)
+    google.Patience = lambda: shorter  # type: ignore[assignment,misc]
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,218 @@
+"""Wherever a command is killed, the next ones finish its work: nothing is lost, nothing is done twice.
+
+The commands are real processes, killed with SIGKILL at each point of the table that :mod:`tests.safety.crash` makes; the
+service is the stand-in for AI Platform, in the test's own process. Two at a time, each in a world of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from tests.safety.crash import crash_points, read_recording
+from tests.safety.nursery import Nursery
+from tests.safety.traced import Event, Point
+from tests.safety.worlds import PROJECT, RESUBMIT, STATUS, Accepted, World, cloud
+from tests.standins.faults import Fault
+from tests.standins.ml_v1 import MlV1
+
+AT_ONCE = 2
+FOO = "--foo 3 --sleep"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a command meets: a store (None for none), the jobs at the service, and what goes wrong there."""
+
+    store: bytes | None = None
+    jobs: Sequence[Accepted] = ()
+    faults: Sequence[Callable[[], Fault]] = ()
+
+    def put(self, world: World) -> None:
+        """Let the world be like this."""
+        for file in world.folder.glob("caliban.db*"):
+            file.unlink()
+        if self.store is not None:
+            store_file(world).write_bytes(self.store)
+        world.answers.clear()
+        world.let_service_have(self.jobs)
+        for fault in self.faults:
+            world.service.faults.add(fault())
+
+
+@dataclass
+class Worlds:
+    """A few worlds, of which each is lent to one case at a time."""
+
+    all: list[World]
+    free: Queue[World] = field(default_factory=Queue)
+
+    def __post_init__(self) -> None:
+        for world in self.all:
+            self.free.put(world)
+
+    @contextmanager
+    def one(self) -> Iterator[World]:
+        world = self.free.get()
+        try:
+            yield world
+        finally:
+            self.free.put(world)
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    with ExitStack() as stack:
+        made = []
+        for _ in range(AT_ONCE):
+            folder = tmp_path_factory.mktemp("world")
+            service = stack.enter_context(MlV1({PROJECT}))
+            nursery = stack.enter_context(Nursery())
+            made.append(World(folder, service, nursery, f"sqlite:///{folder / 'caliban.db'}"))
+        yield Worlds(made)
+
+
+def store_file(world: World) -> Path:
+    return world.folder / "caliban.db"
+
+
+def store_of(world: World) -> bytes:
+    assert not list(world.folder.glob("caliban.db-*")), "a store at rest is one file"
+    return store_file(world).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def failed(worlds: Worlds) -> Before:
+    """A group of two experiments, whose jobs failed; the store does not know yet."""
+    with worlds.one() as world:
+        Before().put(world)
+        answer = world.caliban(*cloud())
+        assert answer.code == 0, answer
+        world.end_jobs("FAILED")
+        return Before(store_of(world), world.accepted())
+
+
+@pytest.fixture(scope="module")
+def interrupted(worlds: Worlds, failed: Before) -> Before:
+    """The same group, after a re-run that died when the service had one of its jobs, and never got the other."""
+    with worlds.one() as world:
+        failed.put(world)
+        world.service.faults.add(Fault("ml.projects.jobs.create", "refuse", times=10**6))
+        world.service.faults.add(Fault("ml.projects.jobs.get", "status", status=403, times=10**6))
+        answer = world.caliban(*RESUBMIT)
+        assert answer.code == 1, answer
+        world.service.jobs.create(PROJECT, world.service.bodies("ml.projects.jobs.create")[0])
+        return Before(store_of(world), world.accepted())
+
+
+def record(worlds: Worlds, before: Before, words: Sequence[str]) -> list[Point]:
+    """The crash points of a command."""
+    with worlds.one() as world:
+        before.put(world)
+        recording = world.folder / "recording.json"
+        answer = world.caliban(*words, recording=recording)
+        assert answer.code == 0, answer
+        return crash_points(read_recording(recording))
+
+
+def until_quiet(world: World, start: Sequence[str]) -> list[str]:
+    """Do what a person does after a crash: ``resubmit`` until there is nothing to do. Gives what they had to hear."""
+    for _ in range(6):
+        answer = world.caliban(*RESUBMIT)
+        nobody_began = "never submitted" in answer.out or "[unknown-xgroup]" in answer.err
+        if nobody_began:
+            answer = world.caliban(*start)
+        if answer.code != 0:
+            return [f"the command after the crash failed: {answer}"]
+        if not nobody_began and "nothing to resubmit" in answer.out:
+            return []
+    return ["it never came to rest"]
+
+
+def crash_and_go_on(world: World, before: Before, words: Sequence[str], point: Point, jobs_each: int) -> list[str]:
+    """What does not hold after a command was killed at a point, and others finished its work."""
+    before.put(world)
+    killed = world.caliban(*words, point=point)
+    problems = [] if killed.code == -signal.SIGKILL else [f"not killed but ended: {killed}"]
+    problems += until_quiet(world, cloud())
+    problems += world.lost_or_twice()
+    expected = {f"{FOO} {number}": jobs_each for number in range(2)}
+    if world.jobs_per_experiment() != expected:
+        problems.append(f"jobs at the service, by experiment: {world.jobs_per_experiment()}")
+    if problems:
+        problems += [str(answer) for answer in world.answers]
+    return [f"{point}:", *problems] if problems else []
+
+
+def table(
+    worlds: Worlds, before: Before, words: Sequence[str], *, jobs_each: int, points: Sequence[Point] | None = None
+) -> list[str]:
+    """Kill a command at each of its crash points; what does not hold then."""
+
+    def row(point: Point) -> list[str]:
+        with worlds.one() as world:
+            return crash_and_go_on(world, before, words, point, jobs_each)
+
+    chosen = record(worlds, before, words) if points is None else points
+    assert len(chosen) > 20, "a table that is empty proves nothing"
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [problem for problems in pool.map(row, chosen) for problem in problems]
+
+
+@pytest.mark.timeout(600)
+def test_a_submission_that_is_killed_anywhere_runs_each_experiment_once(worlds: Worlds) -> None:
+    assert table(worlds, Before(), cloud(), jobs_each=1) == []
+
+
+@pytest.mark.timeout(600)
+def test_a_re_run_that_is_killed_anywhere_runs_each_experiment_once_more(worlds: Worlds, failed: Before) -> None:
+    lossy = Before(failed.store, failed.jobs, [lambda: Fault("ml.projects.jobs.create", "drop", times=1)])
+
+    assert table(worlds, lossy, RESUBMIT, jobs_each=2) == []
+
+
+@pytest.mark.timeout(600)
+def test_a_re_run_that_is_killed_while_it_finishes_an_interrupted_one_loses_nothing(
+    worlds: Worlds, interrupted: Before
+) -> None:
+    assert table(worlds, interrupted, RESUBMIT, jobs_each=2) == []
+
+
+@pytest.mark.timeout(600)
+def test_a_listing_that_is_killed_while_it_finishes_an_interrupted_re_run_loses_nothing(
+    worlds: Worlds, interrupted: Before
+) -> None:
+    assert table(worlds, interrupted, STATUS, jobs_each=2) == []
+
+
+def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -> None:
+    passed = [
+        Event("", 0, "POST token"),
+        Event("a.py", 1, "early"),
+        Event("", 0, "commit"),
+        Event("a.py", 5, "one"),
+        Event("a.py", 6, "one"),
+        Event("", 0, "POST service"),
+        Event("a.py", 5, "one"),
+        Event("", 0, "commit"),
+        Event("a.py", 9, "late"),
+    ]
+
+    assert [str(point) for point in crash_points(passed)] == [
+        "before commit (number 2)",
+        "after commit (number 2)",
+        "a.py:5 one (number 1)",
+        "before POST service (number 3)",
+        "after POST service (number 3)",
+        "a.py:5 one (number 2)",
+        "before commit (number 4)",
+        "after commit (number 4)",
+    ]
