@@ -8,7 +8,7 @@ lies between the first commit and the last. There the process is killed
 - in every function that is passed between two effects, at the first of its lines there. Two such lines are taken for
   the same when function, the effect before and the effect after are the same in kind: between two effects nothing
   that outlives the process changes, so it makes no difference at which of a function's lines it dies. The same
-  function between effects of other kinds is another point.
+  function between effects of other kinds is another point; in the table of another command it is not repeated.
 """
 
 from __future__ import annotations
@@ -26,14 +26,22 @@ def read_recording(path: Path) -> list[Event]:
     return [Event(*event) for event in json.loads(path.read_text())]
 
 
-def crash_points(events: Sequence[Event]) -> list[Point]:
-    """The table of one recording, in the order in which the points are reached."""
+Seen = set[tuple[str, str, str, str]]
+"""File, function, and the kinds of the effects before and after."""
+
+
+def crash_points(events: Sequence[Event], seen: Seen) -> list[Point]:
+    """The table of one recording, in the order in which the points are reached.
+
+    Args:
+        events: the recording.
+        seen: what is in the tables of other recordings already, and left out of this one; this one's is added.
+    """
     effects = [index for index, event in enumerate(events) if not event.line]
     commits = [index for index in effects if events[index].function == "commit"]
     first, last = commits[0], commits[-1]
     kinds = [events[index].function for index in effects]
     reached: Counter[tuple[str, int]] = Counter()
-    seen: set[tuple[str, str, str, str]] = set()
     points: list[Point] = []
     passed = 0
     for index, event in enumerate(events):

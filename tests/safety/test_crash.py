@@ -1,12 +1,11 @@
 """Wherever a command is killed, the next ones finish its work: nothing is lost, nothing is done twice.
 
-The commands are real processes, killed with SIGKILL at each point of the table that :mod:`tests.safety.crash` makes; the
-service is the stand-in for AI Platform, in the test's own process. Two at a time, each in a world of its own.
+The commands are real processes, killed with SIGKILL at each point of the table that :mod:`tests.safety.crash` makes;
+the service is the stand-in for AI Platform, in the test's own process. Two at a time, each in a world of its own.
 """
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from queue import Queue
 
 import pytest
 
-from tests.safety.crash import crash_points, read_recording
+from tests.safety.crash import Seen, crash_points, read_recording
 from tests.safety.nursery import Nursery
 from tests.safety.traced import Event, Point
 from tests.safety.worlds import PROJECT, RESUBMIT, STATUS, Accepted, World, cloud
@@ -116,14 +115,36 @@ def interrupted(worlds: Worlds, failed: Before) -> Before:
         return Before(store_of(world), world.accepted())
 
 
-def record(worlds: Worlds, before: Before, words: Sequence[str]) -> list[Point]:
-    """The crash points of a command."""
-    with worlds.one() as world:
-        before.put(world)
-        recording = world.folder / "recording.json"
-        answer = world.caliban(*words, recording=recording)
-        assert answer.code == 0, answer
-        return crash_points(read_recording(recording))
+@dataclass(frozen=True)
+class Table:
+    """Where a command is killed, in which circumstances, and how many jobs each experiment has in the end."""
+
+    before: Before
+    words: Sequence[str]
+    jobs_each: int
+    points: Sequence[Point]
+
+
+@pytest.fixture(scope="module")
+def tables(worlds: Worlds, failed: Before, interrupted: Before) -> dict[str, Table]:
+    """All of them; what one holds is not repeated in the next."""
+    lossy = Before(failed.store, failed.jobs, [lambda: Fault("ml.projects.jobs.create", "drop", times=1)])
+    seen: Seen = set()
+
+    def made(before: Before, words: Sequence[str], jobs_each: int) -> Table:
+        with worlds.one() as world:
+            before.put(world)
+            recording = world.folder / "recording.json"
+            answer = world.caliban(*words, recording=recording)
+            assert answer.code == 0, answer
+            return Table(before, words, jobs_each, crash_points(read_recording(recording), seen))
+
+    return {
+        "a listing after an interrupted re-run": made(interrupted, STATUS, 2),
+        "a re-run after an interrupted one": made(interrupted, RESUBMIT, 2),
+        "a re-run with a lost answer": made(lossy, RESUBMIT, 2),
+        "a submission": made(Before(), cloud(), 1),
+    }
 
 
 def until_quiet(world: World, start: Sequence[str]) -> list[str]:
@@ -140,65 +161,53 @@ def until_quiet(world: World, start: Sequence[str]) -> list[str]:
     return ["it never came to rest"]
 
 
-def crash_and_go_on(world: World, before: Before, words: Sequence[str], point: Point, jobs_each: int) -> list[str]:
-    """What does not hold after a command was killed at a point, and others finished its work."""
-    before.put(world)
-    world.caliban(*words, point=point)
-    problems = until_quiet(world, cloud())
-    problems += world.lost_or_twice()
-    expected = {f"{FOO} {number}": jobs_each for number in range(2)}
+def crash_and_go_on(world: World, table: Table, point: Point) -> list[str]:
+    """What does not hold after the command was killed at a point, and others finished its work."""
+    table.before.put(world)
+    world.caliban(*table.words, point=point)
+    problems = [*until_quiet(world, cloud()), *world.lost_or_twice()]
+    expected = {f"{FOO} {number}": table.jobs_each for number in range(2)}
     if world.jobs_per_experiment() != expected:
         problems.append(f"jobs at the service, by experiment: {world.jobs_per_experiment()}")
-    if problems:
-        problems += [str(answer) for answer in world.answers]
-    return [f"{point}:", *problems] if problems else []
+    return [f"{point}:", *problems, *map(str, world.answers)] if problems else []
 
 
-def table(worlds: Worlds, before: Before, words: Sequence[str], *, jobs_each: int) -> list[str]:
-    """Kill a command at each of its crash points; what does not hold then."""
-
-    points = record(worlds, before, words)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "a listing after an interrupted re-run",
+        "a re-run after an interrupted one",
+        "a re-run with a lost answer",
+        "a submission",
+    ],
+)
+def test_wherever_a_command_is_killed_nothing_is_lost_and_nothing_done_twice(
+    command: str, worlds: Worlds, tables: dict[str, Table]
+) -> None:
+    table = tables[command]
     alive: list[Point] = []
 
     def row(point: Point) -> list[str]:
         with worlds.one() as world:
-            problems = crash_and_go_on(world, before, words, point, jobs_each)
+            problems = crash_and_go_on(world, table, point)
             if world.answers[0].code != -signal.SIGKILL:
                 alive.append(point)
             return problems
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        problems = [problem for found in pool.map(row, points) for problem in found]
+        problems = [problem for found in pool.map(row, table.points) for problem in found]
+    assert problems == []
     # Threads do not meet in the same order each time, so a point may be passed by; few are.
-    assert len(points) > 20, "a table that is empty proves nothing"
-    assert len(alive) <= len(points) // 20, f"these points were not reached: {alive}"
-    return problems
+    assert len(alive) <= len(table.points) // 20, f"these of {len(table.points)} points were not reached: {alive}"
 
 
-@pytest.mark.timeout(600)
-def test_a_submission_that_is_killed_anywhere_runs_each_experiment_once(worlds: Worlds) -> None:
-    assert table(worlds, Before(), cloud(), jobs_each=1) == []
+@pytest.mark.parametrize("command", ["a listing after an interrupted re-run", "a submission"])
+def test_a_table_holds_every_effect(command: str, tables: dict[str, Table]) -> None:
+    effects = {str(point).partition(" (")[0] for point in tables[command].points if not point.line}
 
-
-@pytest.mark.timeout(600)
-def test_a_re_run_that_is_killed_anywhere_runs_each_experiment_once_more(worlds: Worlds, failed: Before) -> None:
-    lossy = Before(failed.store, failed.jobs, [lambda: Fault("ml.projects.jobs.create", "drop", times=1)])
-
-    assert table(worlds, lossy, RESUBMIT, jobs_each=2) == []
-
-
-@pytest.mark.timeout(600)
-def test_a_re_run_that_is_killed_while_it_finishes_an_interrupted_one_loses_nothing(
-    worlds: Worlds, interrupted: Before
-) -> None:
-    assert table(worlds, interrupted, RESUBMIT, jobs_each=2) == []
-
-
-@pytest.mark.timeout(600)
-def test_a_listing_that_is_killed_while_it_finishes_an_interrupted_re_run_loses_nothing(
-    worlds: Worlds, interrupted: Before
-) -> None:
-    assert table(worlds, interrupted, STATUS, jobs_each=2) == []
+    assert {"before commit", "after commit"} < effects
+    assert any("service" in effect for effect in effects)
 
 
 def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -> None:
@@ -214,7 +223,7 @@ def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -
         Event("a.py", 9, "late"),
     ]
 
-    assert [str(point) for point in crash_points(passed)] == [
+    assert [str(point) for point in crash_points(passed, set())] == [
         "before commit (number 2)",
         "after commit (number 2)",
         "a.py:5 one (number 1)",

@@ -73,7 +73,7 @@ class Watch:
         commit, send = DefaultDialect.do_commit, requests.Session.request
 
         def watched_commit(dialect: Any, connection: Any) -> None:
-            self._effect("commit", lambda: commit(dialect, connection))
+            self._effect("commit", lambda: commit(dialect, connection))  # type: ignore[no-untyped-call]
 
         def watched_send(session: Any, method: str, url: str, **more: Any) -> Any:
             name = f"{method} {'token' if urlsplit(url).path.endswith('/token') else 'service'}"

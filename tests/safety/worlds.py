@@ -67,6 +67,7 @@ class World:
         nursery: runs the commands.
         store_url: as in ``CALIBAN_DB_URL``.
         answers: of every command so far.
+        patience: of the commands.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class World:
     store_url: str
     environ: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
+    patience: Mapping[str, float] = field(default_factory=lambda: QUICK)
 
     def __post_init__(self) -> None:
         for name in ("home", "cpu"):
@@ -114,7 +116,7 @@ class World:
                 err=f"{file}.err",
                 point=(point.place, point.line, point.function, point.nth) if point else None,
                 recording=str(recording) if recording else None,
-                patience=QUICK,
+                patience=self.patience,
             )
             for words, file in zip(commands, files, strict=True)
         ]
@@ -178,7 +180,9 @@ class World:
         [(made,)] = self.rows("SELECT count(DISTINCT job_id) FROM submissions WHERE state IN ('DONE', 'FAILED')")
         if jobs != made:
             problems.append(f"{jobs} jobs are recorded, and {made} submissions made one")
-        problems += [f"submission {row[0]} is OPEN" for row in self.rows("SELECT id FROM submissions WHERE state='OPEN'")]
+        problems += [
+            f"submission {row[0]} is OPEN" for row in self.rows("SELECT id FROM submissions WHERE state='OPEN'")
+        ]
         return problems
 
     @contextmanager

@@ -1,0 +1,143 @@
+"""Answers that are lost, services that refuse, and several people at once: each experiment is re-run once."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.safety.worlds import QUICK, RESUBMIT, STATUS, World, cloud
+from tests.standins.faults import Fault
+
+EXPERIMENTS = 6
+CREATE, GET, LIST, TOKEN = "ml.projects.jobs.create", "ml.projects.jobs.get", "ml.projects.jobs.list", "oauth.token"
+FOREVER = 10**6
+
+
+@pytest.fixture
+def failed(sqlite_world: World) -> World:
+    """A group whose jobs failed; the store does not know yet."""
+    return with_failures(sqlite_world)
+
+
+def with_failures(world: World) -> World:
+    world.experiments(EXPERIMENTS)
+    answer = world.caliban(*cloud())
+    assert answer.code == 0, answer
+    world.end_jobs("FAILED")
+    return world
+
+
+def each(jobs: int) -> dict[str, int]:
+    return {f"--foo 3 --sleep {number}": jobs for number in range(EXPERIMENTS)}
+
+
+def wrong(world: World) -> tuple[list[str], dict[str, int]]:
+    """What does not hold, and how many jobs there are of each experiment."""
+    return world.lost_or_twice(), world.jobs_per_experiment()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(CREATE, "drop", times=EXPERIMENTS)],
+        [Fault(CREATE, "drop"), Fault(GET, "drop"), Fault(LIST, "drop"), Fault(TOKEN, "drop")],
+        [Fault("*", "drop", times=15)],
+        [Fault(CREATE, "garbage", times=EXPERIMENTS)],
+        [Fault(CREATE, "status", status=429, times=30)],
+        [Fault(CREATE, "status", status=429, retry_after="1", times=EXPERIMENTS)],
+        [Fault(method, "status", status=503, times=times) for method, times in ((CREATE, 20), (LIST, 5), (TOKEN, 1))],
+        [Fault(CREATE, "status", status=503, retry_after="1", times=EXPERIMENTS)],
+        [Fault("*", "refuse", times=15)],
+        [Fault(CREATE, kind, times=2) for kind in ("drop", "refuse", "garbage")]
+        + [Fault(CREATE, "status", status=status, times=3) for status in (429, 500, 502, 503, 504)],
+    ],
+    ids=[
+        *("each answer lost", "one answer of each kind lost", "a storm of lost answers", "a page for each answer"),
+        *("429", "429 with Retry-After", "503", "503 with Retry-After", "broken connections", "everything"),
+    ],
+)
+def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault]) -> None:
+    for fault in faults:
+        failed.service.faults.add(replace(fault))
+
+    answer = failed.caliban(*RESUBMIT)
+
+    assert answer.code == 0, answer
+    assert wrong(failed) == ([], each(2))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(CREATE, "drop", times=FOREVER),
+        Fault(CREATE, "refuse", times=FOREVER),
+        Fault(CREATE, "status", status=429, times=FOREVER),
+        Fault(CREATE, "status", status=503, times=FOREVER),
+        Fault(CREATE, "status", status=403, times=FOREVER),
+    ],
+    ids=["every answer lost", "broken connections", "429", "503", "403"],
+)
+def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed: World, fault: Fault) -> None:
+    failed.patience = {**QUICK, "total_s": 0.5, "quota_s": 0.5}
+    failed.caliban(*STATUS)
+    failed.service.faults.add(replace(fault))
+    failed.service.faults.add(Fault(GET, "refuse", times=FOREVER))
+    during = failed.caliban(*RESUBMIT)
+    failed.service.faults.pending.clear()
+
+    afterwards = [failed.caliban(*RESUBMIT) for _ in range(2)]
+
+    assert (during.code, [answer.code for answer in afterwards]) == (1, [0, 0]), failed.answers
+    assert "nothing to resubmit" in afterwards[-1].out
+    assert wrong(failed) == ([], each(2))
+
+
+@pytest.mark.parametrize("people", [2, 8])
+def test_of_several_who_re_run_a_group_at_once_each_experiment_is_run_by_one(world: World, people: int) -> None:
+    with_failures(world)
+    world.service.faults.add(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+
+    answers = world.at_once([RESUBMIT] * people)
+
+    assert wrong(world) == ([], each(2))
+    assert {answer.code for answer in answers} <= {0, 1}
+    assert not [answer for answer in answers if "locked" in answer.err or "Traceback" in answer.err]
+
+
+def test_whoever_comes_second_is_told_who_has_it(world: World) -> None:
+    with_failures(world)
+    world.service.faults.add(Fault(CREATE, "delay", seconds=1, times=FOREVER))
+
+    answers = world.at_once([RESUBMIT, RESUBMIT])
+
+    who = rf"totoro .*{re.escape(socket.gethostname())} \(process \d+\)"
+    assert [answer for answer in answers if re.search(who, answer.out + answer.err)], answers
+
+
+@pytest.mark.parametrize("people", [2, 8])
+def test_several_who_find_an_interrupted_re_run_finish_it_once(world: World, people: int) -> None:
+    with_failures(world)
+    world.caliban(*STATUS)
+    world.service.faults.add(Fault(CREATE, "drop", times=FOREVER))
+    world.service.faults.add(Fault(GET, "status", status=403, times=FOREVER))
+    world.caliban(*RESUBMIT)
+    world.service.faults.pending.clear()
+
+    answers = world.at_once([RESUBMIT] * people)
+
+    assert [answer.code for answer in answers] == [0] * people, answers
+    assert wrong(world) == ([], each(2))
+
+
+def test_eight_who_use_a_store_for_the_first_time_at_once_make_one(world: World) -> None:
+    world.experiments(EXPERIMENTS)
+
+    answers = world.at_once([cloud()] * 8)
+
+    assert not [answer for answer in answers if "Traceback" in answer.err or "[store-" in answer.err]
+    assert world.lost_or_twice() == []
+    assert world.experiment_count() == EXPERIMENTS
