@@ -5,10 +5,11 @@ with the code) and every effect between them: commits to the database, and reque
 lies between the first commit and the last. There the process is killed
 
 - just before and just after every effect;
-- in every function that is passed between two effects, at the first of its lines there. Two such lines are taken for
-  the same when function, the effect before and the effect after are the same in kind: between two effects nothing
-  that outlives the process changes, so it makes no difference at which of a function's lines it dies. The same
-  function between effects of other kinds is another point; in the table of another command it is not repeated.
+- in every function that is passed between two changes (a commit, or a request that asks for one), at the first of its
+  lines there. Two such lines are taken for the same when function, the change before and the change after are the same
+  in kind: between two changes nothing that outlives the process is different, so it does not matter at which of a
+  function's lines it dies. The same function between changes of other kinds is another point; in the table of another
+  command it is not repeated.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def read_recording(path: Path) -> list[Event]:
     return [Event(*event) for event in json.loads(path.read_text())]
 
 
+_CHANGES = frozenset({"commit", "POST service"})
+
 Seen = set[tuple[str, str, str, str]]
 """File, function, and the kinds of the effects before and after."""
 
@@ -40,19 +43,21 @@ def crash_points(events: Sequence[Event], seen: Seen) -> list[Point]:
     effects = [index for index, event in enumerate(events) if not event.line]
     commits = [index for index in effects if events[index].function == "commit"]
     first, last = commits[0], commits[-1]
-    kinds = [events[index].function for index in effects]
+    changes = [index for index in effects if events[index].function in _CHANGES]
+    kinds = [events[index].function for index in changes]
     reached: Counter[tuple[str, int]] = Counter()
     points: list[Point] = []
-    passed = 0
+    passed = changed = 0
     for index, event in enumerate(events):
         if not event.line:
             passed += 1
+            changed += index in changes
             if first <= index <= last:
                 points += [Point("before", 0, event.function, passed), Point("after", 0, event.function, passed)]
             continue
         reached[event.place, event.line] += 1
         if first < index < last:
-            key = (event.place, event.function, kinds[passed - 1], kinds[passed])
+            key = (event.place, event.function, kinds[changed - 1], kinds[changed])
             if key not in seen:
                 seen.add(key)
                 points.append(Point(event.place, event.line, event.function, reached[event.place, event.line]))

@@ -1,6 +1,6 @@
 """Random sequences of submitting, dying, re-running, stopping, listing and losing answers keep one promise.
 
-Jobs at the service = job rows in the store, token by token. In this process, so that there can be thousands of
+Jobs at the service = job rows in the store, token by token. In this process, so that there can be hundreds of
 commands: a crash is an exception that nothing catches, raised before or after an effect; from then on no other thread
 of the command gets to do anything either.
 """
@@ -19,6 +19,7 @@ from unittest import mock
 
 import pytest
 import requests
+from cryptography.hazmat.primitives import serialization
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -158,7 +159,7 @@ class Lives(RuleBasedStateMachine):
             self.service.jobs.set_state(unfinished[number % len(unfinished)].id, state)
 
     @rule(
-        method=st.sampled_from(["ml.projects.jobs.create", "ml.projects.jobs.get", "*"]),
+        method=st.sampled_from(["ml.projects.jobs.create", "ml.projects.jobs.get", "ml.projects.jobs.list"]),
         kind=st.sampled_from(["drop", "drop", "refuse", "status", "garbage"]),
         status=st.sampled_from([403, 429, 503]),
         times=st.sampled_from([1, 2, 40]),
@@ -207,7 +208,9 @@ class Lives(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_whatever_happens_the_store_and_the_service_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(google, "Patience", lambda: PATIENCE)
-    budget = settings(max_examples=40, stateful_step_count=14, deadline=None, derandomize=True, print_blob=True)
+    # Checking the key's primes takes a third of a command's time, and the key is always the same.
+    monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
+    budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)
     with MlV1({PROJECT}) as service:
         Lives.service = service
-        run_state_machine_as_test(Lives, settings=budget)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Lives, settings=budget)
