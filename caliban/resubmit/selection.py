@@ -68,6 +68,8 @@ def _reason_to_leave_out(experiment: ExperimentView, all_jobs: bool) -> str | No
         return "succeeded"
     if job.status is JobStatus.UNKNOWN:
         return "in an unknown state, so perhaps running"
+    if job.stale:
+        return f"not finished ({job.status.value.lower()} when last known; {job.stale})"
     return f"not finished ({job.status.value.lower()})"
 
 

@@ -131,7 +131,9 @@ def test_a_job_that_may_still_run_is_not_run_again(
     add_group(store, RUNNING)
     service.expect("statuses", polls(unreachable=[1]))
     assert call(context, "resubmit", *GROUP, "--yes") == 0
-    assert context.out.startswith("nothing to resubmit in the experiment group resubmit_test: 1 not finished (running)")
+    assert context.out.startswith(
+        "nothing to resubmit in the experiment group resubmit_test: 1 not finished (running when last known; no route)"
+    )
 
 
 def test_all_jobs_runs_every_experiment_again(
