@@ -343,15 +343,16 @@ def test_what_an_interrupted_command_had_started_is_recorded_and_not_run_twice(
 
 
 def test_an_interrupt_reports_what_had_begun(
-    store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    store: Store, attended: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, FAILED, FAILED, container_spec={"image_id": "lab:1"})
-    service.watch = lambda submission: service.press()
-    service.expect("submit", service.accept)
+    attended.watch = lambda submission: attended.press()
+    attended.expect("submit", attended.accept)
+    attended.expect("stop", end(STOPPED))
     with pytest.raises(InterruptedSubmissionError):
         call(context, "resubmit", *GROUP, "--yes")
-    assert context.err.endswith("3 jobs: 1 submitted, 2 not started\n")
-    assert latest_states(store) == ["SUBMITTED", "FAILED", "FAILED"]
+    assert context.err.endswith("3 jobs: 1 stopped, 2 not started\n")
+    assert latest_states(store) == ["STOPPED", "FAILED", "FAILED"]
 
 
 def test_groups_of_other_users_are_never_touched(
