@@ -14,7 +14,7 @@ from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import CPU_SPEC, IMAGE, OTHER_IMAGE, add_group, latest_states, leave_open, read_group, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, HeardReporter, polls
+from tests.fakes import FakeEngine, FakeService, HeardReporter, end, polls
 
 GROUP = ("--xgroup", "resubmit_test")
 FAILED, SUCCEEDED, STOPPED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.STOPPED, JobStatus.RUNNING
