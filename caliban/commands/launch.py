@@ -69,7 +69,7 @@ def read_launch(
     from caliban.commands.project import build_spec, image_spec
 
     if args.cloud_key and not args.cloud_key.is_file():
-        raise UsageError("no-cloud-key", f"there is no key file {args.cloud_key}", hint="see --cloud_key")
+        raise UsageError("key-not-found", f"there is no key file {args.cloud_key}", hint="see --cloud_key")
     return Launch(
         xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
         spec=image_spec(image, args, context) if image else build_spec(args, context),

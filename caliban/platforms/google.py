@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import warnings
@@ -41,6 +42,7 @@ class Google:
         self._surroundings = surroundings
         self._lock = threading.RLock()
         self._authority: Authority | None = None
+        self._no_login: CredentialsError | None = None
         self._found_project: str | None = None
         self._services: dict[tuple[str, str], Any] = {}
 
@@ -133,18 +135,25 @@ class Google:
         return patiently(lambda: execute_once(request, doing), self.patience)
 
     def _default_credentials(self) -> Credentials:
+        # Whether this machine is one of Google's is asked of an address that is silent elsewhere: once, not thrice.
+        os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
         import google.auth
         import google.auth.exceptions
 
+        logging.getLogger("google.auth").setLevel(logging.ERROR)  # what it would tell is in the error
+        if self._no_login is not None:
+            raise self._no_login
         try:
             credentials, self._found_project = google.auth.default(scopes=SCOPES)
         except google.auth.exceptions.DefaultCredentialsError as error:
-            raise CredentialsError(
+            words = str(error.args[0] if error.args else error)
+            self._no_login = CredentialsError(
                 "no-credentials",
                 "there are no Google credentials",
-                cause=str(error.args[0] if error.args else error),
+                cause=None if "were not found" in words else words,  # that says no more than our own words
                 hint=f"run gcloud auth application-default login, or name a key with --cloud_key or ${KEY_VARIABLE}",
-            ) from error
+            )
+            raise self._no_login from error
         return credentials
 
     def _key(self) -> JsonObject:

@@ -78,8 +78,7 @@ class LocalPlatform(Platform, Attended):
             observed = {}
             for name, job in jobs.items():
                 if name not in states:
-                    gone = {**job.details, "reason": "its container was removed before its end was recorded"}
-                    observed[job.id] = Observation(JobStatus.UNKNOWN, gone)
+                    observed[job.id] = _removed(job.details)
                 elif states[name] in _RUNNING:
                     observed[job.id] = Observation(JobStatus.RUNNING)
                 else:
@@ -169,10 +168,15 @@ class LocalPlatform(Platform, Attended):
 
     def stop(self, job: JobView) -> Observation:
         """``docker stop``: SIGTERM, and SIGKILL ten seconds later."""
+        import docker.errors
+
         name = str(job.details.get("name"))
         with self._engine_words(f"job {job.id} could not be stopped"):
             api = self.surroundings.engine().client.api
-            state = api.inspect_container(name)["State"]
+            try:
+                state = api.inspect_container(name)["State"]
+            except docker.errors.NotFound:
+                return _removed(job.details)
             if state["Status"] not in _RUNNING:
                 return _ended(job.details, state)
             api.stop(name, timeout=_STOP_SECONDS)
@@ -289,6 +293,11 @@ def _ended(details: JsonObject, state: Mapping[str, Any]) -> Observation:
         more["reason"] = str(state["Error"])
     succeeded = code == 0 and state["Status"] == "exited"
     return Observation(JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED, {**details, **more})
+
+
+def _removed(details: JsonObject) -> Observation:
+    reason = "its container was removed before its end was recorded"
+    return Observation(JobStatus.UNKNOWN, {**details, "reason": reason})
 
 
 def _hint(cause: str) -> str | None:

@@ -55,5 +55,6 @@ def nothing_line(plan: Plan, *, all_jobs: bool) -> str:
     counts = "; ".join(
         f"{number} {reason}" for reason, number in Counter(left.reason for left in plan.left_out).items()
     )
-    hint = "" if all_jobs else " (--all_jobs resubmits jobs whatever their state)"
+    could_be = any(left.experiment.latest for left in plan.left_out) and not all_jobs
+    hint = " (--all_jobs resubmits jobs whatever their state)" if could_be else ""
     return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"

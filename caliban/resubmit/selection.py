@@ -52,7 +52,7 @@ def select(group: GroupView, *, all_jobs: bool, under_way: Mapping[int, str]) ->
         reason = under_way.get(experiment.id) or _reason_to_leave_out(experiment, all_jobs)
         pattern = experiment.latest or _sibling(experiment, group.experiments)
         if reason is None and pattern is None:
-            reason = "never submitted, and no experiment of its container spec was: use caliban run"
+            reason = "never submitted, nor was a sibling that shows how: give the command that made it once more"
         if reason is not None or pattern is None:
             left_out.append(LeftOut(experiment, reason or ""))
         else:
@@ -68,6 +68,8 @@ def _reason_to_leave_out(experiment: ExperimentView, all_jobs: bool) -> str | No
         return "succeeded"
     if job.status is JobStatus.UNKNOWN:
         return "in an unknown state, so perhaps running"
+    if job.stale:
+        return f"not finished ({job.status.value.lower()} when last known; {job.stale})"
     return f"not finished ({job.status.value.lower()})"
 
 

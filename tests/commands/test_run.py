@@ -189,7 +189,7 @@ def test_experiments_may_come_from_standard_input(
         (("--experiment_config", "latin.json", "cpu.py"), "no-experiment-config", "latin.json"),
         (("--experiment_config", ".", "cpu.py"), "no-experiment-config", "."),
         (("--docker_run_args", "'open", "cpu.py"), "malformed-docker-run-args", "--docker_run_args"),
-        (("--cloud_key", "none.json", "cpu.py"), "no-cloud-key", "there is no key file none.json"),
+        (("--cloud_key", "none.json", "cpu.py"), "key-not-found", "there is no key file none.json"),
         (("-d", "no_such_folder", "cpu.py"), "extra-dir-not-found", "no_such_folder"),
     ],
 )

@@ -160,7 +160,7 @@ def test_credentials_that_are_not_there_are_warned_about(researcher: Researcher)
 def test_a_key_given_on_the_command_line_that_is_not_there_stops_the_run(researcher: Researcher) -> None:
     answer = researcher.caliban("run", "--nogpu", "--cloud_key", "/nowhere/key.json", "cpu.py")
 
-    assert (answer.code, "[no-cloud-key]" in answer.err) == (2, True)
+    assert (answer.code, "[key-not-found]" in answer.err) == (2, True)
 
 
 def local_platforms(researcher: Researcher) -> Platforms:

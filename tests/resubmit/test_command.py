@@ -14,7 +14,7 @@ from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import CPU_SPEC, IMAGE, OTHER_IMAGE, add_group, latest_states, leave_open, read_group, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, HeardReporter, polls
+from tests.fakes import FakeEngine, FakeService, HeardReporter, end, polls
 
 GROUP = ("--xgroup", "resubmit_test")
 FAILED, SUCCEEDED, STOPPED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.STOPPED, JobStatus.RUNNING
@@ -131,7 +131,9 @@ def test_a_job_that_may_still_run_is_not_run_again(
     add_group(store, RUNNING)
     service.expect("statuses", polls(unreachable=[1]))
     assert call(context, "resubmit", *GROUP, "--yes") == 0
-    assert context.out.startswith("nothing to resubmit in the experiment group resubmit_test: 1 not finished (running)")
+    assert context.out.startswith(
+        "nothing to resubmit in the experiment group resubmit_test: 1 not finished (running when last known; no route)"
+    )
 
 
 def test_all_jobs_runs_every_experiment_again(
@@ -341,15 +343,16 @@ def test_what_an_interrupted_command_had_started_is_recorded_and_not_run_twice(
 
 
 def test_an_interrupt_reports_what_had_begun(
-    store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    store: Store, attended: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, FAILED, FAILED, container_spec={"image_id": "lab:1"})
-    service.watch = lambda submission: service.press()
-    service.expect("submit", service.accept)
+    attended.watch = lambda submission: attended.press()
+    attended.expect("submit", attended.accept)
+    attended.expect("stop", end(STOPPED))
     with pytest.raises(InterruptedSubmissionError):
         call(context, "resubmit", *GROUP, "--yes")
-    assert context.err.endswith("3 jobs: 1 submitted, 2 not started\n")
-    assert latest_states(store) == ["SUBMITTED", "FAILED", "FAILED"]
+    assert context.err.endswith("3 jobs: 1 stopped, 2 not started\n")
+    assert latest_states(store) == ["STOPPED", "FAILED", "FAILED"]
 
 
 def test_groups_of_other_users_are_never_touched(

@@ -72,7 +72,7 @@ def test_a_sibling_has_the_same_container_spec() -> None:
     [left] = select(group, all_jobs=False, under_way={}).left_out
     assert (left.experiment.id, left.reason) == (
         2,
-        "never submitted, and no experiment of its container spec was: use caliban run",
+        "never submitted, nor was a sibling that shows how: give the command that made it once more",
     )
 
 

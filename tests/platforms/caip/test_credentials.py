@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google.auth as google_auth
 import pytest
 
 from caliban.errors import CalibanError, ExitCode, UsageError
@@ -257,3 +258,27 @@ def test_a_key_of_another_universe_is_used_at_that_universes_endpoint(key: Path)
 def test_without_an_override_the_endpoint_is_googles(key: Path) -> None:
     request = google(cloud_key=key).service("ml", "v1").projects().jobs().get(name="projects/totoro-project/jobs/a_job")
     assert request.uri.startswith("https://ml.googleapis.com/v1/projects/totoro-project/jobs/a_job")
+
+
+@pytest.mark.usefixtures("no_google_login")
+def test_that_nobody_has_logged_in_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    look = google_auth.default
+
+    def counted(**asked: Any) -> Any:
+        looked.append(asked)
+        return look(**asked)
+
+    monkeypatch.setattr(google_auth, "default", counted)
+    nobody = google()
+    for _ in range(3):
+        with pytest.raises(CredentialsError):
+            nobody.authority()
+    assert len(looked) == 1
+
+
+@pytest.mark.usefixtures("no_google_login")
+def test_google_s_library_has_no_words_of_its_own_for_a_missing_login(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(CredentialsError):
+        google().authority()
+    assert caplog.records == []
