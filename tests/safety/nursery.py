@@ -28,7 +28,13 @@ _IMPORTED = (
     *("caliban.main", "caliban.commands.cloud", "caliban.commands.launch", "caliban.commands.status"),
     *("caliban.commands.stop", "caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
     *("caliban.submission.submit", "caliban.submission.reconcile", "caliban.submission.refresh"),
-    *("caliban.platforms.caip", "caliban.images.registry", "caliban.store.upgrade", "caliban.store.journal"),
+    *(
+        "caliban.platforms.caip",
+        "caliban.images.registry",
+        "caliban.images.engine",
+        "caliban.store.upgrade",
+        "caliban.store.journal",
+    ),
     *("google.oauth2.service_account", "google.auth.transport.requests", "googleapiclient.discovery", "psycopg"),
 )
 
