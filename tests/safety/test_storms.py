@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.safety.crash import read_recording
+from tests.safety.traced import Point
 from tests.safety.worlds import QUICK, RESUBMIT, STATUS, World, cloud
 from tests.standins.faults import Fault
 
@@ -141,3 +143,20 @@ def test_eight_who_use_a_store_for_the_first_time_at_once_make_one(world: World)
     assert not [answer for answer in answers if "Traceback" in answer.err or "[store-" in answer.err]
     assert world.lost_or_twice() == []
     assert world.experiment_count() == EXPERIMENTS
+
+
+def test_eight_who_come_after_a_crash_in_the_middle_of_a_transaction_find_a_store_that_can_be_read(
+    failed: World,
+) -> None:
+    recording = failed.folder / "recording.json"
+    failed.caliban(*RESUBMIT, recording=recording)
+    failed.end_jobs("FAILED")
+    effects = [event.function for event in read_recording(recording) if not event.line]
+    failed.caliban(*RESUBMIT, point=Point("before", 0, "commit", effects.index("commit") + 1))
+    assert list(failed.folder.glob("caliban.db-journal")), "the crash left no half a transaction"
+
+    answers = failed.at_once([RESUBMIT] * 8)
+
+    assert [answer for answer in answers if answer.code != 0 and "[already-" not in answer.err] == []
+    assert not [answer for answer in answers if "[store-" in answer.err]
+    assert wrong(failed) == ([], each(3))
