@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
@@ -139,13 +140,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
     except KeyboardInterrupt:
         console.say("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has enough: `caliban status | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _write_no_more()
         return ExitCode.NOT_DONE
 
 
+def _write_no_more() -> None:
+    """Whoever read our output has enough: ``caliban status | head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _quiet_libraries() -> None:
-    """What libraries log is theirs: warnings are shown, without a prefix, and the rest is not."""
+    """What libraries log and warn of is their makers': what they log as a warning is shown, without a prefix."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logging.getLogger().setLevel(logging.WARNING)
 
@@ -160,6 +168,9 @@ def main() -> NoReturn:
         except CalibanError as error:
             console.error(error)
             sys.exit(error.exit_code)
+        except BrokenPipeError:  # help that nobody reads on; from Python 3.11, argparse takes that well by itself
+            _write_no_more()
+            sys.exit(ExitCode.DONE)
 
     app.run(lambda args: run(args, console), flags_parser=parse_flags)
     raise AssertionError("absl.app.run ends the process")

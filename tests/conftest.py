@@ -19,11 +19,14 @@ from caliban.cli.context import Context
 from caliban.platforms import base
 from caliban.records import PlatformName
 from caliban.store.database import Access, Store, open_store
+from tests.docker_engine import base_image, engine
 from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
 
 # What is slow on a machine that is shared is no mistake of the code's.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+__all__ = ["base_image", "engine"]
 
 _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID")
 

@@ -183,7 +183,7 @@ def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsy
     [
         ("staus", "did you mean status?"),
         ("resumbit", "did you mean resubmit?"),
-        ("zzz", "the commands are build, run, status, resubmit"),
+        ("zzz", "the commands are build, run, cloud, status, stop, resubmit"),
     ],
 )
 def test_an_unknown_command_is_told_with_what_was_perhaps_meant(

@@ -16,9 +16,6 @@ from pathlib import Path
 import pytest
 
 from caliban.images.engine import Engine
-from tests.docker_engine import base_image, engine
-
-__all__ = ["base_image", "engine"]
 
 SCRIPT = """
 import argparse, sys, time

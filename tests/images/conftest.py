@@ -14,10 +14,7 @@ import pytest
 from caliban.config import CONFIG_FILE
 from caliban.images.dockerfile import BuildUser
 from caliban.images.engine import Engine
-from tests.docker_engine import base_image, engine
 from tests.images.helpers import Project, RecordingReporter
-
-__all__ = ["base_image", "engine"]
 
 
 @pytest.fixture

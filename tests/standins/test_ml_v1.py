@@ -335,17 +335,17 @@ def test_a_scripted_job_can_be_cancelled() -> None:
         wait_until(lambda: service.jobs.find("a_job").state == "CANCELLED")
 
 
-def container_job(name: str, code: str, image: str = "base:1") -> dict[str, Any]:
+def container_job(name: str, code: str, image: str) -> dict[str, Any]:
     body = job_body(name, image)
     body["trainingInput"]["args"] = ["python3", "-c", code]
     return body
 
 
-def test_a_jobs_end_is_what_its_container_really_did() -> None:
+def test_a_jobs_end_is_what_its_container_really_did(base_image: str) -> None:
     with MlV1(runner=Docker(["docker"], os.environ)) as service:
-        service.jobs.create(PROJECT, container_job("good", "print('fine')"))
-        service.jobs.create(PROJECT, container_job("bad", "raise SystemExit('no such file')"))
-        service.jobs.create(PROJECT, container_job("lost", "pass", image="localhost:1/no-such-image:1"))
+        service.jobs.create(PROJECT, container_job("good", "print('fine')", base_image))
+        service.jobs.create(PROJECT, container_job("bad", "raise SystemExit('no such file')", base_image))
+        service.jobs.create(PROJECT, container_job("lost", "pass", "localhost:1/no-such-image:1"))
         wait_until(lambda: all(job.state in FINAL for job in service.jobs.all()), 120)
     ends = {job.id: (job.state, job.outputs.get("errorMessage", "").split(":")[0]) for job in service.jobs.all()}
     assert ends == {
@@ -355,17 +355,17 @@ def test_a_jobs_end_is_what_its_container_really_did() -> None:
     }
 
 
-def test_a_cancelled_job_ends_its_container() -> None:
+def test_a_cancelled_job_ends_its_container(base_image: str) -> None:
     with MlV1(runner=Docker(["docker"], os.environ)) as service:
-        service.jobs.create(PROJECT, container_job("long", "import time; time.sleep(600)"))
+        service.jobs.create(PROJECT, container_job("long", "import time; time.sleep(600)", base_image))
         wait_until(lambda: service.jobs.find("long").state == "RUNNING")
         service.jobs.cancel(PROJECT, "long")
         wait_until(lambda: service.jobs.find("long").state == "CANCELLED", 60)
 
 
-def test_no_container_outlives_the_stand_in() -> None:
+def test_no_container_outlives_the_stand_in(base_image: str) -> None:
     with MlV1(runner=Docker(["docker"], os.environ)) as service:
-        service.jobs.create(PROJECT, container_job("left_alone", "import time; time.sleep(600)"))
+        service.jobs.create(PROJECT, container_job("left_alone", "import time; time.sleep(600)", base_image))
         wait_until(lambda: service.jobs.find("left_alone").state == "RUNNING")
     listed = subprocess.run(
         ["docker", "ps", "--quiet", "--filter", "name=left_alone"], capture_output=True, check=True, text=True
