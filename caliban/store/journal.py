@@ -76,6 +76,7 @@ class Journal:
         token: str,
         resubmits: int | None,
         user: str,
+        is_first: bool = False,
     ) -> Submission:
         """Write down what is about to be asked of a platform.
 
@@ -88,10 +89,11 @@ class Journal:
             token: of :func:`new_token`.
             resubmits: ``jobs.id`` of the job that is run again, the experiment's newest one; or None.
             user: who submits.
+            is_first: the experiment was seen to have no job, and gets one only if that is still so.
 
         Raises:
             AlreadyOpen: another submission of the experiment is open.
-            AlreadyResubmitted: the experiment has a newer job than ``resubmits``.
+            AlreadyResubmitted: the experiment has a newer job than ``resubmits``; or with ``is_first``, any job.
             StoreError: ``experiment-unknown``, or whatever the database refuses.
         """
         with self._store.writing() as session:
@@ -108,8 +110,8 @@ class Journal:
             other = session.scalar(select(SubmissionRow).where(*is_open))
             if other is not None:
                 raise AlreadyOpen(submission_of(other))
-            if resubmits is not None:
-                _check_newest(session, experiment_id, resubmits)
+            if is_first or resubmits is not None:
+                _check_newest(session, experiment_id, resubmits or 0)
             row = SubmissionRow(
                 token=token,
                 experiment_id=experiment_id,

@@ -38,6 +38,7 @@ def _open(
     platform: PlatformName = PlatformName.LOCAL,
     token: str | None = None,
     resubmits: int | None = None,
+    is_first: bool = False,
 ) -> Submission:
     return journal.open(
         experiment_id=experiment_id,
@@ -48,6 +49,7 @@ def _open(
         token=token or new_token(),
         resubmits=resubmits,
         user="mei",
+        is_first=is_first,
     )
 
 
@@ -142,6 +144,12 @@ def test_whoever_comes_late_to_a_re_run_does_not_repeat_it(journal: Journal) -> 
 def test_a_re_run_of_the_newest_job_is_no_repetition(journal: Journal) -> None:
     failed = journal.settle(_open(journal), FAILED)
     assert _open(journal, resubmits=failed.id).resubmits == failed.id
+
+
+def test_whoever_comes_late_to_a_first_run_does_not_repeat_it(journal: Journal) -> None:
+    journal.settle(_open(journal, is_first=True), DONE)
+    with pytest.raises(AlreadyResubmitted):
+        _open(journal, is_first=True)
 
 
 def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Journal, store: Store) -> None:
