@@ -20,6 +20,9 @@ from caliban.store.database import Store
 from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.views import canonical, json_object, submission_of
 
+NO_JOB_YET = 0
+"""Stands for the job of an experiment that never got one; no row of ``jobs`` has this id."""
+
 
 class AlreadyOpen(StoreError):
     """Somebody is submitting this experiment just now, or was interrupted while doing so.
@@ -76,7 +79,6 @@ class Journal:
         token: str,
         resubmits: int | None,
         user: str,
-        is_first: bool = False,
     ) -> Submission:
         """Write down what is about to be asked of a platform.
 
@@ -87,13 +89,13 @@ class Journal:
             target: the place on that platform.
             name: what the platform is asked to call the job.
             token: of :func:`new_token`.
-            resubmits: ``jobs.id`` of the job that is run again, the experiment's newest one; or None.
+            resubmits: ``jobs.id`` of the job that is run again, the experiment's newest one; :data:`NO_JOB_YET` where
+                it was seen to have none, and gets one only if that is still so; None for one job more in any case.
             user: who submits.
-            is_first: the experiment was seen to have no job, and gets one only if that is still so.
 
         Raises:
             AlreadyOpen: another submission of the experiment is open.
-            AlreadyResubmitted: the experiment has a newer job than ``resubmits``; or with ``is_first``, any job.
+            AlreadyResubmitted: the experiment has a newer job than ``resubmits``.
             StoreError: ``experiment-unknown``, or whatever the database refuses.
         """
         with self._store.writing() as session:
@@ -110,13 +112,13 @@ class Journal:
             other = session.scalar(select(SubmissionRow).where(*is_open))
             if other is not None:
                 raise AlreadyOpen(submission_of(other))
-            if is_first or resubmits is not None:
-                _check_newest(session, experiment_id, resubmits or 0)
+            if resubmits is not None:
+                _check_newest(session, experiment_id, resubmits)
             row = SubmissionRow(
                 token=token,
                 experiment_id=experiment_id,
                 job_spec_id=_job_spec_id(session, experiment_id, platform, spec),
-                resubmits=resubmits,
+                resubmits=resubmits or None,
                 platform=platform,
                 target=dict(target),
                 name=name,

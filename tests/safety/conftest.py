@@ -20,7 +20,7 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def service() -> Iterator[MlV1]:
+def ml_v1() -> Iterator[MlV1]:
     """AI Platform; a job that nobody ends stays QUEUED."""
     with MlV1({PROJECT}) as running:
         yield running
@@ -44,15 +44,15 @@ def postgresql_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_world(tmp_path: Path, service: MlV1, nursery: Nursery) -> World:
+def sqlite_world(tmp_path: Path, ml_v1: MlV1, nursery: Nursery) -> World:
     """A person whose store is an SQLite file that is not there yet."""
-    return World(tmp_path, service, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
+    return World(tmp_path, ml_v1, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path: Path, service: MlV1, nursery: Nursery) -> World:
+def world(request: pytest.FixtureRequest, tmp_path: Path, ml_v1: MlV1, nursery: Nursery) -> World:
     """A person whose store is an SQLite file that is not there yet, or an empty database."""
     if request.param == "sqlite":
         found: World = request.getfixturevalue("sqlite_world")
         return found
-    return World(tmp_path, service, nursery, request.getfixturevalue("postgresql_url"))
+    return World(tmp_path, ml_v1, nursery, request.getfixturevalue("postgresql_url"))

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from caliban.errors import StoreError
 from caliban.records import JobStatus, JsonObject, NewJob, PlatformName, Submission, SubmissionState
 from caliban.store.database import Access, Store, open_store
-from caliban.store.journal import AlreadyOpen, AlreadyResubmitted, Journal, new_token
+from caliban.store.journal import NO_JOB_YET, AlreadyOpen, AlreadyResubmitted, Journal, new_token
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
 from caliban.store.queries import group_attempts
 
@@ -38,7 +38,6 @@ def _open(
     platform: PlatformName = PlatformName.LOCAL,
     token: str | None = None,
     resubmits: int | None = None,
-    is_first: bool = False,
 ) -> Submission:
     return journal.open(
         experiment_id=experiment_id,
@@ -49,7 +48,6 @@ def _open(
         token=token or new_token(),
         resubmits=resubmits,
         user="mei",
-        is_first=is_first,
     )
 
 
@@ -147,9 +145,9 @@ def test_a_re_run_of_the_newest_job_is_no_repetition(journal: Journal) -> None:
 
 
 def test_whoever_comes_late_to_a_first_run_does_not_repeat_it(journal: Journal) -> None:
-    journal.settle(_open(journal, is_first=True), DONE)
+    journal.settle(_open(journal, resubmits=NO_JOB_YET), DONE)
     with pytest.raises(AlreadyResubmitted):
-        _open(journal, is_first=True)
+        _open(journal, resubmits=NO_JOB_YET)
 
 
 def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Journal, store: Store) -> None:
