@@ -101,4 +101,5 @@ def _attempt(planned: PlannedJob, publisher: Publisher, platforms: Platforms) ->
         spec = platform.with_arguments(pattern.spec, image, experiment.words)
     else:
         spec = platform.with_image(pattern.spec, image)
-    return Attempt(experiment, pattern.platform, spec, image, target, experiment.latest)
+    is_first = experiment.latest is None
+    return Attempt(experiment, pattern.platform, spec, image, target, experiment.latest, is_first)

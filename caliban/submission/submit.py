@@ -34,7 +34,7 @@ from caliban.records import (
 )
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
-from caliban.store.journal import Journal, new_token
+from caliban.store.journal import NO_JOB_YET, Journal, new_token
 from caliban.store.queries import record_states
 from caliban.submission.interrupts import interrupts_held
 
@@ -50,6 +50,7 @@ class Attempt:
         image: that image.
         target: where on the platform: see :meth:`caliban.platforms.base.Platform.target`.
         resubmits: the job that it re-runs, or None.
+        is_first: the experiment has no job yet, and is to get none twice.
     """
 
     experiment: ExperimentView
@@ -58,6 +59,7 @@ class Attempt:
     image: ImageRef
     target: JsonObject
     resubmits: JobView | None = None
+    is_first: bool = False
 
 
 class InterruptedSubmissionError(KeyboardInterrupt):
@@ -184,7 +186,7 @@ class Submitter:
             target=attempt.target,
             name=platform.job_name(attempt.spec, token),
             token=token,
-            resubmits=attempt.resubmits.id if attempt.resubmits else None,
+            resubmits=_resubmits(attempt),
             user=self._user,
         )
         try:
@@ -233,6 +235,12 @@ class Submitter:
             record_states(session, {job.id: (observed.status, observed.details)})
         details = job.details if observed.details is None else observed.details
         return replace(outcome, job=replace(job, status=observed.status, details=details))
+
+
+def _resubmits(attempt: Attempt) -> int | None:
+    if attempt.is_first:
+        return NO_JOB_YET
+    return attempt.resubmits.id if attempt.resubmits else None
 
 
 def _told(error: CalibanError) -> str:

@@ -160,3 +160,16 @@ def test_eight_who_come_after_a_crash_in_the_middle_of_a_transaction_find_a_stor
     assert [answer for answer in answers if answer.code != 0 and "[already-" not in answer.err] == []
     assert not [answer for answer in answers if "[store-" in answer.err]
     assert wrong(failed) == ([], each(3))
+
+
+def test_of_several_who_submit_what_never_was_each_experiment_is_run_by_one(world: World) -> None:
+    world.experiments(1)
+    world.caliban(*cloud())
+    world.experiments(EXPERIMENTS)
+    world.caliban(*cloud(), point=Point("after", 0, "commit", 2))
+    assert world.experiment_count() == EXPERIMENTS
+    world.end_jobs("FAILED")
+    world.service.faults.add(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+    world.at_once([RESUBMIT] * 8)
+    assert world.lost_or_twice() == []
+    assert world.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
