@@ -151,11 +151,11 @@ def _write_no_more() -> None:
 
 
 def _quiet_libraries() -> None:
-    """What libraries log and warn of is their makers': what they log as a warning is shown, without a prefix."""
+    """What libraries log and warn of is their makers': what is wrong, caliban tells."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger().setLevel(logging.ERROR)
 
 
 def main() -> NoReturn:
