@@ -195,7 +195,8 @@ class Google:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     made, self._found_project = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
         except (google.auth.exceptions.RefreshError, google.auth.exceptions.TransportError) as error:
-            raise token_failure(error) from error  # some kinds need a token to learn their project
+            # some kinds need a token to learn their project
+            raise token_failure(error, [value for value in key.values() if isinstance(value, str)]) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise _malformed(path, str(error.args[0] if error.args else error)) from error
         except (ValueError, TypeError) as error:
