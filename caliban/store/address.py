@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class SqliteAddress:
 class ServerAddress:
     """A database of a PostgreSQL server."""
 
-    url: URL
+    url: URL = field(repr=False)
 
     @property
     def location(self) -> str:
@@ -98,6 +98,13 @@ def parse_address(url: str) -> Address:
             "the experiment store is not opened: the driver for PostgreSQL is not installed",
             cause="there is no Python package psycopg",
             hint="pip install 'caliban[postgresql]'",
+        )
+    if "@" in (parsed.host or ""):
+        # The parser ends a password at its first @; the rest of it would be shown as a part of the host's name.
+        raise StoreError(
+            "store-url-malformed",
+            f"the experiment store is not opened: {URL_VARIABLE} has more than one @ before its path",
+            hint="in a user's name and password, write %40 for @, %2F for / and %3A for :",
         )
     return ServerAddress(parsed)
 
