@@ -199,10 +199,17 @@ def _tls(address: EngineAddress) -> TLSConfig | bool:
     """
     from docker.tls import TLSConfig
 
+    class GivenAuthority(TLSConfig):
+        """TLS by the authority that the person named: $REQUESTS_CA_BUNDLE would take its place."""
+
+        def configure_client(self, client: docker.APIClient) -> None:
+            super().configure_client(client)
+            client.trust_env = self.ca_cert is None
+
     if address.certificates is None:
         return False
     certificate, key, authority = (address.certificates / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    return TLSConfig(
+    return GivenAuthority(
         # An engine may ask for no certificate of ours; a folder with nothing at all in it is a mistake, which docker-py
         # tells. Without an authority of its own, those that this machine trusts count.
         client_cert=None if authority.exists() and not certificate.exists() else (str(certificate), str(key)),
@@ -229,6 +236,11 @@ def unreachable(error: BaseException, host: str) -> ImageError:
             "start Docker: `sudo systemctl start docker`, or Docker Desktop"
             if host == "the default socket"
             else "start Docker there, or correct DOCKER_HOST (unset: the default socket)"
+        )
+    if "certificate verify failed" in str(error):
+        hint = (
+            "certificates are always verified, whatever a docker context says: see that ca.pem in DOCKER_CERT_PATH, or "
+            "in the context, is of the authority that signed the engine's certificate"
         )
     words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
     return ImageError("docker-unreachable", f"Docker does not answer at {host}", cause=without_logins(words), hint=hint)
