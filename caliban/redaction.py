@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 HIDDEN = "***"
 
@@ -25,8 +27,13 @@ def without_assertions(text: str) -> str:
     return _ASSERTION.sub(HIDDEN, text)
 
 
-def without(secrets: Iterable[str | None], text: str) -> str:
-    """``text`` with ``***`` in place of each of ``secrets``, the longest first; None and "" hide nothing."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+def without(secrets: Iterable[object], text: str) -> str:
+    """``text`` with ``***`` in place of each of ``secrets``, as it is and as URLs, forms and JSON spell it.
+
+    What is no text, or empty, hides nothing.
+    """
+    known = [secret for secret in secrets if isinstance(secret, str) and secret]
+    forms = {form for secret in known for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
     return text

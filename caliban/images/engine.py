@@ -57,7 +57,8 @@ class Engine:
         try:
             client = docker.DockerClient(address.host, tls=_tls(address))
         except (docker.errors.DockerException, OSError) as error:
-            raise unreachable(error, host) from error
+            # from None: docker-py's words, which may hold DOCKER_HOST with its password, are the cause, without it.
+            raise unreachable(error, host) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # What docker-py makes of a file whose values are of the wrong kind; none of these shows a value.
             raise malformed(docker_folder(environ) / "config.json", f"{type(error).__name__}: {error}") from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from caliban.errors import ImageError
@@ -33,7 +33,7 @@ class EngineAddress:
         context: the name of docker's context that says so, or None.
     """
 
-    host: str | None
+    host: str | None = field(repr=False)
     certificates: Path | None = None
     context: str | None = None
 

@@ -82,9 +82,7 @@ _KINDS: Mapping[int, _Kind] = {
 }
 
 
-def token_failure(
-    error: GoogleAuthError, secrets: Iterable[str | None] = ()
-) -> CredentialsError | GoogleUnreachableError:
+def token_failure(error: GoogleAuthError, secrets: Iterable[object] = ()) -> CredentialsError | GoogleUnreachableError:
     """Why there is no access token: the credentials are refused, or the token endpoint cannot be reached or fails.
 
     Args:
@@ -121,7 +119,7 @@ def misunderstood(doing: str, answer: str) -> GoogleUnreachableError:
     )
 
 
-def unreachable(what: str, error: Exception, secrets: Iterable[str | None] = ()) -> GoogleUnreachableError:
+def unreachable(what: str, error: Exception, secrets: Iterable[object] = ()) -> GoogleUnreachableError:
     """What comes of no answer; ``what`` in the infinitive. ``secrets`` are not shown, nor is a proxy's login."""
     words = without_logins(without_assertions(without(secrets, str(error))))
     return GoogleUnreachableError(

@@ -110,8 +110,11 @@ class Authority:
                 self._refusal = failure
             # from None: google-auth's own words, which may repeat what was sent, are the cause, without secrets.
             raise failure from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # What google-auth makes of an answer that is no JSON object, such as the page of a proxy.
+            raise misunderstood("fetch an access token", f"{type(error).__name__}: {error}") from error
 
-    def _secrets(self) -> list[str | None]:
+    def _secrets(self) -> list[object]:
         """What the token endpoint is sent, but for assertions, which are signed anew each time."""
         return [getattr(self.credentials, name, None) for name in ("refresh_token", "client_secret", "token")]
 
