@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from tests.standins.ml_v1 import MlV1
 from .servers import Server, repeating, serving
 
 SECRET = "planted/secret+"
-STATUSES = (200, 302, 400, 401, 403, 404, 409, 500)
+STATUSES = (200, 400, 401, 500)
 
 
 def all_that_is_said(error: BaseException) -> str:
@@ -72,9 +73,9 @@ def test_an_access_token_that_an_api_repeats(
         except CalibanError as error:
             said.append(all_that_is_said(error))
 
-    (token,) = service.account._tokens
-    assert any(token in request.text for request in server.requests)
-    assert token not in "\n".join(said)
+    for token in service.account._tokens:
+        assert any(token in request.text for request in server.requests)
+        assert token not in "\n".join(said)
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -138,7 +139,7 @@ def test_a_login_that_a_registry_or_its_token_service_repeats(repeat: Repeat, us
     assert tokens.requests
 
 
-PASSWORDS = ("planted-secret", "planted@secret", "plan:ted@secret", "pl/anted-secret")
+PASSWORDS = ("quixotic-zebra", "quixotic@zebra", "quix:otic@zebra", "quixotic/zebra")
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -163,9 +164,7 @@ def test_a_password_of_the_store(url: str, password: str, access: Access) -> Non
     with pytest.raises(CalibanError) as caught:
         open_store(url.format(password), access, HeardReporter())
     said = all_that_is_said(caught.value)
-    assert not [
-        part for part in password.replace("@", "/").replace(":", "/").split("/") if part in said and len(part) > 3
-    ]
+    assert not [part for part in re.split("[@:/]", password) if part in said]
 
 
 @pytest.mark.parametrize("password", PASSWORDS[:3])
