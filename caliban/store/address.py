@@ -99,12 +99,12 @@ def parse_address(url: str) -> Address:
             cause="there is no Python package psycopg",
             hint="pip install 'caliban[postgresql]'",
         )
-    if "@" in (parsed.host or ""):
-        # The parser ends a password at its first @; the rest of it would be shown as a part of the host's name.
+    if url.count("@") > 1:
+        # The parser would take a part of a password for the host's name, which is shown.
         raise StoreError(
             "store-url-malformed",
-            f"the experiment store is not opened: {URL_VARIABLE} has more than one @ before its path",
-            hint="in a user's name and password, write %40 for @, %2F for / and %3A for :",
+            f"the experiment store is not opened: {URL_VARIABLE} has more than one @",
+            hint="in names and passwords, write %40 for @, %2F for / and %3A for :",
         )
     return ServerAddress(parsed)
 
