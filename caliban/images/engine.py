@@ -54,14 +54,17 @@ class Engine:
         host = without_logins(address.host or "") or "the default socket"
         if address.context:
             host += f" (docker context {address.context})"
+        config = docker_folder(environ) / "config.json"
         try:
             client = docker.DockerClient(address.host, tls=_tls(address))
+        except docker.errors.InvalidConfigFile as error:
+            raise malformed(config, str(error)) from error
         except (docker.errors.DockerException, OSError) as error:
             # from None: docker-py's words, which may hold DOCKER_HOST with its password, are the cause, without it.
             raise unreachable(error, host) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # What docker-py makes of a file whose values are of the wrong kind; none of these shows a value.
-            raise malformed(docker_folder(environ) / "config.json", f"{type(error).__name__}: {error}") from error
+            raise malformed(config, f"{type(error).__name__}: {error}") from error
         return cls(client, host, environ)
 
     def close(self) -> None:
