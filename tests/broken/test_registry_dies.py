@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -109,15 +108,3 @@ def test_the_job_whose_image_was_not_pushed_goes_with_the_next_command(
     assert again.code == 0, again.err
     assert rows(researcher)[2:] == [(2, 1, "DONE"), (1, 1, "DONE")]
     assert len(service.jobs.all()) == 4
-
-
-def test_a_first_push_that_fails_records_no_job_and_sends_none(
-    group: tuple[Researcher, MlV1], mortal: Mortal, tmp_path: Path
-) -> None:
-    researcher, service = group
-    mortal.is_to_die = True
-
-    answer = researcher.caliban(*CLOUD)
-
-    assert (answer.code, "[push-failed]" in answer.err) == (1, True)
-    assert (len(rows(researcher)), len(service.jobs.all())) == (2, 2)
