@@ -54,10 +54,11 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
         the experiment's own code looks at.
 
     Raises:
-        CalibanError: ``broken-plugin``.
+        CalibanError: ``broken-plugin``, ``argument-not-text``.
         SystemExit: after ``--help``, or when the words are wrong.
     """
     words = list(argv[1:])
+    _check_text(words)
     script_args: list[str] | None = None
     if "--" in words:
         cut = words.index("--")
@@ -80,6 +81,19 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
     args.script_args = tuple(script_args or ())
     args.command_module = command
     return args
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8: the store, and every service, takes text alone."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "argument-not-text",
+                f"an argument is not UTF-8 text: {os.fsencode(word)!r}",
+                hint="write such bytes to a file, and name the file in its place",
+            ) from None
 
 
 def _top_parser(console: Console) -> _Parser:

@@ -47,7 +47,7 @@ class Context:
     """
 
     console: Console
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     cwd: Path
     home: Path
     user: str

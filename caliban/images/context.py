@@ -131,7 +131,8 @@ def collect(spec: BuildSpec, text: str, environ: Mapping[str, str]) -> BuildCont
         environ: for GOOGLE_APPLICATION_CREDENTIALS.
 
     Raises:
-        ImageError: ``context-unreadable``; ``script-ignored`` where the script itself would stay out.
+        ImageError: ``context-unreadable``; ``folder-leads-out`` where a link does; ``script-ignored`` where the script
+            itself would stay out.
     """
     walk = _Walk(spec.build_path, _Ignored.of(spec.build_path), CredentialFinder.for_environment(environ))
     try:
@@ -190,11 +191,7 @@ class _Walk:
     def part(self, relative: str, name: str, *, but: tuple[str, ...]) -> Iterator[ContextFile]:
         """Give everything below ``relative``, laid out under ``name`` at its place in the folder."""
         if not (self._folder / relative).resolve().is_relative_to(self._folder.resolve()):
-            raise ImageError(
-                "folder-leads-out",
-                f"the image cannot be built: {relative} is a link that leads out of {self._folder}",
-                hint="put the folder itself there: an image gets files of the project's folder only",
-            )
+            raise _leads_out(relative, self._folder, "put the folder itself there")
         yield ContextFile(name, None, 0, relative)
         parents = PurePosixPath(relative).parts
         for depth in range(1, len(parents) + 1):
@@ -254,6 +251,8 @@ def _requirement_files(folder: Path, first: str) -> list[str]:
 
 def _plain_file(folder: Path, name: str, part: str) -> ContextFile:
     path = (folder / name).resolve(strict=True)
+    if not path.is_relative_to(folder.resolve()):
+        raise _leads_out(name, folder, "put a copy of the file itself there")
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
@@ -309,6 +308,14 @@ def _content(file: ContextFile, sent: Callable[[int], object]) -> Iterator[bytes
 
 def _padding(size: int) -> bytes:
     return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _leads_out(relative: str, folder: Path, remedy: str) -> ImageError:
+    return ImageError(
+        "folder-leads-out",
+        f"the image cannot be built: {relative} is a link that leads out of {folder}",
+        hint=f"{remedy}: an image gets files of the project's folder only",
+    )
 
 
 def _unreadable(error: OSError) -> ImageError:

@@ -15,13 +15,23 @@ _NAMES = frozenset(
         ".pypirc",
         ".ssh",
         ".aws",
+        ".azure",
+        ".boto",
+        ".docker",
+        ".dockercfg",
         ".gnupg",
         ".git-credentials",
+        ".kube",
+        ".pgpass",
     }
 )
+# What gcloud keeps below its configuration folder (~/.config/gcloud): tokens and keys of everybody who logged in.
+_GCLOUD_NAMES = frozenset({"access_tokens.db", "credentials.db", "legacy_credentials"})
+_GCLOUD_FOLDER = "gcloud"
 _LARGEST_KEY_FILE = 64 * 1024
-# What a Google key file, and what `gcloud auth application-default login` leaves behind, hold (google.auth's formats).
-_MARKS = ((b'"service_account"', b'"private_key"'), (b'"authorized_user"', b'"refresh_token"'))
+# What a Google key file, and what `gcloud auth application-default login` leaves behind, hold (google.auth's formats):
+# the end of its type, as there are several of each kind, and the secret.
+_MARKS = ((b'service_account"', b'"private_key"'), (b'authorized_user"', b'"refresh_token"'))
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,21 @@ class CredentialFinder:
         Raises:
             OSError: the file cannot be read.
         """
-        if entry.name in _NAMES:
+        if entry.name in _NAMES or (entry.name in _GCLOUD_NAMES and Path(entry.path).parent.name == _GCLOUD_FOLDER):
             return True
         if not entry.is_file(follow_symlinks=False):
             return False
         found = entry.stat(follow_symlinks=False)
         if self.named == (found.st_dev, found.st_ino):
             return True
-        if not entry.name.endswith(".json") or found.st_size > _LARGEST_KEY_FILE:
+        return found.st_size <= _LARGEST_KEY_FILE and _is_key(Path(entry.path))
+
+
+def _is_key(path: Path) -> bool:
+    """Tell by a file's content, as a key may have any name; one that is no JSON object is not read to its end."""
+    with path.open("rb") as file:
+        content = file.read(64)
+        if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             return False
-        content = Path(entry.path).read_bytes()
-        return any(all(mark in content for mark in marks) for marks in _MARKS)
+        content += file.read()
+    return any(all(mark in content for mark in marks) for marks in _MARKS)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from caliban.errors import ImageError
 from caliban.images.build_log import BuildLog
 from caliban.images.context import BuildContext, collect
 from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
+from caliban.images.engine_address import EngineAddress, docker_folder, find_engine, malformed
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
+from caliban.redaction import without_logins
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
     import docker
     import requests
+    from docker.tls import TLSConfig
 
 LABELS = {"caliban": "image"}
 """What images of ours carry, so that they can be told from others: ``docker images --filter label=caliban``."""
-
-_PASSWORD = re.compile(r"(?<=//)[^/@]*@")
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,33 @@ class Engine:
 
     client: docker.DockerClient
     host: str
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
 
     @classmethod
     def connect(cls, environ: Mapping[str, str]) -> Engine:
         """Reach the engine of DOCKER_HOST (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH), or else of docker's current context.
 
-        The context is taken by docker-py 7.2 and later; earlier ones go to the default socket.
-
         Raises:
-            ImageError: ``docker-unreachable``.
+            ImageError: ``docker-unreachable``, ``docker-config-malformed``, ``docker-context-missing``.
         """
+        import docker
         import docker.errors
 
-        host = _PASSWORD.sub("", environ.get("DOCKER_HOST") or "") or "the default socket"
+        address = find_engine(environ)
+        host = without_logins(address.host or "") or "the default socket"
+        if address.context:
+            host += f" (docker context {address.context})"
+        config = docker_folder(environ) / "config.json"
         try:
-            # An empty mapping would make docker-py look at the process's own environment.
-            client = docker.from_env(environment={"DOCKER_HOST": "", **environ})
+            client = docker.DockerClient(address.host, tls=_tls(address))
+        except docker.errors.InvalidConfigFile as error:
+            raise malformed(config, str(error)) from error
         except (docker.errors.DockerException, OSError) as error:
-            raise unreachable(error, host) from error
+            # from None: docker-py's words, which may hold DOCKER_HOST with its password, are the cause, without it.
+            raise unreachable(error, host) from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # What docker-py makes of a file whose values are of the wrong kind; none of these shows a value.
+            raise malformed(config, f"{type(error).__name__}: {error}") from error
         return cls(client, host, environ)
 
     def close(self) -> None:
@@ -187,6 +195,33 @@ class Engine:
             raise unreachable(error, self.host) from error
 
 
+def _tls(address: EngineAddress) -> TLSConfig | bool:
+    """Say how to speak TLS, if at all: verified, whatever a context says.
+
+    Raises:
+        docker.errors.TLSParameterError: a certificate or its key is not there.
+    """
+    from docker.tls import TLSConfig
+
+    class GivenAuthority(TLSConfig):
+        """TLS by the authority that the person named: $REQUESTS_CA_BUNDLE would take its place."""
+
+        def configure_client(self, client: docker.APIClient) -> None:
+            super().configure_client(client)
+            client.trust_env = self.ca_cert is None
+
+    if address.certificates is None:
+        return False
+    certificate, key, authority = (address.certificates / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    return GivenAuthority(
+        # An engine may ask for no certificate of ours; a folder with nothing at all in it is a mistake, which docker-py
+        # tells. Without an authority of its own, those that this machine trusts count.
+        client_cert=None if authority.exists() and not certificate.exists() else (str(certificate), str(key)),
+        ca_cert=str(authority) if authority.exists() else None,
+        verify=True,
+    )
+
+
 def unreachable(error: BaseException, host: str) -> ImageError:
     """Say why the engine does not answer, and what to do about it.
 
@@ -206,10 +241,13 @@ def unreachable(error: BaseException, host: str) -> ImageError:
             if host == "the default socket"
             else "start Docker there, or correct DOCKER_HOST (unset: the default socket)"
         )
+    if "certificate verify failed" in str(error):
+        hint = (
+            "certificates are always verified, whatever a docker context says: see that ca.pem in DOCKER_CERT_PATH, or "
+            "in the context, is of the authority that signed the engine's certificate"
+        )
     words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-    return ImageError(
-        "docker-unreachable", f"Docker does not answer at {host}", cause=_PASSWORD.sub("", words), hint=hint
-    )
+    return ImageError("docker-unreachable", f"Docker does not answer at {host}", cause=without_logins(words), hint=hint)
 
 
 def _first_cause(error: BaseException) -> BaseException:

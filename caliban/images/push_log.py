@@ -123,7 +123,7 @@ def push_refusal(words: str, image: ImageRef, login: Login | None) -> ImageError
     return ImageError(
         "push-refused",
         f"the image was not pushed: {host} refused {image}",
-        cause=words,
+        cause=login.hidden_in(words) if login else words,
         hint=_google_hint(image)
         if is_google_registry(image)
         else f"log in with `docker login {host}`, as a user who may push to {image.rpartition('/')[0]}",

@@ -83,7 +83,8 @@ def _send(engine: Engine, target: ImageRef, login: Login | None, reporter: Repor
         except docker.errors.APIError as error:
             if error.is_client_error():  # the engine's own word; others are what the registry told it
                 raise
-            raise push_failure(str(error.explanation or error), target, login) from error
+            # from None: these words, which may hold the password, are told without it.
+            raise push_failure(str(error.explanation or error), target, login) from None
         finally:
             for response in responses:
                 response.close()

@@ -6,7 +6,6 @@ distribution.github.io/distribution/spec/auth/token and .../oauth for the way to
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from caliban.images.registry_login import Login
 from caliban.images.registry_names import is_loopback, manifest_url, registry_host
 from caliban.records import ImageRef
+from caliban.redaction import without, without_logins
 
 if TYPE_CHECKING:
     import requests
@@ -61,7 +61,7 @@ def has_image(image: ImageRef, image_id: str, login: Login | None) -> bool:
             # A proxy of the environment leads away from the loopback.
             session.trust_env = not is_loopback(registry_host(image))
             response = _Conversation(session, login).manifest(image)
-            return image_id in _digests(response)
+            return image_id in _digests(response, login)
     except (requests.RequestException, UnicodeError) as error:
         raise NoAnswerError(_reason(error)) from error
 
@@ -78,7 +78,7 @@ class _Conversation:
             name = urlsplit(url).path.removeprefix("/v2/").partition("/manifests/")[0]
             response = self._get(url, self._authorization(response, f"repository:{name}:pull"))
         if response.status_code == 401:
-            raise RegistryRefusedError(_words(response))
+            raise RegistryRefusedError(_words(response, self.login))
         return response
 
     def _authorization(self, refusal: requests.Response, scope: str) -> str:
@@ -90,8 +90,8 @@ class _Conversation:
             parameters = {key.lower(): quoted or plain for key, quoted, plain in reversed(found)}
             return f"Bearer {self._token({'scope': scope, **parameters})}"
         if self.login is None or self.login.is_identity_token or not re.match(r"\s*basic\b", challenge, re.IGNORECASE):
-            raise RegistryRefusedError(_words(refusal))
-        return _basic(self.login)
+            raise RegistryRefusedError(_words(refusal, self.login))
+        return f"Basic {self.login.basic}"
 
     def _token(self, challenge: dict[str, str]) -> str:
         realm = challenge.get("realm", "")
@@ -101,9 +101,9 @@ class _Conversation:
         fields: dict[str, str] = {key: challenge[key] for key in ("service", "scope") if key in challenge}
         response = self._ask_for_token(realm, fields)
         if response.status_code in (401, 403):
-            raise RegistryRefusedError(_words(response))
+            raise RegistryRefusedError(_words(response, self.login))
         if response.status_code != 200:
-            raise NoAnswerError(f"its token service: {_words(response)}")
+            raise NoAnswerError(f"its token service: {_words(response, self.login)}")
         answer = response.json()
         token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
         if not isinstance(token, str):
@@ -114,7 +114,7 @@ class _Conversation:
         if self.login is None:
             return self._get(realm, None, fields)
         if not self.login.is_identity_token:
-            return self._get(realm, _basic(self.login), fields)
+            return self._get(realm, f"Basic {self.login.basic}", fields)
         form = {"grant_type": "refresh_token", "refresh_token": self.login.password, "client_id": "caliban", **fields}
         return self.session.post(
             realm, data=form, auth=_keep, timeout=(_SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER), allow_redirects=False
@@ -140,16 +140,12 @@ def _keep(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _basic(login: Login) -> str:
-    return f"Basic {base64.b64encode(f'{login.username}:{login.password}'.encode()).decode()}"
-
-
-def _digests(response: requests.Response) -> frozenset[str]:
+def _digests(response: requests.Response, login: Login | None) -> frozenset[str]:
     """Find the digests of the manifest and of the configuration that it names; none where there is no such image."""
     if response.status_code == 404:
         return frozenset()
     if response.status_code != 200:
-        raise NoAnswerError(_words(response))
+        raise NoAnswerError(_words(response, login))
     manifest = response.json()
     config = manifest.get("config") if isinstance(manifest, dict) else None
     named = str(config.get("digest")) if isinstance(config, dict) else ""
@@ -160,10 +156,10 @@ def _reason(error: BaseException) -> str:
     """Find the operating system's or parser's word at the bottom of what requests and urllib3 wrap around it."""
     while below := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = below
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or without_logins(str(error))
 
 
-def _words(response: requests.Response) -> str:
+def _words(response: requests.Response, login: Login | None) -> str:
     """Give a refusal's own words (the specification's error object), or its status line; no token is in them."""
     words = f"{response.status_code} {response.reason}"
     try:
@@ -171,5 +167,5 @@ def _words(response: requests.Response) -> str:
         words = "; ".join(f"{each['code'].replace('_', ' ').lower()}: {each['message']}" for each in errors) or words
     except (ValueError, LookupError, TypeError, AttributeError):  # not an error object: the status has to do
         pass
-    secret = (response.request.headers.get("Authorization") or "").rpartition(" ")[2]
-    return words.replace(secret, "***") if secret else words
+    words = without([(response.request.headers.get("Authorization") or "").rpartition(" ")[2]], words)
+    return login.hidden_in(words) if login else words

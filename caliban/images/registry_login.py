@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from caliban.redaction import without, without_logins
 from caliban.reporter import Reporter
 
 # The name by which credential helpers say that the secret is an identity token.
 _TOKEN_USER = "<token>"
-_HIDDEN = "***"
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class Login:
             return {"identitytoken": self.password, "serveraddress": host}
         return {"username": self.username, "password": self.password, "serveraddress": host}
 
+    @property
+    def basic(self) -> str:
+        """User and password as the header ``Authorization: Basic`` has them."""
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
     def hidden_in(self, text: str) -> str:
-        """Take the password out of what somebody else said."""
-        return text.replace(self.password, _HIDDEN) if self.password else text
+        """Take the password out of what somebody else said, as it is and as it was sent."""
+        return without((self.password, self.basic), text)
 
 
 def stored_login(host: str, reporter: Reporter) -> Login | None:
@@ -63,8 +69,9 @@ def stored_login(host: str, reporter: Reporter) -> Login | None:
             # docker-py warns of a missing helper, and then raises as well.
             warnings.simplefilter("ignore")
             found = docker.auth.resolve_authconfig(docker.auth.load_config(), host)
-    except (docker.errors.DockerException, OSError, ValueError) as error:
-        reporter.warn(f"docker's stored login for {host} cannot be read: {error}")
+    except (docker.errors.DockerException, OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        # All but the first two: docker-py met a value of the wrong kind, which none of them shows.
+        reporter.warn(f"docker's stored login for {host} cannot be read: {without_logins(str(error))}")
         return None
     return _login({str(key).lower(): value for key, value in (found or {}).items()})
 

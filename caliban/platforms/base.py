@@ -59,7 +59,7 @@ class Surroundings:
         stopping: set once the person wants to stop; whoever waits for something that may take minutes stops waiting.
     """
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     home: Path
     reporter: Reporter
     engine: Callable[[], Engine]

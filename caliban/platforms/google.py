@@ -204,13 +204,14 @@ class Google:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     made, self._found_project = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
         except (google.auth.exceptions.RefreshError, google.auth.exceptions.TransportError) as error:
-            raise token_failure(error) from error  # some kinds need a token to learn their project
+            # some kinds need a token to learn their project
+            raise token_failure(error, key.values()) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise _malformed(path, str(error.args[0] if error.args else error)) from error
-        except (ValueError, TypeError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             # what is said of a private key could hold a part of it
             cause = "its private key cannot be read" if "private_key" in key else str(error)
-            raise _malformed(path, cause) from error
+            raise _malformed(path, cause) from None
         return cast("Credentials", made)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caliban.errors import CalibanError, PlatformError
+from caliban.redaction import without, without_assertions, without_logins
 
 if TYPE_CHECKING:
     from google.auth.exceptions import GoogleAuthError
@@ -83,16 +84,22 @@ _KINDS: Mapping[int, _Kind] = {
 }
 
 
-def token_failure(error: GoogleAuthError) -> CredentialsError | GoogleUnreachableError:
-    """Why there is no access token: the credentials are refused, or the token endpoint cannot be reached or fails."""
+def token_failure(error: GoogleAuthError, secrets: Iterable[object] = ()) -> CredentialsError | GoogleUnreachableError:
+    """Why there is no access token: the credentials are refused, or the token endpoint cannot be reached or fails.
+
+    Args:
+        error: what google-auth raised; it holds the endpoint's answer, which may repeat what was sent.
+        secrets: what was sent, and is not to be shown.
+    """
     from google.auth.exceptions import TransportError
 
     if isinstance(error, TransportError) or error.retryable:
-        return unreachable("fetch an access token", error)
+        return unreachable("fetch an access token", error, secrets)
+    words = without_assertions(without(secrets, str(error.args[0] if error.args else error)))
     return CredentialsError(
         "credentials-refused",
         "Google does not accept the credentials: they give no access token",
-        cause=str(error.args[0] if error.args else error)[:_CAUSE_LIMIT],
+        cause=words[:_CAUSE_LIMIT],
         hint="for a service account: a key that is in use, and a clock that is right; for your own account: "
         "gcloud auth application-default login",
     )
@@ -114,12 +121,13 @@ def misunderstood(doing: str, answer: str) -> GoogleUnreachableError:
     )
 
 
-def unreachable(what: str, error: Exception) -> GoogleUnreachableError:
-    """What comes of no answer; ``what`` in the infinitive."""
+def unreachable(what: str, error: Exception, secrets: Iterable[object] = ()) -> GoogleUnreachableError:
+    """What comes of no answer; ``what`` in the infinitive. ``secrets`` are not shown, nor is a proxy's login."""
+    words = without_logins(without_assertions(without(secrets, str(error))))
     return GoogleUnreachableError(
         "google-unreachable",
         f"cannot {what}",
-        cause=str(error)[:_CAUSE_LIMIT] or type(error).__name__,
+        cause=words[:_CAUSE_LIMIT] or type(error).__name__,
         hint="see whether this machine is online, and whether a proxy (HTTPS_PROXY) is needed",
     )
 

@@ -31,6 +31,7 @@ from caliban.platforms.google_errors import (
     words,
 )
 from caliban.records import JsonObject
+from caliban.redaction import without, without_logins
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -109,10 +110,18 @@ class Authority:
         try:
             self.credentials.refresh(request)  # type: ignore[no-untyped-call]
         except google.auth.exceptions.GoogleAuthError as error:
-            failure = token_failure(error)
+            failure = token_failure(error, self._secrets())
             if isinstance(failure, CredentialsError):
                 self._refusal = failure
-            raise failure from error
+            # from None: google-auth's own words, which may repeat what was sent, are the cause, without secrets.
+            raise failure from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # What google-auth makes of an answer that is no JSON object, such as the page of a proxy.
+            raise misunderstood("fetch an access token", f"{type(error).__name__}: {error}") from error
+
+    def _secrets(self) -> list[object]:
+        """What the token endpoint is sent, but for assertions, which are signed anew each time."""
+        return [getattr(self.credentials, name, None) for name in ("refresh_token", "client_secret", "token")]
 
 
 class Transport:
@@ -146,6 +155,8 @@ class Transport:
             sent = {**(headers or {}), "user-agent": self._user_agent}
             token = self._authority.apply(sent)
             response, content = self._send(uri, method, body, sent)
+            # Proxies that refuse a request tend to show it whole.
+            content = without([token], content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
             if response.status != 401 or attempt == 2:
                 break
             self._authority.renew(token)
@@ -162,7 +173,7 @@ class Transport:
                 method, uri, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except requests.RequestException as error:
-            raise unreachable(f"reach {uri.partition('?')[0]}", error) from error
+            raise unreachable(f"reach {without_logins(uri.partition('?')[0])}", error) from error
         return Response(answer.status_code, answer.reason, answer.headers), answer.content
 
     def _session(self) -> Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class SqliteAddress:
 class ServerAddress:
     """A database of a PostgreSQL server."""
 
-    url: URL
+    url: URL = field(repr=False)
 
     @property
     def location(self) -> str:
@@ -98,6 +98,13 @@ def parse_address(url: str) -> Address:
             "the experiment store is not opened: the driver for PostgreSQL is not installed",
             cause="there is no Python package psycopg",
             hint="pip install 'caliban[postgresql]'",
+        )
+    if url.count("@") > 1:
+        # The parser would take a part of a password for the host's name, which is shown.
+        raise StoreError(
+            "store-url-malformed",
+            f"the experiment store is not opened: {URL_VARIABLE} has more than one @",
+            hint="in names and passwords, write %40 for @, %2F for / and %3A for :",
         )
     return ServerAddress(parsed)
 

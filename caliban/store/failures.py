@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -52,6 +53,12 @@ _KINDS = (
         "free some space where the store is, and try again",
     ),
     _Kind(
+        ("disk i/o error", "[58030]"),
+        "store-disk-failed",
+        "the experiment store {} cannot be read or written: its disk refuses",
+        "see whether the disk is full (`df`), a quota is used up, or the disk fails (`dmesg`), and try again",
+    ),
+    _Kind(
         ("file is not a database", "file is encrypted"),
         "store-not-a-database",
         "the experiment store {} is not an SQLite database",
@@ -89,6 +96,15 @@ _KINDS = (
     ),
 )
 
+_GONE = _Kind(
+    (),
+    "store-gone",
+    "the experiment store {} was deleted, or moved, while it was in use",
+    "put it back where it was and run the command again: what was submitted meanwhile is then looked up",
+)
+_PERHAPS_GONE = frozenset({"store-read-only", "store-no-permission", "store-disk-failed"})
+"""What SQLite says where there is no file any more."""
+
 _ANY = _Kind(
     (),
     "store-failed",
@@ -108,6 +124,8 @@ def store_failure(error: DBAPIError, location: str, secrets: Iterable[str] = ())
     said = " ".join(str(error.orig).split("\n")).strip()
     told = f"{said.lower()} [{str(getattr(error.orig, 'sqlstate', None)).lower()}]"
     kind = next((kind for kind in _KINDS if any(needle in told for needle in kind.needles)), _ANY)
+    if kind.id in _PERHAPS_GONE and location.startswith("/") and not Path(location).exists():
+        kind = _GONE
     for secret in secrets:
         said = said.replace(secret, "***")
     return StoreError(kind.id, kind.message.format(location), cause=said, hint=kind.hint)
@@ -120,6 +138,15 @@ def failures_told(location: str, secrets: Iterable[str] = ()) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise store_failure(error, location, secrets) from error
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
+        if not _was_raised_by_sqlalchemy(error):
+            raise
+        raise StoreError(
+            "store-malformed-value",
+            f"the experiment store {location} holds a value that its column cannot have",
+            cause=str(error),
+            hint="correct that row by hand, or restore the store from a backup",
+        ) from error
     except PoolTimeout as error:
         raise StoreError(
             "store-locked",
@@ -127,3 +154,11 @@ def failures_told(location: str, secrets: Iterable[str] = ()) -> Iterator[None]:
             cause=str(error),
             hint="try again with fewer jobs at the same time",
         ) from error
+
+
+def _was_raised_by_sqlalchemy(error: BaseException) -> bool:
+    """Tell a value that a column's type cannot read from a mistake in the block's own code."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("sqlalchemy.")

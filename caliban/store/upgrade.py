@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
-from caliban.store.address import Address, SqliteAddress
+from caliban.store.address import DEFAULT_FOLDER, Address, SqliteAddress
 from caliban.store.engines import beginning_immediately, server_engine, sqlite_engine
 from caliban.store.failures import store_failure
 from caliban.store.models import HEAD, VERSION_TABLE, ExperimentGroupRow
@@ -39,7 +39,8 @@ def alembic_config(connection: Connection) -> Config:
 def upgrade(address: Address, reporter: Reporter) -> None:
     """Upgrade to :data:`~caliban.store.models.HEAD`, unless another process did so while this one waited for it.
 
-    An SQLite file with history in it is copied beside itself first, and the person is told where.
+    An SQLite file with history in it is copied beside itself first, and the person is told where. The default store
+    becomes private: 0600 in a folder of 0700.
 
     Raises:
         StoreError: ``store-upgrade-failed``, or what the database refused before anything was begun. The store is
@@ -52,6 +53,8 @@ def upgrade(address: Address, reporter: Reporter) -> None:
             undo.pop_all()
     finally:
         engine.dispose()
+    if isinstance(address, SqliteAddress) and address.path.parent.name == DEFAULT_FOLDER:
+        _make_private(address.path)
     if copy is not None:
         reporter.say(f"the experiment store {address.location} was upgraded; a copy of it as it was is {copy}")
 
@@ -110,6 +113,13 @@ def _copy_beside(path: Path, undo: ExitStack) -> Path:
             hint="check space and permissions in that folder",
         ) from error
     return copy
+
+
+def _make_private(path: Path) -> None:
+    """Take the default store from the eyes of others: caliban 0.4.2 left it to the umask."""
+    with suppress(PermissionError):  # it is somebody else's, who decides
+        path.parent.chmod(0o700)
+        path.chmod(0o600)
 
 
 def _new_private_file(wanted: Path) -> Path:

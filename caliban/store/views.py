@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from caliban.errors import StoreError
 from caliban.records import (
     ExperimentView,
     GroupView,
@@ -76,6 +77,8 @@ def experiments_of(rows: Iterable[TreeRow]) -> tuple[ExperimentView, ...]:
 
 def _experiment(rows: Sequence[TreeRow]) -> ExperimentView:
     first = rows[0]
+    if not isinstance(first.args, list | None):
+        raise _damaged(f"the arguments of experiment {first.experiment_id} are no list")
     return ExperimentView(
         id=first.experiment_id,
         args=tuple(str(arg) for arg in first.args or ()),
@@ -87,6 +90,8 @@ def _experiment(rows: Sequence[TreeRow]) -> ExperimentView:
 
 
 def _job(row: TreeRow) -> JobView:
+    if row.platform is None:
+        raise _damaged(f"job {row.job_id} has no job spec")
     return JobView(
         id=row.job_id,
         platform=row.platform,
@@ -96,6 +101,15 @@ def _job(row: TreeRow) -> JobView:
         status=row.status or JobStatus.UNKNOWN,
         details=json_object(row.details),
         created=row.created,
+    )
+
+
+def _damaged(what: str) -> StoreError:
+    return StoreError(
+        "store-malformed-value",
+        "the experiment store holds a row that cannot be read",
+        cause=what,
+        hint="correct that row by hand, or restore the store from a backup",
     )
 
 

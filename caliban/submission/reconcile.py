@@ -76,7 +76,7 @@ def may_be_under_way(submission: Submission, now: datetime) -> bool:
         return False
     try:
         os.kill(submission.pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError, TypeError):  # the latter two: what was recorded is no process id
         return False
     except PermissionError:
         pass

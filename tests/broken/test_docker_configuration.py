@@ -1,0 +1,149 @@
+"""Docker's own configuration, damaged in every way that somebody's editor or a full disk might: told, with a hint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from caliban.errors import ImageError
+from caliban.images.engine import Engine
+from caliban.images.registry_login import stored_login
+from tests.conftest import Caliban
+from tests.fakes import HeardReporter
+
+NO_HOST = {"DOCKER_HOST": ""}
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of docker's configuration."""
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    return folder
+
+
+def connecting(folder: Path, **environ: str) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        Engine.connect({"DOCKER_CONFIG": str(folder), **environ})
+    assert caught.value.hint
+    return caught.value
+
+
+def add_context(folder: Path, content: object, name: str = "lab") -> None:
+    path = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "\x00" * 100,
+        "[]",
+        '"text"',
+        "null",
+        '{"auths": ["a"]}',
+        '{"auths": {"example.com": "a"}}',
+        '{"auths": {"example.com": {"auth": "!"}}}',
+        '{"auths": {"example.com": {"auth": 5}}}',
+        '{"auths": {"example.com": {"auth": "YQ=="}}}',
+        '{"proxies": []}',
+        '{"proxies": {"default": []}}',
+        '{"currentContext": 5}',
+        '{"currentContext": ["a"]}',
+    ],
+)
+def test_a_damaged_configuration_is_told_with_the_file(docker: Path, text: str) -> None:
+    (docker / "config.json").write_text(text)
+    error = connecting(docker)
+    assert (error.id, str(docker / "config.json") in error.message) == ("docker-config-malformed", True)
+
+
+def test_a_configuration_of_random_bytes_is_told(docker: Path) -> None:
+    (docker / "config.json").write_bytes(bytes(range(256)))
+    assert connecting(docker).id == "docker-config-malformed"
+
+
+def test_a_configuration_that_is_a_folder_is_told(docker: Path) -> None:
+    (docker / "config.json").mkdir()
+    assert connecting(docker).id == "docker-config-malformed"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        [],
+        {},
+        {"Endpoints": []},
+        {"Endpoints": {"docker": []}},
+        {"Endpoints": {"docker": {}}},
+        {"Endpoints": {"docker": {"Host": 5}}},
+        {"Endpoints": {"kubernetes": {"Host": "tcp://127.0.0.1:1"}}},
+    ],
+)
+def test_a_damaged_context_is_told_with_its_file(docker: Path, content: object) -> None:
+    add_context(docker, content)
+    error = connecting(docker, DOCKER_CONTEXT="lab")
+    assert (error.id, "meta.json" in error.message) == ("docker-config-malformed", True)
+
+
+@pytest.mark.parametrize("how", ["variable", "configuration"])
+def test_a_context_that_is_not_there_never_leads_to_another_engine(docker: Path, how: str) -> None:
+    if how == "configuration":
+        (docker / "config.json").write_text('{"currentContext": "gone"}')
+    error = connecting(docker, **({"DOCKER_CONTEXT": "gone"} if how == "variable" else {}))
+    assert (error.id, "docker context gone" in error.message) == ("docker-context-missing", True)
+
+
+def test_a_context_leads_to_its_engine_by_name(docker: Path) -> None:
+    add_context(docker, {"Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": "unix:///nowhere/lab.sock"}}})
+    (docker / "config.json").write_text('{"currentContext": "lab"}')
+    assert connecting(docker).message == "Docker does not answer at unix:///nowhere/lab.sock (docker context lab)"
+
+
+def test_the_docker_host_goes_before_any_context(docker: Path) -> None:
+    error = connecting(docker, DOCKER_CONTEXT="gone", DOCKER_HOST="unix:///nowhere/docker.sock")
+    assert error.message == "Docker does not answer at unix:///nowhere/docker.sock"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"auths": ["a"]}', '{"auths": {"h:1": {"auth": 5}}}', '{"credHelpers": ["h:1"]}', '{"credsStore": 5}', "[1]"],
+)
+def test_a_login_that_cannot_be_read_is_warned_about(docker: Path, text: str) -> None:
+    (docker / "config.json").write_text(text)
+    heard = HeardReporter()
+    assert (stored_login("h:1", heard), len(heard.warned)) == (None, 1)
+
+
+@pytest.mark.parametrize("answer", ["[]", '{"Username": "totoro"}', '"text"', "5", "\\377"])
+def test_a_credential_helper_that_answers_nonsense_is_warned_about(
+    docker: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = docker / "docker-credential-planted"
+    helper.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker}:/usr/bin:/bin")
+    (docker / "config.json").write_text('{"credHelpers": {"h:1": "planted"}}')
+    heard = HeardReporter()
+    assert (stored_login("h:1", heard), len(heard.warned)) == (None, 1)
+
+
+def test_a_command_tells_it_and_writes_nothing(run_caliban: Caliban) -> None:
+    (run_caliban.home / ".docker").mkdir()
+    (run_caliban.home / ".docker" / "config.json").write_text('{"auths": ')
+    (run_caliban.cwd / "cpu.py").write_text("")
+
+    done = run_caliban("run", "--nogpu", "cpu.py", env={"DOCKER_CONFIG": ""})
+
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert f"{run_caliban.home}/.docker/config.json cannot be understood [docker-config-malformed]" in done.stderr
+    assert not (run_caliban.home / ".caliban").exists()

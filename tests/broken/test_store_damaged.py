@@ -1,0 +1,141 @@
+"""A store that is damaged: told as one, by every command, and left as it is."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from caliban.errors import StoreError
+from caliban.records import JobStatus
+from caliban.store.database import Access, Store, open_store
+from caliban.store.journal import Journal
+from caliban.store.models import Base
+from caliban.store.queries import group_attempts, recent_attempts
+from tests.builders import add_group, leave_open
+from tests.calls import call
+from tests.conftest import Caliban, MakeContext
+from tests.fakes import FakeService, HeardReporter
+
+COMMANDS = (
+    ("status",),
+    ("status", "--xgroup", "resubmit_test"),
+    ("resubmit", "--xgroup", "resubmit_test", "--dry_run"),
+    ("resubmit", "--xgroup", "resubmit_test", "--yes"),
+    ("stop", "--yes"),
+)
+
+
+@pytest.fixture
+def file(store: Store, home: Path) -> Path:
+    """A store with a failed job and an open submission."""
+    [experiment, _] = add_group(
+        store, JobStatus.FAILED, JobStatus.SUCCEEDED, container_spec={"image_id": "x"}
+    ).experiments
+    leave_open(store, experiment)
+    store.close()
+    return home / ".caliban" / "caliban.db"
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def one_page(content: bytes) -> bytes:
+    return content[:4096]
+
+
+def a_few_bytes(content: bytes) -> bytes:
+    return content[:10]
+
+
+def random_bytes(content: bytes) -> bytes:
+    return random.Random(1).randbytes(len(content))
+
+
+def random_but_for_the_head(content: bytes) -> bytes:
+    return content[:100] + random.Random(1).randbytes(len(content) - 100)
+
+
+def zeros(content: bytes) -> bytes:
+    return bytes(len(content))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("damage", [truncated, one_page, a_few_bytes, random_bytes, random_but_for_the_head, zeros])
+def test_a_damaged_file_is_told_and_left_as_it_is(
+    file: Path,
+    service: FakeService,
+    make_context: MakeContext,
+    damage: Callable[[bytes], bytes],
+    words: tuple[str, ...],
+) -> None:
+    damaged = damage(file.read_bytes())
+    file.write_bytes(damaged)
+
+    with pytest.raises(StoreError) as caught:
+        call(make_context(), *words)
+
+    assert caught.value.id in ("store-corrupt", "store-not-a-database")
+    assert file.read_bytes() == damaged
+    assert [path.name for path in file.parent.iterdir()] == ["caliban.db"]
+
+
+def test_a_page_that_is_damaged_anywhere_ends_in_no_accident(file: Path) -> None:
+    good, chance = file.read_bytes(), random.Random(2)
+    for page in range(0, len(good), 4096):
+        file.write_bytes(good[:page] + chance.randbytes(4096) + good[page + 4096 :])
+        read_everything(file)
+
+
+def test_the_command_tells_it_in_words(file: Path, run_caliban: Caliban) -> None:
+    file.write_bytes(b"not a database at all" * 500)
+    done = run_caliban("status")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert f"error: the experiment store {file} is not an SQLite database [store-not-a-database]" in done.stderr
+    assert "hint: " in done.stderr
+
+
+COLUMNS = [(table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns]
+WRONG = (None, "", -1, 2**63 - 1, 1.5, "XYZ", b"\xff\xfe", "2020-99-99", "[]", "5", "{")
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_wrong_value_in_any_column_ends_in_no_accident(file: Path, table: str, column: str) -> None:
+    good = file.read_bytes()
+    for value in WRONG:
+        file.write_bytes(good)
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("PRAGMA ignore_check_constraints = 1")
+            change = f"UPDATE {table} SET {column} = ? WHERE rowid = (SELECT min(rowid) FROM {table})"
+            try:
+                with database:
+                    database.execute(change, (value,))
+            except sqlite3.Error:
+                continue  # the database itself does not take it
+        read_everything(file)
+
+
+def read_everything(file: Path) -> None:
+    """Ask all that commands ask; what cannot be answered is told as a fault of the store that has a name."""
+    questions: tuple[Callable[[Store], object], ...] = (
+        lambda store: _ask(store, lambda session: group_attempts(session, "totoro", "resubmit_test", per_experiment=1)),
+        lambda store: _ask(store, lambda session: recent_attempts(session, "totoro", 8)),
+        lambda store: Journal(store).open_submissions("totoro"),
+    )
+    for question in questions:
+        try:
+            with open_store(f"sqlite:///{file}", Access.READ, HeardReporter()) as store:
+                question(store)
+        except StoreError as error:
+            assert error.id != "store-failed"  # noqa: PT017 - an answer is as good
+
+
+def _ask(store: Store, question: Callable[[Session], object]) -> None:
+    with store.reading() as session:
+        question(session)

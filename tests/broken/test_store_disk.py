@@ -1,0 +1,190 @@
+"""A full disk, and a store that may not be written: told, with nothing half done and nothing sent unrecorded."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from caliban.records import JobStatus, NewJob, Submission, SubmissionState
+from caliban.store.database import Store
+from tests.builders import add_group, latest_states, submissions
+from tests.calls import call
+from tests.conftest import MakeContext
+from tests.fakes import FakeService
+from tests.standins.ml_v1 import MlV1
+from tests.store.helpers import PEER_STORES
+
+from .disks import FULL, READ_ONLY, STORE, Answer, Command
+
+CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "--image_tag", "localhost:1/a:latest", "cpu.py")
+RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
+CREATE = "ml.projects.jobs.create"
+Full = Callable[..., Answer]
+
+
+@pytest.fixture
+def service() -> Iterator[MlV1]:
+    with MlV1() as running:
+        yield running
+
+
+@pytest.fixture
+def command(home: Path, cwd: Path, tmp_path: Path, service: MlV1) -> Command:
+    left_out = ("DOCKER_HOST", "DOCKER_CONTEXT", "LOGNAME", "CALIBAN_USER", "PROJECT_ID")
+    environ = {name: value for name, value in os.environ.items() if name not in left_out}
+    environ.update(HOME=str(home), USER="totoro", CLOUDSDK_API_ENDPOINT_OVERRIDES_ML=service.url)
+    environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(service.write_key_file(home / "key.json"))
+    (cwd / "cpu.py").write_text("")
+    (tmp_path / "store").mkdir()
+    return Command(tmp_path / "store", cwd, environ)
+
+
+def assert_told(answer: Answer, *ids: str) -> None:
+    assert (answer.code, "Traceback" in answer.err) == (1, False), answer.err
+    assert re.findall(r"\[(store-[a-z-]+)\]", answer.err)[:1] in [[each] for each in ids], answer.err
+    assert "hint: " in answer.err
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_a_store_that_cannot_be_made_is_told_and_made_when_there_is_room(
+    command: Command, service: MlV1, full: Full
+) -> None:
+    assert_told(full(command, 8192, *CLOUD), "store-upgrade-failed", "store-full", "store-disk-failed")
+    assert service.bodies(CREATE) == []
+
+    assert command(*CLOUD).code == 0
+    assert len(service.bodies(CREATE)) == 1
+
+
+@pytest.mark.parametrize("full", FULL)
+@pytest.mark.parametrize("copies", [1, 2], ids=["no room for the copy", "no room for the upgrade"])
+def test_an_upgrade_without_room_leaves_the_store_as_it_was(
+    command: Command, service: MlV1, full: Full, copies: int
+) -> None:
+    file = command.folder / STORE
+    shutil.copy(PEER_STORES / "walkthrough_caip.sqlite", file)
+    before = file.read_bytes()
+    is_disk = full.__name__ == "on_small_disk"
+    room = copies * len(before) + 4096 if is_disk else len(before) - (4096 if copies == 1 else 0)
+
+    answer = full(command, room, *RESUBMIT)
+
+    assert_told(answer, "store-backup-failed" if copies == 1 else "store-upgrade-failed")
+    assert file.read_bytes() == before
+    assert [path.name for path in command.folder.iterdir()] == [STORE]
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_nothing_is_sent_that_could_not_be_written_down(command: Command, service: MlV1, full: Full) -> None:
+    assert command(*CLOUD).code == 0
+    size = (command.folder / STORE).stat().st_size
+
+    assert_told(
+        full(command, size if full.__name__ == "on_small_disk" else 100, *CLOUD), "store-full", "store-disk-failed"
+    )
+
+    assert len(service.bodies(CREATE)) == 1
+    with closing(sqlite3.connect(command.folder / STORE)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert database.execute("SELECT state FROM submissions").fetchall() == [("DONE",)]
+
+
+@pytest.fixture
+def limit() -> Iterator[Callable[[], None]]:
+    """Let no file grow any more, until the test ends or calls it again."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    toggled = [(100, before[1]), before]
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, toggled.pop(0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def fake(request: pytest.FixtureRequest) -> FakeService:
+    """The platform TEST; ``service`` is AI Platform here."""
+    from tests.conftest import _install_service
+
+    return _install_service(request.getfixturevalue("monkeypatch"), "FakePlatform")
+
+
+def test_a_job_that_was_accepted_as_the_disk_filled_is_recorded_by_the_next_command(
+    store: Store,
+    fake: FakeService,
+    make_context: MakeContext,
+    limit: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"})
+
+    def accept_and_fill(spec: dict[str, object], submission: Submission) -> NewJob:
+        limit()
+        return fake.accept(spec, submission)
+
+    fake.expect("submit", accept_and_fill)
+    full = make_context()
+    code = call(full, *RESUBMIT)
+    limit()
+
+    assert (code, "[store-disk-failed]" in full.err) == (1, True)
+    assert [row.state for row in submissions(store)] == [SubmissionState.OPEN]
+
+    fake.expect("find", fake.look_up)
+    monkeypatch.setattr("caliban.submission.reconcile.may_be_under_way", lambda *_: False)
+    fake.expect("statuses", lambda jobs: {})
+    call(make_context(), *RESUBMIT)
+    assert [row.state for row in submissions(store)] == [SubmissionState.DONE]
+    assert (len(fake.jobs), latest_states(store)) == (1, ["SUBMITTED"])
+
+
+def test_a_store_that_is_deleted_while_a_command_runs_is_told(
+    store: Store, fake: FakeService, make_context: MakeContext, home: Path
+) -> None:
+    add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"})
+
+    def accept_and_delete(spec: dict[str, object], submission: Submission) -> NewJob:
+        (home / ".caliban" / "caliban.db").unlink()
+        return fake.accept(spec, submission)
+
+    fake.expect("submit", accept_and_delete)
+    context = make_context()
+    code = call(context, *RESUBMIT)
+
+    assert (code, "[store-gone]" in context.err) == (1, True), context.err
+
+
+READ_ONLY_PARTS = pytest.mark.parametrize("part", [STORE, "."], ids=["file", "folder"])
+READ_ONLY_WAYS = pytest.mark.parametrize("read_only", READ_ONLY)
+
+
+@READ_ONLY_WAYS
+@READ_ONLY_PARTS
+def test_a_read_only_store_takes_no_job_and_none_is_sent(
+    command: Command, service: MlV1, read_only: Callable[..., Answer], part: str
+) -> None:
+    assert command(*CLOUD).code == 0
+
+    answer = read_only(command, command.folder / part, *CLOUD)
+
+    assert_told(answer, "store-read-only", "store-no-permission")
+    assert len(service.bodies(CREATE)) == 1
+
+
+@READ_ONLY_WAYS
+@READ_ONLY_PARTS
+def test_a_read_only_store_is_listed_with_fresh_states_and_a_warning(
+    command: Command, service: MlV1, read_only: Callable[..., Answer], part: str
+) -> None:
+    assert command(*CLOUD).code == 0
+    service.jobs.set_state(service.jobs.all()[0].id, "SUCCEEDED")
+
+    answer = read_only(command, command.folder / part, "status", "--xgroup", "g")
+
+    assert (answer.code, " SUCCEEDED " in answer.out) == (0, True), answer.err
+    assert "warning: the states below could not be recorded" in answer.err

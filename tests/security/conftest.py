@@ -1,0 +1,36 @@
+"""A researcher of the end-to-end tests, and AI Platform, for commands that need no Docker Engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Researcher
+from tests.standins.ml_v1 import MlV1
+
+PUSHED = "localhost:1/totoro/cpu:latest"
+"""An image that was pushed before: it is neither built nor looked for."""
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Researcher:
+    """Somebody with a project, who builds nothing."""
+    made = Researcher(tmp_path / "home", tmp_path / "project")
+    left_out = ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER", "GOOGLE_APPLICATION_CREDENTIALS", "DOCKER_CONFIG")
+    made.environ = {name: value for name, value in os.environ.items() if name not in left_out}
+    made.environ.update({"HOME": str(made.home), "USER": "totoro", "DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    made.home.mkdir()
+    made.write("cpu.py", "")
+    return made
+
+
+@pytest.fixture
+def caip(person: Researcher) -> Iterator[MlV1]:
+    """AI Platform, and the person's key to it."""
+    with MlV1() as service:
+        person.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_ML"] = service.url
+        person.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(service.write_key_file(person.home / "key.json"))
+        yield service

@@ -1,0 +1,98 @@
+"""Arguments reach a job on AI Platform byte for byte, the second time too, and nothing of them reaches a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Researcher
+from tests.standins.ml_v1 import MlV1
+
+from .conftest import PUSHED
+
+CREATE = "ml.projects.jobs.create"
+AWKWARD = [
+    *(
+        "with space",
+        "",
+        "'single' \"double\"",
+        "new\nline",
+        "tab\t",
+        "ünïcode 日本",
+        "🦊",
+        "--",
+        "a=b",
+        "\\",
+        "%s {} \\n",
+    ),
+    *("*", "~", "!history", "# no comment", "a;b|c&d>e", "\x01"),
+]
+
+
+def awkward(marker: Path) -> list[str]:
+    return [*AWKWARD, f"$(touch {marker})", f"`touch {marker}`", f"; touch {marker}", f"$HOME & touch {marker}"]
+
+
+def cloud(person: Researcher, *words: str) -> None:
+    answer = person.caliban("cloud", "--xgroup", "g", "--nogpu", "--image_tag", PUSHED, *words)
+    assert answer.code == 0, answer.err
+
+
+def arguments(service: MlV1) -> list[object]:
+    return [body["trainingInput"].get("args") for body in service.bodies(CREATE)]
+
+
+def test_arguments_arrive_byte_for_byte_and_do_so_again(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
+    words = awkward(tmp_path / "marker")
+
+    cloud(person, "cpu.py", "--", *words)
+    caip.jobs.set_state(caip.jobs.all()[0].id, "FAILED")
+    again = person.caliban("resubmit", "--xgroup", "g", "--yes")
+
+    assert again.code == 0, again.err
+    assert arguments(caip) == [words, words]
+    assert not (tmp_path / "marker").exists()
+
+
+def test_flags_of_an_experiment_file_arrive_byte_for_byte(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
+    words = awkward(tmp_path / "marker")
+    person.write("experiment.json", json.dumps({"text": words}))
+
+    cloud(person, "--experiment_config", "experiment.json", "cpu.py")
+
+    assert sorted(map(str, arguments(caip))) == sorted(str(["--text", word]) for word in words)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_labels_keep_what_the_service_allows_and_nothing_of_them_is_run(
+    person: Researcher, caip: MlV1, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+
+    cloud(person, "--label", f"team=$(touch {marker}) `touch {marker}`\nÜber", "cpu.py")
+
+    ((label, marker_made),) = [(body["labels"]["team"], marker.exists()) for body in caip.bodies(CREATE)]
+    assert label.startswith("touch")
+    assert not set(label) - set("abcdefghijklmnopqrstuvwxyz0123456789_-")
+    assert not marker_made
+
+
+@pytest.mark.parametrize("command", ["run", "cloud"])
+def test_an_argument_that_is_no_text_is_refused_before_anything_is_written(
+    person: Researcher, caip: MlV1, command: str
+) -> None:
+    done = subprocess.run(
+        [os.fsencode(sys.executable), b"-m", b"caliban", command.encode(), b"--nogpu", b"cpu.py", b"--", b"a\xffb"],
+        cwd=person.folder,
+        env=person.environ,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (2, False), done.stderr
+    assert b"[argument-not-text]" in done.stderr
+    assert not person.store.exists()

@@ -1,0 +1,222 @@
+"""An image gets files of the recorded folder alone, whatever links, patterns or a doctored store say."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from caliban.config import load_config
+from caliban.errors import CalibanError, ImageError
+from caliban.images.context import collect
+from caliban.images.package import Package
+from caliban.images.spec import BuildSpec, parse_container_spec
+from caliban.records import JobMode, JobStatus
+from caliban.store.database import Store
+from tests.builders import add_group
+from tests.calls import call
+from tests.conftest import ScreenContext
+from tests.fakes import FakeEngine, FakeService
+
+SECRET = b"planted-outside"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder beside the project's, with everything in it that a project could have."""
+    folder = tmp_path / "outside"
+    (folder / "pkg").mkdir(parents=True)
+    for name in ("secret.txt", "requirements.txt", "environment.yml", "setup.py", "pkg/__init__.py", "cpu.py"):
+        (folder / name).write_bytes(SECRET)
+    return folder
+
+
+@pytest.fixture
+def project(cwd: Path) -> Path:
+    (cwd / "cpu.py").write_text("")
+    return cwd
+
+
+def spec_of(project: Path, *extra_dirs: str) -> BuildSpec:
+    return BuildSpec.detect(
+        project,
+        Package.parse("cpu.py", project),
+        job_mode=JobMode.CPU,
+        config=load_config(project),
+        extra_dirs=extra_dirs,
+    )
+
+
+def sent(spec: BuildSpec) -> tuple[bytes, list[str]]:
+    """All that goes to the engine, and the names in it."""
+    content = b"".join(collect(spec, "FROM x\n", {}).stream(lambda count: None))
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = archive.getnames()
+    return content, names
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "environment.yml", "setup.py"])
+def test_a_file_of_dependencies_that_is_a_link_leading_out_is_refused(project: Path, outside: Path, name: str) -> None:
+    (project / name).symlink_to(outside / name)
+    with pytest.raises(ImageError) as caught:
+        sent(spec_of(project))
+    assert (caught.value.id, name in caught.value.message) == ("folder-leads-out", True)
+
+
+def test_requirements_that_name_a_link_leading_out_are_refused(project: Path, outside: Path) -> None:
+    (project / "requirements.txt").write_text("-r more.txt\n")
+    (project / "more.txt").symlink_to(outside / "requirements.txt")
+    with pytest.raises(ImageError, match=r"more\.txt is a link that leads out"):
+        sent(spec_of(project))
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside/requirements.txt", "{outside}/requirements.txt", "a/../../outside/requirements.txt"]
+)
+def test_requirements_outside_are_not_followed(project: Path, outside: Path, name: str) -> None:
+    (project / "requirements.txt").write_text(f"-r {name.format(outside=outside)}\n")
+    assert SECRET not in sent(spec_of(project))[0]
+
+
+def test_a_link_within_the_folder_is_followed_for_dependencies(project: Path) -> None:
+    (project / "base.txt").write_text("numpy\n")
+    (project / "requirements.txt").symlink_to("base.txt")
+    assert "requirements/requirements.txt" in sent(spec_of(project))[1]
+
+
+def test_links_among_the_code_are_sent_as_links(project: Path, outside: Path) -> None:
+    (project / "data").symlink_to(outside)
+    (project / "secret.txt").symlink_to(outside / "secret.txt")
+    (project / "up").symlink_to("../outside/secret.txt")
+    content, names = sent(spec_of(project))
+    assert SECRET not in content
+    assert [name for name in names if name.startswith("code/data/")] == []
+
+
+def test_an_extra_folder_with_a_link_in_it_sends_the_link(project: Path, outside: Path) -> None:
+    (project / "extra").mkdir()
+    (project / "extra" / "link").symlink_to(outside)
+    assert SECRET not in sent(spec_of(project, "extra"))[0]
+
+
+def test_an_extra_folder_below_a_link_that_leads_out_is_refused(project: Path, outside: Path) -> None:
+    (project / "way").mkdir()
+    (project / "way" / "pkg").mkdir()
+    spec = spec_of(project, "way/pkg")
+    (project / "way" / "pkg").rmdir()
+    (project / "way").rmdir()
+    (project / "way").symlink_to(outside)
+    with pytest.raises(ImageError, match="way/pkg is a link that leads out"):
+        sent(spec)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["!../outside/secret.txt", "!/**", "!../**", "!{outside}/secret.txt", "!**", "!code/../../outside/*"]
+)
+def test_dockerignore_brings_nothing_back_from_outside(project: Path, outside: Path, pattern: str) -> None:
+    (project / ".dockerignore").write_text(f"nothing\n{pattern.format(outside=outside)}\n")
+    content, names = sent(spec_of(project))
+    assert SECRET not in content
+    assert not [name for name in names if ".." in name or name.startswith("/")]
+
+
+@pytest.mark.parametrize("pattern", ["[", "[a-", "!", "!!", "\\", "a[]b", "**[", "(", "*" * 50])
+def test_a_strange_pattern_of_dockerignore_ends_in_no_accident(project: Path, pattern: str) -> None:
+    (project / ".dockerignore").write_text(f"{pattern}\n")
+    try:
+        sent(spec_of(project))
+    except CalibanError as error:
+        assert error.hint  # noqa: PT017 - both a build and a refusal are fine
+
+
+DOCTORED = {
+    "package path": {"package": [["python"], "..", "cpu.py", None]},
+    "absolute package path": {"package": [["python"], "/etc", "cpu.py", None]},
+    "script path": {"package": [["python"], ".", "../outside/cpu.py", None]},
+    "absolute script path": {"package": [["python"], ".", "/etc/passwd", None]},
+    "extra dir": {"extra_dirs": ["../outside"]},
+    "hidden extra dir": {"extra_dirs": ["pkg/../../outside"]},
+    "absolute extra dir": {"extra_dirs": ["/etc"]},
+    "requirements": {"requirements_path": "../outside/requirements.txt"},
+    "absolute requirements": {"requirements_path": "/etc/passwd"},
+    "conda": {"conda_env_path": "../outside/environment.yml"},
+    "relative folder": {"build_path": "../outside"},
+    "nul": {"extra_dirs": ["a\x00b"]},
+}
+
+
+@pytest.mark.parametrize("wrong", DOCTORED.values(), ids=DOCTORED)
+def test_a_doctored_record_that_points_outside_is_refused_by_the_command(
+    project: Path,
+    outside: Path,
+    wrong: dict[str, object],
+    store: Store,
+    home: Path,
+    service: FakeService,
+    fake_engine: FakeEngine,
+    context: ScreenContext,
+) -> None:
+    add_group(store, JobStatus.FAILED, container_spec=spec_of(project).as_record())
+    with closing(sqlite3.connect(home / ".caliban" / "caliban.db")) as database, database:
+        doctored = {**spec_of(project).as_record(), **wrong}
+        database.execute("UPDATE container_specs SET spec = ?", (json.dumps(doctored),))
+
+    code = call(context, "resubmit", "--xgroup", "resubmit_test", "--yes")
+
+    # Nothing was asked of the engine or of the service: both would have objected.
+    assert (code, "[malformed-container-spec]" in context.err) == (1, True)
+
+
+def test_a_doctored_record_that_names_a_link_leading_out_sends_nothing_of_it(project: Path, outside: Path) -> None:
+    (project / "pkg").symlink_to(outside / "pkg")
+    record = {**spec_of(project).as_record(), "package": [["python"], "pkg", "pkg/__init__.py", None]}
+    spec = parse_container_spec(record)
+    assert isinstance(spec, BuildSpec)
+    with pytest.raises(ImageError) as caught:
+        sent(spec.refreshed())
+    assert caught.value.id == "folder-leads-out"
+
+
+def test_a_script_that_became_a_link_leading_out_sends_nothing_of_it(project: Path, outside: Path) -> None:
+    spec = spec_of(project)
+    (project / "cpu.py").unlink()
+    (project / "cpu.py").symlink_to(outside / "cpu.py")
+    assert SECRET not in sent(spec.refreshed())[0]
+
+
+@pytest.mark.parametrize("name", ["key", "key.txt", "config.yaml", "key.json.bak", ".hidden"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "service_account", "private_key": "x"},
+        {"type": "authorized_user", "refresh_token": "x"},
+        {"type": "external_account_authorized_user", "refresh_token": "x"},
+        {
+            "type": "impersonated_service_account",
+            "source_credentials": {"type": "authorized_user", "refresh_token": "x"},
+        },
+        {"type": "gdch_service_account", "private_key": "x"},
+    ],
+    ids=lambda content: content["type"] if isinstance(content, dict) else content,
+)
+def test_a_key_of_any_kind_and_name_stays_out(project: Path, name: str, content: dict[str, object]) -> None:
+    (project / name).write_text("\ufeff\n  " + json.dumps(content, indent=2))
+    assert f"code/{name}" not in sent(spec_of(project))[1]
+
+
+@pytest.mark.parametrize("name", [".docker/config.json", ".config/gcloud/credentials.db", ".kube/config", ".dockercfg"])
+def test_logins_of_other_tools_stay_out(project: Path, name: str) -> None:
+    path = project / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    assert f"code/{name}" not in sent(spec_of(project))[1]
+
+
+def test_code_that_speaks_of_keys_goes_in(project: Path) -> None:
+    (project / "oauth.py").write_text('KEY = {"type": "service_account", "private_key": ""}\n')
+    assert "code/oauth.py" in sent(spec_of(project))[1]

@@ -1,0 +1,222 @@
+"""Secrets planted wherever a person keeps them, and the real commands: what they leave behind holds none of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tarfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+from sqlalchemy import MetaData, create_engine, make_url, text
+
+from caliban.images.engine import Engine
+from caliban.images.registry_login import Login
+from tests.e2e.conftest import Answer, Researcher, base_image, engine, researcher
+from tests.images.registry.registries import PASSWORD, USER, Request, basic, error, front
+from tests.images.registry.registries import Answer as Reply
+from tests.standins.faults import Fault
+from tests.standins.ml_v1 import MlV1
+
+from .small_image import small_base_image
+
+__all__ = ["base_image", "engine", "researcher", "small_base_image"]
+
+PROJECT = "totoro-project"
+CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "cpu.py", "--", "--foo", "3")
+RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
+STORE_PASSWORD = "quixotic-zebra"
+REFRESH_TOKEN = "1//planted-refresh-token"
+
+
+@dataclass
+class Planted:
+    """A person with secrets, and where they work.
+
+    Attributes:
+        person: calls the commands.
+        service: AI Platform.
+        secrets: what must turn up nowhere, by what it is; access tokens come to these as they are issued.
+    """
+
+    person: Researcher
+    service: MlV1
+    secrets: dict[str, str]
+
+    def caliban(self, *words: str, **environ: str) -> Answer:
+        """Call a command, whose output is searched."""
+        answer = self.person.caliban(*words, folder=None, **environ)
+        self.assert_clean(answer.out.encode() + answer.err.encode(), f"the output of {words[0]}")
+        return answer
+
+    def assert_clean(self, content: bytes, where: str) -> None:
+        tokens = {f"access token {number}": token for number, token in enumerate(self.service.account._tokens)}
+        for what, secret in {**self.secrets, **tokens}.items():
+            assert secret.encode() not in content, f"the {what} is in {where}"
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store; the one on a server is reached with a password."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path}/store.db"
+        return
+    found = os.environ.get("CALIBAN_TEST_POSTGRESQL_URL")
+    assert found, "CALIBAN_TEST_POSTGRESQL_URL is not set: run make test, which brings a server up"
+    server, name = make_url(found), f"caliban_test_{uuid.uuid4().hex}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield server.set(database=name, password=STORE_PASSWORD).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """The registry, with somebody before it who wants the password."""
+    upstream = os.environ.get("CALIBAN_TEST_REGISTRY")
+    assert upstream, "CALIBAN_TEST_REGISTRY is not set: run make test, which brings a registry up"
+
+    def want_login(request: Request) -> Reply | None:
+        if request.headers.get("Authorization") == basic(USER, PASSWORD):
+            return None
+        return Reply(401, error("UNAUTHORIZED", "authentication required"), {"WWW-Authenticate": 'Basic realm="x"'})
+
+    with front(upstream, want_login) as server:
+        yield server.address
+
+
+@pytest.fixture
+def planted(researcher: Researcher, store_url: str, guarded: str, small_base_image: str) -> Iterator[Planted]:
+    """Everything lies in the project's folder, where careless people put it, some of it under odd names."""
+    with MlV1({PROJECT}) as service:
+        key = service.write_key_file(researcher.folder / "my key")
+        (researcher.folder / "link-to-key").symlink_to(key)
+        adc = {"type": "authorized_user", "refresh_token": REFRESH_TOKEN, "client_id": "1", "client_secret": "2"}
+        researcher.write("adc.txt", json.dumps(adc))
+        login = {"auths": {guarded: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}}
+        researcher.write(".docker/config.json", json.dumps(login))
+        outside = researcher.home / "outside.txt"
+        outside.write_text("planted-outside-the-folder")
+        (researcher.folder / "data.txt").symlink_to(outside)
+        researcher.write("sub/notes.txt", "sub/notes.txt goes in")
+        config = {"base_image": small_base_image, "registry": f"{guarded}/{PROJECT}"}
+        researcher.write(".calibanconfig.json", json.dumps(config))
+        researcher.environ.update(
+            CLOUDSDK_API_ENDPOINT_OVERRIDES_ML=service.url,
+            GOOGLE_APPLICATION_CREDENTIALS=str(key),
+            DOCKER_CONFIG=str(researcher.folder / ".docker"),
+            CALIBAN_DB_URL=store_url,
+        )
+        private_key = json.loads(key.read_text())["private_key"].splitlines()
+        secrets = {
+            "private key": private_key[len(private_key) // 2],
+            "refresh token": REFRESH_TOKEN,
+            "registry's password": PASSWORD,
+            "registry's login": Login(USER, PASSWORD).basic,
+            "store's password": STORE_PASSWORD,
+            "file outside": "planted-outside-the-folder",
+        }
+        yield Planted(researcher, service, secrets)
+
+
+def what_was_added(engine: Engine, image: str, base: str, archive: Path) -> bytes:
+    """The files of the layers that an image has on top of its base, one after the other, and its configuration."""
+    with archive.open("wb") as file:
+        file.writelines(engine.client.images.get(image).save())
+    count = len(engine.client.images.get(base).attrs["RootFS"]["Layers"])
+    with tarfile.open(archive) as saved:
+        (manifest,) = json.load(_member(saved, "manifest.json"))
+        found = _member(saved, manifest["Config"]).read()
+        for name in manifest["Layers"][count:]:
+            with tarfile.open(fileobj=_member(saved, name)) as layer:
+                found += b"".join(_member(layer, file.name).read() for file in layer if file.isfile())
+    return found
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    content = archive.extractfile(name)
+    assert content is not None
+    return content
+
+
+def history(store_url: str) -> bytes:
+    """Everything in the store: the file's bytes, and every value of every row."""
+    content = b""
+    url = make_url(store_url)
+    if url.get_backend_name() == "sqlite":
+        file = Path(str(url.database))
+        content = b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
+    engine, tables = create_engine(url), MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        for table in tables.sorted_tables:
+            content += repr([tuple(row) for row in connection.execute(table.select())]).encode()
+    engine.dispose()
+    return content
+
+
+def recorded(service: MlV1) -> bytes:
+    """Every body that AI Platform got."""
+    return json.dumps([received.body for received in service.requests if received.method != "oauth.token"]).encode()
+
+
+def test_an_image_that_was_built_and_pushed_and_its_job_hold_no_secret(
+    planted: Planted, engine: Engine, small_base_image: str, tmp_path: Path
+) -> None:
+    submitted = planted.caliban(*CLOUD)
+    assert submitted.code == 0, submitted.err
+
+    (body,) = planted.service.bodies("ml.projects.jobs.create")
+    built = planted.caliban("build", "--nogpu", "cpu.py").out.strip()
+    assert built.removeprefix("sha256:").startswith(
+        body["trainingInput"]["masterConfig"]["imageUri"].split("/")[-1][:12]
+    )
+    image = what_was_added(engine, built, small_base_image, tmp_path / "image.tar")
+    assert b"sub/notes.txt goes in" in image
+    planted.assert_clean(image, "the image")
+    planted.assert_clean(recorded(planted.service), "the job")
+
+
+def test_a_push_that_was_refused_and_a_build_that_failed_leave_no_secret(
+    planted: Planted, store_url: str, guarded: str
+) -> None:
+    wrong_login = {"auths": {guarded: {"auth": base64.b64encode(f"{USER}:not-{PASSWORD}".encode()).decode()}}}
+    planted.person.write(".docker/config.json", json.dumps(wrong_login))
+    refused = planted.caliban(*CLOUD)
+    config = json.loads((planted.person.folder / ".calibanconfig.json").read_text())
+    planted.person.write(".calibanconfig.json", json.dumps({**config, "apt_packages": ["no-apt-get-here"]}))
+    broken = planted.caliban(*CLOUD)
+
+    assert ["[push-refused]" in refused.err, "[build-step-failed]" in broken.err] == [True, True]
+    planted.assert_clean(history(store_url), "the store")
+
+
+@pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
+def test_the_history_of_jobs_that_worked_and_failed_holds_no_secret(planted: Planted, store_url: str) -> None:
+    pushed = (*CLOUD[:-3], "--image_tag", "localhost:1/a:latest", *CLOUD[-3:])
+    assert planted.caliban(*pushed).code == 0
+    planted.service.jobs.set_state(planted.service.jobs.all()[0].id, "FAILED", "a coding error")
+    assert planted.caliban(*RESUBMIT).code == 0
+    for method, status in (("oauth.token", 401), ("ml.projects.jobs.create", 403)):
+        planted.service.faults.add(Fault(method, "status", status=status, times=1))
+        assert planted.caliban(*pushed).code == 1, method
+
+    listing = planted.caliban("status", "--xgroup", "g", "--max_jobs", "0")
+
+    assert (listing.code, listing.out.count(" job ")) == (0, 3)
+    planted.assert_clean(history(store_url), "the store")
+    planted.assert_clean(recorded(planted.service), "the job")
+
+
+def test_a_store_and_an_engine_that_are_not_there_are_told_without_a_password(planted: Planted) -> None:
+    store = planted.caliban("status", CALIBAN_DB_URL=f"postgresql://totoro:{STORE_PASSWORD}@127.0.0.1:1/caliban")
+    engine = planted.caliban("build", "cpu.py", DOCKER_HOST=f"tcp://totoro:{STORE_PASSWORD}@127.0.0.1:1")
+    assert ["[store-unreachable]" in store.err, "[docker-unreachable]" in engine.err] == [True, True]

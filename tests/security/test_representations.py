@@ -1,0 +1,54 @@
+"""What holds secrets does not show them when it is shown: in a debugger, a log, or an assertion that failed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import docker
+import pytest
+
+from caliban.cli.console import Console
+from caliban.cli.context import Context
+from caliban.images.engine import Engine
+from caliban.images.engine_address import EngineAddress
+from caliban.images.registry_login import Login
+from caliban.platforms.base import Surroundings
+from caliban.platforms.google import Google
+from caliban.store.address import parse_address
+from tests.fakes import FakeStream, HeardReporter
+from tests.platforms.caip.helpers import no_engine
+from tests.standins.ml_v1 import MlV1
+
+SECRET = "planted-secret"
+ENVIRON = {"CALIBAN_DB_URL": f"postgresql://totoro:{SECRET}@db.example.com/caliban", "HOME": "/home/totoro"}
+SURROUNDINGS = Surroundings(ENVIRON, Path("/home/totoro"), HeardReporter(), no_engine)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Engine(cast("docker.DockerClient", None), "the default socket", ENVIRON),
+        SURROUNDINGS,
+        Context(Console(FakeStream(), FakeStream(), FakeStream()), ENVIRON, Path("/"), Path("/"), "t", datetime.now),
+        Login("totoro", SECRET),
+        Login("<token>", SECRET),
+        parse_address(ENVIRON["CALIBAN_DB_URL"]),
+        parse_address(f"postgresql://totoro@db.example.com/caliban?password={SECRET}"),
+        EngineAddress(f"tcp://totoro:{SECRET}@docker.example.com"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_secret_is_in_no_representation(value: object) -> None:
+    assert SECRET not in f"{value!r} {value!s}"
+
+
+def test_credentials_show_neither_their_key_nor_their_token(tmp_path: Path) -> None:
+    with MlV1() as service:
+        key = service.write_key_file(tmp_path / "key.json")
+        google = Google(Surroundings(ENVIRON, tmp_path, HeardReporter(), no_engine, cloud_key=key))
+        token = google.access_token()
+        shown = f"{google!r} {google.authority()!r} {google.authority().credentials!r} {google.service('ml', 'v1')!r}"
+    assert token not in shown
+    assert "PRIVATE KEY" not in shown

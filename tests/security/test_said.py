@@ -1,0 +1,224 @@
+"""Whatever goes wrong, and whoever repeats what they were sent: no secret is in the error, its causes or traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from caliban.errors import CalibanError
+from caliban.images.engine import Engine
+from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, has_image
+from caliban.images.registry_login import Login, stored_login
+from caliban.platforms.base import Unreachable
+from caliban.platforms.caip import CaipPlatform
+from caliban.platforms.google_http import Authority
+from caliban.store.database import Access, open_store
+from tests.fakes import HeardReporter
+from tests.platforms.caip.helpers import NAME, PEER_SPEC, SHORT, job_view, submission, surroundings
+from tests.standins.ml_v1 import MlV1
+
+from .servers import Server, repeating, serving
+
+SECRET = "planted/secret+"
+STATUSES = (200, 400, 401, 500)
+
+
+def all_that_is_said(error: BaseException) -> str:
+    """An error as a debugger, a log or a person could see it."""
+    told = [repr(error), *map(repr, error.args), "".join(traceback.format_exception(error))]
+    if isinstance(error, CalibanError):
+        told += [str(error.message), str(error.cause), str(error.hint), repr(getattr(error, "details", None))]
+    return "\n".join(told)
+
+
+@pytest.fixture
+def repeat() -> Iterator[Callable[..., Server]]:
+    """Start servers that repeat what they are sent."""
+    with ExitStack() as stack:
+        yield lambda status, **how: stack.enter_context(serving(repeating(status, **how)))
+
+
+@pytest.fixture
+def service() -> Iterator[MlV1]:
+    with MlV1() as running:
+        yield running
+
+
+@pytest.fixture
+def key(service: MlV1, tmp_path: Path) -> Path:
+    return service.write_key_file(tmp_path / "key.json")
+
+
+Repeat = Callable[..., Server]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_access_token_that_an_api_repeats(
+    repeat: Repeat, service: MlV1, key: Path, status: int, as_json: bool
+) -> None:
+    server = repeat(status, as_json=as_json)
+    endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"http://127.0.0.1:{server.port}/"}
+    platform = CaipPlatform(surroundings(endpoint, cloud_key=key), SHORT)
+    said = [repr(platform.statuses([job_view()])[1])]
+    for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(job_view())):
+        try:
+            said.append(repr(ask()))
+        except CalibanError as error:
+            said.append(all_that_is_said(error))
+
+    for token in service.account._tokens:
+        assert any(token in request.text for request in server.requests)
+        assert token not in "\n".join(said)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, status: int, as_json: bool) -> None:
+    server = repeat(status, as_json=as_json)
+    content = json.loads(key.read_text())
+    content["token_uri"] = f"http://127.0.0.1:{server.port}/token"
+    key.write_text(json.dumps(content))
+
+    with pytest.raises(CalibanError) as caught:
+        CaipPlatform(surroundings(cloud_key=key), SHORT).connect()
+
+    sent = server.requests[-1].body.decode() or server.requests[0].body.decode()
+    assertion = sent.partition("assertion=")[2].partition("&")[0]
+    assert len(assertion) > 100
+    said = all_that_is_said(caught.value)
+    assert assertion not in said
+    assert assertion.rpartition(".")[2] not in said
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_refresh_token_that_a_token_endpoint_repeats(repeat: Repeat, status: int, as_json: bool) -> None:
+    from google.oauth2.credentials import Credentials
+
+    server = repeat(status, as_json=as_json)
+    endpoint = f"http://127.0.0.1:{server.port}/token"
+    credentials = Credentials(  # type: ignore[no-untyped-call]
+        None, refresh_token=SECRET, token_uri=endpoint, client_id="1", client_secret=f"client-{SECRET}"
+    )
+    with pytest.raises(CalibanError) as caught:
+        Authority(credentials, SHORT).apply({})
+    assert server.requests
+    assert_hidden(all_that_is_said(caught.value))
+
+
+def assert_hidden(said: str, secret: str = SECRET) -> None:
+    from urllib.parse import quote
+
+    login = Login("totoro", secret)
+    for form in (secret, quote(secret, safe=""), login.basic):
+        assert form not in said
+
+
+@pytest.mark.parametrize("user", ["totoro", "<token>"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_login_that_a_registry_or_its_token_service_repeats(repeat: Repeat, user: str, status: int) -> None:
+    tokens = repeat(status)
+    challenges = (f'Bearer realm="http://127.0.0.1:{tokens.port}/token",service="x"', 'Basic realm="x"')
+    for challenge in challenges:
+        echo = repeating(401)
+
+        def refuse(request: object, challenge: str = challenge, echo: Callable[..., tuple] = echo) -> tuple:  # type: ignore[type-arg]
+            status, headers, body = echo(request)
+            return status, {**headers, "WWW-Authenticate": challenge}, body
+
+        with serving(refuse) as registry, pytest.raises((RegistryRefusedError, NoAnswerError)) as caught:
+            has_image(f"127.0.0.1:{registry.port}/a:latest", "sha256:" + "ab" * 32, Login(user, SECRET))
+        assert_hidden(all_that_is_said(caught.value))
+    assert tokens.requests
+
+
+PASSWORDS = ("quixotic-zebra", "quixotic@zebra", "quix:otic@zebra", "quixotic/zebra")
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://totoro:{}@127.0.0.1:1/caliban",
+        "postgres://totoro:{}@127.0.0.1:1/caliban",
+        "postgresql://totoro:{}@nobody.invalid/caliban",
+        "postgresql://totoro:{}@127.0.0.1:notaport/caliban",
+        "postgresql://totoro:{}@[::1/caliban",
+        "mysql://totoro:{}@127.0.0.1/caliban",
+        "postgresql://totoro@127.0.0.1:1/caliban?password={}",
+        "postgresql://totoro@127.0.0.1:1/caliban?sslmode=nonsense&sslpassword={}",
+        "postgresql://totoro:{}@127.0.0.1:1/caliban?nonsense=1",
+        "sqlite://totoro:{}@127.0.0.1/caliban",
+        "totoro:{}@127.0.0.1/caliban",
+    ],
+)
+@pytest.mark.parametrize("access", Access)
+def test_a_password_of_the_store(url: str, password: str, access: Access) -> None:
+    with pytest.raises(CalibanError) as caught:
+        open_store(url.format(password), access, HeardReporter())
+    said = all_that_is_said(caught.value)
+    assert not [part for part in re.split("[@:/]", password) if part in said]
+
+
+@pytest.mark.parametrize("password", PASSWORDS[:3])
+@pytest.mark.parametrize("scheme", ["tcp", "ssh", "https", "nonsense", "unix", "npipe"])
+def test_a_password_of_the_docker_host(scheme: str, password: str) -> None:
+    with pytest.raises(CalibanError) as caught:
+        Engine.connect({"DOCKER_HOST": f"{scheme}://totoro:{password}@127.0.0.1:1"})
+    assert password not in all_that_is_said(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://totoro:{}@127.0.0.1:1", "socks9://totoro:{}@127.0.0.1:1", "http://totoro:{}@[x"]
+)
+def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(SECRET.replace("/", "")))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "https://ml.example.com/"}
+    found = CaipPlatform(surroundings(endpoint, cloud_key=key), SHORT).statuses([job_view()])[1]
+    assert isinstance(found, Unreachable)
+    assert SECRET.replace("/", "") not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"auth": SECRET},
+        {"auth": [SECRET]},
+        {"auth": "dG90b3JvLXBsYW50ZWQvc2VjcmV0Kw=="},
+        {"auth": f"é{SECRET}"},
+        SECRET,
+        [SECRET],
+        {"identitytoken": [SECRET]},
+    ],
+)
+def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:1": entry}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    heard = HeardReporter()
+    assert stored_login("localhost:1", heard) is None
+    assert SECRET not in "\n".join(heard.warned)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "service_account", "private_key": f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n", "client_email": "x"},
+        {"type": "service_account", "private_key": SECRET},
+        {"type": "authorized_user", "refresh_token": SECRET, "client_secret": SECRET},
+        {"type": "external_account", "credential_source": SECRET},
+        {"private_key": SECRET},
+    ],
+)
+def test_a_key_file_that_is_none(content: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text(json.dumps(content))
+    with pytest.raises(CalibanError) as caught:
+        CaipPlatform(surroundings(cloud_key=tmp_path / "key.json"), SHORT).connect()
+    assert SECRET not in all_that_is_said(caught.value)

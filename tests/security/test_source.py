@@ -1,0 +1,64 @@
+"""What must not stand anywhere in the code: read from its syntax, so that no comment and no text counts."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import caliban
+
+MODULES = sorted(Path(caliban.__file__).parent.rglob("*.py"))
+_FORBIDDEN_NAMES = frozenset(
+    {
+        *("CERT_NONE", "CERT_OPTIONAL", "_create_unverified_context", "disable_warnings", "check_hostname"),
+        *("system", "popen", "getoutput", "getstatusoutput", "create_subprocess_shell"),
+        *("eval", "exec", "pickle", "marshal", "mktemp"),
+    }
+)
+_MAY_NOT_BE_OFF = frozenset({"verify", "validate_certificate", "verify_ssl"})
+
+
+def found_in(source: str) -> Iterator[str]:
+    """What of the forbidden there is, with its line."""
+    for node in ast.walk(ast.parse(source)):
+        name = _name(node)
+        if name in _FORBIDDEN_NAMES:
+            yield f"line {getattr(node, 'lineno', 0)}: {name}"
+        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+            is_off = node.arg in _MAY_NOT_BE_OFF and not node.value.value
+            if is_off or (node.arg == "shell" and node.value.value):
+                yield f"line {node.lineno}: {node.arg}={node.value.value!r}"
+        if isinstance(node, ast.Assign) and any(_name(target) in _MAY_NOT_BE_OFF for target in node.targets):
+            yield f"line {node.lineno}: a change of verify"
+
+
+def _name(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.alias):
+        return node.name.rpartition(".")[2]
+    return node.id if isinstance(node, ast.Name) else None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "requests.get(url, verify=False)",
+        "session.verify = False",
+        "ssl.CERT_NONE",
+        "subprocess.run('ls', shell=True)",
+        "os.system('ls')",
+        "from os import popen",
+        "eval('1')",
+    ],
+)
+def test_what_is_forbidden_would_be_found(source: str) -> None:
+    assert list(found_in(source))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_tls_is_never_unverified_and_nothing_goes_through_a_shell(module: Path) -> None:
+    assert list(found_in(module.read_text())) == []

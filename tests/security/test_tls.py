@@ -1,0 +1,179 @@
+"""A server whose certificate nobody signed gets nothing: not from Google's libraries, nor a registry, nor an engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caliban.errors import CalibanError, ImageError
+from caliban.images.engine import Engine
+from caliban.images.registry_api import NoAnswerError, has_image
+from caliban.images.registry_login import Login
+from caliban.platforms.base import Unreachable
+from caliban.platforms.caip import CaipPlatform
+from tests.platforms.caip.helpers import SHORT, job_view, surroundings
+from tests.standins.ml_v1 import MlV1
+
+from .servers import Answer, Certificate, Request, Server, make_certificate, serving
+
+WORDS = "certificate verify failed"
+IMAGE_ID = "sha256:" + "ab" * 32
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path)
+
+
+@pytest.fixture
+def impostor(certificate: Certificate) -> Iterator[Server]:
+    """Would serve anybody: an engine's version, a job, a token, an image."""
+
+    def reply(request: Request) -> Answer:
+        content = {"ApiVersion": "1.41", "state": "SUCCEEDED", "access_token": "x", "expires_in": 60}
+        return 200, {"Content-Type": "application/json"}, json.dumps(content).encode()
+
+    with serving(reply, certificate) as server:
+        yield server
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Iterator[Path]:
+    """A key whose tokens come from a service that can be trusted."""
+    with MlV1() as service:
+        yield service.write_key_file(tmp_path / "key.json")
+
+
+def caip_at(server: Server, key: Path) -> CaipPlatform:
+    endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"https://127.0.0.1:{server.port}/"}
+    return CaipPlatform(surroundings(endpoint, cloud_key=key), SHORT)
+
+
+def test_googles_api_is_asked_nothing_without_a_signed_certificate(impostor: Server, key: Path) -> None:
+    found = caip_at(impostor, key).statuses([job_view()])[1]
+
+    assert isinstance(found, Unreachable)
+    assert WORDS in found.reason
+    assert impostor.requests == []
+
+
+def test_googles_api_is_asked_with_a_certificate_that_this_machine_trusts(
+    impostor: Server, key: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    caip_at(impostor, key).statuses([job_view()])
+    assert len(impostor.requests) == 1
+
+
+def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
+    impostor: Server, key: Path, tmp_path: Path
+) -> None:
+    content = json.loads(key.read_text())
+    content["token_uri"] = f"https://127.0.0.1:{impostor.port}/token"
+    key.write_text(json.dumps(content))
+
+    with pytest.raises(CalibanError) as caught:
+        CaipPlatform(surroundings(cloud_key=key), SHORT).connect()
+
+    assert WORDS in str(caught.value.cause)
+    assert impostor.requests == []
+
+
+@pytest.fixture
+def names_lead_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let registry.example.com be this machine: no name that needs TLS leads here otherwise."""
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, *more: Any, **options: Any) -> Any:
+        return real("127.0.0.1" if host == "registry.example.com" else host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.usefixtures("names_lead_here")
+def test_a_registry_is_told_no_login_without_a_signed_certificate(impostor: Server) -> None:
+    with pytest.raises(NoAnswerError, match=WORDS):
+        has_image(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, Login("totoro", "planted-secret"))
+    assert impostor.requests == []
+
+
+@pytest.mark.usefixtures("names_lead_here")
+def test_a_registry_is_asked_with_a_certificate_that_this_machine_trusts(
+    impostor: Server, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    assert not has_image(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, None)
+
+
+def docker_folder(folder: Path, authority: Certificate, client: Certificate) -> Path:
+    """A folder as DOCKER_CERT_PATH names it."""
+    folder.mkdir(parents=True)
+    for name, path in (("ca.pem", authority.path), ("cert.pem", client.path), ("key.pem", client.key)):
+        (folder / name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Certificate:
+    """The only authority that the person trusts; it did not sign the engine's certificate."""
+    return make_certificate(tmp_path, "other")
+
+
+def environment(server: Server, certificates: Path, **more: str) -> dict[str, str]:
+    return {"DOCKER_HOST": f"tcp://127.0.0.1:{server.port}", "DOCKER_CERT_PATH": str(certificates), **more}
+
+
+@pytest.mark.parametrize("verify", [{"DOCKER_TLS_VERIFY": "1"}, {"DOCKER_TLS_VERIFY": ""}, {}])
+def test_an_engine_is_asked_nothing_without_a_certificate_signed_by_the_given_authority(
+    impostor: Server, other: Certificate, tmp_path: Path, verify: dict[str, str]
+) -> None:
+    certificates = docker_folder(tmp_path / "certificates", other, other)
+
+    with pytest.raises(ImageError) as caught:
+        Engine.connect(environment(impostor, certificates, **verify))
+
+    assert caught.value.id == "docker-unreachable"
+    assert WORDS in str(caught.value.cause)
+    assert impostor.requests == []
+
+
+def test_an_engine_whose_certificate_the_given_authority_signed_is_asked(
+    impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
+) -> None:
+    certificates = docker_folder(tmp_path / "certificates", certificate, other)
+    Engine.connect(environment(impostor, certificates)).close()
+    assert len(impostor.requests) == 1
+
+
+def test_an_engine_that_wants_no_certificate_of_ours_is_verified_all_the_same(
+    impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
+) -> None:
+    certificates = docker_folder(tmp_path / "certificates", certificate, other)
+    (certificates / "cert.pem").unlink()
+    Engine.connect(environment(impostor, certificates)).close()
+    assert len(impostor.requests) == 1
+
+
+@pytest.mark.parametrize("endpoint", [{"SkipTLSVerify": True}, {"SkipTLSVerify": False}, {}])
+def test_an_engine_of_a_context_is_verified_whatever_the_context_says(
+    impostor: Server, other: Certificate, tmp_path: Path, endpoint: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = hashlib.sha256(b"lab").hexdigest()
+    meta = tmp_path / "docker" / "contexts" / "meta" / context / "meta.json"
+    meta.parent.mkdir(parents=True)
+    host = {"Host": f"tcp://127.0.0.1:{impostor.port}", **endpoint}
+    meta.write_text(json.dumps({"Name": "lab", "Metadata": {}, "Endpoints": {"docker": host}}))
+    docker_folder(tmp_path / "docker" / "contexts" / "tls" / context / "docker", other, other)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+    with pytest.raises(ImageError) as caught:
+        Engine.connect({"DOCKER_CONFIG": str(tmp_path / "docker"), "DOCKER_CONTEXT": "lab"})
+
+    assert (WORDS in str(caught.value.cause), "docker context lab" in caught.value.message) == (True, True)
+    assert impostor.requests == []
