@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Answer, Researcher, base_image, engine, researcher
+from tests.e2e.conftest import Answer, Researcher, researcher
 
 from .engines import dying_engine
 
-__all__ = ["base_image", "engine", "researcher"]
+__all__ = ["researcher"]
 
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Researcher, base_image, engine, researcher
+from tests.e2e.conftest import Researcher, researcher
 from tests.images.registry.pushing import is_manifest
 from tests.images.registry.registries import Answer, Front, HungUpError, Request, front
 from tests.security.small_image import small_base_image
 from tests.standins.ml_v1 import MlV1
 
-__all__ = ["base_image", "engine", "researcher", "small_base_image"]
+__all__ = ["researcher", "small_base_image"]
 
 CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "cpu.py")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")

@@ -13,14 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker_engine import base_image, engine
 from tests.safety.crash import read_recording
 from tests.safety.nursery import Nursery
 from tests.safety.traced import Event, Point
 from tests.safety.worlds import GROUP, PROJECT, RESUBMIT, STATUS, World
 from tests.standins.ml_v1 import MlV1
-
-__all__ = ["base_image", "engine"]
 
 CLOUD = ("cloud", *GROUP, "--nogpu", "--experiment_config", "experiment.json", "cpu.py", "--", "--foo", "3")
 

@@ -17,7 +17,7 @@ from sqlalchemy import MetaData, create_engine, make_url, text
 
 from caliban.images.engine import Engine
 from caliban.images.registry_login import Login
-from tests.e2e.conftest import Answer, Researcher, base_image, engine, researcher
+from tests.e2e.conftest import Answer, Researcher, researcher
 from tests.images.registry.registries import PASSWORD, USER, Request, basic, error, front
 from tests.images.registry.registries import Answer as Reply
 from tests.standins.faults import Fault
@@ -25,7 +25,7 @@ from tests.standins.ml_v1 import MlV1
 
 from .small_image import small_base_image
 
-__all__ = ["base_image", "engine", "researcher", "small_base_image"]
+__all__ = ["researcher", "small_base_image"]
 
 PROJECT = "totoro-project"
 CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "cpu.py", "--", "--foo", "3")
