@@ -83,7 +83,9 @@ def rows(researcher: Researcher) -> list[tuple[object, ...]]:
     return researcher.rows("SELECT experiment_id, job_id IS NOT NULL, state FROM submissions ORDER BY id")
 
 
-def test_the_jobs_of_other_images_go(group: tuple[Researcher, MlV1], mortal: Mortal) -> None:
+def test_the_jobs_of_other_images_go_and_the_rest_with_the_next_command(
+    group: tuple[Researcher, MlV1], mortal: Mortal
+) -> None:
     researcher, service = group
     mortal.is_to_die = True
 
@@ -94,13 +96,6 @@ def test_the_jobs_of_other_images_go(group: tuple[Researcher, MlV1], mortal: Mor
     assert rows(researcher)[2:] == [(2, 1, "DONE")]
     assert len(service.jobs.all()) == 3
 
-
-def test_the_job_whose_image_was_not_pushed_goes_with_the_next_command(
-    group: tuple[Researcher, MlV1], mortal: Mortal
-) -> None:
-    researcher, service = group
-    mortal.is_to_die = True
-    researcher.caliban(*RESUBMIT)
     mortal.is_to_die = mortal.is_dead = False
 
     again = researcher.caliban(*RESUBMIT)

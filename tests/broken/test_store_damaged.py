@@ -102,7 +102,7 @@ def test_the_command_tells_it_in_words(file: Path, run_caliban: Caliban) -> None
 
 
 COLUMNS = [(table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns]
-WRONG = (None, "", -1, 2**63 - 1, 1.5, "XYZ", b"\xff\xfe", "2020-99-99", "[]", "5", "{")
+WRONG = (None, "", 2**63 - 1, "XYZ", b"\xff\xfe", "2020-99-99", "5")
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)

@@ -159,12 +159,8 @@ def test_a_store_that_is_deleted_while_a_command_runs_is_told(
     assert (code, "[store-gone]" in context.err) == (1, True), context.err
 
 
-READ_ONLY_PARTS = pytest.mark.parametrize("part", [STORE, "."], ids=["file", "folder"])
-READ_ONLY_WAYS = pytest.mark.parametrize("read_only", READ_ONLY)
-
-
-@READ_ONLY_WAYS
-@READ_ONLY_PARTS
+@pytest.mark.parametrize("part", [STORE, "."], ids=["file", "folder"])
+@pytest.mark.parametrize("read_only", READ_ONLY)
 def test_a_read_only_store_takes_no_job_and_none_is_sent(
     command: Command, service: MlV1, read_only: Callable[..., Answer], part: str
 ) -> None:
@@ -176,15 +172,14 @@ def test_a_read_only_store_takes_no_job_and_none_is_sent(
     assert len(service.bodies(CREATE)) == 1
 
 
-@READ_ONLY_WAYS
-@READ_ONLY_PARTS
+@pytest.mark.parametrize("read_only", READ_ONLY)
 def test_a_read_only_store_is_listed_with_fresh_states_and_a_warning(
-    command: Command, service: MlV1, read_only: Callable[..., Answer], part: str
+    command: Command, service: MlV1, read_only: Callable[..., Answer]
 ) -> None:
     assert command(*CLOUD).code == 0
     service.jobs.set_state(service.jobs.all()[0].id, "SUCCEEDED")
 
-    answer = read_only(command, command.folder / part, "status", "--xgroup", "g")
+    answer = read_only(command, command.folder, "status", "--xgroup", "g")
 
     assert (answer.code, " SUCCEEDED " in answer.out) == (0, True), answer.err
     assert "warning: the states below could not be recorded" in answer.err
