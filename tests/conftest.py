@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
@@ -23,7 +23,7 @@ from tests.docker_engine import base_image, engine
 from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
 
 # What is slow on a machine that is shared is no mistake of the code's.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 __all__ = ["base_image", "engine"]
