@@ -208,7 +208,7 @@ class LocalPlatform(Platform, Attended):
             for pump in pumps:
                 pump.start()
             yield
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody reads the output any more, and the pumps must end
             logs.terminate()
             raise
         finally:
