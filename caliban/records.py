@@ -175,6 +175,7 @@ class Submission:
         id: ``submissions.id``.
         token: random and unique; it travels with the request, so that a lost answer can be looked up.
         experiment_id: whose attempt this is.
+        group: the name of the experiment group that it belongs to.
         job_spec_id: what is submitted.
         resubmits: the job that this one re-runs, or None.
         platform: where it goes.
@@ -190,6 +191,7 @@ class Submission:
     id: int
     token: str
     experiment_id: int
+    group: str
     job_spec_id: int
     resubmits: int | None
     platform: PlatformName

@@ -27,6 +27,7 @@ from caliban.store.views import submission_of
 
 IMAGE = "sha256:" + "ab" * 32
 OTHER_IMAGE = "sha256:" + "cd" * 32
+GROUP = "resubmit_test"
 CREATED = datetime(2020, 5, 29, 10, 53, 40)
 CPU_SPEC: JsonObject = {
     "build_path": "/home/totoro/sw/cluster/caliban/tmp/cpu",
@@ -69,7 +70,7 @@ def an_experiment(
     return ExperimentView(id, tuple(args), {"sleep": 1} if kwargs is None else kwargs, container, jobs)
 
 
-def a_group(*experiments: ExperimentView, name: str = "resubmit_test") -> GroupView:
+def a_group(*experiments: ExperimentView, name: str = GROUP) -> GroupView:
     return GroupView(1, name, experiments)
 
 
@@ -77,7 +78,7 @@ def add_group(
     store: Store,
     *states: JobStatus | None,
     user: str = "totoro",
-    name: str = "resubmit_test",
+    name: str = GROUP,
     container_spec: JsonObject = CPU_SPEC,
     platform: PlatformName = PlatformName.TEST,
     job_spec: JsonObject | None = None,
@@ -112,14 +113,14 @@ def add_group(
     return read_group(store, user=user, name=name)
 
 
-def read_group(store: Store, *, user: str = "totoro", name: str = "resubmit_test", all_jobs: bool = False) -> GroupView:
+def read_group(store: Store, *, user: str = "totoro", name: str = GROUP, all_jobs: bool = False) -> GroupView:
     with store.reading() as session:
         group = group_attempts(session, user, name, per_experiment=None if all_jobs else 1)
     assert group is not None
     return group
 
 
-def latest_states(store: Store, *, name: str = "resubmit_test") -> list[str]:
+def latest_states(store: Store, *, name: str = GROUP) -> list[str]:
     """The state of the latest job of each experiment; ``-`` for one without."""
     return [
         str(experiment.latest.status) if experiment.latest else "-"
@@ -129,7 +130,7 @@ def latest_states(store: Store, *, name: str = "resubmit_test") -> list[str]:
 
 def submissions(store: Store) -> list[Submission]:
     with store.reading() as session:
-        return [submission_of(row) for row in session.query(SubmissionRow).order_by(SubmissionRow.id)]
+        return [submission_of(row, GROUP) for row in session.query(SubmissionRow).order_by(SubmissionRow.id)]
 
 
 def leave_open(
@@ -165,4 +166,4 @@ def leave_open(
         )
         session.add(row)
         session.flush()
-        return submission_of(row)
+        return submission_of(row, GROUP)

@@ -203,7 +203,8 @@ class FakePlatform(Platform):
         super().__init__(surroundings)
         self.service.stopping = surroundings.stopping
 
-    def connect(self) -> None:
+    def connect(self, target: JsonObject) -> None:
+        assert set(target) == {"place"}
         self.service.connections += 1
         if self.service.out_of_reach:
             raise self.service.out_of_reach

@@ -112,8 +112,14 @@ def show(launch: Launch, context: Context, verb: str) -> None:
         console.print(f"container image: would be built from {folder} (job_mode: {launch.spec.job_mode})")
 
 
-def start(launch: Launch, context: Context, platforms: Platforms) -> ExitCode:
+def start(launch: Launch, context: Context, platforms: Platforms, target: JsonObject | None = None) -> ExitCode:
     """Build, bring the image to where it runs, submit, report.
+
+    Args:
+        launch: what was asked for.
+        context: where.
+        platforms: where jobs run.
+        target: the place on the platform; None for the one that the platform goes to of its own accord.
 
     Raises:
         CalibanError: nothing was submitted.
@@ -125,8 +131,9 @@ def start(launch: Launch, context: Context, platforms: Platforms) -> ExitCode:
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
     platform = platforms.get(launch.platform)
-    platform.connect()
-    target = platform.target(None)
+    if target is None:
+        target = platform.target(None)
+    platform.connect(target)
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
         image = _image(launch, context, platform, target)
         attempts = _attempts(launch, image, target, context, platforms, store)

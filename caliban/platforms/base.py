@@ -97,8 +97,11 @@ class Platform(ABC):
     def __init__(self, surroundings: Surroundings) -> None:
         self.surroundings = surroundings
 
-    def connect(self) -> None:  # noqa: B027 - a platform that is always there has nothing to do
-        """Learn whether the platform can be reached, before anything is built or written down.
+    def connect(self, target: JsonObject) -> None:  # noqa: B027 - a platform that is always there has nothing to do
+        """Learn whether a place on the platform can be reached, before anything is built or written down.
+
+        Args:
+            target: see :meth:`target`.
 
         Raises:
             CalibanError: it cannot.
@@ -200,6 +203,33 @@ class Attended(ABC):
         Raises:
             KeyboardInterrupt: after Ctrl-C; the job runs on.
             CalibanError: the platform was lost while the job ran; its state is not known.
+        """
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A job of another platform, as one of this.
+
+    Attributes:
+        spec: the job spec, in this platform's shape.
+        details: what :meth:`Platform.target` reads to find the place, as if the job had run here before.
+        lost: what the other platform was asked for and this one cannot be, a line each, for people.
+    """
+
+    spec: JsonObject
+    details: JsonObject
+    lost: tuple[str, ...] = ()
+
+
+class Successor(ABC):
+    """A platform that takes over the jobs of another."""
+
+    @abstractmethod
+    def translate(self, job: JobView) -> Translation:
+        """Say in this platform's terms what ``job``, of another platform, ran.
+
+        Raises:
+            PlatformError: ``not-translatable``: jobs of that platform, or this one, cannot be taken over.
         """
 
 

@@ -9,19 +9,18 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 
-from caliban.errors import CalibanError, PlatformError, UsageError
+from caliban.errors import CalibanError, PlatformError
 from caliban.platforms import caip_jobs
-from caliban.platforms.base import Hosted, NotSentError, Observation, Platform, RefusedError, Surroundings, Unreachable
+from caliban.platforms.base import Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.platforms.caip_service import PAGE_SIZE, JobsService
+from caliban.platforms.delivery import deliver
 from caliban.platforms.google import PROJECT_VARIABLE, Google
 from caliban.platforms.google_errors import (
     QUOTA_EXHAUSTED,
-    CredentialsError,
     GoogleRefusedError,
-    GoogleUnreachableError,
     one_line,
 )
-from caliban.platforms.google_http import Patience, Pauses
+from caliban.platforms.patience import Patience, Pauses
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
 
 _STATUSES: Mapping[str, JobStatus] = {
@@ -34,9 +33,6 @@ _STATUSES: Mapping[str, JobStatus] = {
     "CANCELLED": JobStatus.STOPPED,
 }
 """State of ml v1 -> ours. Source: ``GoogleCloudMlV1__Job.state`` in the discovery document."""
-
-_DOUBTFUL = frozenset({409, 500, 502, 503, 504})
-"""Answers to a submission that leave open whether there is such a job, perhaps of ours."""
 
 _NAMELESS = "its name and its project are not both recorded"
 
@@ -59,7 +55,7 @@ class CaipPlatform(Platform, Hosted):
         self._announced: set[str] = set()
         self._is_quota_gone = False
 
-    def connect(self) -> None:
+    def connect(self, target: JsonObject) -> None:
         """Fetch an access token: to learn before anything is built or written down whether there is one.
 
         Raises:
@@ -200,32 +196,25 @@ class CaipPlatform(Platform, Hosted):
         stopping = self.surroundings.stopping
         # A quota by the minute passes; one that stayed used up for a whole job's patience is not waited for again.
         patience = replace(self.google.patience, quota_s=0) if self._is_quota_gone else self.google.patience
-        pauses = Pauses(patience, stopping, self._tell_of_quota)
-        is_in_doubt = False
-        while True:
-            try:
-                created = self._service.create(project, body)
-                self._is_quota_gone = False
-                return created
-            except (CredentialsError, UsageError) as error:
-                failure: CalibanError = error
-            except GoogleUnreachableError as error:
-                failure, is_in_doubt = error, True
-            except GoogleRefusedError as error:
-                failure, is_in_doubt = error, is_in_doubt or error.code in _DOUBTFUL
-            if is_in_doubt:
-                there = self._service.get(project, name)
-                if there is not None:
-                    return there if caip_jobs.carries(there, token) else None
-            try:
-                pauses.wait(failure)
-            except CalibanError as last:
-                if is_in_doubt:
-                    raise
-                if stopping.is_set():
-                    raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
-                self._is_quota_gone = last.id == QUOTA_EXHAUSTED
-                raise _refused(last, name, project) from last
+
+        def send() -> JsonObject:
+            created = self._service.create(project, body)
+            self._is_quota_gone = False
+            return created
+
+        def refused(error: CalibanError) -> RefusedError:
+            self._is_quota_gone = error.id == QUOTA_EXHAUSTED
+            return _refused(error, name, project)
+
+        job = deliver(
+            send,
+            lambda: self._service.get(project, name),
+            name=name,
+            pauses=Pauses(patience, stopping, self._tell_of_quota),
+            stopping=stopping,
+            refused=refused,
+        )
+        return job if caip_jobs.carries(job, token) else None
 
     def _tell_of_quota(self) -> None:
         self._announce("AI Platform takes only so many requests a minute; the others wait for their turn ...")

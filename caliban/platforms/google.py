@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from caliban.errors import UsageError
 from caliban.platforms.base import Surroundings
 from caliban.platforms.google_errors import CredentialsError, token_failure
-from caliban.platforms.google_http import ApiRequest, Authority, Patience, Transport, execute_once, patiently
+from caliban.platforms.google_http import ApiRequest, Authority, Transport, execute_once
+from caliban.platforms.patience import Patience, patiently, usual
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Google:
     """
 
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
-        self.patience = patience or Patience()
+        self.patience = patience or usual()
         self._surroundings = surroundings
         self._lock = threading.RLock()
         self._authority: Authority | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caliban.errors import CalibanError, PlatformError
+from caliban.platforms.patience import ServiceError
 from caliban.redaction import without, without_assertions, without_logins
 
 if TYPE_CHECKING:
@@ -16,19 +17,13 @@ if TYPE_CHECKING:
 QUOTA_EXHAUSTED = "google-quota-exhausted"
 
 _PASSING = frozenset({429, 500, 502, 503, 504})
+_DOUBTFUL = frozenset({409, 500, 502, 503, 504})
+"""Answers to a submission that leave open whether there is such a job, perhaps of ours."""
 _CAUSE_LIMIT = 2000
 
 
-class GoogleError(PlatformError):
-    """A call to a Google API that did not succeed.
-
-    Attributes:
-        is_passing: whether the same call may succeed a little later.
-        retry_after_s: how long Google asks to wait, in seconds, or None.
-    """
-
-    is_passing = True
-    retry_after_s: float | None = None
+class GoogleError(ServiceError):
+    """A call to a Google API that did not succeed."""
 
 
 class GoogleUnreachableError(GoogleError):
@@ -49,6 +44,8 @@ class GoogleRefusedError(GoogleError):
         self.code = code
         self.status = status
         self.is_passing = code in _PASSING
+        self.is_over_quota = code == 429
+        self.leaves_doubt = code in _DOUBTFUL
         self.retry_after_s = retry_after_s
 
 

@@ -1,4 +1,4 @@
-"""How Google's APIs are talked to: one connection per thread, one token for all, and patience.
+"""How Google's APIs are talked to: one connection per thread, and one token for all.
 
 google-api-python-client only asks its ``http`` for a ``request`` method. Ours stands on ``requests``: httplib2, the
 usual one, silently sends a request again when the connection breaks, which must not happen to a job's submission,
@@ -8,21 +8,13 @@ and neither of them may be shared by threads
 
 from __future__ import annotations
 
-import random
 import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from functools import partial
-from threading import Event
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from caliban.errors import CalibanError
 from caliban.platforms.google_errors import (
     CredentialsError,
-    GoogleError,
     GoogleRefusedError,
     GoogleUnreachableError,
     misunderstood,
@@ -30,6 +22,7 @@ from caliban.platforms.google_errors import (
     unreachable,
     words,
 )
+from caliban.platforms.patience import Patience, seconds_to_wait
 from caliban.records import JsonObject
 from caliban.redaction import without, without_logins
 
@@ -38,29 +31,6 @@ if TYPE_CHECKING:
     from requests import Session
 
 _T = TypeVar("_T")
-_TOO_MANY_REQUESTS = 429
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for Google, in seconds.
-
-    Attributes:
-        connect_s: for a connection.
-        read_s: for an answer, or between two pieces of it.
-        first_s: the longest pause before the second attempt; doubled for each further one.
-        longest_s: the longest pause of our own choice.
-        total_s: for a call in all: an attempt that would begin later is not made.
-        quota_s: the same, for a call that is answered 429: Google counts requests by the minute, and many jobs at once
-            have to wait their turn.
-    """
-
-    connect_s: float = 10
-    read_s: float = 60
-    first_s: float = 0.5
-    longest_s: float = 16
-    total_s: float = 60
-    quota_s: float = 180
 
 
 class Response(dict[str, str]):
@@ -191,56 +161,6 @@ def _leave_as_it_is(request: _T) -> _T:
     return request
 
 
-class Pauses:
-    """The pauses between the attempts of one call: exponential, with full jitter, as Google asks where it does.
-
-    Source: https://cloud.google.com/storage/docs/retry-strategy#exponential-backoff
-    """
-
-    def __init__(
-        self,
-        patience: Patience,
-        stopping: Event | None = None,
-        when_over_quota: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Begin to count.
-
-        Args:
-            patience: how long.
-            stopping: ends a pause, and the attempts, when it is set.
-            when_over_quota: called before a pause that a quota makes necessary.
-        """
-        self._patience = patience
-        self._stopping = stopping or Event()
-        self._when_over_quota = when_over_quota
-        self._begun = time.monotonic()
-        self._count = 0
-
-    def wait(self, error: CalibanError) -> None:
-        """Wait before the next attempt.
-
-        Raises:
-            CalibanError: ``error``, when there is to be no next attempt: it will not pass, or time is up (the cause
-                then says how often was tried).
-        """
-        if not isinstance(error, GoogleError) or not error.is_passing:
-            raise error
-        is_over_quota = isinstance(error, GoogleRefusedError) and error.code == _TOO_MANY_REQUESTS
-        limit = min(self._patience.longest_s, self._patience.first_s * 2**self._count)
-        pause = random.uniform(0, limit) if error.retry_after_s is None else error.retry_after_s
-        self._count += 1
-        spent = time.monotonic() - self._begun
-        if spent + pause > (self._patience.quota_s if is_over_quota else self._patience.total_s):
-            times = "once" if self._count == 1 else f"{self._count} times in {spent:.0f} s"
-            wish = "" if error.retry_after_s is None else f"; Google asks to wait {error.retry_after_s:.0f} s"
-            error.cause = f"{error.cause}\n(tried {times}{wish})"
-            raise error
-        if is_over_quota:
-            self._when_over_quota()
-        if self._stopping.wait(pause):
-            raise error
-
-
 class ApiRequest(Protocol):
     """A request of google-api-python-client: what ``service.projects().jobs().get(...)`` gives."""
 
@@ -266,7 +186,7 @@ def execute_once(request: ApiRequest, doing: str) -> JsonObject:
         answer = request.execute(num_retries=0)
     except HttpError as error:
         status, cause = words(error.content, error.resp.reason)
-        retry_after = _seconds(error.resp.get("retry-after"))
+        retry_after = seconds_to_wait(error.resp.get("retry-after"))
         raise GoogleRefusedError(int(error.resp.status), status, doing, cause, retry_after) from error
     except GoogleUnreachableError as error:
         raise GoogleUnreachableError(
@@ -275,31 +195,3 @@ def execute_once(request: ApiRequest, doing: str) -> JsonObject:
     if not isinstance(answer, Mapping):  # a proxy's page, for example
         raise misunderstood(doing, str(answer))
     return answer
-
-
-def patiently(call: Callable[[], _T], patience: Patience) -> _T:
-    """``call()``, again and again while that may help: for calls that do no harm when made twice.
-
-    Tries again after 429, 500, 502, 503, 504, a broken connection and a time-out; never after another answer.
-    """
-    pauses = Pauses(patience)
-    while True:
-        try:
-            return call()
-        except GoogleError as error:
-            pauses.wait(error)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """``Retry-After``, which is a number of seconds or a date (RFC 9110, 10.2.3)."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        until = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=timezone.utc)
-    return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())

@@ -47,7 +47,7 @@ class LocalPlatform(Platform, Attended):
 
     name = PlatformName.LOCAL
 
-    def connect(self) -> None:
+    def connect(self, target: JsonObject) -> None:
         """Connect to the Docker Engine."""
         self.surroundings.engine()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, parse_container_spec
-from caliban.platforms.base import Platforms
-from caliban.records import PlatformName
+from caliban.platforms.base import Platform, Platforms
+from caliban.records import JsonObject, PlatformName
 from caliban.resubmit.plan import ImageSource
 from caliban.resubmit.selection import Selection
 
@@ -31,24 +33,28 @@ def job_problems(selection: Selection, platforms: Platforms, *, connect: bool) -
         platforms: where they run.
         connect: ask the platforms whether they can be reached, too; without, nobody is asked.
     """
-    unreachable = _unreachable(selection, platforms) if connect else {}
     problems = {}
+    failures: dict[tuple[PlatformName, str], CalibanError | None] = {}
     for chosen in selection.chosen:
         pattern = chosen.pattern
         try:
-            platforms.get(pattern.platform).with_image(pattern.spec, pattern.container)
+            platform = platforms.get(pattern.platform)
+            platform.with_image(pattern.spec, pattern.container)
+            if connect:
+                target = platform.target(pattern)
+                place = (platform.name, json.dumps(target, sort_keys=True))
+                if place not in failures:
+                    failures[place] = _failure_to_reach(platform, target)
+                if (failure := failures[place]) is not None:
+                    raise failure
         except CalibanError as error:
             problems[chosen.experiment.id] = error
-        if pattern.platform in unreachable:
-            problems[chosen.experiment.id] = unreachable[pattern.platform]
     return problems
 
 
-def _unreachable(selection: Selection, platforms: Platforms) -> dict[PlatformName, CalibanError]:
-    failures = {}
-    for name in dict.fromkeys(chosen.pattern.platform for chosen in selection.chosen):
-        try:
-            platforms.get(name).connect()
-        except CalibanError as error:
-            failures[name] = error
-    return failures
+def _failure_to_reach(platform: Platform, target: JsonObject) -> CalibanError | None:
+    try:
+        platform.connect(target)
+    except CalibanError as error:
+        return error
+    return None

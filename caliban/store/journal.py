@@ -101,19 +101,25 @@ class Journal:
         with self._store.writing() as session:
             # The lock on the experiment's row makes two who come at once queue up on PostgreSQL; on SQLite the
             # transaction itself does. The unique index stands behind both.
-            found = session.scalar(select(ExperimentRow.id).where(ExperimentRow.id == experiment_id).with_for_update())
-            if found is None:
+            of_group = session.execute(
+                select(ExperimentGroupRow.name)
+                .join(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
+                .where(ExperimentRow.id == experiment_id)
+                .with_for_update(of=ExperimentRow)
+            ).one_or_none()
+            if of_group is None:
                 raise StoreError(
                     "experiment-unknown",
                     f"experiment {experiment_id} is not submitted: it is not in the store {self._store.location}",
                     hint="see `caliban status` for the experiments that there are",
                 )
+            group = of_group.name or ""
             is_open = (SubmissionRow.experiment_id == experiment_id, SubmissionRow.state == SubmissionState.OPEN)
             other = session.scalar(select(SubmissionRow).where(*is_open))
             if other is not None:
-                raise AlreadyOpen(submission_of(other))
+                raise AlreadyOpen(submission_of(other, group))
             if resubmits is not None:
-                _check_newest(session, experiment_id, resubmits)
+                _check_newest(session, experiment_id, group, resubmits)
             row = SubmissionRow(
                 token=token,
                 experiment_id=experiment_id,
@@ -130,7 +136,7 @@ class Journal:
             )
             session.add(row)
             session.flush()
-            return submission_of(row)
+            return submission_of(row, group)
 
     def settle(self, submission: Submission, job: NewJob) -> JobView:
         """Record the job that came of a submission and mark the submission DONE, in one commit.
@@ -174,7 +180,7 @@ class Journal:
         if not self._store.has_journal:
             return []
         statement = (
-            select(SubmissionRow)
+            select(SubmissionRow, ExperimentGroupRow.name)
             .join(ExperimentRow, ExperimentRow.id == SubmissionRow.experiment_id)
             .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
             .where(ExperimentGroupRow.user == user, SubmissionRow.state == SubmissionState.OPEN)
@@ -183,7 +189,7 @@ class Journal:
         if group is not None:
             statement = statement.where(ExperimentGroupRow.name == group)
         with self._store.reading() as session:
-            return [submission_of(row) for row in session.scalars(statement)]
+            return [submission_of(row, name or "") for row, name in session.execute(statement)]
 
     def _record(self, submission: Submission, job: NewJob, state: SubmissionState, error: str | None) -> JobView:
         with self._store.writing() as session:
@@ -234,12 +240,12 @@ class Journal:
             )
 
 
-def _check_newest(session: Session, experiment_id: int, resubmits: int) -> None:
+def _check_newest(session: Session, experiment_id: int, group: str, resubmits: int) -> None:
     """Two may have decided on the same re-run; whoever begins when the other has ended must not repeat it."""
     newest = session.scalar(select(func.max(JobRow.id)).where(JobRow.experiment_id == experiment_id))
     if newest is not None and newest > resubmits:
         row = session.scalar(select(SubmissionRow).where(SubmissionRow.job_id == newest))
-        raise AlreadyResubmitted(experiment_id, newest, submission_of(row) if row else None)
+        raise AlreadyResubmitted(experiment_id, newest, submission_of(row, group) if row else None)
 
 
 def _job_spec_id(session: Session, experiment_id: int, platform: PlatformName, spec: JsonObject) -> int:

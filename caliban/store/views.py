@@ -113,12 +113,13 @@ def _damaged(what: str) -> StoreError:
     )
 
 
-def submission_of(row: SubmissionRow) -> Submission:
+def submission_of(row: SubmissionRow, group: str) -> Submission:
     """Give a journal row as a value."""
     return Submission(
         id=row.id,
         token=row.token,
         experiment_id=row.experiment_id,
+        group=group,
         job_spec_id=row.job_spec_id,
         resubmits=row.resubmits,
         platform=row.platform,

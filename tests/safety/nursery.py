@@ -50,7 +50,7 @@ class Order:
         out, err: files that take its standard output and error.
         point: where it is killed: a :class:`~tests.safety.traced.Point` as a tuple, or None.
         recording: a file that takes what it passed, or None.
-        patience: its :class:`~caliban.platforms.google_http.Patience`, in part; {} for the usual one.
+        patience: its :class:`~caliban.platforms.patience.Patience`, in part; {} for the usual one.
     """
 
     words: Sequence[str]
@@ -152,11 +152,10 @@ def _command(order: Order) -> int:
 
 
 def _be_quick(patience: Mapping[str, Any]) -> None:
-    """Let waiting for Google take less time than people have."""
-    from caliban.platforms import google, google_http
+    """Let waiting for a service take less time than people have."""
+    from caliban.platforms import patience as waiting
 
-    shorter = google_http.Patience(**patience)
-    vars(google)["Patience"] = lambda: shorter
+    vars(waiting)["_USUAL"] = waiting.Patience(**patience)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def owned_by(pid: int, created: datetime) -> Submission:
         id=1,
         token="0123456789abcdef",
         experiment_id=38,
+        group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
         platform=PlatformName.TEST,

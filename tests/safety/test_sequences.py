@@ -28,7 +28,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.errors import CalibanError
-from caliban.platforms import google, google_http
+from caliban.platforms import patience
 from caliban.store.database import Access, open_store
 from tests.calls import call
 from tests.fakes import FakeStream, HeardReporter
@@ -37,7 +37,7 @@ from tests.standins.faults import Fault, Kind
 from tests.standins.jobs import Job, Jobs
 from tests.standins.ml_v1 import MlV1
 
-PATIENCE = google_http.Patience(first_s=0.002, longest_s=0.004, total_s=0.4, quota_s=0.4)
+PATIENCE = patience.Patience(first_s=0.002, longest_s=0.004, total_s=0.4, quota_s=0.4)
 RE_RUN = frozenset({"FAILED", "CANCELLED"})
 
 
@@ -207,7 +207,7 @@ class Lives(RuleBasedStateMachine):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_whatever_happens_the_store_and_the_service_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(google, "Patience", lambda: PATIENCE)
+    monkeypatch.setattr(patience, "_USUAL", PATIENCE)
     # Checking the key's primes takes a third of a command's time, and the key is always the same.
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)

@@ -90,7 +90,7 @@ def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, s
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(surroundings(cloud_key=key), HASTY).connect()
+        CaipPlatform(surroundings(cloud_key=key), HASTY).connect({})
 
     sent = server.requests[-1].body.decode() or server.requests[0].body.decode()
     assertion = sent.partition("assertion=")[2].partition("&")[0]
@@ -223,5 +223,5 @@ def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monke
 def test_a_key_file_that_is_none(content: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(content))
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(surroundings(cloud_key=tmp_path / "key.json"), HASTY).connect()
+        CaipPlatform(surroundings(cloud_key=tmp_path / "key.json"), HASTY).connect({})
     assert SECRET not in all_that_is_said(caught.value)

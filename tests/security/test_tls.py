@@ -79,7 +79,7 @@ def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(surroundings(cloud_key=key), SHORT).connect()
+        CaipPlatform(surroundings(cloud_key=key), SHORT).connect({})
 
     assert WORDS in str(caught.value.cause)
     assert impostor.requests == []

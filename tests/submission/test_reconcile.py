@@ -185,6 +185,7 @@ def a_submission(**more: object) -> Submission:
         id=1,
         token="0123456789abcdef",
         experiment_id=38,
+        group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
         platform=PlatformName.TEST,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from caliban.errors import ImageError
 from caliban.platforms.base import Surroundings
-from caliban.platforms.google_http import Patience
+from caliban.platforms.patience import Patience
 from caliban.records import JobStatus, JobView, PlatformName, Submission
 from caliban.reporter import Progress
 from tests.standins.ml_v1 import MlV1
@@ -89,6 +89,7 @@ def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> 
         id=1,
         token=token,
         experiment_id=1,
+        group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
         platform=PlatformName.CAIP,

@@ -13,7 +13,7 @@ import pytest
 from caliban.platforms.caip_service import JobsService
 from caliban.platforms.google import Google
 from caliban.platforms.google_errors import GoogleRefusedError, GoogleUnreachableError, one_line
-from caliban.platforms.google_http import Patience, _seconds
+from caliban.platforms.patience import Patience, seconds_to_wait
 from tests.platforms.caip.helpers import NAME, PROJECT, QUICK, SHORT, body, surroundings
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
@@ -79,18 +79,18 @@ def test_a_longer_retry_after_than_patience_allows_ends_it_at_once(service: MlV1
     with pytest.raises(GoogleRefusedError) as caught:
         jobs(service, key).get(PROJECT, NAME)
     assert caught.value.id == "google-quota-exhausted"
-    assert caught.value.cause == "Quota exceeded.\n(tried once; Google asks to wait 3600 s)"
+    assert caught.value.cause == "Quota exceeded.\n(tried once; the service asks to wait 3600 s)"
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), (" 7 ", 7.0), ("soon", None)])
 def test_retry_after_is_understood_in_seconds(text: str | None, expected: float | None) -> None:
-    assert _seconds(text) == expected
+    assert seconds_to_wait(text) == expected
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_retry_after_is_understood_as_a_date(zone: str) -> None:
     moment = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30)).replace("+0000", zone)
-    assert _seconds(moment) == pytest.approx(30, abs=2)
+    assert seconds_to_wait(moment) == pytest.approx(30, abs=2)
 
 
 def test_requests_say_who_sends_them(service: MlV1, key: Path) -> None:
