@@ -63,15 +63,20 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
     if "--" in words:
         cut = words.index("--")
         words, script_args = words[:cut], words[cut + 1 :]
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    if chosen is None:
+    begin = next((index for index, word in enumerate(words) if not word.startswith("-")), None)
+    if begin is None:
         top = _top_parser(console)
         top.parse_args(words or ["--help"])
         top.error("no command is named")
-    entry = registry.BUILT_IN.get(chosen) or registry.plugins().get(chosen)
+    entry, length = registry.find(words[begin:])
     if entry is None:
-        raise _unknown_command(chosen, words)
-    words.remove(entry.name)
+        family = registry.family(words[begin : begin + length])
+        if family and all(word.startswith("-") for word in words[begin + length :]):
+            parser = _family_parser(family, " ".join(words[begin : begin + length]))
+            parser.parse_args(words[begin + length :] or ["--help"])
+            parser.error("no command is named")
+        raise _unknown_command(" ".join(words[begin : begin + length + bool(family)]), words)
+    del words[begin : begin + length]
     command = registry.load(entry)
     parser = _Parser(f"caliban {entry.name}", description=command.DESCRIPTION)
     command.add_arguments(parser)
@@ -104,26 +109,37 @@ def _top_parser(console: Console) -> _Parser:
             registry.load(entry)
         except CalibanError as error:
             console.warn(f"{error.message}: {error.cause}")
-    entries = [*registry.BUILT_IN.values(), *plugins.values()]
+    parser = _listing_parser("caliban", "[--version] ", _DESCRIPTION, [*registry.BUILT_IN.values(), *plugins.values()])
+    parser.add_argument("--version", action="version", version=f"caliban {metadata.version('caliban')}")
+    return parser
+
+
+def _family_parser(family: Sequence[registry.Entry], name: str) -> _Parser:
+    """``caliban cluster`` without the rest of a command: help, with the line of each that begins like that."""
+    return _listing_parser(f"caliban {name}", "", f"The commands that begin with {name}.", family)
+
+
+def _listing_parser(prog: str, flags: str, description: str, entries: Sequence[registry.Entry]) -> _Parser:
     width = max(len(entry.name) for entry in entries)
-    parser = _Parser(
-        "caliban",
-        usage="caliban [-h] [--helpfull] [--version] COMMAND ...",
-        description=_DESCRIPTION,
+    return _Parser(
+        prog,
+        usage=f"{prog} [-h] [--helpfull] {flags}COMMAND ...",
+        description=description,
         epilog="commands:\n"
         + "\n".join(f"  {entry.name:{width}}  {entry.help}" for entry in entries)
         + "\n\ncaliban COMMAND --help tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"caliban {metadata.version('caliban')}")
-    return parser
 
 
 def _unknown_command(name: str, words: Sequence[str]) -> UsageError:
     known = [*registry.BUILT_IN, *registry.plugins()]
     near = difflib.get_close_matches(name, known, n=1)
+    family = registry.family(name.split()[:-1])
     if near:
         hint = f"did you mean {near[0]}?"
+    elif family:
+        hint = f"there are {', '.join(entry.name for entry in family)}"
     elif words[0] != name:
         hint = f"the command comes first: caliban COMMAND {words[0]} ..."
     else:

@@ -78,7 +78,8 @@ class JobView:
         spec: ``job_specs.spec``, in the shape that its platform writes.
         container: the image that it ran.
         status: the last known state.
-        details: what the platform told of the job (``jobs.details``); ``{}`` where the store has null.
+        details: what the platform told of the job (``jobs.details``); ``{}`` where the store has null. Whatever the
+            platform, ``reason`` says why the job is in its state, and ``ret_code`` is its exit code.
         created: naive local time of the machine that submitted it, as caliban 0.4.2 records it.
         stale: why ``status`` could not be brought up to date; None where it could, or need not.
     """
@@ -92,6 +93,12 @@ class JobView:
     details: JsonObject
     created: datetime
     stale: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is in its state, in a few words of its platform: ``out of memory``; None where nobody knows."""
+        reason = self.details.get("reason")
+        return reason if isinstance(reason, str) and reason else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ come in by the entry-point group ``caliban.commands``::
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Protocol, cast
@@ -39,7 +39,7 @@ class Entry:
     """A command that can be chosen.
 
     Attributes:
-        name: what is typed.
+        name: what is typed: ``run``; of ours, several words too: ``cluster job ls``.
         help: one line for ``caliban --help``.
         module: where it lives: ``caliban.commands.run``, or ``package.module:attribute``.
         plugin: the package that brings it, or None for ours.
@@ -63,15 +63,44 @@ BUILT_IN: Mapping[str, Entry] = {
     )
 }
 
+_LONGEST_NAME = max(len(name.split()) for name in BUILT_IN)
+
 
 def plugins() -> dict[str, Entry]:
     """The commands that installed packages bring, none of them imported. A name of ours cannot be taken over."""
     found = {}
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         package = point.dist.name if point.dist else "an unknown package"
-        if point.name not in BUILT_IN:
+        if point.name not in BUILT_IN and not family([point.name]):
             found[point.name] = Entry(point.name, f"(from the package {package})", point.value, package)
     return found
+
+
+def find(words: Sequence[str]) -> tuple[Entry | None, int]:
+    """The command that a command line begins with, and how many words its name has.
+
+    Args:
+        words: from the command's first word on: ``["cluster", "job", "ls", "--zone", ...]``.
+
+    Returns:
+        None for an unknown command, with how many words are the beginning of a name, 1 at least.
+    """
+    for length in range(min(len(words), _LONGEST_NAME), 0, -1):
+        name = " ".join(words[:length])
+        entry = BUILT_IN.get(name) or (plugins().get(name) if length == 1 else None)
+        if entry is not None:
+            return entry, length
+    return None, next((n for n in range(_LONGEST_NAME, 1, -1) if len(words) >= n and family(words[:n])), 1)
+
+
+def family(beginning: Sequence[str]) -> tuple[Entry, ...]:
+    """The commands of ours whose names begin with these words, and have more: ``cluster ls`` for ``cluster``."""
+    start = list(beginning)
+    return tuple(
+        entry
+        for entry in BUILT_IN.values()
+        if start and entry.name.split()[: len(start)] == start and entry.name != " ".join(start)
+    )
 
 
 def load(entry: Entry) -> Command:

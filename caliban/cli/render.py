@@ -47,8 +47,8 @@ def _quoted(script: str) -> str:
     return script if script.startswith("(") else shlex.quote(script)  # in parentheses: there is none
 
 
-def job_line(job: JobView, title: Words) -> str:
-    """``job 68       FAILED        CAIP 2020-05-29 10:53:40 container: ... name: ...``."""
+def job_line(job: JobView, title: Words, ending: Words = lambda job: None) -> str:
+    """``job 68       FAILED        CAIP 2020-05-29 10:53:40 container: ... name: ... (out of memory)``."""
     name = title(job)
     parts = [
         f"job {job.id:<8d} {job.status:9s} {job.platform:>8s} {job.created:%Y-%m-%d %H:%M:%S}",
@@ -56,8 +56,11 @@ def job_line(job: JobView, title: Words) -> str:
     ]
     if name:
         parts.append(f"name: {name}")
+    remarks = [*filter(None, (ending(job), job.reason))]
     if job.stale:
-        parts.append(f"(last known state; {job.stale})")
+        remarks.append(f"last known state; {job.stale}")
+    if remarks:
+        parts.append(f"({', '.join(remarks)})")
     return " ".join(parts)
 
 
@@ -94,9 +97,8 @@ def outcome_lines(outcomes: Sequence[Outcome], title: Words, ending: Words) -> I
     """Each job that was recorded, with its command line and, where it failed, why."""
     for outcome in outcomes:
         if outcome.job is not None:
-            note = ending(outcome.job)
             yield command_line(outcome.experiment)
-            yield f"  {job_line(outcome.job, title)}{f' ({note})' if note else ''}"
+            yield f"  {job_line(outcome.job, title, ending)}"
 
 
 def summary_line(outcomes: Sequence[Outcome], not_begun: int = 0) -> str:

@@ -134,6 +134,7 @@ def start(launch: Launch, context: Context, platforms: Platforms, target: JsonOb
     if target is None:
         target = platform.target(None)
     platform.connect(target)
+    _check_registry(launch, platform)
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
         image = _image(launch, context, platform, target)
         attempts = _attempts(launch, image, target, context, platforms, store)
@@ -143,6 +144,13 @@ def start(launch: Launch, context: Context, platforms: Platforms, target: JsonOb
             report_outcomes(context.console, interrupted.outcomes, title, ending, not_begun=interrupted.not_begun)
             raise
     return report_outcomes(context.console, outcomes, title, ending)
+
+
+def _check_registry(launch: Launch, platform: Platform) -> None:
+    from caliban.images.spec import BuildSpec
+
+    if isinstance(launch.spec, BuildSpec):
+        platform.check_registry(launch.spec.config.registry)
 
 
 def _image(launch: Launch, context: Context, platform: Platform, target: JsonObject) -> ImageRef:

@@ -134,6 +134,16 @@ class Platform(ABC):
     def target(self, latest: JobView | None) -> JsonObject:
         """Where on this platform a new attempt goes, given the last one: ``{"project": ...}``; ``{}`` for one place."""
 
+    def check_registry(self, registry: str | None) -> None:  # noqa: B027 - not all platforms need one
+        """Learn before an image is built whether there is a registry to bring it to. Nobody is asked.
+
+        Args:
+            registry: ``registry`` of the project's ``.calibanconfig.json``, or None.
+
+        Raises:
+            CalibanError: there is none.
+        """
+
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
         """Bring an image that was built here to where jobs run.
 

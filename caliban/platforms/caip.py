@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from caliban.errors import CalibanError, PlatformError
+from caliban.images.registry_names import repository
 from caliban.platforms import caip_jobs
 from caliban.platforms.base import Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
 from caliban.platforms.caip_service import PAGE_SIZE, JobsService
@@ -21,6 +22,7 @@ from caliban.platforms.google_errors import (
     one_line,
 )
 from caliban.platforms.patience import Patience, Pauses
+from caliban.platforms.publishing import push_image
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
 
 _STATUSES: Mapping[str, JobStatus] = {
@@ -109,12 +111,7 @@ class CaipPlatform(Platform, Hosted):
 
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
         """Push to ``registry``, else to the project's Container Registry, where it is not there already."""
-        from caliban.images.registry import Login, is_google_registry, push, repository
-
-        place = repository(registry, str(target["project"]))
-        login = Login("oauth2accesstoken", self.google.access_token()) if is_google_registry(place) else None
-        surroundings = self.surroundings
-        return push(surroundings.engine(), image, place, surroundings.reporter, login=login)
+        return push_image(image, repository(registry, str(target["project"])), self.surroundings, self.google)
 
     def whereabouts(self, job: JobView) -> Sequence[str]:
         """The job's page in the console, and gcloud's command that streams its log."""

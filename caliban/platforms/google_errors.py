@@ -71,8 +71,9 @@ _KINDS: Mapping[int, _Kind] = {
     403: _Kind(
         "google-permission-denied",
         "permission denied",
-        "ask the project's owner for the permission (role ml.developer for AI Platform), enable the API, or name "
-        "another project with --project_id or other credentials with --cloud_key",
+        "ask the project's owner for the permission (roles: aiplatform.user for Vertex AI, ml.developer for AI "
+        "Platform, container.developer for GKE), enable the API, or name another project with --project_id or other "
+        "credentials with --cloud_key",
     ),
     404: _Kind("google-not-found", "Google knows no such thing", "see whether --project_id names the right project"),
     409: _Kind("google-conflict", "there is one already"),

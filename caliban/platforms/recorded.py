@@ -33,9 +33,6 @@ def title(job: JobView) -> str | None:
 
 
 def ending(job: JobView) -> str | None:
-    """Why a failed job failed, in a few words: ``exit code 1``, ``out of memory``; None where nobody knows."""
-    if job.status is not JobStatus.FAILED:
-        return None
+    """How a failed job ended: ``exit code 1``; None where nobody knows."""
     code = job.details.get("ret_code")
-    words = [] if code is None else [f"exit code {code}"]
-    return ", ".join([*words, *filter(None, [_text(job.details, "reason")])]) or None
+    return None if code is None or job.status is not JobStatus.FAILED else f"exit code {code}"

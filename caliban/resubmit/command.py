@@ -190,8 +190,9 @@ def _plan(group: GroupView, request: ResubmitRequest, under_way: Mapping[int, st
     from caliban.resubmit.survey import image_sources, job_problems
 
     selection = select(group, all_jobs=request.all_jobs, under_way=under_way)
-    problems = job_problems(selection, platforms, connect=not request.dry_run)
-    return make_plan(group.name, selection, image_sources(selection), problems)
+    sources = image_sources(selection)
+    problems = job_problems(selection, sources, platforms, connect=not request.dry_run)
+    return make_plan(group.name, selection, sources, problems)
 
 
 def _tell_problems(plan: Plan, context: Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, parse_container_spec
@@ -25,11 +26,14 @@ def image_sources(selection: Selection) -> dict[int, ImageSource]:
     return sources
 
 
-def job_problems(selection: Selection, platforms: Platforms, *, connect: bool) -> dict[int, CalibanError]:
+def job_problems(
+    selection: Selection, sources: Mapping[int, ImageSource], platforms: Platforms, *, connect: bool
+) -> dict[int, CalibanError]:
     """Why some of the chosen experiments cannot be submitted again, by ``experiments.id``.
 
     Args:
         selection: which experiments.
+        sources: of :func:`image_sources`.
         platforms: where they run.
         connect: ask the platforms whether they can be reached, too; without, nobody is asked.
     """
@@ -40,6 +44,9 @@ def job_problems(selection: Selection, platforms: Platforms, *, connect: bool) -
         try:
             platform = platforms.get(pattern.platform)
             platform.with_image(pattern.spec, pattern.container)
+            source = sources.get(chosen.experiment.container.id)
+            if isinstance(source, BuildSpec):
+                platform.check_registry(source.config.registry)
             if connect:
                 target = platform.target(pattern)
                 place = (platform.name, json.dumps(target, sort_keys=True))

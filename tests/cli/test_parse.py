@@ -165,7 +165,7 @@ def test_flags_of_resubmit_say_what_the_document_says(help: str, capsys: pytest.
 @pytest.mark.parametrize("flag", ["-h", "--help", "--helpfull"])
 def test_every_command_explains_itself(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        parsed(command, flag)
+        parsed(*command.split(), flag)
     assert (caught.value.code or 0, capsys.readouterr().out.startswith(f"usage: caliban {command} ")) == (0, True)
 
 

@@ -221,7 +221,7 @@ def test_a_job_is_called_what_its_platform_recorded(
     ("status", "details", "words"),
     [
         (JobStatus.FAILED, {"ret_code": 1}, "exit code 1"),
-        (JobStatus.FAILED, {"reason": "out of memory"}, "out of memory"),
+        (JobStatus.FAILED, {"reason": "out of memory"}, None),
         (JobStatus.FAILED, {}, None),
         (JobStatus.SUCCEEDED, {"ret_code": 0}, None),
         (JobStatus.STOPPED, {"ret_code": 143}, None),

@@ -71,7 +71,7 @@ def test_what_is_wrong_with_one_image_is_its_source_and_the_others_are_looked_at
 def test_jobs_that_can_be_submitted_again_have_no_problem(
     connect: bool, platforms: Platforms, service: FakeService
 ) -> None:
-    assert job_problems(chosen(an_experiment(1, a_job(1))), platforms, connect=connect) == {}
+    assert job_problems(chosen(an_experiment(1, a_job(1))), {}, platforms, connect=connect) == {}
 
 
 @pytest.mark.parametrize("connect", [False, True])
@@ -79,37 +79,37 @@ def test_a_malformed_job_is_the_problem_of_its_experiment_alone(
     connect: bool, platforms: Platforms, service: FakeService
 ) -> None:
     selection = chosen(an_experiment(1, a_job(1, spec={"surprise": 1})), an_experiment(2, a_job(2)))
-    assert ids(job_problems(selection, platforms, connect=connect)) == {1: "malformed-job-spec"}
+    assert ids(job_problems(selection, {}, platforms, connect=connect)) == {1: "malformed-job-spec"}
 
 
 @pytest.mark.parametrize("connect", [False, True])
 def test_a_platform_of_a_later_version_is_the_problem_of_its_jobs(connect: bool, platforms: Platforms) -> None:
     selection = chosen(an_experiment(1, a_job(1, platform=PlatformName.GKE)))
-    assert ids(job_problems(selection, platforms, connect=connect)) == {1: "platform-not-supported"}
+    assert ids(job_problems(selection, {}, platforms, connect=connect)) == {1: "platform-not-supported"}
 
 
 def test_a_platform_is_connected_to_once_however_many_jobs_it_has(platforms: Platforms, service: FakeService) -> None:
-    job_problems(chosen(*[an_experiment(number, a_job(number)) for number in range(3)]), platforms, connect=True)
+    job_problems(chosen(*[an_experiment(number, a_job(number)) for number in range(3)]), {}, platforms, connect=True)
     assert service.connections == 1
 
 
 def test_a_platform_that_cannot_be_reached_is_asked_once_too(platforms: Platforms, service: FakeService) -> None:
     service.out_of_reach = UNREACHABLE
-    job_problems(chosen(*[an_experiment(number, a_job(number)) for number in range(3)]), platforms, connect=True)
+    job_problems(chosen(*[an_experiment(number, a_job(number)) for number in range(3)]), {}, platforms, connect=True)
     assert service.connections == 1
 
 
 def test_a_dry_run_connects_to_nothing(platforms: Platforms, service: FakeService) -> None:
     service.out_of_reach = UNREACHABLE
     selection = chosen(an_experiment(1, a_job(1)), an_experiment(2, local_job(2)))
-    assert (job_problems(selection, platforms, connect=False), service.connections) == ({}, 0)
+    assert (job_problems(selection, {}, platforms, connect=False), service.connections) == ({}, 0)
 
 
 def test_a_platform_of_which_no_job_is_chosen_is_not_connected_to(
     platforms: Platforms, service: FakeService, fake_engine: FakeEngine
 ) -> None:
     service.out_of_reach = UNREACHABLE
-    assert job_problems(chosen(an_experiment(1, local_job(1))), platforms, connect=True) == {}
+    assert job_problems(chosen(an_experiment(1, local_job(1))), {}, platforms, connect=True) == {}
 
 
 def test_a_platform_that_cannot_be_reached_is_the_problem_of_its_jobs_only(
@@ -118,9 +118,9 @@ def test_a_platform_that_cannot_be_reached_is_the_problem_of_its_jobs_only(
     service.out_of_reach = UNREACHABLE
     jobs = [a_job(1), local_job(2), a_job(3)]
     selection = chosen(*[an_experiment(job.id, job) for job in jobs])
-    assert job_problems(selection, platforms, connect=True) == {1: UNREACHABLE, 3: UNREACHABLE}
+    assert job_problems(selection, {}, platforms, connect=True) == {1: UNREACHABLE, 3: UNREACHABLE}
 
 
 def test_an_engine_out_of_reach_is_the_problem_of_local_jobs_only(platforms: Platforms, service: FakeService) -> None:
     selection = chosen(an_experiment(1, a_job(1)), an_experiment(2, local_job(2)))
-    assert ids(job_problems(selection, platforms, connect=True)) == {2: "docker-unreachable"}
+    assert ids(job_problems(selection, {}, platforms, connect=True)) == {2: "docker-unreachable"}
