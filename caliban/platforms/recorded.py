@@ -23,6 +23,7 @@ _TITLES: Mapping[PlatformName, Callable[[JsonObject], str | None]] = {
     PlatformName.LOCAL: lambda details: _text(details, "name"),
     PlatformName.CAIP: lambda details: _text(details, "jobId"),
     PlatformName.GKE: lambda details: _text(details, "job", "metadata", "name"),
+    PlatformName.KUBERNETES: lambda details: _text(details, "job", "metadata", "name"),
 }
 
 
