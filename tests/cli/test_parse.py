@@ -184,7 +184,7 @@ def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsy
         ("staus", "did you mean status?"),
         ("resumbit", "did you mean resubmit?"),
         ("zzz", f"the commands are {', '.join(registry.BUILT_IN)}"),
-        ("cluster zzzzzz", "there are cluster ls, cluster job submit, cluster job ls"),
+        ("cluster qqqqqqqqqqqqqqqq", "there are cluster ls, cluster job submit, cluster job ls"),
         ("cluster job sumbit", "did you mean cluster job submit?"),
     ],
 )
