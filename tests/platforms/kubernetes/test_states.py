@@ -94,7 +94,10 @@ def test_a_suspended_job_says_so(given: dict[str, Any]) -> None:
             ),
             "PreemptionByScheduler: preempting to x",
         ),
-        (pod(waiting("ImagePullBackOff", 'Back-off pulling image "x"')), 'ImagePullBackOff: Back-off pulling image "x"'),
+        (
+            pod(waiting("ImagePullBackOff", 'Back-off pulling image "x"')),
+            'ImagePullBackOff: Back-off pulling image "x"',
+        ),
         (pod(conditions=[UNSCHEDULABLE]), "unschedulable: 0/3 nodes are available"),
         (
             {"metadata": {}, "status": {"containerStatuses": [{"state": waiting("X"), "lastState": ended(2)}]}},
@@ -134,7 +137,9 @@ def test_a_deadline_is_told_by_the_job_whatever_its_pods_say() -> None:
 
 
 def test_a_pod_failure_policy_leaves_the_word_to_the_pod() -> None:
-    assert reason_of(failed("PodFailurePolicy", "Container x failed with exit code 3"), [pod(ended(3))]) == "exit code 3"
+    assert (
+        reason_of(failed("PodFailurePolicy", "Container x failed with exit code 3"), [pod(ended(3))]) == "exit code 3"
+    )
 
 
 @pytest.mark.parametrize(
