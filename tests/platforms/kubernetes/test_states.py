@@ -113,6 +113,11 @@ def test_the_container_that_failed_is_told_of_not_the_one_beside_it() -> None:
     assert reason_of(failed(), [pod(ended(0, "Completed"), ended(4))]) == "exit code 4"
 
 
+def test_a_container_that_prepares_the_pod_and_fails_is_told_of() -> None:
+    of_pod = {"metadata": {}, "status": {"initContainerStatuses": [{"state": ended(5)}], "containerStatuses": []}}
+    assert reason_of(failed(), [of_pod]) == "exit code 5"
+
+
 def test_the_last_pod_comes_first() -> None:
     earlier, later = pod(ended(1), created="2026-11-25T13:00:00Z"), pod(ended(2), created="2026-11-25T13:05:00Z")
     assert reason_of(failed(), [earlier, later]) == "exit code 2"
