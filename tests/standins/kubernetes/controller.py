@@ -60,16 +60,11 @@ class JobController:
         """The Job's pods, the oldest first."""
         return self._state.pods_of(self.get(name, namespace))
 
-    def has(self, job: Mapping[str, Any]) -> bool:
-        """Whether this very Job is still there, not another one of its name."""
+    def goes_on(self, job: Mapping[str, Any]) -> bool:
+        """Whether this very Job, not another one of its name, is still there and neither suspended nor ended."""
         metadata = job["metadata"]
-        with self._state.lock:
-            if not self._state.has(JOBS, metadata["namespace"], metadata["name"]):
-                return False
-            return bool(self.get(metadata["name"], metadata["namespace"])["metadata"]["uid"] == metadata["uid"])
-
-    def is_finished(self, name: str, namespace: str = "default") -> bool:
-        return finished(self.get(name, namespace)) is not None
+        found = self._state.items(JOBS, metadata["namespace"], lambda item: item["metadata"]["uid"] == metadata["uid"])
+        return bool(found) and not found[0]["spec"]["suspend"] and finished(found[0]) is None
 
     def accepted(self, job: Mapping[str, Any]) -> None:
         """See a new Job: only one that is suspended changes by that."""
