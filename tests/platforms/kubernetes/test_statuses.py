@@ -168,7 +168,11 @@ def test_the_pods_of_very_many_jobs_are_asked_for_in_portions_that_fit_a_url(
     ("step", "arguments", "reason"),
     [
         ("fail", {"exit_code": 137, "reason": "OOMKilled"}, "OOMKilled, exit code 137"),
-        ("evict", {"message": "The node was low on resource: memory."}, "Evicted: The node was low on resource: memory."),
+        (
+            "evict",
+            {"message": "The node was low on resource: memory."},
+            "Evicted: The node was low on resource: memory.",
+        ),
         ("preempt", {"message": "preempting"}, "PreemptionByScheduler: preempting"),
     ],
 )
@@ -189,9 +193,7 @@ def test_a_job_that_has_not_come_to_its_end_runs(cluster: KubeApi, platform: Kub
     assert platform.statuses([job]) == {1: Observation(JobStatus.SUCCEEDED)}
 
 
-def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(
-    cluster: KubeApi, platform: KubernetesPlatform
-) -> None:
+def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.suspend("job-1")
     observed = platform.statuses([job])[1]
@@ -284,9 +286,7 @@ def test_a_context_that_is_gone_decides_nothing_while_others_are_read(
 def test_a_job_whose_place_is_not_recorded_decides_nothing(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     for details in ({}, {"context": "lab"}, {"job": {"metadata": {"namespace": "default"}}}):
         assert platform.statuses([job_view(details)]) == {
-            7: Unreachable(
-                "where job 7 ran is not known: its cluster and its namespace are not both recorded"
-            )
+            7: Unreachable("where job 7 ran is not known: its cluster and its namespace are not both recorded")
         }
     assert cluster.requests == []
 

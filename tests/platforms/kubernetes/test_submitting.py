@@ -426,8 +426,6 @@ def test_a_re_run_goes_to_the_recorded_context_and_namespace(
     assert platform.target(view_of(new)) == LAB
 
 
-def test_the_manifest_of_a_submission_is_what_the_export_writes(
-    cluster: KubeApi, platform: KubernetesPlatform
-) -> None:
+def test_the_manifest_of_a_submission_is_what_the_export_writes(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     platform.submit(PEER_SPEC, submission())
     assert cluster.bodies(CREATE) == [manifest(PEER_SPEC, NAME, OUR_LABELS)]
