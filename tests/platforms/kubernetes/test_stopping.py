@@ -15,6 +15,7 @@ from caliban.records import JobStatus, JobView
 from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_view, submission, view_of
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
+from tests.standins.kubernetes.controller import finished
 from tests.standins.kubernetes.status import JOBS, PODS
 from tests.standins.serving import Answer, Call
 
@@ -58,7 +59,7 @@ def test_a_job_that_was_suspended_and_is_stopped_keeps_no_reason(
 def test_a_job_that_has_ended_is_left_alone(
     cluster: KubeApi, platform: KubernetesPlatform, job: JobView, step: str, expected: JobStatus, reason: str | None
 ) -> None:
-    while not cluster.jobs.is_finished(NAME):
+    while not finished(cluster.jobs.get(NAME)):
         cluster.jobs.step(step, NAME)
     details = {**job.details, "reason": reason} if reason else None
     assert platform.stop(job) == Observation(expected, details)
@@ -84,7 +85,7 @@ def test_a_job_that_ends_meanwhile_is_not_deleted(
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.succeed(NAME))
     assert platform.stop(job) == Observation(JobStatus.SUCCEEDED)
-    assert cluster.jobs.is_finished(NAME)
+    assert finished(cluster.jobs.get(NAME))
     assert (cluster.counts[GET], cluster.counts[DELETE]) == (2, 1)
 
 
@@ -127,10 +128,11 @@ def test_a_later_job_of_the_same_name_is_left_alone(
     assert cluster.counts[DELETE] == 0
 
 
-def test_a_lost_answer_is_followed_by_another_request(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobView
+@pytest.mark.parametrize("kind", ["refuse", "drop", "garbage"])
+def test_a_job_whose_deletion_got_no_answer_is_stopped(
+    cluster: KubeApi, platform: KubernetesPlatform, job: JobView, kind: Any
 ) -> None:
-    cluster.faults.add(Fault(DELETE, "refuse"))
+    cluster.faults.add(Fault(DELETE, kind))
     assert platform.stop(job) == Observation(JobStatus.STOPPED)
     assert cluster.state.items(JOBS) == []
 
