@@ -64,20 +64,18 @@ class GkeCluster:
             "currentMasterVersion": version,
             "autopilot": {"enabled": True} if self.is_autopilot else {},
             "selfLink": f"{url}v1/projects/{project}/{place}/{self.location}/clusters/{self.name}",
-            "controlPlaneEndpointsConfig": {
-                "dnsEndpointConfig": {
-                    "endpoint": self.dns_endpoint,
-                    "allowExternalTraffic": bool(self.dns_endpoint),
-                },
-                "ipEndpointsConfig": {"enabled": self.has_ip_endpoint},
-            },
+            "controlPlaneEndpointsConfig": self._endpoints(),
         }
         if self.api is not None:
             told["masterAuth"] = {"clusterCaCertificate": self.api.certificate_authority}
             if self.has_ip_endpoint:
                 told["endpoint"] = f"127.0.0.1:{self.api.port}"
-        # proto3's JSON leaves out what is empty.
+        # proto3's JSON leaves out what is empty, or false.
         return {name: value for name, value in told.items() if value not in ("", {}, [])}
+
+    def _endpoints(self) -> dict[str, Any]:
+        by_dns = {"endpoint": self.dns_endpoint, "allowExternalTraffic": True} if self.dns_endpoint else {}
+        return {"dnsEndpointConfig": by_dns, "ipEndpointsConfig": {"enabled": True} if self.has_ip_endpoint else {}}
 
 
 class ContainerV1(GoogleApi):

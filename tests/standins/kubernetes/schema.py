@@ -10,12 +10,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate  # type: ignore[import-untyped]
-from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
+from kubernetes_validate.utils import all_versions, schema_contents  # type: ignore[import-untyped]
+from referencing import Registry
+from referencing import Resource as Schema
 
 from tests.standins.kubernetes.names import quantity
 from tests.standins.kubernetes.status import Resource, StatusError, bad_request, not_valid, required
 
+DELETE_OPTIONS = Resource("meta.k8s.io", "deleteoptions", "DeleteOptions")
+_DELETE_SCHEMAS = ("deleteoptions-meta-v1", "_definitions")
 _GO_TYPES = {"string": "string", "integer": "int32", "boolean": "bool", "object": "map", "array": "slice"}
 _QUANTITIES = re.compile(r"\.(limits|requests)\.[^.]+$|\.sizeLimit$")
 
@@ -49,6 +54,24 @@ def decode(resource: Resource, body: object, version: str) -> dict[str, Any]:
             pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
             raise _undecodable(resource, f"quantities must match the regular expression '{pattern}'")
     return whole
+
+
+def decode_delete_options(body: object, version: str) -> dict[str, Any]:
+    """The options of a deletion, whose group and version may be any: the schema lists those that there are.
+
+    Raises:
+        StatusError: they are none.
+    """
+    if not isinstance(body, dict):
+        raise bad_request("couldn't get version/kind; json parse error: the body is no object")
+    full = next(known for known in all_versions() if known.startswith(f"{version}."))
+    folder = f"kubernetes-json-schema/v{full}-local-strict"
+    schema, shared = (schema_contents(f"{folder}/{name}.json", version) for name in _DELETE_SCHEMAS)
+    registry: Any = Schema.from_contents(shared) @ Registry()
+    validator = jsonschema.Draft202012Validator(schema, registry=registry)
+    for error in validator.iter_errors(body):
+        raise _refusal(DELETE_OPTIONS, body, error)
+    return dict(body)
 
 
 def go_path(parts: Iterable[str | int]) -> str:

@@ -31,7 +31,7 @@ from tests.standins.serving import Answer, Call, StandIn
 
 _LARGEST_OBJECT = 1_500_000
 _PATHS = {
-    r"/version": None,
+    r"/version/?": None,
     r"/api/v1/namespaces/(?P<name>[^/]+)": NAMESPACES,
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods": PODS,
     r"/api/v1/pods": PODS,
