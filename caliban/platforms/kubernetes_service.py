@@ -22,6 +22,7 @@ from caliban.platforms.kubernetes_errors import (
 )
 from caliban.platforms.patience import Patience, patiently
 from caliban.records import JsonObject
+from caliban.redaction import without, without_assertions
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
@@ -62,6 +63,7 @@ class Cluster:
         self.name = name
         self.server = str(configuration.host)
         self._patience = patience
+        self._configuration: Any = configuration
         self._batch: Any = BatchV1Api(client)  # not all versions of the client have types
         self._core: Any = CoreV1Api(client)
 
@@ -183,9 +185,10 @@ class Cluster:
         except ApiException as error:
             if isinstance(error.__context__, urllib3.exceptions.SSLError):  # so the client tells of it: status 0
                 raise unreachable(doing, error.__context__) from error
-            raise refused(
-                int(error.status or 0), error.body, str(error.reason), dict(error.headers or {}), doing
-            ) from error
+            headers = dict(error.headers or {})
+            body = self._without_secrets(_text(error.body))
+            # Not from the client's error, which shows all that was answered.
+            raise refused(int(error.status or 0), body, str(error.reason), headers, doing) from None
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(doing, error) from error
         except ValueError as error:  # the client's models, of their own version, do not know such a job
@@ -199,13 +202,22 @@ class Cluster:
             read = json.loads(content)
         except ValueError:
             read = None
-        if not isinstance(read, Mapping):
+        if not isinstance(read, Mapping) or not {"apiVersion", "kind"} <= read.keys():
             raise KubernetesUnreachableError(
                 f"cannot {doing}: what was answered does not come from a Kubernetes API server",
-                content.decode("utf-8", "replace"),
+                self._without_secrets(_text(content)),
                 "see whether a proxy or a login page stands between this machine and the cluster",
             )
         return read
+
+    def _without_secrets(self, text: str) -> str:
+        """An answer without our token, which who stands before the cluster may repeat."""
+        sent = [str(value).rpartition(" ")[2] for value in self._configuration.api_key.values()]
+        return without_assertions(without(sent, text))
+
+
+def _text(content: object) -> str:
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content or "")
 
 
 def _name_of(body: JsonObject) -> str:
