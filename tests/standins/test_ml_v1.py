@@ -17,8 +17,9 @@ import requests
 
 from tests.standins.faults import Fault
 from tests.standins.jobs import FINAL
-from tests.standins.ml_v1 import MlV1, Quota
+from tests.standins.ml_v1 import MlV1
 from tests.standins.runners import Docker, Scripted
+from tests.standins.training import Quota
 
 PROJECT = "totoro-project"
 JOBS = f"v1/projects/{PROJECT}/jobs"
