@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import builtins
 import json
+import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -183,8 +184,13 @@ class CustomJobs:
     def restore(self, job: CustomJob) -> None:
         """Let a job be there as it was, under its name, and as if it had been for long."""
         with self._lock:
-            there = CustomJob(job.project, job.location, job.id, job.name, dict(job.body), 0.0, dict(job.outputs))
-            self._jobs[job.name] = there
+            self._jobs[job.name] = replace(
+                job,
+                accepted_s=-math.inf,
+                body=dict(job.body),
+                outputs=dict(job.outputs),
+                is_cancelled=threading.Event(),
+            )
 
     def set_state(self, name: str, state: str, error: str = "") -> None:
         """Let a job (see :meth:`find`) be in ``state`` from now on: ``JOB_STATE_FAILED``."""
