@@ -1,0 +1,214 @@
+"""What every stand-in is: a server on loopback that keeps what it is asked, and goes wrong when it is told to."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.standins.faults import Fault, Faults
+
+_Self = TypeVar("_Self", bound="StandIn")
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request, as it came: the last value of each query parameter; a body of JSON as what it says."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that is to be answered.
+
+    Attributes:
+        target: path and query as they were sent.
+        path: without the query, decoded.
+        headers: found by their names in whatever case.
+    """
+
+    verb: str
+    target: str
+    path: str
+    query: Mapping[str, list[str]]
+    headers: Message
+    raw: bytes
+
+    @property
+    def last(self) -> dict[str, str]:
+        """The last value of each query parameter."""
+        return {name: values[-1] for name, values in self.query.items()}
+
+    @property
+    def json(self) -> Any:
+        """What the body says; None where there is none, or where it is no JSON."""
+        return parsed(self.raw)
+
+    @property
+    def bearer(self) -> str | None:
+        """The token that was sent."""
+        kind, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        return token if kind == "Bearer" else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, JSON body and further headers."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class StandIn(ABC):
+    """A service on loopback: what was asked of it, and what is to go wrong.
+
+    Attributes:
+        requests: every request, in order.
+    """
+
+    content_type = "application/json; charset=UTF-8"
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.faults = Faults()
+        self.requests: list[Received] = []
+        self._threads: list[threading.Thread] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
+        self._server.daemon_threads = True
+        if tls is not None:
+            # The handshake belongs to the thread of its connection: one that never comes must not hold up the others.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+            self._server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+
+    @abstractmethod
+    def name_of(self, call: Call) -> str:
+        """The method that is asked for, as faults and counts name it; ``unknown`` for none."""
+
+    @abstractmethod
+    def answer(self, call: Call, fault: Fault | None) -> Answer:
+        """Answer one request; as ``fault`` says where its kind is ``status``."""
+
+    @abstractmethod
+    def control(self, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer another process that steers this one, by a path below ``/_standin/``."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Requests by method."""
+        return Counter(received.method for received in list(self.requests))
+
+    def bodies(self, method: str) -> list[Any]:
+        """The bodies that were sent to one method."""
+        return [received.body for received in list(self.requests) if received.method == method]
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Let ``work`` go on beside the server; leaving the stand-in waits for its end."""
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """End what goes on in the background."""
+
+    def __enter__(self: _Self) -> _Self:
+        serve = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        serve.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self.close()
+        for thread in self._threads:
+            thread.join(30)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    service: StandIn
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
+    def do_PATCH(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the requests are kept."""
+
+    def _answer(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = urlsplit(self.path)
+        if url.path.startswith("/_standin/"):
+            self._send(Answer(200, self.service.control(url.path, parsed(raw) or {})))
+            return
+        query = parse_qs(url.query, keep_blank_values=True)
+        call = Call(self.command, self.path, unquote(url.path), query, self.headers, raw)
+        name = self.service.name_of(call)
+        body = call.json if call.json is not None else raw or None
+        self.service.requests.append(Received(name, url.path, call.last, dict(self.headers.items()), body))
+        fault = self.service.faults.next(name)
+        if fault is not None and fault.kind == "delay":
+            time.sleep(fault.seconds)
+        if fault is not None and fault.kind == "refuse":
+            self._hang_up()
+            return
+        answer = self.service.answer(call, fault)
+        if fault is not None and fault.kind == "drop":
+            self._hang_up()
+        elif fault is not None and fault.kind == "garbage":
+            self._send_bytes(200, b"<html>A proxy's page</html>", {"Content-Type": "text/html"})
+        else:
+            self._send(answer)
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.close()
+
+    def _send(self, answer: Answer) -> None:
+        headers = {**answer.headers, "Content-Type": self.service.content_type}
+        self._send_bytes(answer.status, json.dumps(answer.body).encode(), headers)
+
+    def _send_bytes(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def parsed(raw: bytes) -> Any:
+    """What the bytes say as JSON; None where they say nothing."""
+    try:
+        return json.loads(raw) if raw else None
+    except ValueError:
+        return None
