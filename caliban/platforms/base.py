@@ -254,6 +254,7 @@ _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
     PlatformName.CAIP: ("caliban.platforms.caip", "CaipPlatform"),
     PlatformName.GKE: ("caliban.platforms.gke", "GkePlatform"),
     PlatformName.KUBERNETES: ("caliban.platforms.kubernetes", "KubernetesPlatform"),
+    PlatformName.VERTEX: ("caliban.platforms.vertex", "VertexPlatform"),
 }
 
 
