@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ from tests.standins.faults import Fault
 from tests.standins.google_api import GoogleApi
 from tests.standins.jobs import Job, Jobs
 from tests.standins.runners import Docker, Scripted
+from tests.standins.serving import stop_event
 
 
 class Runner(Protocol):
@@ -143,9 +143,7 @@ def main() -> None:
         runner = Docker(shlex.split(given.docker), os.environ)
     elif given.outcome:
         runner = Scripted(lambda job: str(given.outcome), given.step)
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+    over = stop_event()
     with MlV1(given.project or ["totoro-project"], runner=runner) as service:
         service.write_key_file(given.key_file)
         part = given.port_file.with_suffix(".part")

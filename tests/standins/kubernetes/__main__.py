@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
-import threading
 from pathlib import Path
 
 from tests.standins.kubernetes.runners import Docker, Scripted
 from tests.standins.kubernetes.schema import known_versions
 from tests.standins.kubernetes.server import KubeApi, Runner
+from tests.standins.serving import stop_event
 
 
 def main() -> None:
@@ -34,9 +33,7 @@ def main() -> None:
         runner = Docker(shlex.split(given.docker), os.environ)
     elif given.exit_code is not None:
         runner = Scripted(lambda job: int(given.exit_code), given.step)
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+    over = stop_event()
     namespaces = given.namespace or ["default"]
     with KubeApi(given.version, namespaces, runner=runner) as cluster:
         cluster.write_kubeconfig(given.kubeconfig, given.context, namespaces[0])

@@ -68,7 +68,8 @@ class Docker:
         jobs.create_pod(*_place(job))
         refusal = self._pull(container)
         if refusal is not None:
-            jobs.image_pull_fails(job["metadata"]["name"], refusal, job["metadata"]["namespace"])
+            reason, message = refusal
+            jobs.image_pull_fails(job["metadata"]["name"], message, job["metadata"]["namespace"], reason)
             while not self._closing.wait(_POLL_S) and jobs.goes_on(job):
                 continue
             return
@@ -85,17 +86,18 @@ class Docker:
         else:
             jobs.fail(name, code, "Error", namespace, message=said)
 
-    def _pull(self, container: Mapping[str, Any]) -> str | None:
-        """Why the image cannot be had; None where it is there."""
+    def _pull(self, container: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Why the image cannot be had, as reason and message; None where it is there."""
         image, policy = container["image"], container["imagePullPolicy"]
         is_here = self._call("image", "inspect", image).returncode == 0
         # An image that exists on the engine alone is what a registry would give to a cluster.
         if is_here:
             return None
         if policy == "Never":
-            return f'Container image "{image}" is not present with pull policy of Never'
+            return "ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never'
         pulled = self._call("pull", "--quiet", image)
-        return None if pulled.returncode == 0 else f"ErrImagePull: {pulled.stderr.decode(errors='replace').strip()}"
+        words = f"ErrImagePull: {pulled.stderr.decode(errors='replace').strip()}"
+        return None if pulled.returncode == 0 else ("ImagePullBackOff", words)
 
     def _exit_of(self, job: Object, jobs: JobController, container: Mapping[str, Any]) -> tuple[int, str]:
         name = f"standin-{job['metadata']['uid']}-{time.monotonic_ns()}"

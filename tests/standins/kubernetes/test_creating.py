@@ -83,7 +83,7 @@ def test_a_dry_run_checks_everything_and_keeps_nothing(official: Official, clust
     assert error.value.status == 422
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", known_versions())
 def test_what_is_answered_is_valid_itself(version: str, tmp_path: Path) -> None:
     with KubeApi(version) as cluster:
         raw = Raw.of(cluster, tmp_path)
@@ -100,7 +100,6 @@ def test_what_is_answered_is_valid_itself(version: str, tmp_path: Path) -> None:
 
 
 def test_a_version_without_schemas_cannot_be_stood_in_for() -> None:
-    assert set(VERSIONS) < set(known_versions())
     with pytest.raises(ValueError, match=r"but none of 1\.2"):
         KubeApi("1.2")
 

@@ -142,8 +142,8 @@ class Steering:
         self._session.verify = str(authority)
         self._url = cluster["server"]
 
-    def send(self, name: str, given: Mapping[str, Any]) -> None:
-        assert self._session.post(f"{self._url}/_standin/{name}", json=given, timeout=10).status_code == 200
+    def send(self, name: str, given: Mapping[str, Any]) -> requests.Response:
+        return self._session.post(f"{self._url}/_standin/{name}", json=given, timeout=10)
 
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = self._session.get(f"{self._url}/_standin/state", timeout=10).json()
@@ -159,6 +159,8 @@ def test_as_a_process_it_is_steered_and_looked_at_over_https(process: Path) -> N
         with pytest.raises(Exception, match="500"):
             official.batch.list_namespaced_job("team")
         wait_until(lambda: len(official.core.list_namespaced_pod("team").items) == 1)
+    wrong = steering.send("jobs", {"step": "fail", "name": "another", "namespace": "team"})
+    assert (wrong.status_code, wrong.json()) == (400, {"error": 'ValueError: jobs.batch "another" not found'})
     steering.send("jobs", {"step": "fail", "name": "a-job", "namespace": "team", "exit_code": 3})
     steering.send("compact", {})
     seen = steering.state()

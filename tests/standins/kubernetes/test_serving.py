@@ -235,10 +235,14 @@ def test_what_is_not_served_is_refused_with_a_status(raw: Raw, verb: str, path: 
     assert refusal(raw.send(verb, path))["code"] == code
 
 
-def test_a_wrong_token_and_none_are_nobody(raw: Raw) -> None:
-    for headers in ({"Authorization": "Bearer wrong"}, {"Authorization": ""}):
-        status = refusal(raw.send("GET", JOBS, headers=headers))
-        assert (status["code"], status["reason"], status["message"]) == (401, "Unauthorized", "Unauthorized")
+def test_a_wrong_token_is_nobody_s(raw: Raw) -> None:
+    status = refusal(raw.send("GET", JOBS, headers={"Authorization": "Bearer wrong"}))
+    assert (status["code"], status["reason"], status["message"]) == (401, "Unauthorized", "Unauthorized")
+
+
+def test_who_shows_nothing_is_anonymous_and_may_do_nothing(raw: Raw) -> None:
+    status = refusal(raw.send("GET", JOBS, headers={"Authorization": ""}))
+    assert (status["code"], 'User "system:anonymous" cannot list resource "jobs"' in status["message"]) == (403, True)
 
 
 def test_a_certificate_of_the_cluster_is_somebody(cluster: KubeApi, tmp_path: Path) -> None:
