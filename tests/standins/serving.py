@@ -153,6 +153,7 @@ class StandIn(ABC):
 class _Handler(BaseHTTPRequestHandler):
     service: StandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body that follows its headers would wait 40 ms for their acknowledgement
 
     def do_GET(self) -> None:
         self._answer()
