@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 import subprocess
 import threading
 import time
@@ -128,6 +130,20 @@ class Docker:
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [*self._client, *arguments]
         return subprocess.run(command, env=self._environ, capture_output=True, check=False)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags by which a process is told what becomes of Jobs."""
+    parser.add_argument("--docker", help="run accepted Jobs with this Docker client: docker, docker -H unix://...")
+    parser.add_argument("--exit-code", type=int, help="let each Job's container end like this")
+    parser.add_argument("--step", type=float, default=0.0, help="seconds that a container runs, with --exit-code")
+
+
+def chosen(given: argparse.Namespace, environ: Mapping[str, str]) -> Scripted | Docker | None:
+    """The runner that the flags ask for; None for Jobs that wait for the controller's steps."""
+    if given.docker:
+        return Docker(shlex.split(given.docker), environ)
+    return Scripted(lambda job: int(given.exit_code), given.step) if given.exit_code is not None else None
 
 
 def _arguments(container: Mapping[str, Any]) -> list[str]:

@@ -328,6 +328,13 @@ def test_a_quota_counts_the_jobs_of_a_namespace(raw: Raw, cluster: KubeApi) -> N
     assert (status["reason"], status["message"]) == ("Forbidden", f'jobs.batch "second" is forbidden: {words}')
 
 
+def test_a_webhook_may_say_nothing(raw: Raw, cluster: KubeApi) -> None:
+    cluster.webhooks.append(Webhook("policy.example.com", lambda job: "", 403))
+    status = refusal(raw.send("POST", JOBS, job_body()))
+    words = 'admission webhook "policy.example.com" denied the request without explanation'
+    assert (status["code"], status["message"]) == (403, words)
+
+
 def test_a_webhook_denies_with_its_own_words(raw: Raw, cluster: KubeApi) -> None:
     cluster.webhooks.append(
         Webhook("policy.example.com", lambda job: "no team label" if job["metadata"]["name"] else None)
@@ -337,9 +344,16 @@ def test_a_webhook_denies_with_its_own_words(raw: Raw, cluster: KubeApi) -> None
     assert (status["code"], "reason" in status) == (400, False)
 
 
-def test_a_body_that_is_too_large_is_refused(raw: Raw) -> None:
-    body = with_container(args=["x" * 1_500_001])
-    assert refusal(raw.send("POST", JOBS, body))["message"] == "etcdserver: request is too large"
+@pytest.mark.parametrize(
+    ("size", "code", "words"),
+    [
+        (1_600_000, 500, "etcdserver: request is too large"),
+        (3_200_000, 413, "Request entity too large: limit is 3145728"),
+    ],
+)
+def test_a_body_that_is_too_large_is_refused(raw: Raw, size: int, code: int, words: str) -> None:
+    status = refusal(raw.send("POST", JOBS, with_container(args=["x" * size])))
+    assert (status["code"], status["message"]) == (code, words)
 
 
 def test_a_body_that_is_no_json_is_refused(raw: Raw) -> None:

@@ -226,6 +226,8 @@ def test_options_of_a_deletion_that_mean_nothing_are_refused(raw: Raw, options: 
         ("PATCH", f"{JOBS}/a-job", 405),
         ("PUT", f"{JOBS}/a-job", 405),
         ("DELETE", JOBS, 405),
+        ("POST", f"{JOBS}/a-job", 405),
+        ("POST", "/apis/batch/v1/jobs", 405),
         ("POST", "/api/v1/namespaces/default/pods", 405),
         ("GET", f"{JOBS}?watch=true", 405),
         ("DELETE", f"{JOBS}/a-job", 404),
