@@ -74,7 +74,7 @@ class JobController:
 
     def accepted(self, job: Mapping[str, Any]) -> None:
         """See a new Job: only one that is suspended changes by that."""
-        if job["spec"]["suspend"]:
+        if job["spec"]["suspend"] and job["spec"]["completionMode"] == "NonIndexed":
             self.suspend(job["metadata"]["name"], job["metadata"]["namespace"])
 
     def create_pod(self, name: str, namespace: str = "default") -> None:
@@ -231,9 +231,11 @@ class JobController:
         """The Job as the controller has seen it; its counts are right afterwards.
 
         Raises:
-            ValueError: it has ended.
+            ValueError: it has ended, or is indexed: of those only the sending is stood in for.
         """
         with self._state.change(JOBS, namespace, name) as job:
+            if job["spec"]["completionMode"] == "Indexed":
+                raise ValueError(f"The Job {name} is indexed, and such Jobs are not run here.")
             if finished(job) is not None:
                 raise ValueError(f"The Job {name} has ended.")
             job["status"].setdefault("startTime", now())

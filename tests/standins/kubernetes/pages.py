@@ -52,7 +52,8 @@ def list_page(state: State, resource: Resource, namespace: str | None, query: Ma
     token = _parsed(query["continue"]) if query.get("continue") else None
     if token is not None and query.get("resourceVersion", "0") not in ("", "0"):
         raise bad_request("specifying resource version is not allowed when using continue")
-    labels, fields = labels_match(query.get("labelSelector", "")), fields_match(query.get("fieldSelector", ""))
+    labels = labels_match(query.get("labelSelector", ""))
+    fields = fields_match(query.get("fieldSelector", ""), resource)
     begun_at = token.version if token is not None and token.version != _FROM_NOW_ON else None
     with state.lock:
         everything = state.items_at(begun_at, resource, namespace)

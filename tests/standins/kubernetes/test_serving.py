@@ -133,8 +133,27 @@ def test_labels_select_jobs(official: Official, selector: str, expected: list[st
     assert names(official.batch.list_namespaced_job("default", label_selector=selector)) == expected
 
 
-def test_a_name_selects_a_job(five_jobs: list[str], official: Official) -> None:
-    assert names(official.batch.list_namespaced_job("default", field_selector="metadata.name=job-3")) == ["job-3"]
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("metadata.name=job-3", ["job-3"]),
+        ("status.successful=1", ["job-1"]),
+        ("status.successful!=1,metadata.name!=job-0", ["job-2", "job-3", "job-4"]),
+    ],
+)
+def test_fields_select_jobs(
+    five_jobs: list[str], official: Official, cluster: KubeApi, selector: str, expected: list[str]
+) -> None:
+    cluster.jobs.succeed("job-1")
+    assert names(official.batch.list_namespaced_job("default", field_selector=selector)) == expected
+
+
+def test_a_phase_selects_pods(five_jobs: list[str], official: Official, cluster: KubeApi) -> None:
+    for name in five_jobs[:2]:
+        cluster.jobs.start(name)
+    cluster.jobs.succeed("job-1")
+    (pod,) = official.core.list_namespaced_pod("default", field_selector="status.phase=Running").items
+    assert pod.metadata.labels["job-name"] == "job-0"
 
 
 @pytest.mark.parametrize(
