@@ -72,6 +72,18 @@ class JobController:
         found = self._state.items(JOBS, metadata["namespace"], lambda item: item["metadata"]["uid"] == metadata["uid"])
         return bool(found) and not found[0]["spec"]["suspend"] and finished(found[0]) is None
 
+    @contextmanager
+    def only_for(self, job: Mapping[str, Any]) -> Iterator[None]:
+        """Steps that are for this very Job: another one of its name cannot take its place meanwhile.
+
+        Raises:
+            ValueError: it does not go on.
+        """
+        with self._state.lock:
+            if not self.goes_on(job):
+                raise ValueError(f"The Job {job['metadata']['name']} does not go on.")
+            yield
+
     def accepted(self, job: Mapping[str, Any]) -> None:
         """See a new Job: only one that is suspended changes by that."""
         if job["spec"]["suspend"] and job["spec"]["completionMode"] == "NonIndexed":

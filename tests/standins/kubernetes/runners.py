@@ -32,12 +32,10 @@ class Scripted:
         """Take one Job to its end, as long as it is there and not suspended."""
 
         def once() -> None:
-            jobs.start(*_place(job))
-            if self._closing.wait(self._step_s):
-                return
-            code = self._outcome(job)
-            end = jobs.succeed if code == 0 else lambda *place: jobs.fail(place[0], code, namespace=place[1])
-            end(*_place(job))
+            with jobs.only_for(job):
+                jobs.start(*_place(job))
+            if not self._closing.wait(self._step_s):
+                _end(job, jobs, self._outcome(job))
 
         _repeat(job, jobs, once, self._closing)
 
@@ -67,26 +65,26 @@ class Docker:
 
     def _run_once(self, job: Object, jobs: JobController) -> None:
         container = job["spec"]["template"]["spec"]["containers"][0]
-        jobs.create_pod(*_place(job))
+        name, namespace = _place(job)
+        with jobs.only_for(job):
+            jobs.create_pod(name, namespace)
         refusal = self._pull(container)
         if refusal is not None:
-            reason, message = refusal
-            jobs.image_pull_fails(job["metadata"]["name"], message, job["metadata"]["namespace"], reason)
+            with jobs.only_for(job):
+                jobs.image_pull_fails(name, refusal[1], namespace, refusal[0])
             while not self._closing.wait(_POLL_S) and jobs.goes_on(job):
                 continue
             return
-        jobs.start(*_place(job))
+        with jobs.only_for(job):
+            jobs.start(name, namespace)
         code, words = self._exit_of(job, jobs, container)
-        if self._closing.is_set() or not jobs.goes_on(job):
+        if self._closing.is_set():
             return
-        said = words if container["terminationMessagePolicy"] == "FallbackToLogsOnError" else ""
-        name, namespace = _place(job)
-        if code == 0:
-            jobs.succeed(name, namespace)
-        elif code == _NOT_RUN or (code in _NOT_EXECUTED and words.startswith("docker: ")):
-            jobs.fail(name, _START_ERROR, "StartError", namespace, message=words)
+        if code == _NOT_RUN or (code in _NOT_EXECUTED and words.startswith("docker: ")):
+            _end(job, jobs, _START_ERROR, "StartError", words)
         else:
-            jobs.fail(name, code, "Error", namespace, message=said)
+            is_told = container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+            _end(job, jobs, code, "Error", words if is_told else "")
 
     def _pull(self, container: Mapping[str, Any]) -> tuple[str, str] | None:
         """Why the image cannot be had, as reason and message; None where it is there."""
@@ -164,6 +162,15 @@ def _repeat(job: Object, jobs: JobController, once: Callable[[], None], closing:
         except (StatusError, ValueError):
             # A request has removed, suspended or ended the Job between two steps; the next look tells which.
             closing.wait(_POLL_S)
+
+
+def _end(job: Object, jobs: JobController, code: int, reason: str = "Error", message: str = "") -> None:
+    name, namespace = _place(job)
+    with jobs.only_for(job):
+        if code == 0:
+            jobs.succeed(name, namespace)
+        else:
+            jobs.fail(name, code, reason, namespace, message=message)
 
 
 def _place(job: Mapping[str, Any]) -> tuple[str, str]:

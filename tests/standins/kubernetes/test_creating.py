@@ -68,6 +68,22 @@ def test_a_container_gets_requests_by_its_limits_and_a_pull_policy_by_its_tag(ra
     assert container["resources"] == {"limits": {"cpu": "500m"}, "requests": {"cpu": "500m"}}
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_job_as_the_peer_has_recorded_it_is_accepted(version: str, tmp_path: Path) -> None:
+    body = with_container(
+        imagePullPolicy="Always",
+        env=[],
+        resources={"requests": {"cpu": "31000m", "memory": "119000M"}, "limits": {}},
+    )
+    body["metadata"] = {"generateName": "job-stop-test-", "namespace": "default"}
+    body["spec"]["backoffLimit"] = 4
+    spot = "cloud.google.com/gke-preemptible"
+    toleration = {"effect": "NoSchedule", "key": spot, "operator": "Equal", "value": "true"}
+    pod_of(body).update(hostIPC=True, nodeSelector={spot: "true"}, tolerations=[toleration])
+    with KubeApi(version) as cluster:
+        assert Raw.of(cluster, tmp_path).send("POST", JOBS, body).status_code == 201
+
+
 def test_a_generated_name_has_five_letters_that_spell_nothing(official: Official) -> None:
     body = job_body()
     body["metadata"] = {"generateName": "run-"}

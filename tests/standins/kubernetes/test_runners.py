@@ -50,13 +50,16 @@ def test_scripted_jobs_come_to_the_end_that_the_script_gives_them(tmp_path: Path
 
 
 def test_a_job_that_is_deleted_runs_no_further(tmp_path: Path) -> None:
-    with KubeApi(runner=Scripted(lambda job: 0, step_s=0.2)) as cluster:
+    """Above all not as another one of its name."""
+    with KubeApi(runner=Scripted(lambda job: 0 if "labels" in job["metadata"] else 3, step_s=0.2)) as cluster:
         raw = Raw.of(cluster, tmp_path)
-        first = raw.send("POST", JOBS, job_body()).json()["metadata"]["uid"]
+        raw.send("POST", JOBS, job_body())
         raw.send("DELETE", f"{JOBS}/a-job?propagationPolicy=Background")
-        second = raw.send("POST", JOBS, job_body()).json()["metadata"]["uid"]
+        second = job_body()
+        second["metadata"]["labels"] = {"is": "second"}
+        raw.send("POST", JOBS, second)
         wait_until(lambda: is_finished(cluster, "a-job"))
-        assert cluster.jobs.get("a-job")["metadata"]["uid"] == second != first
+        assert end_of(cluster, "a-job") == ("Complete", "CompletionsReached")
         assert len(cluster.jobs.pods("a-job")) == 1
 
 
