@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from caliban.errors import PlatformError
 from caliban.platforms.kubernetes_errors import (
     NOT_FOUND,
+    KubernetesError,
     KubernetesRefusedError,
     KubernetesUnreachableError,
     refused,
@@ -96,16 +97,24 @@ class Cluster:
             "propagationPolicy": "Background",
             "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
         }
-        call = self._batch.delete_namespaced_job
-        try:
-            self._patiently(
-                lambda how: call(name, namespace, body=body, **how), f"stop the job {name} of the {self.name}"
-            )
-        except KubernetesRefusedError as error:
-            if error.code in (NOT_FOUND, _CONFLICT):
-                return False
-            raise
-        return True
+        doing = f"stop the job {name} of the {self.name}"
+        is_in_doubt = False
+
+        def delete() -> bool:
+            nonlocal is_in_doubt
+            try:
+                self._once(lambda how: self._batch.delete_namespaced_job(name, namespace, body=body, **how), doing)
+            except KubernetesError as error:
+                code = error.code if isinstance(error, KubernetesRefusedError) else None
+                if code == NOT_FOUND:
+                    return is_in_doubt  # gone by the request before, whose answer was lost
+                if code == _CONFLICT:
+                    return False
+                is_in_doubt = is_in_doubt or error.leaves_doubt
+                raise
+            return True
+
+        return patiently(delete, self._patience)
 
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """The jobs of a namespace, those that ``selector`` takes, page by page."""
