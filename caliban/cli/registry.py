@@ -56,7 +56,7 @@ BUILT_IN: Mapping[str, Entry] = {
     for entry in (
         Entry("build", "build the container image of a script or module", "caliban.commands.build"),
         Entry("run", "run experiments in containers on this machine", "caliban.commands.run"),
-        Entry("cloud", "submit experiments to AI Platform Training", "caliban.commands.cloud"),
+        Entry("cloud", "submit experiments to Vertex AI", "caliban.commands.cloud"),
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
         Entry("resubmit", "re-run the jobs of an experiment group that failed", "caliban.resubmit.command"),
