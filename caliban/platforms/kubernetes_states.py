@@ -27,7 +27,8 @@ def status_of(job: JsonObject) -> JobStatus:
     for kind, status in _FINAL.items():
         if kind in holding:
             return status
-    if holding & _INTERIM or _count(job, "active"):
+    # Between a pod that failed and the next one, none is active.
+    if holding & _INTERIM or _count(job, "active") or _count(job, "failed"):
         return JobStatus.RUNNING
     return JobStatus.SUBMITTED
 

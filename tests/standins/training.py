@@ -17,10 +17,10 @@ from tests.standins.discovery import ApiError
 from tests.standins.google_api import GoogleApi
 from tests.standins.oauth import ServiceAccount
 from tests.standins.runners import Docker, Scripted, Work, WorkPlace
+from tests.standins.serving import stop_event
 
 Runner: TypeAlias = Docker | Scripted
 """What becomes of accepted jobs."""
-from tests.standins.serving import stop_event
 
 
 @dataclass(frozen=True)
