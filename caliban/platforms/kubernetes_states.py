@@ -27,8 +27,7 @@ def status_of(job: JsonObject) -> JobStatus:
     for kind, status in _FINAL.items():
         if kind in holding:
             return status
-    # Between a pod that failed and the next one, none is active.
-    if holding & _INTERIM or _count(job, "active") or _count(job, "failed"):
+    if holding & _INTERIM or _count(job, "active"):
         return JobStatus.RUNNING
     return JobStatus.SUBMITTED
 
