@@ -51,6 +51,7 @@ def many_jobs_at(cluster: KubeApi, platform: KubernetesPlatform, count: int) -> 
     for number in range(2, count + 1):
         copy = cluster.jobs.get("job-1")
         copy["metadata"].update(name=f"job-{number}", uid=f"uid-{number}")
+        copy["spec"]["template"]["metadata"]["labels"]["job-name"] = f"job-{number}"
         cluster.state.add(JOBS, copy)
         metadata = {**recorded["metadata"], "name": f"job-{number}", "uid": f"uid-{number}"}
         views.append(job_view({**first.details, "job": {**recorded, "metadata": metadata}}, id=number))
