@@ -20,7 +20,7 @@ from caliban.platforms.kubernetes_errors import (
     refused,
     unreachable,
 )
-from caliban.platforms.patience import Patience, patiently
+from caliban.platforms.patience import Patience, WhenSlow, patiently
 from caliban.records import JsonObject
 from caliban.redaction import without, without_assertions
 
@@ -43,7 +43,9 @@ class Cluster:
         name: for messages: ``GKE cluster blueshift``, ``cluster of the context kind-lab``.
     """
 
-    def __init__(self, configuration: Configuration, name: str, patience: Patience, user_agent: str) -> None:
+    def __init__(
+        self, configuration: Configuration, name: str, patience: Patience, user_agent: str, when_slow: WhenSlow
+    ) -> None:
         """Make the client; nobody is asked yet.
 
         Args:
@@ -51,6 +53,7 @@ class Cluster:
             name: for messages.
             patience: how long to wait.
             user_agent: who asks.
+            when_slow: told when it takes long to get an answer.
         """
         from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
 
@@ -62,7 +65,7 @@ class Cluster:
         client.set_default_header("Content-Type", "application/json")
         self.name = name
         self.server = str(configuration.host)
-        self._patience = patience
+        self._patience, self._when_slow = patience, when_slow
         self._configuration: Any = configuration
         self._batch: Any = BatchV1Api(client)  # not all versions of the client have types
         self._core: Any = CoreV1Api(client)
@@ -113,7 +116,7 @@ class Cluster:
                 raise
             return True
 
-        return patiently(delete, self._patience)
+        return patiently(delete, self._patience, self._when_slow)
 
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """The jobs of a namespace, those that ``selector`` takes, page by page."""
@@ -171,7 +174,7 @@ class Cluster:
             more = {"_continue": token}
 
     def _patiently(self, call: Callable[[dict[str, Any]], Any], doing: str) -> JsonObject:
-        return patiently(lambda: self._once(call, doing), self._patience)
+        return patiently(lambda: self._once(call, doing), self._patience, self._when_slow)
 
     def _once(self, call: Callable[[dict[str, Any]], Any], doing: str) -> JsonObject:
         """Make a call of the client, once, and read its answer."""

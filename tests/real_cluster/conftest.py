@@ -76,9 +76,8 @@ def real(tmp_path: Path) -> Iterator[RealCluster]:
     person.home.mkdir()
     person.write("job.sh", "")
     configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
-    made = RealCluster(
-        person, f"caliban-test-{uuid.uuid4().hex[:12]}", Cluster(configuration, CONTEXT, usual(), "caliban-tests")
-    )
+    cluster = Cluster(configuration, CONTEXT, usual(), "caliban-tests", lambda error, seconds: None)
+    made = RealCluster(person, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():
         made.cluster.delete_job(NAMESPACE, job)

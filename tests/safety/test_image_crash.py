@@ -19,7 +19,19 @@ from tests.safety.traced import Event, Point
 from tests.safety.worlds import GROUP, PROJECT, RESUBMIT, STATUS, World
 from tests.standins.ml_v1 import MlV1
 
-CLOUD = ("cloud", *GROUP, "--nogpu", "--experiment_config", "experiment.json", "cpu.py", "--", "--foo", "3")
+CLOUD = (
+    "cloud",
+    "--platform",
+    "caip",
+    *GROUP,
+    "--nogpu",
+    "--experiment_config",
+    "experiment.json",
+    "cpu.py",
+    "--",
+    "--foo",
+    "3",
+)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def cloud(experiments: str = "experiment.json") -> tuple[str, ...]:
     """``caliban cloud`` with an image that is there already, so that nothing is built."""
     image = f"gcr.io/{PROJECT}/cffd1475aaca:latest"
     flags = ("--nogpu", "--image_tag", image, "--experiment_config", experiments)
-    return ("cloud", *GROUP, *flags, "cpu.py", "--", "--foo", "3")
+    return ("cloud", "--platform", "caip", *GROUP, *flags, "cpu.py", "--", "--foo", "3")
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def test_who_renews_an_oidc_login_is_asked_nothing_without_a_signed_certificate(
 def test_what_a_cluster_is_reached_by_shows_no_token(tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1")
     configuration = Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
-    cluster = Cluster(configuration, "lab", QUICK, "caliban")
+    cluster = Cluster(configuration, "lab", QUICK, "caliban", lambda error, seconds: None)
     assert TOKEN not in f"{configuration!r} {cluster!r} {Kubeconfig({'KUBECONFIG': str(path)}, tmp_path)!r}"
 
 

@@ -30,6 +30,10 @@ _STATUS_NAMES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_FORMATS = {
+    "google-duration": re.compile(r"-?\d{1,12}(\.\d{1,9})?s"),
+    "google-datetime": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)"),
+}
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
@@ -110,6 +114,18 @@ class Discovery:
         properties = self.document["schemas"][schema]["properties"]
         return {k: v for k, v in body.items() if not properties[k].get("description", "").startswith("Output only.")}
 
+    def as_told(self, schema: Mapping[str, Any], value: Any) -> Any:
+        """A message that was accepted, as answers have it: without nulls, its 64-bit integers as strings."""
+        schema = self.document["schemas"][schema["$ref"]] if "$ref" in schema else schema
+        if isinstance(value, dict):
+            inner = schema.get("properties", {})
+            other = schema.get("additionalProperties", {})
+            given = ((name, item) for name, item in value.items() if item is not None)
+            return {name: self.as_told(inner.get(name, other), item) for name, item in given}
+        if isinstance(value, list):
+            return [self.as_told(schema["items"], item) for item in value]
+        return str(value) if schema.get("format") in ("int64", "uint64") else value
+
     @cached_property
     def _routes(self) -> list[tuple[str, re.Pattern[str], Mapping[str, Any]]]:
         routes: list[tuple[str, re.Pattern[str], Mapping[str, Any]]] = []
@@ -165,6 +181,8 @@ def _is_string(schema: Mapping[str, Any], value: object) -> bool:
         return False
     if "enum" in schema:
         return value in schema["enum"]
+    if schema.get("format") in _FORMATS:
+        return _FORMATS[schema["format"]].fullmatch(value) is not None
     if schema.get("format") == "byte":
         try:
             base64.b64decode(value, validate=True)

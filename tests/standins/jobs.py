@@ -38,9 +38,20 @@ class Job:
     outputs: dict[str, Any] = field(default_factory=dict)
     is_cancelled: threading.Event = field(default_factory=threading.Event)
 
+    replica = "master 0"
+    options = ()
+
     @property
     def id(self) -> str:
         return str(self.body["jobId"])
+
+    @property
+    def image(self) -> str:
+        return str(self.body["trainingInput"]["masterConfig"]["imageUri"])
+
+    @property
+    def arguments(self) -> list[str]:
+        return list(self.body["trainingInput"].get("args", []))
 
     @property
     def state(self) -> str:
@@ -129,6 +140,11 @@ class Jobs:
                 job.outputs["endTime"] = now
             if error:
                 job.outputs["errorMessage"] = error
+
+    def move(self, job: Job, state: str, error: str = "") -> None:
+        """What a runner tells of a job."""
+        words = error or ("Cancelled by the user." if state == "CANCELLED" else "")
+        self.set_state(job.id, state, words, project=job.project)
 
     def age(self, job_id: str, days: int) -> None:
         """Let a job be so many days older."""

@@ -7,42 +7,16 @@ then steered by the paths below ``/_standin/`` (see :meth:`MlV1.control`).
 
 from __future__ import annotations
 
-import argparse
-import os
-import shlex
-import signal
-import threading
-import time
-from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from tests.standins.discovery import ApiError, Method
 from tests.standins.faults import Fault
-from tests.standins.google_api import GoogleApi
 from tests.standins.jobs import Job, Jobs
-from tests.standins.runners import Docker, Scripted
+from tests.standins.training import Quota, Runner, TrainingApi, serve_as_process
 
 
-class Runner(Protocol):
-    """What becomes of accepted jobs."""
-
-    def run(self, job: Job, jobs: Jobs) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Quota:
-    """So many submissions in so many seconds."""
-
-    submissions: int
-    window_s: float
-
-
-class MlV1(GoogleApi):
+class MlV1(TrainingApi):
     """The service: its jobs, its account, what was asked of it, and what is to go wrong."""
 
     api, version = "ml", "v1"
@@ -61,12 +35,8 @@ class MlV1(GoogleApi):
         quota: Quota | None = None,
         token_life_s: int = 3600,
     ) -> None:
-        super().__init__(projects, token_life_s=token_life_s)
+        super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s)
         self.jobs = Jobs(self._accepted)
-        self._runner = runner
-        self._quota = quota
-        self._submissions: deque[float] = deque()
-        self._lock = threading.Lock()
 
     def check_project(self, method: Method) -> None:
         project = method.path["projectsId"]
@@ -82,33 +52,14 @@ class MlV1(GoogleApi):
         self.discovery.check_body(method, body, "job")
         if method.id == "ml.projects.jobs.cancel":
             answer = self.jobs.cancel(project, method.path["jobsId"])
-            if self._runner is None:
-                self.jobs.set_state(method.path["jobsId"], "CANCELLED", "Cancelled by the user.", project=project)
+            if self.runner is None:
+                self.jobs.move(self.jobs.find(method.path["jobsId"], project), "CANCELLED")
             return answer
-        self._check_quota()
+        self.check_quota("Quota exceeded for quota metric 'Job submission requests'.")
         return self.jobs.create(project, self.discovery.without_outputs("GoogleCloudMlV1__Job", body))
 
-    def _check_quota(self) -> None:
-        if self._quota is None:
-            return
-        with self._lock:
-            now = time.monotonic()
-            while self._submissions and self._submissions[0] < now - self._quota.window_s:
-                self._submissions.popleft()
-            if len(self._submissions) >= self._quota.submissions:
-                wait = max(1, round(self._submissions[0] + self._quota.window_s - now + 0.5))
-                message = "Quota exceeded for quota metric 'Job submission requests'."
-                raise ApiError(429, message, headers={"Retry-After": str(wait)})
-            self._submissions.append(now)
-
     def _accepted(self, job: Job) -> None:
-        runner = self._runner
-        if runner is not None:
-            self.in_background(lambda: runner.run(job, self.jobs))
-
-    def close(self) -> None:
-        if self._runner is not None:
-            self._runner.close()
+        self.begin(job, self.jobs)
 
     def control(self, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """How another process steers the stand-in.
@@ -128,31 +79,6 @@ class MlV1(GoogleApi):
         return {}
 
 
-def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port-file", type=Path, required=True, help="the endpoint's URL is written here, last of all")
-    parser.add_argument("--key-file", type=Path, required=True, help="the service account's key is written here")
-    parser.add_argument("--project", action="append", default=[], help="a project that there is; may be repeated")
-    parser.add_argument("--docker", help="run accepted jobs with this Docker client: docker, docker -H unix://...")
-    parser.add_argument("--outcome", choices=["SUCCEEDED", "FAILED"], help="let each job end like this")
-    parser.add_argument("--step", type=float, default=0.0, help="seconds between states, with --outcome")
-    given = parser.parse_args()
-    runner: Runner | None = None
-    if given.docker:
-        runner = Docker(shlex.split(given.docker), os.environ)
-    elif given.outcome:
-        runner = Scripted(lambda job: str(given.outcome), given.step)
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-    with MlV1(given.project or ["totoro-project"], runner=runner) as service:
-        service.write_key_file(given.key_file)
-        part = given.port_file.with_suffix(".part")
-        part.write_text(service.url)
-        part.replace(given.port_file)
-        over.wait()
-
-
 if __name__ == "__main__":
-    main()
+    assert __doc__
+    serve_as_process(__doc__, ["SUCCEEDED", "FAILED"], lambda projects, runner: MlV1(projects, runner=runner))

@@ -6,34 +6,68 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-
-from tests.standins.jobs import FINAL, Job, Jobs
+from typing import Any, Protocol
 
 _POLL_S = 0.05
 _NOT_STARTED = 125  # `docker run` itself failed
+_FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED"})
+
+
+class Work(Protocol):
+    """A job, as far as a runner knows it.
+
+    Attributes:
+        project, id: together, of no other job.
+        replica: how the service calls the machine that runs it.
+        image, arguments: of its container.
+        options: more of ``docker run``.
+        is_cancelled: set when it is to end.
+    """
+
+    project: str
+    replica: str
+    is_cancelled: threading.Event
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def image(self) -> str: ...
+
+    @property
+    def options(self) -> Sequence[str]: ...
+
+    @property
+    def arguments(self) -> Sequence[str]: ...
+
+
+class WorkPlace(Protocol):
+    """Where jobs are kept, and told what becomes of them: PREPARING, RUNNING, and one of the ends."""
+
+    def move(self, job: Any, state: str, error: str = "") -> None: ...
 
 
 class Scripted:
     """Each job goes through its states in ``step_s`` seconds each, to the end that ``outcome`` gives it."""
 
-    def __init__(self, outcome: Callable[[Job], str], step_s: float = 0.0) -> None:
+    def __init__(self, outcome: Callable[[Any], str], step_s: float = 0.0) -> None:
         self._outcome = outcome
         self._step_s = step_s
         self._closing = threading.Event()
 
-    def run(self, job: Job, jobs: Jobs) -> None:
+    def run(self, job: Work, jobs: WorkPlace) -> None:
         """Take one job to its end."""
         end = self._outcome(job)
-        error = exit_words(1) if end == "FAILED" else ""
+        error = exit_words(job.replica, 1) if end == "FAILED" else ""
         for state in ("PREPARING", "RUNNING", end):
             end_of_step = time.monotonic() + self._step_s
             while not job.is_cancelled.is_set() and time.monotonic() < end_of_step:
                 if self._closing.wait(min(_POLL_S, self._step_s)):
                     return
             if job.is_cancelled.is_set():
-                jobs.set_state(job.id, "CANCELLED", "Cancelled by the user.", project=job.project)
+                jobs.move(job, "CANCELLED")
                 return
-            jobs.set_state(job.id, state, error if state in FINAL else "", project=job.project)
+            jobs.move(job, state, error if state in _FINAL else "")
 
     def close(self) -> None:
         """Leave every job as it is."""
@@ -41,7 +75,7 @@ class Scripted:
 
 
 class Docker:
-    """Each job's ``masterConfig.imageUri`` runs with its ``args``; its exit code is the job's end."""
+    """Each job's container runs, the first one's where it has several; its exit code is the job's end."""
 
     def __init__(self, client: Sequence[str], environ: Mapping[str, str]) -> None:
         self._client = tuple(client)
@@ -49,22 +83,20 @@ class Docker:
         self._names: list[str] = []
         self._closing = threading.Event()
 
-    def run(self, job: Job, jobs: Jobs) -> None:
+    def run(self, job: Work, jobs: WorkPlace) -> None:
         """Run one job's container, and wait for its end."""
-        given = job.body["trainingInput"]
         name = f"standin-{job.project}-{job.id}-{time.monotonic_ns()}"
-        command = [*self._client, "run", "--rm", "--name", name, given["masterConfig"]["imageUri"]]
-        jobs.set_state(job.id, "PREPARING", project=job.project)
+        jobs.move(job, "PREPARING")
         self._names.append(name)
         process = subprocess.Popen(
-            [*command, *given.get("args", [])],
+            [*self._client, "run", "--rm", "--name", name, *job.options, job.image, *job.arguments],
             env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        jobs.set_state(job.id, "RUNNING", project=job.project)
+        jobs.move(job, "RUNNING")
         words: list[bytes] = []
         reader = threading.Thread(target=lambda: words.append(process.stderr.read() if process.stderr else b""))
         reader.start()
@@ -81,15 +113,15 @@ class Docker:
         for name in list(self._names):
             self._kill(name)
 
-    def _record(self, job: Job, jobs: Jobs, code: int, words: str) -> None:
+    def _record(self, job: Work, jobs: WorkPlace, code: int, words: str) -> None:
         if job.is_cancelled.is_set():
-            jobs.set_state(job.id, "CANCELLED", "Cancelled by the user.", project=job.project)
+            jobs.move(job, "CANCELLED")
         elif code == 0:
-            jobs.set_state(job.id, "SUCCEEDED", project=job.project)
+            jobs.move(job, "SUCCEEDED")
         else:
             tail = "\n".join(words.strip().splitlines()[-10:])
-            error = f"The image could not be run: {tail}" if code == _NOT_STARTED else f"{exit_words(code)}\n{tail}"
-            jobs.set_state(job.id, "FAILED", error, project=job.project)
+            exited = f"{exit_words(job.replica, code)}\n{tail}"
+            jobs.move(job, "FAILED", f"The image could not be run: {tail}" if code == _NOT_STARTED else exited)
 
     def _kill(self, name: str) -> None:
         command = [*self._client, "kill", name]
@@ -97,6 +129,6 @@ class Docker:
         time.sleep(_POLL_S)
 
 
-def exit_words(code: int) -> str:
-    """How the service words a failed container."""
-    return f"The replica master 0 exited with a non-zero status of {code}."
+def exit_words(replica: str, code: int) -> str:
+    """How the services word a failed container."""
+    return f"The replica {replica} exited with a non-zero status of {code}."

@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests.standins.clients import Client, error, wait_until
 from tests.standins.faults import Fault
 from tests.standins.jobs import FINAL
-from tests.standins.ml_v1 import MlV1, Quota
+from tests.standins.ml_v1 import MlV1
 from tests.standins.runners import Docker, Scripted
+from tests.standins.training import Quota
 
 PROJECT = "totoro-project"
 JOBS = f"v1/projects/{PROJECT}/jobs"
@@ -30,30 +32,6 @@ def job_body(job_id: str = "a_job", image: str = "gcr.io/totoro-project/x:latest
     return {"jobId": job_id, "trainingInput": {**training_input, "masterConfig": {"imageUri": image}}, **fields}
 
 
-class Client:
-    """Plain HTTP with a token, so that anything can be sent."""
-
-    def __init__(self, url: str, key_file: Path) -> None:
-        from google.auth.transport.requests import Request
-        from google.oauth2.service_account import Credentials
-
-        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-        credentials = Credentials.from_service_account_file(str(key_file), scopes=scopes)  # type: ignore[no-untyped-call]
-        credentials.refresh(Request())
-        self.session = requests.Session()
-        self.session.headers["Authorization"] = f"Bearer {credentials.token}"
-        self.url = url
-
-    def send(self, verb: str, path: str, body: object = None) -> requests.Response:
-        return self.session.request(verb, self.url + path, json=body, timeout=10)
-
-
-def error(answer: requests.Response) -> dict[str, Any]:
-    found: dict[str, Any] = answer.json()["error"]
-    assert found["code"] == answer.status_code
-    return found
-
-
 @pytest.fixture
 def service() -> Iterator[MlV1]:
     with MlV1() as running:
@@ -63,13 +41,6 @@ def service() -> Iterator[MlV1]:
 @pytest.fixture
 def client(service: MlV1, tmp_path: Path) -> Client:
     return Client(service.url, service.write_key_file(tmp_path / "key.json"))
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def test_an_accepted_job_is_queued_and_told_with_what_the_service_adds(client: Client) -> None:

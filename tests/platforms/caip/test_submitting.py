@@ -27,7 +27,8 @@ from tests.platforms.caip.helpers import (
     surroundings,
 )
 from tests.standins.faults import Fault
-from tests.standins.ml_v1 import MlV1, Quota
+from tests.standins.ml_v1 import MlV1
+from tests.standins.training import Quota
 
 CREATE, GET = "ml.projects.jobs.create", "ml.projects.jobs.get"
 OURS = {"caliban_token": TOKEN}
