@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
 from tests.safety.crash import Seen, crash_points, read_recording
 from tests.safety.nursery import Nursery
+from tests.safety.places import PLACES
 from tests.safety.traced import Event, Point
-from tests.safety.worlds import PROJECT, RESUBMIT, STATUS, Accepted, World, cloud
+from tests.safety.worlds import RESUBMIT, STATUS, World
 from tests.standins.faults import Fault
-from tests.standins.ml_v1 import MlV1
 
 AT_ONCE = 2
 FOO = "--foo 3 --sleep"
@@ -33,8 +34,8 @@ class Before:
     """What a command meets: a store (None for none), the jobs at the service, and what goes wrong there."""
 
     store: bytes | None = None
-    jobs: Sequence[Accepted] = ()
-    faults: Sequence[Callable[[], Fault]] = ()
+    jobs: Sequence[Any] = ()
+    faults: Sequence[Fault] = ()
 
     def put(self, world: World) -> None:
         """Let the world be like this."""
@@ -44,8 +45,7 @@ class Before:
             store_file(world).write_bytes(self.store)
         world.answers.clear()
         world.let_service_have(self.jobs)
-        for fault in self.faults:
-            world.service.faults.add(fault())
+        world.plant(*self.faults)
 
 
 @dataclass
@@ -68,15 +68,15 @@ class Worlds:
             self.free.put(world)
 
 
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+@pytest.fixture(scope="module", params=PLACES)
+def worlds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
     with ExitStack() as stack:
         made = []
         for _ in range(AT_ONCE):
             folder = tmp_path_factory.mktemp("world")
-            service = stack.enter_context(MlV1({PROJECT}))
+            place = stack.enter_context(PLACES[request.param]())
             nursery = stack.enter_context(Nursery())
-            made.append(World(folder, service, nursery, f"sqlite:///{folder / 'caliban.db'}"))
+            made.append(World(folder, place, nursery, f"sqlite:///{folder / 'caliban.db'}"))
         yield Worlds(made)
 
 
@@ -94,11 +94,11 @@ def failed(worlds: Worlds) -> Before:
     """A group of two experiments, whose jobs failed; the store does not know yet."""
     with worlds.one() as world:
         Before().put(world)
-        answer = world.caliban(*cloud())
+        answer = world.submit()
         assert answer.code == 0, answer
         world.end_jobs("FAILED")
         time.sleep(1.1)  # names hold the second, and those of the next jobs are to be free
-        return Before(store_of(world), world.accepted())
+        return Before(store_of(world), world.place.snapshot())
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +107,11 @@ def interrupted(worlds: Worlds, failed: Before) -> Before:
     with worlds.one() as world:
         failed.put(world)
         world.caliban(*STATUS)
-        world.service.faults.add(Fault("ml.projects.jobs.create", "refuse", times=10**6))
-        world.service.faults.add(Fault("ml.projects.jobs.get", "status", status=403, times=10**6))
+        world.plant(Fault("create", "refuse", times=10**6), Fault("look_up", "status", status=403, times=10**6))
         answer = world.caliban(*RESUBMIT)
         assert answer.code == 1, answer
-        world.service.jobs.create(PROJECT, world.service.bodies("ml.projects.jobs.create")[0])
-        return Before(store_of(world), world.accepted())
+        world.place.accept_first()
+        return Before(store_of(world), world.place.snapshot())
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Table:
 @pytest.fixture(scope="module")
 def tables(worlds: Worlds, failed: Before, interrupted: Before) -> dict[str, Table]:
     """All of them; what one holds is not repeated in the next."""
-    lossy = Before(failed.store, failed.jobs, [lambda: Fault("ml.projects.jobs.create", "drop", times=1)])
+    lossy = Before(failed.store, failed.jobs, [Fault("create", "drop")])
     seen: Seen = set()
 
     def made(before: Before, words: Sequence[str], jobs_each: int) -> Table:
@@ -143,17 +142,17 @@ def tables(worlds: Worlds, failed: Before, interrupted: Before) -> dict[str, Tab
         "a listing after an interrupted re-run": made(interrupted, STATUS, 2),
         "a re-run after an interrupted one": made(interrupted, RESUBMIT, 2),
         "a re-run with a lost answer": made(lossy, RESUBMIT, 2),
-        "a submission": made(Before(), cloud(), 1),
+        "a submission": made(Before(), worlds.all[0].place.command(), 1),
     }
 
 
-def until_quiet(world: World, start: Sequence[str]) -> list[str]:
+def until_quiet(world: World) -> list[str]:
     """Do what a person does after a crash: ``resubmit`` until there is nothing to do. Gives what they had to hear."""
     for _ in range(6):
         answer = world.caliban(*RESUBMIT)
         nobody_began = "never submitted" in answer.out or "[unknown-xgroup]" in answer.err
         if nobody_began:
-            answer = world.caliban(*start)
+            answer = world.submit()
         if answer.code != 0:
             return [f"the command after the crash failed: {answer}"]
         if not nobody_began and "nothing to resubmit" in answer.out:
@@ -165,7 +164,7 @@ def crash_and_go_on(world: World, table: Table, point: Point) -> list[str]:
     """What does not hold after the command was killed at a point, and others finished its work."""
     table.before.put(world)
     world.caliban(*table.words, point=point)
-    problems = [*until_quiet(world, cloud()), *world.lost_or_twice()]
+    problems = [*until_quiet(world), *world.lost_or_twice()]
     expected = {f"{FOO} {number}": table.jobs_each for number in range(2)}
     if world.jobs_per_experiment() != expected:
         problems.append(f"jobs at the service, by experiment: {world.jobs_per_experiment()}")

@@ -6,17 +6,16 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
 from tests.safety.crash import read_recording
 from tests.safety.traced import Point
-from tests.safety.worlds import QUICK, RESUBMIT, STATUS, World, cloud
+from tests.safety.worlds import QUICK, RESUBMIT, STATUS, World
 from tests.standins.faults import Fault
 
 EXPERIMENTS = 6
-CREATE, GET, LIST, TOKEN = "ml.projects.jobs.create", "ml.projects.jobs.get", "ml.projects.jobs.list", "oauth.token"
+CREATE, GET, LIST, TOKEN, LOOK_UP = "create", "get", "list", "token", "look_up"
 FOREVER = 10**6
 
 
@@ -28,7 +27,7 @@ def failed(sqlite_world: World) -> World:
 
 def with_failures(world: World) -> World:
     world.experiments(EXPERIMENTS)
-    answer = world.caliban(*cloud())
+    answer = world.submit()
     assert answer.code == 0, answer
     world.end_jobs("FAILED")
     time.sleep(1.1)  # a name has the second in it, and nobody fixes code and re-runs within one
@@ -65,8 +64,7 @@ def wrong(world: World) -> tuple[list[str], dict[str, int]]:
     ],
 )
 def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault]) -> None:
-    for fault in faults:
-        failed.service.faults.add(replace(fault))
+    failed.plant(*faults)
 
     answer = failed.caliban(*RESUBMIT)
 
@@ -88,8 +86,8 @@ def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault
 def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed: World, fault: Fault) -> None:
     failed.patience = {**QUICK, "total_s": 0.5, "quota_s": 0.5}
     failed.caliban(*STATUS)
-    failed.service.faults.add(replace(fault))
-    failed.service.faults.add(Fault(GET, "refuse", times=FOREVER))
+    failed.plant(fault)
+    failed.plant(Fault(LOOK_UP, "refuse", times=FOREVER))
     during = failed.caliban(*RESUBMIT)
     failed.service.faults.pending.clear()
 
@@ -103,7 +101,7 @@ def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed
 @pytest.mark.parametrize("people", [2, 8])
 def test_of_several_who_re_run_a_group_at_once_each_experiment_is_run_by_one(world: World, people: int) -> None:
     with_failures(world)
-    world.service.faults.add(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+    world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
 
     answers = world.at_once([RESUBMIT] * people)
 
@@ -114,7 +112,7 @@ def test_of_several_who_re_run_a_group_at_once_each_experiment_is_run_by_one(wor
 
 def test_whoever_comes_second_is_told_who_has_it(world: World) -> None:
     with_failures(world)
-    world.service.faults.add(Fault(CREATE, "delay", seconds=1, times=FOREVER))
+    world.plant(Fault(CREATE, "delay", seconds=1, times=FOREVER))
 
     answers = world.at_once([RESUBMIT, RESUBMIT])
 
@@ -126,8 +124,8 @@ def test_whoever_comes_second_is_told_who_has_it(world: World) -> None:
 def test_several_who_find_an_interrupted_re_run_finish_it_once(world: World, people: int) -> None:
     with_failures(world)
     world.caliban(*STATUS)
-    world.service.faults.add(Fault(CREATE, "drop", times=FOREVER))
-    world.service.faults.add(Fault(GET, "status", status=403, times=FOREVER))
+    world.plant(Fault(CREATE, "drop", times=FOREVER))
+    world.plant(Fault(LOOK_UP, "status", status=403, times=FOREVER))
     world.caliban(*RESUBMIT)
     world.service.faults.pending.clear()
 
@@ -140,7 +138,7 @@ def test_several_who_find_an_interrupted_re_run_finish_it_once(world: World, peo
 def test_eight_who_use_a_store_for_the_first_time_at_once_make_one(world: World) -> None:
     world.experiments(EXPERIMENTS)
 
-    answers = world.at_once([cloud()] * 8)
+    answers = world.at_once([world.place.command()] * 8)
 
     assert not [answer for answer in answers if "Traceback" in answer.err or "[store-" in answer.err]
     assert world.lost_or_twice() == []
@@ -166,12 +164,12 @@ def test_eight_who_come_after_a_crash_in_the_middle_of_a_transaction_find_a_stor
 
 def test_of_several_who_submit_what_never_was_each_experiment_is_run_by_one(world: World) -> None:
     world.experiments(1)
-    world.caliban(*cloud())
+    world.submit()
     world.experiments(EXPERIMENTS)
-    world.caliban(*cloud(), point=Point("after", 0, "commit", 2))
+    world.submit(point=Point("after", 0, "commit", 2))
     assert world.experiment_count() == EXPERIMENTS
     world.end_jobs("FAILED")
-    world.service.faults.add(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+    world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
     world.at_once([RESUBMIT] * 8)
     assert world.lost_or_twice() == []
     assert world.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
