@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from caliban import jsonc
 from caliban.errors import UsageError
-from caliban.records import JobMode, JsonObject
+from caliban.records import JobMode, JsonObject, PlatformName
 
 CONFIG_FILE = ".calibanconfig.json"
 """The file's name; it lies in the project's folder."""
@@ -118,6 +118,16 @@ def _read_registry(value: object) -> str:
     return value
 
 
+CLOUD_PLATFORMS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX, "caip": PlatformName.CAIP}
+"""Where ``caliban cloud`` may submit, by the names that people use; the first is the default."""
+
+
+def _read_cloud_platform(value: object) -> PlatformName:
+    if not isinstance(value, str) or value not in CLOUD_PLATFORMS:
+        raise _WrongValueError("", " or ".join(CLOUD_PLATFORMS), value)
+    return CLOUD_PLATFORMS[value]
+
+
 EXPECTED_REGISTRY = "a registry and a place in it, such as us-docker.pkg.dev/my-project/my-repo; no scheme, no tag"
 """What :func:`is_registry` takes, for messages."""
 
@@ -151,6 +161,7 @@ class ProjectConfig:
         default_mode: the mode of commands that are not told ``--nogpu``; GPU, as in caliban 0.4.2.
         registry: where images are pushed for jobs that run elsewhere: ``us-docker.pkg.dev/my-project/my-repo``; None
             is for the platform's own choice, ``gcr.io/PROJECT`` on Google's.
+        cloud_platform: where ``caliban cloud`` submits without ``--platform``.
         raw: the file's object as it was read, for the record.
     """
 
@@ -163,6 +174,7 @@ class ProjectConfig:
     )
     default_mode: JobMode = field(default=JobMode.GPU, metadata={"read": _read_mode})
     registry: str | None = field(default=None, metadata={"read": _read_registry})
+    cloud_platform: PlatformName = field(default=PlatformName.VERTEX, metadata={"read": _read_cloud_platform})
     raw: JsonObject = field(default_factory=dict, hash=False, repr=False)
 
     def as_record(self) -> JsonObject:

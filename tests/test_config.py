@@ -150,7 +150,8 @@ def test_a_misspelt_key_is_told_with_the_nearest_one(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_near_to_none_is_told_with_all_of_them(tmp_path: Path) -> None:
-    assert failure(tmp_path, {"zzz": 1}).hint == "the keys are: apt_packages, base_image, default_mode, registry"
+    hint = failure(tmp_path, {"zzz": 1}).hint
+    assert hint == "the keys are: apt_packages, base_image, cloud_platform, default_mode, registry"
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "", False])

@@ -246,6 +246,7 @@ class Successor(ABC):
 _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
     PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),
     PlatformName.CAIP: ("caliban.platforms.caip", "CaipPlatform"),
+    PlatformName.VERTEX: ("caliban.platforms.vertex", "VertexPlatform"),
 }
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from caliban.platforms.google import Google
+from caliban.platforms.google import PAGE_SIZE, Google
 from caliban.platforms.google_errors import GoogleRefusedError
 from caliban.platforms.google_http import execute_once
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PAGE_SIZE = 100
-"""Jobs on one page: the most that the service gives."""
 
 
 class JobsService:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event
 from typing import TypeVar
 
@@ -11,6 +13,9 @@ from caliban.platforms.base import NotSentError, RefusedError
 from caliban.platforms.patience import Pauses, ServiceError
 
 _Job = TypeVar("_Job")
+
+_FIRST_LOOK_S = 0.5
+"""The first pause between two looks; each further one is twice as long."""
 
 
 def deliver(
@@ -21,10 +26,13 @@ def deliver(
     pauses: Pauses,
     stopping: Event,
     refused: Callable[[CalibanError], RefusedError],
+    settle_s: float = 0,
 ) -> _Job:
     """Send a job until the service has it, or says no, or patience is at an end.
 
-    After an answer that leaves doubt the job is looked up before it is sent again, and ever after.
+    After an answer that leaves doubt the job is looked up before it is sent again, and ever after. Where ``look_up``
+    sees new jobs late, its None is believed only once ``settle_s`` have passed since that answer; and when the job was
+    sent again with success it is asked once more, for an earlier request may have been heard later still.
 
     Args:
         send: asks for the job, once.
@@ -33,6 +41,7 @@ def deliver(
         pauses: between attempts.
         stopping: ends the attempts.
         refused: makes the error for a job that for certain does not run.
+        settle_s: how long the service may take to show a job to ``look_up``, in seconds.
 
     Returns:
         What ``send`` or ``look_up`` gave.
@@ -42,23 +51,48 @@ def deliver(
         NotSentError: it has none, and ``stopping`` was set.
         CalibanError: anything else; whether it has one is not known.
     """
-    is_in_doubt = False
+    doubted: float | None = None
     while True:
         try:
-            return send()
+            sent = send()
         except CalibanError as error:
             failure = error
-        if isinstance(failure, ServiceError):
-            is_in_doubt = is_in_doubt or failure.leaves_doubt
-        if is_in_doubt:
-            there = look_up()
+        else:
+            return sent if doubted is None or not settle_s else _first(look_up) or sent
+        if isinstance(failure, ServiceError) and failure.leaves_doubt:
+            doubted = time.monotonic()
+        if doubted is not None:
+            there = look_until(look_up, doubted + settle_s, stopping)
             if there is not None:
                 return there
         try:
             pauses.wait(failure)
         except CalibanError as last:
-            if is_in_doubt:
+            if doubted is not None:
                 raise
             if stopping.is_set():
                 raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
             raise refused(last) from last
+
+
+def look_until(look_up: Callable[[], _Job | None], deadline: float, stopping: Event) -> _Job | None:
+    """Look for a job at once, and with growing pauses until it is there or the deadline has passed; then once more.
+
+    Args:
+        look_up: what the service has, or None.
+        deadline: by :func:`time.monotonic`.
+        stopping: ends the pauses; None then says nothing.
+    """
+    pause = _FIRST_LOOK_S
+    while True:
+        left = deadline - time.monotonic()
+        there = look_up()
+        if there is not None or left <= 0 or stopping.wait(min(pause, left)):
+            return there
+        pause *= 2
+
+
+def _first(look_up: Callable[[], _Job | None]) -> _Job | None:
+    with suppress(CalibanError):  # a job was taken on in any case
+        return look_up()
+    return None

@@ -27,6 +27,9 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 PROJECT_VARIABLE = "PROJECT_ID"
 
+PAGE_SIZE = 100
+"""Jobs on one page: the most that the training services give."""
+
 _ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _NEW_KEY = "make a new key of a service account in the Google Cloud console, and name it with --cloud_key"
@@ -45,7 +48,7 @@ class Google:
         self._authority: Authority | None = None
         self._no_login: CredentialsError | None = None
         self._found_project: str | None = None
-        self._services: dict[tuple[str, str], Any] = {}
+        self._services: dict[tuple[str, str, str | None], Any] = {}
 
     def project(self) -> str:
         """``--project_id``, else ``$PROJECT_ID``, else the key file's project, else that of the default credentials.
@@ -98,11 +101,16 @@ class Google:
         """
         return patiently(lambda: self.authority().apply({}), self.patience)
 
-    def service(self, api: str, version: str) -> Any:  # noqa: ANN401  # its methods are made at run time
+    def service(self, api: str, version: str, region: str | None = None) -> Any:  # noqa: ANN401  # made at run time
         """A client (google-api-python-client) of an API, made once; its requests may be executed on any thread.
 
         The API's description comes with the library, so no network is needed. ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML``
         (and ``_AIPLATFORM``, ``_CONTAINER``, as gcloud has them) name another endpoint; only there may it be http.
+
+        Args:
+            api: its name in the discovery document: ``ml``.
+            version: ``v1``.
+            region: whose endpoint is asked, ``https://REGION-API.googleapis.com/``, for an API that has one a region.
 
         Raises:
             UsageError: ``endpoint-malformed``; or the key file is of no use.
@@ -111,13 +119,16 @@ class Google:
         from googleapiclient.discovery import build  # type: ignore[import-untyped]
 
         with self._lock:
-            if (api, version) not in self._services:
+            if (api, version, region) not in self._services:
                 authority = self.authority()
-                options = {"universe_domain": authority.credentials.universe_domain}
+                universe = authority.credentials.universe_domain
+                options = {"universe_domain": universe}
                 endpoint = endpoint_override(self._surroundings.environ, api)
+                if endpoint is None and region is not None:
+                    endpoint = f"https://{region}-{api}.{universe}/"
                 if endpoint is not None:
                     options["api_endpoint"] = endpoint
-                self._services[api, version] = build(
+                self._services[api, version, region] = build(
                     api,
                     version,
                     http=Transport(authority, f"caliban/{metadata.version('caliban')}", self.patience),
@@ -125,7 +136,7 @@ class Google:
                     static_discovery=True,
                     cache_discovery=False,
                 )
-            return self._services[api, version]
+            return self._services[api, version, region]
 
     def execute(self, request: ApiRequest, doing: str) -> JsonObject:
         """Send a request that may be sent again: patiently. See :func:`~caliban.platforms.google_http.execute_once`.

@@ -44,6 +44,7 @@ class Patience:
         total_s: for a call in all: an attempt that would begin later is not made.
         quota_s: the same, for a call that is answered 429: some count requests by the minute, and many jobs at once
             have to wait their turn.
+        settle_s: how long after a request a new job may still be missing from a list of jobs.
     """
 
     connect_s: float = 10
@@ -52,6 +53,7 @@ class Patience:
     longest_s: float = 16
     total_s: float = 60
     quota_s: float = 180
+    settle_s: float = 30
 
 
 def usual() -> Patience:

@@ -22,6 +22,7 @@ def _text(details: JsonObject, *path: str) -> str | None:
 _TITLES: Mapping[PlatformName, Callable[[JsonObject], str | None]] = {
     PlatformName.LOCAL: lambda details: _text(details, "name"),
     PlatformName.CAIP: lambda details: _text(details, "jobId"),
+    PlatformName.VERTEX: lambda details: _text(details, "displayName"),
     PlatformName.GKE: lambda details: _text(details, "job", "metadata", "name"),
 }
 

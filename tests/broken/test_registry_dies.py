@@ -18,7 +18,7 @@ from tests.standins.ml_v1 import MlV1
 
 __all__ = ["researcher", "small_base_image"]
 
-CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "cpu.py")
+CLOUD = ("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "cpu.py")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
 
 

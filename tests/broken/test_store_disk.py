@@ -24,7 +24,7 @@ from tests.store.helpers import PEER_STORES
 
 from .disks import FULL, READ_ONLY, STORE, Answer, Command
 
-CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "--image_tag", "localhost:1/a:latest", "cpu.py")
+CLOUD = ("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "--image_tag", "localhost:1/a:latest", "cpu.py")
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
 CREATE = "ml.projects.jobs.create"
 Full = Callable[..., Answer]

@@ -20,7 +20,7 @@ from tests.standins.runners import Docker
 
 PROJECT = "totoro-project"
 CLOUD = (
-    *("cloud", "--xgroup", "resubmit_test", "--nogpu", "--experiment_config", "experiment.json"),
+    *("cloud", "--platform", "caip", "--xgroup", "resubmit_test", "--nogpu", "--experiment_config", "experiment.json"),
     *("cpu.py", "--", "--foo", "3"),
 )
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test")

@@ -126,7 +126,7 @@ class AiPlatform(Place):
     def command(self) -> tuple[str, ...]:
         image = f"gcr.io/{PROJECT}/cffd1475aaca:latest"
         flags = ("--nogpu", "--image_tag", image, "--experiment_config", "experiment.json")
-        return ("cloud", *GROUP, *flags, "cpu.py", "--", "--foo", "3")
+        return ("cloud", "--platform", "caip", *GROUP, *flags, "cpu.py", "--", "--foo", "3")
 
     def jobs(self) -> builtins.list[JobThere]:
         return [_caip_job(job) for job in self._ml.jobs.all()]

@@ -19,7 +19,19 @@ from tests.safety.places import GROUP, PROJECT, Place
 from tests.safety.traced import Event, Point
 from tests.safety.worlds import RESUBMIT, STATUS, World
 
-CLOUD = ("cloud", *GROUP, "--nogpu", "--experiment_config", "experiment.json", "cpu.py", "--", "--foo", "3")
+CLOUD = (
+    "cloud",
+    "--platform",
+    "caip",
+    *GROUP,
+    "--nogpu",
+    "--experiment_config",
+    "experiment.json",
+    "cpu.py",
+    "--",
+    "--foo",
+    "3",
+)
 
 
 @pytest.fixture

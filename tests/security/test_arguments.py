@@ -39,7 +39,7 @@ def awkward(marker: Path) -> list[str]:
 
 
 def cloud(person: Researcher, *words: str) -> None:
-    answer = person.caliban("cloud", "--xgroup", "g", "--nogpu", "--image_tag", PUSHED, *words)
+    answer = person.caliban("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "--image_tag", PUSHED, *words)
     assert answer.code == 0, answer.err
 
 

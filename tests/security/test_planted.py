@@ -28,7 +28,7 @@ from .small_image import small_base_image
 __all__ = ["researcher", "small_base_image"]
 
 PROJECT = "totoro-project"
-CLOUD = ("cloud", "--xgroup", "g", "--nogpu", "cpu.py", "--", "--foo", "3")
+CLOUD = ("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "cpu.py", "--", "--foo", "3")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
 STORE_PASSWORD = "quixotic-zebra"
 REFRESH_TOKEN = "1//planted-refresh-token"

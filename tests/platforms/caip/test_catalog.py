@@ -3,20 +3,8 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ExitCode, UsageError
-from caliban.platforms.caip_catalog import (
-    DEFAULT_CPU_MACHINE,
-    DEFAULT_GPU,
-    DEFAULT_GPU_MACHINE,
-    DEFAULT_REGION,
-    MACHINE_TYPES,
-    REGIONS,
-    Gpu,
-    check_hardware,
-    default_machine,
-    gpu_counts,
-    machines_for,
-    parse_gpu_spec,
-)
+from caliban.platforms.caip_catalog import CATALOG
+from caliban.platforms.hardware import Gpu, Hardware
 from tests.standins.discovery import Discovery
 
 CENTRAL = "us-central1"
@@ -24,7 +12,7 @@ CENTRAL = "us-central1"
 
 def refusal(region: str, machine_type: str, gpu: Gpu | None) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        check_hardware(region, machine_type, gpu)
+        CATALOG.check(Hardware(region, machine_type, gpu))
     assert caught.value.exit_code == ExitCode.USAGE
     return caught.value
 
@@ -32,8 +20,8 @@ def refusal(region: str, machine_type: str, gpu: Gpu | None) -> UsageError:
 @pytest.mark.parametrize(
     ("region", "machine_type", "gpu"),
     [
-        (DEFAULT_REGION, DEFAULT_CPU_MACHINE, None),
-        (DEFAULT_REGION, DEFAULT_GPU_MACHINE, DEFAULT_GPU),
+        (CATALOG.default_region, CATALOG.default_cpu_machine, None),
+        (CATALOG.default_region, CATALOG.default_gpu_machine, CATALOG.default_gpu),
         ("europe-west4", "n1-standard-8", Gpu(8, "NVIDIA_TESLA_V100")),
         ("asia-southeast1", "a2-highgpu-2g", Gpu(2, "NVIDIA_TESLA_A100")),
         ("us-west1", "n1-highcpu-64", Gpu(4, "NVIDIA_TESLA_P100")),
@@ -41,7 +29,7 @@ def refusal(region: str, machine_type: str, gpu: Gpu | None) -> UsageError:
     ],
 )
 def test_what_goes_together_is_let_through(region: str, machine_type: str, gpu: Gpu | None) -> None:
-    check_hardware(region, machine_type, gpu)
+    CATALOG.check(Hardware(region, machine_type, gpu))
 
 
 def test_an_unknown_region_is_refused_with_the_nearest_one() -> None:
@@ -69,7 +57,7 @@ def test_a_gpu_that_the_region_lacks_is_refused_with_where_it_is() -> None:
 
 
 def test_a_region_without_gpus_says_so() -> None:
-    assert "europe-north1 has no GPUs" in str(refusal("europe-north1", "n1-standard-8", DEFAULT_GPU).hint)
+    assert "europe-north1 has no GPUs" in str(refusal("europe-north1", "n1-standard-8", CATALOG.default_gpu).hint)
 
 
 def test_a_count_that_the_machine_cannot_have_is_refused_with_those_it_can() -> None:
@@ -111,20 +99,20 @@ def test_a_machine_that_comes_with_gpus_is_refused_without_them() -> None:
     ],
 )
 def test_larger_machines_must_have_more_gpus(machine_type: str, gpu_type: str, counts: tuple[int, ...]) -> None:
-    assert gpu_counts(machine_type, gpu_type) == counts
+    assert CATALOG.gpu_counts(machine_type, gpu_type) == counts
 
 
 @pytest.mark.parametrize("text", ["2xV100", "2xv100", " 2xNVIDIA_TESLA_V100 ", "2xnvidia-tesla-v100"])
 def test_gpus_are_read_from_count_and_type(text: str) -> None:
-    assert parse_gpu_spec(text) == Gpu(2, "NVIDIA_TESLA_V100")
+    assert CATALOG.parse_gpus(text) == Gpu(2, "NVIDIA_TESLA_V100")
 
 
 @pytest.mark.parametrize("text", ["", "V100", "0xV100", "2 V100", "2xH100", "x"])
 def test_gpus_that_are_not_understood_are_told_with_the_types_there_are(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_gpu_spec(text)
+        CATALOG.parse_gpus(text)
     assert caught.value.message == f"the GPUs {text!r} are not understood"
-    assert caught.value.hint == "write COUNTxTYPE, for example 2xV100; the types are K80, P4, P100, T4, V100, A100"
+    assert caught.value.hint == "write COUNTxTYPE, for example 2xP100; the types are K80, P4, P100, T4, V100, A100"
 
 
 @pytest.mark.parametrize(
@@ -137,15 +125,15 @@ def test_gpus_that_are_not_understood_are_told_with_the_types_there_are(text: st
     ],
 )
 def test_a_machine_is_chosen_to_go_with_the_gpus(gpu: Gpu | None, machine_type: str) -> None:
-    assert default_machine(gpu) == machine_type
+    assert CATALOG.default_machine(gpu) == machine_type
 
 
 def test_every_gpu_of_the_catalogue_is_one_that_the_api_has_and_some_machine_can_have() -> None:
     schema = Discovery("ml", "v1").document["schemas"]["GoogleCloudMlV1__AcceleratorConfig"]
-    for name in {name for names in REGIONS.values() for name in names}:
+    for name in {name for names in CATALOG.regions.values() for name in names}:
         assert f"NVIDIA_TESLA_{name}" in schema["properties"]["type"]["enum"]
-        assert machines_for(Gpu(1, f"NVIDIA_TESLA_{name}"))
+        assert CATALOG.machines_for(Gpu(1, f"NVIDIA_TESLA_{name}"))
 
 
 def test_every_machine_type_is_listed_once() -> None:
-    assert len(set(MACHINE_TYPES)) == len(MACHINE_TYPES)
+    assert len(set(CATALOG.machine_types)) == len(CATALOG.machine_types)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
-from caliban.platforms import caip_jobs
+from caliban.platforms import caip_jobs, google_jobs
 from caliban.platforms.caip import CaipPlatform
-from caliban.platforms.caip_catalog import Gpu
+from caliban.platforms.hardware import Gpu
 from tests.platforms.caip.helpers import IMAGE, NAME, NEW_IMAGE, PEER_SPEC, PROJECT, TOKEN, surroundings
 from tests.standins.jobs import Jobs
 
@@ -77,14 +77,14 @@ def test_nobody_replaces_calibans_own_labels() -> None:
 def test_there_is_always_room_for_the_token() -> None:
     spec = new_job(arguments=[word for number in range(100) for word in (f"--flag{number}", "1")])
     sent = caip_jobs.request_body(spec, NAME, TOKEN)
-    assert len(caip_jobs.labels_of(sent)) == 64
-    assert caip_jobs.carries(sent, TOKEN)
+    assert len(google_jobs.labels_of(sent)) == 64
+    assert google_jobs.carries(sent, TOKEN)
 
 
 def test_a_peers_job_with_every_label_used_gives_one_up_for_the_token() -> None:
     spec = {**PEER_SPEC, "labels": {f"key{number}": "" for number in range(64)}}
     sent = caip_jobs.request_body(spec, NAME, TOKEN)
-    assert list(caip_jobs.labels_of(sent))[-2:] == ["key62", "caliban_token"]
+    assert list(google_jobs.labels_of(sent))[-2:] == ["key62", "caliban_token"]
 
 
 @given(
@@ -95,7 +95,7 @@ def test_a_peers_job_with_every_label_used_gives_one_up_for_the_token() -> None:
 def test_whatever_a_person_writes_the_service_accepts_the_job(
     arguments: list[str], name: str, labels: dict[str, str]
 ) -> None:
-    job = new_job(arguments=arguments, base=caip_jobs.job_base(name), labels=labels)
+    job = new_job(arguments=arguments, base=google_jobs.job_base(name), labels=labels)
     sent = caip_jobs.request_body(job, caip_jobs.job_id(job, TOKEN, NOW), TOKEN)
     assert Jobs().create(PROJECT, sent)["state"] == "QUEUED"
 
@@ -111,7 +111,7 @@ def test_whatever_a_person_writes_the_service_accepts_the_job(
     ],
 )
 def test_flags_are_read_as_a_program_would(words: Sequence[str], expected: list[tuple[str, str]]) -> None:
-    assert list(caip_jobs.flags(words)) == expected
+    assert list(google_jobs.flags(words)) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_flags_are_read_as_a_program_would(words: Sequence[str], expected: list[
     ],
 )
 def test_labels_are_cleaned_to_what_the_service_accepts(text: str, key: str, value: str) -> None:
-    assert (caip_jobs.label_key(text), caip_jobs.label_value(text)) == (key, value)
+    assert (google_jobs.label_key(text), google_jobs.label_value(text)) == (key, value)
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_a_job_is_called_by_base_time_and_index(recorded: str, expected: str) ->
     ],
 )
 def test_a_base_has_letters_digits_and_underscores(name: str, base: str) -> None:
-    assert caip_jobs.job_base(name) == base
+    assert google_jobs.job_base(name) == base
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + "_-. ", max_size=300))
 def test_every_name_that_is_tried_is_one_that_the_service_allows(name: str) -> None:
-    first = caip_jobs.job_id({"jobId": caip_jobs.job_base(name) + "_123456789"}, TOKEN, NOW)
+    first = caip_jobs.job_id({"jobId": google_jobs.job_base(name) + "_123456789"}, TOKEN, NOW)
     for candidate in caip_jobs.candidates(first, TOKEN):
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,127}", candidate)
 
@@ -166,7 +166,7 @@ def test_every_name_that_is_tried_is_one_that_the_service_allows(name: str) -> N
 def test_another_image_is_put_into_the_job_and_its_label() -> None:
     changed = CaipPlatform(surroundings()).with_image(PEER_SPEC, NEW_IMAGE)
     assert caip_jobs.image_of(changed) == NEW_IMAGE
-    assert caip_jobs.labels_of(changed)["docker_image"] == "gcr_iototoro-project81b2087b5026latest"
+    assert google_jobs.labels_of(changed)["docker_image"] == "gcr_iototoro-project81b2087b5026latest"
 
 
 def test_all_else_stays_when_the_image_changes() -> None:
@@ -216,7 +216,7 @@ def test_own_labels_stay_though_a_flag_has_the_same_name() -> None:
 def test_a_spec_whose_job_takes_no_arguments_may_get_some() -> None:
     training_input = {key: value for key, value in PEER_SPEC["trainingInput"].items() if key != "args"}
     changed = caip_jobs.with_arguments({**PEER_SPEC, "trainingInput": training_input}, IMAGE, ["--x", "1"])
-    assert caip_jobs.labels_of(changed)["x"] == "1"
+    assert google_jobs.labels_of(changed)["x"] == "1"
 
 
 @pytest.mark.parametrize(

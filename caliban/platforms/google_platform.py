@@ -1,0 +1,241 @@
+"""What Google's training services have in common as platforms: credentials, projects, pages of jobs, patience."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import ClassVar
+
+from caliban.errors import CalibanError, PlatformError
+from caliban.images.registry_names import repository
+from caliban.platforms.base import Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
+from caliban.platforms.delivery import deliver
+from caliban.platforms.google import PAGE_SIZE, PROJECT_VARIABLE, Google
+from caliban.platforms.google_errors import QUOTA_EXHAUSTED, GoogleRefusedError, one_line
+from caliban.platforms.patience import Patience, Pauses
+from caliban.platforms.publishing import push_image
+from caliban.records import ImageRef, JobStatus, JobView, JsonObject
+
+_THREADS = 8
+_FEW = 2
+"""So many jobs are asked after one by one: a page may hold none of them."""
+
+
+class GooglePlatform(Platform, Hosted):
+    """A training service of Google's, in any number of projects. Its methods may be called on several threads."""
+
+    service_name: ClassVar[str]
+    """For messages: ``Vertex AI``."""
+
+    named_by: ClassVar[tuple[str, ...]]
+    """The keys of ``jobs.details`` without which the service cannot be asked after a job."""
+
+    def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
+        super().__init__(surroundings)
+        self.google = Google(surroundings, patience)
+        self._lock = threading.Lock()
+        self._named: set[str] = set()
+        self._announced: set[str] = set()
+        self._is_quota_gone = False
+
+    def connect(self, target: JsonObject) -> None:
+        """Fetch an access token: to learn before anything is built or written down whether there is one.
+
+        Raises:
+            CalibanError: there are no credentials, or Google does not accept them.
+        """
+        self.google.access_token()
+
+    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
+        """Push to ``registry``, else to the project's Container Registry, where it is not there already."""
+        return push_image(image, repository(registry, str(target["project"])), self.surroundings, self.google)
+
+    def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+        """By pages where that is fewer calls, else one by one on a few threads; place by place."""
+        found: dict[int, Observation | Unreachable] = {}
+        by_place: dict[Hashable, list[JobView]] = {}
+        for job in jobs:
+            if self._is_named(job):
+                by_place.setdefault(self._place(job), []).append(job)
+            else:
+                found[job.id] = Unreachable(self._nameless)
+        for group in by_place.values():
+            try:
+                found.update(self._observe(group))
+            except CalibanError as error:
+                reason = Unreachable(one_line(error))
+                found.update({job.id: reason for job in group})
+        return found
+
+    @abstractmethod
+    def _place(self, job: JobView) -> Hashable:
+        """What jobs that may be listed together have in common."""
+
+    @abstractmethod
+    def _key(self, job: JobView) -> str:
+        """What tells the job from others of its place."""
+
+    @abstractmethod
+    def _pages(self, jobs: Sequence[JobView]) -> Iterator[Mapping[str, JsonObject]]:
+        """Pages of the jobs of a place, by their keys; ``jobs`` are among them."""
+
+    @abstractmethod
+    def _get(self, job: JobView) -> JsonObject | None:
+        """One job as the service has it; None when it has none of that name."""
+
+    @abstractmethod
+    def _cancel(self, job: JobView) -> None:
+        """Ask for a job's end."""
+
+    @abstractmethod
+    def _observation(self, job: JobView, there: JsonObject) -> Observation | Unreachable:
+        """A job's state, from what the service has."""
+
+    def stop(self, job: JobView) -> Observation:
+        """Cancel the job, and look what came of it."""
+        if not self._is_named(job):
+            raise PlatformError("malformed-job-details", f"job {job.id} cannot be stopped", cause=self._nameless)
+        try:
+            self._cancel(job)
+        except GoogleRefusedError as error:
+            if error.code not in (400, 409):
+                raise
+            ended = self._ask(job)  # there is nothing to cancel in a job that has ended
+            if isinstance(ended, Unreachable) or not ended.status.is_final:
+                raise
+            return ended
+        after = self._ask(job)
+        return Observation(JobStatus.RUNNING) if isinstance(after, Unreachable) else after
+
+    @property
+    def _nameless(self) -> str:
+        return "its name and its project are not both recorded"
+
+    def _is_named(self, job: JobView) -> bool:
+        return all(isinstance(job.details.get(key), str) for key in self.named_by)
+
+    def _project(self, latest: JobView | None) -> str:
+        """The project of ``--project_id``, else of the last attempt, else :meth:`Google.project`.
+
+        Raises:
+            UsageError: ``no-project``.
+            CredentialsError: ``no-credentials``.
+        """
+        recorded = latest.details.get("project_id") if latest else None
+        asked = self.surroundings.project_id
+        if not isinstance(recorded, str):
+            return self.google.project()
+        if asked and asked != recorded:
+            self._announce(f"jobs of project {recorded} are re-run in project {asked}, as --project_id says")
+            return asked
+        preset = self.surroundings.environ.get(PROJECT_VARIABLE)
+        if not asked and preset and preset != recorded:
+            self._announce(f"jobs of project {recorded} are re-run there, not in {preset}; --project_id moves them")
+        return recorded
+
+    def _fresh(self, name: str, instead: Callable[[], str]) -> str:
+        """``name``, if no other job of this process has asked for it; else ``instead()``."""
+        with self._lock:
+            if name in self._named:
+                name = instead()
+            self._named.add(name)
+        return name
+
+    def _deliver(
+        self,
+        create: Callable[[], JsonObject],
+        look_up: Callable[[], JsonObject | None],
+        *,
+        details: JsonObject,
+        name: str,
+        settle_s: float = 0,
+    ) -> JsonObject:
+        """The job that ``create`` asks for, once; see :func:`~caliban.platforms.delivery.deliver`.
+
+        Args:
+            create: sends it.
+            look_up: what the service has in its place.
+            details: what is recorded of a job that is refused.
+            name: of the job, for messages.
+            settle_s: how long after a request a job may be missing from what ``look_up`` sees, in seconds.
+        """
+        stopping = self.surroundings.stopping
+        # A quota by the minute passes; one that stayed used up for a whole job's patience is not waited for again.
+        patience = replace(self.google.patience, quota_s=0) if self._is_quota_gone else self.google.patience
+
+        def send() -> JsonObject:
+            created = create()
+            self._is_quota_gone = False
+            return created
+
+        def refused(error: CalibanError) -> RefusedError:
+            self._is_quota_gone = error.id == QUOTA_EXHAUSTED
+            return refusal(error, details)
+
+        return deliver(
+            send,
+            look_up,
+            name=name,
+            pauses=Pauses(patience, stopping, self._tell_of_quota),
+            stopping=stopping,
+            refused=refused,
+            settle_s=settle_s,
+        )
+
+    def _tell_of_quota(self) -> None:
+        self._announce(f"{self.service_name} takes only so many requests a minute; the others wait for their turn ...")
+
+    def _observe(self, jobs: Sequence[JobView]) -> dict[int, Observation | Unreachable]:
+        """The states of the jobs of one place."""
+        listed = self._listed(jobs)
+        found: dict[int, Observation | Unreachable] = {}
+        rest: list[JobView] = []
+        for job in jobs:
+            there = listed.get(self._key(job))
+            if there is None:
+                rest.append(job)
+            else:
+                found[job.id] = self._observation(job, there)
+        if rest:
+            with ThreadPoolExecutor(min(_THREADS, len(rest))) as pool:
+                found.update(zip((job.id for job in rest), pool.map(self._ask, rest), strict=True))
+        return found
+
+    def _listed(self, jobs: Sequence[JobView]) -> dict[str, JsonObject]:
+        """Those of the jobs that turn up on pages, as long as asking for pages promises fewer calls."""
+        wanted = {self._key(job) for job in jobs}
+        listed: dict[str, JsonObject] = {}
+        if len(wanted) <= _FEW:
+            return listed
+        limit = -(-len(wanted) // PAGE_SIZE) + len(wanted) // 10
+        try:
+            for number, page in enumerate(self._pages(jobs), start=1):
+                listed.update({key: job for key, job in page.items() if key in wanted})
+                if len(listed) == len(wanted) or number == limit:
+                    break
+        except GoogleRefusedError as error:
+            if error.code != 400:  # a filter that is not understood must not hide the jobs
+                raise
+        return listed
+
+    def _ask(self, job: JobView) -> Observation | Unreachable:
+        try:
+            there = self._get(job)
+        except CalibanError as error:
+            return Unreachable(one_line(error))
+        return Observation(JobStatus.UNKNOWN) if there is None else self._observation(job, there)
+
+    def _announce(self, line: str) -> None:
+        with self._lock:
+            is_new = line not in self._announced
+            self._announced.add(line)
+        if is_new:
+            self.surroundings.reporter.say(line)
+
+
+def refusal(error: CalibanError, details: JsonObject) -> RefusedError:
+    """``error`` as that of a job which for certain does not run."""
+    return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=details)
