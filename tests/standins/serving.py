@@ -40,6 +40,7 @@ class Call:
         target: path and query as they were sent.
         path: without the query, decoded.
         headers: found by their names in whatever case.
+        certificate_name: the common name of the certificate that the caller has shown.
     """
 
     verb: str
@@ -48,6 +49,7 @@ class Call:
     query: Mapping[str, list[str]]
     headers: Message
     raw: bytes
+    certificate_name: str | None = None
 
     @property
     def last(self) -> dict[str, str]:
@@ -172,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(200, self.service.control(url.path, parsed(raw) or {})))
             return
         query = parse_qs(url.query, keep_blank_values=True)
-        call = Call(self.command, self.path, unquote(url.path), query, self.headers, raw)
+        call = Call(self.command, self.path, unquote(url.path), query, self.headers, raw, self._certificate_name())
         name = self.service.name_of(call)
         body = call.json if call.json is not None else raw or None
         self.service.requests.append(Received(name, url.path, call.last, dict(self.headers.items()), body))
@@ -189,6 +191,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_bytes(200, b"<html>A proxy's page</html>", {"Content-Type": "text/html"})
         else:
             self._send(answer)
+
+    def _certificate_name(self) -> str | None:
+        shown = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
+        subject: Any = (shown or {}).get("subject", ())
+        return next((str(value) for part in subject for key, value in part if key == "commonName"), None)
 
     def _hang_up(self) -> None:
         self.close_connection = True
