@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -25,6 +26,9 @@ from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeSt
 # What is slow on a machine that is shared is no mistake of the code's.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# Whoever starts the tests in the background of a shell has Ctrl-C ignored, which tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["base_image", "engine"]
 

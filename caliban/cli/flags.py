@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+from caliban.errors import UsageError
 
 
 def add_xgroup(parser: argparse.ArgumentParser, help: str = "experiment group") -> None:
@@ -39,6 +42,28 @@ def add_cloud_key(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="Path to GCloud service account key. (Defaults to $GOOGLE_APPLICATION_CREDENTIALS.)",
     )
+
+
+def add_label(parser: argparse.ArgumentParser) -> None:
+    """``-l KEY=VALUE``, ``--label KEY=VALUE``."""
+    parser.add_argument(
+        "-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="a label for the jobs; may be repeated"
+    )
+
+
+def parse_labels(given: Sequence[str]) -> dict[str, str]:
+    """What ``--label`` was given.
+
+    Raises:
+        UsageError: ``malformed-label``.
+    """
+    labels = {}
+    for text in given:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError("malformed-label", f"{text!r} is not a label", hint="write KEY=VALUE: --label team=vision")
+        labels[key] = value
+    return labels
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:

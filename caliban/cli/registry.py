@@ -57,6 +57,11 @@ BUILT_IN: Mapping[str, Entry] = {
         Entry("build", "build the container image of a script or module", "caliban.commands.build"),
         Entry("run", "run experiments in containers on this machine", "caliban.commands.run"),
         Entry("cloud", "submit experiments to AI Platform Training", "caliban.commands.cloud"),
+        Entry("cluster ls", "list the clusters that jobs can be submitted to", "caliban.commands.cluster_ls"),
+        Entry(
+            "cluster job submit", "submit experiments to a Kubernetes cluster", "caliban.commands.cluster_job_submit"
+        ),
+        Entry("cluster job ls", "list the jobs of a cluster", "caliban.commands.cluster_job_ls"),
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
         Entry("resubmit", "re-run the jobs of an experiment group that failed", "caliban.resubmit.command"),

@@ -1,4 +1,4 @@
-"""What ``run`` and ``cloud`` share: from a command line to submitted jobs."""
+"""What ``run``, ``cloud`` and ``cluster job submit`` share: from a command line to submitted jobs."""
 
 from __future__ import annotations
 
@@ -133,10 +133,10 @@ def start(launch: Launch, context: Context, platforms: Platforms, target: JsonOb
     platform = platforms.get(launch.platform)
     if target is None:
         target = platform.target(None)
+    check_registry(launch, platform)
     platform.connect(target)
-    _check_registry(launch, platform)
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
-        image = _image(launch, context, platform, target)
+        image = bring_image(launch, context, platform, target)
         attempts = _attempts(launch, image, target, context, platforms, store)
         try:
             outcomes = Submitter(store, platforms, context.console, context.user).submit_all(attempts)
@@ -146,14 +146,24 @@ def start(launch: Launch, context: Context, platforms: Platforms, target: JsonOb
     return report_outcomes(context.console, outcomes, title, ending)
 
 
-def _check_registry(launch: Launch, platform: Platform) -> None:
+def check_registry(launch: Launch, platform: Platform) -> None:
+    """Learn whether there is a registry for an image that is to be built.
+
+    Raises:
+        CalibanError: there is none.
+    """
     from caliban.images.spec import BuildSpec
 
     if isinstance(launch.spec, BuildSpec):
         platform.check_registry(launch.spec.config.registry)
 
 
-def _image(launch: Launch, context: Context, platform: Platform, target: JsonObject) -> ImageRef:
+def bring_image(launch: Launch, context: Context, platform: Platform, target: JsonObject) -> ImageRef:
+    """Build the image where there is none yet, and bring it to where it runs.
+
+    Raises:
+        CalibanError: it could not be built, or not be brought there.
+    """
     from caliban.images.spec import ImageSpec
     from caliban.submission.setup import build_user
 

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from caliban.images.engine import Engine
 
 TOKEN_LABEL = "caliban.token"
-"""The label that carries the submission's token where labels may have dots (Docker)."""
+"""The label that carries the submission's token where labels may have dots (Docker, Kubernetes)."""
+
+EXPERIMENT_LABEL = "caliban.experiment"
+"""The label that carries ``experiments.id``, likewise."""
+
+GROUP_LABEL = "caliban.group"
+"""The label that carries the experiment group's name, likewise."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +253,8 @@ _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
     PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),
     PlatformName.CAIP: ("caliban.platforms.caip", "CaipPlatform"),
     PlatformName.VERTEX: ("caliban.platforms.vertex", "VertexPlatform"),
+    PlatformName.GKE: ("caliban.platforms.gke", "GkePlatform"),
+    PlatformName.KUBERNETES: ("caliban.platforms.kubernetes", "KubernetesPlatform"),
 }
 
 

@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import TOKEN_LABEL, Attended, Observation, Platform, RefusedError, Unreachable
+from caliban.platforms.base import (
+    EXPERIMENT_LABEL,
+    TOKEN_LABEL,
+    Attended,
+    Observation,
+    Platform,
+    RefusedError,
+    Unreachable,
+)
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
-
-EXPERIMENT_LABEL = "caliban.experiment"
-"""The label that carries ``experiments.id``."""
 
 CREDENTIALS_IN_CONTAINER = "/.caliban/credentials.json"
 _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"

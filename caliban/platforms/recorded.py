@@ -24,6 +24,7 @@ _TITLES: Mapping[PlatformName, Callable[[JsonObject], str | None]] = {
     PlatformName.CAIP: lambda details: _text(details, "jobId"),
     PlatformName.VERTEX: lambda details: _text(details, "displayName"),
     PlatformName.GKE: lambda details: _text(details, "job", "metadata", "name"),
+    PlatformName.KUBERNETES: lambda details: _text(details, "job", "metadata", "name"),
 }
 
 

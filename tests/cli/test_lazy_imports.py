@@ -54,6 +54,10 @@ def loaded(caliban: Caliban, *words: str) -> set[str]:
         ("resubmit", "--help"),
         ("resubmit", "--helpfull"),
         ("run", "--help"),
+        ("cluster", "--help"),
+        ("cluster", "ls", "--help"),
+        ("cluster", "job", "ls", "--help"),
+        ("cluster", "job", "submit", "--help"),
     ],
 )
 def test_help_loads_nothing_heavy(words: tuple[str, ...], run_caliban: Caliban) -> None:

@@ -183,7 +183,9 @@ def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsy
     [
         ("staus", "did you mean status?"),
         ("resumbit", "did you mean resubmit?"),
-        ("zzz", "the commands are build, run, cloud, status, stop, resubmit"),
+        ("zzz", f"the commands are {', '.join(registry.BUILT_IN)}"),
+        ("cluster qqqqqqqqqqqqqqqq", "there are cluster ls, cluster job submit, cluster job ls"),
+        ("cluster job sumbit", "did you mean cluster job submit?"),
     ],
 )
 def test_an_unknown_command_is_told_with_what_was_perhaps_meant(
@@ -191,8 +193,23 @@ def test_an_unknown_command_is_told_with_what_was_perhaps_meant(
 ) -> None:
     monkeypatch.setattr(registry, "plugins", dict)
     with pytest.raises(CalibanError) as caught:
-        parsed(name)
+        parsed(*name.split())
     assert (caught.value.id, caught.value.hint, caught.value.exit_code) == ("unknown-command", hint, 2)
+
+
+@pytest.mark.parametrize("words", [("cluster",), ("cluster", "--help"), ("cluster", "job")])
+def test_the_beginning_of_a_command_lists_those_that_begin_like_it(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed(*words)
+    out = capsys.readouterr().out
+    assert (caught.value.code, "\n  cluster job ls " in out, "resubmit" in out) == (0, True, False)
+
+
+def test_a_command_of_several_words_takes_its_own_flags() -> None:
+    args = parsed("cluster", "job", "submit", "--context", "lab", "cpu.py", "--", "job", "ls")
+    assert (args.context, args.module, args.script_args) == ("lab", "cpu.py", ("job", "ls"))
 
 
 def test_a_command_of_ours_does_not_even_look_for_plugins(monkeypatch: pytest.MonkeyPatch, screen: Screen) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def broken(site: Path, hello: dict[str, str]) -> dict[str, str]:
 
 
 def test_a_plugin_is_listed_with_its_package(hello: dict[str, str], run_caliban: Caliban) -> None:
-    assert "\n  hello     (from the package caliban-hello)\n" in run_caliban("--help", env=hello).stdout
+    assert re.search(r"\n  hello +\(from the package caliban-hello\)\n", run_caliban("--help", env=hello).stdout)
 
 
 def test_a_plugin_explains_itself(hello: dict[str, str], run_caliban: Caliban) -> None:

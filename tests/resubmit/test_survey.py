@@ -84,7 +84,7 @@ def test_a_malformed_job_is_the_problem_of_its_experiment_alone(
 
 @pytest.mark.parametrize("connect", [False, True])
 def test_a_platform_of_a_later_version_is_the_problem_of_its_jobs(connect: bool, platforms: Platforms) -> None:
-    selection = chosen(an_experiment(1, a_job(1, platform=PlatformName.GKE)))
+    selection = chosen(an_experiment(1, a_job(1, platform=PlatformName.TEST)))
     assert ids(job_problems(selection, {}, platforms, connect=connect)) == {1: "platform-not-supported"}
 
 

@@ -92,7 +92,7 @@ def test_jobs_of_a_platform_that_is_no_host_are_submitted_without_a_word(
 def test_jobs_of_a_platform_of_a_later_version_are_no_request(
     store: Store, submitter: Submitter, heard: HeardReporter
 ) -> None:
-    outcomes = submitter.submit_all(attempts(store, 2, PlatformName.GKE))
+    outcomes = submitter.submit_all(attempts(store, 2, PlatformName.TEST))
     assert [outcome.error and outcome.error.id for outcome in outcomes] == ["platform-not-supported"] * 2
     assert heard.said == []
 

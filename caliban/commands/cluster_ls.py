@@ -1,0 +1,75 @@
+"""``caliban cluster ls``: the clusters that jobs can be submitted to."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from caliban.cli import flags
+from caliban.cli.context import Context
+from caliban.errors import ExitCode
+
+if TYPE_CHECKING:
+    from caliban.platforms.gke_service import GkeCluster
+    from caliban.platforms.kubeconfig import KubeContext
+
+DESCRIPTION = (
+    "List the clusters that jobs can be submitted to: the contexts of your kubeconfig, and the GKE clusters of a "
+    "project, where one is named or there is no kubeconfig."
+)
+
+_CREDENTIALS = ("PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What Google wants."""
+    flags.add_project_id(parser)
+    flags.add_cloud_key(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Read the kubeconfig, ask GKE, print."""
+    from caliban.platforms.kubeconfig import Kubeconfig
+
+    kubeconfig = Kubeconfig(context.environ, context.home)
+    for line in _context_lines(kubeconfig.location, kubeconfig.contexts()):
+        context.console.print(line)
+    wants_google = args.project_id or args.cloud_key or any(context.environ.get(name) for name in _CREDENTIALS)
+    if wants_google or not kubeconfig.exists:
+        for line in _gke_lines(args, context):
+            context.console.print(line)
+    else:
+        context.console.print("\nfor the GKE clusters of a project, name it with --project_id")
+    return ExitCode.DONE
+
+
+def _context_lines(location: str, contexts: list[KubeContext]) -> Iterator[str]:
+    yield f"contexts of the kubeconfig {location}:" if contexts else f"no contexts: there are none in {location}"
+    width = max((len(each.name) for each in contexts), default=0)
+    for each in contexts:
+        mark = "*" if each.is_current else " "
+        yield f"{mark} {each.name:{width}}  {each.server or '(no server)'}  namespace: {each.namespace}"
+
+
+def _gke_lines(args: argparse.Namespace, context: Context) -> Iterator[str]:
+    from caliban.commands.cluster_place import cluster_platform
+    from caliban.platforms.gke_service import GkeService
+    from caliban.records import PlatformName
+    from caliban.submission.setup import make_platforms
+
+    platforms = make_platforms(
+        context.environ, context.home, context.console, project_id=args.project_id, cloud_key=args.cloud_key
+    )
+    google = cluster_platform(platforms, PlatformName.GKE).google
+    project = google.project()
+    clusters = GkeService(google).clusters(project)
+    yield f"\nGKE clusters of project {project}:" if clusters else f"\nproject {project} has no GKE clusters"
+    names, places = (max((len(each) for each in column), default=0) for column in _columns(clusters))
+    for each in sorted(clusters, key=lambda cluster: (cluster.name, cluster.location)):
+        nodes = f"{each.nodes} node{'' if each.nodes == 1 else 's'}"
+        yield f"  {each.name:{names}}  {each.location:{places}}  {each.status:12}  {each.version}  {nodes}"
+
+
+def _columns(clusters: list[GkeCluster]) -> tuple[list[str], list[str]]:
+    return [cluster.name for cluster in clusters], [cluster.location for cluster in clusters]

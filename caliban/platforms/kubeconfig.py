@@ -1,0 +1,217 @@
+"""Clusters that a kubeconfig names: its contexts, and how to reach each. The client is imported when one is reached.
+
+Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from caliban.errors import UsageError
+from caliban.platforms.kubernetes_errors import KubernetesUnreachableError
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+VARIABLE = "KUBECONFIG"
+DEFAULT_NAMESPACE = "default"
+
+_DEFAULT_FILE = Path(".kube/config")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True)
+class KubeContext:
+    """One context of a kubeconfig.
+
+    Attributes:
+        name: of the context.
+        cluster: what the kubeconfig calls its cluster.
+        server: the cluster's address; "" where none is given.
+        namespace: the one that it uses where none is named.
+        is_current: whether it is the current one.
+    """
+
+    name: str
+    cluster: str
+    server: str
+    namespace: str
+    is_current: bool
+
+
+class Kubeconfig:
+    """The files that ``$KUBECONFIG`` names, several joined by ``:``, or ``~/.kube/config``. Read when it is asked."""
+
+    def __init__(self, environ: Mapping[str, str], home: Path) -> None:
+        self.location = environ.get(VARIABLE) or str(home / _DEFAULT_FILE)
+
+    @property
+    def exists(self) -> bool:
+        """Whether any of the files is there."""
+        return any(Path(part).expanduser().is_file() for part in self.location.split(os.pathsep) if part)
+
+    def contexts(self) -> list[KubeContext]:
+        """Every context, in the order in which they stand there; [] without a file.
+
+        Raises:
+            UsageError: ``kubeconfig-malformed``.
+        """
+        if not self.exists:
+            return []
+        content = self._content()
+        servers = {
+            _text(entry, "name"): _text(_object(entry, "cluster"), "server") for entry in _objects(content, "clusters")
+        }
+        current = _text(content, "current-context")
+        found = []
+        for entry in _objects(content, "contexts"):
+            context, name = _object(entry, "context"), _text(entry, "name")
+            cluster = _text(context, "cluster")
+            namespace = _text(context, "namespace") or DEFAULT_NAMESPACE
+            found.append(KubeContext(name, cluster, servers.get(cluster, ""), namespace, name == current))
+        return found
+
+    def context(self, name: str | None) -> KubeContext:
+        """The context of that name, or the current one.
+
+        Raises:
+            UsageError: ``no-cluster``, ``unknown-context``, ``kubeconfig-malformed``.
+        """
+        contexts = self.contexts()
+        for context in contexts:
+            if context.name == name or (name is None and context.is_current):
+                return context
+        names = [context.name for context in contexts]
+        if name is None:
+            raise UsageError(
+                "no-cluster",
+                "which cluster is meant is not said",
+                cause=f"{self.location} names no current context" if names else f"there is no {self.location}",
+                hint="name a context with --context"
+                + (f" ({', '.join(names)})" if names else "")
+                + ", or a GKE cluster with --cluster_name; `caliban cluster ls` shows both",
+            )
+        if not names:
+            hint = f"${VARIABLE} names another file; or name a GKE cluster with --cluster_name"
+            raise UsageError("unknown-context", f"there is no context {name}: {self.location} has none", hint=hint)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the contexts are {', '.join(names)}"
+        raise UsageError("unknown-context", f"{self.location} has no context {name}", hint=hint)
+
+    def configuration(self, name: str) -> Configuration:
+        """How to reach the cluster of a context, logins by plugins included. The file stays as it is.
+
+        Raises:
+            UsageError: ``unknown-context``, ``kubeconfig-malformed``, ``kubeconfig-insecure``.
+            KubernetesUnreachableError: its plugin gives no credentials.
+        """
+        from google.auth.exceptions import GoogleAuthError
+        from kubernetes import config
+        from kubernetes.client import Configuration
+
+        context = self.context(name)
+        self._check_server(context)
+        made = Configuration()
+        load: Any = config.load_kube_config
+        try:
+            with _heard() as complaints:
+                load(self.location, context.name, made, persist_config=False)
+        except (config.ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._malformed(f"the context {name}: {error or type(error).__name__}") from error
+        except GoogleAuthError as error:  # of users with the auth-provider gcp, which kubectl has given up
+            complaints.append(str(error))
+        if complaints:
+            raise KubernetesUnreachableError(
+                f"there are no credentials for the cluster of the context {name}",
+                "\n".join(complaints),
+                f"log in anew as this cluster asks for it, until `kubectl --context {name} get jobs` works",
+                is_passing=False,
+                leaves_doubt=False,
+            )
+        return made
+
+    def _check_server(self, context: KubeContext) -> None:
+        """Credentials and code go over TLS, but for a proxy on this machine, as of ``kubectl proxy``."""
+        parts = urlsplit(context.server)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+            raise UsageError(
+                "kubeconfig-insecure",
+                f"the cluster of the context {context.name} is not reached over https",
+                cause=f"server: {context.server or 'none'}",
+                hint=f"correct the cluster {context.cluster} in {self.location}",
+            )
+
+    def _content(self) -> Mapping[str, object]:
+        import yaml
+        from kubernetes.config import ConfigException
+        from kubernetes.config.kube_config import KubeConfigMerger
+
+        merger: Any = KubeConfigMerger
+        try:
+            merged = merger(self.location).config
+        except (ConfigException, OSError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
+            raise self._malformed(str(error) or type(error).__name__) from error
+        except yaml.YAMLError as error:
+            # The parser shows the lines around a mistake, which may hold a token.
+            mark = getattr(error, "problem_mark", None)
+            place = f", line {mark.line + 1}" if mark else ""
+            raise self._malformed(f"it is not YAML{place}") from None
+        content = getattr(merged, "value", None)
+        if not isinstance(content, Mapping):
+            raise self._malformed("it is empty")
+        return content
+
+    def _malformed(self, cause: str) -> UsageError:
+        return UsageError(
+            "kubeconfig-malformed",
+            f"the kubeconfig {self.location} cannot be used",
+            cause=cause,
+            hint="`kubectl config view` shows how it is read",
+        )
+
+
+class _Complaints(logging.Filter):
+    """Takes what the client would only log of a login that does not work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.module != "kube_config" or record.levelno < logging.ERROR:
+            return True
+        self.messages.append(record.getMessage())
+        return False
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    complaints = _Complaints()
+    logging.getLogger().addFilter(complaints)
+    try:
+        yield complaints.messages
+    finally:
+        logging.getLogger().removeFilter(complaints)
+
+
+def _object(parent: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = parent.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _objects(parent: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    value = parent.get(name)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _text(parent: Mapping[str, object], name: str) -> str:
+    value = parent.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,54 @@
+"""Jobs on any cluster that a kubeconfig names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from caliban.errors import UsageError
+from caliban.images.registry_names import repository
+from caliban.platforms.cluster import ClusterPlatform, logs_command, text_at
+from caliban.platforms.kubeconfig import Kubeconfig
+from caliban.platforms.publishing import push_image
+from caliban.records import ImageRef, JobView, JsonObject, PlatformName
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+
+class KubernetesPlatform(ClusterPlatform):
+    """Clusters by the names of a kubeconfig's contexts: kind, k3s, EKS, anything."""
+
+    name = PlatformName.KUBERNETES
+
+    def check_registry(self, registry: str | None) -> None:
+        """There has to be one: a cluster does not see the images of this machine."""
+        if registry is None:
+            raise UsageError(
+                "no-registry",
+                "there is no registry to push images to, from which the cluster can get them",
+                hint='name one in .calibanconfig.json: {"registry": "registry.example.com/lab"}; '
+                "or run an image that is there already with --image_tag",
+            )
+        repository(registry, "")
+
+    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
+        """Push to ``registry``, where the image is not there already."""
+        self.check_registry(registry)
+        return push_image(image, repository(registry, ""), self.surroundings, self.google)
+
+    def whereabouts(self, job: JobView) -> Sequence[str]:
+        """The command that streams its log."""
+        return (logs_command(str(job.details.get("context")), job.details),)
+
+    def _reach(self, target: JsonObject) -> tuple[Configuration, str]:
+        context = str(target["context"])
+        configuration = Kubeconfig(self.surroundings.environ, self.surroundings.home).configuration(context)
+        return configuration, f"cluster of the context {context}"
+
+    def _place(self, details: JsonObject) -> dict[str, str] | None:
+        context = text_at(details, "context")
+        return None if context is None else {"context": context}
+
+    def _place_details(self, target: JsonObject) -> dict[str, object]:
+        return {"context": target["context"]}

@@ -1,0 +1,194 @@
+"""The calls that are made to a cluster: jobs of batch/v1, and pods and namespaces of v1.
+
+By the official client, whose answers are taken as plain JSON: its models know only the fields of their own version.
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from caliban.platforms.kubernetes_errors import (
+    NOT_FOUND,
+    KubernetesRefusedError,
+    KubernetesUnreachableError,
+    refused,
+    unreachable,
+)
+from caliban.platforms.patience import Patience, patiently
+from caliban.records import JsonObject
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+PAGE_SIZE = 500
+"""Objects on one page, as kubectl has it (``--chunk-size``)."""
+
+_GONE = 410
+_CONFLICT = 409
+
+
+class Cluster:
+    """One cluster's API server, as one person reaches it. May be shared by threads.
+
+    Every method raises :class:`~caliban.platforms.kubernetes_errors.KubernetesError`.
+
+    Attributes:
+        name: for messages: ``GKE cluster blueshift``, ``cluster of the context kind-lab``.
+    """
+
+    def __init__(self, configuration: Configuration, name: str, patience: Patience, user_agent: str) -> None:
+        """Make the client; nobody is asked yet.
+
+        Args:
+            configuration: the server, its CA, and credentials. TLS is verified whatever it says.
+            name: for messages.
+            patience: how long to wait.
+            user_agent: who asks.
+        """
+        from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
+
+        configuration.verify_ssl = True
+        # urllib3 would send requests again by itself, and follow redirects with our credentials.
+        configuration.retries = False
+        client: Any = ApiClient(configuration)
+        client.user_agent = user_agent
+        client.set_default_header("Content-Type", "application/json")
+        self.name = name
+        self.server = str(configuration.host)
+        self._patience = patience
+        self._batch: Any = BatchV1Api(client)  # not all versions of the client have types
+        self._core: Any = CoreV1Api(client)
+
+    def create_job(self, namespace: str, body: JsonObject) -> JsonObject:
+        """Submit a job. Sent once, whatever happens; unknown fields are an error."""
+        doing = f"submit the job {_name_of(body)} to the {self.name}"
+        call = self._batch.create_namespaced_job
+        return self._once(lambda how: call(namespace, dict(body), field_validation="Strict", **how), doing)
+
+    def get_job(self, namespace: str, name: str) -> JsonObject | None:
+        """A job; None when the cluster has none of that name."""
+        doing = f"ask the {self.name} after the job {name}"
+        try:
+            return self._patiently(lambda how: self._batch.read_namespaced_job(name, namespace, **how), doing)
+        except KubernetesRefusedError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+
+    def delete_job(self, namespace: str, job: JsonObject) -> bool:
+        """Delete a job and its pods, if it is still the very one that was read.
+
+        Returns:
+            False when it has changed since, or is gone.
+        """
+        metadata = job["metadata"]
+        assert isinstance(metadata, Mapping)
+        name = str(metadata["name"])
+        body = {
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+        }
+        call = self._batch.delete_namespaced_job
+        try:
+            self._patiently(
+                lambda how: call(name, namespace, body=body, **how), f"stop the job {name} of the {self.name}"
+            )
+        except KubernetesRefusedError as error:
+            if error.code in (NOT_FOUND, _CONFLICT):
+                return False
+            raise
+        return True
+
+    def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
+        """The jobs of a namespace, those that ``selector`` takes, page by page."""
+        doing = f"list the jobs of the {self.name} in the namespace {namespace}"
+        return self._listed(self._batch.list_namespaced_job, namespace, selector, doing)
+
+    def pods(self, namespace: str, selector: str) -> Iterator[JsonObject]:
+        """The pods of a namespace, those that ``selector`` takes, page by page."""
+        doing = f"list the pods of the {self.name} in the namespace {namespace}"
+        return self._listed(self._core.list_namespaced_pod, namespace, selector, doing)
+
+    def check_namespace(self, namespace: str) -> None:
+        """Learn whether the cluster answers, takes the credentials and has the namespace.
+
+        Who may not ask after namespaces is told by the cluster later, should there be none.
+        """
+        try:
+            self._patiently(lambda how: self._core.read_namespace(namespace, **how), f"reach the {self.name}")
+        except KubernetesRefusedError as error:
+            if error.code != 403:
+                raise
+
+    def _listed(
+        self, call: Callable[..., Any], namespace: str, selector: str | None, doing: str
+    ) -> Iterator[JsonObject]:
+        """All pages of a list. A list that has become too old to be continued is begun once more: 410.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+        """
+        given = {"limit": PAGE_SIZE, **({"label_selector": selector} if selector else {})}
+        seen: set[object] = set()
+        more: dict[str, object] = {}
+
+        def call_page(more: Mapping[str, object], how: Mapping[str, object]) -> object:
+            return call(namespace, **given, **more, **how)
+
+        while True:
+            try:
+                page = self._patiently(partial(call_page, more), doing)
+            except KubernetesRefusedError as error:
+                if error.code != _GONE or not more:
+                    raise
+                more = {}
+                continue
+            items = page.get("items")
+            for item in items if isinstance(items, list) else []:
+                uid = item["metadata"].get("uid")
+                if uid is None or uid not in seen:
+                    seen.add(uid)
+                    yield item
+            metadata = page.get("metadata")
+            token = metadata.get("continue") if isinstance(metadata, Mapping) else None
+            if not token:
+                return
+            more = {"_continue": token}
+
+    def _patiently(self, call: Callable[[dict[str, Any]], Any], doing: str) -> JsonObject:
+        return patiently(lambda: self._once(call, doing), self._patience)
+
+    def _once(self, call: Callable[[dict[str, Any]], Any], doing: str) -> JsonObject:
+        """Make a call of the client, once, and read its answer."""
+        import urllib3.exceptions
+        from kubernetes.client import ApiException
+
+        timeout = (float(self._patience.connect_s), float(self._patience.read_s))
+        try:
+            answer = call({"_preload_content": False, "_request_timeout": timeout})
+            content = answer.data
+        except ApiException as error:
+            raise refused(
+                int(error.status or 0), error.body, str(error.reason), dict(error.headers or {}), doing
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise unreachable(doing, error) from error
+        try:
+            read = json.loads(content)
+        except ValueError:
+            read = None
+        if not isinstance(read, Mapping):
+            raise KubernetesUnreachableError(
+                f"cannot {doing}: what was answered does not come from a Kubernetes API server",
+                content.decode("utf-8", "replace"),
+                "see whether a proxy or a login page stands between this machine and the cluster",
+            )
+        return read
+
+
+def _name_of(body: JsonObject) -> str:
+    metadata = body.get("metadata")
+    return str(metadata.get("name")) if isinstance(metadata, Mapping) else "?"
