@@ -208,8 +208,10 @@ def _object(parent: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def _objects(parent: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    """The objects of a list. The client wraps each of a kubeconfig's in a node that knows its file."""
     value = parent.get(name)
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+    entries = [getattr(entry, "value", entry) for entry in value] if isinstance(value, list) else []
+    return [entry for entry in entries if isinstance(entry, Mapping)]
 
 
 def _text(parent: Mapping[str, object], name: str) -> str:
