@@ -95,6 +95,7 @@ def test_a_job_that_is_refused_is_recorded_with_the_reason_and_the_rest_go_on(
 
 
 def test_a_job_whose_answer_was_lost_is_submitted_once(researcher: Researcher, cloud: Cloud) -> None:
+    researcher.write("experiment.json", '{"sleep": [6000, 6001]}')
     cloud.service.faults.add(Fault(cloud.create, "drop", times=1))
 
     answer = researcher.caliban(*cloud.submit())

@@ -204,15 +204,14 @@ def test_wherever_a_command_is_killed_nothing_is_lost_and_nothing_done_twice(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         problems = [problem for found in pool.map(row, table.points) for problem in found]
     assert problems == []
-    print(len(table.points), "points")
-    # Threads do not meet in the same order each time, so a point may be passed by; few are.
-    assert len(alive) <= len(table.points) // 20, f"these of {len(table.points)} points were not reached: {alive}"
+    # Threads do not meet in the same order each time, and how often a list is looked at again depends on the machine:
+    # a point may be passed by; few are.
+    few = len(table.points) // (20 if worlds.is_whole_table else 8)
+    assert len(alive) <= few, f"these of {len(table.points)} points were not reached: {alive}"
 
 
 @pytest.mark.parametrize("command", ["a listing after an interrupted re-run", "a submission"])
-def test_a_table_holds_every_request_and_the_whole_one_every_commit(
-    command: str, worlds: Worlds, tables: dict[str, Table]
-) -> None:
+def test_a_table_holds_every_effect(command: str, worlds: Worlds, tables: dict[str, Table]) -> None:
     effects = {str(point).partition(" (")[0] for point in tables[command].points if not point.line}
 
     assert ({"before commit", "after commit"} < effects) == worlds.is_whole_table

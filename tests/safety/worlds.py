@@ -22,7 +22,7 @@ from tests.standins.serving import StandIn
 
 RESUBMIT = ("resubmit", *GROUP, "--yes")
 STATUS = ("status", *GROUP)
-QUICK = {"connect_s": 5, "read_s": 20, "first_s": 0.01, "longest_s": 0.05, "total_s": 10, "settle_s": 0.5}
+QUICK = {"connect_s": 5, "read_s": 20, "first_s": 0.01, "longest_s": 0.05, "total_s": 10, "settle_s": 0.2}
 """Enough for any number of faults that a test plants, and no time lost on each."""
 
 _NUMBERS = itertools.count()
