@@ -105,6 +105,10 @@ class Discovery:
         if reference is not None:
             self._check(self.document["schemas"][reference], body, root)
 
+    def check_schema(self, schema: str, value: object) -> None:
+        """Refuse what is no message of that name: for a stand-in's own answers."""
+        self._check(self.document["schemas"][schema], value, schema)
+
     def without_outputs(self, schema: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The body without the fields that only the service sets, which it ignores in requests."""
         properties = self.document["schemas"][schema]["properties"]

@@ -13,12 +13,11 @@ from typing import Any
 
 from tests.standins.kubernetes.job_rules import add_defaults, add_selector, check_job, check_metadata
 from tests.standins.kubernetes.names import generated_name
-from tests.standins.kubernetes.schema import decode
+from tests.standins.kubernetes.schema import decode, decode_delete_options
 from tests.standins.kubernetes.state import Object, State, now
 from tests.standins.kubernetes.status import (
     JOBS,
     PODS,
-    Resource,
     StatusError,
     already_exists,
     bad_request,
@@ -30,7 +29,6 @@ from tests.standins.kubernetes.status import (
 )
 
 _META = "meta.k8s.io"
-_DELETE_OPTIONS = Resource(_META, "deleteoptions", "DeleteOptions")
 _POLICIES = ["Background", "Foreground", "Orphan"]
 _FINALIZERS = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
 
@@ -49,6 +47,7 @@ def prepared_job(
         StatusError: 400, 403, 404 or 422, or 500 for one that says which version of itself it is.
     """
     job = decode(JOBS, body, version)
+    del job["kind"], job["apiVersion"]
     metadata = job.setdefault("metadata", {})
     if metadata.get("namespace", namespace) != namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
@@ -117,7 +116,7 @@ def delete_job(
     Raises:
         StatusError: 400, 404, 409 or 422.
     """
-    options = _delete_options(body, version)
+    options = decode_delete_options(body, version) if body is not None else {}
     is_dry_run = check_options("DeleteOptions", {**query, **({"dryRun": "All"} if options.get("dryRun") else {})})
     policy = options.get("propagationPolicy") or query.get("propagationPolicy") or "Orphan"
     if policy not in _POLICIES:
@@ -135,12 +134,6 @@ def delete_job(
     going = {"deletionTimestamp": now(), "deletionGracePeriodSeconds": 0, "finalizers": [_FINALIZERS[policy]]}
     job["metadata"].update(going)
     return {"kind": "Job", "apiVersion": "batch/v1", **job}
-
-
-def _delete_options(body: object, version: str) -> Mapping[str, Any]:
-    if isinstance(body, dict) and body.get("apiVersion") in ("v1", "batch/v1"):
-        body = {**body, "apiVersion": _DELETE_OPTIONS.api_version}
-    return decode(_DELETE_OPTIONS, body, version) if body is not None else {}
 
 
 def _check_preconditions(job: Object, preconditions: Mapping[str, Any]) -> None:
