@@ -188,6 +188,14 @@ def hosted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def later_platform(monkeypatch: pytest.MonkeyPatch) -> PlatformName:
+    """A platform that this version of caliban does not know how to reach."""
+    known = {name: place for name, place in vars(base)["_PLATFORMS"].items() if name is not PlatformName.VERTEX}
+    monkeypatch.setattr(base, "_PLATFORMS", known)
+    return PlatformName.VERTEX
+
+
+@pytest.fixture
 def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine on which nobody has logged in to Google Cloud, and which is none of Google's own."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "APPENGINE_RUNTIME"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags
@@ -25,6 +25,7 @@ DESCRIPTION = (
 )
 TAKES_SCRIPT_ARGS = True
 
+_SMALLEST_DISK_GB = 100
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -67,10 +68,13 @@ def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:
         "--platform caip 1xP100; none: --nogpu)",
     )
     parser.add_argument(
-        "--worker_count", type=_at_least_one, metavar="N", help="how many machines each job has (default: 1)"
+        "--worker_count", type=_number(1), metavar="N", help="how many machines each job has (default: 1)"
     )
     parser.add_argument(
-        "--disk_size", type=_at_least_one, metavar="GB", help="the boot disk of each machine, in GB (default: 100)"
+        "--disk_size",
+        type=_number(_SMALLEST_DISK_GB),
+        metavar="GB",
+        help="the boot disk of each machine, in GB (default: 100, which is the least)",
     )
     parser.add_argument("--force", action="store_true", help="submit even if the hardware does not seem to go together")
 
@@ -203,10 +207,13 @@ def _machines(order: Order) -> str:
     return f"{several}{order.hardware}"
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 upwards")
-    return int(text)
+def _number(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} upwards")
+        return int(text)
+
+    return number
 
 
 def _seconds(text: str) -> int:

@@ -109,4 +109,5 @@ def _stop_one(experiment: ExperimentView, job: JobView, platforms: Platforms, st
             record_states(session, {job.id: (after.status, after.details)})
     except CalibanError as error:
         return Outcome(experiment, job, error)
-    return Outcome(experiment, replace(job, status=after.status, stale=None))
+    details = job.details if after.details is None else after.details
+    return Outcome(experiment, replace(job, status=after.status, details=details, stale=None))

@@ -32,6 +32,7 @@ class CaipPlatform(GooglePlatform):
     name = PlatformName.CAIP
     service_name = "AI Platform"
     named_by = ("project_id", "jobId")
+    nameless = "its name and its project are not both recorded"
 
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         super().__init__(surroundings, patience)

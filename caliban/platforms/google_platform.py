@@ -33,6 +33,9 @@ class GooglePlatform(Platform, Hosted):
     named_by: ClassVar[tuple[str, ...]]
     """The keys of ``jobs.details`` without which the service cannot be asked after a job."""
 
+    nameless: ClassVar[str]
+    """What is said of a job that lacks one of them."""
+
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         super().__init__(surroundings)
         self.google = Google(surroundings, patience)
@@ -61,7 +64,7 @@ class GooglePlatform(Platform, Hosted):
             if self._is_named(job):
                 by_place.setdefault(self._place(job), []).append(job)
             else:
-                found[job.id] = Unreachable(self._nameless)
+                found[job.id] = Unreachable(self.nameless)
         for group in by_place.values():
             try:
                 found.update(self._observe(group))
@@ -97,7 +100,7 @@ class GooglePlatform(Platform, Hosted):
     def stop(self, job: JobView) -> Observation:
         """Cancel the job, and look what came of it."""
         if not self._is_named(job):
-            raise PlatformError("malformed-job-details", f"job {job.id} cannot be stopped", cause=self._nameless)
+            raise PlatformError("malformed-job-details", f"job {job.id} cannot be stopped", cause=self.nameless)
         try:
             self._cancel(job)
         except GoogleRefusedError as error:
@@ -109,10 +112,6 @@ class GooglePlatform(Platform, Hosted):
             return ended
         after = self._ask(job)
         return Observation(JobStatus.RUNNING) if isinstance(after, Unreachable) else after
-
-    @property
-    def _nameless(self) -> str:
-        return "its name and its project are not both recorded"
 
     def _is_named(self, job: JobView) -> bool:
         return all(isinstance(job.details.get(key), str) for key in self.named_by)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Kubeconfig:
         """
         if not self.exists:
             return []
-        content = self._content()
+        content: Mapping[str, object] = self._content().value
         servers = {
             _text(entry, "name"): _text(_object(entry, "cluster"), "server") for entry in _objects(content, "clusters")
         }
@@ -109,34 +110,61 @@ class Kubeconfig:
     def configuration(self, name: str) -> Configuration:
         """How to reach the cluster of a context, logins by plugins included. The file stays as it is.
 
+        Logins that expire are renewed when a request is made, which may raise KubernetesUnreachableError, too.
+
         Raises:
             UsageError: ``unknown-context``, ``kubeconfig-malformed``, ``kubeconfig-insecure``.
             KubernetesUnreachableError: its plugin gives no credentials.
         """
-        from google.auth.exceptions import GoogleAuthError
-        from kubernetes import config
         from kubernetes.client import Configuration
+        from kubernetes.config.kube_config import KubeConfigLoader
 
         context = self.context(name)
         self._check_server(context)
-        made = Configuration()
-        load: Any = config.load_kube_config
-        try:
-            with _heard() as complaints:
-                load(self.location, context.name, made, persist_config=False)
-        except (config.ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._malformed(f"the context {name}: {error or type(error).__name__}") from error
-        except GoogleAuthError as error:  # of users with the auth-provider gcp, which kubectl has given up
-            complaints.append(str(error))
+        made: Any = Configuration()
+        loader: Any = KubeConfigLoader
+        content = self._content()
+        _verify_issuers(content)
+
+        def log_in() -> None:
+            loader(content, active_context=context.name, config_base_path=None).load_and_set(made)
+
+        self._heed(context, log_in)
+        renew = made.refresh_api_key_hook
+
+        def heedful(made: Any) -> None:  # noqa: ANN401 - not all versions of the client have types
+            try:
+                self._heed(context, lambda: renew(made))
+            finally:
+                made.refresh_api_key_hook = heedful  # the client's own puts itself back
+
+        if renew is not None:
+            made.refresh_api_key_hook = heedful
+        configuration: Configuration = made
+        return configuration
+
+    def _heed(self, context: KubeContext, log_in: Callable[[], None]) -> None:
+        """Log in, and raise what goes wrong with that, and what the client would only log."""
+        from google.auth.exceptions import GoogleAuthError
+        from kubernetes.client import ApiException
+        from kubernetes.config import ConfigException
+
+        with _heard() as complaints:
+            try:
+                log_in()
+            except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                cause = _without_content(str(error)) or type(error).__name__
+                raise self._malformed(f"the context {context.name}: {cause}") from error
+            except (GoogleAuthError, ApiException) as error:  # of users with an auth-provider
+                complaints.append(str(error))
         if complaints:
             raise KubernetesUnreachableError(
-                f"there are no credentials for the cluster of the context {name}",
+                f"there are no credentials for the cluster of the context {context.name}",
                 "\n".join(complaints),
-                f"log in anew as this cluster asks for it, until `kubectl --context {name} get jobs` works",
+                f"log in anew as this cluster asks for it, until `kubectl --context {context.name} get jobs` works",
                 is_passing=False,
                 leaves_doubt=False,
             )
-        return made
 
     def _check_server(self, context: KubeContext) -> None:
         """Credentials and code go over TLS, but for a proxy on this machine, as of ``kubectl proxy``."""
@@ -149,25 +177,27 @@ class Kubeconfig:
                 hint=f"correct the cluster {context.cluster} in {self.location}",
             )
 
-    def _content(self) -> Mapping[str, object]:
+    def _content(self) -> Any:  # noqa: ANN401 - the client's own kind, which knows the file of each entry
         import yaml
         from kubernetes.config import ConfigException
         from kubernetes.config.kube_config import KubeConfigMerger
 
-        merger: Any = KubeConfigMerger
+        merge: Any = KubeConfigMerger
         try:
-            merged = merger(self.location).config
+            merger = merge(self.location)
         except (ConfigException, OSError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
-            raise self._malformed(str(error) or type(error).__name__) from error
+            raise self._malformed(_without_content(str(error)) or type(error).__name__) from error
         except yaml.YAMLError as error:
             # The parser shows the lines around a mistake, which may hold a token.
             mark = getattr(error, "problem_mark", None)
             place = f", line {mark.line + 1}" if mark else ""
             raise self._malformed(f"it is not YAML{place}") from None
-        content = getattr(merged, "value", None)
-        if not isinstance(content, Mapping):
+        if not isinstance(getattr(merger.config, "value", None), Mapping):
             raise self._malformed("it is empty")
-        return content
+        # The first file that names a current context counts, as kubectl has it; the client takes the last one's.
+        named = (_text(content, "current-context") for content in merger.config_files.values())
+        merger.config.value["current-context"] = next(filter(None, named), "")
+        return merger.config
 
     def _malformed(self, cause: str) -> UsageError:
         return UsageError(
@@ -192,6 +222,22 @@ class _Complaints(logging.Filter):
         return False
 
 
+def _without_content(message: str) -> str:
+    """The client's message without what it repeats of the file: tokens, perhaps."""
+    return re.sub(r"\{.*\}", "...", message, flags=re.DOTALL)
+
+
+def _verify_issuers(content: Any) -> None:  # noqa: ANN401 - see :meth:`Kubeconfig._content`
+    """Have the client verify those who renew logins (OIDC): without a CA of theirs it does not, and sends secrets."""
+    import certifi
+
+    for entry in _objects(content.value, "users"):
+        provider = _object(_object(entry, "user"), "auth-provider")
+        config = provider.get("config")
+        if isinstance(config, dict) and "idp-certificate-authority-data" not in config:
+            config.setdefault("idp-certificate-authority", certifi.where())
+
+
 @contextmanager
 def _heard() -> Iterator[list[str]]:
     complaints = _Complaints()
@@ -208,8 +254,8 @@ def _object(parent: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def _objects(parent: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
-    """The objects of a list. The client wraps each of a kubeconfig's in a node that knows its file."""
     value = parent.get(name)
+    # The client's merger wraps each entry in a node that knows its file.
     entries = [getattr(entry, "value", entry) for entry in value] if isinstance(value, list) else []
     return [entry for entry in entries if isinstance(entry, Mapping)]
 

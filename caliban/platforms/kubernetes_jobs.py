@@ -19,7 +19,8 @@ _NAME_LENGTH = 63  # a job's name is a label of its pods
 _BASE_LENGTH = 40
 _LABEL_LENGTH = 63
 _LABEL = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+_PREFIX_LENGTH = 253
+_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _TOKEN_LETTERS = 10
 # Shared memory: the 64 MiB that containers have otherwise are too few for the data loaders of PyTorch.
 _SHARED_MEMORY = "shared-memory"
@@ -164,7 +165,8 @@ def check_label(key: str, value: str) -> None:
         UsageError: ``malformed-label``.
     """
     prefix, separator, name = key.rpartition("/")
-    is_key = bool(name and _LABEL.fullmatch(name)) and (not separator or bool(_PREFIX.fullmatch(prefix)))
+    is_prefix = not separator or (len(prefix) <= _PREFIX_LENGTH and bool(_PREFIX.fullmatch(prefix)))
+    is_key = is_prefix and bool(name and _LABEL.fullmatch(name))
     if not is_key or not _LABEL.fullmatch(value) or key in (TOKEN_LABEL, GROUP_LABEL, EXPERIMENT_LABEL):
         raise UsageError(
             "malformed-label",

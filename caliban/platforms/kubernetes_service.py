@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from caliban.errors import PlatformError
 from caliban.platforms.kubernetes_errors import (
     NOT_FOUND,
     KubernetesRefusedError,
@@ -171,11 +172,20 @@ class Cluster:
             answer = call({"_preload_content": False, "_request_timeout": timeout})
             content = answer.data
         except ApiException as error:
+            if isinstance(error.__context__, urllib3.exceptions.SSLError):  # so the client tells of it: status 0
+                raise unreachable(doing, error.__context__) from error
             raise refused(
                 int(error.status or 0), error.body, str(error.reason), dict(error.headers or {}), doing
             ) from error
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(doing, error) from error
+        except ValueError as error:  # the client's models, of their own version, do not know such a job
+            raise PlatformError(
+                "kubernetes-invalid",
+                f"cannot {doing}: the Kubernetes client does not accept it",
+                cause=str(error),
+                hint="where the cluster is newer than the client: pip install --upgrade kubernetes",
+            ) from error
         try:
             read = json.loads(content)
         except ValueError:

@@ -66,7 +66,7 @@ def _failure(pod: JsonObject) -> str:
     disruption = next(_holding(pod, "DisruptionTarget"), None)
     if disruption is not None:
         return _words(disruption)
-    for container in _objects(status, "containerStatuses"):
+    for container in _containers(status):
         state, before = _object(container, "state"), _object(container, "lastState")
         ended = _object(state, "terminated") or _object(before, "terminated")
         if ended and ended.get("exitCode") != 0:
@@ -84,7 +84,7 @@ def _exit(ended: JsonObject) -> str:
 def _waiting(pod: JsonObject) -> str:
     """What keeps a pod from running."""
     status = _object(pod, "status")
-    for container in (*_objects(status, "initContainerStatuses"), *_objects(status, "containerStatuses")):
+    for container in _containers(status):
         waits = _object(_object(container, "state"), "waiting")
         if waits and waits.get("reason") not in _USUAL_WAITS:
             return _told(str(waits.get("reason") or "waiting"), str(waits.get("message") or ""))
@@ -92,6 +92,12 @@ def _waiting(pod: JsonObject) -> str:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return _told("unschedulable", str(condition.get("message") or ""))
     return ""
+
+
+def _containers(status: JsonObject) -> Iterator[JsonObject]:
+    """What is said of a pod's containers, those first that prepare it: a mesh or a policy may add such."""
+    yield from _objects(status, "initContainerStatuses")
+    yield from _objects(status, "containerStatuses")
 
 
 def _holding(of: JsonObject, kind: str | None = None) -> Iterator[JsonObject]:

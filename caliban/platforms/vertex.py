@@ -63,6 +63,7 @@ class VertexPlatform(GooglePlatform):
     name = PlatformName.VERTEX
     service_name = "Vertex AI"
     named_by = ("project_id", "region", "name")
+    nameless = "its project, its region and its name are not all recorded"
 
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         super().__init__(surroundings, patience)

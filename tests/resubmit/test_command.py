@@ -379,9 +379,9 @@ def test_a_rerun_runs_the_folder_as_it_is_now(
 
 
 def test_a_job_of_a_platform_of_a_later_version_is_told(
-    store: Store, service: FakeService, context: ScreenContext
+    store: Store, later_platform: PlatformName, context: ScreenContext
 ) -> None:
-    add_group(store, FAILED, platform=PlatformName.VERTEX, container_spec={"image_id": "lab:1"})
+    add_group(store, FAILED, platform=later_platform, container_spec={"image_id": "lab:1"})
     assert call(context, "resubmit", *GROUP, "--yes") == 1
     assert "error: this version of caliban cannot reach jobs on VERTEX [platform-not-supported]" in context.err
 

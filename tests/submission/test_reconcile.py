@@ -145,9 +145,14 @@ def test_a_platform_out_of_reach_leaves_the_submission_open_and_is_told(
 
 
 def test_a_platform_of_a_later_version_leaves_the_submission_open(
-    store: Store, experiment: ExperimentView, gone: int, platforms: Platforms, heard: HeardReporter
+    store: Store,
+    experiment: ExperimentView,
+    gone: int,
+    platforms: Platforms,
+    heard: HeardReporter,
+    later_platform: PlatformName,
 ) -> None:
-    opened = leave_open(store, experiment, pid=gone, platform=PlatformName.VERTEX)
+    opened = leave_open(store, experiment, pid=gone, platform=later_platform)
     assert finish(store, platforms, heard) == [opened]
 
 

@@ -89,17 +89,17 @@ def test_a_job_that_cannot_be_asked_about_keeps_its_state_and_is_marked(
     assert (states(refreshed), list(refreshed.changes)) == (["RUNNING", "SUCCEEDED"], [2])
 
 
-def test_a_platform_of_a_later_version_marks_its_jobs(platforms: Platforms) -> None:
-    group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING, platform=PlatformName.VERTEX)))
+def test_a_platform_of_a_later_version_marks_its_jobs(platforms: Platforms, later_platform: PlatformName) -> None:
+    group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING, platform=later_platform)))
     [shown] = refresh([group], platforms).groups[0].experiments[0].jobs
     assert shown.stale == "this version of caliban cannot reach jobs on VERTEX"
 
 
 def test_one_platform_that_is_out_of_reach_does_not_keep_another_from_being_asked(
-    service: FakeService, platforms: Platforms
+    service: FakeService, platforms: Platforms, later_platform: PlatformName
 ) -> None:
     service.expect("statuses", polls(SUCCEEDED=[2]))
-    away = a_job(1, JobStatus.RUNNING, platform=PlatformName.VERTEX)
+    away = a_job(1, JobStatus.RUNNING, platform=later_platform)
     group = a_group(an_experiment(1, away), an_experiment(2, a_job(2, JobStatus.RUNNING)))
     assert states(refresh([group], platforms)) == ["RUNNING", "SUCCEEDED"]
 

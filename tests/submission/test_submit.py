@@ -220,12 +220,12 @@ def test_an_experiment_that_was_deleted_meanwhile_is_told(bench: Bench, service:
 
 
 def test_a_malformed_spec_and_a_platform_of_a_later_version_are_told_and_the_rest_go_on(
-    bench: Bench, service: FakeService
+    bench: Bench, service: FakeService, later_platform: PlatformName
 ) -> None:
     one, two, three = bench.attempts
     service.expect("submit", service.accept)
     bad: JsonObject = {"image": IMAGE}
-    attempts = [replace(one, spec=bad), replace(two, platform=PlatformName.VERTEX), three]
+    attempts = [replace(one, spec=bad), replace(two, platform=later_platform), three]
     outcomes = bench.submitter.submit_all(attempts)
     assert errors(outcomes) == ["malformed-job-spec", "platform-not-supported", None]
     assert bench.journal() == ["DONE"]

@@ -1,0 +1,116 @@
+"""What the tests of clusters share: the recorded job of caliban 0.4.2, pods and conditions, validation by schema."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+
+from caliban.records import JobStatus, JobView, JsonObject, PlatformName, Submission
+
+PEER_STORE = Path(__file__).parents[2] / "data" / "peer_stores" / "mixed.sqlite"
+VERSIONS = ("1.30", "1.33", "1.36")
+TOKEN = "0123456789abcdef"
+IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
+NEW_IMAGE = "gcr.io/totoro-project/81b2087b5026:latest"
+NAME = "job-stop-test-0123456789"
+GKE_TARGET = {"project": "totoro-project", "location": "us-central1-a", "cluster": "blueshift", "namespace": "default"}
+TARGET = {"context": "lab", "namespace": "default"}
+OUR_LABELS = {"caliban.token": TOKEN, "caliban.group": "mixed", "caliban.experiment": "6"}
+
+
+def peer_record(column: str, statement: str) -> dict[str, Any]:
+    """What caliban 0.4.2 wrote into a column of JSON."""
+    with sqlite3.connect(f"file:{PEER_STORE}?mode=ro", uri=True) as store:
+        ((text,),) = store.execute(f"SELECT {column} FROM {statement}")
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+PEER_SPEC = peer_record("spec", "job_specs WHERE platform = 'GKE'")
+PEER_DETAILS = peer_record("details", "jobs JOIN job_specs ON job_spec_id = job_specs.id WHERE platform = 'GKE'")
+
+
+def submission(
+    name: str = NAME,
+    token: str = TOKEN,
+    target: JsonObject = TARGET,
+    *,
+    platform: PlatformName = PlatformName.KUBERNETES,
+    experiment_id: int = 6,
+) -> Submission:
+    return Submission(
+        id=1,
+        token=token,
+        experiment_id=experiment_id,
+        group="mixed",
+        job_spec_id=7,
+        resubmits=7,
+        platform=platform,
+        target=target,
+        name=name,
+        user="totoro",
+        host="here",
+        pid=1,
+        created=datetime(2021, 1, 1, 9, 7),
+    )
+
+
+def job_view(
+    details: JsonObject,
+    *,
+    id: int = 7,
+    status: JobStatus = JobStatus.SUBMITTED,
+    platform: PlatformName = PlatformName.KUBERNETES,
+) -> JobView:
+    return JobView(
+        id=id,
+        platform=platform,
+        spec_id=id,
+        spec=PEER_SPEC,
+        container=IMAGE,
+        status=status,
+        details=details,
+        created=datetime(2021, 1, 1, 9, 7),
+    )
+
+
+def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
+    return {"type": kind, "status": status, **more}
+
+
+def job(*conditions: Mapping[str, str], suspend: bool = False, **counts: int) -> dict[str, Any]:
+    """A job as a cluster shows it."""
+    spec = {"suspend": True} if suspend else {}
+    return {"metadata": {"name": "x"}, "spec": spec, "status": {"conditions": [*conditions], **counts}}
+
+
+def failed(reason: str = "BackoffLimitExceeded", message: str = "Job has reached the specified backoff limit") -> Any:
+    return job(condition("Failed", reason=reason, message=message))
+
+
+def pod(*containers: Mapping[str, Any], created: str = "2026-11-25T13:00:00Z", **status: Any) -> dict[str, Any]:
+    """A pod whose containers are in the given states."""
+    return {
+        "metadata": {"creationTimestamp": created},
+        "status": {"containerStatuses": [{"state": state} for state in containers], **status},
+    }
+
+
+def ended(exit_code: int, reason: str = "Error", **more: str) -> dict[str, Any]:
+    return {"terminated": {"exitCode": exit_code, "reason": reason, **more}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+
+
+def assert_valid(manifest: Mapping[str, Any]) -> None:
+    """Three versions of Kubernetes take it, without an unknown field."""
+    for version in VERSIONS:
+        kubernetes_validate.validate(json.loads(json.dumps(manifest)), version, strict=True)

@@ -1,0 +1,130 @@
+"""What people write of hardware, and what nodes it comes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from caliban.errors import UsageError
+from caliban.platforms.kubernetes_hardware import (
+    Hardware,
+    any_gpu,
+    default_requests,
+    parse_gpu_spec,
+    parse_tpu_spec,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "label"),
+    [
+        ("1xK80", 1, "nvidia-tesla-k80"),
+        ("2xV100", 2, "nvidia-tesla-v100"),
+        ("2xv100", 2, "nvidia-tesla-v100"),
+        ("8xNVIDIA_TESLA_T4", 8, "nvidia-tesla-t4"),
+        ("1xnvidia-l4", 1, "nvidia-l4"),
+        ("1xA100", 1, "nvidia-tesla-a100"),
+        ("1xA100-80GB", 1, "nvidia-a100-80gb"),
+        ("8xnvidia-h100-80gb", 8, "nvidia-h100-80gb"),
+        ("8xH100_MEGA", 8, "nvidia-h100-mega-80gb"),
+        ("8xnvidia-h200-141gb", 8, "nvidia-h200-141gb"),
+    ],
+)
+def test_gpus_of_a_type_are_asked_for_by_gke_s_label(text: str, count: int, label: str) -> None:
+    parsed = parse_gpu_spec(text, is_gke=True)
+    assert (parsed.count, parsed.resource) == (count, "nvidia.com/gpu")
+    assert parsed.selector == {"cloud.google.com/gke-accelerator": label}
+
+
+@pytest.mark.parametrize("is_gke", [True, False])
+def test_a_number_of_gpus_is_of_any_type_on_any_cluster(is_gke: bool) -> None:
+    parsed = parse_gpu_spec("2", is_gke=is_gke)
+    assert (parsed.count, parsed.type, parsed.selector) == (2, None, {})
+
+
+@pytest.mark.parametrize("text", ["", "0", "0xV100", "-1", "100xV100", "V100", "2x", "2xV101", "2 V100", "2.5"])
+@pytest.mark.parametrize("is_gke", [True, False])
+def test_gpus_that_are_not_understood_are_told_with_the_types(text: str, is_gke: bool) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_gpu_spec(text, is_gke=is_gke)
+    assert (caught.value.id, caught.value.message) == ("gpu-spec-malformed", f"the GPUs {text!r} are not understood")
+    assert "K80, P4, P100, V100, T4, L4, A100, " in str(caught.value.hint)
+
+
+def test_a_type_of_gpu_is_for_gke_alone() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_gpu_spec("2xV100", is_gke=False)
+    assert (caught.value.id, caught.value.message, caught.value.hint) == (
+        "gpu-type-elsewhere",
+        "GPUs of the type V100 can be asked for on GKE alone",
+        "write --gpu_spec 2 for any type, or name the GKE cluster with --cluster_name in place of its context",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "topology"),
+    [
+        ("4xV4", "tpu-v4-podslice", "2x2x1"),
+        ("1xV5E", "tpu-v5-lite-podslice", "1x1"),
+        ("4xtpu-v5e", "tpu-v5-lite-podslice", "2x2"),
+        ("4xV5P", "tpu-v5p-slice", "2x2x1"),
+        ("8xtpu_v6e", "tpu-v6e-slice", "2x4"),
+    ],
+)
+def test_tpus_are_asked_for_by_type_and_topology(text: str, label: str, topology: str) -> None:
+    parsed = parse_tpu_spec(text, is_gke=True)
+    assert parsed.resource == "google.com/tpu"
+    assert parsed.selector == {
+        "cloud.google.com/gke-tpu-accelerator": label,
+        "cloud.google.com/gke-tpu-topology": topology,
+    }
+
+
+@pytest.mark.parametrize("text", ["", "8", "V5E", "3xV5E", "16xV5E", "8xV2", "0xV5E", "4xV100"])
+def test_tpus_that_no_machine_has_are_told_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_tpu_spec(text, is_gke=True)
+    assert caught.value.id == "tpu-spec-malformed"
+    assert caught.value.hint == "there are 4xV4, 1xV5E, 4xV5E, 8xV5E, 4xV5P, 1xV6E, 4xV6E, 8xV6E"
+
+
+def test_tpus_are_for_gke_alone() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_tpu_spec("4xV5E", is_gke=False)
+    assert (caught.value.id, caught.value.hint) == (
+        "tpu-elsewhere",
+        "name the GKE cluster with --cluster_name in place of its context",
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "with_gpu", "asked"),
+    [
+        (None, False, (31_000, 119_000)),
+        (None, True, (1_500, None)),
+        ("n1-standard-8", False, (7_000, None)),
+        ("n1-standard-8", True, (7_000, None)),
+        ("n1-standard-1", False, (None, None)),
+        ("e2-micro", False, (None, None)),
+        ("a2-highgpu-1g", True, (None, None)),
+    ],
+)
+def test_on_gke_most_of_a_machine_is_asked_for_where_nothing_is_said(
+    machine_type: str | None, with_gpu: bool, asked: tuple[int | None, int | None]
+) -> None:
+    assert default_requests(any_gpu() if with_gpu else None, machine_type) == asked
+
+
+@pytest.mark.parametrize(
+    ("hardware", "words"),
+    [
+        (Hardware(), "whatever the cluster gives"),
+        (Hardware(any_gpu()), "1 GPU"),
+        (Hardware(parse_gpu_spec("2", is_gke=False)), "2 GPUs"),
+        (
+            Hardware(parse_gpu_spec("2xV100", is_gke=True), "n1-standard-8", 7000, 2000, is_spot=True),
+            "2xV100, n1-standard-8, cpu 7000m, memory 2000M, Spot",
+        ),
+    ],
+)
+def test_hardware_is_told_in_a_line(hardware: Hardware, words: str) -> None:
+    assert str(hardware) == words

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caliban.errors import PlatformError
+from caliban.platforms import google_jobs, vertex_jobs
+from caliban.platforms.hardware import Gpu
+from caliban.platforms.vertex import VertexPlatform
+from caliban.platforms.vertex_jobs import Machines, Terms
+from tests.platforms.vertex.helpers import IMAGE, NEW_IMAGE, PROJECT, REGION, RESOURCE, SPEC, TOKEN, surroundings
+from tests.standins.custom_job_rules import check_custom_job
+from tests.standins.discovery import Discovery
+
+NOW = datetime(2026, 11, 25, 11, 2, 59)
+DISCOVERY = Discovery("aiplatform", "v1")
+
+
+def new_job(**changes: Any) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "base": "caliban_totoro",
+        "index": 2,
+        "image": IMAGE,
+        "machines": Machines("e2-standard-8"),
+        "arguments": ["--foo", "3", "--sleep", "2"],
+    }
+    return vertex_jobs.custom_job(**{**asked, **changes})
+
+
+def pools(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = spec["jobSpec"]["workerPoolSpecs"]
+    return found
+
+
+def refuse_what_the_service_refuses(body: Mapping[str, Any]) -> None:
+    method = DISCOVERY.method("POST", f"/v1/projects/{PROJECT}/locations/{REGION}/customJobs")
+    assert method is not None
+    DISCOVERY.check_body(method, body, "custom_job")
+    check_custom_job(body, any_registry=False)
+
+
+def test_a_new_job_on_cpus_is_one_pool_of_one_machine() -> None:
+    assert new_job() == {
+        "displayName": "caliban_totoro_2",
+        "labels": {
+            "gpu_enabled": "false",
+            "tpu_enabled": "false",
+            "job_name": "caliban_totoro",
+            "docker_image": "us-docker_pkg_devtotoro-projectlabcffd1475aacalatest",
+            "foo": "3",
+            "sleep": "2",
+        },
+        "jobSpec": {
+            "workerPoolSpecs": [
+                {
+                    "machineSpec": {"machineType": "e2-standard-8"},
+                    "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100},
+                    "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3", "--sleep", "2"]},
+                    "replicaCount": "1",
+                }
+            ]
+        },
+    }
+
+
+def test_a_job_of_several_machines_has_a_second_pool_for_all_but_the_first() -> None:
+    pool = {
+        "machineSpec": {"machineType": "n1-standard-8", "acceleratorType": "NVIDIA_TESLA_T4", "acceleratorCount": 2},
+        "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 250},
+        "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3", "--sleep", "2"]},
+    }
+    job = new_job(machines=Machines("n1-standard-8", Gpu(2, "NVIDIA_TESLA_T4"), count=4, disk_gb=250))
+    assert pools(job) == [{**pool, "replicaCount": "1"}, {**pool, "replicaCount": "3"}]
+    assert job["labels"]["gpu_enabled"] == "true"
+
+
+def test_what_a_person_asks_for_beyond_machines_is_in_the_job() -> None:
+    asked = Terms("totoro@totoro-project.iam.gserviceaccount.com", "projects/1/global/networks/lab", True, 5400)
+    spec = dict(new_job(terms=asked)["jobSpec"])
+    del spec["workerPoolSpecs"]
+    assert spec == {
+        "scheduling": {"strategy": "SPOT", "timeout": "5400s"},
+        "serviceAccount": "totoro@totoro-project.iam.gserviceaccount.com",
+        "network": "projects/1/global/networks/lab",
+    }
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "disk"),
+    [("a3-highgpu-8g", "pd-ssd"), ("a3-ultragpu-8g", "hyperdisk-balanced"), ("a4-highgpu-8g", "hyperdisk-balanced")],
+)
+def test_a_machine_gets_a_disk_that_it_takes(machine_type: str, disk: str) -> None:
+    assert pools(new_job(machines=Machines(machine_type)))[0]["diskSpec"]["bootDiskType"] == disk
+
+
+@given(
+    st.lists(st.text(max_size=80), max_size=80),
+    st.text(min_size=1, max_size=200),
+    st.dictionaries(st.text(max_size=70), st.text(max_size=70)),
+    st.integers(1, 5),
+)
+def test_whatever_a_person_writes_the_service_accepts_the_job(
+    arguments: list[str], name: str, labels: dict[str, str], count: int
+) -> None:
+    machines = Machines("n1-standard-8", Gpu(1, "NVIDIA_TESLA_T4"), count)
+    job = new_job(arguments=arguments, base=google_jobs.job_base(name), labels=labels, machines=machines)
+    refuse_what_the_service_refuses(vertex_jobs.request_body(job, vertex_jobs.display_name(job, TOKEN, NOW), TOKEN))
+
+
+def test_a_job_is_sent_under_its_full_name_with_the_token() -> None:
+    name = vertex_jobs.display_name(SPEC, TOKEN, NOW)
+    assert vertex_jobs.request_body(SPEC, name, TOKEN) == {
+        **SPEC,
+        "displayName": "caliban_totoro_20261125_110259_1",
+        "labels": {**SPEC["labels"], "caliban_token": TOKEN},
+    }
+
+
+def test_another_image_is_put_into_each_pool_and_the_label() -> None:
+    spec = new_job(machines=Machines("e2-standard-8", count=3))
+    changed = VertexPlatform(surroundings()).with_image(spec, NEW_IMAGE)
+    expected = new_job(machines=Machines("e2-standard-8", count=3), image=NEW_IMAGE)
+    assert changed == expected
+
+
+def test_all_else_stays_when_the_image_changes() -> None:
+    spec = {**SPEC, "encryptionSpec": {"kmsKeyName": "k"}, "jobSpec": {**SPEC["jobSpec"], "tensorboard": "t"}}
+    assert VertexPlatform(surroundings()).with_image(spec, IMAGE) == spec
+
+
+def test_a_job_without_labels_gets_none_with_its_image() -> None:
+    spec = {key: value for key, value in SPEC.items() if key != "labels"}
+    assert "labels" not in vertex_jobs.with_image(spec, NEW_IMAGE)
+
+
+def test_the_recorded_spec_is_never_changed_in_place() -> None:
+    vertex_jobs.with_arguments(SPEC, NEW_IMAGE, ["--foo", "4"])
+    assert pools(SPEC)[0]["containerSpec"] == {"imageUri": IMAGE, "args": ["--foo", "3"]}
+    assert SPEC["labels"]["foo"] == "3"
+
+
+def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None:
+    changed = VertexPlatform(surroundings()).with_arguments(SPEC, NEW_IMAGE, ["--bar", "5"])
+    assert changed == {
+        "displayName": "caliban_totoro_1",
+        "labels": {
+            "gpu_enabled": "false",
+            "tpu_enabled": "false",
+            "job_name": "caliban_totoro",
+            "docker_image": "us-docker_pkg_devtotoro-projectlab81b2087b5026latest",
+            "bar": "5",
+        },
+        "jobSpec": {
+            "workerPoolSpecs": [
+                {
+                    "machineSpec": {"machineType": "e2-standard-8"},
+                    "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100},
+                    "containerSpec": {"imageUri": NEW_IMAGE, "args": ["--bar", "5"]},
+                    "replicaCount": "1",
+                }
+            ]
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"displayName": "x"}, "it has no jobSpec"),
+        ({"jobSpec": {}}, "it has no workerPoolSpecs"),
+        ({"jobSpec": {"workerPoolSpecs": []}}, "it has no workerPoolSpecs"),
+        ({"jobSpec": {"workerPoolSpecs": ["x"]}}, "it has no workerPoolSpecs"),
+        ({"jobSpec": {"workerPoolSpecs": [{}]}}, "it has no containerSpec"),
+        ({"jobSpec": {"workerPoolSpecs": [{"containerSpec": {"imageUri": ""}}]}}, "it has no imageUri"),
+    ],
+)
+def test_a_malformed_spec_is_told_with_what_it_lacks(spec: dict[str, object], problem: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        vertex_jobs.with_image(spec, NEW_IMAGE)
+    assert caught.value.id == "malformed-job-spec"
+    assert caught.value.cause == f"in the recorded job spec: {problem}"
+
+
+def test_a_spec_without_a_name_cannot_be_named_anew() -> None:
+    with pytest.raises(PlatformError) as caught:
+        vertex_jobs.display_name({}, TOKEN, NOW)
+    assert caught.value.cause == "in the recorded job spec: it has no displayName"
+
+
+def test_the_console_shows_a_job_at_its_own_address() -> None:
+    assert vertex_jobs.console_url(PROJECT, REGION, RESOURCE) == (
+        "https://console.cloud.google.com/ai/platform/locations/us-central1/training/42?project=totoro-project"
+    )
+
+
+def test_gcloud_streams_a_jobs_log() -> None:
+    assert vertex_jobs.stream_logs_command(PROJECT, REGION, RESOURCE) == (
+        "gcloud ai custom-jobs stream-logs 42 --region us-central1 --project totoro-project"
+    )
