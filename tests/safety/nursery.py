@@ -32,7 +32,7 @@ _IMPORTED = (
     *("caliban.platforms.caip", "caliban.platforms.vertex", "caliban.platforms.kubernetes"),
     *("caliban.images.registry", "caliban.images.engine", "caliban.store.upgrade", "caliban.store.journal"),
     *("google.oauth2.service_account", "google.auth.transport.requests", "googleapiclient.discovery", "psycopg"),
-    "kubernetes.client",
+    *("kubernetes.client.api.batch_v1_api", "kubernetes.client.api.core_v1_api", "kubernetes.config.kube_config"),
 )
 
 
