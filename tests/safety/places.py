@@ -94,8 +94,8 @@ class Place(AbstractContextManager["Place"], ABC):
         """All that the service has, for :meth:`restore`."""
 
     @abstractmethod
-    def restore(self, snapshot: Sequence[Any], on_accept: Callable[[JobThere], None] = lambda job: None) -> None:
-        """Let the service have these jobs and no others; ``on_accept`` is told of each that it accepts after that."""
+    def restore(self, snapshot: Sequence[Any]) -> None:
+        """Let the service have these jobs and no others."""
 
     def end_jobs(self, state: str) -> None:
         """Let every job end like this, those that have not."""
@@ -143,11 +143,14 @@ class AiPlatform(Place):
     def snapshot(self) -> Sequence[Any]:
         return [(job.body, job.state) for job in self._ml.jobs.all()]
 
-    def restore(self, snapshot: Sequence[Any], on_accept: Callable[[JobThere], None] = lambda job: None) -> None:
+    def restore(self, snapshot: Sequence[Any]) -> None:
         self._ml.jobs = Jobs()
         for body, state in snapshot:
             self._ml.jobs.create(PROJECT, body)
             self._ml.jobs.set_state(body["jobId"], state)
+
+    def tell(self, on_accept: Callable[[JobThere], None]) -> None:
+        """Let ``on_accept`` hear of each job that is accepted from now on, until the next :meth:`restore`."""
         self._ml.jobs.on_accept = lambda job: on_accept(_caip_job(job))
 
 
@@ -186,12 +189,11 @@ class VertexAi(Place):
     def snapshot(self) -> Sequence[CustomJob]:
         return [replace(job, outputs=dict(job.outputs)) for job in self._ai.jobs.all()]
 
-    def restore(self, snapshot: Sequence[CustomJob], on_accept: Callable[[JobThere], None] = lambda job: None) -> None:
+    def restore(self, snapshot: Sequence[CustomJob]) -> None:
         self._ai.forget_all()
         self._ai.jobs.lag_s = self.LAG_S
         for job in snapshot:
             self._ai.jobs.restore(job)
-        self._ai.jobs.on_accept = lambda job: on_accept(_vertex_job(job))
 
 
 class Kubernetes(Place):
@@ -234,7 +236,7 @@ class Kubernetes(Place):
         state = self._cluster.state
         return [(resource, item) for resource in (JOBS, PODS) for item in state.items(resource, NAMESPACE)]
 
-    def restore(self, snapshot: Sequence[Any], on_accept: Callable[[JobThere], None] = lambda job: None) -> None:
+    def restore(self, snapshot: Sequence[Any]) -> None:
         state = self._cluster.state
         for resource, item in self.snapshot():
             state.remove(resource, NAMESPACE, item["metadata"]["name"])

@@ -32,7 +32,7 @@ from caliban.platforms import patience
 from caliban.store.database import Access, open_store
 from tests.calls import call
 from tests.fakes import FakeStream, HeardReporter
-from tests.safety.places import AiPlatform, JobThere, Place
+from tests.safety.places import AiPlatform, JobThere
 from tests.safety.worlds import RESUBMIT, STATUS, World
 from tests.standins.faults import Fault, Kind
 
@@ -107,7 +107,7 @@ def empty_store() -> bytes:
 class Lives(RuleBasedStateMachine):
     """What a person, the service and bad luck do."""
 
-    place: ClassVar[Place]
+    place: ClassVar[AiPlatform]
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,8 @@ class Lives(RuleBasedStateMachine):
         file = self.folder / "caliban.db"
         file.write_bytes(empty_store())
         self.place.service.faults.pending.clear()
-        self.place.restore([], self._accepted)
+        self.place.restore([])
+        self.place.tell(self._accepted)
         # Commands are called here, and not in a nursery's process.
         self.world = World(self.folder, self.place, None, f"sqlite:///{file}")  # type: ignore[arg-type]
         self.is_re_run = False
