@@ -11,7 +11,6 @@ from caliban.cli.context import Context
 from caliban.errors import ExitCode
 
 if TYPE_CHECKING:
-    from caliban.platforms.gke_service import GkeCluster
     from caliban.platforms.kubeconfig import KubeContext
 
 DESCRIPTION = (
@@ -63,13 +62,13 @@ def _gke_lines(args: argparse.Namespace, context: Context) -> Iterator[str]:
     )
     google = cluster_platform(platforms, PlatformName.GKE).google
     project = google.project()
-    clusters = GkeService(google).clusters(project)
+    listing = GkeService(google).clusters(project)
+    clusters = sorted(listing.clusters, key=lambda cluster: (cluster.name, cluster.location))
     yield f"\nGKE clusters of project {project}:" if clusters else f"\nproject {project} has no GKE clusters"
-    names, places = (max((len(each) for each in column), default=0) for column in _columns(clusters))
-    for each in sorted(clusters, key=lambda cluster: (cluster.name, cluster.location)):
+    names = max((len(cluster.name) for cluster in clusters), default=0)
+    places = max((len(cluster.location) for cluster in clusters), default=0)
+    for each in clusters:
         nodes = f"{each.nodes} node{'' if each.nodes == 1 else 's'}"
         yield f"  {each.name:{names}}  {each.location:{places}}  {each.status:12}  {each.version}  {nodes}"
-
-
-def _columns(clusters: list[GkeCluster]) -> tuple[list[str], list[str]]:
-    return [cluster.name for cluster in clusters], [cluster.location for cluster in clusters]
+    if listing.silent_zones:
+        context.console.warn(f"these zones do not answer GKE, and may have more: {', '.join(listing.silent_zones)}")

@@ -416,6 +416,13 @@ def test_a_namespace_without_jobs_says_so(person: ScreenContext) -> None:
     assert person.out == "no jobs in the cluster of the context current, namespace lab\n"
 
 
+def test_zones_that_do_not_answer_are_named(googler: ScreenContext, gke: ContainerV1) -> None:
+    gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a"))
+    gke.missing_zones.add("us-central1-a")
+    assert call(googler, "cluster", "ls") == 0
+    assert "warning: these zones do not answer GKE, and may have more: us-central1-a\n" in googler.err
+
+
 def test_a_cluster_of_gke_is_found_by_its_name_alone(googler: ScreenContext, gke: ContainerV1, store: Store) -> None:
     with KubeApi(accepts=gke.account.accepts) as cluster:
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster))
