@@ -386,7 +386,7 @@ def test_clusters_of_gke_are_listed_where_there_is_no_kubeconfig(googler: Screen
     gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a"))
     assert call(googler, "cluster", "ls") == 0
     assert googler.out.splitlines() == [
-        f"no contexts: there are none in {googler.home}/.kube/config",
+        f"the kubeconfig {googler.home}/.kube/config is not there",
         "",
         "GKE clusters of project totoro-project:",
         "  blueshift  us-central1-a  RUNNING       1.33.1-gke.1000  0 nodes",
