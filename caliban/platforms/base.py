@@ -91,6 +91,20 @@ class RefusedError(PlatformError):
         self.details = details
 
 
+class GoneError(PlatformError):
+    """The service that a platform stands for is no more. What its jobs were is recorded, and a successor runs them.
+
+    Attributes:
+        successor: the name in :data:`SUCCESSORS` of the platform that takes its jobs over.
+    """
+
+    def __init__(
+        self, id: str, message: str, *, cause: str | None = None, hint: str | None = None, successor: str
+    ) -> None:
+        super().__init__(id, message, cause=cause, hint=hint)
+        self.successor = successor
+
+
 class NotSentError(PlatformError):
     """The person wants to stop, and nothing was sent: as if the job had never been begun."""
 
@@ -238,7 +252,7 @@ class Translation:
 
 
 class Successor(ABC):
-    """A platform that takes over the jobs of another."""
+    """A platform that takes over the jobs of another; :data:`SUCCESSORS` has all of them."""
 
     @abstractmethod
     def translate(self, job: JobView) -> Translation:
@@ -248,6 +262,9 @@ class Successor(ABC):
             PlatformError: ``not-translatable``: jobs of that platform, or this one, cannot be taken over.
         """
 
+
+SUCCESSORS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX}
+"""The platforms that are a :class:`Successor`, by the names that people use: known without importing one."""
 
 _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
     PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),
