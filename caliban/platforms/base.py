@@ -95,7 +95,7 @@ class GoneError(PlatformError):
     """The service that a platform stands for is no more. What its jobs were is recorded, and a successor runs them.
 
     Attributes:
-        successor: the name in :data:`SUCCESSORS` of the platform that takes its jobs over.
+        successor: the name in :data:`caliban.config.SUCCESSORS` of the platform that takes its jobs over.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Translation:
 
 
 class Successor(ABC):
-    """A platform that takes over the jobs of another; :data:`SUCCESSORS` has all of them."""
+    """A platform that takes over the jobs of another; :data:`caliban.config.SUCCESSORS` has all of them."""
 
     @abstractmethod
     def translate(self, job: JobView) -> Translation:
@@ -262,9 +262,6 @@ class Successor(ABC):
             PlatformError: ``not-translatable``: jobs of that platform, or this one, cannot be taken over.
         """
 
-
-SUCCESSORS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX}
-"""The platforms that are a :class:`Successor`, by the names that people use: known without importing one."""
 
 _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
     PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),

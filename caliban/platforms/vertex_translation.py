@@ -62,7 +62,8 @@ _TIERS: Mapping[str, JsonObject] = {
 }
 """Scale tier -> what it stands for, as a job of the tier CUSTOM would say it.
 
-Source: https://cloud.google.com/ai-platform/training/docs/machine-types#scale_tiers
+Source: https://cloud.google.com/ai-platform/training/docs/machine-types#scale_tiers. How many machines the larger tiers
+had can no longer be looked up everywhere, so it is told before a job is moved.
 """
 
 _INSTEAD: Mapping[str, str] = {"n1-highcpu-8": "n1-standard-8"}
@@ -111,6 +112,9 @@ def translate(job: JobView) -> Translation:
     tier = str(given.get("scaleTier") or ("CUSTOM" if given.get("masterType") else "BASIC"))
     training_input = {**given, **_TIERS.get(tier, {})}
     translator = _Translator(training_input)
+    if "workerCount" in _TIERS.get(tier, {}):
+        count, servers = training_input["workerCount"], training_input["parameterServerCount"]
+        translator.lost.append(f"scaleTier: {tier} becomes a master, {count} workers and {servers} parameter servers")
     spec: dict[str, object] = {"displayName": text_at(job.spec, "jobId")}
     if "labels" in job.spec:
         spec["labels"] = dict(labels_of(job.spec))
