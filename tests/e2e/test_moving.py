@@ -1,4 +1,4 @@
-"""The walk-through's group of caliban 0.4.2 on AI Platform, moved over to Vertex AI: the real command and Docker Engine.
+"""The walk-through's group of caliban 0.4.2 on AI Platform, moved over to Vertex AI with a real Docker Engine.
 
 The store is the one that caliban 0.4.2 made, with the folder of the code rewritten. The two services are stand-ins:
 AI Platform as it answers since its end, and Vertex AI, which runs each accepted job's image on the Docker Engine.
