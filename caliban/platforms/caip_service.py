@@ -58,7 +58,9 @@ class JobsService:
         try:
             return execute_once(request, f"submit the job {body['jobId']} to project {project}")
         except GoogleRefusedError as error:
-            raise _gone(error) or error from error
+            if (gone := _gone(error)) is not None:
+                raise gone from error
+            raise
 
     def get(self, project: str, job_id: str) -> JsonObject | None:
         """A job; None when the service has none of that name."""
@@ -96,7 +98,9 @@ class JobsService:
         try:
             return self._google.execute(request, doing)
         except GoogleRefusedError as error:
-            raise _gone(error) or error from error
+            if (gone := _gone(error)) is not None:
+                raise gone from error
+            raise
 
     def _jobs(self) -> Any:  # noqa: ANN401  # made at run time
         return self._google.service("ml", "v1").projects().jobs()
