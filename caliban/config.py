@@ -121,6 +121,9 @@ def _read_registry(value: object) -> str:
 CLOUD_PLATFORMS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX, "caip": PlatformName.CAIP}
 """Where ``caliban cloud`` may submit, by the names that people use."""
 
+SUCCESSORS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX}
+"""The platforms that take over jobs of others, likewise: each a :class:`caliban.platforms.base.Successor`."""
+
 
 def _read_cloud_platform(value: object) -> PlatformName:
     if not isinstance(value, str) or value not in CLOUD_PLATFORMS:

@@ -101,6 +101,20 @@ class RefusedError(PlatformError):
         self.details = details
 
 
+class GoneError(PlatformError):
+    """The service that a platform stands for is no more. What its jobs were is recorded, and a successor runs them.
+
+    Attributes:
+        successor: the name in :data:`caliban.config.SUCCESSORS` of the platform that takes its jobs over.
+    """
+
+    def __init__(
+        self, id: str, message: str, *, cause: str | None = None, hint: str | None = None, successor: str
+    ) -> None:
+        super().__init__(id, message, cause=cause, hint=hint)
+        self.successor = successor
+
+
 class NotSentError(PlatformError):
     """The person wants to stop, and nothing was sent: as if the job had never been begun."""
 
@@ -248,7 +262,7 @@ class Translation:
 
 
 class Successor(ABC):
-    """A platform that takes over the jobs of another."""
+    """A platform that takes over the jobs of another; :data:`caliban.config.SUCCESSORS` has all of them."""
 
     @abstractmethod
     def translate(self, job: JobView) -> Translation:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from caliban.errors import PlatformError
+from caliban.errors import CalibanError, PlatformError
 from caliban.platforms import caip_jobs
-from caliban.platforms.base import Observation, Surroundings, Unreachable
+from caliban.platforms.base import GoneError, Observation, Surroundings, Unreachable
 from caliban.platforms.caip_service import JobsService
 from caliban.platforms.google_jobs import carries, shared_start
 from caliban.platforms.google_platform import GooglePlatform, refusal
@@ -37,6 +37,16 @@ class CaipPlatform(GooglePlatform):
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         super().__init__(surroundings, patience)
         self._service = JobsService(self.google)
+
+    def connect(self, target: JsonObject) -> None:
+        """Fetch an access token, and ask once whether the service is still there.
+
+        Raises:
+            GoneError: ``service-gone``.
+            CalibanError: there are no credentials, Google does not accept them, or it cannot be reached.
+        """
+        super().connect(target)
+        self._service.check(str(target["project"]))
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """The same job with another image, in its label too."""
@@ -89,10 +99,16 @@ class CaipPlatform(GooglePlatform):
         raise refusal(error, _details(project, submission.name))
 
     def find(self, submission: Submission) -> NewJob | None:
-        """The job with the submission's token, under the names that :meth:`submit` tries."""
+        """The job with the submission's token, under the names that :meth:`submit` tries.
+
+        A service that is gone runs no job, so that what was interrupted before its end may be run elsewhere.
+        """
         project = str(submission.target["project"])
         for name in caip_jobs.candidates(submission.name, submission.token):
-            job = self._service.get(project, name)
+            try:
+                job = self._service.get(project, name)
+            except GoneError:
+                return None
             if job is None:
                 return None
             if carries(job, submission.token):
@@ -129,6 +145,16 @@ class CaipPlatform(GooglePlatform):
 
     def _cancel(self, job: JobView) -> None:
         self._service.cancel(self._place(job), self._key(job))
+
+    def _unreachable(self, error: CalibanError) -> Unreachable:
+        """The end of the service is told once, not for each job."""
+        if not isinstance(error, GoneError):
+            return super()._unreachable(error)
+        self._announce(
+            f"{error.message}; caliban resubmit --xgroup NAME --platform {error.successor} runs its jobs again on "
+            "Vertex AI, with --all_jobs those too that are not known to have ended"
+        )
+        return Unreachable("the service is gone")
 
     def _observation(self, job: JobView, there: JsonObject) -> Observation | Unreachable:
         """A job's state as the service tells it; a failed job's reason is new, and kept."""

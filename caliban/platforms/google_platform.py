@@ -68,7 +68,7 @@ class GooglePlatform(Platform, Hosted):
             try:
                 found.update(self._observe(group))
             except CalibanError as error:
-                reason = Unreachable(one_line(error))
+                reason = self._unreachable(error)
                 found.update({job.id: reason for job in group})
         return found
 
@@ -229,8 +229,11 @@ class GooglePlatform(Platform, Hosted):
         try:
             there = self._get(job)
         except CalibanError as error:
-            return Unreachable(one_line(error))
+            return self._unreachable(error)
         return Observation(JobStatus.UNKNOWN) if there is None else self._observation(job, there)
+
+    def _unreachable(self, error: CalibanError) -> Unreachable:
+        return Unreachable(one_line(error))
 
 
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:

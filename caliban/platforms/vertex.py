@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms import vertex_jobs
-from caliban.platforms.base import Observation, Surroundings, Unreachable
+from caliban.platforms import vertex_jobs, vertex_translation
+from caliban.platforms.base import Observation, Successor, Surroundings, Translation, Unreachable
 from caliban.platforms.delivery import look_until
 from caliban.platforms.google_errors import one_line
 from caliban.platforms.google_jobs import carries, letters
@@ -50,7 +50,7 @@ _TO_BE_STOPPED = frozenset({"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_
 _READ_FOR_STATES = "name,displayName,state,error"
 
 
-class VertexPlatform(GooglePlatform):
+class VertexPlatform(GooglePlatform, Successor):
     """Vertex AI, in any number of projects and regions. Its methods may be called on several threads.
 
     The service names a job itself and takes no request id, so that the label ``caliban_token`` alone tells whether a
@@ -78,6 +78,10 @@ class VertexPlatform(GooglePlatform):
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
         """The same hardware with another image and other arguments."""
         return vertex_jobs.with_arguments(spec, image, arguments)
+
+    def translate(self, job: JobView) -> Translation:
+        """A job of AI Platform Training as a custom job; see :func:`caliban.platforms.vertex_translation.translate`."""
+        return vertex_translation.translate(job)
 
     def target(self, latest: JobView | None) -> JsonObject:
         """``{"project": ..., "region": ...}``: of the last attempt, else ``--project_id`` and so on, and ``$REGION``.

@@ -86,7 +86,7 @@ def custom_job(
 
 
 def with_image(spec: JsonObject, image: ImageRef) -> dict[str, object]:
-    """``spec`` with another image in each of its worker pools, and in its label.
+    """``spec`` with another image in each of its worker pools that has that of the first, and in its label.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
@@ -100,7 +100,7 @@ def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) 
     Raises:
         PlatformError: ``malformed-job-spec``.
     """
-    before = _containers(spec)[0].get("args")
+    before = _first_container(spec).get("args")
     labels = google_jobs.labels_for_arguments(google_jobs.labels_for_image(labels_of(spec), image), before, arguments)
     return _changed(spec, labels, {"imageUri": image, "args": list(arguments)})
 
@@ -116,7 +116,7 @@ def image_of(spec: JsonObject) -> ImageRef:
     Raises:
         PlatformError: ``malformed-job-spec``.
     """
-    return text_at(_containers(spec)[0], "imageUri")
+    return text_at(_first_container(spec), "imageUri")
 
 
 def display_name(spec: JsonObject, token: str, now: datetime) -> str:
@@ -185,19 +185,25 @@ def _terms(terms: Terms) -> dict[str, object]:
 
 
 def _changed(spec: JsonObject, labels: Mapping[str, str], container: JsonObject) -> dict[str, object]:
-    """``spec`` with other labels, and with ``container`` in the container of each of its pools."""
-    containers = _containers(spec)
-    image_of(spec)
-    pools = [
-        {**pool, "containerSpec": {**before, **container}}
-        for pool, before in zip(_worker_pools(spec), containers, strict=True)
-    ]
+    """``spec`` with other labels, and with ``container`` in the container of each of its pools.
+
+    A pool keeps an image of its own, and one that is left out (``{}``) stays so.
+    """
+    image = image_of(spec)
+    pools = [_changed_pool(pool, image, container) if pool else {} for pool in _worker_pools(spec)]
     changed = {**spec, "jobSpec": {**object_at(spec, "jobSpec"), "workerPoolSpecs": pools}}
     return {**changed, "labels": dict(labels)} if labels or "labels" in spec else changed
 
 
-def _containers(spec: JsonObject) -> list[Mapping[str, object]]:
-    return [object_at(pool, "containerSpec") for pool in _worker_pools(spec)]
+def _changed_pool(pool: JsonObject, image: ImageRef, container: JsonObject) -> dict[str, object]:
+    before = object_at(pool, "containerSpec")
+    own = text_at(before, "imageUri")
+    kept = {} if own == image else {"imageUri": own}
+    return {**pool, "containerSpec": {**before, **container, **kept}}
+
+
+def _first_container(spec: JsonObject) -> Mapping[str, object]:
+    return object_at(_worker_pools(spec)[0], "containerSpec")
 
 
 def _worker_pools(spec: JsonObject) -> Sequence[JsonObject]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
+from caliban.config import SUCCESSORS
 from caliban.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from caliban.platforms.base import Platforms
-    from caliban.records import GroupView
+    from caliban.records import GroupView, PlatformName
     from caliban.resubmit.plan import Plan
     from caliban.store.database import Store
 
@@ -36,6 +37,7 @@ class ResubmitRequest:
         project_id: where jobs of Google's platforms go; None: where they went before.
         cloud_key: a service-account key file, or None.
         yes: do not ask.
+        platform: where every job goes, those of its predecessors moved over; None: where each ran before.
     """
 
     xgroup: str
@@ -44,10 +46,11 @@ class ResubmitRequest:
     project_id: str | None
     cloud_key: Path | None
     yes: bool
+    platform: PlatformName | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``caliban_resubmit.rst``, in its order, and ``--yes``."""
+    """The flags of ``caliban_resubmit.rst``, in its order, then ours: ``--yes`` and ``--platform``."""
     flags.add_xgroup(parser)
     flags.add_dry_run(parser)
     parser.add_argument(
@@ -59,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_project_id(parser)
     flags.add_cloud_key(parser)
     flags.add_yes(parser)
+    parser.add_argument(
+        "--platform",
+        choices=list(SUCCESSORS),
+        help="run the jobs on this platform, moving over those of AI Platform Training: vertex for Vertex AI; what has "
+        "no counterpart there is told first (default: where each job ran before)",
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -71,7 +80,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if not args.xgroup:
         with open_store(url, Access.READ, context.console) as store:
             raise _no_group_given(store, context.user)
-    request = ResubmitRequest(args.xgroup, args.dry_run, args.all_jobs, args.project_id, args.cloud_key, args.yes)
+    request = ResubmitRequest(
+        xgroup=args.xgroup,
+        dry_run=args.dry_run,
+        all_jobs=args.all_jobs,
+        project_id=args.project_id,
+        cloud_key=args.cloud_key,
+        yes=args.yes,
+        platform=SUCCESSORS[args.platform] if args.platform else None,
+    )
     platforms = make_platforms(
         context.environ,
         context.home,
@@ -124,6 +141,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     show = context.console.print
     if plan.jobs:
         _print(context, report.job_lines(plan))
+        _print(context, report.moving_lines(plan))
         show("")
         _print(context, report.image_lines(plan, context.home))
     else:
@@ -151,6 +169,7 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
         context.console.print(report.nothing_line(plan, all_jobs=request.all_jobs))
         return ExitCode.DONE
     _print(context, report.job_lines(plan))
+    _print(context, report.moving_lines(plan))
     _tell_problems(plan, context)
     if not plan.ready:
         return ExitCode.NOT_DONE
@@ -185,14 +204,16 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
 
 
 def _plan(group: GroupView, request: ResubmitRequest, under_way: Mapping[int, str], platforms: Platforms) -> Plan:
+    from caliban.resubmit.moving import move
     from caliban.resubmit.plan import make_plan
     from caliban.resubmit.selection import select
-    from caliban.resubmit.survey import image_sources, job_problems
+    from caliban.resubmit.survey import image_sources, job_problems, with_way_over
 
-    selection = select(group, all_jobs=request.all_jobs, under_way=under_way)
-    sources = image_sources(selection)
-    problems = job_problems(selection, sources, platforms, connect=not request.dry_run)
-    return make_plan(group.name, selection, sources, problems)
+    chosen = select(group, all_jobs=request.all_jobs, under_way=under_way)
+    moved = move(chosen, platforms, request.platform)
+    selection, sources = moved.selection, image_sources(moved.selection)
+    problems = job_problems(selection, sources, platforms, connect=not request.dry_run, known=moved.problems)
+    return make_plan(group.name, selection, sources, with_way_over(problems, group.name), moved.lost)
 
 
 def _tell_problems(plan: Plan, context: Context) -> None:

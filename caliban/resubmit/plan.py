@@ -22,11 +22,13 @@ class PlannedJob:
         experiment: whose attempt it would be.
         pattern: the job whose platform and job spec it follows.
         problem: why it cannot be submitted; None where nothing is in the way.
+        lost: what will not be as it was, since the pattern ran on another platform; a line each.
     """
 
     experiment: ExperimentView
     pattern: JobView
     problem: CalibanError | None
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def make_plan(
     selection: Selection,
     sources: Mapping[int, ImageSource],
     job_problems: Mapping[int, CalibanError],
+    lost: Mapping[int, tuple[str, ...]] | None = None,
 ) -> Plan:
     """Put the pieces together.
 
@@ -84,6 +87,7 @@ def make_plan(
         selection: which experiments.
         sources: how the image of each container spec comes to be, by ``container_specs.id``.
         job_problems: what is wrong with recorded jobs, by ``experiments.id``.
+        lost: what of jobs that are moved will not be as it was, likewise.
     """
     jobs = []
     containers: dict[int, RecordedContainer] = {}
@@ -94,7 +98,8 @@ def make_plan(
         counts[container.id] = counts.get(container.id, 0) + 1
         source = sources[container.id]
         problem = source if isinstance(source, CalibanError) else job_problems.get(chosen.experiment.id)
-        jobs.append(PlannedJob(chosen.experiment, chosen.pattern, problem))
+        changes = (lost or {}).get(chosen.experiment.id, ())
+        jobs.append(PlannedJob(chosen.experiment, chosen.pattern, problem, changes))
     images = [
         PlannedImage(containers[container_id], sources[container_id], counts[container_id])
         for container_id in sorted(containers)

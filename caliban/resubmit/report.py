@@ -24,6 +24,23 @@ def job_lines(plan: Plan) -> Iterator[str]:
             yield f"  {render.job_line(planned.experiment.latest, title)}"
 
 
+def moving_lines(plan: Plan) -> Iterator[str]:
+    """Where jobs are moved to, and each thing that will not be as it was, with the number of jobs that it hits."""
+    moved = [
+        job
+        for job in plan.ready
+        if job.experiment.latest is not None and job.experiment.latest.platform is not job.pattern.platform
+    ]
+    places = Counter(job.pattern.platform for job in moved)
+    for place, number in places.items():
+        yield f"{render.count(number, 'job')} would be moved to {place}"
+    losses = Counter(line for job in plan.ready for line in job.lost)
+    if losses:
+        yield "not everything would be as it was:"
+    for line, number in losses.items():
+        yield f"  {line} ({render.count(number, 'job')})"
+
+
 def image_lines(plan: Plan, home: Path) -> Iterator[str]:
     """Where the images come from."""
     yield "container images:"

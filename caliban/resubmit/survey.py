@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, parse_container_spec
-from caliban.platforms.base import Platform, Platforms
+from caliban.platforms.base import GoneError, Platform, Platforms
 from caliban.records import JsonObject, PlatformName
 from caliban.resubmit.plan import ImageSource
 from caliban.resubmit.selection import Selection
@@ -27,7 +28,12 @@ def image_sources(selection: Selection) -> dict[int, ImageSource]:
 
 
 def job_problems(
-    selection: Selection, sources: Mapping[int, ImageSource], platforms: Platforms, *, connect: bool
+    selection: Selection,
+    sources: Mapping[int, ImageSource],
+    platforms: Platforms,
+    *,
+    connect: bool,
+    known: Mapping[int, CalibanError] | None = None,
 ) -> dict[int, CalibanError]:
     """Why some of the chosen experiments cannot be submitted again, by ``experiments.id``.
 
@@ -36,10 +42,13 @@ def job_problems(
         sources: of :func:`image_sources`.
         platforms: where they run.
         connect: ask the platforms whether they can be reached, too; without, nobody is asked.
+        known: of these experiments it is known why, so that nobody is asked for them.
     """
-    problems = {}
+    problems = dict(known or {})
     failures: dict[tuple[PlatformName, str], CalibanError | None] = {}
     for chosen in selection.chosen:
+        if chosen.experiment.id in problems:
+            continue
         pattern = chosen.pattern
         try:
             platform = platforms.get(pattern.platform)
@@ -57,6 +66,18 @@ def job_problems(
         except CalibanError as error:
             problems[chosen.experiment.id] = error
     return problems
+
+
+def with_way_over(problems: Mapping[int, CalibanError], group: str) -> dict[int, CalibanError]:
+    """``problems``, but one and the same, with the command that helps, for all jobs of services that are gone."""
+    gone = next((problem for problem in problems.values() if isinstance(problem, GoneError)), None)
+    if gone is None:
+        return dict(problems)
+    command = f"caliban resubmit --xgroup {shlex.quote(group)} --platform {gone.successor}"
+    told = GoneError(
+        gone.id, gone.message, cause=gone.cause, hint=f"run them elsewhere: {command}", successor=gone.successor
+    )
+    return {key: told if isinstance(problem, GoneError) else problem for key, problem in problems.items()}
 
 
 def _failure_to_reach(platform: Platform, target: JsonObject) -> CalibanError | None:

@@ -139,7 +139,7 @@ def test_the_document_s_flags_are_there_in_its_order(capsys: pytest.CaptureFixtu
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith(
         "usage: caliban resubmit [-h] [--helpfull] [--xgroup XGROUP] [--dry_run] [--all_jobs] "
-        "[--project_id PROJECT_ID] [--cloud_key CLOUD_KEY] [--yes]"
+        "[--project_id PROJECT_ID] [--cloud_key CLOUD_KEY] [--yes] [--platform {vertex}]"
     )
 
 

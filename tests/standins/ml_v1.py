@@ -17,7 +17,11 @@ from tests.standins.training import Quota, Runner, TrainingApi, serve_as_process
 
 
 class MlV1(TrainingApi):
-    """The service: its jobs, its account, what was asked of it, and what is to go wrong."""
+    """The service: its jobs, its account, what was asked of it, and what is to go wrong.
+
+    Attributes:
+        end: what is answered to everything now that the service is no more; None while it is there.
+    """
 
     api, version = "ml", "v1"
     served: ClassVar = {
@@ -37,8 +41,11 @@ class MlV1(TrainingApi):
     ) -> None:
         super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s)
         self.jobs = Jobs(self._accepted)
+        self.end: ApiError | None = None
 
     def check_project(self, method: Method) -> None:
+        if self.end is not None:
+            raise self.end
         project = method.path["projectsId"]
         if project not in self.projects:
             raise ApiError(404, f"Field: parent Error: The project {project} was not found, or is not visible to you.")
@@ -77,6 +84,15 @@ class MlV1(TrainingApi):
             jobs = [{"project": job.project, **job.answer()} for job in self.jobs.all()]
             return {"counts": dict(self.counts), "jobs": jobs, "requests": sent}
         return {}
+
+
+def shut_down() -> ApiError:
+    """What Google answers since the shutdown.
+
+    Source: https://github.com/hashicorp/terraform-provider-google/issues/22249
+    """
+    words = "Cloud AI Platform has been deprecated. Please use Vertex AI (https://cloud.google.com/vertex-ai) instead."
+    return ApiError(400, words)
 
 
 if __name__ == "__main__":

@@ -346,7 +346,7 @@ def test_a_job_whose_name_is_not_recorded_cannot_be_stopped(platform: CaipPlatfo
 
 
 def test_connecting_fetches_a_token(service: MlV1, platform: CaipPlatform) -> None:
-    platform.connect({})
+    platform.connect({"project": PROJECT})
     assert service.counts["oauth.token"] == 1
 
 
