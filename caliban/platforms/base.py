@@ -106,13 +106,22 @@ class GoneError(PlatformError):
 
     Attributes:
         successor: the name in :data:`caliban.config.SUCCESSORS` of the platform that takes its jobs over.
+        is_certain: whether the service said so itself.
     """
 
     def __init__(
-        self, id: str, message: str, *, cause: str | None = None, hint: str | None = None, successor: str
+        self,
+        id: str,
+        message: str,
+        *,
+        cause: str | None = None,
+        hint: str | None = None,
+        successor: str,
+        is_certain: bool,
     ) -> None:
         super().__init__(id, message, cause=cause, hint=hint)
         self.successor = successor
+        self.is_certain = is_certain
 
 
 class NotSentError(PlatformError):

@@ -101,13 +101,16 @@ class CaipPlatform(GooglePlatform):
     def find(self, submission: Submission) -> NewJob | None:
         """The job with the submission's token, under the names that :meth:`submit` tries.
 
-        A service that is gone runs no job, so that what was interrupted before its end may be run elsewhere.
+        A service that is gone runs no job, so that what was interrupted before its end may be run elsewhere. It has to
+        say so itself: a page in its place may be a proxy's.
         """
         project = str(submission.target["project"])
         for name in caip_jobs.candidates(submission.name, submission.token):
             try:
                 job = self._service.get(project, name)
-            except GoneError:
+            except GoneError as error:
+                if not error.is_certain:
+                    raise
                 return None
             if job is None:
                 return None
@@ -150,7 +153,7 @@ class CaipPlatform(GooglePlatform):
         """The end of the service is told once, not for each job."""
         if not isinstance(error, GoneError):
             return super()._unreachable(error)
-        self._announce(
+        self.surroundings.announce(
             f"{error.message}; caliban resubmit --xgroup NAME --platform {error.successor} runs its jobs again on "
             "Vertex AI, with --all_jobs those too that are not known to have ended"
         )

@@ -124,7 +124,7 @@ def _gone(error: GoogleRefusedError) -> GoneError | None:
     if not is_over:
         return None
     cause = f"HTTP {error.code}, with a page instead of an answer" if is_page else error.cause
-    return GoneError("service-gone", GONE, cause=cause, hint=_WAY_OVER, successor=_SUCCESSOR)
+    return GoneError("service-gone", GONE, cause=cause, hint=_WAY_OVER, successor=_SUCCESSOR, is_certain=not is_page)
 
 
 def _name(project: str, job_id: str) -> str:

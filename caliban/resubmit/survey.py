@@ -75,7 +75,12 @@ def with_way_over(problems: Mapping[int, CalibanError], group: str) -> dict[int,
         return dict(problems)
     command = f"caliban resubmit --xgroup {shlex.quote(group)} --platform {gone.successor}"
     told = GoneError(
-        gone.id, gone.message, cause=gone.cause, hint=f"run them elsewhere: {command}", successor=gone.successor
+        gone.id,
+        gone.message,
+        cause=gone.cause,
+        hint=f"run them elsewhere: {command}",
+        successor=gone.successor,
+        is_certain=gone.is_certain,
     )
     return {key: told if isinstance(problem, GoneError) else problem for key, problem in problems.items()}
 

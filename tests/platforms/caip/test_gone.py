@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 import pytest
 
 from caliban.errors import CalibanError
@@ -18,6 +21,13 @@ NOT_USED = (
     "visiting https://console.developers.google.com/apis/api/ml.googleapis.com/overview?project=1234 then retry."
 )
 GOOGLES_404 = "<!DOCTYPE html>\n<html lang=en><title>Error 404 (Not Found)!!1</title>"
+
+
+def raising(error: CalibanError) -> Callable[..., NoReturn]:
+    def ask(*arguments: object) -> NoReturn:
+        raise error
+
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -101,6 +111,14 @@ def test_a_disabled_api_does_not_make_jobs_unknown(service: MlV1, platform: Caip
 def test_an_interrupted_submission_to_it_is_no_job(service: MlV1, platform: CaipPlatform) -> None:
     service.end = shut_down()
     assert platform.find(submission()) is None
+
+
+def test_a_page_in_place_of_an_answer_leaves_an_interrupted_submission_open(platform: CaipPlatform) -> None:
+    gone = _gone(GoogleRefusedError(404, "", "ask after the job", GOOGLES_404))
+    assert gone is not None
+    platform._service.get = raising(gone)  # type: ignore[method-assign]  # the stand-in has no such page
+    with pytest.raises(GoneError):
+        platform.find(submission())
 
 
 def test_a_job_cannot_be_stopped_there(service: MlV1, platform: CaipPlatform) -> None:
