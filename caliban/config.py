@@ -119,7 +119,7 @@ def _read_registry(value: object) -> str:
 
 
 CLOUD_PLATFORMS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX, "caip": PlatformName.CAIP}
-"""Where ``caliban cloud`` may submit, by the names that people use; the first is the default."""
+"""Where ``caliban cloud`` may submit, by the names that people use."""
 
 
 def _read_cloud_platform(value: object) -> PlatformName:

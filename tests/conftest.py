@@ -32,7 +32,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["base_image", "engine"]
 
-_SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID")
+_SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "PROJECT_ID")
+
+
+def pytest_report_header() -> str:
+    """Say which tests are left out: those on a real cluster, where none is named."""
+    context = os.environ.get("CALIBAN_TEST_CONTEXT")
+    if context:
+        return f"real cluster: that of the context {context}"
+    return (
+        "real cluster: tests/real_cluster is left out; CALIBAN_TEST_CONTEXT names a context of your kubeconfig to run "
+        "it on, CALIBAN_TEST_CLUSTER_IMAGE an image there whose entrypoint is sh"
+    )
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from caliban.config import CONFIG_FILE, DEFAULT_BASE_IMAGE, ProjectConfig, config_from_record, load_config
 from caliban.errors import ExitCode, UsageError
-from caliban.records import JobMode, JsonObject
+from caliban.records import JobMode, JsonObject, PlatformName
 
 PEER_RECORD: JsonObject = {
     "base_image": "base:1",
@@ -73,6 +73,22 @@ def test_packages_may_differ_by_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spelling", ["CPU", "cpu", "Cpu"])
 def test_the_default_mode_may_be_written_in_any_case(tmp_path: Path, spelling: str) -> None:
     assert load(tmp_path, {"default_mode": spelling}).default_mode is JobMode.CPU
+
+
+@pytest.mark.parametrize(("name", "platform"), [("vertex", PlatformName.VERTEX), ("caip", PlatformName.CAIP)])
+def test_the_cloud_platform_is_one_of_two(tmp_path: Path, name: str, platform: PlatformName) -> None:
+    assert load(tmp_path, {"cloud_platform": name}).cloud_platform is platform
+
+
+def test_the_cloud_platform_is_vertex_ai_where_the_project_says_nothing(tmp_path: Path) -> None:
+    assert load(tmp_path, {}).cloud_platform is PlatformName.VERTEX
+
+
+@pytest.mark.parametrize("value", ["VERTEX", "gke", None, ["vertex"]])
+def test_any_other_cloud_platform_is_an_error(tmp_path: Path, value: object) -> None:
+    error = failure(tmp_path, {"cloud_platform": value})
+    assert error.message == ".calibanconfig.json is not usable: cloud_platform"
+    assert str(error.cause).startswith("expected vertex or caip; found ")
 
 
 @pytest.mark.parametrize(

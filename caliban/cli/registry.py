@@ -56,7 +56,7 @@ BUILT_IN: Mapping[str, Entry] = {
     for entry in (
         Entry("build", "build the container image of a script or module", "caliban.commands.build"),
         Entry("run", "run experiments in containers on this machine", "caliban.commands.run"),
-        Entry("cloud", "submit experiments to AI Platform Training", "caliban.commands.cloud"),
+        Entry("cloud", "submit experiments to Vertex AI", "caliban.commands.cloud"),
         Entry("cluster ls", "list the clusters that jobs can be submitted to", "caliban.commands.cluster_ls"),
         Entry(
             "cluster job submit", "submit experiments to a Kubernetes cluster", "caliban.commands.cluster_job_submit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags
@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="what the jobs' names begin with (default: caliban_USER)")
     _add_hardware_flags(parser)
-    parser.add_argument(
-        "-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="a label for the jobs; may be repeated"
-    )
+    flags.add_label(parser)
     _add_terms(parser)
     parser.add_argument("--image_tag", help="run this image, which was pushed before, instead of building one")
     flags.add_project_id(parser)
@@ -157,7 +155,7 @@ def _order(args: argparse.Namespace, context: Context, service: CloudService) ->
             )
     return Order(
         base=job_base(args.name or f"caliban_{context.user}"),
-        labels=_labels(args.label),
+        labels=flags.parse_labels(args.label),
         hardware=_hardware(args, context, service),
         worker_count=args.worker_count,
         disk_gb=args.disk_size,
@@ -190,16 +188,6 @@ def _terms(args: argparse.Namespace) -> Terms:
     from caliban.platforms.vertex_jobs import Terms
 
     return Terms(args.service_account, args.network, args.spot, args.timeout)
-
-
-def _labels(given: list[str]) -> Mapping[str, str]:
-    labels = {}
-    for text in given:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise UsageError("malformed-label", f"{text!r} is not a label", hint="write KEY=VALUE: --label team=vision")
-        labels[key] = value
-    return labels
 
 
 def _machines(order: Order) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from caliban.errors import PlatformError
@@ -72,6 +72,16 @@ class Surroundings:
     project_id: str | None = None
     cloud_key: Path | None = None
     stopping: Event = field(default_factory=Event)
+    _announced: set[str] = field(default_factory=set, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def announce(self, line: str) -> None:
+        """Say a line once, however many jobs and threads have reason to."""
+        with self._lock:
+            is_new = line not in self._announced
+            self._announced.add(line)
+        if is_new:
+            self.reporter.say(line)
 
 
 class RefusedError(PlatformError):

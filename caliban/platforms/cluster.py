@@ -71,7 +71,6 @@ class ClusterPlatform(Platform, Hosted):
         self.google = Google(surroundings, patience)
         self._lock = threading.RLock()
         self._clusters: dict[str, Cluster] = {}
-        self._announced: set[str] = set()
 
     @abstractmethod
     def _reach(self, target: JsonObject) -> tuple[Configuration, str]:
@@ -100,7 +99,9 @@ class ClusterPlatform(Platform, Hosted):
             if key not in self._clusters:
                 configuration, name = self._reach(target)
                 user_agent = f"caliban/{metadata.version('caliban')}"
-                self._clusters[key] = Cluster(configuration, name, self.google.patience, user_agent)
+                self._clusters[key] = Cluster(
+                    configuration, name, self.google.patience, user_agent, self.google.when_slow
+                )
             return self._clusters[key]
 
     def connect(self, target: JsonObject) -> None:
@@ -250,13 +251,15 @@ class ClusterPlatform(Platform, Hosted):
             lambda: cluster.create_job(namespace, body),
             lambda: cluster.get_job(namespace, name),
             name=name,
-            pauses=Pauses(self.google.patience, stopping, lambda: self._tell_of_waiting(cluster)),
+            pauses=Pauses(self.google.patience, stopping, lambda: self._tell_of_queue(cluster), self.google.when_slow),
             stopping=stopping,
             refused=lambda error: self._refused(error, submission),
         )
 
-    def _tell_of_waiting(self, cluster: Cluster) -> None:
-        self._announce(f"the {cluster.name} takes no more requests just now; the jobs wait for their turn ...")
+    def _tell_of_queue(self, cluster: Cluster) -> None:
+        self.surroundings.announce(
+            f"the {cluster.name} takes no more requests just now; the jobs wait for their turn ..."
+        )
 
     def _new_job(self, job: JsonObject, target: JsonObject) -> NewJob:
         spec, found = job["spec"], job["metadata"]
@@ -298,7 +301,7 @@ class ClusterPlatform(Platform, Hosted):
                 for pod in cluster.pods(namespace, selector):
                     found.setdefault(str(kubernetes_jobs.label_of(pod, "job-name")), []).append(pod)
         except KubernetesError as error:
-            self._announce(f"why jobs wait or failed is not known in full: {one_line(error)}")
+            self.surroundings.announce(f"why jobs wait or failed is not known in full: {one_line(error)}")
         return found
 
     @staticmethod
@@ -308,13 +311,6 @@ class ClusterPlatform(Platform, Hosted):
             return Observation(status)
         details = {key: value for key, value in job.details.items() if key != "reason"}
         return Observation(status, {**details, "reason": reason} if reason else details)
-
-    def _announce(self, line: str) -> None:
-        with self._lock:
-            is_new = line not in self._announced
-            self._announced.add(line)
-        if is_new:
-            self.surroundings.reporter.say(line)
 
 
 def _selector(jobs: Sequence[JobView]) -> str | None:

@@ -46,7 +46,7 @@ class GkePlatform(ClusterPlatform):
         place = super().target(latest)
         asked = self.surroundings.project_id
         if asked and asked != place["project"]:
-            self._announce(
+            self.surroundings.announce(
                 f"jobs of the GKE cluster {place['cluster']} are re-run there, in project {place['project']}, "
                 f"not in {asked}"
             )

@@ -17,7 +17,7 @@ from caliban.errors import UsageError
 from caliban.platforms.base import Surroundings
 from caliban.platforms.google_errors import NO_CREDENTIALS, CredentialsError, token_failure
 from caliban.platforms.google_http import ApiRequest, Authority, Transport, execute_once
-from caliban.platforms.patience import Patience, patiently, usual
+from caliban.platforms.patience import Patience, patiently, tell_of_waiting, usual
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Google:
 
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         self.patience = patience or usual()
+        self.when_slow = tell_of_waiting(surroundings.announce)
         self._surroundings = surroundings
         self._lock = threading.RLock()
         self._authority: Authority | None = None
@@ -99,7 +100,7 @@ class Google:
             UsageError, CredentialsError: see :meth:`authority`, and ``credentials-refused``.
             GoogleUnreachableError: the token endpoint cannot be reached.
         """
-        return patiently(lambda: self.authority().apply({}), self.patience)
+        return patiently(lambda: self.authority().apply({}), self.patience, self.when_slow)
 
     def service(self, api: str, version: str, region: str | None = None) -> Any:  # noqa: ANN401  # made at run time
         """A client (google-api-python-client) of an API, made once; its requests may be executed on any thread.
@@ -144,7 +145,7 @@ class Google:
         Raises:
             GoogleError, CredentialsError: as there, once patience is at an end.
         """
-        return patiently(lambda: execute_once(request, doing), self.patience)
+        return patiently(lambda: execute_once(request, doing), self.patience, self.when_slow)
 
     def _default_credentials(self) -> Credentials:
         # Whether this machine is one of Google's is asked of an address that is silent elsewhere: once, not thrice.

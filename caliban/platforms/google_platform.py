@@ -44,7 +44,6 @@ class GooglePlatform(Platform, Hosted):
         self.google = Google(surroundings, patience)
         self._lock = threading.Lock()
         self._named: set[str] = set()
-        self._announced: set[str] = set()
         self._is_quota_gone = False
 
     def connect(self, target: JsonObject) -> None:
@@ -138,11 +137,15 @@ class GooglePlatform(Platform, Hosted):
         if not isinstance(recorded, str):
             return self.google.project()
         if asked and asked != recorded:
-            self._announce(f"jobs of project {recorded} are re-run in project {asked}, as --project_id says")
+            self.surroundings.announce(
+                f"jobs of project {recorded} are re-run in project {asked}, as --project_id says"
+            )
             return asked
         preset = self.surroundings.environ.get(PROJECT_VARIABLE)
         if not asked and preset and preset != recorded:
-            self._announce(f"jobs of project {recorded} are re-run there, not in {preset}; --project_id moves them")
+            self.surroundings.announce(
+                f"jobs of project {recorded} are re-run there, not in {preset}; --project_id moves them"
+            )
         return recorded
 
     def _fresh(self, name: str, instead: Callable[[], str]) -> str:
@@ -188,14 +191,16 @@ class GooglePlatform(Platform, Hosted):
             send,
             look_up,
             name=name,
-            pauses=Pauses(patience, stopping, self._tell_of_quota),
+            pauses=Pauses(patience, stopping, self._tell_of_quota, self.google.when_slow),
             stopping=stopping,
             refused=refused,
             settle_s=settle_s,
         )
 
     def _tell_of_quota(self) -> None:
-        self._announce(f"{self.service_name} takes only so many requests a minute; the others wait for their turn ...")
+        self.surroundings.announce(
+            f"{self.service_name} takes only so many requests a minute; the others wait for their turn ..."
+        )
 
     def _observe(self, jobs: Sequence[JobView]) -> dict[int, Observation | Unreachable]:
         """The states of the jobs of one place."""
@@ -236,13 +241,6 @@ class GooglePlatform(Platform, Hosted):
         except CalibanError as error:
             return Unreachable(one_line(error))
         return Observation(JobStatus.UNKNOWN) if there is None else self._observation(job, there)
-
-    def _announce(self, line: str) -> None:
-        with self._lock:
-            is_new = line not in self._announced
-            self._announced.add(line)
-        if is_new:
-            self.surroundings.reporter.say(line)
 
 
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:

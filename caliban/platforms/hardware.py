@@ -217,8 +217,11 @@ class Catalog:
     def _alternatives(self, machine_type: str, gpu: Gpu) -> Iterator[str]:
         name = short_name(gpu.type)
         counts = self.gpu_counts(machine_type, gpu.type)
+        others = [short_name(each) for each in self.gpu_types if self.gpu_counts(machine_type, each)]
         if counts:
             yield f"{machine_type} may have {_listed(f'{count}x{name}' for count in counts)}"
+        elif others:
+            yield f"{machine_type} may have {_listed(others)}"
         machines = self.machines_for(gpu)
         if machines:
             yield f"{gpu} may be on {_listed(machines)}"

@@ -148,6 +148,7 @@ class Kubeconfig:
         from google.auth.exceptions import GoogleAuthError
         from kubernetes.client import ApiException
         from kubernetes.config import ConfigException
+        from urllib3.exceptions import HTTPError
 
         with _heard() as complaints:
             try:
@@ -155,7 +156,7 @@ class Kubeconfig:
             except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 cause = _without_content(str(error)) or type(error).__name__
                 raise self._malformed(f"the context {context.name}: {cause}") from error
-            except (GoogleAuthError, ApiException) as error:  # of users with an auth-provider
+            except (GoogleAuthError, ApiException, HTTPError) as error:  # of users with an auth-provider
                 complaints.append(str(error))
         if complaints:
             raise KubernetesUnreachableError(

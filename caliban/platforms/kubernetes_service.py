@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from caliban.errors import PlatformError
 from caliban.platforms.kubernetes_errors import (
     NOT_FOUND,
+    KubernetesError,
     KubernetesRefusedError,
     KubernetesUnreachableError,
     refused,
     unreachable,
 )
-from caliban.platforms.patience import Patience, patiently
+from caliban.platforms.patience import Patience, WhenSlow, patiently
 from caliban.records import JsonObject
+from caliban.redaction import without, without_assertions
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
@@ -41,7 +43,9 @@ class Cluster:
         name: for messages: ``GKE cluster blueshift``, ``cluster of the context kind-lab``.
     """
 
-    def __init__(self, configuration: Configuration, name: str, patience: Patience, user_agent: str) -> None:
+    def __init__(
+        self, configuration: Configuration, name: str, patience: Patience, user_agent: str, when_slow: WhenSlow
+    ) -> None:
         """Make the client; nobody is asked yet.
 
         Args:
@@ -49,6 +53,7 @@ class Cluster:
             name: for messages.
             patience: how long to wait.
             user_agent: who asks.
+            when_slow: told when it takes long to get an answer.
         """
         from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
 
@@ -60,7 +65,8 @@ class Cluster:
         client.set_default_header("Content-Type", "application/json")
         self.name = name
         self.server = str(configuration.host)
-        self._patience = patience
+        self._patience, self._when_slow = patience, when_slow
+        self._configuration: Any = configuration
         self._batch: Any = BatchV1Api(client)  # not all versions of the client have types
         self._core: Any = CoreV1Api(client)
 
@@ -93,16 +99,24 @@ class Cluster:
             "propagationPolicy": "Background",
             "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
         }
-        call = self._batch.delete_namespaced_job
-        try:
-            self._patiently(
-                lambda how: call(name, namespace, body=body, **how), f"stop the job {name} of the {self.name}"
-            )
-        except KubernetesRefusedError as error:
-            if error.code in (NOT_FOUND, _CONFLICT):
-                return False
-            raise
-        return True
+        doing = f"stop the job {name} of the {self.name}"
+        is_in_doubt = False
+
+        def delete() -> bool:
+            nonlocal is_in_doubt
+            try:
+                self._once(lambda how: self._batch.delete_namespaced_job(name, namespace, body=body, **how), doing)
+            except KubernetesError as error:
+                code = error.code if isinstance(error, KubernetesRefusedError) else None
+                if code == NOT_FOUND:
+                    return is_in_doubt  # gone by the request before, whose answer was lost
+                if code == _CONFLICT:
+                    return False
+                is_in_doubt = is_in_doubt or error.leaves_doubt
+                raise
+            return True
+
+        return patiently(delete, self._patience, self._when_slow)
 
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """The jobs of a namespace, those that ``selector`` takes, page by page."""
@@ -160,7 +174,7 @@ class Cluster:
             more = {"_continue": token}
 
     def _patiently(self, call: Callable[[dict[str, Any]], Any], doing: str) -> JsonObject:
-        return patiently(lambda: self._once(call, doing), self._patience)
+        return patiently(lambda: self._once(call, doing), self._patience, self._when_slow)
 
     def _once(self, call: Callable[[dict[str, Any]], Any], doing: str) -> JsonObject:
         """Make a call of the client, once, and read its answer."""
@@ -174,9 +188,10 @@ class Cluster:
         except ApiException as error:
             if isinstance(error.__context__, urllib3.exceptions.SSLError):  # so the client tells of it: status 0
                 raise unreachable(doing, error.__context__) from error
-            raise refused(
-                int(error.status or 0), error.body, str(error.reason), dict(error.headers or {}), doing
-            ) from error
+            headers = dict(error.headers or {})
+            body = self._without_secrets(_text(error.body))
+            # Not from the client's error, which shows all that was answered.
+            raise refused(int(error.status or 0), body, str(error.reason), headers, doing) from None
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(doing, error) from error
         except ValueError as error:  # the client's models, of their own version, do not know such a job
@@ -190,13 +205,22 @@ class Cluster:
             read = json.loads(content)
         except ValueError:
             read = None
-        if not isinstance(read, Mapping):
+        if not isinstance(read, Mapping) or not {"apiVersion", "kind"} <= read.keys():
             raise KubernetesUnreachableError(
                 f"cannot {doing}: what was answered does not come from a Kubernetes API server",
-                content.decode("utf-8", "replace"),
+                self._without_secrets(_text(content)),
                 "see whether a proxy or a login page stands between this machine and the cluster",
             )
         return read
+
+    def _without_secrets(self, text: str) -> str:
+        """An answer without our token, which who stands before the cluster may repeat."""
+        sent = [str(value).rpartition(" ")[2] for value in self._configuration.api_key.values()]
+        return without_assertions(without(sent, text))
+
+
+def _text(content: object) -> str:
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content or "")
 
 
 def _name_of(body: JsonObject) -> str:

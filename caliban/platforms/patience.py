@@ -62,6 +62,21 @@ def usual() -> Patience:
 
 
 _USUAL = Patience()
+_SLOW_S = 2
+
+WhenSlow = Callable[[ServiceError, float], None]
+"""Is told what went wrong, and for how many seconds in all it is tried again."""
+
+
+def tell_of_waiting(announce: Callable[[str], None]) -> WhenSlow:
+    """What tells a person, once for each kind of trouble, what is being waited for."""
+
+    def tell(error: ServiceError, seconds: float) -> None:
+        cause = (error.cause or "").strip().partition("\n")[0]
+        because = f" ({cause})" if cause else ""
+        announce(f"{error.message}{because}; trying again for up to {seconds:.0f} s ...")
+
+    return tell
 
 
 class Pauses:
@@ -75,6 +90,7 @@ class Pauses:
         patience: Patience,
         stopping: Event | None = None,
         when_over_quota: Callable[[], None] = lambda: None,
+        when_slow: WhenSlow = lambda error, seconds: None,
     ) -> None:
         """Begin to count.
 
@@ -82,10 +98,12 @@ class Pauses:
             patience: how long.
             stopping: ends a pause, and the attempts, when it is set.
             when_over_quota: called before a pause that a quota makes necessary.
+            when_slow: called once, when it has become clear that this takes longer than people wait without a word.
         """
         self._patience = patience
         self._stopping = stopping or Event()
         self._when_over_quota = when_over_quota
+        self._when_slow: WhenSlow | None = when_slow
         self._begun = time.monotonic()
         self._count = 0
 
@@ -109,16 +127,19 @@ class Pauses:
             raise error
         if error.is_over_quota:
             self._when_over_quota()
+        elif self._when_slow is not None and spent + pause > _SLOW_S:
+            self._when_slow(error, self._patience.total_s)
+            self._when_slow = None
         if self._stopping.wait(pause):
             raise error
 
 
-def patiently(call: Callable[[], _T], patience: Patience) -> _T:
+def patiently(call: Callable[[], _T], patience: Patience, when_slow: WhenSlow = lambda error, seconds: None) -> _T:
     """``call()``, again and again while that may help: for calls that do no harm when made twice.
 
     Tries again after 429, 500, 502, 503, 504, a broken connection and a time-out; never after another answer.
     """
-    pauses = Pauses(patience)
+    pauses = Pauses(patience, when_slow=when_slow)
     while True:
         try:
             return call()

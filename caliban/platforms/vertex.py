@@ -150,7 +150,9 @@ class VertexPlatform(GooglePlatform):
         is_settled = time.monotonic() >= deadline
         job = look_up()
         if job is None and not is_settled:
-            self._announce("Vertex AI may show new jobs late; looking for those of an interrupted command ...")
+            self.surroundings.announce(
+                "Vertex AI may show new jobs late; looking for those of an interrupted command ..."
+            )
             job = look_until(look_up, deadline, self.surroundings.stopping)
             if job is None and self.surroundings.stopping.is_set():
                 raise PlatformError("look-up-interrupted", f"the job {submission.name} was not looked for long enough")

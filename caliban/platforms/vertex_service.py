@@ -6,11 +6,12 @@ of its own: https://cloud.google.com/vertex-ai/docs/reference/rest#service-endpo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caliban.platforms.google import PAGE_SIZE, Google
-from caliban.platforms.google_errors import GoogleRefusedError
+from caliban.platforms.google_errors import GoogleRefusedError, misunderstood
 from caliban.platforms.google_http import execute_once
 from caliban.records import JsonObject
 
@@ -27,9 +28,16 @@ class CustomJobsService:
         self._google = google
 
     def create(self, project: str, region: str, body: JsonObject) -> JsonObject:
-        """Submit a job. Sent once, whatever happens."""
+        """Submit a job. Sent once, whatever happens.
+
+        An answer that does not name the job is none of the service's: it leaves open whether there is one.
+        """
         request = self._jobs(region).create(parent=_parent(project, region), body=body)
-        return execute_once(request, f"submit the job {body['displayName']} to project {project} in {region}")
+        doing = f"submit the job {body['displayName']} to project {project} in {region}"
+        job = execute_once(request, doing)
+        if not job.get("name"):
+            raise misunderstood(doing, json.dumps(job))
+        return job
 
     def get(self, region: str, name: str) -> JsonObject | None:
         """A job, by its whole name; None when the service has none of that name."""

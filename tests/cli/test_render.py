@@ -205,6 +205,7 @@ def test_jobs_that_were_never_begun_are_counted() -> None:
         (PlatformName.LOCAL, {"ret_code": 1}, None),
         (PlatformName.CAIP, {"jobId": "caliban_totoro_1"}, "caliban_totoro_1"),
         (PlatformName.CAIP, {"jobId": 7}, None),
+        (PlatformName.VERTEX, {"displayName": "caliban_totoro_1", "name": "projects/1"}, "caliban_totoro_1"),
         (PlatformName.GKE, {"job": {"metadata": {"name": "stop-test-rssqq"}}}, "stop-test-rssqq"),
         (PlatformName.GKE, {"job": None}, None),
         (PlatformName.GKE, {"job": {"metadata": []}}, None),

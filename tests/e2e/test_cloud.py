@@ -176,7 +176,7 @@ def test_a_dry_run_asks_nobody(researcher: Researcher, service: MlV1) -> None:
 def test_hardware_that_does_not_go_together_is_refused_before_anything_is_built(
     researcher: Researcher, service: MlV1
 ) -> None:
-    answer = researcher.caliban("cloud", "--gpu_spec", "1xV100", "--region", "us-east4", "cpu.py")
+    answer = researcher.caliban("cloud", "--platform", "caip", "--gpu_spec", "1xV100", "--region", "us-east4", "cpu.py")
 
     assert (answer.code, service.requests) == (2, [])
     assert "[gpu-not-in-region]" in answer.err

@@ -13,7 +13,7 @@ NOT_ROOT = ("unshare", "--user", "--map-user=1234", "--map-group=1234")
 """For root, caliban 0.4.2 cannot build an image; so root calls it by another number."""
 
 
-def peer(researcher: Researcher, *words: str, stdin: str = "") -> None:
+def peer(researcher: Researcher, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     path = os.environ.get("CALIBAN_TEST_PEER")
     if not path:
         pytest.fail("CALIBAN_TEST_PEER is not set: run `make test`, which installs caliban 0.4.2")
@@ -27,6 +27,7 @@ def peer(researcher: Researcher, *words: str, stdin: str = "") -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr.split("Restoring pure python logging")[0], done.stderr
+    return done
 
 
 def test_the_peer_runs_again_what_ran_here(researcher: Researcher) -> None:

@@ -31,7 +31,8 @@ def found_in(source: str) -> Iterator[str]:
             is_off = node.arg in _MAY_NOT_BE_OFF and not node.value.value
             if is_off or (node.arg == "shell" and node.value.value):
                 yield f"line {node.lineno}: {node.arg}={node.value.value!r}"
-        if isinstance(node, ast.Assign) and any(_name(target) in _MAY_NOT_BE_OFF for target in node.targets):
+        is_on = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value is True
+        if isinstance(node, ast.Assign) and not is_on and any(_name(each) in _MAY_NOT_BE_OFF for each in node.targets):
             yield f"line {node.lineno}: a change of verify"
 
 
@@ -48,6 +49,7 @@ def _name(node: ast.AST) -> str | None:
     [
         "requests.get(url, verify=False)",
         "session.verify = False",
+        "session.verify = is_strict",
         "ssl.CERT_NONE",
         "subprocess.run('ls', shell=True)",
         "os.system('ls')",

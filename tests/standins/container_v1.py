@@ -2,7 +2,8 @@
 
 In a test: ``with ContainerV1() as gke, KubeApi(accepts=gke.account.accepts) as cluster:
 gke.add("totoro-project", GkeCluster("training", "us-central1-a", cluster))``; real code gets there by
-``CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER`` = ``gke.url``.
+``CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER`` = ``gke.url``. As a process of its own, with an API server for each
+cluster: ``python -m tests.standins.container_v1 --port-file F --key-file K --cluster training@us-central1-a``.
 
 Sources: ``container.v1.json``; https://cloud.google.com/kubernetes-engine/docs/troubleshooting (what it says of a
 permission that lacks); https://cloud.google.com/kubernetes-engine/docs/concepts/network-isolation (DNS endpoints).
@@ -10,15 +11,21 @@ permission that lacks); https://cloud.google.com/kubernetes-engine/docs/concepts
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from tests.standins.discovery import ApiError, Method, bad_field
 from tests.standins.google_api import GoogleApi, permission_info
 from tests.standins.kubernetes import KubeApi
+from tests.standins.kubernetes.runners import add_arguments, chosen
 from tests.standins.oauth import ServiceAccount
+from tests.standins.serving import stop_event
 
 Status = Literal["PROVISIONING", "RUNNING", "RECONCILING", "STOPPING", "ERROR", "DEGRADED"]
 _LOCATION = re.compile(r"[a-z]+-[a-z]+[0-9]+(-[a-z])?")
@@ -187,3 +194,29 @@ def _place(location: str) -> str:
 
 def _error_info(info: Mapping[str, str], metadata: Mapping[str, str]) -> dict[str, Any]:
     return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", **info, "metadata": dict(metadata)}
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m tests.standins.container_v1", description=__doc__)
+    parser.add_argument("--port-file", type=Path, required=True, help="the endpoint's URL is written here, last of all")
+    parser.add_argument("--key-file", type=Path, required=True, help="the service account's key is written here")
+    parser.add_argument("--project", default="totoro-project", help="the project of the clusters")
+    parser.add_argument("--cluster", action="append", default=[], help="NAME@LOCATION; may be repeated")
+    add_arguments(parser)
+    given = parser.parse_args()
+    over = stop_event()
+    with ContainerV1({given.project}) as gke, ExitStack() as clusters:
+        for text in given.cluster:
+            name, _, location = text.partition("@")
+            api = KubeApi(accepts=gke.account.accepts, runner=chosen(given, os.environ))
+            gke.add(given.project, GkeCluster(name, location, clusters.enter_context(api)))
+        gke.write_key_file(given.key_file)
+        part = given.port_file.with_suffix(".part")
+        part.write_text(gke.url)
+        part.replace(given.port_file)
+        over.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import ssl
 import threading
 import time
@@ -107,7 +108,11 @@ class StandIn(ABC):
 
     @abstractmethod
     def control(self, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer another process that steers this one, by a path below ``/_standin/``."""
+        """Answer another process that steers this one, by a path below ``/_standin/``.
+
+        Raises:
+            LookupError, TypeError, ValueError: that is nothing to steer by; answered with 400 and what is wrong.
+        """
 
     @property
     def port(self) -> int:
@@ -148,6 +153,7 @@ class StandIn(ABC):
 class _Handler(BaseHTTPRequestHandler):
     service: StandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body that follows its headers would wait 40 ms for their acknowledgement
 
     def do_GET(self) -> None:
         self._answer()
@@ -171,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
         if url.path.startswith("/_standin/"):
-            self._send(Answer(200, self.service.control(url.path, parsed(raw) or {})))
+            self._send(self._steered(url.path, parsed(raw) or {}))
             return
         query = parse_qs(url.query, keep_blank_values=True)
         call = Call(self.command, self.path, unquote(url.path), query, self.headers, raw, self._certificate_name())
@@ -192,6 +198,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(answer)
 
+    def _steered(self, path: str, given: Mapping[str, Any]) -> Answer:
+        try:
+            return Answer(200, self.service.control(path, given))
+        except (LookupError, TypeError, ValueError) as error:
+            return Answer(400, {"error": f"{type(error).__name__}: {error}"})
+
     def _certificate_name(self) -> str | None:
         shown = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
         subject: Any = (shown or {}).get("subject", ())
@@ -211,6 +223,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+
+def stop_event() -> threading.Event:
+    """What SIGTERM and SIGINT set from now on, for a stand-in that is a process of its own."""
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    return over
 
 
 def parsed(raw: bytes) -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from tests.standins.container_v1 import ContainerV1, GkeCluster
 from tests.standins.discovery import Discovery
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
+from tests.standins.kubernetes.callers import wait_until
 from tests.standins.ml_v1 import MlV1
 
 PROJECT = "totoro-project"
@@ -36,10 +40,9 @@ def cluster(gke: ContainerV1) -> Iterator[KubeApi]:
         yield running
 
 
-def token_of(gke: ContainerV1, folder: Path) -> str:
+def token_of(key: Path) -> str:
     scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-    key = str(gke.write_key_file(folder / "key.json"))
-    credentials = Credentials.from_service_account_file(key, scopes=scopes)  # type: ignore[no-untyped-call]
+    credentials = Credentials.from_service_account_file(str(key), scopes=scopes)  # type: ignore[no-untyped-call]
     credentials.refresh(google.auth.transport.requests.Request())
     return str(credentials.token)
 
@@ -47,7 +50,7 @@ def token_of(gke: ContainerV1, folder: Path) -> str:
 @pytest.fixture
 def client(gke: ContainerV1, tmp_path: Path) -> Any:
     """Asks for a path, with a token."""
-    headers = {"Authorization": f"Bearer {token_of(gke, tmp_path)}"}
+    headers = {"Authorization": f"Bearer {token_of(gke.write_key_file(tmp_path / 'key.json'))}"}
     return lambda path: requests.get(gke.url + path, headers=headers, timeout=10)
 
 
@@ -189,9 +192,38 @@ def test_nobody_is_served_without_a_token(gke: ContainerV1) -> None:
 
 def test_two_services_can_know_one_account(tmp_path: Path) -> None:
     with MlV1() as ml, ContainerV1(account=ml.account) as gke:
-        headers = {"Authorization": f"Bearer {token_of(gke, tmp_path)}"}
+        headers = {"Authorization": f"Bearer {token_of(gke.write_key_file(tmp_path / 'key.json'))}"}
         for url in (f"{ml.url}v1/projects/{PROJECT}/jobs", gke.url + ALL):
             assert requests.get(url, headers=headers, timeout=5).json() == {}
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[str]:
+    """The endpoint of a process of its own, whose account's key is in ``key.json``."""
+    arguments = ["--port-file", str(tmp_path / "url"), "--key-file", str(tmp_path / "key.json")]
+    arguments += ["--cluster", "training@us-central1-a", "--cluster", "spare@europe-west4"]
+    command = [sys.executable, "-m", "tests.standins.container_v1", *arguments]
+    started = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    try:
+        wait_until((tmp_path / "url").exists)
+        yield (tmp_path / "url").read_text()
+    finally:
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(30) == 0
+
+
+def test_as_a_process_it_has_an_api_server_for_each_cluster(process: str, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {token_of(tmp_path / 'key.json')}"}
+    clusters = requests.get(process + ALL, headers=headers, timeout=10).json()["clusters"]
+    assert [cluster["name"] for cluster in clusters] == ["spare", "training"]
+    session = requests.Session()
+    session.trust_env = False
+    for cluster in clusters:
+        authority = tmp_path / f"{cluster['name']}.pem"
+        authority.write_bytes(base64.b64decode(cluster["masterAuth"]["clusterCaCertificate"]))
+        url = f"https://{cluster['endpoint']}/version"
+        assert session.get(url, verify=str(authority), headers=headers, timeout=10).json()["minor"] == "33"
+    assert requests.get(f"{process}_standin/state", timeout=5).json()["counts"]["oauth.token"] == 1
 
 
 def test_requests_are_counted_and_can_fail(gke: ContainerV1, client: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from tests.standins.discovery import ApiError
 from tests.standins.google_api import GoogleApi
 from tests.standins.oauth import ServiceAccount
 from tests.standins.runners import Docker, Scripted, Work, WorkPlace
+from tests.standins.serving import stop_event
 
 Runner: TypeAlias = Docker | Scripted
 """What becomes of accepted jobs."""
@@ -96,9 +96,7 @@ def serve_as_process(
         runner = Docker(shlex.split(given.docker), os.environ)
     elif given.outcome:
         runner = Scripted(lambda job: str(given.outcome), given.step)
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+    over = stop_event()
     with make(given.project or ["totoro-project"], runner) as service:
         service.write_key_file(given.key_file)
         part = given.port_file.with_suffix(".part")

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import kubernetes_validate  # type: ignore[import-untyped]
 
-from caliban.records import JobStatus, JobView, JsonObject, PlatformName, Submission
+from caliban.errors import ImageError
+from caliban.platforms.base import Surroundings
+from caliban.platforms.patience import Patience
+from caliban.records import JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+from tests.fakes import HeardReporter
+from tests.standins.container_v1 import ContainerV1
+
+QUICK = Patience(connect_s=5, read_s=5, first_s=0.01, longest_s=0.02, total_s=10, quota_s=10)
+SHORT = replace(QUICK, total_s=0.5, quota_s=0.5)
 
 PEER_STORE = Path(__file__).parents[2] / "data" / "peer_stores" / "mixed.sqlite"
 VERSIONS = ("1.30", "1.33", "1.36")
@@ -34,6 +43,27 @@ def peer_record(column: str, statement: str) -> dict[str, Any]:
 
 PEER_SPEC = peer_record("spec", "job_specs WHERE platform = 'GKE'")
 PEER_DETAILS = peer_record("details", "jobs JOIN job_specs ON job_spec_id = job_specs.id WHERE platform = 'GKE'")
+
+
+def no_engine() -> NoReturn:
+    raise ImageError("docker-unreachable", "a cluster needs no Docker Engine here")
+
+
+def surroundings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    kubeconfig: Path | None = None,
+    gke: ContainerV1 | None = None,
+    project_id: str | None = None,
+    cloud_key: Path | None = None,
+    reporter: HeardReporter | None = None,
+) -> Surroundings:
+    """A person's, with a kubeconfig, or with a way to GKE."""
+    ways = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
+    if gke:
+        ways["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = gke.url
+    heard = reporter or HeardReporter()
+    return Surroundings({**ways, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key)
 
 
 def submission(
@@ -78,6 +108,11 @@ def job_view(
         details=details,
         created=datetime(2021, 1, 1, 9, 7),
     )
+
+
+def view_of(new: NewJob, *, id: int = 7, platform: PlatformName = PlatformName.KUBERNETES) -> JobView:
+    """A job that was just submitted, as the store has it."""
+    return job_view(new.details, id=id, status=new.status, platform=platform)
 
 
 def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:

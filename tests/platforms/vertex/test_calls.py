@@ -1,4 +1,4 @@
-"""Which endpoint is asked."""
+"""Which endpoint is asked, and what counts as an answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from caliban.platforms.google import Google
-from tests.platforms.vertex.helpers import PROJECT, QUICK, surroundings
+from caliban.platforms.google_errors import GoogleUnreachableError
+from caliban.platforms.vertex_service import CustomJobsService
+from tests.platforms.vertex.helpers import NAME, PROJECT, QUICK, REGION, body, surroundings
 from tests.standins.aiplatform_v1 import AiplatformV1
 
 
@@ -33,3 +35,18 @@ def test_a_regions_client_is_made_once(key: Path) -> None:
     one, other = (google.service("aiplatform", "v1", region) for region in ("us-central1", "europe-west4"))
     assert google.service("aiplatform", "v1", "us-central1") is one
     assert other is not one
+
+
+def test_an_answer_that_names_no_job_leaves_open_whether_there_is_one(
+    service: AiplatformV1, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.jobs, "create", lambda *_: {"login": "first"})
+    caller = CustomJobsService(Google(surroundings(service=service, cloud_key=key), QUICK))
+    with pytest.raises(GoogleUnreachableError) as caught:
+        caller.create(PROJECT, REGION, body())
+    assert (caught.value.id, caught.value.leaves_doubt, caught.value.cause) == (
+        "google-misunderstood",
+        True,
+        '{"login": "first"}',
+    )
+    assert caught.value.message.startswith(f"cannot submit the job {NAME} to project {PROJECT} in {REGION}: ")

@@ -45,7 +45,9 @@ def test_a_gpu_that_a_region_has_for_serving_only_is_refused() -> None:
 def test_a_gpu_that_comes_with_machines_of_its_own_is_refused_elsewhere_with_those() -> None:
     error = refusal(CENTRAL, "n1-standard-8", Gpu(2, "NVIDIA_L4"))
     assert error.message == "Vertex AI does not offer that: n1-standard-8 cannot have 2xL4"
-    assert error.hint == "2xL4 may be on g2-standard-24; or overrule this with --force"
+    assert error.hint == (
+        "n1-standard-8 may have T4, P4, P100, V100; 2xL4 may be on g2-standard-24; or overrule this with --force"
+    )
 
 
 def test_a_count_that_no_machine_comes_with_is_refused_with_those_that_exist() -> None:

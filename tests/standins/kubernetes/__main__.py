@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import signal
-import threading
 from pathlib import Path
 
-from tests.standins.kubernetes.runners import Docker, Scripted
+from tests.standins.kubernetes.runners import add_arguments, chosen
 from tests.standins.kubernetes.schema import known_versions
-from tests.standins.kubernetes.server import KubeApi, Runner
+from tests.standins.kubernetes.server import KubeApi
+from tests.standins.serving import stop_event
 
 
 def main() -> None:
@@ -25,20 +23,11 @@ def main() -> None:
     parser.add_argument("--context", default="lab", help="the context's name")
     parser.add_argument("--namespace", action="append", default=[], help="a namespace that there is; may be repeated")
     parser.add_argument("--version", default="1.33", choices=known_versions(), help="the version of Kubernetes")
-    parser.add_argument("--docker", help="run accepted Jobs with this Docker client: docker, docker -H unix://...")
-    parser.add_argument("--exit-code", type=int, help="let each Job's container end like this")
-    parser.add_argument("--step", type=float, default=0.0, help="seconds that a container runs, with --exit-code")
+    add_arguments(parser)
     given = parser.parse_args()
-    runner: Runner | None = None
-    if given.docker:
-        runner = Docker(shlex.split(given.docker), os.environ)
-    elif given.exit_code is not None:
-        runner = Scripted(lambda job: int(given.exit_code), given.step)
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+    over = stop_event()
     namespaces = given.namespace or ["default"]
-    with KubeApi(given.version, namespaces, runner=runner) as cluster:
+    with KubeApi(given.version, namespaces, runner=chosen(given, os.environ)) as cluster:
         cluster.write_kubeconfig(given.kubeconfig, given.context, namespaces[0])
         over.wait()
 

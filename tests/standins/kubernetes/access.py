@@ -18,6 +18,7 @@ import yaml
 from tests.standins.kubernetes.certificates import Authority
 from tests.standins.kubernetes.status import Resource, StatusError, forbidden
 
+_ANONYMOUS = "system:anonymous"
 Credential = Literal["token", "certificate"]
 
 
@@ -40,11 +41,13 @@ class Access:
         self.forbidden: set[str] = set()
 
     def user_of(self, token: str | None, certificate: str | None) -> str:
-        """Who is asking: by certificate first, then by token, as the API server does.
+        """Who is asking: by certificate first, then by token, as the API server does; ``system:anonymous`` by neither.
 
         Raises:
             StatusError: 401, nobody that is known.
         """
+        if certificate is None and token is None:
+            return _ANONYMOUS
         if certificate is not None and certificate in self.users:
             return certificate
         if token is not None and token in self.tokens:
@@ -59,7 +62,7 @@ class Access:
         Raises:
             StatusError: 403.
         """
-        if method not in self.forbidden:
+        if method not in self.forbidden and user != _ANONYMOUS:
             return
         verb = method.rpartition(".")[2]
         where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"

@@ -71,7 +71,7 @@ def check_quota(quota: Quota | None, state: State, namespace: str, job_name: str
     Raises:
         StatusError: 403.
     """
-    used = len(state.items(JOBS, namespace))
+    used = len(state.items_at(None, JOBS, namespace) or [])
     if quota is not None and used >= quota.jobs:
         raise forbidden(
             JOBS,

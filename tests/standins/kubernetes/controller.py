@@ -22,10 +22,11 @@ from tests.standins.kubernetes.pods import (
     set_waiting,
 )
 from tests.standins.kubernetes.state import Object, State, now
-from tests.standins.kubernetes.status import JOBS, PODS
+from tests.standins.kubernetes.status import JOBS, PODS, StatusError
 
 _INTERIM = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}
-_FINAL_SINCE = (1, 31)
+_INTERIM_SINCE = (1, 31)
+_TERMINATING_SINCE = (1, 29)
 _PREEMPTING = "default-scheduler: preempting to accommodate a higher priority pod"
 _EVICTING = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
 
@@ -40,17 +41,22 @@ class JobController:
     def __init__(self, state: State, version: str) -> None:
         self._state = state
         major, minor = version.split(".")
-        self._has_interim = (int(major), int(minor)) >= _FINAL_SINCE
+        self._version = (int(major), int(minor))
+        self._has_interim = self._version >= _INTERIM_SINCE
 
     def step(self, step: str, name: str, **arguments: Any) -> None:
         """One of the steps below, by its name.
 
         Raises:
-            ValueError: there is no such step.
+            ValueError: there is no such step, or no such Job, or it cannot be taken now.
+            TypeError: the step takes other arguments.
         """
         if step not in _STEPS:
             raise ValueError(f"There is no step {step}, but {', '.join(_STEPS)}.")
-        getattr(self, step)(name, **arguments)
+        try:
+            getattr(self, step)(name, **arguments)
+        except StatusError as error:
+            raise ValueError(str(error)) from error
 
     def get(self, name: str, namespace: str = "default") -> Object:
         """The Job, for a test to look at."""
@@ -66,9 +72,21 @@ class JobController:
         found = self._state.items(JOBS, metadata["namespace"], lambda item: item["metadata"]["uid"] == metadata["uid"])
         return bool(found) and not found[0]["spec"]["suspend"] and finished(found[0]) is None
 
+    @contextmanager
+    def only_for(self, job: Mapping[str, Any]) -> Iterator[None]:
+        """Steps that are for this very Job: another one of its name cannot take its place meanwhile.
+
+        Raises:
+            ValueError: it does not go on.
+        """
+        with self._state.lock:
+            if not self.goes_on(job):
+                raise ValueError(f"The Job {job['metadata']['name']} does not go on.")
+            yield
+
     def accepted(self, job: Mapping[str, Any]) -> None:
         """See a new Job: only one that is suspended changes by that."""
-        if job["spec"]["suspend"]:
+        if job["spec"]["suspend"] and job["spec"]["completionMode"] == "NonIndexed":
             self.suspend(job["metadata"]["name"], job["metadata"]["namespace"])
 
     def create_pod(self, name: str, namespace: str = "default") -> None:
@@ -225,9 +243,11 @@ class JobController:
         """The Job as the controller has seen it; its counts are right afterwards.
 
         Raises:
-            ValueError: it has ended.
+            ValueError: it has ended, or is indexed: of those only the sending is stood in for.
         """
         with self._state.change(JOBS, namespace, name) as job:
+            if job["spec"]["completionMode"] == "Indexed":
+                raise ValueError(f"The Job {name} is indexed, and such Jobs are not run here.")
             if finished(job) is not None:
                 raise ValueError(f"The Job {name} has ended.")
             job["status"].setdefault("startTime", now())
@@ -237,7 +257,9 @@ class JobController:
             counts = {"active": len(active), "ready": len(running)}
             job["status"].pop("active", None)
             job["status"].update({key: count for key, count in counts.items() if count or key == "ready"})
-            job["status"].update(terminating=0, uncountedTerminatedPods={})
+            job["status"]["uncountedTerminatedPods"] = {}
+            if self._version >= _TERMINATING_SINCE:
+                job["status"]["terminating"] = 0
 
     def _with_pod(self, name: str, namespace: str, change: Callable[[Object], None]) -> None:
         with self._job(name, namespace) as job:

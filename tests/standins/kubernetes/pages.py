@@ -52,16 +52,20 @@ def list_page(state: State, resource: Resource, namespace: str | None, query: Ma
     token = _parsed(query["continue"]) if query.get("continue") else None
     if token is not None and query.get("resourceVersion", "0") not in ("", "0"):
         raise bad_request("specifying resource version is not allowed when using continue")
-    labels, fields = labels_match(query.get("labelSelector", "")), fields_match(query.get("fieldSelector", ""))
+    labels = labels_match(query.get("labelSelector", ""))
+    fields = fields_match(query.get("fieldSelector", ""), resource)
+    begun_at = token.version if token is not None and token.version != _FROM_NOW_ON else None
     with state.lock:
-        version = token.version if token is not None and token.version != _FROM_NOW_ON else state.snapshot()
-        everything = state.items_at(version, resource, namespace)
-    if everything is None:
-        start = token.start if token is not None else ""
-        raise StatusError(410, _TOO_OLD, metadata={"continue": _Token(_FROM_NOW_ON, start).text})
-    found = [item for item in everything if labels(item["metadata"].get("labels") or {}) and fields(item)]
-    rest = [item for item in found if token is None or _place(item) >= token.start]
-    page = rest[:limit] if limit else rest
+        everything = state.items_at(begun_at, resource, namespace)
+        if everything is None:
+            start = token.start if token is not None else ""
+            raise StatusError(410, _TOO_OLD, metadata={"continue": _Token(_FROM_NOW_ON, start).text})
+        found = [item for item in everything if labels(item["metadata"].get("labels") or {}) and fields(item)]
+        rest = [item for item in found if token is None or _place(item) >= token.start]
+        page = rest[:limit] if limit else rest
+        version = begun_at or state.version
+        if begun_at is None and len(rest) > len(page):
+            version = state.keep_for_later()
     metadata: dict[str, Any] = {"resourceVersion": str(version)}
     if len(rest) > len(page):
         metadata["continue"] = _Token(version, _place(page[-1]) + "\0").text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 import subprocess
 import threading
 import time
@@ -30,12 +32,10 @@ class Scripted:
         """Take one Job to its end, as long as it is there and not suspended."""
 
         def once() -> None:
-            jobs.start(*_place(job))
-            if self._closing.wait(self._step_s):
-                return
-            code = self._outcome(job)
-            end = jobs.succeed if code == 0 else lambda *place: jobs.fail(place[0], code, namespace=place[1])
-            end(*_place(job))
+            with jobs.only_for(job):
+                jobs.start(*_place(job))
+            if not self._closing.wait(self._step_s):
+                _end(job, jobs, self._outcome(job))
 
         _repeat(job, jobs, once, self._closing)
 
@@ -65,37 +65,39 @@ class Docker:
 
     def _run_once(self, job: Object, jobs: JobController) -> None:
         container = job["spec"]["template"]["spec"]["containers"][0]
-        jobs.create_pod(*_place(job))
+        name, namespace = _place(job)
+        with jobs.only_for(job):
+            jobs.create_pod(name, namespace)
         refusal = self._pull(container)
         if refusal is not None:
-            jobs.image_pull_fails(job["metadata"]["name"], refusal, job["metadata"]["namespace"])
+            with jobs.only_for(job):
+                jobs.image_pull_fails(name, refusal[1], namespace, refusal[0])
             while not self._closing.wait(_POLL_S) and jobs.goes_on(job):
                 continue
             return
-        jobs.start(*_place(job))
+        with jobs.only_for(job):
+            jobs.start(name, namespace)
         code, words = self._exit_of(job, jobs, container)
-        if self._closing.is_set() or not jobs.goes_on(job):
+        if self._closing.is_set():
             return
-        said = words if container["terminationMessagePolicy"] == "FallbackToLogsOnError" else ""
-        name, namespace = _place(job)
-        if code == 0:
-            jobs.succeed(name, namespace)
-        elif code == _NOT_RUN or (code in _NOT_EXECUTED and words.startswith("docker: ")):
-            jobs.fail(name, _START_ERROR, "StartError", namespace, message=words)
+        if code == _NOT_RUN or (code in _NOT_EXECUTED and words.startswith("docker: ")):
+            _end(job, jobs, _START_ERROR, "StartError", words)
         else:
-            jobs.fail(name, code, "Error", namespace, message=said)
+            is_told = container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+            _end(job, jobs, code, "Error", words if is_told else "")
 
-    def _pull(self, container: Mapping[str, Any]) -> str | None:
-        """Why the image cannot be had; None where it is there."""
+    def _pull(self, container: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Why the image cannot be had, as reason and message; None where it is there."""
         image, policy = container["image"], container["imagePullPolicy"]
         is_here = self._call("image", "inspect", image).returncode == 0
         # An image that exists on the engine alone is what a registry would give to a cluster.
         if is_here:
             return None
         if policy == "Never":
-            return f'Container image "{image}" is not present with pull policy of Never'
+            return "ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never'
         pulled = self._call("pull", "--quiet", image)
-        return None if pulled.returncode == 0 else f"ErrImagePull: {pulled.stderr.decode(errors='replace').strip()}"
+        words = f"ErrImagePull: {pulled.stderr.decode(errors='replace').strip()}"
+        return None if pulled.returncode == 0 else ("ImagePullBackOff", words)
 
     def _exit_of(self, job: Object, jobs: JobController, container: Mapping[str, Any]) -> tuple[int, str]:
         name = f"standin-{job['metadata']['uid']}-{time.monotonic_ns()}"
@@ -128,6 +130,20 @@ class Docker:
         return subprocess.run(command, env=self._environ, capture_output=True, check=False)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags by which a process is told what becomes of Jobs."""
+    parser.add_argument("--docker", help="run accepted Jobs with this Docker client: docker, docker -H unix://...")
+    parser.add_argument("--exit-code", type=int, help="let each Job's container end like this")
+    parser.add_argument("--step", type=float, default=0.0, help="seconds that a container runs, with --exit-code")
+
+
+def chosen(given: argparse.Namespace, environ: Mapping[str, str]) -> Scripted | Docker | None:
+    """The runner that the flags ask for; None for Jobs that wait for the controller's steps."""
+    if given.docker:
+        return Docker(shlex.split(given.docker), environ)
+    return Scripted(lambda job: int(given.exit_code), given.step) if given.exit_code is not None else None
+
+
 def _arguments(container: Mapping[str, Any]) -> list[str]:
     """What ``docker run`` is given for a container: ``command`` is its entrypoint, as for the kubelet."""
     variables = [f"{variable['name']}={variable.get('value', '')}" for variable in container.get("env") or []]
@@ -146,6 +162,15 @@ def _repeat(job: Object, jobs: JobController, once: Callable[[], None], closing:
         except (StatusError, ValueError):
             # A request has removed, suspended or ended the Job between two steps; the next look tells which.
             closing.wait(_POLL_S)
+
+
+def _end(job: Object, jobs: JobController, code: int, reason: str = "Error", message: str = "") -> None:
+    name, namespace = _place(job)
+    with jobs.only_for(job):
+        if code == 0:
+            jobs.succeed(name, namespace)
+        else:
+            jobs.fail(name, code, reason, namespace, message=message)
 
 
 def _place(job: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
-import kubernetes_validate  # type: ignore[import-untyped]
 from kubernetes_validate.utils import all_versions, schema_contents  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing import Resource as Schema
@@ -20,14 +20,13 @@ from tests.standins.kubernetes.names import quantity
 from tests.standins.kubernetes.status import Resource, StatusError, bad_request, not_valid, required
 
 DELETE_OPTIONS = Resource("meta.k8s.io", "deleteoptions", "DeleteOptions")
-_DELETE_SCHEMAS = ("deleteoptions-meta-v1", "_definitions")
 _GO_TYPES = {"string": "string", "integer": "int32", "boolean": "bool", "object": "map", "array": "slice"}
 _QUANTITIES = re.compile(r"\.(limits|requests)\.[^.]+$|\.sizeLimit$")
 
 
 def known_versions() -> list[str]:
     """The versions of Kubernetes of which there are schemas, as ``1.33``, the oldest first."""
-    return [str(version).rpartition(".")[0] for version in all_versions()]
+    return list(dict.fromkeys(str(version).rpartition(".")[0] for version in all_versions()))
 
 
 def decode(resource: Resource, body: object, version: str) -> dict[str, Any]:
@@ -45,10 +44,8 @@ def decode(resource: Resource, body: object, version: str) -> dict[str, Any]:
             f'"{kind}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
         )
     whole = {**body, "kind": kind, "apiVersion": api_version}
-    try:
-        kubernetes_validate.validate(whole, version, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        raise _refusal(resource, whole, error) from None
+    for error in _validator(f"{kind.lower()}-{api_version.replace('/', '-')}", version).iter_errors(whole):
+        raise _refusal(resource, whole, error)
     for place, text in _leaves(whole):
         if _QUANTITIES.search(place) and quantity(text) is None:
             pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
@@ -64,14 +61,19 @@ def decode_delete_options(body: object, version: str) -> dict[str, Any]:
     """
     if not isinstance(body, dict):
         raise bad_request("couldn't get version/kind; json parse error: the body is no object")
-    full = next(known for known in all_versions() if known.startswith(f"{version}."))
-    folder = f"kubernetes-json-schema/v{full}-local-strict"
-    schema, shared = (schema_contents(f"{folder}/{name}.json", version) for name in _DELETE_SCHEMAS)
-    registry: Any = Schema.from_contents(shared) @ Registry()
-    validator = jsonschema.Draft202012Validator(schema, registry=registry)
-    for error in validator.iter_errors(body):
+    for error in _validator("deleteoptions-meta-v1", version).iter_errors(body):
         raise _refusal(DELETE_OPTIONS, body, error)
     return dict(body)
+
+
+@cache
+def _validator(name: str, version: str) -> Any:
+    """What checks by one of the schemas: kubernetes-validate itself would read its 1.5 MB again for each object."""
+    full = next(known for known in all_versions() if known.startswith(f"{version}."))
+    folder = f"kubernetes-json-schema/v{full}-local-strict"
+    schema, shared = (schema_contents(f"{folder}/{file}.json", version) for file in (name, "_definitions"))
+    registry: Any = Schema.from_contents(shared) @ Registry()
+    return jsonschema.Draft202012Validator(schema, registry=registry)
 
 
 def go_path(parts: Iterable[str | int]) -> str:

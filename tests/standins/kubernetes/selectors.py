@@ -1,7 +1,8 @@
 """Label and field selectors.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors and
-``staging/src/k8s.io/apimachinery/pkg/labels/selector.go`` of kubernetes/kubernetes.
+``staging/src/k8s.io/apimachinery/pkg/labels/selector.go``; ``pkg/apis/batch/v1/conversion.go`` and
+``pkg/apis/core/v1/conversion.go`` for the fields by which one may select; all of kubernetes/kubernetes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.standins.kubernetes.names import is_label_value, is_qualified_name
-from tests.standins.kubernetes.status import bad_request
+from tests.standins.kubernetes.status import Resource, bad_request
 
 Labels = Mapping[str, str]
+_METADATA = {"metadata.name": "metadata.name", "metadata.namespace": "metadata.namespace"}
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "jobs": {**_METADATA, "status.successful": "status.succeeded"},
+    "pods": {
+        **_METADATA,
+        **{name: name for name in ("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase")},
+    },
+}
+"""What each resource can be selected by -> where that is in an object."""
 _REQUIREMENT = re.compile(
     r"\s*(?:"
     r"(?P<lacked>!\s*[^\s!=,()]+)"
@@ -61,18 +71,26 @@ def _requirement(found: re.Match[str]) -> Callable[[Labels], bool]:
     return lambda labels: labels.get(key) in values
 
 
-def fields_match(text: str) -> Callable[[Mapping[str, Any]], bool]:
-    """``metadata.name=x`` -> a test of objects; no other field is served.
+def fields_match(text: str, resource: Resource) -> Callable[[Mapping[str, Any]], bool]:
+    """``metadata.name=x,status.phase!=Failed`` -> a test of objects.
 
     Raises:
-        StatusError: 400, the text is no selector, or names another field.
+        StatusError: 400, the text is no selector, or names a field by which such objects cannot be selected.
     """
     wanted: list[tuple[str, bool, str]] = []
     for term in filter(None, text.split(",")):
         found = re.fullmatch(r"([^=!]+)(==|=|!=)([^=!]*)", term)
         if found is None:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
-        if found[1] not in ("metadata.name", "metadata.namespace"):
-            raise bad_request(f"field label not supported: {found[1]}")
-        wanted.append((found[1].partition(".")[2], found[2] != "!=", found[3]))
-    return lambda item: all((item["metadata"].get(key) == value) == is_same for key, is_same, value in wanted)
+        if found[1] not in _FIELDS[resource.plural]:
+            is_job = resource.group == "batch"
+            words = f'"{found[1]}" not supported for batchv1.Job' if is_job else f"not supported: {found[1]}"
+            raise bad_request(f"field label {words}")
+        wanted.append((_FIELDS[resource.plural][found[1]], found[2] != "!=", found[3]))
+    return lambda item: all((_told(item, place) == value) == is_same for place, is_same, value in wanted)
+
+
+def _told(item: Mapping[str, Any], place: str) -> str:
+    group, _, name = place.partition(".")
+    absent = 0 if name == "succeeded" else ""
+    return str(item.get(group, {}).get(name, absent))

@@ -29,7 +29,7 @@ from tests.standins.kubernetes.status import (
 )
 from tests.standins.serving import Answer, Call, StandIn
 
-_LARGEST_OBJECT = 1_500_000
+_LARGEST_BODY, _LARGEST_OBJECT = 3 * 2**20, 2**20 * 3 // 2
 _PATHS = {
     r"/version/?": None,
     r"/api/v1/namespaces/(?P<name>[^/]+)": NAMESPACES,
@@ -164,8 +164,9 @@ class KubeApi(StandIn):
                 return self._version(asked, user)
             namespace = asked.namespace if asked.resource is not NAMESPACES else asked.name
             self.access.check(user, asked.method, asked.resource, namespace or "", asked.name)
-            if asked.method not in _SERVED:
-                raise _not_supported(asked)
+            is_creation_elsewhere = asked.method == "jobs.create" and (asked.name or asked.namespace is None)
+            if asked.method not in _SERVED or is_creation_elsewhere:
+                raise StatusError(405, "the server does not allow this method on the requested resource", details={})
             return self._serve(asked.resource, asked, call)
         except StatusError as error:
             return Answer(error.code, error.body, error.headers)
@@ -203,6 +204,8 @@ class KubeApi(StandIn):
         check_webhooks(self.webhooks, as_json(job))
         with self.state.lock:
             check_quota(self.quota, self.state, namespace, job["metadata"]["name"])
+            if len(call.raw) > _LARGEST_OBJECT:
+                raise StatusError(500, "etcdserver: request is too large", reason="")
             kept = keep(self.state, job, is_dry_run=is_dry_run)
         runner = self._runner
         if not is_dry_run:
@@ -226,10 +229,6 @@ def _asked(call: Call) -> _Asked | None:
     return None
 
 
-def _not_supported(asked: _Asked) -> StatusError:
-    return StatusError(405, "the server does not allow this method on the requested resource", details={})
-
-
 def _whole(resource: Resource, item: Object) -> Object:
     return {"kind": resource.kind, "apiVersion": resource.api_version, **item}
 
@@ -240,8 +239,8 @@ def _body(call: Call) -> Any:
     Raises:
         StatusError: 413, 415 or 400.
     """
-    if len(call.raw) > _LARGEST_OBJECT:
-        raise StatusError(413, "etcdserver: request is too large")
+    if len(call.raw) > _LARGEST_BODY:
+        raise StatusError(413, f"Request entity too large: limit is {_LARGEST_BODY}")
     kind = (call.headers.get("Content-Type") or "application/json").partition(";")[0].strip()
     if call.raw and kind != "application/json":
         raise StatusError(
@@ -255,8 +254,6 @@ def _body(call: Call) -> Any:
 
 
 def _of_fault(fault: Fault) -> StatusError:
-    details = (
-        {"retryAfterSeconds": int(fault.retry_after)} if fault.retry_after and fault.retry_after.isdigit() else None
-    )
-    headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
-    return StatusError(fault.status, fault.message, details=details, headers=headers)
+    wait = fault.retry_after or ""
+    details = {"retryAfterSeconds": int(wait)} if wait.isdigit() else None
+    return StatusError(fault.status, fault.message, details=details, headers={"Retry-After": wait} if wait else {})

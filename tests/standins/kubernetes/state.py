@@ -17,13 +17,13 @@ Key = tuple[Resource, str, str]
 
 
 class State:
-    """The objects of one cluster, by resource, namespace and name. An object that is given out is a copy."""
+    """The objects of one cluster, by resource, namespace and name. A change puts another object in one's place."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._objects: dict[Key, Object] = {}
         self._version = 100
-        self._snapshots: dict[int, list[tuple[Key, Object]]] = {}
+        self._snapshots: dict[int, dict[Key, Object]] = {}
 
     @property
     def version(self) -> int:
@@ -97,19 +97,23 @@ class State:
                 if key[0] == resource and namespace in (None, key[1]) and is_wanted(item)
             ]
 
-    def snapshot(self) -> int:
+    def keep_for_later(self) -> int:
         """Keep what there is now, for lists that go on later; its resource version."""
         with self.lock:
-            self._snapshots.setdefault(self._version, [(key, as_json(item)) for key, item in self._objects.items()])
+            self._snapshots[self._version] = dict(self._objects)
             return self._version
 
-    def items_at(self, version: int, resource: Resource, namespace: str | None) -> list[Object] | None:
-        """The objects that there were; None where that is no longer known."""
+    def items_at(self, version: int | None, resource: Resource, namespace: str | None) -> list[Object] | None:
+        """The objects that there were, or that there are for None; None where that is no longer known.
+
+        They are the kept ones, not copies, so that a long list costs little: they are to be read only.
+        """
         with self.lock:
-            if version not in self._snapshots:
+            kept = self._objects if version is None else self._snapshots.get(version)
+            if kept is None:
                 return None
-            found = sorted(self._snapshots[version], key=lambda pair: pair[0][1:])
-            return [as_json(item) for key, item in found if key[0] == resource and namespace in (None, key[1])]
+            mine = [key for key in kept if key[0] == resource and namespace in (None, key[1])]
+            return [kept[key] for key in sorted(mine, key=lambda key: key[1:])]
 
     def compact(self) -> None:
         """Forget what there was: every list that is under way is too old from now on."""

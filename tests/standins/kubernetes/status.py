@@ -118,7 +118,7 @@ class StatusError(Exception):
         chosen = _REASONS.get(code, "") if reason is None else reason
         if chosen:
             self.body["reason"] = chosen
-        if details:
+        if details is not None:
             self.body["details"] = dict(details)
         self.body["code"] = code
 

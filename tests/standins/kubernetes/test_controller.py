@@ -229,6 +229,13 @@ def test_a_job_of_several_completions_is_complete_with_the_last(run: Any, offici
     assert conditions(official)[-1][0] == "Complete"
 
 
+def test_a_job_that_is_indexed_is_kept_but_not_run(run: Any, official: Official, cluster: KubeApi) -> None:
+    run(completionMode="Indexed", completions=2)
+    with pytest.raises(ValueError, match="is indexed"):
+        cluster.jobs.start("a-job")
+    assert official.batch.read_namespaced_job("a-job", "default").spec.completions == 2
+
+
 def test_a_job_that_has_ended_does_not_go_on(run: Any, cluster: KubeApi) -> None:
     run()
     cluster.jobs.succeed("a-job")

@@ -50,13 +50,16 @@ def test_scripted_jobs_come_to_the_end_that_the_script_gives_them(tmp_path: Path
 
 
 def test_a_job_that_is_deleted_runs_no_further(tmp_path: Path) -> None:
-    with KubeApi(runner=Scripted(lambda job: 0, step_s=0.2)) as cluster:
+    """Above all not as another one of its name."""
+    with KubeApi(runner=Scripted(lambda job: 0 if "labels" in job["metadata"] else 3, step_s=0.2)) as cluster:
         raw = Raw.of(cluster, tmp_path)
-        first = raw.send("POST", JOBS, job_body()).json()["metadata"]["uid"]
+        raw.send("POST", JOBS, job_body())
         raw.send("DELETE", f"{JOBS}/a-job?propagationPolicy=Background")
-        second = raw.send("POST", JOBS, job_body()).json()["metadata"]["uid"]
+        second = job_body()
+        second["metadata"]["labels"] = {"is": "second"}
+        raw.send("POST", JOBS, second)
         wait_until(lambda: is_finished(cluster, "a-job"))
-        assert cluster.jobs.get("a-job")["metadata"]["uid"] == second != first
+        assert end_of(cluster, "a-job") == ("Complete", "CompletionsReached")
         assert len(cluster.jobs.pods("a-job")) == 1
 
 
@@ -142,8 +145,8 @@ class Steering:
         self._session.verify = str(authority)
         self._url = cluster["server"]
 
-    def send(self, name: str, given: Mapping[str, Any]) -> None:
-        assert self._session.post(f"{self._url}/_standin/{name}", json=given, timeout=10).status_code == 200
+    def send(self, name: str, given: Mapping[str, Any]) -> requests.Response:
+        return self._session.post(f"{self._url}/_standin/{name}", json=given, timeout=10)
 
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = self._session.get(f"{self._url}/_standin/state", timeout=10).json()
@@ -159,6 +162,8 @@ def test_as_a_process_it_is_steered_and_looked_at_over_https(process: Path) -> N
         with pytest.raises(Exception, match="500"):
             official.batch.list_namespaced_job("team")
         wait_until(lambda: len(official.core.list_namespaced_pod("team").items) == 1)
+    wrong = steering.send("jobs", {"step": "fail", "name": "another", "namespace": "team"})
+    assert (wrong.status_code, wrong.json()) == (400, {"error": 'ValueError: jobs.batch "another" not found'})
     steering.send("jobs", {"step": "fail", "name": "a-job", "namespace": "team", "exit_code": 3})
     steering.send("compact", {})
     seen = steering.state()

@@ -133,8 +133,27 @@ def test_labels_select_jobs(official: Official, selector: str, expected: list[st
     assert names(official.batch.list_namespaced_job("default", label_selector=selector)) == expected
 
 
-def test_a_name_selects_a_job(five_jobs: list[str], official: Official) -> None:
-    assert names(official.batch.list_namespaced_job("default", field_selector="metadata.name=job-3")) == ["job-3"]
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("metadata.name=job-3", ["job-3"]),
+        ("status.successful=1", ["job-1"]),
+        ("status.successful!=1,metadata.name!=job-0", ["job-2", "job-3", "job-4"]),
+    ],
+)
+def test_fields_select_jobs(
+    five_jobs: list[str], official: Official, cluster: KubeApi, selector: str, expected: list[str]
+) -> None:
+    cluster.jobs.succeed("job-1")
+    assert names(official.batch.list_namespaced_job("default", field_selector=selector)) == expected
+
+
+def test_a_phase_selects_pods(five_jobs: list[str], official: Official, cluster: KubeApi) -> None:
+    for name in five_jobs[:2]:
+        cluster.jobs.start(name)
+    cluster.jobs.succeed("job-1")
+    (pod,) = official.core.list_namespaced_pod("default", field_selector="status.phase=Running").items
+    assert pod.metadata.labels["job-name"] == "job-0"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +245,8 @@ def test_options_of_a_deletion_that_mean_nothing_are_refused(raw: Raw, options: 
         ("PATCH", f"{JOBS}/a-job", 405),
         ("PUT", f"{JOBS}/a-job", 405),
         ("DELETE", JOBS, 405),
+        ("POST", f"{JOBS}/a-job", 405),
+        ("POST", "/apis/batch/v1/jobs", 405),
         ("POST", "/api/v1/namespaces/default/pods", 405),
         ("GET", f"{JOBS}?watch=true", 405),
         ("DELETE", f"{JOBS}/a-job", 404),
@@ -235,10 +256,14 @@ def test_what_is_not_served_is_refused_with_a_status(raw: Raw, verb: str, path: 
     assert refusal(raw.send(verb, path))["code"] == code
 
 
-def test_a_wrong_token_and_none_are_nobody(raw: Raw) -> None:
-    for headers in ({"Authorization": "Bearer wrong"}, {"Authorization": ""}):
-        status = refusal(raw.send("GET", JOBS, headers=headers))
-        assert (status["code"], status["reason"], status["message"]) == (401, "Unauthorized", "Unauthorized")
+def test_a_wrong_token_is_nobody_s(raw: Raw) -> None:
+    status = refusal(raw.send("GET", JOBS, headers={"Authorization": "Bearer wrong"}))
+    assert (status["code"], status["reason"], status["message"]) == (401, "Unauthorized", "Unauthorized")
+
+
+def test_who_shows_nothing_is_anonymous_and_may_do_nothing(raw: Raw) -> None:
+    status = refusal(raw.send("GET", JOBS, headers={"Authorization": ""}))
+    assert (status["code"], 'User "system:anonymous" cannot list resource "jobs"' in status["message"]) == (403, True)
 
 
 def test_a_certificate_of_the_cluster_is_somebody(cluster: KubeApi, tmp_path: Path) -> None:

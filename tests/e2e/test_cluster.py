@@ -1,0 +1,345 @@
+"""The story of caliban_resubmit.rst on Kubernetes: the real command, Docker Engine, registry, and client libraries.
+
+The clusters, and GKE, are stand-ins. They check what they are sent as strictly as the real ones do, and run each
+accepted job's image on the Docker Engine, so that a job's state is what its container really did.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Answer, Researcher, wait_until
+from tests.e2e.test_peer import peer
+from tests.platforms.kubernetes.helpers import PEER_DETAILS, PEER_SPEC, PEER_STORE, assert_valid
+from tests.standins.container_v1 import ContainerV1, GkeCluster
+from tests.standins.faults import Fault
+from tests.standins.kubernetes import KubeApi
+from tests.standins.kubernetes.requests import keep, prepared_job
+from tests.standins.kubernetes.runners import Docker
+
+PROJECT = "totoro-project"
+FLAGS = (
+    *("--xgroup", "resubmit_test", "--nogpu", "--experiment_config", "experiment.json"),
+    *("cpu.py", "--", "--foo", "3"),
+)
+SUBMIT = ("cluster", "job", "submit")
+RESUBMIT = ("resubmit", "--xgroup", "resubmit_test")
+STATUS = ("status", "--xgroup", "resubmit_test")
+GKE_FLAGS = ("--cluster_name", "blueshift", "--nonpreemptible", "--min_cpu", "100", "--min_mem", "100")
+
+
+@pytest.fixture
+def registry(researcher: Researcher, base_image: str) -> str:
+    found = os.environ.get("CALIBAN_TEST_REGISTRY")
+    if not found:
+        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
+    place = f"{found}/{PROJECT}"
+    researcher.write(".calibanconfig.json", json.dumps({"base_image": base_image, "registry": place}))
+    return place
+
+
+@pytest.fixture
+def lab(researcher: Researcher, registry: str, no_google: None) -> Iterator[KubeApi]:
+    """A cluster that the researcher's kubeconfig names."""
+    with KubeApi("1.33", {"default", "lab"}, runner=Docker(["docker"], os.environ)) as cluster:
+        (researcher.home / ".kube").mkdir()
+        cluster.write_kubeconfig(researcher.home / ".kube" / "config", "lab")
+        yield cluster
+
+
+@pytest.fixture
+def no_google(researcher: Researcher) -> None:
+    """Nobody has logged in to Google Cloud."""
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID", "KUBECONFIG"):
+        researcher.environ.pop(name, None)
+    researcher.environ["CLOUDSDK_CONFIG"] = str(researcher.home / "gcloud")
+
+
+@pytest.fixture
+def gke(researcher: Researcher, registry: str, no_google: None) -> Iterator[ContainerV1]:
+    """GKE, and the researcher's key to it."""
+    with ContainerV1({PROJECT}) as service:
+        key = service.write_key_file(researcher.home / "key.json")
+        researcher.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = service.url
+        researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
+        yield service
+
+
+@pytest.fixture
+def blueshift(gke: ContainerV1) -> Iterator[KubeApi]:
+    """The cluster of GKE that caliban 0.4.2 has recorded; another one stands before it in the list."""
+    docker = Docker(["docker"], os.environ)
+    with KubeApi("1.33", accepts=gke.account.accepts, runner=docker) as cluster:
+        cluster.access.tokens.clear()
+        gke.add(PROJECT, GkeCluster("another", "asia-east1"))
+        gke.add(PROJECT, GkeCluster("blueshift", "us-central1-a", cluster))
+        yield cluster
+
+
+@pytest.fixture
+def finished(researcher: Researcher) -> Callable[..., Answer]:
+    """Wait until no job of the group is under way any more, and give the last listing."""
+
+    def wait(*words: str) -> Answer:
+        answers: list[Answer] = []
+
+        def none_runs() -> bool:
+            answers.append(researcher.caliban(*(words or STATUS)))
+            return not re.search(" (SUBMITTED|RUNNING) ", answers[-1].out)
+
+        wait_until(none_runs)
+        return answers[-1]
+
+    return wait
+
+
+def in_the_words_of_the_document(answer: Answer, registry: str) -> list[str]:
+    """Standard output with the document's registry, dates and hashes in place of the real ones."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", answer.out)
+    text = re.sub(rf"{registry}/[0-9a-f]{{12}}:latest", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text)
+    text = re.sub(r"job \d ", "job N ", text)  # several are submitted at a time
+    text = re.sub(r"caliban-totoro-[0-9a-f]{10}", "caliban-totoro-0123456789", text)
+    return text.splitlines()
+
+
+def walk_through(
+    researcher: Researcher,
+    registry: str,
+    finished: Callable[..., Answer],
+    platform: str,
+    *submit: str,
+) -> None:
+    submitted = researcher.caliban(*submit, *FLAGS)
+    assert submitted.code == 0, submitted.err
+    assert "Submitting request!" in submitted.err
+
+    before = finished()
+    job = f"{platform} 2020-05-29 10:53:40 container: gcr.io/{PROJECT}/cffd1475aaca:latest name: "
+    failure = f"    job N        FAILED    {job}caliban-totoro-0123456789"
+    assert in_the_words_of_the_document(before, registry)[:5] == [
+        "xgroup resubmit_test:",
+        f"docker config 1: job_mode: CPU, build url: {researcher.folder}, extra dirs: None",
+        "  experiment id 1: cpu.py --foo 3 --sleep 2",
+        f"    job N        SUCCEEDED {job}caliban-totoro-0123456789",
+        "  experiment id 2: cpu.py --foo 3 --sleep 1",
+    ]
+    assert in_the_words_of_the_document(before, registry)[5].startswith(failure)
+    assert "exit code 1" in before.out
+
+    researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
+    resubmitted = researcher.caliban(*RESUBMIT, stdin="y\n")
+    assert resubmitted.code == 0, resubmitted.err
+    shown = in_the_words_of_the_document(resubmitted, registry)
+    assert shown[:2] == ["the following jobs would be resubmitted:", "cpu.py --foo 3 --sleep 1"]
+    assert shown[2].startswith(failure.replace("    job", "  job"))
+    question = resubmitted.err.index("\n do you wish to resubmit these 1 jobs? [yN]: y\n")
+    assert question < resubmitted.err.index("rebuilding containers...") < resubmitted.err.index("Submitting request!")
+
+    states = re.findall(rf"job (\d+) +(\w+) +{platform.strip()} .* container: (\S+)", finished().out)
+    assert [state for _, state, _ in states] == ["SUCCEEDED", "SUCCEEDED"]
+    assert states[1][0] == "3"
+    first, rerun = (image for _, _, image in states)
+    assert first != rerun, "the fixed code runs in a new image"
+
+
+def test_the_walk_through_of_the_document_on_a_context_of_a_kubeconfig(
+    researcher: Researcher, lab: KubeApi, registry: str, finished: Callable[..., Answer]
+) -> None:
+    walk_through(researcher, registry, finished, "KUBERNETES", *SUBMIT, "--context", "lab")
+    assert {researcher.details(job)["context"] for job in (1, 2, 3)} == {"lab"}
+    for body in lab.bodies("jobs.create"):
+        assert_valid(body)
+
+
+def test_the_walk_through_of_the_document_on_gke(
+    researcher: Researcher, blueshift: KubeApi, registry: str, finished: Callable[..., Answer]
+) -> None:
+    walk_through(researcher, registry, finished, "     GKE", *SUBMIT, *GKE_FLAGS)
+    places = {researcher.details(job)["cluster_zone"] for job in (1, 2, 3)}
+    assert places == {"us-central1-a"}
+
+
+TRAINER = """
+import sys
+print(sys.argv[1:])
+sys.exit("a coding error")
+"""
+
+
+@pytest.fixture
+def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, registry: str, tmp_path: Path) -> Path:
+    """The experiment of the group ``mixed`` that caliban 0.4.2 ran on GKE; its job has failed since then.
+
+    Its folder is a new one, for the recorded one is not on this machine; the group's other experiments, which ran
+    elsewhere, are put aside.
+    """
+    folder = tmp_path / "trainer-project"
+    (folder / "trainer").mkdir(parents=True)
+    (folder / "data").mkdir()
+    (folder / "data" / "x").write_text("")
+    (folder / "trainer" / "__init__.py").write_text("")
+    (folder / "trainer" / "train.py").write_text(TRAINER)
+    researcher.store.parent.mkdir()
+    shutil.copy(PEER_STORE, researcher.store)
+    with sqlite3.connect(researcher.store) as store:
+        ((text,),) = store.execute("SELECT spec FROM container_specs WHERE id = 3")
+        config = {"base_image": base_image, "registry": registry}
+        spec = {**json.loads(text), "build_path": str(folder), "caliban_config": config, "requirements_path": None}
+        store.execute("UPDATE container_specs SET spec = ? WHERE id = 3", [json.dumps(spec)])
+        store.execute("UPDATE experiments SET xgroup_id = 3 WHERE xgroup_id = 1 AND id != 6")
+    metadata = PEER_DETAILS["job"]["metadata"]
+    body = {"metadata": {"name": metadata["name"]}, "spec": copy.deepcopy(PEER_SPEC)}
+    job = prepared_job(body, "default", version="1.33", manager="caliban", admit=lambda name: None)
+    job["metadata"]["uid"] = metadata["uid"]
+    keep(blueshift.state, job, is_dry_run=False)
+    for _ in range(5):
+        blueshift.jobs.fail(metadata["name"], 3)
+    return folder
+
+
+def test_a_group_of_the_peer_on_gke_is_re_run_on_its_recorded_cluster(
+    researcher: Researcher, peer_group: Path, blueshift: KubeApi, finished: Callable[..., Answer]
+) -> None:
+    status = ("status", "--xgroup", "mixed")
+    before = researcher.caliban(*status)
+    assert re.search(r"job 7 +FAILED +GKE .*exit code 3", before.out), before.out + before.err
+
+    train = peer_group / "trainer" / "train.py"
+    train.write_text(train.read_text().replace('sys.exit("a coding error")', ""))
+    answer = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
+
+    assert answer.code == 0, answer.err
+    after = finished(*status)
+    assert re.search(r"job 10 +SUCCEEDED +GKE ", after.out), after.out
+    ((token, name, image),) = researcher.rows(
+        "SELECT token, name, container FROM submissions JOIN jobs ON job_id = jobs.id"
+    )
+    labels = {"caliban.token": token, "caliban.group": "mixed", "caliban.experiment": "6"}
+    spec = copy.deepcopy(PEER_SPEC)
+    spec["template"]["metadata"]["labels"] = labels
+    spec["template"]["spec"]["containers"][0]["image"] = image
+    assert image != PEER_SPEC["template"]["spec"]["containers"][0]["image"]
+    assert blueshift.bodies("jobs.create") == [
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}, "spec": spec}
+    ]
+    assert re.fullmatch("job-stop-test-[0-9a-f]{10}", str(name))
+    details: Any = researcher.details(10)
+    assert {key: details[key] for key in ("cluster_name", "cluster_zone", "project_id")} == {
+        key: PEER_DETAILS[key] for key in ("cluster_name", "cluster_zone", "project_id")
+    }
+
+
+def test_a_recorded_cluster_that_is_gone_is_told_and_nothing_goes_elsewhere(
+    researcher: Researcher, peer_group: Path, gke: ContainerV1, blueshift: KubeApi
+) -> None:
+    researcher.caliban("status", "--xgroup", "mixed")
+    gke.remove(PROJECT, "us-central1-a", "blueshift")
+    gke.add(PROJECT, GkeCluster("blueshift", "europe-west4", blueshift))
+
+    answer = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
+
+    assert answer.code == 1
+    assert f"there is no GKE cluster blueshift in us-central1-a of project {PROJECT}" in answer.err
+    assert blueshift.bodies("jobs.create") == []
+
+
+def test_a_job_that_is_refused_is_recorded_with_the_reason_and_the_rest_go_on(
+    researcher: Researcher, lab: KubeApi, finished: Callable[..., Answer]
+) -> None:
+    lab.faults.add(Fault("jobs.create", "status", status=403, message="not for you"))
+
+    answer = researcher.caliban(*SUBMIT, *FLAGS)
+
+    assert answer.code == 1
+    assert "not for you" in answer.err
+    assert sorted(researcher.rows("SELECT state FROM submissions")) == [("DONE",), ("FAILED",)]
+    assert "not for you" in finished().out
+
+
+def test_a_job_whose_answer_was_lost_is_submitted_once(researcher: Researcher, lab: KubeApi) -> None:
+    lab.faults.add(Fault("jobs.create", "drop"))
+
+    answer = researcher.caliban(*SUBMIT, *FLAGS)
+
+    assert answer.code == 0, answer.err
+    assert len(lab.control("/_standin/state", {})["jobs"]) == 2
+    assert researcher.rows("SELECT count(*) FROM jobs") == [(2,)]
+
+
+def test_running_jobs_are_stopped_on_request(researcher: Researcher, lab: KubeApi) -> None:
+    researcher.write("experiment.json", '{"sleep": [6000]}')
+    researcher.caliban(*SUBMIT, *FLAGS)
+    wait_until(lambda: " RUNNING " in researcher.caliban(*STATUS).out)
+
+    stopped = researcher.caliban("stop", "--xgroup", "resubmit_test", stdin="y\n")
+
+    assert stopped.code == 0, stopped.err
+    assert lab.control("/_standin/state", {})["jobs"] == []
+    assert " STOPPED " in researcher.caliban(*STATUS).out
+    assert "cpu.py --foo 3 --sleep 6000" in researcher.caliban(*RESUBMIT, "--dry_run").out
+
+
+def test_the_log_s_command_and_the_page_are_told(researcher: Researcher, blueshift: KubeApi) -> None:
+    answer = researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
+
+    details: Any = researcher.details(1)
+    name = details["job"]["metadata"]["name"]
+    context = f"gke_{PROJECT}_us-central1-a_blueshift"
+    assert f"kubectl --context {context} --namespace default logs --follow job/{name}" in answer.err
+    page = f"https://console.cloud.google.com/kubernetes/job/us-central1-a/blueshift/default/{name}/details"
+    assert page in answer.err
+
+
+def test_what_is_exported_is_what_is_submitted_but_for_names_and_labels(
+    researcher: Researcher, lab: KubeApi, registry: str
+) -> None:
+    file = researcher.home / "jobs.json"  # what is in the project's folder is in the image
+    researcher.caliban(*SUBMIT, "--export", str(file), *FLAGS)
+    researcher.caliban(*SUBMIT, *FLAGS)
+
+    exported = json.loads(file.read_text())["items"]
+
+    def without_labels(job: Any) -> Any:
+        spec = {**job["spec"], "template": {**job["spec"]["template"], "metadata": {}}}
+        return json.dumps(spec, sort_keys=True)
+
+    assert sorted(map(without_labels, exported)) == sorted(map(without_labels, lab.bodies("jobs.create")))
+    assert lab.counts["jobs.create"] == 2
+
+
+def test_caliban_0_4_2_still_reads_a_store_with_our_jobs_on_gke(
+    researcher: Researcher, blueshift: KubeApi, gke: ContainerV1, finished: Callable[..., Answer]
+) -> None:
+    researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
+    finished()
+    researcher.write(".calibanconfig.json", "{}")  # caliban 0.4.2 knows no registry
+
+    done = peer(researcher, *STATUS)
+
+    states = re.findall(r"experiment id (\d)|(SUCCEEDED|FAILED) +GKE .* name: caliban-totoro-", done.stderr)
+    assert states == [("1", ""), ("", "SUCCEEDED"), ("2", ""), ("", "FAILED")]
+
+
+def test_caliban_0_4_2_still_reads_other_groups_of_a_store_with_our_jobs_on_any_cluster(
+    researcher: Researcher, lab: KubeApi
+) -> None:
+    """Of a group with such jobs it shows nothing: it does not know the platform's name."""
+    image = ("--image_tag", "localhost:1/no/such:image")
+    researcher.caliban(*SUBMIT, "--xgroup", "elsewhere", *image, "--nogpu", "cpu.py")
+    researcher.caliban("run", "--xgroup", "here", "--nogpu", "cpu.py")
+
+    researcher.write(".calibanconfig.json", "{}")  # caliban 0.4.2 knows no registry
+
+    done = peer(researcher, "status", "--xgroup", "here")
+
+    assert re.search(r"SUCCEEDED +LOCAL", done.stderr), done.stderr

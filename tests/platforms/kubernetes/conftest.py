@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from caliban.platforms.gke import GkePlatform
+from caliban.platforms.kubernetes import KubernetesPlatform
+from tests.fakes import HeardReporter
+from tests.platforms.kubernetes.helpers import QUICK, surroundings
+from tests.standins.container_v1 import ContainerV1, GkeCluster
+from tests.standins.kubernetes import KubeApi
+
+
+@pytest.fixture
+def cluster() -> Iterator[KubeApi]:
+    with KubeApi("1.33", {"default", "lab"}) as running:
+        yield running
+
+
+@pytest.fixture
+def kubeconfig(cluster: KubeApi, tmp_path: Path) -> Path:
+    return cluster.write_kubeconfig(tmp_path / "kubeconfig", "lab")
+
+
+@pytest.fixture
+def reporter() -> HeardReporter:
+    return HeardReporter()
+
+
+@pytest.fixture
+def platform(kubeconfig: Path, reporter: HeardReporter) -> KubernetesPlatform:
+    return KubernetesPlatform(surroundings(kubeconfig=kubeconfig, reporter=reporter), QUICK)
+
+
+@pytest.fixture
+def gke() -> Iterator[ContainerV1]:
+    """GKE, with no cluster yet."""
+    with ContainerV1({"totoro-project", "zoo-project"}) as running:
+        yield running
+
+
+@pytest.fixture
+def blueshift(gke: ContainerV1) -> Iterator[KubeApi]:
+    """The cluster that caliban 0.4.2 has recorded, which takes Google's tokens alone."""
+    with KubeApi("1.33", accepts=gke.account.accepts) as running:
+        running.access.tokens.clear()
+        gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", running))
+        yield running
+
+
+@pytest.fixture
+def key(gke: ContainerV1, tmp_path: Path) -> Path:
+    return gke.write_key_file(tmp_path / "key.json")
+
+
+@pytest.fixture
+def gke_platform(gke: ContainerV1, key: Path, reporter: HeardReporter) -> GkePlatform:
+    return GkePlatform(surroundings(gke=gke, cloud_key=key, reporter=reporter), QUICK)

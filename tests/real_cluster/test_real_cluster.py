@@ -1,0 +1,88 @@
+"""A job's life on a real cluster: kind, k3s, GKE, anything that ``$CALIBAN_TEST_CONTEXT`` names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from tests.e2e.conftest import wait_until
+from tests.real_cluster.conftest import CONTEXT, IMAGE, NAMESPACE, RealCluster
+
+
+def test_a_job_succeeds(real: RealCluster) -> None:
+    submitted = real.submit("echo from the job")
+    assert submitted.code == 0, submitted.err
+
+    real.wait_for(" SUCCEEDED ")
+
+    (job,) = real.jobs()
+    assert job["metadata"]["namespace"] == NAMESPACE
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["-c", "echo from the job"]
+
+
+def test_a_job_that_failed_says_why_and_is_run_again(real: RealCluster) -> None:
+    real.submit("exit 3")
+    listing = real.wait_for(" FAILED ")
+    assert "exit code 3" in listing
+
+    again = real.person.caliban("resubmit", "--xgroup", real.group, "--yes")
+
+    assert again.code == 0, again.err
+    assert re.search(r"job 2 .*exit code 3", real.wait_for("job 2        FAILED"))
+    images = {job["spec"]["template"]["spec"]["containers"][0]["image"] for job in real.jobs()}
+    tokens = {job["metadata"]["labels"]["caliban.token"] for job in real.jobs()}
+    assert (images, len(tokens)) == ({IMAGE}, 2)
+
+
+def test_an_image_that_cannot_be_had_is_told(real: RealCluster) -> None:
+    place = ("--context", CONTEXT, "--namespace", NAMESPACE, "--xgroup", real.group, "--nogpu")
+    real.person.caliban("cluster", "job", "submit", *place, "--image_tag", "localhost:1/no/such:image", "job.sh")
+
+    listing = real.wait_for("ImagePull")
+
+    assert re.search("ErrImagePull|ImagePullBackOff", listing)
+
+
+def test_a_running_job_is_stopped_with_its_pods(real: RealCluster) -> None:
+    real.submit("sleep 600")
+    real.wait_for(" RUNNING ")
+
+    stopped = real.person.caliban("stop", "--xgroup", real.group, "--yes")
+
+    assert stopped.code == 0, stopped.err
+    assert " STOPPED " in real.status()
+    wait_until(lambda: not real.jobs())
+
+
+def test_a_job_that_was_deleted_is_unknown(real: RealCluster) -> None:
+    real.submit("sleep 600")
+    (job,) = real.jobs()
+    while not real.cluster.delete_job(NAMESPACE, job):
+        (job,) = real.jobs()
+
+    assert "the cluster has this job no longer" in real.wait_for(" UNKNOWN ")
+
+
+def test_the_jobs_of_the_namespace_are_listed(real: RealCluster) -> None:
+    real.submit("true")
+
+    listed = real.person.caliban("cluster", "job", "ls", "--context", CONTEXT, "--namespace", NAMESPACE)
+
+    assert f"group: {real.group}" in listed.out
+
+
+def test_exported_jobs_are_taken_by_kubectl(real: RealCluster) -> None:
+    assert real.submit("true", "--export", "job.yaml").code == 0
+
+    command = ["kubectl", "--context", CONTEXT, "--namespace", NAMESPACE, "apply", "--dry-run=server", "-f", "job.yaml"]
+    done = subprocess.run(command, cwd=real.person.folder, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_namespace_that_is_not_there_is_told(real: RealCluster) -> None:
+    place = ("--context", CONTEXT, "--namespace", "caliban-has-no-such")
+    answer = real.person.caliban("cluster", "job", "submit", *place, "--image_tag", IMAGE, "--nogpu", "job.sh")
+
+    assert answer.code == 1
+    assert "[namespace-not-found]" in answer.err

@@ -1,0 +1,213 @@
+"""Clusters: what a kubeconfig and Google's tokens hold turns up nowhere, and nobody unsigned gets any of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from caliban.errors import CalibanError
+from caliban.platforms.cluster import ClusterPlatform
+from caliban.platforms.gke import GkePlatform
+from caliban.platforms.kubeconfig import Kubeconfig
+from caliban.platforms.kubernetes import KubernetesPlatform
+from caliban.platforms.kubernetes_service import Cluster
+from caliban.records import JobView, PlatformName
+from tests.e2e.conftest import Researcher
+from tests.platforms.kubernetes.helpers import (
+    GKE_TARGET,
+    PEER_DETAILS,
+    PEER_SPEC,
+    QUICK,
+    TARGET,
+    job_view,
+    submission,
+    surroundings,
+)
+from tests.standins.container_v1 import ContainerV1, GkeCluster
+from tests.standins.faults import Fault
+from tests.standins.kubernetes import KubeApi, Webhook
+
+from .servers import Answer, Certificate, Request, Server, make_certificate, repeating, serving
+from .test_said import all_that_is_said
+
+TOKEN = "planted-secret-token"
+PASSWORD = "planted-password"
+WORDS = "certificate verify failed"
+HASTY = replace(QUICK, total_s=0.05)
+OURS = job_view({"context": "lab", "job": {"metadata": {"name": "x", "namespace": "default"}}})
+PEERS = job_view(PEER_DETAILS, platform=PlatformName.GKE)
+
+
+def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None, **cluster: object) -> Path:
+    """The context ``lab``, whose user has a token."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "lab",
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+        "clusters": [{"name": "lab", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "lab", "user": user or {"token": TOKEN}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def all_of(platform: ClusterPlatform, job: JobView, target: Any) -> str:
+    """All that is said when everything is asked of a platform."""
+    said = [repr(platform.statuses([job]))]
+    submitted = submission(target=target, platform=platform.name)
+    for ask in (
+        lambda: platform.connect(target),
+        lambda: platform.submit(PEER_SPEC, submitted),
+        lambda: platform.find(submitted),
+        lambda: platform.stop(job),
+        lambda: platform.listing(target),
+    ):
+        try:
+            said.append(repr(ask()))
+        except CalibanError as error:
+            said.append(all_that_is_said(error))
+    return "\n".join(said)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path)
+
+
+def reply_as_a_cluster(request: Request) -> Answer:
+    """An error that repeats all that was sent."""
+    status = {"kind": "Status", "apiVersion": "v1", "message": request.text, "reason": "Forbidden", "code": 403}
+    return 403, {"Content-Type": "application/json", "X-Repeated": "x"}, json.dumps(status).encode()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [reply_as_a_cluster, *(repeating(status, as_json=kind) for status in (200, 401, 502) for kind in (True, False))],
+)
+@pytest.mark.parametrize("user", [{"token": TOKEN}, {"username": "totoro", "password": PASSWORD}])
+def test_a_login_that_a_cluster_or_who_stands_before_it_repeats(
+    tmp_path: Path, certificate: Certificate, reply: Callable[[Request], Answer], user: dict[str, str]
+) -> None:
+    with serving(reply, certificate) as server:
+        authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
+        path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", user, **authority)
+        said = all_of(KubernetesPlatform(surroundings(kubeconfig=path), HASTY), OURS, TARGET)
+        sent = {re.search(r"Authorization: \w+ (\S+)", request.text, re.IGNORECASE) for request in server.requests}
+    logins = {match[1] for match in sent if match}
+    assert len(logins) == 1
+    assert not [login for login in (*logins, TOKEN, PASSWORD) if login in said]
+
+
+def test_a_google_token_that_a_cluster_repeats(tmp_path: Path, no_google_login: None) -> None:
+    with ContainerV1() as gke, KubeApi(accepts=gke.account.accepts) as cluster:
+        gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster))
+        platform = GkePlatform(surroundings(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), HASTY)
+        token = platform.google.access_token()
+        cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"no entry with Bearer {token}"))
+        said = all_of(platform, PEERS, GKE_TARGET)
+    assert "no entry with Bearer ***" in said
+    assert token not in said
+
+
+@pytest.fixture
+def impostor(certificate: Certificate) -> Iterator[Server]:
+    """Would be anybody's cluster."""
+
+    def reply(request: Request) -> Answer:
+        content = {"kind": "JobList", "apiVersion": "batch/v1", "metadata": {}, "items": []}
+        return 200, {"Content-Type": "application/json"}, json.dumps(content).encode()
+
+    with serving(reply, certificate) as server:
+        yield server
+
+
+@pytest.mark.parametrize("cluster", [{}, {"insecure-skip-tls-verify": True}, {"insecure-skip-tls-verify": False}])
+@pytest.mark.parametrize("user", [{"token": TOKEN}, {"username": "totoro", "password": PASSWORD}])
+def test_a_cluster_without_a_signed_certificate_is_asked_nothing_whatever_the_kubeconfig_says(
+    impostor: Server, tmp_path: Path, cluster: dict[str, bool], user: dict[str, str]
+) -> None:
+    path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", user, **cluster)
+    said = all_of(KubernetesPlatform(surroundings(kubeconfig=path), HASTY), OURS, TARGET)
+    assert (WORDS in said, impostor.requests) == (True, [])
+
+
+def test_a_cluster_whose_certificate_its_authority_has_signed_is_asked(
+    impostor: Server, certificate: Certificate, tmp_path: Path
+) -> None:
+    authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
+    path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", **authority)
+    KubernetesPlatform(surroundings(kubeconfig=path), HASTY).statuses([OURS])
+    assert len(impostor.requests) == 1
+
+
+def test_a_token_is_not_taken_along_to_where_a_cluster_sends_us(
+    impostor: Server, certificate: Certificate, tmp_path: Path
+) -> None:
+    def reply(request: Request) -> Answer:
+        return 307, {"Location": f"https://127.0.0.1:{impostor.port}/"}, b""
+
+    with serving(reply, certificate) as server:
+        authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
+        path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", **authority)
+        all_of(KubernetesPlatform(surroundings(kubeconfig=path), HASTY), OURS, TARGET)
+        assert server.requests
+    assert impostor.requests == []
+
+
+def test_who_renews_an_oidc_login_is_asked_nothing_without_a_signed_certificate(
+    impostor: Server, tmp_path: Path
+) -> None:
+    expired = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.x"
+    config = {
+        "idp-issuer-url": f"https://127.0.0.1:{impostor.port}",
+        "id-token": expired,
+        "refresh-token": TOKEN,
+        "client-id": "caliban",
+        "client-secret": PASSWORD,
+    }
+    user = {"auth-provider": {"name": "oidc", "config": config}}
+    path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1", user)
+    with pytest.raises(CalibanError) as caught:
+        Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
+    assert (WORDS in str(caught.value.cause), impostor.requests) == (True, [])
+    said = all_that_is_said(caught.value)
+    assert not [secret for secret in (TOKEN, PASSWORD, expired) if secret in said]
+
+
+def test_what_a_cluster_is_reached_by_shows_no_token(tmp_path: Path) -> None:
+    path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1")
+    configuration = Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
+    cluster = Cluster(configuration, "lab", QUICK, "caliban", lambda error, seconds: None)
+    assert TOKEN not in f"{configuration!r} {cluster!r} {Kubeconfig({'KUBECONFIG': str(path)}, tmp_path)!r}"
+
+
+def test_the_history_of_jobs_that_worked_and_failed_holds_no_login(person: Researcher) -> None:
+    with KubeApi() as cluster:
+        cluster.access.tokens[TOKEN] = "totoro"
+        path = cluster.write_kubeconfig(person.home / "config", "lab", user={"token": TOKEN})
+        person.environ["KUBECONFIG"] = str(path)
+        group = ("--xgroup", "g", "--nogpu", "--image_tag", "localhost:1/a:1", "cpu.py")
+        answers = [person.caliban("cluster", "job", "submit", *group)]
+        cluster.webhooks.append(Webhook("echo.example.com", lambda job: f"you sent Bearer {TOKEN}"))
+        answers += [person.caliban("cluster", "job", "submit", *group)]
+        cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"you sent {TOKEN}"))
+        answers += [
+            person.caliban("status", "--xgroup", "g"),
+            person.caliban("stop", "--xgroup", "g", "--yes"),
+            person.caliban("cluster", "ls"),
+            person.caliban("cluster", "job", "ls"),
+        ]
+        sent = json.dumps([received.body for received in cluster.requests])
+    assert [answer.code for answer in answers[:3]] == [0, 1, 0]
+    assert "you sent Bearer ***" in answers[1].err
+    output = "".join(answer.out + answer.err for answer in answers)
+    store = b"".join(file.read_bytes() for file in person.store.parent.iterdir())
+    assert [TOKEN in output, TOKEN.encode() in store, TOKEN in sent] == [False, False, False]
