@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from caliban.images.engine import Engine
+from tests.e2e.clouds import CLOUDS, PROJECT, AiPlatform, Cloud, VertexAi
+from tests.standins.runners import Docker
+
+AnyCloud = TypeVar("AnyCloud", bound=Cloud)
 
 SCRIPT = """
 import argparse, sys, time
@@ -125,6 +132,62 @@ RUN = (
     *("run", "--xgroup", "resubmit_test", "--nogpu", "--experiment_config", "experiment.json"),
     *("cpu.py", "--", "--foo", "3"),
 )
+
+
+@pytest.fixture
+def registry() -> str:
+    """The address of a registry to push to."""
+    found = os.environ.get("CALIBAN_TEST_REGISTRY")
+    if not found:
+        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
+    return found
+
+
+@contextmanager
+def reached(cloud: AnyCloud, researcher: Researcher, registry: str) -> Iterator[AnyCloud]:
+    """A service that runs, and the researcher with a key to it and a registry to push to."""
+    with cloud.service as service:
+        key = service.write_key_file(researcher.home / "key.json")
+        researcher.environ.update(cloud.environ(str(key)))
+        config = json.loads((researcher.folder / ".calibanconfig.json").read_text())
+        researcher.write(".calibanconfig.json", json.dumps({**config, "registry": f"{registry}/{PROJECT}"}))
+        yield cloud
+
+
+@pytest.fixture(params=list(CLOUDS.values()), ids=list(CLOUDS))
+def cloud(request: pytest.FixtureRequest, researcher: Researcher, registry: str) -> Iterator[Cloud]:
+    """Each of the services that ``caliban cloud`` submits to; its jobs run on the Docker Engine."""
+    with reached(request.param(Docker(["docker"], os.environ)), researcher, registry) as running:
+        yield running
+
+
+@pytest.fixture
+def ai_platform(researcher: Researcher, registry: str) -> Iterator[AiPlatform]:
+    with reached(AiPlatform(Docker(["docker"], os.environ)), researcher, registry) as running:
+        yield running
+
+
+@pytest.fixture
+def vertex_ai(researcher: Researcher, registry: str) -> Iterator[VertexAi]:
+    with reached(VertexAi(Docker(["docker"], os.environ)), researcher, registry) as running:
+        yield running
+
+
+@pytest.fixture
+def finished(researcher: Researcher) -> Callable[[], Answer]:
+    """Wait until no job of the group is under way any more, and give the last listing."""
+
+    def wait() -> Answer:
+        answers: list[Answer] = []
+
+        def none_runs() -> bool:
+            answers.append(researcher.caliban("status", "--xgroup", "resubmit_test"))
+            return not re.search(" (SUBMITTED|RUNNING) ", answers[-1].out)
+
+        wait_until(none_runs)
+        return answers[-1]
+
+    return wait
 
 
 @pytest.fixture

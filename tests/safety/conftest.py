@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from tests.safety.nursery import Nursery
-from tests.safety.worlds import PROJECT, World
-from tests.standins.ml_v1 import MlV1
+from tests.safety.places import PLACES, Place
+from tests.safety.worlds import World
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,14 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def ml_v1() -> Iterator[MlV1]:
-    """AI Platform; a job that nobody ends stays QUEUED."""
-    with MlV1({PROJECT}) as running:
+def place_name() -> str:
+    """One of :data:`PLACES`; a test that is for several is parametrised by it."""
+    return "AI Platform"
+
+
+@pytest.fixture
+def place(place_name: str) -> Iterator[Place]:
+    with PLACES[place_name]() as running:
         yield running
 
 
@@ -44,15 +49,15 @@ def postgresql_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_world(tmp_path: Path, ml_v1: MlV1, nursery: Nursery) -> World:
+def sqlite_world(tmp_path: Path, place: Place, nursery: Nursery) -> World:
     """A person whose store is an SQLite file that is not there yet."""
-    return World(tmp_path, ml_v1, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
+    return World(tmp_path, place, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path: Path, ml_v1: MlV1, nursery: Nursery) -> World:
+def world(request: pytest.FixtureRequest, tmp_path: Path, place: Place, nursery: Nursery) -> World:
     """A person whose store is an SQLite file that is not there yet, or an empty database."""
     if request.param == "sqlite":
         found: World = request.getfixturevalue("sqlite_world")
         return found
-    return World(tmp_path, ml_v1, nursery, request.getfixturevalue("postgresql_url"))
+    return World(tmp_path, place, nursery, request.getfixturevalue("postgresql_url"))

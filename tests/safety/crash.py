@@ -10,13 +10,17 @@ lies between the first commit and the last. There the process is killed
   in kind: between two changes nothing that outlives the process is different, so it does not matter at which of a
   function's lines it dies. The same function between changes of other kinds is another point; in the table of another
   command it is not repeated.
+
+That is the table of AI Platform. Those of the other services are made in the same way, and then only hold what differs
+from service to service: the points inside caliban's platforms, and those around the requests. What is left out is the
+code around them, which is the same for all and was killed at each of its points already.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.safety.traced import Event, Point
@@ -33,12 +37,20 @@ Seen = set[tuple[str, str, str, str]]
 """File, function, and the kinds of the effects before and after."""
 
 
-def crash_points(events: Sequence[Event], seen: Seen) -> list[Point]:
+def is_about_the_service(event: Event) -> bool:
+    """Whether an event is one that differs from service to service: a request, or a line of a platform."""
+    return event.place.startswith("platforms/") if event.line else event.function != "commit"
+
+
+def crash_points(
+    events: Sequence[Event], seen: Seen, is_wanted: Callable[[Event], bool] = lambda event: True
+) -> list[Point]:
     """The table of one recording, in the order in which the points are reached.
 
     Args:
         events: the recording.
         seen: what is in the tables of other recordings already, and left out of this one; this one's is added.
+        is_wanted: at which events it is to be killed.
     """
     effects = [index for index, event in enumerate(events) if not event.line]
     commits = [index for index in effects if events[index].function == "commit"]
@@ -52,11 +64,11 @@ def crash_points(events: Sequence[Event], seen: Seen) -> list[Point]:
         if not event.line:
             passed += 1
             changed += index in changes
-            if first <= index <= last:
+            if first <= index <= last and is_wanted(event):
                 points += [Point("before", 0, event.function, passed), Point("after", 0, event.function, passed)]
             continue
         reached[event.place, event.line] += 1
-        if first < index < last:
+        if first < index < last and is_wanted(event):
             key = (event.place, event.function, kinds[changed - 1], kinds[changed])
             if key not in seen:
                 seen.add(key)

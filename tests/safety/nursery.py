@@ -25,17 +25,14 @@ from tests.safety.traced import Point, Watch
 
 _LIFE_S = 120
 _IMPORTED = (
-    *("caliban.main", "caliban.commands.cloud", "caliban.commands.launch", "caliban.commands.status"),
-    *("caliban.commands.stop", "caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
+    *("caliban.main", "caliban.commands.cloud", "caliban.commands.cloud_services", "caliban.commands.launch"),
+    *("caliban.commands.cluster_job_submit", "caliban.commands.status", "caliban.commands.stop"),
+    *("caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
     *("caliban.submission.submit", "caliban.submission.reconcile", "caliban.submission.refresh"),
-    *(
-        "caliban.platforms.caip",
-        "caliban.images.registry",
-        "caliban.images.engine",
-        "caliban.store.upgrade",
-        "caliban.store.journal",
-    ),
+    *("caliban.platforms.caip", "caliban.platforms.vertex", "caliban.platforms.kubernetes"),
+    *("caliban.images.registry", "caliban.images.engine", "caliban.store.upgrade", "caliban.store.journal"),
     *("google.oauth2.service_account", "google.auth.transport.requests", "googleapiclient.discovery", "psycopg"),
+    *("kubernetes.client.api.batch_v1_api", "kubernetes.client.api.core_v1_api", "kubernetes.config.kube_config"),
 )
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from tests.safety.crash import read_recording
 from tests.safety.nursery import Nursery
+from tests.safety.places import GROUP, PROJECT, Place
 from tests.safety.traced import Event, Point
-from tests.safety.worlds import GROUP, PROJECT, RESUBMIT, STATUS, World
-from tests.standins.ml_v1 import MlV1
+from tests.safety.worlds import RESUBMIT, STATUS, World
 
 CLOUD = (
     "cloud",
@@ -35,12 +35,12 @@ CLOUD = (
 
 
 @pytest.fixture
-def building(tmp_path: Path, ml_v1: MlV1, nursery: Nursery, base_image: str) -> World:
+def building(tmp_path: Path, place: Place, nursery: Nursery, base_image: str) -> World:
     """A group of two, whose jobs failed, and whose image is built from the folder ``cpu``."""
     registry = os.environ.get("CALIBAN_TEST_REGISTRY")
     if not registry:
         pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
-    world = World(tmp_path, ml_v1, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
+    world = World(tmp_path, place, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
     if "DOCKER_HOST" in os.environ:
         world.environ["DOCKER_HOST"] = os.environ["DOCKER_HOST"]
     config = {"base_image": base_image, "registry": f"{registry}/{PROJECT}"}

@@ -32,13 +32,12 @@ from caliban.platforms import patience
 from caliban.store.database import Access, open_store
 from tests.calls import call
 from tests.fakes import FakeStream, HeardReporter
-from tests.safety.worlds import PROJECT, RESUBMIT, STATUS, World, cloud
+from tests.safety.places import AiPlatform, JobThere
+from tests.safety.worlds import RESUBMIT, STATUS, World
 from tests.standins.faults import Fault, Kind
-from tests.standins.jobs import Job, Jobs
-from tests.standins.ml_v1 import MlV1
 
 PATIENCE = patience.Patience(first_s=0.002, longest_s=0.004, total_s=0.4, quota_s=0.4)
-RE_RUN = frozenset({"FAILED", "CANCELLED"})
+RE_RUN = frozenset({"FAILED", "STOPPED"})
 
 
 class Crash(BaseException):
@@ -108,17 +107,18 @@ def empty_store() -> bytes:
 class Lives(RuleBasedStateMachine):
     """What a person, the service and bad luck do."""
 
-    service: ClassVar[MlV1]
+    place: ClassVar[AiPlatform]
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="caliban-test-"))
         file = self.folder / "caliban.db"
         file.write_bytes(empty_store())
-        self.service.faults.pending.clear()
-        self.service.jobs = Jobs(self._accepted)
+        self.place.service.faults.pending.clear()
+        self.place.restore([])
+        self.place.tell(self._accepted)
         # Commands are called here, and not in a nursery's process.
-        self.world = World(self.folder, self.service, None, f"sqlite:///{file}")  # type: ignore[arg-type]
+        self.world = World(self.folder, self.place, None, f"sqlite:///{file}")  # type: ignore[arg-type]
         self.is_re_run = False
         self.repeated: list[str] = []
 
@@ -131,12 +131,12 @@ class Lives(RuleBasedStateMachine):
     @initialize(experiments=st.integers(1, 3))
     def begin(self, experiments: int) -> None:
         self.world.experiments(experiments)
-        self._do(cloud(), None)
+        self._do(self.place.command(), None)
 
     @rule(fuse=FUSES, experiments=st.integers(1, 3))
     def submit(self, fuse: Fuse | None, experiments: int) -> None:
         self.world.experiments(experiments)
-        self._do(cloud(), fuse)
+        self._do(self.place.command(), fuse)
 
     @rule(fuse=FUSES)
     def re_run(self, fuse: Fuse | None) -> None:
@@ -154,30 +154,30 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), state=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED", "FAILED"]))
     def a_job_moves(self, number: int, state: str) -> None:
-        unfinished = [job for job in self.service.jobs.all() if job.state in ("QUEUED", "RUNNING")]
+        unfinished = [job for job in self.place.jobs() if job.state in ("SUBMITTED", "RUNNING")]
         if unfinished:
-            self.service.jobs.set_state(unfinished[number % len(unfinished)].id, state)
+            self.place.set_state(unfinished[number % len(unfinished)].name, state)
 
     @rule(
-        method=st.sampled_from(["ml.projects.jobs.create", "ml.projects.jobs.get", "ml.projects.jobs.list"]),
+        method=st.sampled_from(["create", "get", "list"]),
         kind=st.sampled_from(["drop", "drop", "refuse", "status", "garbage"]),
         status=st.sampled_from([403, 429, 503]),
         times=st.sampled_from([1, 2, 40]),
     )
     def luck_turns(self, method: str, kind: Kind, status: int, times: int) -> None:
-        self.service.faults.add(Fault(method, kind, status=status, times=times))
+        self.world.plant(Fault(method, kind, status=status, times=times))
 
     @rule()
     def come_to_rest(self) -> None:
         """Luck is good again, and one command that asks nothing finishes what is open."""
-        self.service.faults.pending.clear()
+        self.place.service.faults.pending.clear()
         self._do(STATUS, None)
         assert self.world.lost_or_twice() == []
 
     @invariant()
     def nothing_is_sent_that_was_not_written_down(self) -> None:
         written = {row[0] for row in self.world.rows("SELECT token FROM submissions")}
-        sent = [job.body["labels"]["caliban_token"] for job in self.service.jobs.all()]
+        sent = [job.token for job in self.place.jobs()]
         assert set(sent) <= written
         assert len(set(sent)) == len(sent)
 
@@ -185,12 +185,11 @@ class Lives(RuleBasedStateMachine):
     def what_runs_or_succeeded_is_not_run_again(self) -> None:
         assert self.repeated == []
 
-    def _accepted(self, job: Job) -> None:
-        arguments = job.body["trainingInput"]["args"]
-        before = [other for other in self.service.jobs.all() if other.body["trainingInput"]["args"] == arguments]
-        newest = [other for other in before if other is not job][-1:]
+    def _accepted(self, job: JobThere) -> None:
+        alike = [other for other in self.place.jobs() if other.arguments == job.arguments]
+        newest = [other for other in alike if other.name != job.name][-1:]
         if self.is_re_run and newest and newest[0].state not in RE_RUN:
-            self.repeated.append(f"{job.id} repeats {newest[0].id}, which is {newest[0].state}")
+            self.repeated.append(f"{job.name} repeats {newest[0].name}, which is {newest[0].state}")
 
     def _do(self, words: tuple[str, ...], fuse: Fuse | None) -> None:
         """A command, to its end or its crash; what it says of failures is for other tests."""
@@ -211,6 +210,6 @@ def test_whatever_happens_the_store_and_the_service_agree(monkeypatch: pytest.Mo
     # Checking the key's primes takes a third of a command's time, and the key is always the same.
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)
-    with MlV1({PROJECT}) as service:
-        Lives.service = service
+    with AiPlatform() as place:
+        Lives.place = place
         run_state_machine_as_test(Lives, settings=budget)

@@ -68,9 +68,11 @@ class Watch:
     def install(self) -> None:
         """From now on."""
         import requests
+        import urllib3
         from sqlalchemy.engine.default import DefaultDialect
 
         commit, send = DefaultDialect.do_commit, requests.Session.request
+        send_directly = urllib3.PoolManager.request
 
         def watched_commit(dialect: Any, connection: Any) -> None:
             self._effect("commit", lambda: commit(dialect, connection))  # type: ignore[no-untyped-call]
@@ -79,8 +81,13 @@ class Watch:
             name = f"{method} {'token' if urlsplit(url).path.endswith('/token') else 'service'}"
             return self._effect(name, lambda: send(session, method, url, **more))
 
+        def watched_send_directly(pool: Any, method: str, *given: Any, **more: Any) -> Any:
+            return self._effect(f"{method} service", lambda: send_directly(pool, method, *given, **more))
+
         DefaultDialect.do_commit = watched_commit  # type: ignore[method-assign]
         requests.Session.request = watched_send  # type: ignore[method-assign,assignment]
+        # This is how Kubernetes' client sends; requests does not use it.
+        urllib3.PoolManager.request = watched_send_directly  # type: ignore[method-assign,assignment]
         if self._recording is not None or (self._point is not None and self._point.line):
             threading.settrace(self._enter)
             sys.settrace(self._enter)

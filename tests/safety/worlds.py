@@ -1,4 +1,4 @@
-"""A person with a store, and AI Platform: where crashes, storms and races are let loose, and what must hold after."""
+"""A person with a store, and a service: where crashes, storms and races are let loose, and what must hold after."""
 
 from __future__ import annotations
 
@@ -8,32 +8,24 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
 
 from tests.safety.nursery import Nursery, Order
+from tests.safety.places import GROUP, Place
 from tests.safety.traced import Point
-from tests.standins.jobs import Jobs
-from tests.standins.ml_v1 import MlV1
+from tests.standins.faults import Fault
+from tests.standins.serving import StandIn
 
-PROJECT = "totoro-project"
-GROUP = ("--xgroup", "resubmit_test")
 RESUBMIT = ("resubmit", *GROUP, "--yes")
 STATUS = ("status", *GROUP)
-QUICK = {"connect_s": 5, "read_s": 20, "first_s": 0.01, "longest_s": 0.05, "total_s": 10}
+QUICK = {"connect_s": 5, "read_s": 20, "first_s": 0.01, "longest_s": 0.05, "total_s": 10, "settle_s": 0.2}
 """Enough for any number of faults that a test plants, and no time lost on each."""
 
 _NUMBERS = itertools.count()
-
-
-def cloud(experiments: str = "experiment.json") -> tuple[str, ...]:
-    """``caliban cloud`` with an image that is there already, so that nothing is built."""
-    image = f"gcr.io/{PROJECT}/cffd1475aaca:latest"
-    flags = ("--nogpu", "--image_tag", image, "--experiment_config", experiments)
-    return ("cloud", "--platform", "caip", *GROUP, *flags, "cpu.py", "--", "--foo", "3")
 
 
 @dataclass(frozen=True)
@@ -49,21 +41,13 @@ class Answer:
         return f"caliban {' '.join(self.words)}: {self.code}\n{self.out}{self.err}"
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """A job at the service, as a test keeps it to put it there again."""
-
-    body: Mapping[str, Any]
-    state: str
-
-
 @dataclass
 class World:
     """One person's home, project folder and store, and the service that they use.
 
     Attributes:
         folder: holds the home and the project.
-        service: AI Platform.
+        place: the service.
         nursery: runs the commands.
         store_url: as in ``CALIBAN_DB_URL``.
         answers: of every command so far.
@@ -71,7 +55,7 @@ class World:
     """
 
     folder: Path
-    service: MlV1
+    place: Place
     nursery: Nursery
     store_url: str
     environ: dict[str, str] = field(default_factory=dict)
@@ -89,9 +73,13 @@ class World:
             "HOME": str(self.folder / "home"),
             "CALIBAN_USER": "totoro",
             "CALIBAN_DB_URL": self.store_url,
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": self.service.url,
-            "GOOGLE_APPLICATION_CREDENTIALS": str(self.service.write_key_file(self.folder / "key.json")),
+            **self.place.environ(self.folder),
         }
+
+    @property
+    def service(self) -> StandIn:
+        """For its faults and requests."""
+        return self.place.service
 
     def experiments(self, count: int) -> None:
         """Let ``experiment.json`` span so many."""
@@ -128,24 +116,24 @@ class World:
         self.answers.extend(answers)
         return answers
 
+    def submit(self, *, point: Point | None = None, recording: Path | None = None) -> Answer:
+        """Run the command that submits the group."""
+        return self.caliban(*self.place.command(), point=point, recording=recording)
+
+    def plant(self, *faults: Fault) -> None:
+        """Let faults happen from now on; their methods are named by :meth:`Place.method`'s roles."""
+        for fault in faults:
+            self.service.faults.add(replace(fault, method=self.place.method(fault.method)))
+
     def end_jobs(self, state: str = "FAILED") -> None:
         """Let every job at the service end, those that have not."""
-        for job in self.service.jobs.all():
-            if job.state not in ("SUCCEEDED", "FAILED", "CANCELLED"):
-                self.service.jobs.set_state(job.id, state)
+        self.place.end_jobs(state)
 
-    def accepted(self) -> list[Accepted]:
-        """The jobs at the service."""
-        return [Accepted(job.body, job.state) for job in self.service.jobs.all()]
-
-    def let_service_have(self, jobs: Sequence[Accepted]) -> None:
-        """Let the service know these jobs and no others, and forget what was asked of it."""
-        self.service.jobs = Jobs()
+    def let_service_have(self, jobs: Sequence[Any]) -> None:
+        """Let the service know these jobs (:meth:`Place.snapshot`) and no others, and forget what was asked of it."""
+        self.place.restore(jobs)
         self.service.requests.clear()
         self.service.faults.pending.clear()
-        for job in jobs:
-            self.service.jobs.create(PROJECT, job.body)
-            self.service.jobs.set_state(str(job.body["jobId"]), job.state)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """What the store says."""
@@ -158,12 +146,13 @@ class World:
 
     def jobs_per_experiment(self) -> dict[str, int]:
         """How many jobs the service has of each experiment, by the experiment's arguments."""
-        return dict(Counter(" ".join(job.body["trainingInput"]["args"]) for job in self.service.jobs.all()))
+        return dict(Counter(job.arguments for job in self.place.jobs()))
 
     def lost_or_twice(self) -> list[str]:
         """What does not hold: jobs at the service = job rows in the store, token by token; [] when all is well."""
-        there = Counter(str(job.body["labels"]["caliban_token"]) for job in self.service.jobs.all())
-        names = {job.body["labels"]["caliban_token"]: job.id for job in self.service.jobs.all()}
+        jobs_there = self.place.jobs()
+        there = Counter(job.token for job in jobs_there)
+        names = {job.token: job.name for job in jobs_there}
         settled = self.rows(
             "SELECT submissions.token, jobs.details, jobs.experiment_id = submissions.experiment_id FROM submissions "
             "JOIN jobs ON jobs.id = submissions.job_id WHERE submissions.state = 'DONE'"
@@ -173,7 +162,7 @@ class World:
         problems += [f"job {names[token]} is not recorded" for token in there if token not in recorded]
         problems += [f"job of token {token} is recorded, and not there" for token in recorded if token not in there]
         for token, details, is_of_experiment in settled:
-            named = (json.loads(details) if isinstance(details, str) else details)["jobId"]
+            named = self.place.name_in(json.loads(details) if isinstance(details, str) else details)
             if token in names and (named != names[token] or not is_of_experiment):
                 problems.append(f"job {names[token]} is recorded under another name or experiment: {named}")
         [(jobs,)] = self.rows("SELECT count(*) FROM jobs")

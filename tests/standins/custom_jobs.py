@@ -113,7 +113,7 @@ class CustomJobs:
         self._numbers = numbers
         self._jobs: dict[str, CustomJob] = {}
         self._lock = threading.RLock()
-        self._on_accept = on_accept
+        self.on_accept = on_accept
 
     def create(self, project: str, location: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Accept a job, PENDING, under a name that no other has: the same body twice makes two jobs."""
@@ -126,7 +126,7 @@ class CustomJobs:
         with self._lock:
             self._jobs[name] = job
             answer = job.answer()
-        self._on_accept(job)
+        self.on_accept(job)
         return answer
 
     def get(self, project: str, location: str, job_id: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Jobs:
     def __init__(self, on_accept: Callable[[Job], None] = lambda job: None) -> None:
         self._jobs: dict[tuple[str, str], Job] = {}
         self._lock = threading.RLock()
-        self._on_accept = on_accept
+        self.on_accept = on_accept
 
     def create(self, project: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Accept a job, QUEUED."""
@@ -81,7 +81,7 @@ class Jobs:
                 raise ApiError(409, "Field: job.job_id Error: A job with this id already exists.")
             self._jobs[project, job.id] = job
             answer = job.answer()
-        self._on_accept(job)
+        self.on_accept(job)
         return answer
 
     def get(self, project: str, job_id: str) -> dict[str, Any]:

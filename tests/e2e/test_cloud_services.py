@@ -1,0 +1,172 @@
+"""What AI Platform alone has, and Vertex AI alone: their requests as a whole, their pages, and states of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+from tests.e2e.clouds import PROJECT, AiPlatform, VertexAi
+from tests.e2e.conftest import Researcher, wait_until
+from tests.standins.faults import Fault
+from tests.standins.runners import Docker
+
+RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
+STATUS = ("status", "--xgroup", "resubmit_test")
+FIRST = "SELECT token, container, name FROM submissions JOIN jobs ON job_id = jobs.id WHERE jobs.experiment_id = 1"
+
+
+def test_the_request_to_ai_platform_is_the_whole_job(
+    researcher: Researcher, ai_platform: AiPlatform, registry: str
+) -> None:
+    researcher.caliban(*ai_platform.submit("--name", "My Job", "--label", "Team=Vision"))
+
+    ((token, image, job_id),) = researcher.rows(FIRST)
+    [sent] = [body for body in ai_platform.service.bodies(ai_platform.create) if body["jobId"] == job_id]
+    assert sent == {
+        "jobId": job_id,
+        "labels": {
+            "gpu_enabled": "false",
+            "tpu_enabled": "false",
+            "job_name": "my_job",
+            "docker_image": re.sub("[^a-z0-9_-]", "", str(image)),
+            "team": "vision",
+            "foo": "3",
+            "sleep": "2",
+            "caliban_token": token,
+        },
+        "trainingInput": {
+            "masterConfig": {
+                "imageUri": image,
+                "acceleratorConfig": {"count": 0, "type": "ACCELERATOR_TYPE_UNSPECIFIED"},
+            },
+            "scaleTier": "CUSTOM",
+            "masterType": "n1-highcpu-32",
+            "region": "us-central1",
+            "args": ["--foo", "3", "--sleep", "2"],
+        },
+    }
+    assert re.fullmatch(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}:latest", str(image))
+
+
+def test_the_request_to_vertex_ai_is_the_whole_job(researcher: Researcher, vertex_ai: VertexAi, registry: str) -> None:
+    account = "robot@totoro-project.iam.gserviceaccount.com"
+    network = "projects/123456789012/global/networks/lab"
+    machines = ("--worker_count", "3", "--disk_size", "200", "--spot", "--timeout", "90m")
+    more = ("--service_account", account, "--network", network, "--name", "My Job", "--label", "Team=Vision")
+    researcher.caliban(*vertex_ai.submit(*machines, *more))
+
+    ((token, image, name),) = researcher.rows(FIRST)
+    [sent] = [body for body in vertex_ai.service.bodies(vertex_ai.create) if body["displayName"] == name]
+    pool = {
+        "machineSpec": {"machineType": "e2-standard-8"},
+        "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 200},
+        "containerSpec": {"imageUri": image, "args": ["--foo", "3", "--sleep", "2"]},
+    }
+    assert sent == {
+        "displayName": name,
+        "labels": {
+            "gpu_enabled": "false",
+            "tpu_enabled": "false",
+            "job_name": "my_job",
+            "docker_image": re.sub("[^a-z0-9_-]", "", str(image)),
+            "team": "vision",
+            "foo": "3",
+            "sleep": "2",
+            "caliban_token": token,
+        },
+        "jobSpec": {
+            "workerPoolSpecs": [{**pool, "replicaCount": "1"}, {**pool, "replicaCount": "2"}],
+            "scheduling": {"strategy": "SPOT", "timeout": "5400s"},
+            "serviceAccount": account,
+            "network": network,
+        },
+    }
+    assert re.fullmatch(r"My_Job_\d{8}_\d{6}_1", str(name))
+    assert re.fullmatch(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}:latest", str(image))
+
+
+def test_each_job_that_ai_platform_accepts_is_told_with_its_page_and_the_command_for_its_log(
+    researcher: Researcher, ai_platform: AiPlatform
+) -> None:
+    answer = researcher.caliban(*ai_platform.submit())
+
+    name = str(researcher.details(1)["jobId"])
+    assert f"https://console.cloud.google.com/mlengine/jobs/{name}?project={PROJECT}" in answer.err
+    assert f"gcloud ai-platform jobs stream-logs {name} --project" in answer.err
+
+
+def test_each_job_that_vertex_ai_accepts_is_told_with_its_page_and_the_command_for_its_log(
+    researcher: Researcher, vertex_ai: VertexAi
+) -> None:
+    answer = researcher.caliban(*vertex_ai.submit())
+
+    number = str(researcher.details(1)["name"]).rpartition("/")[2]
+    page = f"https://console.cloud.google.com/ai/platform/locations/us-central1/training/{number}?project={PROJECT}"
+    assert page in answer.err
+    assert f"gcloud ai custom-jobs stream-logs {number} --region us-central1 --project {PROJECT}" in answer.err
+
+
+def test_hardware_that_ai_platform_has_not_is_refused_before_anything_is_built(
+    researcher: Researcher, ai_platform: AiPlatform
+) -> None:
+    flags = ("--gpu_spec", "1xV100", "--region", "us-east4")
+
+    answer = researcher.caliban("cloud", "--platform", "caip", *flags, "cpu.py")
+
+    assert (answer.code, ai_platform.service.requests) == (2, [])
+    assert "[gpu-not-in-region]" in answer.err
+    assert "Step 1" not in answer.err
+
+
+def test_a_job_that_vertex_ai_let_expire_is_shown_with_that_word_and_re_run(
+    researcher: Researcher, vertex_ai: VertexAi
+) -> None:
+    researcher.write("experiment.json", '{"sleep": [2]}')
+    vertex_ai.service.runner = None
+    researcher.caliban(*vertex_ai.submit())
+    vertex_ai.service.jobs.set_state(str(researcher.details(1)["name"]), "JOB_STATE_EXPIRED")
+
+    expired = researcher.caliban(*STATUS)
+    vertex_ai.service.runner = Docker(["docker"], os.environ)
+    again = researcher.caliban(*RESUBMIT)
+    wait_until(lambda: " SUCCEEDED " in researcher.caliban(*STATUS).out)
+
+    assert re.search(r"job 1 +FAILED +VERTEX .* \(expired\)$", expired.out, re.MULTILINE)
+    assert (again.code, vertex_ai.job_count) == (0, 2)
+    assert "expired" not in researcher.caliban(*STATUS).out
+
+
+def test_a_job_of_vertex_ai_that_is_being_stopped_runs_until_it_is(researcher: Researcher, vertex_ai: VertexAi) -> None:
+    researcher.write("experiment.json", '{"sleep": [2]}')
+    vertex_ai.service.runner = None
+    researcher.caliban(*vertex_ai.submit())
+
+    researcher.caliban("stop", "--xgroup", "resubmit_test", "--yes")
+    at_first = researcher.caliban(*STATUS)
+    vertex_ai.service.jobs.end_cancelled()
+    at_last = researcher.caliban(*STATUS)
+
+    assert re.search(r"job 1 +RUNNING +VERTEX .* \(cancelling\)$", at_first.out, re.MULTILINE)
+    assert re.search(r"job 1 +STOPPED +VERTEX ", at_last.out)
+
+
+def test_a_job_whose_command_died_before_vertex_ai_listed_it_is_neither_lost_nor_run_twice(
+    researcher: Researcher, vertex_ai: VertexAi, started: list[subprocess.Popen[str]]
+) -> None:
+    service, look_up = vertex_ai.service, "aiplatform.projects.locations.customJobs.list"
+    researcher.write("experiment.json", '{"sleep": [2]}')
+    service.jobs.lag_s = 3600
+    service.faults.add(Fault(vertex_ai.create, "drop"))
+    service.faults.add(Fault(look_up, "status", status=403))
+    died = researcher.caliban(*vertex_ai.submit())
+
+    before = service.counts[look_up]
+    started.append(researcher.start(*STATUS))
+    wait_until(lambda: service.counts[look_up] == before + 2)  # it looked in vain, and looks again
+    service.jobs.lag_s = 0
+    out, err = started[0].communicate(timeout=60)
+
+    assert (died.code, vertex_ai.job_count) == (1, 1)
+    assert "was started by an interrupted command; now recorded" in out + err
+    assert researcher.rows("SELECT count(*) FROM jobs") == [(1,)]
