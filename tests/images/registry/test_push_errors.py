@@ -87,8 +87,18 @@ def test_an_api_that_is_not_enabled_is_told_with_the_command_that_enables_it(pla
     )
 
 
-def test_a_denial_names_the_role_and_how_to_create_what_may_be_missing() -> None:
-    words = f"denied: {ArtifactRules().denial('uploadArtifacts')}"
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"denied: {ArtifactRules().denial('uploadArtifacts')}",
+        "denied: Permission 'artifactregistry.repositories.uploadArtifacts' denied on resource (or it may not exist).",
+        'denied: Unauthenticated request. Unauthenticated requests do not have permission "artifactregistry'
+        '.repositories.uploadArtifacts" on resource "projects/p/locations/us/repositories/r" (or it may not exist)',
+        "unauthorized: You don't have the needed permissions to perform this operation, and you may have invalid "
+        "credentials.",
+    ],
+)
+def test_a_denial_names_the_role_and_how_to_create_what_may_be_missing(words: str) -> None:
     failed = push_failure(words, f"{PLACE}/0123456789ab:latest", None)
     assert (failed.id, failed.cause, failed.hint) == (
         "push-refused",
