@@ -129,7 +129,7 @@ class _Conversation:
             # The first of each name: those of another challenge may follow.
             parameters = {key.lower(): quoted or plain for key, quoted, plain in reversed(found)}
             name = urlsplit(refusal.url).path.removeprefix("/v2/").partition("/manifests/")[0]
-            scope = parameters.get("scope", f"repository:{name}:pull").rpartition(":")[0]
+            scope = (parameters.get("scope") or f"repository:{name}:pull").rpartition(":")[0]
             return f"Bearer {self._token({**parameters, 'scope': f'{scope}:{actions}'})}"
         if self.login is None or self.login.is_identity_token or not re.match(r"\s*basic\b", challenge, re.IGNORECASE):
             raise RegistryRefusedError(_words(refusal, self.login))

@@ -97,13 +97,6 @@ def repository(registry: str | None, project: str) -> str:
                 cause=f"expected {EXPECTED_REGISTRY}",
                 hint=f"correct registry in {CONFIG_FILE}; for Docker Hub it is docker.io/NAME",
             )
-        if _ARTIFACT_HOST.fullmatch(registry_host(registry)) and artifact_repository(registry) is None:
-            raise ImageError(
-                "registry-name-malformed",
-                f"images cannot be pushed to {registry!r}: it names no repository",
-                cause="expected LOCATION-docker.pkg.dev/PROJECT/REPOSITORY",
-                hint=f"correct registry in {CONFIG_FILE}; `gcloud artifacts repositories list` shows what there is",
-            )
         return registry
     name = f"{DEFAULT_REGISTRY}/{project.replace(':', '/', 1)}"
     if not is_registry(name):

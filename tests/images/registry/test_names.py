@@ -54,13 +54,6 @@ def test_a_malformed_registry_is_told_with_what_to_write() -> None:
     assert "registry in .calibanconfig.json" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("registry", ["us-docker.pkg.dev/totoro-project", "us-docker.pkg.dev/example.com/wonder"])
-def test_artifact_registry_without_a_repository_is_told_as_such(registry: str) -> None:
-    with pytest.raises(ImageError, match="it names no repository") as caught:
-        repository(registry, "totoro-project")
-    assert caught.value.cause == "expected LOCATION-docker.pkg.dev/PROJECT/REPOSITORY"
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -69,6 +62,7 @@ def test_artifact_registry_without_a_repository_is_told_as_such(registry: str) -
         ("us-docker.pkg.dev/example.com/p/lab/ab:latest", ArtifactRepository("example.com:p", "us", "lab")),
         ("eu.gcr.io/p/ab:latest", ArtifactRepository("p", "europe", "eu.gcr.io")),
         ("staging-k8s.gcr.io/p/ab:latest", None),
+        ("us-docker.pkg.dev/p", None),
         ("registry.example.com/us-docker.pkg.dev/p/lab", None),
     ],
 )
