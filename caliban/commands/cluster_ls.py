@@ -11,8 +11,7 @@ from caliban.cli.context import Context
 from caliban.errors import ExitCode
 
 if TYPE_CHECKING:
-    from caliban.platforms.gke_service import GkeCluster
-    from caliban.platforms.kubeconfig import KubeContext
+    from caliban.platforms.kubeconfig import Kubeconfig
 
 DESCRIPTION = (
     "List the clusters that jobs can be submitted to: the contexts of your kubeconfig, and the GKE clusters of a "
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.platforms.kubeconfig import Kubeconfig
 
     kubeconfig = Kubeconfig(context.environ, context.home)
-    for line in _context_lines(kubeconfig.location, kubeconfig.contexts()):
+    for line in _context_lines(kubeconfig):
         context.console.print(line)
     wants_google = args.project_id or args.cloud_key or any(context.environ.get(name) for name in _CREDENTIALS)
     if wants_google or not kubeconfig.exists:
@@ -44,9 +43,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return ExitCode.DONE
 
 
-def _context_lines(location: str, contexts: list[KubeContext]) -> Iterator[str]:
-    yield f"contexts of the kubeconfig {location}:" if contexts else f"no contexts: there are none in {location}"
-    width = max((len(each.name) for each in contexts), default=0)
+def _context_lines(kubeconfig: Kubeconfig) -> Iterator[str]:
+    contexts = kubeconfig.contexts()
+    if not contexts:
+        what = "has no contexts" if kubeconfig.exists else "is not there"
+        yield f"the kubeconfig {kubeconfig.location} {what}"
+        return
+    yield f"contexts of the kubeconfig {kubeconfig.location}:"
+    width = max(len(each.name) for each in contexts)
     for each in contexts:
         mark = "*" if each.is_current else " "
         yield f"{mark} {each.name:{width}}  {each.server or '(no server)'}  namespace: {each.namespace}"
@@ -63,13 +67,13 @@ def _gke_lines(args: argparse.Namespace, context: Context) -> Iterator[str]:
     )
     google = cluster_platform(platforms, PlatformName.GKE).google
     project = google.project()
-    clusters = GkeService(google).clusters(project)
+    listing = GkeService(google).clusters(project)
+    clusters = sorted(listing.clusters, key=lambda cluster: (cluster.name, cluster.location))
     yield f"\nGKE clusters of project {project}:" if clusters else f"\nproject {project} has no GKE clusters"
-    names, places = (max((len(each) for each in column), default=0) for column in _columns(clusters))
-    for each in sorted(clusters, key=lambda cluster: (cluster.name, cluster.location)):
+    names = max((len(cluster.name) for cluster in clusters), default=0)
+    places = max((len(cluster.location) for cluster in clusters), default=0)
+    for each in clusters:
         nodes = f"{each.nodes} node{'' if each.nodes == 1 else 's'}"
         yield f"  {each.name:{names}}  {each.location:{places}}  {each.status:12}  {each.version}  {nodes}"
-
-
-def _columns(clusters: list[GkeCluster]) -> tuple[list[str], list[str]]:
-    return [cluster.name for cluster in clusters], [cluster.location for cluster in clusters]
+    if listing.silent_zones:
+        context.console.warn(f"these zones do not answer GKE, and may have more: {', '.join(listing.silent_zones)}")

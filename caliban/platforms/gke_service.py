@@ -51,6 +51,19 @@ class GkeCluster:
     authority: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class GkeListing:
+    """The clusters of a project.
+
+    Attributes:
+        clusters: those that were told of.
+        silent_zones: the zones that did not answer GKE; there may be more clusters in them.
+    """
+
+    clusters: tuple[GkeCluster, ...]
+    silent_zones: tuple[str, ...] = ()
+
+
 class GkeService:
     """The two calls of container v1 that are made. May be shared by threads.
 
@@ -62,12 +75,15 @@ class GkeService:
     def __init__(self, google: Google) -> None:
         self._google = google
 
-    def clusters(self, project: str) -> list[GkeCluster]:
-        """Every cluster of a project, wherever it is."""
+    def clusters(self, project: str) -> GkeListing:
+        """The clusters of a project, wherever they are."""
         request = self._api().list(parent=f"projects/{project}/locations/{ANYWHERE}")
         answer = self._google.execute(request, f"list the GKE clusters of project {project}")
-        found = answer.get("clusters")
-        return [_cluster(project, each) for each in found] if isinstance(found, list) else []
+        found, silent = answer.get("clusters"), answer.get("missingZones")
+        return GkeListing(
+            tuple(_cluster(project, each) for each in found) if isinstance(found, list) else (),
+            tuple(map(str, silent)) if isinstance(silent, list) else (),
+        )
 
     def cluster(self, project: str, location: str, name: str) -> GkeCluster:
         """One cluster.
@@ -102,8 +118,8 @@ class GkeService:
         Raises:
             UsageError: ``cluster-not-found``, or ``cluster-ambiguous`` where several have that name.
         """
-        clusters = self.clusters(project)
-        locations = sorted(cluster.location for cluster in clusters if cluster.name == name)
+        listing = self.clusters(project)
+        locations = sorted(cluster.location for cluster in listing.clusters if cluster.name == name)
         if len(locations) == 1:
             return locations[0]
         if locations:
@@ -113,10 +129,12 @@ class GkeService:
                 cause=f"in {', '.join(locations)}",
                 hint="name one of these with --zone",
             )
-        known = ", ".join(f"{cluster.name} ({cluster.location})" for cluster in clusters)
+        known = ", ".join(f"{cluster.name} ({cluster.location})" for cluster in listing.clusters)
+        silent = ", ".join(listing.silent_zones)
         raise UsageError(
             "cluster-not-found",
-            f"project {project} has no GKE cluster {name}",
+            f"project {project} has no GKE cluster {name}" + (" that GKE can tell of" if silent else ""),
+            cause=f"these zones do not answer GKE: {silent}" if silent else None,
             hint=f"its clusters are {known}" if known else "it has no clusters; --project_id names another project",
         )
 

@@ -148,6 +148,7 @@ class Kubeconfig:
         from google.auth.exceptions import GoogleAuthError
         from kubernetes.client import ApiException
         from kubernetes.config import ConfigException
+        from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]  # what the client logs in with by OIDC
         from urllib3.exceptions import HTTPError
 
         with _heard() as complaints:
@@ -156,7 +157,7 @@ class Kubeconfig:
             except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 cause = _without_content(str(error)) or type(error).__name__
                 raise self._malformed(f"the context {context.name}: {cause}") from error
-            except (GoogleAuthError, ApiException, HTTPError) as error:  # of users with an auth-provider
+            except (GoogleAuthError, ApiException, HTTPError, OAuth2Error) as error:  # of users with an auth-provider
                 complaints.append(str(error))
         if complaints:
             raise KubernetesUnreachableError(

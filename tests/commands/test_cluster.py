@@ -386,7 +386,7 @@ def test_clusters_of_gke_are_listed_where_there_is_no_kubeconfig(googler: Screen
     gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a"))
     assert call(googler, "cluster", "ls") == 0
     assert googler.out.splitlines() == [
-        f"no contexts: there are none in {googler.home}/.kube/config",
+        f"the kubeconfig {googler.home}/.kube/config is not there",
         "",
         "GKE clusters of project totoro-project:",
         "  blueshift  us-central1-a  RUNNING       1.33.1-gke.1000  0 nodes",
@@ -414,6 +414,13 @@ def test_the_jobs_of_a_namespace_are_listed(person: ScreenContext, cluster: Kube
 def test_a_namespace_without_jobs_says_so(person: ScreenContext) -> None:
     assert call(person, "cluster", "job", "ls", "--namespace", "lab") == 0
     assert person.out == "no jobs in the cluster of the context current, namespace lab\n"
+
+
+def test_zones_that_do_not_answer_are_named(googler: ScreenContext, gke: ContainerV1) -> None:
+    gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a"))
+    gke.missing_zones.add("us-central1-a")
+    assert call(googler, "cluster", "ls") == 0
+    assert "warning: these zones do not answer GKE, and may have more: us-central1-a\n" in googler.err
 
 
 def test_a_cluster_of_gke_is_found_by_its_name_alone(googler: ScreenContext, gke: ContainerV1, store: Store) -> None:

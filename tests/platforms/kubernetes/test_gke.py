@@ -306,6 +306,17 @@ def test_a_name_that_no_cluster_has_is_told_with_those_that_there_are(
     )
 
 
+def test_a_cluster_of_a_zone_that_does_not_answer_is_not_told_to_be_none(
+    gke: ContainerV1, blueshift: KubeApi, service: GkeService
+) -> None:
+    gke.missing_zones.add("us-central1-a")
+    error = refusal(lambda: service.location_of("totoro-project", "blueshift"))
+    assert (error.message, error.cause) == (
+        "project totoro-project has no GKE cluster blueshift that GKE can tell of",
+        "these zones do not answer GKE: us-central1-a",
+    )
+
+
 def test_a_project_without_clusters_is_told(service: GkeService) -> None:
     error = refusal(lambda: service.location_of("zoo-project", "lions"))
     assert error.hint == "it has no clusters; --project_id names another project"
