@@ -99,6 +99,8 @@ class FakeService:
         watch: called with each submission as it arrives, before it is answered.
         connections: how often somebody asked whether it can be reached.
         out_of_reach: why it cannot be reached, or None.
+        registries: which were asked whether they take images, each with the place where those run.
+        closed_registry: why they take none, or None.
         stopping: of the surroundings of the platform before it.
     """
 
@@ -107,6 +109,8 @@ class FakeService:
     watch: Callable[[Submission], None] | None = None
     connections: int = 0
     out_of_reach: CalibanError | None = None
+    registries: list[tuple[str | None, object]] = field(default_factory=list)
+    closed_registry: CalibanError | None = None
     stopping: threading.Event | None = None
     _names: dict[str, str] = field(default_factory=dict)
     _expected: dict[str, deque[Callable[..., object]]] = field(default_factory=dict)
@@ -208,6 +212,11 @@ class FakePlatform(Platform):
         self.service.connections += 1
         if self.service.out_of_reach:
             raise self.service.out_of_reach
+
+    def reach_registry(self, registry: str | None, target: JsonObject) -> None:
+        self.service.registries.append((registry, target["place"]))
+        if self.service.closed_registry:
+            raise self.service.closed_registry
 
     def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
         answer = self.service.answer("statuses", tuple(jobs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,9 @@ from caliban.records import ExperimentView, GroupView, JobView, Outcome, Recorde
 
 Words = Callable[[JobView], "str | None"]
 """A few words about a job in its platform's terms: ``title`` or ``ending`` of ``caliban.platforms.recorded``."""
+
+# Twelve digits tell images apart, and leave room on the line for what else there is; the store has all.
+_DIGITS_LEFT_OUT = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 def count(number: int, noun: str) -> str:
@@ -52,7 +56,7 @@ def job_line(job: JobView, title: Words, ending: Words = lambda job: None) -> st
     name = title(job)
     parts = [
         f"job {job.id:<8d} {job.status:9s} {job.platform:>8s} {job.created:%Y-%m-%d %H:%M:%S}",
-        f"container: {job.container}",
+        f"container: {_DIGITS_LEFT_OUT.sub('', job.container)}",
     ]
     if name:
         parts.append(f"name: {name}")

@@ -159,7 +159,7 @@ def check_registry(launch: Launch, platform: Platform) -> None:
 
 
 def bring_image(launch: Launch, context: Context, platform: Platform, target: JsonObject) -> ImageRef:
-    """Build the image where there is none yet, and bring it to where it runs.
+    """Build the image where there is none yet, and bring it to where it runs; or learn first that it cannot be.
 
     Raises:
         CalibanError: it could not be built, or not be brought there.
@@ -170,6 +170,7 @@ def bring_image(launch: Launch, context: Context, platform: Platform, target: Js
     if isinstance(launch.spec, ImageSpec):
         return launch.spec.image
     engine = platform.surroundings.engine()
+    platform.reach_registry(launch.spec.config.registry, target)
     image = engine.build(launch.spec, build_user(context.user), context.console, no_cache=launch.no_cache)
     return platform.publish(image, launch.spec.config.registry, target)
 

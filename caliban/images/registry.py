@@ -5,17 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
 from caliban.errors import ImageError
 from caliban.images.engine import Engine, unreachable
-from caliban.images.push_log import PushLog, push_failure, push_refusal
-from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, has_image
+from caliban.images.push_errors import certain_lack, place_refusal, push_failure, push_refusal
+from caliban.images.push_log import PushLog
+from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, digest_there, words_about
 from caliban.images.registry_login import Login, stored_login
 from caliban.images.registry_names import is_google_registry, reference, registry_host, repository
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
 
-__all__ = ["Login", "is_google_registry", "push", "reference", "repository"]
+__all__ = ["Login", "PushedImage", "check_place", "is_google_registry", "push", "reference", "repository"]
 
 _SECONDS_OF_SILENCE = 3600
 _KEEPER = "caliban-being-pushed"
@@ -23,7 +25,29 @@ _KEEPER = "caliban-being-pushed"
 _EMPTY_ARCHIVE = bytes(1024)
 
 
-def push(engine: Engine, image: ImageRef, repository: str, reporter: Reporter, *, login: Login | None) -> ImageRef:
+@dataclass(frozen=True)
+class PushedImage:
+    """An image that a registry has, by both of its names there.
+
+    Attributes:
+        by_tag: ``REPOSITORY/SHORT_ID:latest``; whoever may push can give the name to another image.
+        digest: of its manifest, ``sha256:<64 hex digits>``.
+    """
+
+    by_tag: ImageRef
+    digest: str
+
+    @property
+    def by_digest(self) -> ImageRef:
+        """``REPOSITORY/SHORT_ID@sha256:...``: this image and no other, as long as the registry keeps it.
+
+        Without the tag, which nobody looks at beside a digest (kubernetes.io/docs/concepts/containers/images), and
+        which not every program that reads image names expects there.
+        """
+        return f"{self.by_tag.rpartition(':')[0]}@{self.digest}"
+
+
+def push(engine: Engine, image: ImageRef, repository: str, reporter: Reporter, *, login: Login | None) -> PushedImage:
     """Push an image as ``REPOSITORY/SHORT_ID:latest``, unless the registry has exactly that image already.
 
     The engine has the same names for it afterwards as before.
@@ -36,37 +60,60 @@ def push(engine: Engine, image: ImageRef, repository: str, reporter: Reporter, *
         login: for the registry; None for what ``docker login`` stored.
 
     Returns:
-        The reference under which the registry has it.
+        The references under which the registry has it.
 
     Raises:
-        ImageError: ``push-refused``, ``registry-full``, ``push-failed``, ``image-not-found``, ``docker-unreachable``,
-            ``docker-refused``.
+        ImageError: ``repository-missing``, ``registry-api-disabled``, ``push-refused``, ``registry-full``,
+            ``push-failed``, ``image-not-found``, ``docker-unreachable``, ``docker-refused``.
     """
     image_id = engine.image_id(image)
     target = reference(repository, image_id)
     login = login or stored_login(registry_host(target), reporter)
-    if _is_there(target, image_id, login, reporter):
+    digest = _digest_there(target, image_id, login, reporter)
+    if digest is not None:
         reporter.say(f"{target} is in the registry already")
-        return target
+        return PushedImage(target, digest)
     with _named(engine, image_id, target, reporter):
-        _send(engine, target, login, reporter)
-    return target
+        return PushedImage(target, _send(engine, target, login, reporter))
 
 
-def _is_there(target: ImageRef, image_id: str, login: Login | None, reporter: Reporter) -> bool:
+def check_place(repository: str, reporter: Reporter, *, login: Login | None) -> None:
+    """Learn before an image is built whether it could be pushed; nothing is written to the registry.
+
+    Args:
+        repository: as :func:`repository` gives it.
+        reporter: hears of a stored login that cannot be read.
+        login: for the registry; None for what ``docker login`` stored.
+
+    Raises:
+        ImageError: ``repository-missing``, ``registry-api-disabled`` or ``push-refused``, where that is certain.
+    """
+    login = login or stored_login(registry_host(repository), reporter)
+    try:
+        words = words_about(repository, login)
+    except RegistryRefusedError as error:
+        raise place_refusal(str(error), repository, login) from error
+    except NoAnswerError:  # the push will show what is wrong, if anything is
+        return
+    lack = certain_lack(words, repository) if words else None
+    if lack is not None:
+        raise lack
+
+
+def _digest_there(target: ImageRef, image_id: str, login: Login | None, reporter: Reporter) -> str | None:
     """Ask the registry; where it does not answer, let the push show what is wrong, if anything is."""
     try:
-        return has_image(target, image_id, login)
+        return digest_there(target, image_id, login)
     except RegistryRefusedError as error:
         raise push_refusal(str(error), target, login) from error
     except NoAnswerError as error:
         words = login.hidden_in(str(error)) if login else str(error)
         reporter.say(f"whether {registry_host(target)} has the image is not known, so it is pushed ({words})")
-        return False
+        return None
 
 
-def _send(engine: Engine, target: ImageRef, login: Login | None, reporter: Reporter) -> None:
-    """Have the engine push; Ctrl-C closes the connection, upon which it stops."""
+def _send(engine: Engine, target: ImageRef, login: Login | None, reporter: Reporter) -> str:
+    """Have the engine push, and give the manifest's digest; Ctrl-C closes the connection, upon which it stops."""
     import docker.errors
 
     # A connection of its own: it may be silent for longer than others while a registry stores a large layer, and
@@ -88,8 +135,9 @@ def _send(engine: Engine, target: ImageRef, login: Login | None, reporter: Repor
         finally:
             for response in responses:
                 response.close()
-    if not log.is_done:
+    if log.digest is None:
         raise unreachable(ConnectionError("the engine's answer ended before the push did"), engine.host)
+    return log.digest
 
 
 @contextmanager

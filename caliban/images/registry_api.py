@@ -1,4 +1,4 @@
-"""One question to a registry: does it have exactly this image? Asked through its HTTP API, version 2.
+"""Two questions to a registry: does it have exactly this image, and may one be pushed? By its HTTP API, version 2.
 
 Sources: the OCI distribution specification (github.com/opencontainers/distribution-spec) for manifests, and
 distribution.github.io/distribution/spec/auth/token and .../oauth for the way to a bearer token.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.index.v1+json",
 )
+_DIGEST_HEADER = "Docker-Content-Digest"
 _SECONDS_TO_CONNECT = 5
 _SECONDS_TO_ANSWER = 20
 _PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
@@ -39,8 +42,8 @@ class NoAnswerError(Exception):
     """The registry did not say whether it has the image; why."""
 
 
-def has_image(image: ImageRef, image_id: str, login: Login | None) -> bool:
-    """Ask the registry whether it has exactly this image under this name.
+def digest_there(image: ImageRef, image_id: str, login: Login | None) -> str | None:
+    """Ask the registry for the manifest of exactly this image under this name.
 
     An image's id is the digest of its configuration, which the manifest names; in an engine that keeps its images in
     containerd it is the digest of the manifest, or index, itself.
@@ -50,18 +53,55 @@ def has_image(image: ImageRef, image_id: str, login: Login | None) -> bool:
         image_id: ``sha256:<64 hex digits>``.
         login: used when the registry asks for one, over https or to the loopback only.
 
+    Returns:
+        The manifest's digest, ``sha256:<64 hex digits>``; None where the registry has no such image.
+
     Raises:
         RegistryRefusedError: there is no login, or it is not taken.
         NoAnswerError: anything else.
+    """
+    with _told(registry_host(image)) as session:
+        response = _Conversation(session, login).manifest(image, "pull")
+        if response.status_code == 404:
+            return None
+        digest, configuration = _digests(response, login)
+        return digest if image_id in (digest, configuration) else None
+
+
+def words_about(repository: str, login: Login | None) -> str | None:
+    """Ask a registry for leave to push to a place, as a push does at first. Nothing is written there.
+
+    Args:
+        repository: ``HOST[:PORT]/NAME``, which images are pushed below.
+        login: as for :func:`digest_there`.
+
+    Returns:
+        What it says of the place beside giving leave, where it finds anything amiss: that it knows no such
+        repository, or only that it has no such image yet.
+
+    Raises:
+        RegistryRefusedError: there is no login, or it gives no leave to push.
+        NoAnswerError: anything else.
+    """
+    with _told(registry_host(repository)) as session:
+        response = _Conversation(session, login).manifest(f"{repository}/caliban:latest", "pull,push")
+        return None if response.status_code == 200 else _words(response, login)
+
+
+@contextmanager
+def _told(host: str) -> Iterator[requests.Session]:
+    """Talk to a registry.
+
+    Raises:
+        NoAnswerError: in the words of what failed, for what requests and parsers raise.
     """
     import requests
 
     try:
         with requests.Session() as session:
             # A proxy of the environment leads away from the loopback.
-            session.trust_env = not is_loopback(registry_host(image))
-            response = _Conversation(session, login).manifest(image)
-            return image_id in _digests(response, login)
+            session.trust_env = not is_loopback(host)
+            yield session
     except (requests.RequestException, UnicodeError) as error:
         raise NoAnswerError(_reason(error)) from error
 
@@ -71,24 +111,26 @@ class _Conversation:
     session: requests.Session
     login: Login | None
 
-    def manifest(self, image: ImageRef) -> requests.Response:
+    def manifest(self, image: ImageRef, actions: str) -> requests.Response:
+        """Get a manifest, with leave for the ``actions``: ``pull`` or ``pull,push``."""
         url = manifest_url(image)
         response = self._get(url, None)
         if response.status_code == 401:
-            name = urlsplit(url).path.removeprefix("/v2/").partition("/manifests/")[0]
-            response = self._get(url, self._authorization(response, f"repository:{name}:pull"))
+            response = self._get(url, self._authorization(response, actions))
         if response.status_code == 401:
             raise RegistryRefusedError(_words(response, self.login))
         return response
 
-    def _authorization(self, refusal: requests.Response, scope: str) -> str:
-        """Earn what the header Authorization has to say, by the challenge of a refusal."""
+    def _authorization(self, refusal: requests.Response, actions: str) -> str:
+        """Earn what the header Authorization has to say for the ``actions``, by the challenge of a refusal."""
         challenge = refusal.headers.get("WWW-Authenticate", "")
         if bearer := re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE):
             found = _PARAMETER.findall(bearer.group(1))
             # The first of each name: those of another challenge may follow.
             parameters = {key.lower(): quoted or plain for key, quoted, plain in reversed(found)}
-            return f"Bearer {self._token({'scope': scope, **parameters})}"
+            name = urlsplit(refusal.url).path.removeprefix("/v2/").partition("/manifests/")[0]
+            scope = (parameters.get("scope") or f"repository:{name}:pull").rpartition(":")[0]
+            return f"Bearer {self._token({**parameters, 'scope': f'{scope}:{actions}'})}"
         if self.login is None or self.login.is_identity_token or not re.match(r"\s*basic\b", challenge, re.IGNORECASE):
             raise RegistryRefusedError(_words(refusal, self.login))
         return f"Basic {self.login.basic}"
@@ -140,16 +182,17 @@ def _keep(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _digests(response: requests.Response, login: Login | None) -> frozenset[str]:
-    """Find the digests of the manifest and of the configuration that it names; none where there is no such image."""
-    if response.status_code == 404:
-        return frozenset()
+def _digests(response: requests.Response, login: Login | None) -> tuple[str, str]:
+    """Find the digests of the manifest and of the configuration that it names, "" where it names none."""
     if response.status_code != 200:
         raise NoAnswerError(_words(response, login))
     manifest = response.json()
     config = manifest.get("config") if isinstance(manifest, dict) else None
-    named = str(config.get("digest")) if isinstance(config, dict) else ""
-    return frozenset({named, f"sha256:{hashlib.sha256(response.content).hexdigest()}"})
+    digest = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
+    told = response.headers.get(_DIGEST_HEADER, digest)
+    if told.startswith("sha256:") and told != digest:
+        raise NoAnswerError(f"the manifest that came is not the one that it tells of, {told}")
+    return digest, str(config.get("digest")) if isinstance(config, dict) else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from caliban.config import CONFIG_FILE, EXPECTED_REGISTRY, is_registry, without_user
 from caliban.errors import ImageError
@@ -11,14 +13,66 @@ from caliban.records import ImageRef
 
 DEFAULT_REGISTRY = "gcr.io"
 """Google's registry that needs no repository to be named; Artifact Registry answers there since Container Registry
-was shut down (cloud.google.com/artifact-registry/docs/transition)."""
+was shut down on 2025-03-18 (cloud.google.com/artifact-registry/docs/transition)."""
 
 _TAG = "latest"
 _SHORT_ID_DIGITS = 12
 _GOOGLE_HOST = re.compile(r"(?:[a-z0-9-]+\.)*gcr\.io|[a-z0-9-]+-docker\.pkg\.dev")
+_ARTIFACT_HOST = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
+_FORMER_HOSTS: Mapping[str, str] = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
+"""Host of Container Registry -> location of the repository in Artifact Registry that has the host's name and answers
+for it. Source: cloud.google.com/artifact-registry/docs/transition/setup-gcr-repo."""
 # Docker's own names for it, and the host where its registry answers (moby: registry/config.go).
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io"})
 _DOCKER_HUB_API = "registry-1.docker.io"
+
+
+@dataclass(frozen=True)
+class ArtifactRepository:
+    """A repository of Google's Artifact Registry.
+
+    Attributes:
+        project: the id of its project, ``example.com:proj`` for a domain-scoped one.
+        location: a region, or ``us``, ``europe``, ``asia``.
+        name: its id; for names of Container Registry their host.
+    """
+
+    project: str
+    location: str
+    name: str
+
+    @property
+    def is_made_by_push(self) -> bool:
+        """Whether the first push makes it, by an account that may do so (role artifactregistry.createOnPushWriter)."""
+        return self.name in _FORMER_HOSTS
+
+    @property
+    def creation(self) -> str:
+        """The command that creates it."""
+        return (
+            f"gcloud artifacts repositories create {self.name} --repository-format=docker "
+            f"--location={self.location} --project={self.project}"
+        )
+
+
+def artifact_repository(name: str) -> ArtifactRepository | None:
+    """Find the repository of Artifact Registry that a place or an image belongs to.
+
+    Source: cloud.google.com/artifact-registry/docs/docker/names.
+
+    Args:
+        name: what begins with ``LOCATION-docker.pkg.dev/PROJECT/REPOSITORY`` or with ``gcr.io/PROJECT``.
+
+    Returns:
+        None for any other registry, and where no repository is named.
+    """
+    host, *path = name.split("/")
+    if len(path) > 1 and "." in path[0]:
+        path[:2] = [f"{path[0]}:{path[1]}"]
+    if host in _FORMER_HOSTS and path:
+        return ArtifactRepository(path[0], _FORMER_HOSTS[host], host)
+    match = _ARTIFACT_HOST.fullmatch(host)
+    return ArtifactRepository(path[0], match[1], path[1]) if match and len(path) > 1 else None
 
 
 def repository(registry: str | None, project: str) -> str:

@@ -183,6 +183,17 @@ class Platform(ABC):
             CalibanError: there is none.
         """
 
+    def reach_registry(self, registry: str | None, target: JsonObject) -> None:  # noqa: B027 - as above
+        """Ask before an image is built whether the registry will take it, where that can be known beforehand.
+
+        Args:
+            registry: ``registry`` of the project's ``.calibanconfig.json``, or None.
+            target: see :meth:`target`.
+
+        Raises:
+            CalibanError: it will not.
+        """
+
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
         """Bring an image that was built here to where jobs run.
 

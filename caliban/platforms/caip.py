@@ -33,6 +33,7 @@ class CaipPlatform(GooglePlatform):
     service_name = "AI Platform"
     named_by = ("project_id", "jobId")
     nameless = "its name and its project are not both recorded"
+    is_run_by_digest = False  # by tag, as caliban 0.4.2 has them, which shares the store
 
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         super().__init__(surroundings, patience)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from caliban.images.registry_names import repository
 from caliban.platforms.cluster import ClusterPlatform, logs_command, text_at
 from caliban.platforms.gke_service import GkeService
-from caliban.platforms.publishing import push_image
+from caliban.platforms.publishing import Registry
 from caliban.records import ImageRef, JobView, JsonObject, PlatformName
 
 if TYPE_CHECKING:
@@ -26,9 +26,16 @@ class GkePlatform(ClusterPlatform):
         if registry is not None:
             repository(registry, "")
 
+    def reach_registry(self, registry: str | None, target: JsonObject) -> None:
+        """Ask a registry of Google's for leave to push."""
+        self._registry(registry, target).check()
+
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
         """Push to ``registry``, else to that of the cluster's project, where the image is not there already."""
-        return push_image(image, repository(registry, str(target["project"])), self.surroundings, self.google)
+        return self._registry(registry, target).push(image)
+
+    def _registry(self, registry: str | None, target: JsonObject) -> Registry:
+        return Registry(repository(registry, str(target["project"])), self.surroundings, self.google)
 
     def image_target(self) -> JsonObject:
         """The project of the person's choice."""

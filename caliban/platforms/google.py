@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from caliban.errors import UsageError
 from caliban.platforms.base import Surroundings
-from caliban.platforms.google_errors import CredentialsError, token_failure
+from caliban.platforms.google_errors import NO_CREDENTIALS, CredentialsError, token_failure
 from caliban.platforms.google_http import ApiRequest, Authority, Transport, execute_once
 from caliban.platforms.patience import Patience, patiently, tell_of_waiting, usual
 from caliban.records import JsonObject
@@ -161,7 +161,7 @@ class Google:
         except google.auth.exceptions.DefaultCredentialsError as error:
             words = str(error.args[0] if error.args else error)
             self._no_login = CredentialsError(
-                "no-credentials",
+                NO_CREDENTIALS,
                 "there are no Google credentials",
                 cause=None if "were not found" in words else words,  # that says no more than our own words
                 hint=f"run gcloud auth application-default login, or name a key with --cloud_key or ${KEY_VARIABLE}",

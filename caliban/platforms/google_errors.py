@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from google.auth.exceptions import GoogleAuthError
 
 QUOTA_EXHAUSTED = "google-quota-exhausted"
+NO_CREDENTIALS = "no-credentials"
 
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _DOUBTFUL = frozenset({409, 500, 502, 503, 504})

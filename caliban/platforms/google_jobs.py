@@ -82,7 +82,7 @@ def new_labels(
         "gpu_enabled": "true" if has_gpu else "false",
         "tpu_enabled": "false",
         "job_name": label_value(base),
-        "docker_image": label_value(image),
+        "docker_image": image_label(image),
     }
     return _labelled(own, [*given.items(), *flags(arguments)])
 
@@ -95,7 +95,7 @@ def labels_of(job: JsonObject) -> Mapping[str, str]:
 
 def labels_for_image(labels: Mapping[str, str], image: ImageRef) -> dict[str, str]:
     """``labels`` of a job that runs another image, which its label names where there is one."""
-    return {**labels, "docker_image": label_value(image)} if "docker_image" in labels else dict(labels)
+    return {**labels, "docker_image": image_label(image)} if "docker_image" in labels else dict(labels)
 
 
 def labels_for_arguments(labels: Mapping[str, str], before: object, arguments: Sequence[str]) -> dict[str, str]:
@@ -126,6 +126,11 @@ def label_key(text: str) -> str:
 def label_value(text: str) -> str:
     """``text`` as a label's value: 63 lower-case letters, digits, dashes, underscores; a dot becomes an underscore."""
     return _cleaned(text)[:_LABEL_LENGTH]
+
+
+def image_label(image: ImageRef) -> str:
+    """The label's value for an image: its name, with its tag but without its digest, for which there is no room."""
+    return label_value(image.partition("@")[0])
 
 
 def object_at(parent: JsonObject, name: str) -> Mapping[str, object]:

@@ -16,7 +16,7 @@ from caliban.platforms.delivery import deliver
 from caliban.platforms.google import PAGE_SIZE, PROJECT_VARIABLE, Google
 from caliban.platforms.google_errors import QUOTA_EXHAUSTED, GoogleRefusedError, one_line
 from caliban.platforms.patience import Patience, Pauses
-from caliban.platforms.publishing import push_image
+from caliban.platforms.publishing import Registry
 from caliban.records import ImageRef, JobStatus, JobView, JsonObject
 
 _THREADS = 8
@@ -36,6 +36,9 @@ class GooglePlatform(Platform, Hosted):
     nameless: ClassVar[str]
     """What is said of a job that lacks one of them."""
 
+    is_run_by_digest: ClassVar[bool] = True
+    """Whether jobs name their image by its digest."""
+
     def __init__(self, surroundings: Surroundings, patience: Patience | None = None) -> None:
         super().__init__(surroundings)
         self.google = Google(surroundings, patience)
@@ -51,9 +54,16 @@ class GooglePlatform(Platform, Hosted):
         """
         self.google.access_token()
 
+    def reach_registry(self, registry: str | None, target: JsonObject) -> None:
+        """Ask a registry of Google's for leave to push."""
+        self._registry(registry, target).check()
+
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
         """Push to ``registry``, else to the project's Container Registry, where it is not there already."""
-        return push_image(image, repository(registry, str(target["project"])), self.surroundings, self.google)
+        return self._registry(registry, target).push(image, by_digest=self.is_run_by_digest)
+
+    def _registry(self, registry: str | None, target: JsonObject) -> Registry:
+        return Registry(repository(registry, str(target["project"])), self.surroundings, self.google)
 
     def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
         """By pages where that is fewer calls, else one by one on a few threads; place by place."""

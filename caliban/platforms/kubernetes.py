@@ -9,7 +9,7 @@ from caliban.errors import UsageError
 from caliban.images.registry_names import repository
 from caliban.platforms.cluster import ClusterPlatform, logs_command, text_at
 from caliban.platforms.kubeconfig import Kubeconfig
-from caliban.platforms.publishing import push_image
+from caliban.platforms.publishing import Registry
 from caliban.records import ImageRef, JobView, JsonObject, PlatformName
 
 if TYPE_CHECKING:
@@ -32,10 +32,17 @@ class KubernetesPlatform(ClusterPlatform):
             )
         repository(registry, "")
 
+    def reach_registry(self, registry: str | None, target: JsonObject) -> None:
+        """Ask a registry of Google's for leave to push."""
+        self._registry(registry, target).check()
+
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
         """Push to ``registry``, where the image is not there already."""
+        return self._registry(registry, target).push(image)
+
+    def _registry(self, registry: str | None, target: JsonObject) -> Registry:
         self.check_registry(registry)
-        return push_image(image, repository(registry, ""), self.surroundings, self.google)
+        return Registry(repository(registry, ""), self.surroundings, self.google)
 
     def whereabouts(self, job: JobView) -> Sequence[str]:
         """The command that streams its log."""

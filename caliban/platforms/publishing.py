@@ -2,32 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from caliban.images.registry_names import is_google_registry
+from caliban.images.registry_names import is_google_registry, registry_host
 from caliban.platforms.base import Surroundings
+from caliban.platforms.google_errors import NO_CREDENTIALS, CredentialsError
 from caliban.records import ImageRef
 
 if TYPE_CHECKING:
+    from caliban.images.registry_login import Login
     from caliban.platforms.google import Google
 
 
-def push_image(image: ImageRef, place: str, surroundings: Surroundings, google: Google) -> ImageRef:
-    """Push an image where it is not there already; to a registry of Google's, with an access token.
+@dataclass(frozen=True)
+class Registry:
+    """Where a platform's images are pushed, as one person reaches it.
 
-    Args:
-        image: the image's id on this machine.
+    Attributes:
         place: the registry, and the place in it; see :func:`caliban.images.registry_names.repository`.
-        surroundings: whose engine has the image.
-        google: asked for a token, for a registry of Google's only.
-
-    Returns:
-        What jobs call the image.
-
-    Raises:
-        CalibanError: it could not be pushed.
+        surroundings: whose engine has the images.
+        google: asked for an access token, for a registry of Google's only.
     """
-    from caliban.images.registry import Login, push
 
-    login = Login("oauth2accesstoken", google.access_token()) if is_google_registry(place) else None
-    return push(surroundings.engine(), image, place, surroundings.reporter, login=login)
+    place: str
+    surroundings: Surroundings
+    google: Google
+
+    def check(self) -> None:
+        """Learn before an image is built whether Google's registry will take it; others make places by themselves.
+
+        Raises:
+            CalibanError: it will not.
+        """
+        if is_google_registry(self.place):
+            from caliban.images.registry import check_place
+
+            check_place(self.place, self.surroundings.reporter, login=self._login())
+
+    def push(self, image: ImageRef, *, by_digest: bool = True) -> ImageRef:
+        """Push an image where it is not there already.
+
+        Args:
+            image: the image's id on this machine.
+            by_digest: have jobs name exactly this image, rather than whatever has its tag when they start.
+
+        Returns:
+            What jobs call the image.
+
+        Raises:
+            CalibanError: it could not be pushed.
+        """
+        from caliban.images.registry import push
+
+        pushed = push(self.surroundings.engine(), image, self.place, self.surroundings.reporter, login=self._login())
+        return pushed.by_digest if by_digest else pushed.by_tag
+
+    def _login(self) -> Login | None:
+        """A Google access token for a registry of Google's; where there is no Google login, docker's for the host.
+
+        Raises:
+            CalibanError: there is neither, or Google does not accept the credentials.
+        """
+        from caliban.images.registry_login import Login, stored_login
+
+        if not is_google_registry(self.place):
+            return None
+        try:
+            return Login("oauth2accesstoken", self.google.access_token())
+        except CredentialsError as error:
+            if error.id != NO_CREDENTIALS:
+                raise
+            host = registry_host(self.place)
+            if (stored := stored_login(host, self.surroundings.reporter)) is not None:
+                return stored
+            raise CredentialsError(
+                NO_CREDENTIALS,
+                f"there are no Google credentials, and no login that docker stored for {host}",
+                cause=error.cause,
+                hint=f"{error.hint}; or run gcloud auth configure-docker {host} or docker login {host}",
+            ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, parse_container_spec
@@ -45,7 +45,7 @@ def job_problems(
         known: of these experiments it is known why, so that nobody is asked for them.
     """
     problems = dict(known or {})
-    failures: dict[tuple[PlatformName, str], CalibanError | None] = {}
+    reachable = _Reachable()
     for chosen in selection.chosen:
         if chosen.experiment.id in problems:
             continue
@@ -58,11 +58,9 @@ def job_problems(
                 platform.check_registry(source.config.registry)
             if connect:
                 target = platform.target(pattern)
-                place = (platform.name, json.dumps(target, sort_keys=True))
-                if place not in failures:
-                    failures[place] = _failure_to_reach(platform, target)
-                if (failure := failures[place]) is not None:
-                    raise failure
+                reachable.check(platform, target)
+                if isinstance(source, BuildSpec):
+                    reachable.check_registry(platform, target, source.config.registry)
         except CalibanError as error:
             problems[chosen.experiment.id] = error
     return problems
@@ -85,9 +83,28 @@ def with_way_over(problems: Mapping[int, CalibanError], group: str) -> dict[int,
     return {key: told if isinstance(problem, GoneError) else problem for key, problem in problems.items()}
 
 
-def _failure_to_reach(platform: Platform, target: JsonObject) -> CalibanError | None:
-    try:
-        platform.connect(target)
-    except CalibanError as error:
-        return error
-    return None
+class _Reachable:
+    """Asks for each place, and each registry for it, once, however many jobs go there."""
+
+    def __init__(self) -> None:
+        self._failures: dict[tuple[PlatformName, str], CalibanError | None] = {}
+
+    def check(self, platform: Platform, target: JsonObject) -> None:
+        """Raises CalibanError: the place cannot be reached."""
+        self._once(platform, [target], lambda: platform.connect(target))
+
+    def check_registry(self, platform: Platform, target: JsonObject, registry: str | None) -> None:
+        """Raises CalibanError: the registry will not take images for the place."""
+        self._once(platform, [target, registry], lambda: platform.reach_registry(registry, target))
+
+    def _once(self, platform: Platform, question: Sequence[object], ask: Callable[[], None]) -> None:
+        key = (platform.name, json.dumps(question, sort_keys=True))
+        if key not in self._failures:
+            try:
+                ask()
+            except CalibanError as error:
+                self._failures[key] = error
+            else:
+                self._failures[key] = None
+        if (failure := self._failures[key]) is not None:
+            raise failure

@@ -38,6 +38,16 @@ def test_the_tree_is_that_of_the_document_word_for_word() -> None:
     ]
 
 
+def test_a_digest_is_shown_by_its_beginning() -> None:
+    job = replace(a_job(), container=f"us-docker.pkg.dev/p/lab/0123456789ab@sha256:{'0123456789abcdef' * 4}")
+    assert render.job_line(job, title).endswith(" us-docker.pkg.dev/p/lab/0123456789ab@sha256:0123456789ab")
+
+
+def test_other_names_of_images_are_shown_whole() -> None:
+    image = f"sha256:{'0123456789abcdef' * 4}"
+    assert render.job_line(replace(a_job(), container=image), title).endswith(f" {image}")
+
+
 @pytest.mark.parametrize("status", list(JobStatus))
 @pytest.mark.parametrize("platform", [PlatformName.LOCAL, PlatformName.CAIP, PlatformName.GKE])
 @pytest.mark.parametrize("id", [1, 68, 99_999_999])

@@ -26,6 +26,7 @@ class Cloud(ABC):
         create: the method that takes a job, as faults name it.
         observe: those by which states are asked for.
         machine: what a request says of it, where none is asked for.
+        which: what a listing has behind an image's name, as a pattern.
         why_failed: what a listing adds to a job whose container failed.
         service: the stand-in.
     """
@@ -36,6 +37,7 @@ class Cloud(ABC):
     create: ClassVar[str]
     observe: ClassVar[tuple[str, ...]]
     machine: ClassVar[str]
+    which: ClassVar[str]
     why_failed: ClassVar[str]
     service: TrainingApi
 
@@ -55,7 +57,9 @@ class Cloud(ABC):
     def in_the_words_of_the_document(self, out: str, registry: str) -> list[str]:
         """Standard output with the document's registry, dates, hashes and ids in place of the real ones."""
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", out)
-        text = re.sub(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}:latest", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text)
+        text = re.sub(
+            rf"{registry}/{PROJECT}/[0-9a-f]{{12}}{self.which}", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
+        )
         text = re.sub(r"job \d ", "job N ", text)  # several are submitted at a time
         text = re.sub(r"caliban_totoro_\d{8}_\d{6}_", "caliban_totoro_20200529_105338_", text)
         return text.splitlines()
@@ -74,6 +78,7 @@ class AiPlatform(Cloud):
     create = "ml.projects.jobs.create"
     observe = ("ml.projects.jobs.get", "ml.projects.jobs.list")
     machine = '"masterType": "n1-highcpu-32"'
+    which = ":latest"
     why_failed = ""
 
     def __init__(self, runner: Runner | None) -> None:
@@ -91,6 +96,7 @@ class VertexAi(Cloud):
     create = "aiplatform.projects.locations.customJobs.create"
     observe = tuple(f"aiplatform.projects.locations.customJobs.{name}" for name in ("get", "list"))
     machine = '"machineType": "e2-standard-8"'
+    which = "@sha256:[0-9a-f]{12}(?![0-9a-f])"
     why_failed = " (The replica workerpool0-0 exited with a non-zero status of 1.)"
 
     def __init__(self, runner: Runner | None) -> None:

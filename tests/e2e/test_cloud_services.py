@@ -69,7 +69,7 @@ def test_the_request_to_vertex_ai_is_the_whole_job(researcher: Researcher, verte
             "gpu_enabled": "false",
             "tpu_enabled": "false",
             "job_name": "my_job",
-            "docker_image": re.sub("[^a-z0-9_-]", "", str(image)),
+            "docker_image": re.sub("[^a-z0-9_-]", "", str(image).partition("@")[0]),
             "team": "vision",
             "foo": "3",
             "sleep": "2",
@@ -83,7 +83,7 @@ def test_the_request_to_vertex_ai_is_the_whole_job(researcher: Researcher, verte
         },
     }
     assert re.fullmatch(r"My_Job_\d{8}_\d{6}_1", str(name))
-    assert re.fullmatch(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}:latest", str(image))
+    assert re.fullmatch(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}@sha256:[0-9a-f]{{64}}", str(image))
 
 
 def test_each_job_that_ai_platform_accepts_is_told_with_its_page_and_the_command_for_its_log(

@@ -106,7 +106,9 @@ def finished(researcher: Researcher) -> Callable[..., Answer]:
 def in_the_words_of_the_document(answer: Answer, registry: str) -> list[str]:
     """Standard output with the document's registry, dates and hashes in place of the real ones."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", answer.out)
-    text = re.sub(rf"{registry}/[0-9a-f]{{12}}:latest", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text)
+    text = re.sub(
+        rf"{registry}/[0-9a-f]{{12}}@sha256:[0-9a-f]{{12}}(?![0-9a-f])", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
+    )
     text = re.sub(r"job \d ", "job N ", text)  # several are submitted at a time
     text = re.sub(r"caliban-totoro-[0-9a-f]{10}", "caliban-totoro-0123456789", text)
     return text.splitlines()

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
+from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platforms
 from caliban.platforms.local import new_job_spec
-from caliban.records import ExperimentView, JobView, JsonObject, PlatformName, RecordedContainer
+from caliban.records import ExperimentView, JobMode, JobView, JsonObject, PlatformName, RecordedContainer
 from caliban.resubmit.selection import Selection, select
 from caliban.resubmit.survey import image_sources, job_problems
 from caliban.submission.setup import make_platforms
@@ -124,3 +126,37 @@ def test_a_platform_that_cannot_be_reached_is_the_problem_of_its_jobs_only(
 def test_an_engine_out_of_reach_is_the_problem_of_local_jobs_only(platforms: Platforms, service: FakeService) -> None:
     selection = chosen(an_experiment(1, a_job(1)), an_experiment(2, local_job(2)))
     assert ids(job_problems(selection, {}, platforms, connect=True)) == {2: "docker-unreachable"}
+
+
+def built(registry: str | None) -> BuildSpec:
+    config = ProjectConfig(registry=registry)
+    return BuildSpec(Path("/srv/cpu"), Package(("python",), ".", "cpu.py"), job_mode=JobMode.CPU, config=config)
+
+
+def test_a_registry_is_asked_once_for_each_place_however_many_jobs_go_there(
+    platforms: Platforms, service: FakeService
+) -> None:
+    jobs = [a_job(1), a_job(2), a_job(3, details={"place": "there"})]
+    selection = chosen(*[an_experiment(job.id, job, container=RecordedContainer(1, {})) for job in jobs])
+    job_problems(selection, {1: built("lab.example.com/totoro")}, platforms, connect=True)
+    assert service.registries == [("lab.example.com/totoro", "here"), ("lab.example.com/totoro", "there")]
+
+
+def test_every_registry_is_asked(platforms: Platforms, service: FakeService) -> None:
+    selection = chosen(in_container(1, 1, {}), in_container(2, 2, {}))
+    job_problems(selection, {1: built(None), 2: built("lab.example.com/totoro")}, platforms, connect=True)
+    assert service.registries == [(None, "here"), ("lab.example.com/totoro", "here")]
+
+
+def test_a_registry_that_takes_no_images_is_the_problem_of_those_that_would_be_built(
+    platforms: Platforms, service: FakeService
+) -> None:
+    service.closed_registry = ImageError("repository-missing", "there is no such repository")
+    selection = chosen(in_container(1, 1, {}), in_container(2, 2, {}))
+    problems = job_problems(selection, {1: built(None), 2: ImageSpec("lab:1")}, platforms, connect=True)
+    assert problems == {1: service.closed_registry}
+
+
+def test_a_dry_run_asks_no_registry(platforms: Platforms, service: FakeService) -> None:
+    job_problems(chosen(in_container(1, 1, {})), {1: built(None)}, platforms, connect=False)
+    assert service.registries == []

@@ -14,7 +14,7 @@ import pytest
 
 from caliban.errors import CalibanError
 from caliban.images.engine import Engine
-from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, has_image
+from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, digest_there
 from caliban.images.registry_login import Login, stored_login
 from caliban.platforms.base import Unreachable
 from caliban.platforms.caip import CaipPlatform
@@ -137,7 +137,7 @@ def test_a_login_that_a_registry_or_its_token_service_repeats(repeat: Repeat, us
             return status, {**headers, "WWW-Authenticate": challenge}, body
 
         with serving(refuse) as registry, pytest.raises((RegistryRefusedError, NoAnswerError)) as caught:
-            has_image(f"127.0.0.1:{registry.port}/a:latest", "sha256:" + "ab" * 32, Login(user, SECRET))
+            digest_there(f"127.0.0.1:{registry.port}/a:latest", "sha256:" + "ab" * 32, Login(user, SECRET))
         assert_hidden(all_that_is_said(caught.value))
     assert tokens.requests
 

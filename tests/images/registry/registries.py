@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.client
 import io
+import json
 import os
 import shutil
 import signal
@@ -184,8 +185,65 @@ class TokenRules:
         return Answer(200, b'{"%s": "%s"}' % (key, self.token.encode()), {"Content-Type": "application/json"})
 
 
+@dataclass
+class ArtifactRules:
+    """Artifact Registry with one repository, for one account; in the words that google's registry uses.
+
+    Sources of the words: see ``caliban/images/push_errors.py``.
+    """
+
+    repository: str = "totoro-project/lab"
+    is_there: bool = True
+    may_push: bool = True
+    may_read: bool = True
+    is_enabled: bool = True
+    address: str = ""
+    asked: list[Request] = field(default_factory=list)
+
+    token = "planted-access-token"
+    disabled = (
+        "Artifact Registry API has not been used in project 123456789012 before or it is disabled. Enable it by "
+        "visiting https://console.developers.google.com/apis/api/artifactregistry.googleapis.com/overview?"
+        "project=123456789012 then retry."
+    )
+
+    def __call__(self, request: Request) -> Answer:
+        if urlsplit(request.path).path == "/v2/token":
+            self.asked.append(request)
+            return self._give(request)
+        name = request.path.removeprefix("/v2/").partition("/manifests/")[0]
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            challenge = f'Bearer realm="http://{self.address}/v2/token",service="{self.address}"'
+            challenge += f',scope="repository:{name}:pull"'
+            return Answer(401, error("UNAUTHORIZED", "authentication failed"), {"WWW-Authenticate": challenge})
+        if not self.is_enabled:
+            return Answer(403, error("DENIED", self.disabled))
+        if not self.may_read:
+            return Answer(403, error("DENIED", self.denial("downloadArtifacts")))
+        if not self.is_there:
+            missing = self.repository.rpartition("/")[2]
+            return Answer(404, error("NAME_UNKNOWN", f'Repository "{missing}" not found'))
+        return Answer(404, error("MANIFEST_UNKNOWN", f'Failed to fetch "latest" from request "{request.path}".'))
+
+    def denial(self, permission: str) -> str:
+        project, _, name = self.repository.partition("/")
+        resource = f"projects/{project}/locations/us-central1/repositories/{name}"
+        return (
+            f'Permission "artifactregistry.repositories.{permission}" denied on resource "{resource}" '
+            "(or it may not exist)"
+        )
+
+    def _give(self, request: Request) -> Answer:
+        if request.headers.get("Authorization") != basic(USER, PASSWORD):
+            return Answer(401, error("UNAUTHORIZED", "authentication failed"))
+        [scope] = request.form["scope"]
+        if scope.endswith("push") and not self.may_push:
+            return Answer(403, error("DENIED", self.denial("uploadArtifacts")))
+        return Answer(200, json.dumps({"token": self.token}).encode(), {"Content-Type": "application/json"})
+
+
 def error(code: str, message: str) -> bytes:
-    return b'{"errors": [{"code": "%s", "message": "%s"}]}' % (code.encode(), message.encode())
+    return json.dumps({"errors": [{"code": code, "message": message}]}).encode()
 
 
 def basic(user: str, password: str) -> str:
@@ -226,7 +284,7 @@ def _wait(port: int, log: Path) -> None:
 def manifest_of(reference: str, upstream: str | None = None) -> bytes:
     """Ask a registry for a manifest, by means other than those under test."""
     host, _, rest = reference.partition("/")
-    name, _, tag = rest.rpartition(":")
+    name, _, tag = rest.partition("@") if "@" in rest else rest.rpartition(":")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     request = urllib.request.Request(f"http://{upstream or host}/v2/{name}/manifests/{tag}", headers=accepted)

@@ -11,7 +11,7 @@ import pytest
 
 from caliban.images.engine import Engine
 from caliban.images.registry import Login, push, reference
-from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, has_image
+from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, digest_there
 from tests.images.helpers import RecordingReporter
 
 from .pushing import failure
@@ -83,7 +83,7 @@ def test_a_credential_helper_that_does_not_work_is_warned_about_and_passed_over(
     script: str,
 ) -> None:
     install_helper(docker_config, monkeypatch, registry, script)
-    assert push(engine, image, registry, reporter, login=None) == reference(registry, image)
+    assert push(engine, image, registry, reporter, login=None).by_tag == reference(registry, image)
     assert reporter.warned[0].startswith(f"docker's stored login for {registry} cannot be read: ")
 
 
@@ -131,7 +131,7 @@ def test_a_bearer_token_is_asked_for_with_the_login(engine: Engine, token_regist
     first = token_registry.asked[0]
     assert (first.method, first.form) == (
         "GET",
-        {"service": ["the registry"], "scope": [f"repository:{image[7:19]}:pull,push"]},
+        {"service": ["the registry"], "scope": [f"repository:{image[7:19]}:pull"]},
     )
     assert first.headers["Authorization"] == basic(USER, PASSWORD)
 
@@ -150,7 +150,7 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token(
             "refresh_token": [PASSWORD],
             "client_id": ["caliban"],
             "service": ["the registry"],
-            "scope": [f"repository:{image[7:19]}:pull,push"],
+            "scope": [f"repository:{image[7:19]}:pull"],
         },
     )
 
@@ -177,7 +177,7 @@ def test_a_token_service_that_does_not_work_leaves_the_question_open(image: str,
     with front("", lambda request: answer if request.path.startswith("/token") else rules(request)) as server:
         rules.address = server.address
         with pytest.raises(NoAnswerError) as caught:
-            has_image(reference(server.address, image), image, LOGIN)
+            digest_there(reference(server.address, image), image, LOGIN)
     assert str(caught.value) == words
 
 
@@ -187,7 +187,7 @@ def test_a_token_service_without_tls_gets_no_password(image: str) -> None:
         front("", lambda _: Answer(401, b"", challenge)) as server,
         pytest.raises(NoAnswerError, match="not reached over https"),
     ):
-        has_image(reference(server.address, image), image, LOGIN)
+        digest_there(reference(server.address, image), image, LOGIN)
 
 
 def test_a_bearer_token_that_is_not_taken_is_in_no_message(image: str) -> None:
@@ -201,7 +201,7 @@ def test_a_bearer_token_that_is_not_taken_is_in_no_message(image: str) -> None:
     with front("", echo) as server:
         rules.address = server.address
         with pytest.raises(RegistryRefusedError) as caught:
-            has_image(reference(server.address, image), image, LOGIN)
+            digest_there(reference(server.address, image), image, LOGIN)
     assert str(caught.value) == "unauthorized: not with Bearer ***"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from caliban.errors import ImageError
 from caliban.images.registry import is_google_registry, reference, repository
-from caliban.images.registry_names import is_loopback, manifest_url
+from caliban.images.registry_names import ArtifactRepository, artifact_repository, is_loopback, manifest_url
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,22 @@ def test_a_malformed_registry_is_told_with_what_to_write() -> None:
     assert caught.value.id == "registry-name-malformed"
     assert caught.value.message == "images cannot be pushed to 'https://***@registry.example.com'"
     assert "registry in .calibanconfig.json" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("us-docker.pkg.dev/p/lab", ArtifactRepository("p", "us", "lab")),
+        ("us-west1-docker.pkg.dev/p/lab/sub/ab:latest", ArtifactRepository("p", "us-west1", "lab")),
+        ("us-docker.pkg.dev/example.com/p/lab/ab:latest", ArtifactRepository("example.com:p", "us", "lab")),
+        ("eu.gcr.io/p/ab:latest", ArtifactRepository("p", "europe", "eu.gcr.io")),
+        ("staging-k8s.gcr.io/p/ab:latest", None),
+        ("us-docker.pkg.dev/p", None),
+        ("registry.example.com/us-docker.pkg.dev/p/lab", None),
+    ],
+)
+def test_the_repository_of_an_image_is_in_its_name(name: str, expected: ArtifactRepository | None) -> None:
+    assert artifact_repository(name) == expected
 
 
 def test_an_image_is_named_by_the_first_twelve_digits_of_its_id() -> None:

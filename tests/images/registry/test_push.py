@@ -14,7 +14,7 @@ import pytest
 from caliban.errors import ImageError
 from caliban.images.engine import Engine
 from caliban.images.registry import push, reference
-from caliban.images.registry_api import has_image
+from caliban.images.registry_api import digest_there
 from tests.images.helpers import RecordingReporter
 
 from .pushing import failure, is_manifest, names
@@ -33,9 +33,53 @@ from .registries import (
 def test_the_registry_has_exactly_the_image_that_was_pushed(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
-    name = push(engine, image, f"{registry}/team", reporter, login=None)
+    name = push(engine, image, f"{registry}/team", reporter, login=None).by_tag
     assert name == f"{registry}/team/{image[7:19]}:latest"
     assert json.loads(manifest_of(name))["config"]["digest"] == image
+
+
+def test_the_digest_is_that_of_the_manifest_that_the_registry_has(
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+) -> None:
+    pushed = push(engine, image, f"{registry}/team", reporter, login=None)
+    assert pushed.digest == digest(manifest_of(pushed.by_tag))
+    assert pushed.by_digest == f"{registry}/team/{image[7:19]}@{pushed.digest}"
+
+
+def test_a_job_gets_what_was_built_though_the_tag_was_given_to_another_image(
+    engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
+) -> None:
+    first, second = build(), build()
+    pushed = push(engine, first, registry, reporter, login=None)
+    give_tag(engine, second, pushed.by_tag)
+    assert json.loads(manifest_of(pushed.by_tag))["config"]["digest"] == second
+    assert json.loads(manifest_of(pushed.by_digest))["config"]["digest"] == first
+
+
+def test_an_engine_pulls_by_the_digest(
+    engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
+) -> None:
+    image = build()
+    pushed = push(engine, image, registry, reporter, login=None)
+    engine.client.images.remove(image)
+    assert engine.client.images.pull(pushed.by_digest).id == image
+
+
+def test_a_tag_that_was_given_to_another_image_is_taken_back(
+    engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
+) -> None:
+    first, second = build(), build()
+    pushed = push(engine, first, registry, reporter, login=None)
+    give_tag(engine, second, pushed.by_tag)
+    assert push(engine, first, registry, reporter, login=None) == pushed
+    assert digest(manifest_of(pushed.by_tag)) == pushed.digest
+
+
+def give_tag(engine: Engine, image: str, tag: str) -> None:
+    """Push an image under a tag that another one has, as anybody may."""
+    engine.client.images.get(image).tag(tag)
+    engine.client.images.push(tag)
+    engine.client.images.remove(tag)
 
 
 def test_an_image_may_be_given_by_its_name(
@@ -43,7 +87,7 @@ def test_an_image_may_be_given_by_its_name(
 ) -> None:
     engine.client.images.get(image).tag("caliban-test-own", tag="1")
     try:
-        assert push(engine, "caliban-test-own:1", registry, reporter, login=None) == reference(registry, image)
+        assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == reference(registry, image)
         assert names(engine, image) == ["caliban-test-own:1"]
     finally:
         engine.client.images.remove("caliban-test-own:1")
@@ -79,11 +123,11 @@ def test_the_second_push_of_an_image_sends_nothing_and_says_so(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     with front(registry) as seen:
-        name = push(engine, image, seen.address, RecordingReporter(), login=None)
+        pushed = push(engine, image, seen.address, RecordingReporter(), login=None)
         seen.requests.clear()
-        assert push(engine, image, seen.address, reporter, login=None) == name
+        assert push(engine, image, seen.address, reporter, login=None) == pushed
         assert seen.lines == [f"GET /v2/{image[7:19]}/manifests/latest"]
-    assert (reporter.said, reporter.titles) == ([f"{name} is in the registry already"], [])
+    assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} is in the registry already"], [])
 
 
 def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
@@ -103,21 +147,21 @@ def test_another_image_under_the_name_is_replaced(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
-    other = manifest_of(push(engine, second, registry, reporter, login=None))
+    other = manifest_of(push(engine, second, registry, reporter, login=None).by_tag)
 
     def other_manifest(request: Request) -> Answer | None:
         return Answer(200, other) if is_manifest(request, "GET") else None
 
     with front(registry, other_manifest) as confused:
-        name = push(engine, first, confused.address, reporter, login=None)
+        name = push(engine, first, confused.address, reporter, login=None).by_tag
     assert json.loads(manifest_of(name, registry))["config"]["digest"] == first
 
 
 def test_an_engine_that_names_images_by_their_manifest_finds_them_too(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
-    name = push(engine, image, registry, reporter, login=None)
-    assert has_image(name, digest(manifest_of(name)), None)
+    pushed = push(engine, image, registry, reporter, login=None)
+    assert digest_there(pushed.by_tag, pushed.digest, None) == pushed.digest
 
 
 def test_progress_counts_every_byte_of_the_layers(
@@ -147,13 +191,17 @@ def test_layers_that_the_registry_has_are_counted_as_well(
         (Answer(403, error("DENIED", "no reading")), "denied: no reading"),
         (Answer(200, b"<html>"), "Expecting value: line 1 column 1 (char 0)"),
         (Answer(307, b"", {"Location": "http://localhost:1/"}), "307 Temporary Redirect"),
+        (
+            Answer(200, b"{}", {"Docker-Content-Digest": f"sha256:{'0' * 64}"}),
+            f"the manifest that came is not the one that it tells of, sha256:{'0' * 64}",
+        ),
     ],
 )
 def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, answer: Answer, words: str
 ) -> None:
     with front(registry, lambda request: answer if is_manifest(request, "GET") else None) as puzzling:
-        name = push(engine, image, puzzling.address, reporter, login=None)
+        name = push(engine, image, puzzling.address, reporter, login=None).by_tag
         host = puzzling.address
     assert json.loads(manifest_of(name, registry))["config"]["digest"] == image
     assert reporter.said == [f"whether {host} has the image is not known, so it is pushed ({words})"]
@@ -162,7 +210,7 @@ def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
 def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = push(engine, image, registry, RecordingReporter(), login=None)
+    name = push(engine, image, registry, RecordingReporter(), login=None).by_tag
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     push(engine, image, registry, reporter, login=None)
     assert reporter.said == [f"{name} is in the registry already"]
@@ -210,7 +258,7 @@ def test_a_name_that_cannot_be_taken_away_is_warned_about(
 
     try:
         with front(registry, take_it_first) as early:
-            pushed = push(engine, image, early.address, reporter, login=None)
+            pushed = push(engine, image, early.address, reporter, login=None).by_tag
         assert len(reporter.warned) == 1
         assert reporter.warned[0].startswith(f"the name {pushed} stays in the Docker Engine: ")
     finally:

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from caliban.errors import CalibanError, ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry import Login
 from caliban.platforms.caip import CaipPlatform
 from caliban.records import ImageRef
-from caliban.reporter import Reporter
-from tests.platforms.caip.helpers import PROJECT, QUICK, HeardReporter, job_view, surroundings
+from tests.platforms.caip.helpers import PROJECT, QUICK, job_view, surroundings
+from tests.platforms.pushes import GOOGLE, IMAGE_ID, OTHERS, Pushes
 from tests.standins.ml_v1 import MlV1
-
-IMAGE_ID = "sha256:" + "ab" * 32
-GOOGLE = [
-    "gcr.io/totoro-project",
-    "eu.gcr.io/totoro-project",
-    "us-central1-docker.pkg.dev/totoro-project/lab",
-]
-OTHERS = ["localhost:5000", "docker.io/totoro", "registry.example.com/lab"]
-
-
-class Pushes:
-    """Stands in for the push itself, which tests/images/registry tests against real registries."""
-
-    def __init__(self) -> None:
-        self.engine = cast(Engine, object())
-        self.places: list[str] = []
-        self.logins: list[Login | None] = []
-
-    def push(
-        self, engine: Engine, image: ImageRef, repository: str, reporter: Reporter, *, login: Login | None
-    ) -> ImageRef:
-        assert (engine, image, isinstance(reporter, HeardReporter)) == (self.engine, IMAGE_ID, True)
-        self.places.append(repository)
-        self.logins.append(login)
-        return f"{repository}/abababababab:latest"
 
 
 @pytest.fixture
 def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
-    made = Pushes()
-    monkeypatch.setattr("caliban.images.registry.push", made.push)
-    return made
+    return Pushes.installed(monkeypatch)
 
 
 @pytest.fixture
@@ -60,7 +30,7 @@ def publish(platform: CaipPlatform, registry: str | None = None, project: str = 
     return platform.publish(IMAGE_ID, registry, {"project": project})
 
 
-def test_a_job_calls_an_image_what_it_was_pushed_as(platform: CaipPlatform) -> None:
+def test_a_job_calls_an_image_by_its_tag_as_caliban_0_4_2_has_it(platform: CaipPlatform) -> None:
     assert publish(platform) == "gcr.io/totoro-project/abababababab:latest"
 
 
@@ -118,6 +88,33 @@ def test_a_registry_that_no_image_can_be_pushed_to_is_told_before_a_token_is_fet
     with pytest.raises(ImageError) as caught:
         publish(platform, "Registry/With Space")
     assert (caught.value.id, pushes.places, service.counts["oauth.token"]) == ("registry-name-malformed", [], 0)
+
+
+def test_google_s_registry_is_asked_before_an_image_is_built(
+    platform: CaipPlatform, pushes: Pushes, service: MlV1
+) -> None:
+    platform.reach_registry(None, {"project": PROJECT})
+    [login] = pushes.logins
+    assert login is not None
+    assert (pushes.checked, pushes.places, service.account.accepts(login.password)) == (
+        ["gcr.io/totoro-project"],
+        [],
+        True,
+    )
+
+
+def test_what_google_s_registry_lacks_is_told(platform: CaipPlatform, pushes: Pushes) -> None:
+    pushes.refusal = ImageError("repository-missing", "there is no such repository")
+    with pytest.raises(ImageError, match="no such repository"):
+        platform.reach_registry(None, {"project": PROJECT})
+
+
+@pytest.mark.parametrize("registry", OTHERS)
+def test_no_other_registry_is_asked_before_an_image_is_built(
+    registry: str, platform: CaipPlatform, pushes: Pushes
+) -> None:
+    platform.reach_registry(registry, {"project": PROJECT})
+    assert pushes.checked == []
 
 
 def test_an_engine_out_of_reach_is_told(service: MlV1, key: Path) -> None:

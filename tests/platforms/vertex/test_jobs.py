@@ -133,6 +133,15 @@ def test_all_else_stays_when_the_image_changes() -> None:
     assert VertexPlatform(surroundings()).with_image(spec, IMAGE) == spec
 
 
+def test_the_label_of_an_image_by_digest_is_its_name() -> None:
+    image = f"us-docker.pkg.dev/totoro-project/lab/81b2087b5026@sha256:{'ab' * 32}"
+    changed = VertexPlatform(surroundings()).with_image(SPEC, image)
+    assert (vertex_jobs.image_of(changed), changed["labels"]) == (
+        image,
+        {**SPEC["labels"], "docker_image": "us-docker_pkg_devtotoro-projectlab81b2087b5026"},
+    )
+
+
 def test_a_job_without_labels_gets_none_with_its_image() -> None:
     spec = {key: value for key, value in SPEC.items() if key != "labels"}
     assert "labels" not in vertex_jobs.with_image(spec, NEW_IMAGE)
