@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from caliban.errors import UsageError
@@ -64,6 +64,17 @@ def parse_labels(given: Sequence[str]) -> dict[str, str]:
             raise UsageError("malformed-label", f"{text!r} is not a label", hint="write KEY=VALUE: --label team=vision")
         labels[key] = value
     return labels
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The ``type`` of a flag that takes a whole number, ``least`` or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number, {least} or more, is wanted, not {text!r}")
+        return int(text)
+
+    return number
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags
@@ -66,11 +65,11 @@ def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:
         "--platform caip 1xP100; none: --nogpu)",
     )
     parser.add_argument(
-        "--worker_count", type=_number(1), metavar="N", help="how many machines each job has (default: 1)"
+        "--worker_count", type=flags.at_least(1), metavar="N", help="how many machines each job has (default: 1)"
     )
     parser.add_argument(
         "--disk_size",
-        type=_number(_SMALLEST_DISK_GB),
+        type=flags.at_least(_SMALLEST_DISK_GB),
         metavar="GB",
         help="the boot disk of each machine, in GB (default: 100, which is the least)",
     )
@@ -193,15 +192,6 @@ def _terms(args: argparse.Namespace) -> Terms:
 def _machines(order: Order) -> str:
     several = f"{order.worker_count} machines, each " if (order.worker_count or 1) > 1 else ""
     return f"{several}{order.hardware}"
-
-
-def _number(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} upwards")
-        return int(text)
-
-    return number
 
 
 def _seconds(text: str) -> int:

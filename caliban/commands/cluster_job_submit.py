@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine_type", help="the machine that each job runs on, such as n1-standard-8")
     parser.add_argument(
         "--min_cpu",
-        type=_positive,
+        type=flags.at_least(1),
         metavar="MILLICPUS",
         help="the CPU that each job needs, in thousandths; a node's own programs take some of its CPU, so ask for less "
         "than a machine has (default on GKE: all but one CPU of --machine_type, else 31000, with an accelerator 1500; "
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min_mem",
-        type=_positive,
+        type=flags.at_least(1),
         metavar="MB",
         help="the memory that each job needs, in MB; ask for less than a machine has (default on GKE without "
         "accelerator and --machine_type: 119000; else nothing is asked for)",
@@ -71,12 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_dry_run(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="with --dry_run: show the jobs as YAML")
     flags.add_module(parser)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"a whole number, 1 or more, is wanted, not {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

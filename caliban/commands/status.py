@@ -25,17 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_xgroup(parser)
     parser.add_argument(
         "--max_jobs",
-        type=_count,
+        type=flags.at_least(0),
         metavar="N",
         help="with --xgroup, how many jobs of each experiment to show, the most recent ones (default 1); without, how "
         f"many of your most recent jobs to show (default {_RECENT_JOBS}); 0 for all",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number, 0 or more, is wanted, not {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
