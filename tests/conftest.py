@@ -27,8 +27,9 @@ from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeSt
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-# Whoever starts the tests in the background of a shell has Ctrl-C ignored, which tests press.
+# Whoever starts the tests in the background of a shell, or under nohup, has signals ignored that tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 __all__ = ["base_image", "engine"]
 
