@@ -212,13 +212,14 @@ class ClusterPlatform(Platform, Hosted):
         )
 
     def find(self, submission: Submission) -> NewJob | None:
-        """The job with the submission's token, under the names that :meth:`submit` tries."""
+        """The job with the submission's token, under the names that :meth:`submit` tries.
+
+        All of them: the job of another that had the first name may have been deleted since.
+        """
         cluster = self.cluster(submission.target)
         for name in kubernetes_jobs.candidates(submission.name, submission.token):
             job = cluster.get_job(str(submission.target["namespace"]), name)
-            if job is None:
-                return None
-            if kubernetes_jobs.carries(job, submission.token):
+            if job is not None and kubernetes_jobs.carries(job, submission.token):
                 return self._new_job(job, submission.target)
         return None
 

@@ -120,6 +120,15 @@ def test_another_s_name_is_left_alone_and_the_next_one_taken(cluster: KubeApi, p
     assert platform.find(submission()) == new
 
 
+def test_a_job_of_the_second_name_is_found_though_the_first_is_free_again(
+    cluster: KubeApi, platform: KubernetesPlatform
+) -> None:
+    somebody_elses(platform, NAME)
+    new = platform.submit(PEER_SPEC, submission())
+    cluster.jobs.remove(NAME)
+    assert platform.find(submission()) == new
+
+
 def test_when_every_name_is_taken_the_error_says_so(platform: KubernetesPlatform) -> None:
     for name in (NAME, NEXT_NAME):
         somebody_elses(platform, name)
@@ -366,7 +375,7 @@ def test_a_job_is_found_with_its_present_state(cluster: KubeApi, platform: Kuber
 
 def test_a_job_that_never_arrived_is_not_found(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     assert platform.find(submission()) is None
-    assert calls(cluster) == (0, 1)
+    assert calls(cluster) == (0, 2)
 
 
 def test_a_cluster_that_cannot_be_asked_for_a_job_is_an_error(cluster: KubeApi, platform: KubernetesPlatform) -> None:
