@@ -175,7 +175,7 @@ def test_of_several_who_submit_what_never_was_each_experiment_is_run_by_one(worl
     world.experiments(1)
     world.submit()
     world.experiments(EXPERIMENTS)
-    world.submit(point=Point("after", 0, "commit", 2))
+    world.submit(point=Point("after", 0, "commit", 3))  # after the token, and the question whether the service is there
     assert world.experiment_count() == EXPERIMENTS
     world.end_jobs("FAILED")
     world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
