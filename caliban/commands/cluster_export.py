@@ -82,14 +82,15 @@ def write(file: Path, jobs: Sequence[JsonObject]) -> None:
     """
     text = as_json(jobs) if file.suffix == _JSON else as_yaml(jobs)
     try:
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as part:
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as opened:
+            part = Path(opened.name)
             try:
-                part.write(text)
-                part.flush()
-                os.chmod(part.name, 0o666 & ~_umask())  # noqa: PTH101 - a name is what there is
-                os.replace(part.name, file)  # noqa: PTH105
+                opened.write(text)
+                opened.flush()
+                part.chmod(0o666 & ~_umask())
+                part.replace(file)
             except OSError:
-                os.unlink(part.name)  # noqa: PTH108
+                part.unlink()
                 raise
     except OSError as error:
         raise CalibanError("export-failed", f"{file} cannot be written", cause=str(error)) from error

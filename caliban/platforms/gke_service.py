@@ -6,11 +6,14 @@ https://cloud.google.com/kubernetes-engine/docs/how-to/api-server-authentication
 
 from __future__ import annotations
 
+import atexit
 import base64
 import binascii
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caliban.errors import PlatformError, UsageError
@@ -160,16 +163,12 @@ class GkeService:
 
 
 def _as_file(certificate: str) -> str:
-    """The client wants its CA in a file; a certificate is no secret."""
-    file = tempfile.NamedTemporaryFile("w", prefix="caliban-ca-", suffix=".pem", encoding="ascii")  # noqa: SIM115
-    file.write(certificate)
-    file.flush()
-    _CERTIFICATES.append(file)
-    return file.name
-
-
-_CERTIFICATES: list[Any] = []
-"""Open files, which are removed when the process ends."""
+    """The client wants its CA in a file, here one that goes with the process; a certificate is no secret."""
+    descriptor, name = tempfile.mkstemp(prefix="caliban-ca-", suffix=".pem")
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(certificate)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return name
 
 
 def _cluster(project: str, raw: JsonObject) -> GkeCluster:
