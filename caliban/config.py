@@ -122,7 +122,7 @@ CLOUD_PLATFORMS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX, "c
 """Where ``caliban cloud`` may submit, by the names that people use."""
 
 SUCCESSORS: Mapping[str, PlatformName] = {"vertex": PlatformName.VERTEX}
-"""The platforms that take over jobs of others, likewise: each a :class:`caliban.platforms.base.Successor`."""
+"""The platforms that take over jobs of others, likewise: each a :class:`caliban.platforms.base.MigrationTarget`."""
 
 
 def _read_cloud_platform(value: object) -> PlatformName:

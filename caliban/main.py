@@ -17,7 +17,7 @@ from absl import app
 from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
-from caliban.cli import registry
+from caliban.cli import command_table as command_table
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.errors import CalibanError, ExitCode, UsageError
@@ -68,16 +68,16 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
         top = _top_parser(console)
         top.parse_args(words or ["--help"])
         top.error("no command is named")
-    entry, length = registry.find(words[begin:])
+    entry, length = command_table.find(words[begin:])
     if entry is None:
-        family = registry.family(words[begin : begin + length])
+        family = command_table.family(words[begin : begin + length])
         if family and all(word.startswith("-") for word in words[begin + length :]):
             parser = _family_parser(family, " ".join(words[begin : begin + length]))
             parser.parse_args(words[begin + length :] or ["--help"])
             parser.error("no command is named")
         raise _unknown_command(" ".join(words[begin : begin + length + bool(family)]), words)
     del words[begin : begin + length]
-    command = registry.load(entry)
+    command = command_table.load(entry)
     parser = _Parser(f"caliban {entry.name}", description=command.DESCRIPTION)
     command.add_arguments(parser)
     args: argparse.Namespace = parser.parse_args(_with_values_attached(words, parser))
@@ -103,23 +103,25 @@ def _check_text(words: Sequence[str]) -> None:
 
 def _top_parser(console: Console) -> _Parser:
     """``caliban`` without a command: help, with every command's line, and the version."""
-    plugins = registry.plugins()
+    plugins = command_table.plugins()
     for entry in plugins.values():
         try:
-            registry.load(entry)
+            command_table.load(entry)
         except CalibanError as error:
             console.warn(f"{error.message}: {error.cause}")
-    parser = _listing_parser("caliban", "[--version] ", _DESCRIPTION, [*registry.BUILT_IN.values(), *plugins.values()])
+    parser = _listing_parser(
+        "caliban", "[--version] ", _DESCRIPTION, [*command_table.BUILT_IN.values(), *plugins.values()]
+    )
     parser.add_argument("--version", action="version", version=f"caliban {metadata.version('caliban')}")
     return parser
 
 
-def _family_parser(family: Sequence[registry.Entry], name: str) -> _Parser:
+def _family_parser(family: Sequence[command_table.Entry], name: str) -> _Parser:
     """``caliban cluster`` without the rest of a command: help, with the line of each that begins like that."""
     return _listing_parser(f"caliban {name}", "", f"The commands that begin with {name}.", family)
 
 
-def _listing_parser(prog: str, flags: str, description: str, entries: Sequence[registry.Entry]) -> _Parser:
+def _listing_parser(prog: str, flags: str, description: str, entries: Sequence[command_table.Entry]) -> _Parser:
     width = max(len(entry.name) for entry in entries)
     return _Parser(
         prog,
@@ -133,9 +135,9 @@ def _listing_parser(prog: str, flags: str, description: str, entries: Sequence[r
 
 
 def _unknown_command(name: str, words: Sequence[str]) -> UsageError:
-    known = [*registry.BUILT_IN, *registry.plugins()]
+    known = [*command_table.BUILT_IN, *command_table.plugins()]
     near = difflib.get_close_matches(name, known, n=1)
-    family = registry.family(name.split()[:-1])
+    family = command_table.family(name.split()[:-1])
     if near:
         hint = f"did you mean {near[0]}?"
     elif family:
@@ -168,7 +170,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        console.say("interrupted")
+        console.info("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         _write_no_more()

@@ -68,7 +68,7 @@ class JobMode(str, Enum):
 
 
 @dataclass(frozen=True)
-class JobView:
+class JobRecord:
     """One attempt of an experiment, as the store has it.
 
     Attributes:
@@ -81,7 +81,7 @@ class JobView:
         details: what the platform told of the job (``jobs.details``); ``{}`` where the store has null. Whatever the
             platform, ``reason`` says why the job is in its state, and ``ret_code`` is its exit code.
         created: naive local time of the machine that submitted it, as caliban 0.4.2 records it.
-        stale: why ``status`` could not be brought up to date; None where it could, or need not.
+        refresh_error: why ``status`` could not be brought up to date; None where it could, or need not.
     """
 
     id: int
@@ -92,7 +92,7 @@ class JobView:
     status: JobStatus
     details: JsonObject
     created: datetime
-    stale: str | None = None
+    refresh_error: str | None = None
 
     @property
     def reason(self) -> str | None:
@@ -102,14 +102,14 @@ class JobView:
 
 
 @dataclass(frozen=True)
-class RecordedContainer:
+class ContainerRecord:
     """A row of ``container_specs``: its id, and the spec exactly as recorded."""
 
     id: int
     spec: JsonObject
 
     @property
-    def runs(self) -> str:
+    def entrypoint(self) -> str:
         """What it runs, for people: the script (``trainer/train.py``), or the image where no code is recorded."""
         package = self.spec.get("package")
         if isinstance(package, Sequence) and not isinstance(package, str) and len(package) > 2:
@@ -118,7 +118,7 @@ class RecordedContainer:
 
 
 @dataclass(frozen=True)
-class ExperimentView:
+class ExperimentRecord:
     """One experiment of a group, with some or all of its attempts.
 
     Attributes:
@@ -132,11 +132,11 @@ class ExperimentView:
     id: int
     args: tuple[str, ...]
     kwargs: JsonObject
-    container: RecordedContainer
-    jobs: tuple[JobView, ...] = ()
+    container: ContainerRecord
+    jobs: tuple[JobRecord, ...] = ()
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def arguments(self) -> tuple[str, ...]:
         """Its command line without the program: ``("--foo", "3", "--sleep", "1")``.
 
         ``true`` becomes the bare flag and ``false`` nothing, as caliban 0.4.2 has it.
@@ -150,18 +150,18 @@ class ExperimentView:
         return tuple(words)
 
     @property
-    def latest(self) -> JobView | None:
+    def latest(self) -> JobRecord | None:
         """The most recent attempt among ``jobs``."""
         return self.jobs[-1] if self.jobs else None
 
 
 @dataclass(frozen=True)
-class GroupView:
+class GroupRecord:
     """One experiment group of one user, and experiments of it, in the order of their ids."""
 
     id: int
     name: str
-    experiments: tuple[ExperimentView, ...] = ()
+    experiments: tuple[ExperimentRecord, ...] = ()
 
 
 @unique
@@ -232,8 +232,8 @@ class Outcome:
         error: why the job could not be submitted or watched; None where it could, even if the job then failed.
     """
 
-    experiment: ExperimentView
-    job: JobView | None
+    experiment: ExperimentRecord
+    job: JobRecord | None
     error: CalibanError | None = None
 
     @property

@@ -17,17 +17,17 @@ _LOGIN = re.compile(r"(?<=//)[^/\s]*@")
 _ASSERTION = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
-def without_logins(text: str) -> str:
+def strip_userinfo(text: str) -> str:
     """``text`` without the user and password of any URL in it: ``tcp://totoro:secret@host`` becomes ``tcp://host``."""
     return _LOGIN.sub("", text)
 
 
-def without_assertions(text: str) -> str:
+def redact_assertions(text: str) -> str:
     """``text`` with ``***`` in place of every signed assertion (JSON Web Token)."""
     return _ASSERTION.sub(HIDDEN, text)
 
 
-def without(secrets: Iterable[object], text: str) -> str:
+def redact(secrets: Iterable[object], text: str) -> str:
     """``text`` with ``***`` in place of each of ``secrets``, as it is and as URLs, forms and JSON spell it.
 
     What is no text, or empty, hides nothing.

@@ -22,7 +22,7 @@ class Progress(Protocol):
 class Reporter(Protocol):
     """Everything goes to standard error, but for a job's own standard output."""
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         """Tell a line (or several)."""
 
     def warn(self, line: str) -> None:

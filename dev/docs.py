@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from caliban.cli import registry
+from caliban.cli import command_table as cli_command_table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 
@@ -15,12 +15,12 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 def command_reference() -> str:
     """Every command with its flags, as the commands themselves declare them."""
     lines = ["# Commands", "", "Written by `make docs` from the commands' own flags.", ""]
-    for entry in registry.BUILT_IN.values():
-        lines += [f"## caliban {entry.name}", "", *_command(registry.load(entry)), ""]
+    for entry in cli_command_table.BUILT_IN.values():
+        lines += [f"## caliban {entry.name}", "", *_command(cli_command_table.load(entry)), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _command(command: registry.Command) -> Iterator[str]:
+def _command(command: cli_command_table.Command) -> Iterator[str]:
     parser = argparse.ArgumentParser(add_help=False)
     command.add_arguments(parser)
     yield command.DESCRIPTION

@@ -10,13 +10,13 @@ from datetime import datetime
 from sqlalchemy import insert
 
 from caliban.records import (
-    ExperimentView,
-    GroupView,
+    ContainerRecord,
+    ExperimentRecord,
+    GroupRecord,
+    JobRecord,
     JobStatus,
-    JobView,
     JsonObject,
     PlatformName,
-    RecordedContainer,
     Submission,
     SubmissionState,
 )
@@ -35,7 +35,7 @@ CPU_SPEC: JsonObject = {
     "job_mode": "CPU",
     "package": [["python"], ".", "cpu.py", None],
 }
-CONTAINER = RecordedContainer(1, CPU_SPEC)
+CONTAINER = ContainerRecord(1, CPU_SPEC)
 
 
 def a_job(
@@ -45,9 +45,9 @@ def a_job(
     platform: PlatformName = PlatformName.TEST,
     details: JsonObject | None = None,
     spec: JsonObject | None = None,
-    stale: str | None = None,
-) -> JobView:
-    return JobView(
+    refresh_error: str | None = None,
+) -> JobRecord:
+    return JobRecord(
         id=id,
         platform=platform,
         spec_id=id,
@@ -56,22 +56,22 @@ def a_job(
         status=status,
         details=details or {},
         created=CREATED,
-        stale=stale,
+        refresh_error=refresh_error,
     )
 
 
 def an_experiment(
     id: int = 38,
-    *jobs: JobView,
+    *jobs: JobRecord,
     args: Sequence[str] = ("--foo", "3"),
     kwargs: JsonObject | None = None,
-    container: RecordedContainer = CONTAINER,
-) -> ExperimentView:
-    return ExperimentView(id, tuple(args), {"sleep": 1} if kwargs is None else kwargs, container, jobs)
+    container: ContainerRecord = CONTAINER,
+) -> ExperimentRecord:
+    return ExperimentRecord(id, tuple(args), {"sleep": 1} if kwargs is None else kwargs, container, jobs)
 
 
-def a_group(*experiments: ExperimentView, name: str = GROUP) -> GroupView:
-    return GroupView(1, name, experiments)
+def a_group(*experiments: ExperimentRecord, name: str = GROUP) -> GroupRecord:
+    return GroupRecord(1, name, experiments)
 
 
 def add_group(
@@ -82,7 +82,7 @@ def add_group(
     container_spec: JsonObject = CPU_SPEC,
     platform: PlatformName = PlatformName.TEST,
     job_spec: JsonObject | None = None,
-) -> GroupView:
+) -> GroupRecord:
     """Record one experiment for each of ``states``, with one job in that state; no job for None."""
     with store.writing() as session:
         group = experiments_of_flag_sets(
@@ -95,7 +95,7 @@ def add_group(
         for experiment, status in zip(group.experiments, states, strict=True):
             if status is None:
                 continue
-            spec = {"image": IMAGE, "words": list(experiment.words)} if job_spec is None else dict(job_spec)
+            spec = {"image": IMAGE, "words": list(experiment.arguments)} if job_spec is None else dict(job_spec)
             row = JobSpecRow(experiment_id=experiment.id, platform=platform, spec=spec, created=CREATED)
             session.add(row)
             session.flush()
@@ -113,7 +113,7 @@ def add_group(
     return read_group(store, user=user, name=name)
 
 
-def read_group(store: Store, *, user: str = "totoro", name: str = GROUP, all_jobs: bool = False) -> GroupView:
+def read_group(store: Store, *, user: str = "totoro", name: str = GROUP, all_jobs: bool = False) -> GroupRecord:
     with store.reading() as session:
         group = group_attempts(session, user, name, per_experiment=None if all_jobs else 1)
     assert group is not None
@@ -135,7 +135,7 @@ def submissions(store: Store) -> list[Submission]:
 
 def leave_open(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     *,
     token: str = "0123456789abcdef",
     host: str | None = None,

@@ -1,4 +1,4 @@
-"""What tests of all floors share: a process's surroundings, a store of the test's own, the real command."""
+"""What tests of all floors share: a process's platform_context, a store of the test's own, the real command."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     """The Docker Engine that commands connect to."""
     made = FakeEngine()
-    monkeypatch.setattr("caliban.images.engine.Engine.connect", lambda environ: made)
+    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ: made)
     yield made
     made.verify()
 

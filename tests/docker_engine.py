@@ -11,7 +11,7 @@ from contextlib import closing
 import docker
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 
 SESSION_LABEL = "caliban-test-session"
 

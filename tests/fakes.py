@@ -19,8 +19,16 @@ from typing import ClassVar
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec
-from caliban.platforms.base import Attended, Hosted, Observation, Platform, RefusedError, Surroundings, Unreachable
-from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+from caliban.platforms.base import (
+    ForegroundPlatform,
+    JobUpdate,
+    Platform,
+    PlatformContext,
+    RefusedError,
+    RemotePlatform,
+    StatusUnavailable,
+)
+from caliban.records import ImageRef, JobRecord, JobStatus, JsonObject, NewJob, PlatformName, Submission
 from caliban.reporter import Progress, Reporter
 
 
@@ -69,7 +77,7 @@ class HeardReporter:
         self.notes: list[str] = []
         self.advanced = 0
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         self.said.append(line)
 
     def warn(self, line: str) -> None:
@@ -101,7 +109,7 @@ class FakeService:
         out_of_reach: why it cannot be reached, or None.
         registries: which were asked whether they take images, each with the place where those run.
         closed_registry: why they take none, or None.
-        stopping: of the surroundings of the platform before it.
+        stopping: of the platform_context of the platform before it.
     """
 
     calls: list[tuple[str, object]] = field(default_factory=list)
@@ -203,9 +211,9 @@ class FakePlatform(Platform):
     name = PlatformName.TEST
     service: ClassVar[FakeService]
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        super().__init__(surroundings)
-        self.service.stopping = surroundings.stopping
+    def __init__(self, platform_context: PlatformContext) -> None:
+        super().__init__(platform_context)
+        self.service.stopping = platform_context.stopping
 
     def connect(self, target: JsonObject) -> None:
         assert set(target) == {"place"}
@@ -218,7 +226,7 @@ class FakePlatform(Platform):
         if self.service.closed_registry:
             raise self.service.closed_registry
 
-    def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+    def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         answer = self.service.answer("statuses", tuple(jobs))
         assert isinstance(answer, dict)
         return answer
@@ -231,7 +239,7 @@ class FakePlatform(Platform):
         _check(spec)
         return {"image": image, "words": list(arguments)}
 
-    def target(self, latest: JobView | None) -> JsonObject:
+    def target(self, latest: JobRecord | None) -> JsonObject:
         return {"place": latest.details.get("place", "here") if latest else "here"}
 
     def job_name(self, spec: JsonObject, token: str) -> str:
@@ -252,22 +260,22 @@ class FakePlatform(Platform):
         assert answer is None or isinstance(answer, NewJob)
         return answer
 
-    def stop(self, job: JobView) -> Observation:
+    def stop(self, job: JobRecord) -> JobUpdate:
         answer = self.service.answer("stop", job)
-        assert isinstance(answer, Observation)
+        assert isinstance(answer, JobUpdate)
         return answer
 
 
-class FakeAttendedPlatform(FakePlatform, Attended):
+class FakeAttendedPlatform(FakePlatform, ForegroundPlatform):
     """Jobs that run while somebody watches."""
 
-    def follow(self, job: JobView) -> Observation:
+    def follow(self, job: JobRecord) -> JobUpdate:
         answer = self.service.answer("follow", job)
-        assert isinstance(answer, Observation)
+        assert isinstance(answer, JobUpdate)
         return answer
 
 
-class FakeHostedPlatform(FakePlatform, Hosted):
+class FakeHostedPlatform(FakePlatform, RemotePlatform):
     """Jobs that run elsewhere, by images that are brought there."""
 
     def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
@@ -276,24 +284,26 @@ class FakeHostedPlatform(FakePlatform, Hosted):
         assert isinstance(answer, str)
         return answer
 
-    def whereabouts(self, job: JobView) -> Sequence[str]:
+    def links(self, job: JobRecord) -> Sequence[str]:
         assert not job.status.is_final, "a job that ended is nowhere to be looked at"
         return (f"https://jobs.example.com/{job.id}", f"fake logs {job.id}")
 
 
-def end(status: JobStatus, **details: object) -> Callable[[JobView], Observation]:
+def end(status: JobStatus, **details: object) -> Callable[[JobRecord], JobUpdate]:
     """For ``expect("follow", ...)`` and ``expect("stop", ...)``: the job ends in that state."""
-    return lambda job: Observation(status, {**job.details, **details} if details else None)
+    return lambda job: JobUpdate(status, {**job.details, **details} if details else None)
 
 
-def polls(**by_status: Sequence[int]) -> Callable[[Sequence[JobView]], Mapping[int, Observation | Unreachable]]:
+def polls(**by_status: Sequence[int]) -> Callable[[Sequence[JobRecord]], Mapping[int, JobUpdate | StatusUnavailable]]:
     """For ``expect("statuses", ...)``: ``polls(FAILED=[1, 2], unreachable=[3])``."""
 
-    def answer(jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
-        found: dict[int, Observation | Unreachable] = {}
+    def answer(jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+        found: dict[int, JobUpdate | StatusUnavailable] = {}
         for status, ids in by_status.items():
             for job_id in ids:
-                found[job_id] = Unreachable("no route") if status == "unreachable" else Observation(JobStatus(status))
+                found[job_id] = (
+                    StatusUnavailable("no route") if status == "unreachable" else JobUpdate(JobStatus(status))
+                )
         assert set(found) == {job.id for job in jobs}, "asked about other jobs than was expected"
         return found
 

@@ -15,11 +15,11 @@ from caliban.cli import render
 from caliban.cli.console import Console
 from caliban.errors import CalibanError
 from caliban.main import parse
-from caliban.platforms.base import Observation
-from caliban.records import JobStatus, JobView, NewJob, PlatformName, RecordedContainer, Submission
+from caliban.platforms.base import JobUpdate
+from caliban.records import ContainerRecord, JobRecord, JobStatus, NewJob, PlatformName, Submission
 from caliban.store.database import Store
-from caliban.submission.interrupts import interrupts_held
 from caliban.submission.setup import make_platforms
+from caliban.submission.signals import hold_signals
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter
 from tests.builders import IMAGE, add_group, an_experiment, leave_open
 from tests.calls import call
@@ -45,7 +45,7 @@ def test_a_signal_is_not_lost_when_the_block_raises() -> None:
         signal.raise_signal(signal.SIGINT)
         raise CalibanError("x", "no")
 
-    with pytest.raises(KeyboardInterrupt), interrupts_held():
+    with pytest.raises(KeyboardInterrupt), hold_signals():
         fail_when_interrupted()
 
 
@@ -69,10 +69,10 @@ def test_a_result_that_cannot_be_recorded_is_one_outcome(
     work = attempts(store, 1)
     locker = sqlite3.connect(home / ".caliban" / "caliban.db", isolation_level=None)
 
-    def follow(job: JobView) -> Observation:
+    def follow(job: JobRecord) -> JobUpdate:
         store._engine.dispose()  # so that the new busy timeout counts
         locker.execute("BEGIN IMMEDIATE")
-        return Observation(JobStatus.SUCCEEDED)
+        return JobUpdate(JobStatus.SUCCEEDED)
 
     monkeypatch.setattr("caliban.store.engines.BUSY_TIMEOUT", 0.1)
     attended.expect("submit", attended.accept)
@@ -87,7 +87,7 @@ def test_a_result_that_cannot_be_recorded_is_one_outcome(
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupts_held():
+        with hold_signals():
             signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
         pytest.fail("an ignored SIGINT became an interrupt")
@@ -130,13 +130,13 @@ def test_a_command_in_the_background_of_a_script_can_be_ended(tmp_path: Path, ru
 
 
 def test_the_script_is_quoted_as_well() -> None:
-    container = RecordedContainer(1, {"package": [["python"], ".", "my script.py", None]})
+    container = ContainerRecord(1, {"package": [["python"], ".", "my script.py", None]})
     line = render.command_line(an_experiment(args=(), kwargs={}, container=container))
     assert line == "'my script.py'"
 
 
 def test_malformed_extra_dirs_are_not_taken_to_pieces() -> None:
-    line = render.container_line(RecordedContainer(1, {"extra_dirs": "data"}), Path("/home/totoro"))
+    line = render.container_line(ContainerRecord(1, {"extra_dirs": "data"}), Path("/home/totoro"))
     assert "d, a, t, a" not in line
 
 
@@ -186,7 +186,7 @@ def test_a_plugin_that_exits_on_import_costs_a_warning(tmp_path: Path, run_calib
 def test_end_of_input_at_a_terminal_ends_the_line(make_screen: MakeScreen) -> None:
     screen = make_screen("", is_terminal=True)
     screen.console.confirm("go on?")
-    screen.console.say("no answer was given")
+    screen.console.info("no answer was given")
     assert "[yN]: \nno answer" in screen.stderr.text
 
 

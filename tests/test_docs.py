@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.cli import registry
+from caliban.cli import command_table as command_table
 from caliban.config import ProjectConfig
 from caliban.errors import ExitCode
 from caliban.submission.experiments import parse_experiments
@@ -32,7 +32,7 @@ def test_the_command_reference_is_what_the_commands_declare() -> None:
     assert checked.returncode == 0, "run `make docs`"
 
 
-@pytest.mark.parametrize("name", registry.BUILT_IN)
+@pytest.mark.parametrize("name", command_table.BUILT_IN)
 def test_every_command_is_in_the_readme(name: str) -> None:
     assert f"| `caliban {name}` |" in page("README.md")
 

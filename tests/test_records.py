@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from caliban.records import JobStatus, JsonObject, Outcome, RecordedContainer
+from caliban.records import ContainerRecord, JobStatus, JsonObject, Outcome
 from tests.builders import CPU_SPEC, a_job, an_experiment
 
 
@@ -23,15 +23,15 @@ from tests.builders import CPU_SPEC, a_job, an_experiment
     ],
 )
 def test_a_flag_is_written_as_a_command_line_has_it(kwargs: JsonObject, words: tuple[str, ...]) -> None:
-    assert an_experiment(args=(), kwargs=kwargs).words == words
+    assert an_experiment(args=(), kwargs=kwargs).arguments == words
 
 
 def test_arguments_after_the_dashes_come_before_the_flags() -> None:
-    assert an_experiment(args=("--foo", "3"), kwargs={"sleep": 1}).words == ("--foo", "3", "--sleep", "1")
+    assert an_experiment(args=("--foo", "3"), kwargs={"sleep": 1}).arguments == ("--foo", "3", "--sleep", "1")
 
 
 def test_flags_keep_the_order_in_which_they_were_recorded() -> None:
-    assert an_experiment(args=(), kwargs={"b": 1, "a": 2}).words == ("--b", "1", "--a", "2")
+    assert an_experiment(args=(), kwargs={"b": 1, "a": 2}).arguments == ("--b", "1", "--a", "2")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_flags_keep_the_order_in_which_they_were_recorded() -> None:
     ],
 )
 def test_a_container_is_called_after_what_it_runs(spec: JsonObject, runs: str) -> None:
-    assert RecordedContainer(1, spec).runs == runs
+    assert ContainerRecord(1, spec).entrypoint == runs
 
 
 def test_the_latest_attempt_is_the_last() -> None:

@@ -48,17 +48,17 @@ class Console:
         """Write a listing to standard output."""
         self._write(self._stdout, text + "\n")
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         """Write a line to standard error."""
         self._write(self._stderr, line + "\n")
 
     def warn(self, line: str) -> None:
         """Write a warning to standard error."""
-        self.say(f"warning: {line}")
+        self.info(f"warning: {line}")
 
     def error(self, error: CalibanError) -> None:
         """Write an error to standard error: what is not done, why, and what to do about it."""
-        self.say("\n".join(render.error_lines(error)))
+        self.info("\n".join(render.error_lines(error)))
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on what a job wrote, byte for byte."""
@@ -86,16 +86,16 @@ class Console:
         self._write(self._stderr, f"\n {question} [yN]: ")
         answer = self._stdin.readline()
         if not answer.endswith("\n") or not self._stdin.isatty():
-            self.say(answer.strip())  # whoever reads this sees the answer, and the next line on a line of its own
+            self.info(answer.strip())  # whoever reads this sees the answer, and the next line on a line of its own
         return answer.strip().lower() in ("y", "yes") if answer else None
 
     def agreed(self, question: str, what: str) -> bool:
         """Ask, and tell what a no means: ``nothing was`` ``what`` (``resubmitted``)."""
         answer = self.confirm(question)
         if answer is None:
-            self.say(f"no answer was given, so nothing was {what}; in scripts, answer with --yes")
+            self.info(f"no answer was given, so nothing was {what}; in scripts, answer with --yes")
         elif not answer:
-            self.say(f"nothing was {what}")
+            self.info(f"nothing was {what}")
         return bool(answer)
 
     @contextlib.contextmanager
@@ -181,7 +181,7 @@ class _Lines:
             return
         self._next = self._clock() + _BETWEEN_LINES
         note = f" ({self._note})" if self._note else ""
-        self._console.say(f"{self._title}: {_amount(self._done, self._total, self._unit)}{note}")
+        self._console.info(f"{self._title}: {_amount(self._done, self._total, self._unit)}{note}")
 
 
 def _amount(done: int, total: int | None, unit: str) -> str:

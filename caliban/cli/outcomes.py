@@ -11,14 +11,19 @@ from caliban.records import Outcome
 
 
 def report_outcomes(
-    console: Console, outcomes: Sequence[Outcome], title: render.Words, ending: render.Words, *, not_begun: int = 0
+    console: Console,
+    outcomes: Sequence[Outcome],
+    title: render.JobFormatter,
+    ending: render.JobFormatter,
+    *,
+    not_begun: int = 0,
 ) -> ExitCode:
     """List the jobs, say why others are none, and count.
 
     Args:
         console: where to.
         outcomes: one per attempt.
-        title: see :data:`caliban.cli.render.Words`.
+        title: see :data:`caliban.cli.render.JobFormatter`.
         ending: likewise.
         not_begun: how many more attempts there would have been.
 
@@ -28,6 +33,6 @@ def report_outcomes(
     for line in render.outcome_lines(outcomes, title, ending):
         console.print(line)
     for line in render.failure_lines(outcomes):
-        console.say(line)
-    console.say(render.summary_line(outcomes, not_begun))
+        console.info(line)
+    console.info(render.summary_line(outcomes, not_begun))
     return ExitCode.DONE if not not_begun and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE

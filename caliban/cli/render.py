@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from caliban.errors import CalibanError
-from caliban.records import ExperimentView, GroupView, JobView, Outcome, RecordedContainer
+from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, JobRecord, Outcome
 
-Words = Callable[[JobView], "str | None"]
-"""A few words about a job in its platform's terms: ``title`` or ``ending`` of ``caliban.platforms.recorded``."""
+JobFormatter = Callable[[JobRecord], "str | None"]
+"""A few words about a job in its platform's terms: ``title`` or ``ending`` of ``caliban.platforms.job_summary``."""
 
 # Twelve digits tell images apart, and leave room on the line for what else there is; the store has all.
 _DIGITS_LEFT_OUT = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
@@ -42,16 +42,16 @@ def error_lines(error: CalibanError) -> list[str]:
     return lines
 
 
-def command_line(experiment: ExperimentView) -> str:
+def command_line(experiment: ExperimentRecord) -> str:
     """``cpu.py --foo 3 --sleep 1``, quoted as a shell would want it."""
-    return " ".join((_quoted(experiment.container.runs), *map(shlex.quote, experiment.words)))
+    return " ".join((_quoted(experiment.container.entrypoint), *map(shlex.quote, experiment.arguments)))
 
 
 def _quoted(script: str) -> str:
     return script if script.startswith("(") else shlex.quote(script)  # in parentheses: there is none
 
 
-def job_line(job: JobView, title: Words, ending: Words = lambda job: None) -> str:
+def job_line(job: JobRecord, title: JobFormatter, ending: JobFormatter = lambda job: None) -> str:
     """``job 68       FAILED        CAIP 2020-05-29 10:53:40 container: ... name: ... (out of memory)``."""
     name = title(job)
     parts = [
@@ -61,14 +61,14 @@ def job_line(job: JobView, title: Words, ending: Words = lambda job: None) -> st
     if name:
         parts.append(f"name: {name}")
     remarks = [*filter(None, (ending(job), job.reason))]
-    if job.stale:
-        remarks.append(f"last known state; {job.stale}")
+    if job.refresh_error:
+        remarks.append(f"last known state; {job.refresh_error}")
     if remarks:
         parts.append(f"({', '.join(remarks)})")
     return " ".join(parts)
 
 
-def container_line(container: RecordedContainer, home: Path) -> str:
+def container_line(container: ContainerRecord, home: Path) -> str:
     """``docker config 1: job_mode: CPU, build url: ~/cpu, extra dirs: None``, or the image where nothing is built."""
     spec = container.spec
     if "image_id" in spec:
@@ -81,10 +81,10 @@ def container_line(container: RecordedContainer, home: Path) -> str:
     )
 
 
-def group_lines(group: GroupView, title: Words, home: Path) -> Iterator[str]:
+def group_lines(group: GroupRecord, title: JobFormatter, home: Path) -> Iterator[str]:
     """The tree that ``caliban status`` prints: group, docker config, experiment, job."""
     yield f"xgroup {group.name}:"
-    by_container: dict[int, list[ExperimentView]] = {}
+    by_container: dict[int, list[ExperimentRecord]] = {}
     for experiment in group.experiments:
         by_container.setdefault(experiment.container.id, []).append(experiment)
     for _, experiments in sorted(by_container.items()):
@@ -97,7 +97,7 @@ def group_lines(group: GroupView, title: Words, home: Path) -> Iterator[str]:
                 yield f"    {job_line(job, title)}"
 
 
-def outcome_lines(outcomes: Sequence[Outcome], title: Words, ending: Words) -> Iterator[str]:
+def outcome_lines(outcomes: Sequence[Outcome], title: JobFormatter, ending: JobFormatter) -> Iterator[str]:
     """Each job that was recorded, with its command line and, where it failed, why."""
     for outcome in outcomes:
         if outcome.job is not None:

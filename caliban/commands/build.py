@@ -19,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build, and print the image's id."""
-    from caliban.commands.project import build_spec
+    from caliban.commands.image_options import build_spec
     from caliban.submission.setup import build_user, make_platforms
 
     spec = build_spec(args, context)
-    engine = make_platforms(context.environ, context.home, context.console).surroundings.engine()
+    engine = make_platforms(context.environ, context.home, context.console).context.engine()
     image = engine.build(spec, build_user(context.user), context.console, no_cache=args.no_cache)
     context.console.print(image)
     return ExitCode.DONE

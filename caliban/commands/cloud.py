@@ -10,13 +10,13 @@ from caliban.cli import flags
 from caliban.cli.context import Context
 from caliban.config import CLOUD_PLATFORMS
 from caliban.errors import ExitCode, UsageError
-from caliban.records import ExperimentView, ImageRef, JobMode, JsonObject, PlatformName
+from caliban.records import ExperimentRecord, ImageRef, JobMode, JsonObject, PlatformName
 
 if TYPE_CHECKING:
-    from caliban.commands.cloud_services import CloudService, Order
+    from caliban.commands.cloud_services import CloudService, LaunchOptions
     from caliban.commands.launch import Launch
-    from caliban.platforms.hardware import Hardware
-    from caliban.platforms.vertex_jobs import Terms
+    from caliban.platforms.google.machine_catalog import Hardware
+    from caliban.platforms.vertex.job_spec import SchedulingOptions
 
 DESCRIPTION = (
     "Build a container image of a script or module, push it, and submit it to Vertex AI once for each set of flags. "
@@ -107,8 +107,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     service = SERVICES[name]
     order = _order(args, context, service)
 
-    def job_spec(number: int, experiment: ExperimentView, image: ImageRef) -> JsonObject:
-        return service.job_spec(order, number, experiment.words, image)
+    def job_spec(number: int, experiment: ExperimentRecord, image: ImageRef) -> JsonObject:
+        return service.job_spec(order, number, experiment.arguments, image)
 
     launch = read_launch(args, context, image=args.image_tag, platform=name, job_spec=job_spec)
     if args.dry_run:
@@ -136,14 +136,14 @@ def _platform(args: argparse.Namespace, context: Context) -> PlatformName:
     return CLOUD_PLATFORMS[args.platform] if args.platform else configured
 
 
-def _order(args: argparse.Namespace, context: Context, service: CloudService) -> Order:
+def _order(args: argparse.Namespace, context: Context, service: CloudService) -> LaunchOptions:
     """What was asked for, checked.
 
     Raises:
         UsageError: the service has nothing for a flag, or a flag is wrong.
     """
-    from caliban.commands.cloud_services import Order
-    from caliban.platforms.google_jobs import job_base
+    from caliban.commands.cloud_services import LaunchOptions
+    from caliban.platforms.google.labels import job_base
 
     for flag in service.lacks:
         if getattr(args, flag):
@@ -152,7 +152,7 @@ def _order(args: argparse.Namespace, context: Context, service: CloudService) ->
                 f"{service.catalog.service} has no --{flag}",
                 hint="leave it out, or submit to another service: see --platform",
             )
-    return Order(
+    return LaunchOptions(
         base=job_base(args.name or f"caliban_{context.user}"),
         labels=flags.parse_labels(args.label),
         hardware=_hardware(args, context, service),
@@ -168,7 +168,7 @@ def _hardware(args: argparse.Namespace, context: Context, service: CloudService)
     Raises:
         UsageError: it does not go together, and ``--force`` was not given.
     """
-    from caliban.commands.project import job_mode
+    from caliban.commands.image_options import job_mode
 
     if args.nogpu and args.gpu_spec:
         raise UsageError("gpu-or-not", "--nogpu and --gpu_spec contradict each other", hint="leave one of them out")
@@ -183,13 +183,13 @@ def _hardware(args: argparse.Namespace, context: Context, service: CloudService)
     return hardware
 
 
-def _terms(args: argparse.Namespace) -> Terms:
-    from caliban.platforms.vertex_jobs import Terms
+def _terms(args: argparse.Namespace) -> SchedulingOptions:
+    from caliban.platforms.vertex.job_spec import SchedulingOptions
 
-    return Terms(args.service_account, args.network, args.spot, args.timeout)
+    return SchedulingOptions(args.service_account, args.network, args.spot, args.timeout)
 
 
-def _machines(order: Order) -> str:
+def _machines(order: LaunchOptions) -> str:
     several = f"{order.worker_count} machines, each " if (order.worker_count or 1) > 1 else ""
     return f"{several}{order.hardware}"
 
@@ -208,7 +208,7 @@ def _show_requests(launch: Launch, service: CloudService, project: str, context:
     """Print each request whole, with words in capitals for what is not known before it is made."""
     import json
 
-    from caliban.images.registry import repository
+    from caliban.images.registry.push import repository
     from caliban.images.spec import ImageSpec
 
     if isinstance(launch.spec, ImageSpec):

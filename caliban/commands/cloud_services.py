@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
-from caliban.platforms import caip_catalog, caip_jobs, vertex_catalog, vertex_jobs
-from caliban.platforms.hardware import Catalog, Hardware
+from caliban.platforms.caip import job_spec as caip_job_spec
+from caliban.platforms.caip import machines as caip_machines
+from caliban.platforms.google.machine_catalog import Catalog, Hardware
+from caliban.platforms.vertex import job_spec as vertex_job_spec
+from caliban.platforms.vertex import machines as vertex_machines
 from caliban.records import ImageRef, JsonObject, PlatformName
 
 
 @dataclass(frozen=True)
-class Order:
+class LaunchOptions:
     """What was asked for on the command line, for every job alike.
 
     Attributes:
@@ -31,7 +34,7 @@ class Order:
     hardware: Hardware
     worker_count: int | None = None
     disk_gb: int | None = None
-    terms: vertex_jobs.Terms = field(default_factory=vertex_jobs.Terms)
+    terms: vertex_job_spec.SchedulingOptions = field(default_factory=vertex_job_spec.SchedulingOptions)
 
 
 class CloudService(ABC):
@@ -46,7 +49,7 @@ class CloudService(ABC):
     lacks: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
-    def job_spec(self, order: Order, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
+    def job_spec(self, order: LaunchOptions, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
         """The spec of one job.
 
         Args:
@@ -60,7 +63,7 @@ class CloudService(ABC):
     def request(self, spec: JsonObject, now: datetime) -> JsonObject:
         """What would be sent for a spec, with ``TOKEN`` in place of the token."""
 
-    def place(self, order: Order) -> JsonObject:
+    def place(self, order: LaunchOptions) -> JsonObject:
         """What of the platform's target is chosen on the command line, beside the project."""
         return {}
 
@@ -68,17 +71,17 @@ class CloudService(ABC):
 class VertexAi(CloudService):
     """Vertex AI custom jobs."""
 
-    catalog = vertex_catalog.CATALOG
+    catalog = vertex_machines.CATALOG
 
-    def job_spec(self, order: Order, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
+    def job_spec(self, order: LaunchOptions, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
         """The body of aiplatform v1 ``customJobs.create``."""
-        machines = vertex_jobs.Machines(
+        machines = vertex_job_spec.Machines(
             order.hardware.machine_type,
             order.hardware.gpu,
             order.worker_count or 1,
-            order.disk_gb or vertex_jobs.DEFAULT_DISK_GB,
+            order.disk_gb or vertex_job_spec.DEFAULT_DISK_GB,
         )
-        return vertex_jobs.custom_job(
+        return vertex_job_spec.custom_job(
             base=order.base,
             index=number,
             image=image,
@@ -90,9 +93,9 @@ class VertexAi(CloudService):
 
     def request(self, spec: JsonObject, now: datetime) -> JsonObject:
         """The same under its full name."""
-        return vertex_jobs.request_body(spec, vertex_jobs.display_name(spec, "", now), "TOKEN")
+        return vertex_job_spec.request_body(spec, vertex_job_spec.display_name(spec, "", now), "TOKEN")
 
-    def place(self, order: Order) -> JsonObject:
+    def place(self, order: LaunchOptions) -> JsonObject:
         """Jobs belong to a region."""
         return {"region": order.hardware.region}
 
@@ -100,12 +103,12 @@ class VertexAi(CloudService):
 class AiPlatform(CloudService):
     """AI Platform Training, as caliban 0.4.2 submitted to it."""
 
-    catalog = caip_catalog.CATALOG
+    catalog = caip_machines.CATALOG
     lacks = ("service_account", "network", "spot", "timeout", "disk_size", "worker_count")
 
-    def job_spec(self, order: Order, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
+    def job_spec(self, order: LaunchOptions, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
         """The body of ml v1 ``projects.jobs.create``."""
-        return caip_jobs.training_job(
+        return caip_job_spec.training_job(
             base=order.base,
             index=number,
             image=image,
@@ -118,7 +121,7 @@ class AiPlatform(CloudService):
 
     def request(self, spec: JsonObject, now: datetime) -> JsonObject:
         """The same under its full name."""
-        return caip_jobs.request_body(spec, caip_jobs.job_id(spec, "", now), "TOKEN")
+        return caip_job_spec.request_body(spec, caip_job_spec.job_id(spec, "", now), "TOKEN")
 
 
 SERVICES: Mapping[PlatformName, CloudService] = {

@@ -12,7 +12,7 @@ from caliban.cli import render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import ExitCode, UsageError
-from caliban.records import ExperimentView, ImageRef, JsonObject, PlatformName, RecordedContainer
+from caliban.records import ContainerRecord, ExperimentRecord, ImageRef, JsonObject, PlatformName
 
 if TYPE_CHECKING:
     from caliban.images.spec import BuildSpec, ImageSpec
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from caliban.store.queries import FlagSet
     from caliban.submission.submit import Attempt
 
-JobSpec = Callable[[int, ExperimentView, ImageRef], JsonObject]
+JobSpec = Callable[[int, ExperimentRecord, ImageRef], JsonObject]
 """Makes a job's spec from its number among those submitted together (from 1), its experiment and the image."""
 
 
@@ -45,10 +45,10 @@ class Launch:
     job_spec: JobSpec
     no_cache: bool
 
-    def previews(self) -> list[ExperimentView]:
+    def previews(self) -> list[ExperimentRecord]:
         """The experiments as they would be, without ids."""
-        container = RecordedContainer(0, self.spec.as_record())
-        return [ExperimentView(0, args, kwargs, container) for args, kwargs in self.flag_sets]
+        container = ContainerRecord(0, self.spec.as_record())
+        return [ExperimentRecord(0, args, kwargs, container) for args, kwargs in self.flag_sets]
 
 
 def read_launch(
@@ -66,7 +66,7 @@ def read_launch(
     Raises:
         UsageError: naming what is wrong.
     """
-    from caliban.commands.project import build_spec, image_spec
+    from caliban.commands.image_options import build_spec, image_spec
 
     if args.cloud_key and not args.cloud_key.is_file():
         raise UsageError("key-not-found", f"there is no key file {args.cloud_key}", hint="see --cloud_key")
@@ -125,7 +125,7 @@ def start(launch: Launch, context: Context, platforms: Platforms, target: JsonOb
         CalibanError: nothing was submitted.
         InterruptedSubmissionError: after Ctrl-C; what came of the jobs until then was reported.
     """
-    from caliban.platforms.recorded import ending, title
+    from caliban.platforms.job_summary import ending, title
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
@@ -169,7 +169,7 @@ def bring_image(launch: Launch, context: Context, platform: Platform, target: Js
 
     if isinstance(launch.spec, ImageSpec):
         return launch.spec.image
-    engine = platform.surroundings.engine()
+    engine = platform.context.engine()
     platform.reach_registry(launch.spec.config.registry, target)
     image = engine.build(launch.spec, build_user(context.user), context.console, no_cache=launch.no_cache)
     return platform.publish(image, launch.spec.config.registry, target)
@@ -193,7 +193,7 @@ def _attempts(
             container_spec=launch.spec.as_record(),
             flag_sets=launch.flag_sets,
         )
-    context.console.say(f"experiment group {group.name}: {render.count(len(group.experiments), 'experiment')}")
+    context.console.info(f"experiment group {group.name}: {render.count(len(group.experiments), 'experiment')}")
     return [
         Attempt(experiment, launch.platform, launch.job_spec(number, experiment, image), image, target)
         for number, experiment in enumerate(group.experiments, 1)

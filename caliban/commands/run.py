@@ -8,7 +8,7 @@ import shlex
 from caliban.cli import flags
 from caliban.cli.context import Context
 from caliban.errors import ExitCode, UsageError
-from caliban.records import ExperimentView, ImageRef, JobMode, JsonObject, PlatformName
+from caliban.records import ExperimentRecord, ImageRef, JobMode, JsonObject, PlatformName
 
 DESCRIPTION = (
     "Build a container image of a script or module, and run it on this machine once for each set of flags, one after "
@@ -33,17 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Check everything, build, then run and record one job after the other."""
+    from caliban.commands.image_options import job_mode
     from caliban.commands.launch import read_launch, show, start
-    from caliban.commands.project import job_mode
     from caliban.submission.setup import make_platforms
 
     docker_run_args = _split(args.docker_run_args)
     gpu = job_mode(args, context) is JobMode.GPU
 
-    def job_spec(number: int, experiment: ExperimentView, image: ImageRef) -> JsonObject:
-        from caliban.platforms.local import new_job_spec
+    def job_spec(number: int, experiment: ExperimentRecord, image: ImageRef) -> JsonObject:
+        from caliban.platforms.docker.platform import new_job_spec
 
-        return new_job_spec(image, experiment.words, docker_run_args=docker_run_args, gpu=gpu)
+        return new_job_spec(image, experiment.arguments, docker_run_args=docker_run_args, gpu=gpu)
 
     launch = read_launch(args, context, image=args.image_id, platform=PlatformName.LOCAL, job_spec=job_spec)
     if args.dry_run:

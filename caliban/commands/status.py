@@ -12,7 +12,7 @@ from caliban.errors import ExitCode, StoreError
 
 if TYPE_CHECKING:
     from caliban.platforms.base import Platforms
-    from caliban.records import GroupView, JobStatus, JsonObject
+    from caliban.records import GroupRecord, JobStatus, JsonObject
     from caliban.store.database import Store
 
 DESCRIPTION = "Show experiment groups, their experiments, and the state of their jobs, brought up to date."
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Read, ask the platforms about what is unfinished, write back what changed, print."""
-    from caliban.platforms.recorded import title
+    from caliban.platforms.job_summary import title
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return ExitCode.DONE
 
 
-def _read(args: argparse.Namespace, context: Context, platforms: Platforms) -> list[GroupView]:
+def _read(args: argparse.Namespace, context: Context, platforms: Platforms) -> list[GroupRecord]:
     """The groups to show, after what an interrupted command left open in them was finished."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
@@ -95,7 +95,7 @@ def _heading(max_jobs: int | None, user: str) -> str:
     return f"most recent {render.count(_RECENT_JOBS if max_jobs is None else max_jobs, 'job')} for user {user}:"
 
 
-def _groups(args: argparse.Namespace, user: str, store: Store) -> list[GroupView]:
+def _groups(args: argparse.Namespace, user: str, store: Store) -> list[GroupRecord]:
     from caliban.store.queries import group_attempts, recent_attempts
     from caliban.submission.groups import unknown_group
 

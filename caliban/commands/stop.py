@@ -13,7 +13,7 @@ from caliban.errors import CalibanError, ExitCode
 
 if TYPE_CHECKING:
     from caliban.platforms.base import Platforms
-    from caliban.records import ExperimentView, GroupView, JobView, Outcome
+    from caliban.records import ExperimentRecord, GroupRecord, JobRecord, Outcome
     from caliban.store.database import Store
 
 DESCRIPTION = "Stop the jobs of an experiment group that run or wait; without --xgroup, those of all your groups."
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Bring states up to date, list what runs, ask, stop each, report."""
-    from caliban.platforms.recorded import title
+    from caliban.platforms.job_summary import title
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.refresh import refresh
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return _stop(running, platforms, store, context)
 
 
-def _groups(store: Store, user: str, name: str | None) -> list[GroupView]:
+def _groups(store: Store, user: str, name: str | None) -> list[GroupRecord]:
     """The group of that name, or all of the user's, each experiment with all of its jobs."""
     from caliban.store.queries import group_attempts, recent_attempts
     from caliban.submission.groups import unknown_group
@@ -70,7 +70,7 @@ def _groups(store: Store, user: str, name: str | None) -> list[GroupView]:
         return [group]
 
 
-def _unfinished(group: GroupView) -> Iterator[tuple[ExperimentView, JobView]]:
+def _unfinished(group: GroupRecord) -> Iterator[tuple[ExperimentRecord, JobRecord]]:
     """What may run. A job in an unknown state has been forgotten by its platform."""
     from caliban.records import JobStatus
 
@@ -81,10 +81,10 @@ def _unfinished(group: GroupView) -> Iterator[tuple[ExperimentView, JobView]]:
 
 
 def _stop(
-    running: Sequence[tuple[ExperimentView, JobView]], platforms: Platforms, store: Store, context: Context
+    running: Sequence[tuple[ExperimentRecord, JobRecord]], platforms: Platforms, store: Store, context: Context
 ) -> int:
     """Stop each, record how it stands after that at once, and report."""
-    from caliban.platforms.recorded import title
+    from caliban.platforms.job_summary import title
 
     outcomes = []
     with context.console.progress("stopping", total=len(running), unit="job") as progress:
@@ -94,12 +94,12 @@ def _stop(
     for line in render.outcome_lines(outcomes, title, lambda job: None):
         context.console.print(line)
     for line in render.failure_lines(outcomes):
-        context.console.say(line)
-    context.console.say(render.summary_line(outcomes))
+        context.console.info(line)
+    context.console.info(render.summary_line(outcomes))
     return ExitCode.DONE if all(outcome.error is None for outcome in outcomes) else ExitCode.NOT_DONE
 
 
-def _stop_one(experiment: ExperimentView, job: JobView, platforms: Platforms, store: Store) -> Outcome:
+def _stop_one(experiment: ExperimentRecord, job: JobRecord, platforms: Platforms, store: Store) -> Outcome:
     from caliban.records import Outcome
     from caliban.store.queries import record_states
 
@@ -110,4 +110,4 @@ def _stop_one(experiment: ExperimentView, job: JobView, platforms: Platforms, st
     except CalibanError as error:
         return Outcome(experiment, job, error)
     details = job.details if after.details is None else after.details
-    return Outcome(experiment, replace(job, status=after.status, details=details, stale=None))
+    return Outcome(experiment, replace(job, status=after.status, details=details, refresh_error=None))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from caliban.errors import ImageError
 from caliban.images import dockerfile as layout
-from caliban.images.credentials import CredentialFinder
+from caliban.images.secret_files import CredentialFinder
 from caliban.images.spec import BuildSpec
 
 if TYPE_CHECKING:

@@ -120,12 +120,12 @@ def _not_found(module: str, folder: Path) -> UsageError:
     )
 
 
-def _suggestion(module: str, candidates: list[str]) -> str:
-    near = difflib.get_close_matches(module, candidates, n=1, cutoff=0.5)
+def _suggestion(module: str, candidate_names: list[str]) -> str:
+    near = difflib.get_close_matches(module, candidate_names, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]}?"
-    if candidates:
-        return f"there are: {', '.join(candidates[:5])}"
+    if candidate_names:
+        return f"there are: {', '.join(candidate_names[:5])}"
     return "name a script, such as cpu.py, or a module, such as trainer.train"
 
 

@@ -15,11 +15,11 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from caliban.errors import PlatformError
-from caliban.records import ImageRef, JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+from caliban.records import ImageRef, JobRecord, JobStatus, JsonObject, NewJob, PlatformName, Submission
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
-    from caliban.images.engine import Engine
+    from caliban.images.docker.engine import Engine
 
 TOKEN_LABEL = "caliban.token"
 """The label that carries the submission's token where labels may have dots (Docker, Kubernetes)."""
@@ -32,7 +32,7 @@ GROUP_LABEL = "caliban.group"
 
 
 @dataclass(frozen=True)
-class Observation:
+class JobUpdate:
     """What a platform said of a job just now.
 
     Attributes:
@@ -45,14 +45,14 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Unreachable:
+class StatusUnavailable:
     """A job whose state could not be learnt just now. It keeps its last known one and is asked again next time."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PlatformContext:
     """What a platform may need of the process that it works for.
 
     Attributes:
@@ -81,7 +81,7 @@ class Surroundings:
             is_new = line not in self._announced
             self._announced.add(line)
         if is_new:
-            self.reporter.say(line)
+            self.reporter.info(line)
 
 
 class RefusedError(PlatformError):
@@ -101,7 +101,7 @@ class RefusedError(PlatformError):
         self.details = details
 
 
-class GoneError(PlatformError):
+class ServiceRetiredError(PlatformError):
     """The service that a platform stands for is no more. What its jobs were is recorded, and a successor runs them.
 
     Attributes:
@@ -133,8 +133,8 @@ class Platform(ABC):
 
     name: PlatformName
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.surroundings = surroundings
+    def __init__(self, platform_context: PlatformContext) -> None:
+        self.context = platform_context
 
     def connect(self, target: JsonObject) -> None:  # noqa: B027 - a platform that is always there has nothing to do
         """Learn whether a place on the platform can be reached, before anything is built or written down.
@@ -147,10 +147,10 @@ class Platform(ABC):
         """
 
     @abstractmethod
-    def statuses(self, jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
+    def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         """The present state of each of ``jobs``, by ``jobs.id``, in as few calls as the platform allows.
 
-        Never raises for a platform that cannot be reached: its jobs are :class:`Unreachable`, with the reason.
+        Never raises for a platform that cannot be reached: its jobs are :class:`StatusUnavailable`, with the reason.
         """
 
     @abstractmethod
@@ -170,7 +170,7 @@ class Platform(ABC):
         """
 
     @abstractmethod
-    def target(self, latest: JobView | None) -> JsonObject:
+    def target(self, latest: JobRecord | None) -> JsonObject:
         """Where on this platform a new attempt goes, given the last one: ``{"project": ...}``; ``{}`` for one place."""
 
     def check_registry(self, registry: str | None) -> None:  # noqa: B027 - not all platforms need one
@@ -220,7 +220,7 @@ class Platform(ABC):
 
         Raises:
             RefusedError: nothing was started and nothing will be.
-            NotSentError: nothing was started, since ``Surroundings.stopping`` was set first.
+            NotSentError: nothing was started, since ``PlatformContext.stopping`` was set first.
             CalibanError: anything else; whether the job runs is not known.
         """
 
@@ -233,7 +233,7 @@ class Platform(ABC):
         """
 
     @abstractmethod
-    def stop(self, job: JobView) -> Observation:
+    def stop(self, job: JobRecord) -> JobUpdate:
         """Ask for the end of a job; one that has ended already is left alone.
 
         Returns:
@@ -245,19 +245,19 @@ class Platform(ABC):
         """
 
 
-class Hosted(ABC):
+class RemotePlatform(ABC):
     """A platform that runs jobs elsewhere, and has places where a person can look at one."""
 
     @abstractmethod
-    def whereabouts(self, job: JobView) -> Sequence[str]:
+    def links(self, job: JobRecord) -> Sequence[str]:
         """Lines that say where to look at a job that was just submitted: a URL, a command that streams its log."""
 
 
-class Attended(ABC):
+class ForegroundPlatform(ABC):
     """A platform whose jobs run one after the other while somebody watches."""
 
     @abstractmethod
-    def follow(self, job: JobView) -> Observation:
+    def follow(self, job: JobRecord) -> JobUpdate:
         """Pass on the job's output until it ends.
 
         Raises:
@@ -281,11 +281,11 @@ class Translation:
     lost: tuple[str, ...] = ()
 
 
-class Successor(ABC):
+class MigrationTarget(ABC):
     """A platform that takes over the jobs of another; :data:`caliban.config.SUCCESSORS` has all of them."""
 
     @abstractmethod
-    def translate(self, job: JobView) -> Translation:
+    def translate(self, job: JobRecord) -> Translation:
         """Say in this platform's terms what ``job``, of another platform, ran.
 
         Raises:
@@ -294,19 +294,19 @@ class Successor(ABC):
 
 
 _PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
-    PlatformName.LOCAL: ("caliban.platforms.local", "LocalPlatform"),
-    PlatformName.CAIP: ("caliban.platforms.caip", "CaipPlatform"),
-    PlatformName.GKE: ("caliban.platforms.gke", "GkePlatform"),
-    PlatformName.KUBERNETES: ("caliban.platforms.kubernetes", "KubernetesPlatform"),
-    PlatformName.VERTEX: ("caliban.platforms.vertex", "VertexPlatform"),
+    PlatformName.LOCAL: ("caliban.platforms.docker.platform", "LocalPlatform"),
+    PlatformName.CAIP: ("caliban.platforms.caip.platform", "CaipPlatform"),
+    PlatformName.GKE: ("caliban.platforms.kubernetes.gke_platform", "GkePlatform"),
+    PlatformName.KUBERNETES: ("caliban.platforms.kubernetes.kubeconfig_platform", "KubernetesPlatform"),
+    PlatformName.VERTEX: ("caliban.platforms.vertex.platform", "VertexPlatform"),
 }
 
 
 class Platforms:
     """The platforms of one command, each imported and made when it is first asked for."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.surroundings = surroundings
+    def __init__(self, platform_context: PlatformContext) -> None:
+        self.context = platform_context
         self._made: dict[PlatformName, Platform] = {}
 
     def get(self, name: PlatformName) -> Platform:
@@ -323,5 +323,5 @@ class Platforms:
                     hint="the jobs are listed from their recorded state; a later version of caliban may do more",
                 )
             module, cls = _PLATFORMS[name]
-            self._made[name] = getattr(import_module(module), cls)(self.surroundings)
+            self._made[name] = getattr(import_module(module), cls)(self.context)
         return self._made[name]

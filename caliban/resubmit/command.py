@@ -16,7 +16,7 @@ from caliban.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from caliban.platforms.base import Platforms
-    from caliban.records import GroupView, PlatformName
+    from caliban.records import GroupRecord, PlatformName
     from caliban.resubmit.plan import Plan
     from caliban.store.database import Store
 
@@ -118,7 +118,7 @@ def _no_group_given(store: Store, user: str) -> UsageError:
     )
 
 
-def _read_group(store: Store, user: str, name: str) -> GroupView:
+def _read_group(store: Store, user: str, name: str) -> GroupRecord:
     """The group with the latest attempt of each experiment."""
     from caliban.store.queries import group_attempts
     from caliban.submission.groups import unknown_group
@@ -130,7 +130,7 @@ def _read_group(store: Store, user: str, name: str) -> GroupView:
     return group
 
 
-def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupView) -> int:
+def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupRecord) -> int:
     from caliban.resubmit import report
     from caliban.store.journal import Journal
     from caliban.submission.reconcile import describe_open
@@ -146,9 +146,9 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         _print(context, report.image_lines(plan, context.home))
     else:
         show(report.nothing_line(plan, all_jobs=request.all_jobs))
-    if plan.left_out:
+    if plan.skipped:
         show("")
-        _print(context, report.left_out_lines(plan))
+        _print(context, report.skipped_lines(plan))
     _tell_problems(plan, context)
     if plan.ready:
         show("\nnothing was submitted: to actually resubmit these jobs, run this command again without --dry_run")
@@ -158,7 +158,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
 
 
 def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
-    from caliban.platforms.recorded import ending, title
+    from caliban.platforms.job_summary import ending, title
     from caliban.resubmit import report
     from caliban.resubmit.execution import rebuild, resubmit
     from caliban.submission.setup import build_user
@@ -174,7 +174,7 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     if not plan.ready:
         return ExitCode.NOT_DONE
     if plan.builds:
-        platforms.surroundings.engine()  # better to hear now than after the question that Docker does not run
+        platforms.context.engine()  # better to hear now than after the question that Docker does not run
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
@@ -203,17 +203,17 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     return _plan(refreshed.groups[0], request, describe_open(still_open, context.now()), platforms)
 
 
-def _plan(group: GroupView, request: ResubmitRequest, under_way: Mapping[int, str], platforms: Platforms) -> Plan:
-    from caliban.resubmit.moving import move
+def _plan(group: GroupRecord, request: ResubmitRequest, under_way: Mapping[int, str], platforms: Platforms) -> Plan:
+    from caliban.resubmit.migrate import move
     from caliban.resubmit.plan import make_plan
+    from caliban.resubmit.preflight import image_sources, job_problems, with_migration_hint
     from caliban.resubmit.selection import select
-    from caliban.resubmit.survey import image_sources, job_problems, with_way_over
 
-    chosen = select(group, all_jobs=request.all_jobs, under_way=under_way)
-    moved = move(chosen, platforms, request.platform)
+    selected = select(group, all_jobs=request.all_jobs, under_way=under_way)
+    moved = move(selected, platforms, request.platform)
     selection, sources = moved.selection, image_sources(moved.selection)
     problems = job_problems(selection, sources, platforms, connect=not request.dry_run, known=moved.problems)
-    return make_plan(group.name, selection, sources, with_way_over(problems, group.name), moved.lost)
+    return make_plan(group.name, selection, sources, with_migration_hint(problems, group.name), moved.lost)
 
 
 def _tell_problems(plan: Plan, context: Context) -> None:
@@ -221,7 +221,7 @@ def _tell_problems(plan: Plan, context: Context) -> None:
     from caliban.records import Outcome
 
     for line in render.failure_lines([Outcome(job.experiment, None, job.problem) for job in plan.jobs]):
-        context.console.say(line)
+        context.console.info(line)
 
 
 def _print(context: Context, lines: Iterable[str]) -> None:

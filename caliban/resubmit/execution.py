@@ -20,7 +20,7 @@ def rebuild(
 ) -> dict[int, ImageRef | CalibanError]:
     """One image for each container spec that a job needs, by ``container_specs.id``; the reason where there is none."""
     if plan.builds:
-        reporter.say("rebuilding containers...")
+        reporter.info("rebuilding containers...")
     return {image.container.id: _image(image, platforms, reporter, user) for image in plan.needed_images}
 
 
@@ -31,7 +31,7 @@ def _image(image: PlannedImage, platforms: Platforms, reporter: Reporter, user: 
     if isinstance(source, ImageSpec):
         return source.image
     try:
-        return platforms.surroundings.engine().build(source, user, reporter)
+        return platforms.context.engine().build(source, user, reporter)
     except CalibanError as error:
         return error
 
@@ -98,7 +98,7 @@ def _attempt(planned: PlannedJob, publisher: Publisher, platforms: Platforms) ->
     target = platform.target(pattern)
     image = publisher.publish(experiment.container.id, platform, target)
     if experiment.latest is None:
-        spec = platform.with_arguments(pattern.spec, image, experiment.words)
+        spec = platform.with_arguments(pattern.spec, image, experiment.arguments)
     else:
         spec = platform.with_image(pattern.spec, image)
     is_first = experiment.latest is None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.records import ExperimentView, JobView, RecordedContainer
-from caliban.resubmit.selection import LeftOut, Selection
+from caliban.records import ContainerRecord, ExperimentRecord, JobRecord
+from caliban.resubmit.selection import Selection, SkippedExperiment
 
 ImageSource = BuildSpec | ImageSpec | CalibanError
 """How an image comes to be: built from a folder, used as it is, or not at all."""
@@ -25,8 +25,8 @@ class PlannedJob:
         lost: what will not be as it was, since the pattern ran on another platform; a line each.
     """
 
-    experiment: ExperimentView
-    pattern: JobView
+    experiment: ExperimentRecord
+    pattern: JobRecord
     problem: CalibanError | None
     lost: tuple[str, ...] = ()
 
@@ -35,7 +35,7 @@ class PlannedJob:
 class PlannedImage:
     """One image, for all jobs of one container spec."""
 
-    container: RecordedContainer
+    container: ContainerRecord
     source: ImageSource
     jobs: int
 
@@ -46,15 +46,15 @@ class Plan:
 
     Attributes:
         group: the experiment group's name.
-        jobs: every chosen job, those with a problem too.
+        jobs: every selected job, those with a problem too.
         images: one for each container spec among them, in the order of ids.
-        left_out: the experiments that are not re-run, and why.
+        skipped: the experiments that are not re-run, and why.
     """
 
     group: str
     jobs: tuple[PlannedJob, ...]
     images: tuple[PlannedImage, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedExperiment, ...]
 
     @property
     def ready(self) -> tuple[PlannedJob, ...]:
@@ -90,18 +90,18 @@ def make_plan(
         lost: what of jobs that are moved will not be as it was, likewise.
     """
     jobs = []
-    containers: dict[int, RecordedContainer] = {}
+    containers: dict[int, ContainerRecord] = {}
     counts: dict[int, int] = {}
-    for chosen in selection.chosen:
-        container = chosen.experiment.container
+    for selected in selection.selected:
+        container = selected.experiment.container
         containers[container.id] = container
         counts[container.id] = counts.get(container.id, 0) + 1
         source = sources[container.id]
-        problem = source if isinstance(source, CalibanError) else job_problems.get(chosen.experiment.id)
-        changes = (lost or {}).get(chosen.experiment.id, ())
-        jobs.append(PlannedJob(chosen.experiment, chosen.pattern, problem, changes))
+        problem = source if isinstance(source, CalibanError) else job_problems.get(selected.experiment.id)
+        changes = (lost or {}).get(selected.experiment.id, ())
+        jobs.append(PlannedJob(selected.experiment, selected.pattern, problem, changes))
     images = [
         PlannedImage(containers[container_id], sources[container_id], counts[container_id])
         for container_id in sorted(containers)
     ]
-    return Plan(group, tuple(jobs), tuple(images), selection.left_out)
+    return Plan(group, tuple(jobs), tuple(images), selection.skipped)

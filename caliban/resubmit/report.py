@@ -9,7 +9,7 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
-from caliban.platforms.recorded import title
+from caliban.platforms.job_summary import title
 from caliban.resubmit.plan import Plan, PlannedImage
 
 
@@ -57,21 +57,19 @@ def _origin(image: PlannedImage, home: Path) -> str:
     return f"would be rebuilt from {folder} (job_mode: {image.source.job_mode})"
 
 
-def left_out_lines(plan: Plan) -> Iterator[str]:
+def skipped_lines(plan: Plan) -> Iterator[str]:
     """The experiments that are not re-run, and why."""
     yield "left out:"
-    for left in plan.left_out:
+    for left in plan.skipped:
         job = f", job {left.experiment.latest.id}" if left.experiment.latest else ""
         yield f"  {render.command_line(left.experiment)} (experiment {left.experiment.id}{job}): {left.reason}"
 
 
 def nothing_line(plan: Plan, *, all_jobs: bool) -> str:
     """Why there is nothing to resubmit, and what could be done."""
-    if not plan.left_out:
+    if not plan.skipped:
         return f"nothing to resubmit: the experiment group {plan.group} has no experiments"
-    counts = "; ".join(
-        f"{number} {reason}" for reason, number in Counter(left.reason for left in plan.left_out).items()
-    )
-    could_be = any(left.experiment.latest for left in plan.left_out) and not all_jobs
+    counts = "; ".join(f"{number} {reason}" for reason, number in Counter(left.reason for left in plan.skipped).items())
+    could_be = any(left.experiment.latest for left in plan.skipped) and not all_jobs
     hint = " (--all_jobs resubmits jobs whatever their state)" if could_be else ""
     return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"

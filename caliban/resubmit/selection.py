@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from caliban.records import ExperimentView, GroupView, JobStatus, JobView
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedExperiment:
     """An experiment that is to be re-run.
 
     Attributes:
@@ -18,15 +18,15 @@ class Chosen:
             the experiment never got one.
     """
 
-    experiment: ExperimentView
-    pattern: JobView
+    experiment: ExperimentRecord
+    pattern: JobRecord
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedExperiment:
     """An experiment that is not re-run, and why."""
 
-    experiment: ExperimentView
+    experiment: ExperimentRecord
     reason: str
 
 
@@ -34,11 +34,11 @@ class LeftOut:
 class Selection:
     """Every experiment of the group is in one of the two, in the order of ids."""
 
-    chosen: tuple[Chosen, ...]
-    left_out: tuple[LeftOut, ...]
+    selected: tuple[SelectedExperiment, ...]
+    skipped: tuple[SkippedExperiment, ...]
 
 
-def select(group: GroupView, *, all_jobs: bool, under_way: Mapping[int, str]) -> Selection:
+def select(group: GroupRecord, *, all_jobs: bool, under_way: Mapping[int, str]) -> Selection:
     """Sort the experiments of a group.
 
     Args:
@@ -46,21 +46,21 @@ def select(group: GroupView, *, all_jobs: bool, under_way: Mapping[int, str]) ->
         all_jobs: take every experiment, whatever the state of its latest attempt.
         under_way: why some experiments cannot be touched now, by ``experiments.id``.
     """
-    chosen: list[Chosen] = []
-    left_out: list[LeftOut] = []
+    selected: list[SelectedExperiment] = []
+    skipped: list[SkippedExperiment] = []
     for experiment in group.experiments:
         reason = under_way.get(experiment.id) or _reason_to_leave_out(experiment, all_jobs)
         pattern = experiment.latest or _sibling(experiment, group.experiments)
         if reason is None and pattern is None:
             reason = "never submitted, nor was a sibling that shows how: give the command that made it once more"
         if reason is not None or pattern is None:
-            left_out.append(LeftOut(experiment, reason or ""))
+            skipped.append(SkippedExperiment(experiment, reason or ""))
         else:
-            chosen.append(Chosen(experiment, pattern))
-    return Selection(tuple(chosen), tuple(left_out))
+            selected.append(SelectedExperiment(experiment, pattern))
+    return Selection(tuple(selected), tuple(skipped))
 
 
-def _reason_to_leave_out(experiment: ExperimentView, all_jobs: bool) -> str | None:
+def _reason_to_leave_out(experiment: ExperimentRecord, all_jobs: bool) -> str | None:
     job = experiment.latest
     if all_jobs or job is None or job.status.wants_rerun:
         return None
@@ -68,12 +68,12 @@ def _reason_to_leave_out(experiment: ExperimentView, all_jobs: bool) -> str | No
         return "succeeded"
     if job.status is JobStatus.UNKNOWN:
         return "in an unknown state, so perhaps running"
-    if job.stale:
-        return f"not finished ({job.status.value.lower()} when last known; {job.stale})"
+    if job.refresh_error:
+        return f"not finished ({job.status.value.lower()} when last known; {job.refresh_error})"
     return f"not finished ({job.status.value.lower()})"
 
 
-def _sibling(experiment: ExperimentView, experiments: Sequence[ExperimentView]) -> JobView | None:
+def _sibling(experiment: ExperimentRecord, experiments: Sequence[ExperimentRecord]) -> JobRecord | None:
     """The newest job among the experiments of the same container spec."""
     jobs = [other.latest for other in experiments if other.container.id == experiment.container.id and other.latest]
     return max(jobs, key=lambda job: job.id, default=None)

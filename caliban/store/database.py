@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
 from caliban.store.address import DEFAULT_FOLDER, Address, SqliteAddress, parse_address, store_url
-from caliban.store.engines import beginning_immediately, empty_engine, server_engine, sqlite_engine
-from caliban.store.failures import failures_told
+from caliban.store.engines import begin_immediate, empty_engine, server_engine, sqlite_engine
+from caliban.store.failures import translate_errors
 from caliban.store.models import FIRST_WITH_JOURNAL, HEAD, REVISIONS, VERSION_TABLE, ExperimentGroupRow
 
 __all__ = ["Access", "Store", "open_store", "store_url"]
@@ -64,7 +64,7 @@ class Store:
         Raises:
             StoreError: for whatever the database refuses within the block.
         """
-        with failures_told(self.location, self._address.secrets), Session(self._engine) as session:
+        with translate_errors(self.location, self._address.secrets), Session(self._engine) as session:
             yield session
 
     @contextmanager
@@ -77,8 +77,8 @@ class Store:
         if self._access is Access.READ:
             raise StoreError("store-opened-for-reading", f"the experiment store {self.location} was opened to be read")
         with (
-            failures_told(self.location, self._address.secrets),
-            Session(beginning_immediately(self._engine)) as session,
+            translate_errors(self.location, self._address.secrets),
+            Session(begin_immediate(self._engine)) as session,
             session.begin(),
         ):
             yield session
@@ -138,7 +138,7 @@ def _open_for_reading(address: Address) -> Store:
 
 
 def _as_it_is(engine: Engine, address: Address) -> Store:
-    with _disposed_on_failure(engine), failures_told(address.location, address.secrets):
+    with _disposed_on_failure(engine), translate_errors(address.location, address.secrets):
         revision = _revision(engine, address)
         if revision is None and not inspect(engine).has_table(ExperimentGroupRow.__tablename__):
             engine.dispose()
@@ -171,7 +171,7 @@ def _open_for_writing(address: Address, reporter: Reporter) -> Store:
         engine = sqlite_engine(address.path, writable=True)
     else:
         engine = server_engine(address, writable=True)
-    with _disposed_on_failure(engine), failures_told(address.location, address.secrets):
+    with _disposed_on_failure(engine), translate_errors(address.location, address.secrets):
         if _revision(engine, address) != HEAD:
             from caliban.store.upgrade import upgrade  # Alembic costs more to import than most commands take.
 

@@ -48,7 +48,7 @@ def server_engine(address: ServerAddress, *, writable: bool) -> Engine:
     return engine if writable else engine.execution_options(postgresql_readonly=True)
 
 
-def beginning_immediately(engine: Engine) -> Engine:
+def begin_immediate(engine: Engine) -> Engine:
     """Give a view of the engine whose transactions wait for other writers at their begin.
 
     One that reads first and writes later could not wait: SQLite refuses it at once when another wrote in between.

@@ -30,7 +30,7 @@ class _Kind:
     hint: str
 
 
-# Order matters: the first kind that matches is taken. SQLite's texts are those of https://www.sqlite.org/rescode.html,
+# LaunchOptions matters: the first kind that matches is taken. SQLite's texts are those of https://www.sqlite.org/rescode.html,
 # the five-character codes those of https://www.postgresql.org/docs/current/errcodes-appendix.html; what libpq says
 # while it connects comes without a code.
 _KINDS = (
@@ -132,7 +132,7 @@ def store_failure(error: DBAPIError, location: str, secrets: Iterable[str] = ())
 
 
 @contextmanager
-def failures_told(location: str, secrets: Iterable[str] = ()) -> Iterator[None]:
+def translate_errors(location: str, secrets: Iterable[str] = ()) -> Iterator[None]:
     """Let the errors of the database leave the block as :class:`StoreError`."""
     try:
         yield

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from caliban.errors import StoreError
-from caliban.records import JobView, JsonObject, NewJob, PlatformName, Submission, SubmissionState
+from caliban.records import JobRecord, JsonObject, NewJob, PlatformName, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.views import canonical, json_object, submission_of
@@ -138,7 +138,7 @@ class Journal:
             session.flush()
             return submission_of(row, group)
 
-    def settle(self, submission: Submission, job: NewJob) -> JobView:
+    def settle(self, submission: Submission, job: NewJob) -> JobRecord:
         """Record the job that came of a submission and mark the submission DONE, in one commit.
 
         A submission that was given up (ABANDONED) is settled too: a job that a platform did take on is never lost.
@@ -148,7 +148,7 @@ class Journal:
         """
         return self._record(submission, job, SubmissionState.DONE, None)
 
-    def fail(self, submission: Submission, job: NewJob, error: str) -> JobView:
+    def fail(self, submission: Submission, job: NewJob, error: str) -> JobRecord:
         """Record a submission that did not work, with a job for the next ``resubmit`` to pick up.
 
         Args:
@@ -191,7 +191,7 @@ class Journal:
         with self._store.reading() as session:
             return [submission_of(row, name or "") for row, name in session.execute(statement)]
 
-    def _record(self, submission: Submission, job: NewJob, state: SubmissionState, error: str | None) -> JobView:
+    def _record(self, submission: Submission, job: NewJob, state: SubmissionState, error: str | None) -> JobRecord:
         with self._store.writing() as session:
             row = JobRow(
                 created=datetime.now(),
@@ -207,7 +207,7 @@ class Journal:
             unsettled = {SubmissionState.OPEN, SubmissionState.ABANDONED}
             self._change(session, submission, unsettled, {"state": state, "job_id": row.id, "error": error})
             spec = session.get_one(JobSpecRow, submission.job_spec_id).spec
-            return JobView(
+            return JobRecord(
                 id=row.id,
                 platform=submission.platform,
                 spec_id=submission.job_spec_id,

@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from caliban.records import ExperimentView, GroupView, JobStatus, JsonObject
+from caliban.records import ExperimentRecord, GroupRecord, JobStatus, JsonObject
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, json_object
 
@@ -37,7 +37,7 @@ def group_names(session: Session, user: str) -> list[str]:
     return [found for found in session.scalars(statement) if found is not None]
 
 
-def group_attempts(session: Session, user: str, name: str, *, per_experiment: int | None) -> GroupView | None:
+def group_attempts(session: Session, user: str, name: str, *, per_experiment: int | None) -> GroupRecord | None:
     """Read a group with all its experiments and the newest attempts of each.
 
     Args:
@@ -66,10 +66,10 @@ def group_attempts(session: Session, user: str, name: str, *, per_experiment: in
     rows = session.execute(statement).all()
     if not rows:
         return None
-    return GroupView(min(row.group_id for row in rows), name, experiments_of(rows))
+    return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows))
 
 
-def recent_attempts(session: Session, user: str, limit: int | None) -> list[GroupView]:
+def recent_attempts(session: Session, user: str, limit: int | None) -> list[GroupRecord]:
     """Read the user's newest ``limit`` jobs (None: all) as groups, experiments and jobs, in the order of their ids."""
     newest = (
         select(JobRow.id.label("job_id"))
@@ -96,7 +96,7 @@ def recent_attempts(session: Session, user: str, limit: int | None) -> list[Grou
 
 def experiments_of_flag_sets(
     session: Session, *, user: str, group: str, container_spec: JsonObject, flag_sets: Sequence[FlagSet]
-) -> GroupView:
+) -> GroupRecord:
     """Find the experiments of these flag sets in a group, and make those that are not there.
 
     The group and the container spec are made where they do not exist. The same user, group, container spec, args and
@@ -125,7 +125,7 @@ def experiments_of_flag_sets(
         _add_experiments(session, group_id, spec_id, missing)
         view = group_attempts(session, user, group, per_experiment=1)
         known = _by_flag_set(view.experiments if view else (), container_spec)
-    return GroupView(group_id, group, tuple(known[key] for key in wanted))
+    return GroupRecord(group_id, group, tuple(known[key] for key in wanted))
 
 
 def record_states(session: Session, states: Mapping[int, tuple[JobStatus, JsonObject | None]]) -> int:
@@ -181,9 +181,9 @@ def _wait_for_others(session: Session, user: str, group: str) -> None:
         session.execute(select(func.pg_advisory_xact_lock(int.from_bytes(digest, "big", signed=True))))
 
 
-def _by_flag_set(experiments: Sequence[ExperimentView], container_spec: JsonObject) -> dict[str, ExperimentView]:
+def _by_flag_set(experiments: Sequence[ExperimentRecord], container_spec: JsonObject) -> dict[str, ExperimentRecord]:
     container = canonical(container_spec)
-    found: dict[str, ExperimentView] = {}
+    found: dict[str, ExperimentRecord] = {}
     same: dict[int, bool] = {}
     for experiment in experiments:
         recorded = experiment.container

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
 from caliban.store.address import DEFAULT_FOLDER, Address, SqliteAddress
-from caliban.store.engines import beginning_immediately, server_engine, sqlite_engine
+from caliban.store.engines import begin_immediate, server_engine, sqlite_engine
 from caliban.store.failures import store_failure
 from caliban.store.models import HEAD, VERSION_TABLE, ExperimentGroupRow
 
@@ -56,13 +56,13 @@ def upgrade(address: Address, reporter: Reporter) -> None:
     if isinstance(address, SqliteAddress) and address.path.parent.name == DEFAULT_FOLDER:
         _make_private(address.path)
     if copy is not None:
-        reporter.say(f"the experiment store {address.location} was upgraded; a copy of it as it was is {copy}")
+        reporter.info(f"the experiment store {address.location} was upgraded; a copy of it as it was is {copy}")
 
 
 def _engine(address: Address) -> Engine:
     if isinstance(address, SqliteAddress):
         # Foreign keys off: with them on, dropping a table that is being rebuilt counts as deleting its rows.
-        return beginning_immediately(sqlite_engine(address.path, writable=True, foreign_keys=False))
+        return begin_immediate(sqlite_engine(address.path, writable=True, foreign_keys=False))
     return server_engine(address, writable=True)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from caliban.errors import StoreError
 from caliban.records import (
-    ExperimentView,
-    GroupView,
+    ContainerRecord,
+    ExperimentRecord,
+    GroupRecord,
+    JobRecord,
     JobStatus,
-    JobView,
     JsonObject,
-    RecordedContainer,
     Submission,
 )
 from caliban.store.models import (
@@ -58,15 +58,15 @@ def json_object(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def groups_of(rows: Iterable[TreeRow]) -> list[GroupView]:
+def groups_of(rows: Iterable[TreeRow]) -> list[GroupRecord]:
     """Group rows that are ordered by group, experiment and job."""
     by_group: dict[int, list[TreeRow]] = {}
     for row in rows:
         by_group.setdefault(row.group_id, []).append(row)
-    return [GroupView(key, found[0].group_name or "", experiments_of(found)) for key, found in by_group.items()]
+    return [GroupRecord(key, found[0].group_name or "", experiments_of(found)) for key, found in by_group.items()]
 
 
-def experiments_of(rows: Iterable[TreeRow]) -> tuple[ExperimentView, ...]:
+def experiments_of(rows: Iterable[TreeRow]) -> tuple[ExperimentRecord, ...]:
     """Group rows that are ordered by experiment and job; those of no experiment are left out."""
     by_experiment: dict[int, list[TreeRow]] = {}
     for row in rows:
@@ -75,24 +75,24 @@ def experiments_of(rows: Iterable[TreeRow]) -> tuple[ExperimentView, ...]:
     return tuple(_experiment(found) for found in by_experiment.values())
 
 
-def _experiment(rows: Sequence[TreeRow]) -> ExperimentView:
+def _experiment(rows: Sequence[TreeRow]) -> ExperimentRecord:
     first = rows[0]
     if not isinstance(first.args, list | None):
         raise _damaged(f"the arguments of experiment {first.experiment_id} are no list")
-    return ExperimentView(
+    return ExperimentRecord(
         id=first.experiment_id,
         args=tuple(str(arg) for arg in first.args or ()),
         kwargs=json_object(first.kwargs),
         # An experiment without a container spec is kept; whoever wants to build from it says what is missing.
-        container=RecordedContainer(first.container_id or 0, json_object(first.container_spec)),
+        container=ContainerRecord(first.container_id or 0, json_object(first.container_spec)),
         jobs=tuple(_job(row) for row in rows if row.job_id is not None),
     )
 
 
-def _job(row: TreeRow) -> JobView:
+def _job(row: TreeRow) -> JobRecord:
     if row.platform is None:
         raise _damaged(f"job {row.job_id} has no job spec")
-    return JobView(
+    return JobRecord(
         id=row.job_id,
         platform=row.platform,
         spec_id=row.spec_id,

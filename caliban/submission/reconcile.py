@@ -52,7 +52,7 @@ def reconcile(
             still_open.append(submission)
             continue
         try:
-            reporter.say(_finish(journal, submission, job))
+            reporter.info(_finish(journal, submission, job))
         except StoreError as error:
             if error.id != "already-settled":  # several commands may find the same row, and one of them is first
                 raise

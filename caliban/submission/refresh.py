@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import Observation, Platforms, Unreachable
-from caliban.records import ExperimentView, GroupView, JobStatus, JobView, JsonObject, PlatformName
+from caliban.platforms.base import JobUpdate, Platforms, StatusUnavailable
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, JsonObject, PlatformName
 
 
 @dataclass(frozen=True)
@@ -15,23 +15,23 @@ class Refreshed:
     """What asking the platforms gave.
 
     Attributes:
-        groups: as asked for, their jobs brought up to date; those that could not be are marked ``stale``.
+        groups: as asked for, their jobs brought up to date; those that could not be are marked ``refresh_error``.
         changes: what is to be written back, by ``jobs.id``; details None where they stay as they are.
     """
 
-    groups: tuple[GroupView, ...]
+    groups: tuple[GroupRecord, ...]
     changes: Mapping[int, tuple[JobStatus, JsonObject | None]]
 
 
-def refresh(groups: Sequence[GroupView], platforms: Platforms) -> Refreshed:
+def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
     """Ask each platform once for all of its unfinished jobs among ``groups``. Finished ones are not asked about."""
-    unfinished: dict[PlatformName, list[JobView]] = {}
+    unfinished: dict[PlatformName, list[JobRecord]] = {}
     for group in groups:
         for experiment in group.experiments:
             for job in experiment.jobs:
                 if not job.status.is_final:
                     unfinished.setdefault(job.platform, []).append(job)
-    polls: dict[int, Observation | Unreachable] = {}
+    polls: dict[int, JobUpdate | StatusUnavailable] = {}
     for name, jobs in unfinished.items():
         polls.update(_ask(name, jobs, platforms))
     if not polls:
@@ -44,25 +44,27 @@ def refresh(groups: Sequence[GroupView], platforms: Platforms) -> Refreshed:
     changes = {
         job_id: (poll.status, poll.details)
         for job_id, poll in polls.items()
-        if isinstance(poll, Observation) and (poll.status != known[job_id].status or poll.details is not None)
+        if isinstance(poll, JobUpdate) and (poll.status != known[job_id].status or poll.details is not None)
     }
     return Refreshed(fresh, changes)
 
 
-def _ask(name: PlatformName, jobs: Sequence[JobView], platforms: Platforms) -> Mapping[int, Observation | Unreachable]:
+def _ask(
+    name: PlatformName, jobs: Sequence[JobRecord], platforms: Platforms
+) -> Mapping[int, JobUpdate | StatusUnavailable]:
     try:
         return platforms.get(name).statuses(jobs)
     except CalibanError as error:
-        return {job.id: Unreachable(error.message) for job in jobs}
+        return {job.id: StatusUnavailable(error.message) for job in jobs}
 
 
-def _with_polls(experiment: ExperimentView, polls: Mapping[int, Observation | Unreachable]) -> ExperimentView:
+def _with_polls(experiment: ExperimentRecord, polls: Mapping[int, JobUpdate | StatusUnavailable]) -> ExperimentRecord:
     if not any(job.id in polls for job in experiment.jobs):
         return experiment
     return replace(experiment, jobs=tuple(_with_poll(job, polls.get(job.id)) for job in experiment.jobs))
 
 
-def _with_poll(job: JobView, poll: Observation | Unreachable | None) -> JobView:
-    if isinstance(poll, Observation):
+def _with_poll(job: JobRecord, poll: JobUpdate | StatusUnavailable | None) -> JobRecord:
+    if isinstance(poll, JobUpdate):
         return replace(job, status=poll.status, details=job.details if poll.details is None else poll.details)
-    return job if poll is None else replace(job, stale=poll.reason)
+    return job if poll is None else replace(job, refresh_error=poll.reason)

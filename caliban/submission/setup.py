@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caliban.platforms.base import Platforms, Surroundings
+from caliban.platforms.base import PlatformContext, Platforms
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
+    from caliban.images.docker.engine import Engine
     from caliban.images.dockerfile import BuildUser
-    from caliban.images.engine import Engine
 
 
 def make_platforms(
@@ -28,11 +28,11 @@ def make_platforms(
 
     @cache
     def engine() -> Engine:
-        from caliban.images.engine import Engine
+        from caliban.images.docker.engine import Engine
 
         return Engine.connect(environ)
 
-    return Platforms(Surroundings(environ, home, reporter, engine, project_id, cloud_key))
+    return Platforms(PlatformContext(environ, home, reporter, engine, project_id, cloud_key))
 
 
 def build_user(name: str) -> BuildUser:

@@ -14,19 +14,19 @@ from dataclasses import dataclass, replace
 
 from caliban.errors import CalibanError
 from caliban.platforms.base import (
-    Attended,
-    Hosted,
+    ForegroundPlatform,
+    JobUpdate,
     NotSentError,
-    Observation,
     Platform,
     Platforms,
     RefusedError,
+    RemotePlatform,
 )
 from caliban.records import (
-    ExperimentView,
+    ExperimentRecord,
     ImageRef,
+    JobRecord,
     JobStatus,
-    JobView,
     JsonObject,
     NewJob,
     Outcome,
@@ -36,7 +36,7 @@ from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
 from caliban.store.journal import NO_JOB_YET, Journal, new_token
 from caliban.store.queries import record_states
-from caliban.submission.interrupts import interrupts_held
+from caliban.submission.signals import hold_signals
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Attempt:
         is_first: the experiment has no job yet, and is to get none twice.
     """
 
-    experiment: ExperimentView
+    experiment: ExperimentRecord
     platform: PlatformName
     spec: JsonObject
     image: ImageRef
     target: JsonObject
-    resubmits: JobView | None = None
+    resubmits: JobRecord | None = None
     is_first: bool = False
 
 
@@ -106,14 +106,14 @@ class Submitter:
         elsewhere: list[tuple[int, Attempt]] = []
         here: list[tuple[int, Attempt]] = []
         for number, attempt in enumerate(attempts):
-            (here if self._can(attempt.platform, Attended) else elsewhere).append((number, attempt))
-        if any(self._can(attempt.platform, Hosted) for _, attempt in elsewhere):
-            self._reporter.say("Submitting request!")
+            (here if self._can(attempt.platform, ForegroundPlatform) else elsewhere).append((number, attempt))
+        if any(self._can(attempt.platform, RemotePlatform) for _, attempt in elsewhere):
+            self._reporter.info("Submitting request!")
         try:
             with self._reporter.progress("jobs", total=len(attempts), unit="job") as progress:
                 self._submit_at_once(elsewhere, outcomes, progress)
                 for number, attempt in here:
-                    progress.note(attempt.experiment.container.runs)
+                    progress.note(attempt.experiment.container.entrypoint)
                     self._run(number, attempt, outcomes)
                     progress.advance()
         except KeyboardInterrupt:
@@ -125,23 +125,23 @@ class Submitter:
         self, numbered: Sequence[tuple[int, Attempt]], outcomes: dict[int, Outcome], progress: Progress
     ) -> None:
         """Submit on a few threads. After Ctrl-C, finish what is under way there and begin nothing more."""
-        stopping = self._platforms.surroundings.stopping
+        stopping = self._platforms.context.stopping
 
         def submit(number: int, attempt: Attempt) -> None:
             if stopping.is_set():
                 return
-            progress.note(attempt.experiment.container.runs)
+            progress.note(attempt.experiment.container.entrypoint)
             outcome = self._begin(attempt)
             if not isinstance(outcome.error, NotSentError):
                 outcomes[number] = outcome
-            self._tell_whereabouts(outcome.job, attempt.platform)
+            self._report_links(outcome.job, attempt.platform)
             progress.advance()
 
         def begin_no_more() -> None:
             stopping.set()
             self._tell_that_ctrl_c_waits()
 
-        with interrupts_held(begin_no_more), ThreadPoolExecutor(self._at_once, "submit") as pool:
+        with hold_signals(begin_no_more), ThreadPoolExecutor(self._at_once, "submit") as pool:
             futures = [pool.submit(submit, number, attempt) for number, attempt in numbered]
             for future in as_completed(futures):
                 future.result()
@@ -149,7 +149,7 @@ class Submitter:
     def _run(self, number: int, attempt: Attempt, outcomes: dict[int, Outcome]) -> None:
         """Submit and watch; after Ctrl-C, stop what runs."""
         try:
-            with interrupts_held(self._tell_that_ctrl_c_waits):
+            with hold_signals(self._tell_that_ctrl_c_waits):
                 outcomes[number] = self._begin(attempt)
             outcomes[number] = self._watch(outcomes[number], attempt.platform)
         except KeyboardInterrupt:
@@ -157,18 +157,22 @@ class Submitter:
                 outcomes[number] = self._stop(outcomes[number], attempt.platform)
             raise
 
-    def _can(self, name: PlatformName, capability: type[Attended] | type[Hosted]) -> bool:
+    def _can(self, name: PlatformName, capability: type[ForegroundPlatform] | type[RemotePlatform]) -> bool:
         try:
             return isinstance(self._platforms.get(name), capability)
         except CalibanError:  # told as the outcome of each of its attempts
             return False
 
-    def _tell_whereabouts(self, job: JobView | None, name: PlatformName) -> None:
-        if job is not None and not job.status.is_final and isinstance(platform := self._platforms.get(name), Hosted):
-            self._reporter.say("\n".join([f"job {job.id} was accepted", *platform.whereabouts(job)]))
+    def _report_links(self, job: JobRecord | None, name: PlatformName) -> None:
+        if (
+            job is not None
+            and not job.status.is_final
+            and isinstance(platform := self._platforms.get(name), RemotePlatform)
+        ):
+            self._reporter.info("\n".join([f"job {job.id} was accepted", *platform.links(job)]))
 
     def _tell_that_ctrl_c_waits(self) -> None:
-        self._reporter.say("finishing what is being submitted before stopping ...")
+        self._reporter.info("finishing what is being submitted before stopping ...")
 
     def _begin(self, attempt: Attempt) -> Outcome:
         """Submit a job, and tell an error as its outcome."""
@@ -204,15 +208,15 @@ class Submitter:
         if outcome.job is None or outcome.job.status.is_final:
             return outcome
         platform = self._platforms.get(name)
-        assert isinstance(platform, Attended)
-        words = shlex.join((outcome.experiment.container.runs, *outcome.experiment.words))
-        self._reporter.say(f"job {outcome.job.id}: {words}")
+        assert isinstance(platform, ForegroundPlatform)
+        words = shlex.join((outcome.experiment.container.entrypoint, *outcome.experiment.arguments))
+        self._reporter.info(f"job {outcome.job.id}: {words}")
         try:
             watched = self._with(outcome, outcome.job, platform.follow(outcome.job))
         except CalibanError as error:
             return replace(outcome, error=error)
         assert watched.job is not None
-        self._reporter.say(f"job {watched.job.id}: {watched.job.status.lower()}")
+        self._reporter.info(f"job {watched.job.id}: {watched.job.status.lower()}")
         return watched
 
     def _stop(self, outcome: Outcome, name: PlatformName) -> Outcome:
@@ -220,16 +224,16 @@ class Submitter:
         job = outcome.job
         if job is None or job.status.is_final:
             return outcome
-        self._reporter.say(f"stopping job {job.id} ...")
+        self._reporter.info(f"stopping job {job.id} ...")
         stopped = outcome
-        with suppress(KeyboardInterrupt), interrupts_held():
+        with suppress(KeyboardInterrupt), hold_signals():
             try:
                 stopped = self._with(outcome, job, self._platforms.get(name).stop(job))
             except CalibanError as error:
                 stopped = replace(outcome, error=error)
         return stopped
 
-    def _with(self, outcome: Outcome, job: JobView, observed: Observation) -> Outcome:
+    def _with(self, outcome: Outcome, job: JobRecord, observed: JobUpdate) -> Outcome:
         """The outcome with a new state of its job, which is recorded."""
         with self._store.writing() as session:
             record_states(session, {job.id: (observed.status, observed.details)})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry_login import stored_login
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.auth import stored_login
 from tests.conftest import Caliban
 from tests.fakes import HeardReporter
 

@@ -38,9 +38,9 @@ def service() -> Iterator[MlV1]:
 
 @pytest.fixture
 def command(home: Path, cwd: Path, tmp_path: Path, service: MlV1) -> Command:
-    left_out = ("DOCKER_HOST", "DOCKER_CONTEXT", "LOGNAME", "CALIBAN_USER", "PROJECT_ID")
+    skipped = ("DOCKER_HOST", "DOCKER_CONTEXT", "LOGNAME", "CALIBAN_USER", "PROJECT_ID")
     # Not measured: coverage would write its own data where there is no room.
-    environ = {name: value for name, value in os.environ.items() if name not in left_out and "COVERAGE" not in name}
+    environ = {name: value for name, value in os.environ.items() if name not in skipped and "COVERAGE" not in name}
     environ.update(HOME=str(home), USER="totoro", CLOUDSDK_API_ENDPOINT_OVERRIDES_ML=service.url)
     environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(service.write_key_file(home / "key.json"))
     (cwd / "cpu.py").write_text("")

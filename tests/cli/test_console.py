@@ -25,7 +25,7 @@ def test_a_listing_goes_to_standard_output(screen: Screen) -> None:
 @pytest.mark.parametrize(
     ("tell", "told"),
     [
-        (lambda console: console.say("building"), "building\n"),
+        (lambda console: console.info("building"), "building\n"),
         (lambda console: console.warn("no key"), "warning: no key\n"),
         (lambda console: console.error(CalibanError("x", "no", hint="go")), "error: no [x]\n  hint: go\n"),
     ],
@@ -156,7 +156,7 @@ def test_a_terminal_shows_a_bar(make_screen: MakeScreen) -> None:
     with screen.console.progress("build", total=3, unit="step") as progress:
         progress.note("pip install")
         progress.advance(2)
-        screen.console.say("x")
+        screen.console.info("x")
     assert "build:" in screen.stderr.text
     assert "2/3" in screen.stderr.text
     assert "pip install" in screen.stderr.text
@@ -166,14 +166,14 @@ def test_a_bar_of_bytes_counts_in_bytes(make_screen: MakeScreen) -> None:
     screen = make_screen(is_terminal=True)
     with screen.console.progress("context", total=15_000_000, unit="B") as progress:
         progress.advance(3_000_000)
-        screen.console.say("x")
+        screen.console.info("x")
     assert "3.00M/15.0M" in screen.stderr.text
 
 
 def test_lines_are_written_while_the_bar_is_hidden(make_screen: MakeScreen) -> None:
     screen = make_screen(is_terminal=True)
     with screen.console.progress("build", total=3, unit="step"):
-        screen.console.say("Step 1/3 : FROM")
+        screen.console.info("Step 1/3 : FROM")
     # After the line break, the screen holds what stands behind the last carriage return.
     [line] = [line for line in screen.stderr.text.split("\n") if "Step" in line]
     assert line.split("\r")[-1] == "Step 1/3 : FROM"
@@ -192,7 +192,7 @@ def test_a_bar_is_gone_after_an_error_too(make_screen: MakeScreen) -> None:
     with pytest.raises(ZeroDivisionError), screen.console.progress("build", total=3, unit="step"):
         raise ZeroDivisionError
     before = screen.stderr.text
-    screen.console.say("the end")
+    screen.console.info("the end")
     assert screen.stderr.text == before + "the end\n"
 
 
@@ -203,7 +203,7 @@ def test_lines_of_several_threads_are_never_mixed(make_screen: MakeScreen) -> No
 
         def tell(word: str) -> None:
             for _ in range(100):
-                screen.console.say(word)
+                screen.console.info(word)
                 progress.advance()
 
         threads = [threading.Thread(target=tell, args=(word,)) for word in words]

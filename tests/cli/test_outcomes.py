@@ -4,7 +4,7 @@ import pytest
 
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import CalibanError, ExitCode
-from caliban.platforms.recorded import ending, title
+from caliban.platforms.job_summary import ending, title
 from caliban.records import JobStatus, Outcome
 from tests.builders import IMAGE, a_job, an_experiment
 from tests.conftest import Screen

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caliban.cli import registry
+from caliban.cli import command_table as command_table
 from caliban.cli.console import Console
 from caliban.errors import CalibanError
 from caliban.main import parse
@@ -161,7 +161,7 @@ def test_flags_of_resubmit_say_what_the_document_says(help: str, capsys: pytest.
     assert help in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", registry.BUILT_IN)
+@pytest.mark.parametrize("command", command_table.BUILT_IN)
 @pytest.mark.parametrize("flag", ["-h", "--help", "--helpfull"])
 def test_every_command_explains_itself(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -175,7 +175,9 @@ def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsy
         parsed(*words)
     out = capsys.readouterr().out
     assert caught.value.code == 0
-    assert [entry.name for entry in registry.BUILT_IN.values() if f"\n  {entry.name} " in out] == [*registry.BUILT_IN]
+    assert [entry.name for entry in command_table.BUILT_IN.values() if f"\n  {entry.name} " in out] == [
+        *command_table.BUILT_IN
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsy
     [
         ("staus", "did you mean status?"),
         ("resumbit", "did you mean resubmit?"),
-        ("zzz", f"the commands are {', '.join(registry.BUILT_IN)}"),
+        ("zzz", f"the commands are {', '.join(command_table.BUILT_IN)}"),
         ("cluster qqqqqqqqqqqqqqqq", "there are cluster ls, cluster job submit, cluster job ls"),
         ("cluster job sumbit", "did you mean cluster job submit?"),
     ],
@@ -191,7 +193,7 @@ def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsy
 def test_an_unknown_command_is_told_with_what_was_perhaps_meant(
     name: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "plugins", dict)
+    monkeypatch.setattr(command_table, "plugins", dict)
     with pytest.raises(CalibanError) as caught:
         parsed(*name.split())
     assert (caught.value.id, caught.value.hint, caught.value.exit_code) == ("unknown-command", hint, 2)
@@ -213,9 +215,9 @@ def test_a_command_of_several_words_takes_its_own_flags() -> None:
 
 
 def test_a_command_of_ours_does_not_even_look_for_plugins(monkeypatch: pytest.MonkeyPatch, screen: Screen) -> None:
-    def look() -> dict[str, registry.Entry]:
+    def look() -> dict[str, command_table.Entry]:
         raise AssertionError("looked for plugins")
 
-    monkeypatch.setattr(registry, "plugins", look)
+    monkeypatch.setattr(command_table, "plugins", look)
     args = parse(["caliban", "resubmit", "--xgroup", "x"], screen.console)
     assert args.xgroup == "x"

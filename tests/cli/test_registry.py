@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.cli import registry
+from caliban.cli import command_table as command_table
 from caliban.errors import CalibanError
 
 from .plugins import HELLO, add_package
@@ -21,25 +21,25 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_package_brings_a_command(site: Path) -> None:
     add_package(site, "caliban-hello", {"hello": "hello_plugin_a"}, {"hello_plugin_a": HELLO})
-    entry = registry.plugins()["hello"]
+    entry = command_table.plugins()["hello"]
     assert (entry.plugin, entry.help) == ("caliban-hello", "(from the package caliban-hello)")
 
 
 def test_looking_for_plugins_imports_none(site: Path) -> None:
     add_package(site, "caliban-hello", {"hello": "hello_plugin_b"}, {"hello_plugin_b": HELLO})
-    registry.plugins()
+    command_table.plugins()
     assert "hello_plugin_b" not in sys.modules
 
 
-@pytest.mark.parametrize("name", registry.BUILT_IN)
+@pytest.mark.parametrize("name", command_table.BUILT_IN)
 def test_a_name_of_ours_cannot_be_taken_over(name: str, site: Path) -> None:
     add_package(site, "caliban-evil", {name: "evil_plugin"}, {"evil_plugin": HELLO})
-    assert name not in registry.plugins()
+    assert name not in command_table.plugins()
 
 
-@pytest.mark.parametrize("name", registry.BUILT_IN)
+@pytest.mark.parametrize("name", command_table.BUILT_IN)
 def test_every_command_of_ours_is_one(name: str) -> None:
-    command = registry.load(registry.BUILT_IN[name])
+    command = command_table.load(command_table.BUILT_IN[name])
     assert command.DESCRIPTION
     assert callable(command.add_arguments)
     assert callable(command.run)
@@ -53,7 +53,7 @@ def test_a_command_may_be_an_object_inside_a_module(site: Path) -> None:
                 add_arguments = run = staticmethod(lambda *words: 0)
     """
     add_package(site, "caliban-nested", {"nested": "nested_plugin:Outer.Command"}, {"nested_plugin": source})
-    assert registry.load(registry.plugins()["nested"]).DESCRIPTION == "nested"
+    assert command_table.load(command_table.plugins()["nested"]).DESCRIPTION == "nested"
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_a_broken_plugin_is_told_with_its_own_words(value: str, source: str | No
     modules = {} if source is None else {value.partition(":")[0]: source}
     add_package(site, "caliban-broken", {"broken": value}, modules)
     with pytest.raises(CalibanError) as caught:
-        registry.load(registry.plugins()["broken"])
+        command_table.load(command_table.plugins()["broken"])
     assert (caught.value.id, cause in str(caught.value.cause)) == ("broken-plugin", True)
 
 
 def test_a_broken_plugin_is_told_by_the_name_of_its_package(site: Path) -> None:
     add_package(site, "caliban-broken", {"broken": "broken_g"}, {"broken_g": "1 / 0"})
     with pytest.raises(CalibanError, match="the command broken of the package caliban-broken cannot be used") as caught:
-        registry.load(registry.plugins()["broken"])
+        command_table.load(command_table.plugins()["broken"])
     assert caught.value.hint == "update or remove the package caliban-broken; all other commands work"

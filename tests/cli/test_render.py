@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from caliban.cli import render
 from caliban.errors import CalibanError
-from caliban.platforms.recorded import ending, title
-from caliban.records import JobStatus, JobView, JsonObject, Outcome, PlatformName, RecordedContainer
+from caliban.platforms.job_summary import ending, title
+from caliban.records import ContainerRecord, JobRecord, JobStatus, JsonObject, Outcome, PlatformName
 from tests.builders import CPU_SPEC, CREATED, IMAGE, a_group, a_job, an_experiment
 
 HOME = Path("/home/totoro")
 CAIP_IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
 
 
-def caip_job(id: int, status: JobStatus, name: str, *, second: int = 40) -> JobView:
+def caip_job(id: int, status: JobStatus, name: str, *, second: int = 40) -> JobRecord:
     job = a_job(id, status, platform=PlatformName.CAIP, details={"jobId": name})
     return replace(job, container=CAIP_IMAGE, created=CREATED.replace(second=second))
 
@@ -66,7 +66,7 @@ def test_a_job_without_a_name_has_no_empty_name() -> None:
 
 
 def test_a_state_that_could_not_be_brought_up_to_date_is_marked() -> None:
-    line = render.job_line(a_job(status=JobStatus.RUNNING, stale="no route"), title)
+    line = render.job_line(a_job(status=JobStatus.RUNNING, refresh_error="no route"), title)
     assert line.endswith(f"container: {IMAGE} (last known state; no route)")
 
 
@@ -77,7 +77,7 @@ def test_a_state_that_could_not_be_brought_up_to_date_is_marked() -> None:
             {**CPU_SPEC, "job_mode": "GPU", "extra_dirs": ["data", "lib"], "build_path": "/srv/lab"},
             "docker config 1: job_mode: GPU, build url: /srv/lab, extra dirs: data, lib",
         ),
-        ({**CPU_SPEC, "extra_dirs": []}, render.container_line(RecordedContainer(1, CPU_SPEC), HOME)),
+        ({**CPU_SPEC, "extra_dirs": []}, render.container_line(ContainerRecord(1, CPU_SPEC), HOME)),
         ({"image_id": CAIP_IMAGE}, f"docker config 1: image: {CAIP_IMAGE}"),
         ({"image_id": CAIP_IMAGE, "package": CPU_SPEC["package"]}, f"docker config 1: image: {CAIP_IMAGE}"),
         ({}, "docker config 1: job_mode: None, build url: None, extra dirs: None"),
@@ -85,7 +85,7 @@ def test_a_state_that_could_not_be_brought_up_to_date_is_marked() -> None:
     ],
 )
 def test_a_container_spec_is_one_line(spec: JsonObject, line: str) -> None:
-    assert render.container_line(RecordedContainer(1, spec), HOME) == line
+    assert render.container_line(ContainerRecord(1, spec), HOME) == line
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_home_folder_is_shortened(path: str, shown: str) -> None:
 
 
 def test_an_experiment_of_an_image_shows_the_image_for_a_script() -> None:
-    experiment = an_experiment(container=RecordedContainer(2, {"image_id": CAIP_IMAGE}))
+    experiment = an_experiment(container=ContainerRecord(2, {"image_id": CAIP_IMAGE}))
     assert render.command_line(experiment) == f"{CAIP_IMAGE} --foo 3 --sleep 1"
 
 
@@ -133,7 +133,7 @@ def test_all_attempts_of_an_experiment_are_listed_oldest_first() -> None:
 
 
 def test_experiments_are_listed_below_their_docker_config_in_the_order_of_ids() -> None:
-    one, two = RecordedContainer(1, CPU_SPEC), RecordedContainer(2, {"image_id": CAIP_IMAGE})
+    one, two = ContainerRecord(1, CPU_SPEC), ContainerRecord(2, {"image_id": CAIP_IMAGE})
     group = a_group(an_experiment(1, container=two), an_experiment(2, container=one), an_experiment(3, container=two))
     heads = [line.split(":")[0].strip() for line in render.group_lines(group, title, HOME) if "no job" not in line]
     assert heads == [

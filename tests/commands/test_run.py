@@ -9,8 +9,8 @@ import pytest
 
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.platforms import base
-from caliban.platforms.base import Observation
-from caliban.records import JobStatus, JobView, NewJob, PlatformName, Submission
+from caliban.platforms.base import JobUpdate
+from caliban.records import JobRecord, JobStatus, NewJob, PlatformName, Submission
 from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group
@@ -38,7 +38,7 @@ def start(spec: dict[str, object], submission: Submission) -> NewJob:
     return NewJob(str(spec["container"]), JobStatus.RUNNING, {"name": submission.name})
 
 
-def interrupt(job: JobView) -> Observation:
+def interrupt(job: JobRecord) -> JobUpdate:
     raise KeyboardInterrupt
 
 
@@ -68,7 +68,7 @@ def test_every_experiment_is_run_and_recorded(
     local.expect("follow", end(JobStatus.SUCCEEDED, ret_code=0), end(JobStatus.FAILED, ret_code=1))
     assert call(context, "run", *GROUP, "--nogpu", *CONFIG, "cpu.py", "--", "--foo", "3") == 1
     group = read_group(store)
-    assert [experiment.words for experiment in group.experiments] == [
+    assert [experiment.arguments for experiment in group.experiments] == [
         ("--foo", "3", "--sleep", "2"),
         ("--foo", "3", "--sleep", "1"),
     ]

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 from tests.e2e.clouds import CLOUDS, PROJECT, AiPlatform, Cloud, VertexAi
 from tests.standins.runners import Docker
 

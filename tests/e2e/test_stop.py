@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import RUN, Researcher, wait_until
 from tests.e2e.test_what_goes_wrong import running_jobs
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 from caliban.platforms.base import Platforms
-from caliban.platforms.local import CREDENTIALS_IN_CONTAINER
+from caliban.platforms.docker.platform import CREDENTIALS_IN_CONTAINER
 from caliban.records import PlatformName
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import RUN, Researcher, containers_of, wait_until
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from caliban.config import CONFIG_FILE
+from caliban.images.docker.engine import Engine
 from caliban.images.dockerfile import BuildUser
-from caliban.images.engine import Engine
 from tests.images.helpers import Project, RecordingReporter
 
 

@@ -12,7 +12,7 @@ from caliban.images.package import Package
 from caliban.images.spec import BuildSpec
 from caliban.records import JobMode
 
-"""What every image and container of a test session carries, with a value of the session's own."""
+"""What every image and container of a test session has_token, with a value of the session's own."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class RecordingReporter:
     titles: list[tuple[str, int | None, str]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         self.said.append(line)
 
     def warn(self, line: str) -> None:

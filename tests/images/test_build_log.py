@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from caliban.images.build_log import BuildLog
+from caliban.images.docker.build_log import BuildLog
 from caliban.images.dockerfile import Instruction
 
 from .helpers import RecordingReporter

@@ -17,8 +17,8 @@ import pytest
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
+from caliban.images.docker.engine import LABELS, Engine
 from caliban.images.dockerfile import BuildUser
-from caliban.images.engine import LABELS, Engine
 from tests.docker_engine import SESSION_LABEL
 
 from .helpers import Project, RecordingReporter
@@ -335,8 +335,8 @@ def test_a_name_that_no_image_can_have_is_refused_in_the_engines_words(engine: E
 class Interrupting(RecordingReporter):
     """Stands for a person who presses Ctrl-C when a step begins to write."""
 
-    def say(self, line: str) -> None:
-        super().say(line)
+    def info(self, line: str) -> None:
+        super().info(line)
         if line == "started":
             raise KeyboardInterrupt
 
@@ -429,7 +429,8 @@ def test_a_port_where_nothing_listens_is_told_with_how_to_start_docker() -> None
 
 def test_a_socket_without_permission_is_told_with_the_docker_group(tmp_path: Path) -> None:
     code = (
-        "import os, sys, docker\nfrom caliban.errors import ImageError\nfrom caliban.images.engine import Engine\n"
+        "import os, sys, docker\nfrom caliban.errors import ImageError\n"
+        "from caliban.images.docker.engine import Engine\n"
         "os.getuid() or os.setuid(65534)\n"
         "try:\n    Engine.connect({'DOCKER_HOST': sys.argv[1]})\n"
         "except ImageError as error:\n    sys.stdout.write(f'{error.cause}: {error.hint}')\n"
@@ -461,5 +462,7 @@ def test_certificates_that_are_not_there_are_told(tmp_path: Path) -> None:
 
 
 def test_importing_the_engine_imports_no_docker() -> None:
-    code = "import sys, caliban.images.engine\nsys.exit(int(any(n.split('.')[0] == 'docker' for n in sys.modules)))"
+    code = (
+        "import sys, caliban.images.docker.engine\nsys.exit(int(any(n.split('.')[0] == 'docker' for n in sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry import Login, PushedImage
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.push import Login, PushedImage
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
 
@@ -55,8 +55,8 @@ class Pushes:
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> Pushes:
         made = cls()
-        monkeypatch.setattr("caliban.images.registry.push", made.push)
-        monkeypatch.setattr("caliban.images.registry.check_place", made.check_place)
+        monkeypatch.setattr("caliban.images.registry.push.push", made.push)
+        monkeypatch.setattr("caliban.images.registry.push.check_place", made.check_place)
         return made
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from caliban.errors import CalibanError
 from caliban.platforms.base import RefusedError
-from caliban.platforms.delivery import deliver, look_until
-from caliban.platforms.patience import Patience, Pauses, ServiceError
+from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
+from caliban.platforms.submit_once import poll_until, submit_once
 
-QUICK = Patience(first_s=0.001, longest_s=0.001, total_s=10)
+QUICK = RetryPolicy(initial_delay=0.001, max_delay=0.001, deadline=10)
 
 
 class LostError(ServiceError):
@@ -23,7 +23,7 @@ class LostError(ServiceError):
 class BusyError(ServiceError):
     """Nothing was done, for certain."""
 
-    leaves_doubt = False
+    outcome_unknown = False
 
 
 class Service:
@@ -51,28 +51,28 @@ class Service:
         return there
 
 
-def delivered(service: Service, settle_s: float = 0) -> str:
-    return deliver(
+def delivered(service: Service, consistency_delay: float = 0) -> str:
+    return submit_once(
         service.send,
         service.look_up,
         name="x",
-        pauses=Pauses(QUICK),
+        backoff=Backoff(QUICK),
         stopping=Event(),
         refused=lambda error: RefusedError(error.id, error.message, details={}),
-        settle_s=settle_s,
+        consistency_delay=consistency_delay,
     )
 
 
 def test_a_job_that_turns_up_is_not_sent_again() -> None:
     service = Service([LostError("lost", "no answer")], lambda _, looks: "ours" if looks > 1 else None)
-    assert delivered(service, settle_s=60) == "ours"
+    assert delivered(service, consistency_delay=60) == "ours"
     assert service.calls == ["send", "look", "look"]
 
 
 def test_an_absence_is_not_believed_before_the_list_has_settled() -> None:
     service = Service([LostError("lost", "no answer"), "second"], lambda *_: None)
     begun = time.monotonic()
-    assert delivered(service, settle_s=0.2) == "second"
+    assert delivered(service, consistency_delay=0.2) == "second"
     assert time.monotonic() - begun >= 0.2
     assert service.calls.count("send") == 2
 
@@ -80,19 +80,19 @@ def test_an_absence_is_not_believed_before_the_list_has_settled() -> None:
 def test_the_last_look_before_another_request_is_made_when_the_list_has_settled() -> None:
     deadline = time.monotonic() + 0.2
     looks: list[float] = []
-    assert look_until(lambda: looks.append(time.monotonic()), deadline, Event()) is None
+    assert poll_until(lambda: looks.append(time.monotonic()), deadline, Event()) is None
     assert looks[-1] >= deadline
 
 
 def test_what_was_sent_again_gives_way_to_what_turns_up_then() -> None:
     service = Service([LostError("lost", "no answer"), "second"], lambda sends, _: "first" if sends > 1 else None)
-    assert delivered(service, settle_s=0.001) == "first"
+    assert delivered(service, consistency_delay=0.001) == "first"
 
 
 @pytest.mark.parametrize("last", [None, LostError("lost", "no answer")])
 def test_what_was_sent_again_counts_where_nothing_else_is_seen(last: CalibanError | None) -> None:
     service = Service([LostError("lost", "no answer"), "second"], lambda sends, _: last if sends > 1 else None)
-    assert delivered(service, settle_s=0.001) == "second"
+    assert delivered(service, consistency_delay=0.001) == "second"
 
 
 def test_where_lists_do_not_lag_one_look_is_enough() -> None:
@@ -103,7 +103,7 @@ def test_where_lists_do_not_lag_one_look_is_enough() -> None:
 
 def test_without_doubt_nobody_looks() -> None:
     service = Service([BusyError("busy", "later"), "ours"], lambda *_: None)
-    assert delivered(service, settle_s=60) == "ours"
+    assert delivered(service, consistency_delay=60) == "ours"
     assert service.calls == ["send", "send"]
 
 
@@ -111,5 +111,5 @@ def test_looking_ends_when_the_person_wants_to_stop() -> None:
     stopping = Event()
     stopping.set()
     begun = time.monotonic()
-    assert look_until(lambda: None, begun + 600, stopping) is None
+    assert poll_until(lambda: None, begun + 600, stopping) is None
     assert time.monotonic() - begun < 60

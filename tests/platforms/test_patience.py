@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from caliban.images.engine import Engine
-from caliban.platforms import patience
-from caliban.platforms.base import Surroundings
-from caliban.platforms.patience import Patience, ServiceError, patiently, tell_of_waiting
+from caliban.images.docker.engine import Engine
+from caliban.platforms import retry as platforms_retry
+from caliban.platforms.base import PlatformContext
+from caliban.platforms.retry import RetryPolicy, ServiceError, report_retry, with_retries
 from tests.fakes import HeardReporter
 
-QUICK = Patience(first_s=0.001, longest_s=0.001, total_s=60)
+QUICK = RetryPolicy(initial_delay=0.001, max_delay=0.001, deadline=60)
 
 
 class Flaky:
@@ -29,26 +29,26 @@ class Flaky:
 
 
 @pytest.fixture
-def surroundings(heard: HeardReporter) -> Surroundings:
+def platform_context(heard: HeardReporter) -> PlatformContext:
     def no_engine() -> Engine:
         raise AssertionError("no engine is needed")
 
-    return Surroundings({}, Path("/nowhere"), heard, no_engine)
+    return PlatformContext({}, Path("/nowhere"), heard, no_engine)
 
 
 def test_what_takes_long_is_told_once(
-    surroundings: Surroundings, heard: HeardReporter, monkeypatch: pytest.MonkeyPatch
+    platform_context: PlatformContext, heard: HeardReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_SLOW_S", 0)
-    when_slow = tell_of_waiting(surroundings.announce)
+    monkeypatch.setattr(platforms_retry, "_SLOW_S", 0)
+    on_retry = report_retry(platform_context.announce)
 
-    answers = [patiently(Flaky(5), QUICK, when_slow) for _ in range(2)]
+    answers = [with_retries(Flaky(5), QUICK, on_retry) for _ in range(2)]
 
     assert answers == ["an answer"] * 2
     assert heard.said == ["cannot list the jobs (connection refused); trying again for up to 60 s ..."]
 
 
-def test_what_passes_at_once_is_not_told(surroundings: Surroundings, heard: HeardReporter) -> None:
-    patiently(Flaky(1), QUICK, tell_of_waiting(surroundings.announce))
+def test_what_passes_at_once_is_not_told(platform_context: PlatformContext, heard: HeardReporter) -> None:
+    with_retries(Flaky(1), QUICK, report_retry(platform_context.announce))
 
     assert heard.said == []

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from caliban.platforms.kubeconfig import Kubeconfig
-from caliban.platforms.kubernetes_service import Cluster
-from caliban.platforms.patience import usual
+from caliban.platforms.kubernetes.client import Cluster
+from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
+from caliban.platforms.retry import DEFAULT
 from tests.e2e.conftest import Answer, Researcher, wait_until
 
 CONTEXT = os.environ.get("CALIBAN_TEST_CONTEXT", "")
@@ -76,7 +76,7 @@ def real(tmp_path: Path) -> Iterator[RealCluster]:
     person.home.mkdir()
     person.write("job.sh", "")
     configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
-    cluster = Cluster(configuration, CONTEXT, usual(), "caliban-tests", lambda error, seconds: None)
+    cluster = Cluster(configuration, CONTEXT, DEFAULT, "caliban-tests", lambda error, seconds: None)
     made = RealCluster(person, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():

@@ -10,7 +10,7 @@ from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec, ImageSpec, parse_container_spec
 from caliban.platforms.base import Platforms
-from caliban.records import ExperimentView, ImageRef, JobStatus, RecordedContainer
+from caliban.records import ContainerRecord, ExperimentRecord, ImageRef, JobStatus
 from caliban.resubmit.execution import rebuild, resubmit
 from caliban.resubmit.plan import ImageSource, Plan, PlannedImage, PlannedJob
 from caliban.store.database import Store
@@ -39,19 +39,19 @@ def build_spec() -> BuildSpec:
 
 def a_plan(
     sources: Mapping[int, ImageSource],
-    experiments: list[ExperimentView],
+    experiments: list[ExperimentRecord],
     problems: dict[int, CalibanError] | None = None,
 ) -> Plan:
     jobs = tuple(
         PlannedJob(experiment, experiment.latest or SIBLING, (problems or {}).get(experiment.id))
         for experiment in experiments
     )
-    images = tuple(PlannedImage(RecordedContainer(number, {}), source, 1) for number, source in sources.items())
+    images = tuple(PlannedImage(ContainerRecord(number, {}), source, 1) for number, source in sources.items())
     return Plan("g", jobs, images, ())
 
 
-def in_container(id: int, number: int) -> ExperimentView:
-    return an_experiment(number, a_job(number), container=RecordedContainer(id, CPU_SPEC))
+def in_container(id: int, number: int) -> ExperimentRecord:
+    return an_experiment(number, a_job(number), container=ContainerRecord(id, CPU_SPEC))
 
 
 def test_one_image_is_built_for_each_container_spec(
@@ -90,7 +90,7 @@ def submitter(store: Store, platforms: Platforms, heard: HeardReporter) -> Submi
 
 
 def run(
-    experiments: list[ExperimentView],
+    experiments: list[ExperimentRecord],
     images: dict[int, ImageRef | CalibanError],
     platforms: Platforms,
     submitter: Submitter,
@@ -107,7 +107,7 @@ def test_a_job_runs_again_with_its_words_and_the_new_image(
     [experiment] = add_group(store, JobStatus.FAILED).experiments
     service.expect("submit", service.accept)
     assert run([experiment], {1: OTHER_IMAGE}, platforms, submitter) == [(1, None)]
-    assert service.asked("submit") == [{"image": OTHER_IMAGE, "words": list(experiment.words)}]
+    assert service.asked("submit") == [{"image": OTHER_IMAGE, "words": list(experiment.arguments)}]
 
 
 def test_an_experiment_without_a_job_runs_as_its_sibling_with_its_own_words(

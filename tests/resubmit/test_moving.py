@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.base import GoneError
+from caliban.platforms.base import ServiceRetiredError
 from caliban.records import JobStatus, JsonObject, PlatformName
 from caliban.store.database import Store
 from caliban.store.models import JobRow
@@ -226,7 +226,7 @@ def test_jobs_that_were_under_way_at_the_end_are_moved_by_all_jobs(
 
 def test_new_jobs_are_told_where_to_go(ended: MlV1, fake_engine: FakeEngine, context: ScreenContext) -> None:
     (context.cwd / "cpu.py").write_text("")
-    with pytest.raises(GoneError) as caught:
+    with pytest.raises(ServiceRetiredError) as caught:
         call(context, "cloud", "--platform", "caip", "--nogpu", "cpu.py")
     assert caught.value.hint is not None
     assert "without --platform caip" in caught.value.hint

@@ -8,7 +8,7 @@ from caliban.config import ProjectConfig
 from caliban.errors import ImageError, PlatformError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.records import JobMode, JobStatus, RecordedContainer
+from caliban.records import ContainerRecord, JobMode, JobStatus
 from caliban.resubmit import report
 from caliban.resubmit.plan import ImageSource, Plan, make_plan
 from caliban.resubmit.selection import select
@@ -16,7 +16,7 @@ from tests.builders import IMAGE, a_group, a_job, an_experiment
 
 HOME = Path("/home/totoro")
 BUILD = BuildSpec(HOME / "cpu", Package(("python",), ".", "cpu.py"), job_mode=JobMode.CPU, config=ProjectConfig())
-BY_NAME = RecordedContainer(2, {"image_id": "lab:1"})
+BY_NAME = ContainerRecord(2, {"image_id": "lab:1"})
 GONE = ImageError("build-folder-gone", "the folder is gone")
 MALFORMED = PlatformError("malformed-job-spec", "the job is malformed")
 
@@ -123,7 +123,7 @@ def test_an_image_that_is_not_to_be_had_is_listed_with_the_reason() -> None:
 
 def test_what_is_left_out_is_listed_with_the_reason() -> None:
     plan = a_plan(under_way={4: "being submitted by mei"})
-    assert list(report.left_out_lines(plan)) == [
+    assert list(report.skipped_lines(plan)) == [
         "left out:",
         "  cpu.py --foo 3 --sleep 4 (experiment 4): being submitted by mei",
         "  cpu.py --foo 3 --sleep 5 (experiment 5, job 15): succeeded",

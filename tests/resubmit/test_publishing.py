@@ -12,7 +12,7 @@ from caliban.errors import CalibanError, ImageError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform, Platforms
-from caliban.records import ImageRef, JobMode, JobStatus, PlatformName, RecordedContainer
+from caliban.records import ContainerRecord, ImageRef, JobMode, JobStatus, PlatformName
 from caliban.resubmit.execution import Publisher, resubmit
 from caliban.resubmit.plan import ImageSource, Plan, PlannedImage, PlannedJob
 from caliban.store.database import Store
@@ -39,7 +39,7 @@ def platform(platforms: Platforms, hosted: FakeService) -> Platform:
 def a_publisher(
     sources: dict[int, ImageSource] | None = None, images: dict[int, ImageRef | CalibanError] | None = None
 ) -> Publisher:
-    planned = [PlannedImage(RecordedContainer(n, {}), source, 1) for n, source in (sources or {1: BUILT}).items()]
+    planned = [PlannedImage(ContainerRecord(n, {}), source, 1) for n, source in (sources or {1: BUILT}).items()]
     return Publisher(Plan("g", (), tuple(planned), ()), images or {1: IMAGE})
 
 

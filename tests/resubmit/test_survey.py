@@ -9,10 +9,10 @@ from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platforms
-from caliban.platforms.local import new_job_spec
-from caliban.records import ExperimentView, JobMode, JobView, JsonObject, PlatformName, RecordedContainer
+from caliban.platforms.docker.platform import new_job_spec
+from caliban.records import ContainerRecord, ExperimentRecord, JobMode, JobRecord, JsonObject, PlatformName
+from caliban.resubmit.preflight import image_sources, job_problems
 from caliban.resubmit.selection import Selection, select
-from caliban.resubmit.survey import image_sources, job_problems
 from caliban.submission.setup import make_platforms
 from tests.builders import CPU_SPEC, IMAGE, a_group, a_job, an_experiment
 from tests.fakes import FakeEngine, FakeService, HeardReporter
@@ -26,15 +26,15 @@ def platforms(heard: HeardReporter, tmp_path: Path) -> Platforms:
     return make_platforms({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, Path("/nowhere"), heard)
 
 
-def chosen(*experiments: ExperimentView) -> Selection:
+def chosen(*experiments: ExperimentRecord) -> Selection:
     return select(a_group(*experiments), all_jobs=True, under_way={})
 
 
-def in_container(id: int, number: int, spec: JsonObject) -> ExperimentView:
-    return an_experiment(number, a_job(number), container=RecordedContainer(id, spec))
+def in_container(id: int, number: int, spec: JsonObject) -> ExperimentRecord:
+    return an_experiment(number, a_job(number), container=ContainerRecord(id, spec))
 
 
-def local_job(id: int) -> JobView:
+def local_job(id: int) -> JobRecord:
     return a_job(id, platform=PlatformName.LOCAL, spec=new_job_spec(IMAGE, [], docker_run_args=(), gpu=False))
 
 
@@ -137,7 +137,7 @@ def test_a_registry_is_asked_once_for_each_place_however_many_jobs_go_there(
     platforms: Platforms, service: FakeService
 ) -> None:
     jobs = [a_job(1), a_job(2), a_job(3, details={"place": "there"})]
-    selection = chosen(*[an_experiment(job.id, job, container=RecordedContainer(1, {})) for job in jobs])
+    selection = chosen(*[an_experiment(job.id, job, container=ContainerRecord(1, {})) for job in jobs])
     job_problems(selection, {1: built("lab.example.com/totoro")}, platforms, connect=True)
     assert service.registries == [("lab.example.com/totoro", "here"), ("lab.example.com/totoro", "there")]
 

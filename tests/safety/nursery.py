@@ -1,7 +1,8 @@
 """Processes of caliban that begin at once: forked from one that has imported everything already.
 
 Each is a process of its own, which runs the whole command by ``caliban.main.main`` and can be killed. The nursery takes
-a line of JSON, a list of :class:`Order`, on its standard input, runs them all at the same time, and answers with a line
+a line of JSON, a list of :class:`LaunchOptions`, on its standard input, runs them all at the same time, and answers
+with a line
 of exit codes: negative for the signal that ended the process, as :mod:`subprocess` has it.
 """
 
@@ -26,18 +27,22 @@ from tests.safety.traced import Point, Watch
 _LIFE_S = 120
 _IMPORTED = (
     *("caliban.main", "caliban.commands.cloud", "caliban.commands.cloud_services", "caliban.commands.launch"),
-    *("caliban.commands.cluster_job_submit", "caliban.commands.status", "caliban.commands.stop"),
+    *("caliban.commands.cluster.job_submit", "caliban.commands.status", "caliban.commands.stop"),
     *("caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
     *("caliban.submission.submit", "caliban.submission.reconcile", "caliban.submission.refresh"),
-    *("caliban.platforms.caip", "caliban.platforms.vertex", "caliban.platforms.kubernetes"),
-    *("caliban.images.registry", "caliban.images.engine", "caliban.store.upgrade", "caliban.store.journal"),
+    *(
+        "caliban.platforms.caip.platform",
+        "caliban.platforms.vertex.platform",
+        "caliban.platforms.kubernetes.kubeconfig_platform",
+    ),
+    *("caliban.images.registry.push", "caliban.images.docker.engine", "caliban.store.upgrade", "caliban.store.journal"),
     *("google.oauth2.service_account", "google.auth.transport.requests", "googleapiclient.discovery", "psycopg"),
     *("kubernetes.client.api.batch_v1_api", "kubernetes.client.api.core_v1_api", "kubernetes.config.kube_config"),
 )
 
 
 @dataclass(frozen=True)
-class Order:
+class LaunchOptions:
     """A command to run.
 
     Attributes:
@@ -47,7 +52,7 @@ class Order:
         out, err: files that take its standard output and error.
         point: where it is killed: a :class:`~tests.safety.traced.Point` as a tuple, or None.
         recording: a file that takes what it passed, or None.
-        patience: its :class:`~caliban.platforms.patience.Patience`, in part; {} for the usual one.
+        retry_policy: its :class:`~caliban.platforms.retry.RetryPolicy`, in part; {} for the usual one.
     """
 
     words: Sequence[str]
@@ -57,7 +62,7 @@ class Order:
     err: str
     point: tuple[str, int, str, int] | None = None
     recording: str | None = None
-    patience: Mapping[str, float] | None = None
+    retry_policy: Mapping[str, float] | None = None
 
 
 class Nursery:
@@ -74,7 +79,7 @@ class Nursery:
             text=True,
         )
 
-    def run(self, orders: Sequence[Order]) -> list[int]:
+    def run(self, orders: Sequence[LaunchOptions]) -> list[int]:
         """Run them all at once, to the end of the last."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -96,21 +101,21 @@ def _serve() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
     for line in sys.stdin:
-        orders = [Order(**given) for given in json.loads(line)]
+        orders = [LaunchOptions(**given) for given in json.loads(line)]
         begun = [_fork(order) for order in orders]
         codes = [os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) for process_id in begun]
         sys.stdout.write(json.dumps(codes) + "\n")
         sys.stdout.flush()
 
 
-def _fork(order: Order) -> int:
+def _fork(order: LaunchOptions) -> int:
     process_id = os.fork()
     if process_id == 0:
         _be(order)
     return process_id
 
 
-def _be(order: Order) -> NoReturn:
+def _be(order: LaunchOptions) -> NoReturn:
     """Run the command, and end: whatever happens, no process of the nursery's goes on from here."""
     signal.alarm(_LIFE_S)
     random.seed()
@@ -131,11 +136,11 @@ def _be(order: Order) -> NoReturn:
         os._exit(code)
 
 
-def _command(order: Order) -> int:
+def _command(order: LaunchOptions) -> int:
     from caliban.main import main
 
-    if order.patience:
-        _be_quick(order.patience)
+    if order.retry_policy:
+        _be_quick(order.retry_policy)
     watch = Watch(Point(*order.point) if order.point else None, Path(order.recording) if order.recording else None)
     watch.install()
     sys.argv = ["caliban", *order.words]
@@ -148,11 +153,11 @@ def _command(order: Order) -> int:
         watch.save()
 
 
-def _be_quick(patience: Mapping[str, Any]) -> None:
+def _be_quick(retry_policy: Mapping[str, Any]) -> None:
     """Let waiting for a service take less time than people have."""
-    from caliban.platforms import patience as waiting
+    from caliban.platforms import retry as waiting
 
-    vars(waiting)["_USUAL"] = waiting.Patience(**patience)
+    vars(waiting)["_USUAL"] = waiting.RetryPolicy(**retry_policy)
 
 
 if __name__ == "__main__":

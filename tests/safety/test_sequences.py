@@ -28,7 +28,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.errors import CalibanError
-from caliban.platforms import patience
+from caliban.platforms import retry as platforms_retry
 from caliban.store.database import Access, open_store
 from tests.calls import call
 from tests.fakes import FakeStream, HeardReporter
@@ -36,7 +36,7 @@ from tests.safety.places import AiPlatform, JobThere
 from tests.safety.worlds import RESUBMIT, STATUS, World
 from tests.standins.faults import Fault, Kind
 
-PATIENCE = patience.Patience(first_s=0.002, longest_s=0.004, total_s=0.4, quota_s=0.4)
+PATIENCE = platforms_retry.RetryPolicy(initial_delay=0.002, max_delay=0.004, deadline=0.4, quota_deadline=0.4)
 RE_RUN = frozenset({"FAILED", "STOPPED"})
 
 
@@ -206,7 +206,7 @@ class Lives(RuleBasedStateMachine):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_whatever_happens_the_store_and_the_service_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_USUAL", PATIENCE)
+    monkeypatch.setattr(platforms_retry, "_USUAL", PATIENCE)
     # Checking the key's primes takes a third of a command's time, and the key is always the same.
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)

@@ -93,7 +93,7 @@ def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault
 
 @pytest.mark.parametrize(("place_name", "fault"), storms(LASTING))
 def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed: World, fault: Fault) -> None:
-    failed.patience = {**QUICK, "total_s": 0.5, "quota_s": 0.5}
+    failed.retry_policy = {**QUICK, "deadline": 0.5, "quota_deadline": 0.5}
     failed.caliban(*STATUS)
     failed.plant(fault)
     failed.plant(Fault(LOOK_UP, "refuse", times=FOREVER))

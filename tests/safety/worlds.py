@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from tests.safety.nursery import Nursery, Order
+from tests.safety.nursery import LaunchOptions, Nursery
 from tests.safety.places import GROUP, Place
 from tests.safety.traced import Point
 from tests.standins.faults import Fault
@@ -22,7 +22,14 @@ from tests.standins.serving import StandIn
 
 RESUBMIT = ("resubmit", *GROUP, "--yes")
 STATUS = ("status", *GROUP)
-QUICK = {"connect_s": 5, "read_s": 20, "first_s": 0.01, "longest_s": 0.05, "total_s": 10, "settle_s": 0.2}
+QUICK = {
+    "connect_timeout": 5,
+    "read_timeout": 20,
+    "initial_delay": 0.01,
+    "max_delay": 0.05,
+    "deadline": 10,
+    "consistency_delay": 0.2,
+}
 """Enough for any number of faults that a test plants, and no time lost on each."""
 
 _NUMBERS = itertools.count()
@@ -51,7 +58,7 @@ class World:
         nursery: runs the commands.
         store_url: as in ``CALIBAN_DB_URL``.
         answers: of every command so far.
-        patience: of the commands.
+        retry_policy: of the commands.
     """
 
     folder: Path
@@ -60,7 +67,7 @@ class World:
     store_url: str
     environ: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
-    patience: Mapping[str, float] = field(default_factory=lambda: QUICK)
+    retry_policy: Mapping[str, float] = field(default_factory=lambda: QUICK)
 
     def __post_init__(self) -> None:
         for name in ("home", "cpu"):
@@ -96,7 +103,7 @@ class World:
         """Run commands at the same time, each in a process of its own."""
         files = [str(self.folder / f"command-{next(_NUMBERS)}") for _ in commands]
         orders = [
-            Order(
+            LaunchOptions(
                 words=tuple(words),
                 environ=self.environ,
                 cwd=str(self.folder / "cpu"),
@@ -104,7 +111,7 @@ class World:
                 err=f"{file}.err",
                 point=(point.place, point.line, point.function, point.nth) if point else None,
                 recording=str(recording) if recording else None,
-                patience=self.patience,
+                retry_policy=self.retry_policy,
             )
             for words, file in zip(commands, files, strict=True)
         ]

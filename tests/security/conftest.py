@@ -19,8 +19,8 @@ PUSHED = "localhost:1/totoro/cpu:latest"
 def person(tmp_path: Path) -> Researcher:
     """Somebody with a project, who builds nothing."""
     made = Researcher(tmp_path / "home", tmp_path / "project")
-    left_out = ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER", "GOOGLE_APPLICATION_CREDENTIALS", "DOCKER_CONFIG")
-    made.environ = {name: value for name, value in os.environ.items() if name not in left_out}
+    skipped = ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER", "GOOGLE_APPLICATION_CREDENTIALS", "DOCKER_CONFIG")
+    made.environ = {name: value for name, value in os.environ.items() if name not in skipped}
     made.environ.update({"HOME": str(made.home), "USER": "totoro", "DOCKER_HOST": "unix:///nowhere/docker.sock"})
     made.home.mkdir()
     made.write("cpu.py", "")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 from tests.docker_engine import SESSION_LABEL, remove_descendants
 
 _DOCKERFILE = """\

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from caliban.errors import CalibanError
-from caliban.platforms.cluster import ClusterPlatform
-from caliban.platforms.gke import GkePlatform
-from caliban.platforms.kubeconfig import Kubeconfig
-from caliban.platforms.kubernetes import KubernetesPlatform
-from caliban.platforms.kubernetes_service import Cluster
-from caliban.records import JobView, PlatformName
+from caliban.platforms.kubernetes.client import Cluster
+from caliban.platforms.kubernetes.gke_platform import GkePlatform
+from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
+from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.platform import ClusterPlatform
+from caliban.records import JobRecord, PlatformName
 from tests.e2e.conftest import Researcher
 from tests.platforms.kubernetes.helpers import (
     GKE_TARGET,
@@ -27,8 +27,8 @@ from tests.platforms.kubernetes.helpers import (
     QUICK,
     TARGET,
     job_view,
+    platform_context,
     submission,
-    surroundings,
 )
 from tests.standins.container_v1 import ContainerV1, GkeCluster
 from tests.standins.faults import Fault
@@ -40,7 +40,7 @@ from .test_said import all_that_is_said
 TOKEN = "planted-secret-token"
 PASSWORD = "planted-password"
 WORDS = "certificate verify failed"
-HASTY = replace(QUICK, total_s=0.05)
+HASTY = replace(QUICK, deadline=0.05)
 OURS = job_view({"context": "lab", "job": {"metadata": {"name": "x", "namespace": "default"}}})
 PEERS = job_view(PEER_DETAILS, platform=PlatformName.GKE)
 
@@ -59,7 +59,7 @@ def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None
     return path
 
 
-def all_of(platform: ClusterPlatform, job: JobView, target: Any) -> str:
+def all_of(platform: ClusterPlatform, job: JobRecord, target: Any) -> str:
     """All that is said when everything is asked of a platform."""
     said = [repr(platform.statuses([job]))]
     submitted = submission(target=target, platform=platform.name)
@@ -99,7 +99,7 @@ def test_a_login_that_a_cluster_or_who_stands_before_it_repeats(
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", user, **authority)
-        said = all_of(KubernetesPlatform(surroundings(kubeconfig=path), HASTY), OURS, TARGET)
+        said = all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
         sent = {re.search(r"Authorization: \w+ (\S+)", request.text, re.IGNORECASE) for request in server.requests}
     logins = {match[1] for match in sent if match}
     assert len(logins) == 1
@@ -109,7 +109,7 @@ def test_a_login_that_a_cluster_or_who_stands_before_it_repeats(
 def test_a_google_token_that_a_cluster_repeats(tmp_path: Path, no_google_login: None) -> None:
     with ContainerV1() as gke, KubeApi(accepts=gke.account.accepts) as cluster:
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster))
-        platform = GkePlatform(surroundings(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), HASTY)
+        platform = GkePlatform(platform_context(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), HASTY)
         token = platform.google.access_token()
         cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"no entry with Bearer {token}"))
         said = all_of(platform, PEERS, GKE_TARGET)
@@ -135,7 +135,7 @@ def test_a_cluster_without_a_signed_certificate_is_asked_nothing_whatever_the_ku
     impostor: Server, tmp_path: Path, cluster: dict[str, bool], user: dict[str, str]
 ) -> None:
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", user, **cluster)
-    said = all_of(KubernetesPlatform(surroundings(kubeconfig=path), HASTY), OURS, TARGET)
+    said = all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
     assert (WORDS in said, impostor.requests) == (True, [])
 
 
@@ -144,7 +144,7 @@ def test_a_cluster_whose_certificate_its_authority_has_signed_is_asked(
 ) -> None:
     authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", **authority)
-    KubernetesPlatform(surroundings(kubeconfig=path), HASTY).statuses([OURS])
+    KubernetesPlatform(platform_context(kubeconfig=path), HASTY).statuses([OURS])
     assert len(impostor.requests) == 1
 
 
@@ -157,7 +157,7 @@ def test_a_token_is_not_taken_along_to_where_a_cluster_sends_us(
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", **authority)
-        all_of(KubernetesPlatform(surroundings(kubeconfig=path), HASTY), OURS, TARGET)
+        all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
         assert server.requests
     assert impostor.requests == []
 

@@ -15,8 +15,8 @@ from typing import IO
 import pytest
 from sqlalchemy import MetaData, create_engine, make_url, text
 
-from caliban.images.engine import Engine
-from caliban.images.registry_login import Login
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.auth import Login
 from tests.e2e.conftest import Answer, Researcher, researcher
 from tests.images.registry.registries import PASSWORD, USER, Request, basic, error, front
 from tests.images.registry.registries import Answer as Reply

@@ -11,11 +11,11 @@ import pytest
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
-from caliban.images.engine import Engine
-from caliban.images.engine_address import EngineAddress
-from caliban.images.registry_login import Login
-from caliban.platforms.base import Surroundings
-from caliban.platforms.google import Google
+from caliban.images.docker.endpoint import EngineAddress
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.auth import Login
+from caliban.platforms.base import PlatformContext
+from caliban.platforms.google.client import Google
 from caliban.store.address import parse_address
 from tests.fakes import FakeStream, HeardReporter
 from tests.platforms.caip.helpers import no_engine
@@ -23,7 +23,7 @@ from tests.standins.ml_v1 import MlV1
 
 SECRET = "planted-secret"
 ENVIRON = {"CALIBAN_DB_URL": f"postgresql://totoro:{SECRET}@db.example.com/caliban", "HOME": "/home/totoro"}
-SURROUNDINGS = Surroundings(ENVIRON, Path("/home/totoro"), HeardReporter(), no_engine)
+SURROUNDINGS = PlatformContext(ENVIRON, Path("/home/totoro"), HeardReporter(), no_engine)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,10 @@ def test_a_secret_is_in_no_representation(value: object) -> None:
 def test_credentials_show_neither_their_key_nor_their_token(tmp_path: Path) -> None:
     with MlV1() as service:
         key = service.write_key_file(tmp_path / "key.json")
-        google = Google(Surroundings(ENVIRON, tmp_path, HeardReporter(), no_engine, cloud_key=key))
+        google = Google(PlatformContext(ENVIRON, tmp_path, HeardReporter(), no_engine, cloud_key=key))
         token = google.access_token()
-        shown = f"{google!r} {google.authority()!r} {google.authority().credentials!r} {google.service('ml', 'v1')!r}"
+        shown = (
+            f"{google!r} {google.credentials()!r} {google.credentials().credentials!r} {google.service('ml', 'v1')!r}"
+        )
     assert token not in shown
     assert "PRIVATE KEY" not in shown

@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import CalibanError
-from caliban.images.engine import Engine
-from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, digest_there
-from caliban.images.registry_login import Login, stored_login
-from caliban.platforms.base import Unreachable
-from caliban.platforms.caip import CaipPlatform
-from caliban.platforms.google_http import Authority
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.api import NoAnswerError, RegistryRefusedError, digest_there
+from caliban.images.registry.auth import Login, stored_login
+from caliban.platforms.base import StatusUnavailable
+from caliban.platforms.caip.platform import CaipPlatform
+from caliban.platforms.google.transport import RefreshingCredentials
 from caliban.store.database import Access, open_store
 from tests.fakes import HeardReporter
-from tests.platforms.caip.helpers import NAME, PEER_SPEC, QUICK, job_view, submission, surroundings
+from tests.platforms.caip.helpers import NAME, PEER_SPEC, QUICK, job_view, platform_context, submission
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Server, repeating, serving
 
 SECRET = "planted/secret+"
-HASTY = replace(QUICK, total_s=0.05)
+HASTY = replace(QUICK, deadline=0.05)
 STATUSES = (200, 400, 401, 502)
 
 
@@ -67,7 +67,7 @@ def test_an_access_token_that_an_api_repeats(
 ) -> None:
     server = repeat(status, as_json=as_json)
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"http://127.0.0.1:{server.port}/"}
-    platform = CaipPlatform(surroundings(endpoint, cloud_key=key), HASTY)
+    platform = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY)
     said = [repr(platform.statuses([job_view()])[1])]
     for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(job_view())):
         try:
@@ -90,7 +90,7 @@ def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, s
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(surroundings(cloud_key=key), HASTY).connect({})
+        CaipPlatform(platform_context(cloud_key=key), HASTY).connect({})
 
     sent = server.requests[-1].body.decode() or server.requests[0].body.decode()
     assertion = sent.partition("assertion=")[2].partition("&")[0]
@@ -111,7 +111,7 @@ def test_a_refresh_token_that_a_token_endpoint_repeats(repeat: Repeat, status: i
         None, refresh_token=SECRET, token_uri=endpoint, client_id="1", client_secret=f"client-{SECRET}"
     )
     with pytest.raises(CalibanError) as caught:
-        Authority(credentials, HASTY).apply({})
+        RefreshingCredentials(credentials, HASTY).apply({})
     assert server.requests
     assert_hidden(all_that_is_said(caught.value))
 
@@ -185,8 +185,8 @@ def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(SECRET.replace("/", "")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "https://ml.example.com/"}
-    found = CaipPlatform(surroundings(endpoint, cloud_key=key), HASTY).statuses([job_view()])[1]
-    assert isinstance(found, Unreachable)
+    found = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY).statuses([job_view()])[1]
+    assert isinstance(found, StatusUnavailable)
     assert SECRET.replace("/", "") not in repr(found)
 
 
@@ -223,5 +223,5 @@ def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monke
 def test_a_key_file_that_is_none(content: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(content))
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(surroundings(cloud_key=tmp_path / "key.json"), HASTY).connect({})
+        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect({})
     assert SECRET not in all_that_is_said(caught.value)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from caliban.errors import CalibanError, ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry_api import NoAnswerError, digest_there
-from caliban.images.registry_login import Login
-from caliban.platforms.base import Unreachable
-from caliban.platforms.caip import CaipPlatform
-from tests.platforms.caip.helpers import SHORT, job_view, surroundings
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.api import NoAnswerError, digest_there
+from caliban.images.registry.auth import Login
+from caliban.platforms.base import StatusUnavailable
+from caliban.platforms.caip.platform import CaipPlatform
+from tests.platforms.caip.helpers import SHORT, job_view, platform_context
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Answer, Certificate, Request, Server, make_certificate, serving
@@ -52,13 +52,13 @@ def key(tmp_path: Path) -> Iterator[Path]:
 
 def caip_at(server: Server, key: Path) -> CaipPlatform:
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"https://127.0.0.1:{server.port}/"}
-    return CaipPlatform(surroundings(endpoint, cloud_key=key), SHORT)
+    return CaipPlatform(platform_context(endpoint, cloud_key=key), SHORT)
 
 
 def test_googles_api_is_asked_nothing_without_a_signed_certificate(impostor: Server, key: Path) -> None:
     found = caip_at(impostor, key).statuses([job_view()])[1]
 
-    assert isinstance(found, Unreachable)
+    assert isinstance(found, StatusUnavailable)
     assert WORDS in found.reason
     assert impostor.requests == []
 
@@ -79,7 +79,7 @@ def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(surroundings(cloud_key=key), SHORT).connect({})
+        CaipPlatform(platform_context(cloud_key=key), SHORT).connect({})
 
     assert WORDS in str(caught.value.cause)
     assert impostor.requests == []

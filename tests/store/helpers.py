@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from caliban.records import GroupView, JsonObject
+from caliban.records import GroupRecord, JsonObject
 from caliban.reporter import Progress
 from caliban.store.database import Store
 from caliban.store.queries import experiments_of_flag_sets
@@ -25,7 +25,7 @@ class HeardReporter:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         self.said.append(line)
 
     def warn(self, line: str) -> None:
@@ -38,7 +38,7 @@ class HeardReporter:
         raise AssertionError("the store shows no progress")
 
 
-def add_experiments(store: Store, user: str, group: str, count: int, spec: JsonObject = SPEC) -> GroupView:
+def add_experiments(store: Store, user: str, group: str, count: int, spec: JsonObject = SPEC) -> GroupRecord:
     """Make ``count`` experiments that differ in one flag."""
     with store.writing() as session:
         return experiments_of_flag_sets(

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import insert, text
 
-from caliban.records import ExperimentView, GroupView, JobStatus, PlatformName
+from caliban.records import ExperimentRecord, GroupRecord, JobStatus, PlatformName
 from caliban.store.database import Access, Store, open_store
 from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
 from caliban.store.queries import (
@@ -46,14 +46,14 @@ def _add_jobs(store: Store, experiments: list[int], status: JobStatus = JobStatu
             session.flush()
 
 
-def _attempts(store: Store, group: str, per_experiment: int | None, user: str = "mei") -> GroupView:
+def _attempts(store: Store, group: str, per_experiment: int | None, user: str = "mei") -> GroupRecord:
     with store.reading() as session:
         view = group_attempts(session, user, group, per_experiment=per_experiment)
     assert view is not None
     return view
 
 
-def _tree(groups: list[GroupView]) -> list[tuple[str, list[tuple[int, list[int]]]]]:
+def _tree(groups: list[GroupRecord]) -> list[tuple[str, list[tuple[int, list[int]]]]]:
     return [
         (group.name, [(experiment.id, [job.id for job in experiment.jobs]) for experiment in group.experiments])
         for group in groups
@@ -79,7 +79,7 @@ def test_every_field_of_the_peer_is_read(peer_store: Store) -> None:
     assert (experiment.container.id, experiment.container.spec["job_mode"]) == (1, "CPU")
     assert (job.id, job.platform, job.spec_id, job.status) == (3, PlatformName.LOCAL, 3, JobStatus.FAILED)
     assert (job.container, job.details) == ("sha256:" + "ab" * 32, {"ret_code": 1})
-    assert (job.created, job.stale) == (datetime(2021, 1, 1, 9, 10), None)
+    assert (job.created, job.refresh_error) == (datetime(2021, 1, 1, 9, 10), None)
     assert list(job.spec) == ["command", "container"]
 
 
@@ -105,7 +105,7 @@ def test_the_newest_attempt_is_the_one_with_the_highest_id(peer_store: Store) ->
 
 
 def test_an_empty_group_is_a_group(peer_store: Store) -> None:
-    assert _attempts(peer_store, "empty", 1, "totoro") == GroupView(3, "empty")
+    assert _attempts(peer_store, "empty", 1, "totoro") == GroupRecord(3, "empty")
 
 
 def test_groups_of_the_same_name_count_as_one(store: Store) -> None:
@@ -210,7 +210,7 @@ def test_another_user_has_another_group(store: Store) -> None:
     assert add_experiments(store, "mei", "g", 1).id != add_experiments(store, "totoro", "g", 1).id
 
 
-def _of_flags(store: Store, *kwargs: dict[str, object]) -> tuple[ExperimentView, ...]:
+def _of_flags(store: Store, *kwargs: dict[str, object]) -> tuple[ExperimentRecord, ...]:
     with store.writing() as session:
         return experiments_of_flag_sets(
             session, user="mei", group="g", container_spec=SPEC, flag_sets=[((), flags) for flags in kwargs]
@@ -234,7 +234,7 @@ def test_the_order_of_arguments_makes_a_difference(store: Store) -> None:
 
 
 def test_no_flag_sets_make_an_empty_group(store: Store) -> None:
-    assert add_experiments(store, "mei", "g", 0) == GroupView(1, "g")
+    assert add_experiments(store, "mei", "g", 0) == GroupRecord(1, "g")
 
 
 def test_the_number_of_statements_does_not_grow_with_the_flag_sets(store: Store, statements: Statements) -> None:

@@ -21,7 +21,7 @@ from caliban.records import JobStatus, PlatformName
 from caliban.store import upgrade as upgrading
 from caliban.store.address import SqliteAddress, parse_address
 from caliban.store.database import Access, open_store
-from caliban.store.engines import beginning_immediately, server_engine, sqlite_engine
+from caliban.store.engines import begin_immediate, server_engine, sqlite_engine
 from caliban.store.models import HEAD, REVISIONS, VERSION_TABLE, Base
 from caliban.store.queries import group_attempts
 
@@ -36,7 +36,7 @@ def _migrating(url: str) -> Iterator[Connection]:
     """Give a connection in a transaction as an upgrade uses it."""
     address = parse_address(url)
     engine = (
-        beginning_immediately(sqlite_engine(address.path, writable=True, foreign_keys=False))
+        begin_immediate(sqlite_engine(address.path, writable=True, foreign_keys=False))
         if isinstance(address, SqliteAddress)
         else server_engine(address, writable=True)
     )
@@ -259,7 +259,7 @@ def test_of_two_processes_one_upgrades_and_the_other_waits(peer_url: str) -> Non
     program = (
         "import sys; from caliban.store.database import *\n"
         "class Reporter:\n"
-        "    def say(self, line): print('copied')\n"
+        "    def info(self, line): print('copied')\n"
         "sys.stdin.readline()\n"
         f"store = open_store({peer_url!r}, Access.WRITE, Reporter()); print(store.has_journal)\n"
     )

@@ -26,7 +26,7 @@ def attempts(store: Store, number: int, platform: PlatformName = PlatformName.TE
     ]
 
 
-def whereabouts(*jobs: int) -> list[str]:
+def links(*jobs: int) -> list[str]:
     return [f"job {job} was accepted\nhttps://jobs.example.com/{job}\nfake logs {job}" for job in jobs]
 
 
@@ -35,7 +35,7 @@ def test_that_jobs_are_submitted_is_told_once_and_where_to_look_at_each(
 ) -> None:
     hosted.expect("submit", hosted.accept, hosted.accept)
     submitter.submit_all(attempts(store, 2))
-    assert heard.said == [REQUEST, *whereabouts(1, 2)]
+    assert heard.said == [REQUEST, *links(1, 2)]
 
 
 def test_it_is_told_before_the_platform_is_asked(
@@ -55,7 +55,7 @@ def test_each_job_is_told_before_the_next_is_submitted(
     hosted.watch = lambda submission: told.append(list(heard.said))
     hosted.expect("submit", hosted.accept, hosted.accept)
     submitter.submit_all(attempts(store, 2))
-    assert told[1] == [REQUEST, *whereabouts(1)]
+    assert told[1] == [REQUEST, *links(1)]
 
 
 @pytest.mark.parametrize("way", ["refuse", "lose_answer", "be_unreachable"])
@@ -65,7 +65,7 @@ def test_a_job_that_was_not_accepted_is_nowhere_to_be_looked_at(
     hosted.expect("submit", getattr(hosted, way), hosted.accept)
     outcomes = submitter.submit_all(attempts(store, 2))
     assert outcomes[1].job is not None
-    assert heard.said == [REQUEST, *whereabouts(outcomes[1].job.id)]
+    assert heard.said == [REQUEST, *links(outcomes[1].job.id)]
 
 
 def test_a_job_that_had_ended_when_it_was_found_is_not_told_as_accepted(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caliban.submission.interrupts import interrupts_held
+from caliban.submission.signals import hold_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,39 +37,39 @@ def test_a_signal_waits_until_the_block_is_done(number: signal.Signals) -> None:
         raise_all(number)
         done.append("second half")
 
-    with pytest.raises(KeyboardInterrupt), interrupts_held():
+    with pytest.raises(KeyboardInterrupt), hold_signals():
         work()
     assert done == ["first half", "second half"]
 
 
 def test_several_signals_are_one_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt), interrupts_held():
+    with pytest.raises(KeyboardInterrupt), hold_signals():
         raise_all(*SIGNALS, *SIGNALS)
 
 
 def test_without_a_signal_nothing_is_raised() -> None:
     done = []
-    with interrupts_held():
+    with hold_signals():
         done.append(1)
     assert done == [1]
 
 
 def test_handlers_are_as_before_in_the_end() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with interrupts_held():
+    with hold_signals():
         during = [signal.getsignal(number) for number in SIGNALS]
     assert [signal.getsignal(number) for number in SIGNALS] == before != during
 
 
 def test_handlers_are_as_before_after_an_error() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(ZeroDivisionError), interrupts_held():
+    with pytest.raises(ZeroDivisionError), hold_signals():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_block_inside_another_ends_with_the_interrupt_of_the_inner_one() -> None:
-    with pytest.raises(KeyboardInterrupt), interrupts_held(), interrupts_held():
+    with pytest.raises(KeyboardInterrupt), hold_signals(), hold_signals():
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -78,7 +78,7 @@ def test_other_threads_are_never_interrupted_so_nothing_is_held() -> None:
 
     def work() -> None:
         before = signal.getsignal(signal.SIGINT)
-        with interrupts_held():
+        with hold_signals():
             held.append(signal.getsignal(signal.SIGINT) != before)
 
     thread = threading.Thread(target=work)

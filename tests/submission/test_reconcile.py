@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from caliban.platforms.base import Platforms
-from caliban.records import ExperimentView, JobStatus, NewJob, PlatformName, Submission, SubmissionState
+from caliban.records import ExperimentRecord, JobStatus, NewJob, PlatformName, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import describe_open, may_be_under_way, reconcile
@@ -23,7 +23,7 @@ NOW = datetime.now()
 
 
 @pytest.fixture
-def experiment(store: Store) -> ExperimentView:
+def experiment(store: Store) -> ExperimentRecord:
     return add_group(store, JobStatus.FAILED).experiments[0]
 
 
@@ -54,7 +54,7 @@ def state(store: Store) -> SubmissionState:
 
 def test_a_submission_whose_owner_lives_is_left_alone(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     alive: int,
     service: FakeService,
     platforms: Platforms,
@@ -67,7 +67,7 @@ def test_a_submission_whose_owner_lives_is_left_alone(
 
 def test_a_job_that_the_platform_has_is_recorded(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     gone: int,
     service: FakeService,
     platforms: Platforms,
@@ -83,7 +83,7 @@ def test_a_job_that_the_platform_has_is_recorded(
 
 def test_a_job_that_was_found_is_recorded_once(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     gone: int,
     service: FakeService,
     platforms: Platforms,
@@ -100,7 +100,7 @@ def test_a_job_that_was_found_is_recorded_once(
 
 def test_a_job_that_the_platform_never_got_is_given_up(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     gone: int,
     service: FakeService,
     platforms: Platforms,
@@ -115,7 +115,7 @@ def test_a_job_that_the_platform_never_got_is_given_up(
 
 def test_an_experiment_that_was_given_up_is_free_again(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     gone: int,
     service: FakeService,
     platforms: Platforms,
@@ -129,7 +129,7 @@ def test_an_experiment_that_was_given_up_is_free_again(
 
 def test_a_platform_out_of_reach_leaves_the_submission_open_and_is_told(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     gone: int,
     service: FakeService,
     platforms: Platforms,
@@ -146,7 +146,7 @@ def test_a_platform_out_of_reach_leaves_the_submission_open_and_is_told(
 
 def test_a_platform_of_a_later_version_leaves_the_submission_open(
     store: Store,
-    experiment: ExperimentView,
+    experiment: ExperimentRecord,
     gone: int,
     platforms: Platforms,
     heard: HeardReporter,
@@ -168,7 +168,7 @@ def test_one_platform_out_of_reach_does_not_keep_the_others_from_being_finished(
 
 
 def test_what_this_very_process_left_open_is_finished(
-    store: Store, experiment: ExperimentView, service: FakeService, platforms: Platforms, heard: HeardReporter
+    store: Store, experiment: ExperimentRecord, service: FakeService, platforms: Platforms, heard: HeardReporter
 ) -> None:
     leave_open(store, experiment, pid=os.getpid())
     service.expect("find", service.look_up)

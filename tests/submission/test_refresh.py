@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from caliban.platforms.base import Observation, Platforms, Unreachable
-from caliban.records import GroupView, JobStatus, JobView, PlatformName
+from caliban.platforms.base import JobUpdate, Platforms, StatusUnavailable
+from caliban.records import GroupRecord, JobRecord, JobStatus, PlatformName
 from caliban.submission.refresh import Refreshed, refresh
 from tests.builders import a_group, a_job, an_experiment
 from tests.fakes import FakeService, polls
@@ -38,7 +38,7 @@ def test_every_other_state_is_asked_about(status: JobStatus, service: FakeServic
 
 
 @pytest.fixture
-def three() -> list[GroupView]:
+def three() -> list[GroupRecord]:
     """Two groups with three unfinished jobs and a final one."""
     return [
         a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)), an_experiment(2, a_job(2, JobStatus.FAILED))),
@@ -47,7 +47,7 @@ def three() -> list[GroupView]:
 
 
 def test_a_platform_is_asked_once_for_all_of_its_jobs(
-    three: list[GroupView], service: FakeService, platforms: Platforms
+    three: list[GroupRecord], service: FakeService, platforms: Platforms
 ) -> None:
     service.expect("statuses", polls(RUNNING=[1], SUCCEEDED=[3], FAILED=[4]))
     refreshed = refresh(three, platforms)
@@ -56,7 +56,7 @@ def test_a_platform_is_asked_once_for_all_of_its_jobs(
 
 
 def test_only_what_changed_is_to_be_written_back(
-    three: list[GroupView], service: FakeService, platforms: Platforms
+    three: list[GroupRecord], service: FakeService, platforms: Platforms
 ) -> None:
     service.expect("statuses", polls(RUNNING=[1], SUCCEEDED=[3], SUBMITTED=[4]))
     assert refresh(three, platforms).changes == {3: (JobStatus.SUCCEEDED, None)}
@@ -65,7 +65,7 @@ def test_only_what_changed_is_to_be_written_back(
 def test_new_details_are_shown_and_written_back_even_when_the_state_is_the_same(
     service: FakeService, platforms: Platforms
 ) -> None:
-    service.expect("statuses", lambda jobs: {1: Observation(JobStatus.RUNNING, {"node": "b"})})
+    service.expect("statuses", lambda jobs: {1: JobUpdate(JobStatus.RUNNING, {"node": "b"})})
     job = a_job(1, JobStatus.RUNNING, details={"node": "a"})
     refreshed = refresh([a_group(an_experiment(1, job))], platforms)
     [shown] = refreshed.groups[0].experiments[0].jobs
@@ -85,14 +85,14 @@ def test_a_job_that_cannot_be_asked_about_keeps_its_state_and_is_marked(
     service.expect("statuses", polls(unreachable=[1], SUCCEEDED=[2]))
     group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)), an_experiment(2, a_job(2, JobStatus.RUNNING)))
     refreshed = refresh([group], platforms)
-    assert [experiment.jobs[0].stale for experiment in refreshed.groups[0].experiments] == ["no route", None]
+    assert [experiment.jobs[0].refresh_error for experiment in refreshed.groups[0].experiments] == ["no route", None]
     assert (states(refreshed), list(refreshed.changes)) == (["RUNNING", "SUCCEEDED"], [2])
 
 
 def test_a_platform_of_a_later_version_marks_its_jobs(platforms: Platforms, later_platform: PlatformName) -> None:
     group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING, platform=later_platform)))
     [shown] = refresh([group], platforms).groups[0].experiments[0].jobs
-    assert shown.stale == "this version of caliban cannot reach jobs on VERTEX"
+    assert shown.refresh_error == "this version of caliban cannot reach jobs on VERTEX"
 
 
 def test_one_platform_that_is_out_of_reach_does_not_keep_another_from_being_asked(
@@ -105,8 +105,8 @@ def test_one_platform_that_is_out_of_reach_does_not_keep_another_from_being_aske
 
 
 def test_a_job_that_a_platform_says_nothing_of_stays_as_it_is(service: FakeService, platforms: Platforms) -> None:
-    def forgetful(jobs: Sequence[JobView]) -> Mapping[int, Observation | Unreachable]:
-        return {jobs[0].id: Observation(JobStatus.SUCCEEDED)}
+    def forgetful(jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+        return {jobs[0].id: JobUpdate(JobStatus.SUCCEEDED)}
 
     service.expect("statuses", forgetful)
     group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)), an_experiment(2, a_job(2, JobStatus.RUNNING)))

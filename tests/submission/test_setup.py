@@ -17,13 +17,13 @@ def test_a_platform_is_made_once(service: FakeService, platforms: Platforms) -> 
 
 
 def test_the_engine_is_connected_to_once(fake_engine: FakeEngine, platforms: Platforms) -> None:
-    assert platforms.surroundings.engine() is platforms.surroundings.engine()
+    assert platforms.context.engine() is platforms.context.engine()
 
 
 def test_an_engine_that_does_not_answer_is_told(heard: HeardReporter, tmp_path: Path) -> None:
     platforms = make_platforms({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, tmp_path, heard)
     with pytest.raises(ImageError) as caught:
-        platforms.surroundings.engine()
+        platforms.context.engine()
     assert caught.value.id == "docker-unreachable"
 
 
@@ -35,7 +35,7 @@ def test_a_platform_of_a_later_version_is_told_with_what_still_works(platforms: 
 
 def test_what_was_asked_for_reaches_the_platforms(heard: HeardReporter) -> None:
     made = make_platforms({"A": "1"}, Path("/h"), heard, project_id="lab", cloud_key=Path("/key.json"))
-    known = made.surroundings
+    known = made.context
     assert (known.environ, known.home, known.reporter, known.project_id, known.cloud_key) == (
         {"A": "1"},
         Path("/h"),

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from caliban.platforms.base import NotSentError, Observation, Platforms
+from caliban.platforms.base import JobUpdate, NotSentError, Platforms
 from caliban.records import (
-    ExperimentView,
+    ExperimentRecord,
+    JobRecord,
     JobStatus,
-    JobView,
     JsonObject,
     NewJob,
     Outcome,
@@ -48,8 +48,8 @@ class Bench:
         return [row.state.value for row in submissions(self.store)]
 
 
-def an_attempt(experiment: ExperimentView, resubmits: JobView | None = None) -> Attempt:
-    spec = {"image": IMAGE, "words": list(experiment.words)}
+def an_attempt(experiment: ExperimentRecord, resubmits: JobRecord | None = None) -> Attempt:
+    spec = {"image": IMAGE, "words": list(experiment.arguments)}
     return Attempt(experiment, PlatformName.TEST, spec, IMAGE, {"place": "there"}, resubmits)
 
 
@@ -293,13 +293,13 @@ def test_a_refused_job_is_not_stopped_after_an_interrupt(bench: Bench, attended:
     )
 
 
-def interrupt(job: JobView) -> Observation:
+def interrupt(job: JobRecord) -> JobUpdate:
     raise KeyboardInterrupt
 
 
-def interrupted_once_more(job: JobView) -> Observation:
+def interrupted_once_more(job: JobRecord) -> JobUpdate:
     signal.raise_signal(signal.SIGINT)
-    return Observation(JobStatus.STOPPED)
+    return JobUpdate(JobStatus.STOPPED)
 
 
 def test_an_attended_job_is_followed_to_its_end_and_recorded(

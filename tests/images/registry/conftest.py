@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.images.engine import Engine
+from caliban.images.docker.engine import Engine
 from tests.docker_engine import SESSION_LABEL, remove_descendants
 
 from .registries import build_tiny

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry import Login, push
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.push import Login, push
 from tests.images.helpers import RecordingReporter
 
 from .registries import Request

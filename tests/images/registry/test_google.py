@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry import Login, check_place
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.push import Login, check_place
 from tests.images.helpers import RecordingReporter
 
 from .pushing import failure
@@ -34,7 +34,7 @@ def google(rules: ArtifactRules, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fr
             name, _, tag = image.partition("/")[2].rpartition(":")
             return f"http://{server.address}/v2/{name}/manifests/{tag}"
 
-        monkeypatch.setattr("caliban.images.registry_api.manifest_url", here)
+        monkeypatch.setattr("caliban.images.registry.api.manifest_url", here)
         yield server
 
 
@@ -103,7 +103,7 @@ def test_a_login_that_is_not_taken_is_told_without_its_password(google: Front) -
 def test_a_registry_that_is_silent_is_left_to_the_push(
     reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caliban.images.registry_api.manifest_url", lambda image: "http://localhost:1/v2/a")
+    monkeypatch.setattr("caliban.images.registry.api.manifest_url", lambda image: "http://localhost:1/v2/a")
     check_place(PLACE, reporter, login=LOGIN)
     assert reporter.said == []
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from caliban.images.engine import Engine
-from caliban.images.registry import Login, push, reference
-from caliban.images.registry_api import NoAnswerError, RegistryRefusedError, digest_there
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.api import NoAnswerError, RegistryRefusedError, digest_there
+from caliban.images.registry.push import Login, push, reference
 from tests.images.helpers import RecordingReporter
 
 from .pushing import failure

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.registry import is_google_registry, reference, repository
-from caliban.images.registry_names import ArtifactRepository, artifact_repository, is_loopback, manifest_url
+from caliban.images.registry.names import ArtifactRepository, artifact_repository, is_loopback, manifest_url
+from caliban.images.registry.push import is_google_registry, reference, repository
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.engine import Engine
-from caliban.images.registry import push, reference
-from caliban.images.registry_api import digest_there
+from caliban.images.docker.engine import Engine
+from caliban.images.registry.api import digest_there
+from caliban.images.registry.push import push, reference
 from tests.images.helpers import RecordingReporter
 
 from .pushing import failure, is_manifest, names
@@ -344,7 +344,7 @@ def test_an_interrupted_push_leaves_no_name_behind(engine: Engine, registry: str
 
 def test_importing_the_module_imports_neither_docker_nor_requests() -> None:
     code = (
-        "import sys, caliban.images.registry\n"
+        "import sys, caliban.images.registry.push\n"
         "sys.exit(int(any(name.split('.')[0] in ('docker', 'requests') for name in sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from caliban.images.push_errors import certain_lack, place_refusal, push_failure
-from caliban.images.registry_login import Login
+from caliban.images.registry.auth import Login
+from caliban.images.registry.errors import certain_lack, place_refusal, push_failure
 
 from .registries import PASSWORD, USER, ArtifactRules
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.push_log import PushLog
-from caliban.images.registry_login import Login
+from caliban.images.registry.auth import Login
+from caliban.images.registry.push_log import PushLog
 from tests.images.helpers import RecordingReporter
 
 IMAGE = "registry.example.com/team/0123456789ab:latest"

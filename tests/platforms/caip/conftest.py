@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.caip import CaipPlatform
-from tests.platforms.caip.helpers import QUICK, HeardReporter, surroundings
+from caliban.platforms.caip.platform import CaipPlatform
+from tests.platforms.caip.helpers import QUICK, HeardReporter, platform_context
 from tests.standins.ml_v1 import MlV1
 
 
@@ -28,4 +28,4 @@ def reporter() -> HeardReporter:
 
 @pytest.fixture
 def platform(service: MlV1, key: Path, reporter: HeardReporter) -> CaipPlatform:
-    return CaipPlatform(surroundings(service=service, cloud_key=key, reporter=reporter), QUICK)
+    return CaipPlatform(platform_context(service=service, cloud_key=key, reporter=reporter), QUICK)

@@ -1,4 +1,4 @@
-"""What the tests of AI Platform share: a recorded job of caliban 0.4.2, and a person's surroundings."""
+"""What the tests of AI Platform share: a recorded job of caliban 0.4.2, and a person's platform_context."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from caliban.errors import ImageError
-from caliban.platforms.base import Surroundings
-from caliban.platforms.patience import Patience
-from caliban.records import JobStatus, JobView, PlatformName, Submission
+from caliban.platforms.base import PlatformContext
+from caliban.platforms.retry import RetryPolicy
+from caliban.records import JobRecord, JobStatus, PlatformName, Submission
 from caliban.reporter import Progress
 from tests.standins.ml_v1 import MlV1
 
@@ -22,8 +22,10 @@ NEW_IMAGE = "gcr.io/totoro-project/81b2087b5026:latest"
 TOKEN = "0123456789abcdef"
 NAME = "caliban_totoro_20200529_110259_1"
 
-QUICK = Patience(connect_s=5, read_s=5, first_s=0.01, longest_s=0.02, total_s=10, quota_s=10)
-SHORT = replace(QUICK, total_s=0.6, quota_s=0.6)
+QUICK = RetryPolicy(
+    connect_timeout=5, read_timeout=5, initial_delay=0.01, max_delay=0.02, deadline=10, quota_deadline=10
+)
+SHORT = replace(QUICK, deadline=0.6, quota_deadline=0.6)
 
 PEER_SPEC: dict[str, Any] = {
     "jobId": "caliban_totoro_1",
@@ -54,7 +56,7 @@ class HeardReporter:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def info(self, line: str) -> None:
         self.lines.append(line)
 
     def warn(self, line: str) -> None:
@@ -71,17 +73,19 @@ def no_engine() -> NoReturn:
     raise ImageError("docker-unreachable", "AI Platform needs no Docker Engine")
 
 
-def surroundings(
+def platform_context(
     environ: Mapping[str, str] | None = None,
     *,
     service: MlV1 | None = None,
     project_id: str | None = None,
     cloud_key: Path | None = None,
     reporter: HeardReporter | None = None,
-) -> Surroundings:
+) -> PlatformContext:
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": service.url} if service else {}
     heard = reporter or HeardReporter()
-    return Surroundings({**endpoint, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key)
+    return PlatformContext(
+        {**endpoint, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key
+    )
 
 
 def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> Submission:
@@ -104,8 +108,8 @@ def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> 
 
 def job_view(
     job_id: str | None = NAME, *, id: int = 1, project: str = PROJECT, status: JobStatus = JobStatus.SUBMITTED
-) -> JobView:
-    return JobView(
+) -> JobRecord:
+    return JobRecord(
         id=id,
         platform=PlatformName.CAIP,
         spec_id=1,

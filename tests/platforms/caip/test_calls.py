@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.caip_service import JobsService
-from caliban.platforms.google import Google
-from caliban.platforms.google_errors import GoogleRefusedError, GoogleUnreachableError, one_line
-from caliban.platforms.patience import Patience, seconds_to_wait
-from tests.platforms.caip.helpers import NAME, PROJECT, QUICK, SHORT, body, surroundings
+from caliban.platforms.caip.client import JobsService
+from caliban.platforms.google.client import Google
+from caliban.platforms.google.errors import GoogleRefusedError, GoogleUnreachableError, one_line
+from caliban.platforms.retry import RetryPolicy, parse_retry_after
+from tests.platforms.caip.helpers import NAME, PROJECT, QUICK, SHORT, body, platform_context
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
 
@@ -22,8 +22,8 @@ GET = "ml.projects.jobs.get"
 CREATE = "ml.projects.jobs.create"
 
 
-def jobs(service: MlV1, key: Path, patience: Patience = QUICK) -> JobsService:
-    return JobsService(Google(surroundings(service=service, cloud_key=key), patience))
+def jobs(service: MlV1, key: Path, retry_policy: RetryPolicy = QUICK) -> JobsService:
+    return JobsService(Google(platform_context(service=service, cloud_key=key), retry_policy))
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -41,7 +41,7 @@ def test_a_broken_connection_is_tried_again(service: MlV1, key: Path) -> None:
 
 def test_a_timeout_is_tried_again(service: MlV1, key: Path) -> None:
     service.faults.add(Fault(GET, "delay", seconds=1))
-    assert jobs(service, key, replace(QUICK, read_s=0.2)).get(PROJECT, NAME) is None
+    assert jobs(service, key, replace(QUICK, read_timeout=0.2)).get(PROJECT, NAME) is None
     assert service.counts[GET] == 2
 
 
@@ -84,13 +84,13 @@ def test_a_longer_retry_after_than_patience_allows_ends_it_at_once(service: MlV1
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), (" 7 ", 7.0), ("soon", None)])
 def test_retry_after_is_understood_in_seconds(text: str | None, expected: float | None) -> None:
-    assert seconds_to_wait(text) == expected
+    assert parse_retry_after(text) == expected
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_retry_after_is_understood_as_a_date(zone: str) -> None:
     moment = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30)).replace("+0000", zone)
-    assert seconds_to_wait(moment) == pytest.approx(30, abs=2)
+    assert parse_retry_after(moment) == pytest.approx(30, abs=2)
 
 
 def test_requests_say_who_sends_them(service: MlV1, key: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_submission_is_sent_once_even_when_the_answer_is_lost(service: MlV1, k
 
 
 def test_an_endpoint_that_is_not_there_is_told(service: MlV1, key: Path) -> None:
-    away = surroundings({"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "http://127.0.0.1:9/"}, cloud_key=key)
+    away = platform_context({"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "http://127.0.0.1:9/"}, cloud_key=key)
     with pytest.raises(GoogleUnreachableError) as caught:
         JobsService(Google(away, SHORT)).get(PROJECT, NAME)
     assert caught.value.id == "google-unreachable"

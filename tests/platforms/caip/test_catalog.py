@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ExitCode, UsageError
-from caliban.platforms.caip_catalog import CATALOG
-from caliban.platforms.hardware import Gpu, Hardware
+from caliban.platforms.caip.machines import CATALOG
+from caliban.platforms.google.machine_catalog import Gpu, Hardware
 from tests.standins.discovery import Discovery
 
 CENTRAL = "us-central1"

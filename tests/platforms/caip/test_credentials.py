@@ -11,15 +11,15 @@ import google.auth as google_auth
 import pytest
 
 from caliban.errors import CalibanError, ExitCode, UsageError
-from caliban.platforms.google import Google, endpoint_override
-from caliban.platforms.google_errors import CredentialsError, GoogleError, GoogleUnreachableError
-from tests.platforms.caip.helpers import QUICK, SHORT, surroundings
+from caliban.platforms.google.client import Google, endpoint_override
+from caliban.platforms.google.errors import CredentialsError, GoogleError, GoogleUnreachableError
+from tests.platforms.caip.helpers import QUICK, SHORT, platform_context
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
 
 
 def google(service: MlV1 | None = None, **kwargs: Any) -> Google:
-    return Google(surroundings(service=service, **kwargs), QUICK)
+    return Google(platform_context(service=service, **kwargs), QUICK)
 
 
 def changed_key(key: Path, **fields: object) -> Path:
@@ -108,7 +108,7 @@ def test_credentials_of_a_person_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
     person = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
     path.write_text(json.dumps(person))
-    assert google(cloud_key=path).authority().credentials.token is None
+    assert google(cloud_key=path).credentials().credentials.token is None
 
 
 def test_credentials_of_another_kind_that_google_auth_knows_are_understood(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_credentials_of_another_kind_that_google_auth_knows_are_understood(tmp_p
         "source_credentials": person,
     }
     path.write_text(json.dumps(other))
-    assert google(cloud_key=path).authority().credentials.token is None
+    assert google(cloud_key=path).credentials().credentials.token is None
 
 
 def test_credentials_that_come_of_another_file_say_when_it_is_missing(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_refused_credentials_are_not_tried_again(service: MlV1, key: Path) -> No
 def test_a_token_endpoint_that_cannot_be_reached_is_tried_again_and_then_told(service: MlV1, key: Path) -> None:
     service.faults.add(Fault("oauth.token", "refuse", times=100))
     with pytest.raises(GoogleUnreachableError) as caught:
-        Google(surroundings(cloud_key=key), SHORT).access_token()
+        Google(platform_context(cloud_key=key), SHORT).access_token()
     assert caught.value.message == "cannot fetch an access token"
     assert service.counts["oauth.token"] > 1
 
@@ -188,7 +188,7 @@ def test_a_token_endpoint_that_fails_for_a_while_is_no_refusal(
     monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda seconds: None)
     service.faults.add(Fault("oauth.token", "status", times=100))
     with pytest.raises(GoogleError) as caught:
-        Google(surroundings(cloud_key=key), SHORT).access_token()
+        Google(platform_context(cloud_key=key), SHORT).access_token()
     assert caught.value.id == "google-unreachable"
 
 
@@ -273,12 +273,12 @@ def test_that_nobody_has_logged_in_is_found_out_once(monkeypatch: pytest.MonkeyP
     nobody = google()
     for _ in range(3):
         with pytest.raises(CredentialsError):
-            nobody.authority()
+            nobody.credentials()
     assert len(looked) == 1
 
 
 @pytest.mark.usefixtures("no_google_login")
 def test_google_s_library_has_no_words_of_its_own_for_a_missing_login(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(CredentialsError):
-        google().authority()
+        google().credentials()
     assert caplog.records == []

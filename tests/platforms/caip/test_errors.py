@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from caliban.platforms.google_errors import GoogleRefusedError, words
+from caliban.platforms.google.errors import GoogleRefusedError, words
 
 
 def body(message: str = "no", **fields: object) -> bytes:

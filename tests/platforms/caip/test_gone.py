@@ -8,10 +8,10 @@ from typing import NoReturn
 import pytest
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import GoneError, Unreachable
-from caliban.platforms.caip import CaipPlatform
-from caliban.platforms.caip_service import _gone
-from caliban.platforms.google_errors import GoogleRefusedError
+from caliban.platforms.base import ServiceRetiredError, StatusUnavailable
+from caliban.platforms.caip.client import _gone
+from caliban.platforms.caip.platform import CaipPlatform
+from caliban.platforms.google.errors import GoogleRefusedError
 from tests.platforms.caip.helpers import PROJECT, HeardReporter, job_view, submission
 from tests.standins.discovery import ApiError
 from tests.standins.ml_v1 import MlV1, shut_down
@@ -70,7 +70,7 @@ def test_a_page_of_html_is_not_shown() -> None:
 
 def test_connecting_tells_the_end_in_one_call(service: MlV1, platform: CaipPlatform) -> None:
     service.end = shut_down()
-    with pytest.raises(GoneError) as caught:
+    with pytest.raises(ServiceRetiredError) as caught:
         platform.connect({"project": PROJECT})
     assert caught.value.message == (
         "AI Platform Training is gone: Google shut it down on 2025-01-31, and Container Registry on 2025-03-18"
@@ -92,7 +92,7 @@ def test_states_are_kept_with_one_remark(
 ) -> None:
     service.end = shut_down()
     found = platform.statuses([job_view(f"job_{number}", id=number) for number in range(count)])
-    assert found == {number: Unreachable("the service is gone") for number in range(count)}
+    assert found == {number: StatusUnavailable("the service is gone") for number in range(count)}
     assert len(reporter.lines) == 1
     assert "caliban resubmit --xgroup NAME --platform vertex" in reporter.lines[0]
 
@@ -105,7 +105,7 @@ def test_many_jobs_are_asked_after_in_one_call(service: MlV1, platform: CaipPlat
 
 def test_a_disabled_api_does_not_make_jobs_unknown(service: MlV1, platform: CaipPlatform) -> None:
     service.end = ApiError(403, NOT_USED)
-    assert platform.statuses([job_view()]) == {1: Unreachable("the service is gone")}
+    assert platform.statuses([job_view()]) == {1: StatusUnavailable("the service is gone")}
 
 
 def test_an_interrupted_submission_to_it_is_no_job(service: MlV1, platform: CaipPlatform) -> None:
@@ -117,7 +117,7 @@ def test_a_page_in_place_of_an_answer_leaves_an_interrupted_submission_open(plat
     gone = _gone(GoogleRefusedError(404, "", "ask after the job", GOOGLES_404))
     assert gone is not None
     platform._service.get = raising(gone)  # type: ignore[method-assign]  # the stand-in has no such page
-    with pytest.raises(GoneError):
+    with pytest.raises(ServiceRetiredError):
         platform.find(submission())
 
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
-from caliban.platforms import caip_jobs, google_jobs
-from caliban.platforms.caip import CaipPlatform
-from caliban.platforms.hardware import Gpu
-from tests.platforms.caip.helpers import IMAGE, NAME, NEW_IMAGE, PEER_SPEC, PROJECT, TOKEN, surroundings
+from caliban.platforms.caip import job_spec as caip_job_spec
+from caliban.platforms.caip.platform import CaipPlatform
+from caliban.platforms.google import labels as google_labels
+from caliban.platforms.google.machine_catalog import Gpu
+from tests.platforms.caip.helpers import IMAGE, NAME, NEW_IMAGE, PEER_SPEC, PROJECT, TOKEN, platform_context
 from tests.standins.jobs import Jobs
 
 NOW = datetime(2020, 5, 29, 11, 2, 59)
@@ -30,7 +31,7 @@ def new_job(**changes: Any) -> dict[str, Any]:
         "gpu": None,
         "arguments": ["--foo", "3", "--sleep", "2"],
     }
-    return caip_jobs.training_job(**{**given, **changes})
+    return caip_job_spec.training_job(**{**given, **changes})
 
 
 def test_a_new_job_on_cpus_has_the_shape_that_the_peer_records() -> None:
@@ -76,15 +77,15 @@ def test_nobody_replaces_calibans_own_labels() -> None:
 
 def test_there_is_always_room_for_the_token() -> None:
     spec = new_job(arguments=[word for number in range(100) for word in (f"--flag{number}", "1")])
-    sent = caip_jobs.request_body(spec, NAME, TOKEN)
-    assert len(google_jobs.labels_of(sent)) == 64
-    assert google_jobs.carries(sent, TOKEN)
+    sent = caip_job_spec.request_body(spec, NAME, TOKEN)
+    assert len(google_labels.labels_of(sent)) == 64
+    assert google_labels.has_token(sent, TOKEN)
 
 
 def test_a_peers_job_with_every_label_used_gives_one_up_for_the_token() -> None:
     spec = {**PEER_SPEC, "labels": {f"key{number}": "" for number in range(64)}}
-    sent = caip_jobs.request_body(spec, NAME, TOKEN)
-    assert list(google_jobs.labels_of(sent))[-2:] == ["key62", "caliban_token"]
+    sent = caip_job_spec.request_body(spec, NAME, TOKEN)
+    assert list(google_labels.labels_of(sent))[-2:] == ["key62", "caliban_token"]
 
 
 @given(
@@ -95,8 +96,8 @@ def test_a_peers_job_with_every_label_used_gives_one_up_for_the_token() -> None:
 def test_whatever_a_person_writes_the_service_accepts_the_job(
     arguments: list[str], name: str, labels: dict[str, str]
 ) -> None:
-    job = new_job(arguments=arguments, base=google_jobs.job_base(name), labels=labels)
-    sent = caip_jobs.request_body(job, caip_jobs.job_id(job, TOKEN, NOW), TOKEN)
+    job = new_job(arguments=arguments, base=google_labels.job_base(name), labels=labels)
+    sent = caip_job_spec.request_body(job, caip_job_spec.job_id(job, TOKEN, NOW), TOKEN)
     assert Jobs().create(PROJECT, sent)["state"] == "QUEUED"
 
 
@@ -111,7 +112,7 @@ def test_whatever_a_person_writes_the_service_accepts_the_job(
     ],
 )
 def test_flags_are_read_as_a_program_would(words: Sequence[str], expected: list[tuple[str, str]]) -> None:
-    assert list(google_jobs.flags(words)) == expected
+    assert list(google_labels.flags(words)) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_flags_are_read_as_a_program_would(words: Sequence[str], expected: list[
     ],
 )
 def test_labels_are_cleaned_to_what_the_service_accepts(text: str, key: str, value: str) -> None:
-    assert (google_jobs.label_key(text), google_jobs.label_value(text)) == (key, value)
+    assert (google_labels.label_key(text), google_labels.label_value(text)) == (key, value)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_labels_are_cleaned_to_what_the_service_accepts(text: str, key: str, val
     ],
 )
 def test_a_job_is_called_by_base_time_and_index(recorded: str, expected: str) -> None:
-    assert caip_jobs.job_id({"jobId": recorded}, TOKEN, NOW) == expected
+    assert caip_job_spec.job_id({"jobId": recorded}, TOKEN, NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -153,39 +154,39 @@ def test_a_job_is_called_by_base_time_and_index(recorded: str, expected: str) ->
     ],
 )
 def test_a_base_has_letters_digits_and_underscores(name: str, base: str) -> None:
-    assert google_jobs.job_base(name) == base
+    assert google_labels.job_base(name) == base
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + "_-. ", max_size=300))
 def test_every_name_that_is_tried_is_one_that_the_service_allows(name: str) -> None:
-    first = caip_jobs.job_id({"jobId": google_jobs.job_base(name) + "_123456789"}, TOKEN, NOW)
-    for candidate in caip_jobs.candidates(first, TOKEN):
+    first = caip_job_spec.job_id({"jobId": google_labels.job_base(name) + "_123456789"}, TOKEN, NOW)
+    for candidate in caip_job_spec.candidate_names(first, TOKEN):
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,127}", candidate)
 
 
 def test_another_image_is_put_into_the_job_and_its_label() -> None:
-    changed = CaipPlatform(surroundings()).with_image(PEER_SPEC, NEW_IMAGE)
-    assert caip_jobs.image_of(changed) == NEW_IMAGE
-    assert google_jobs.labels_of(changed)["docker_image"] == "gcr_iototoro-project81b2087b5026latest"
+    changed = CaipPlatform(platform_context()).with_image(PEER_SPEC, NEW_IMAGE)
+    assert caip_job_spec.image_of(changed) == NEW_IMAGE
+    assert google_labels.labels_of(changed)["docker_image"] == "gcr_iototoro-project81b2087b5026latest"
 
 
 def test_all_else_stays_when_the_image_changes() -> None:
-    assert CaipPlatform(surroundings()).with_image(PEER_SPEC, IMAGE) == PEER_SPEC
+    assert CaipPlatform(platform_context()).with_image(PEER_SPEC, IMAGE) == PEER_SPEC
 
 
 def test_a_job_without_labels_gets_none_with_its_image() -> None:
     spec = {key: value for key, value in PEER_SPEC.items() if key != "labels"}
-    assert "labels" not in caip_jobs.with_image(spec, NEW_IMAGE)
+    assert "labels" not in caip_job_spec.with_image(spec, NEW_IMAGE)
 
 
 def test_the_recorded_spec_is_never_changed_in_place() -> None:
-    caip_jobs.with_arguments(PEER_SPEC, NEW_IMAGE, ["--foo", "4"])
-    assert caip_jobs.image_of(PEER_SPEC) == IMAGE
+    caip_job_spec.with_arguments(PEER_SPEC, NEW_IMAGE, ["--foo", "4"])
+    assert caip_job_spec.image_of(PEER_SPEC) == IMAGE
     assert PEER_SPEC["labels"]["foo"] == "3"
 
 
 def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None:
-    changed = CaipPlatform(surroundings()).with_arguments(PEER_SPEC, NEW_IMAGE, ["--bar", "5"])
+    changed = CaipPlatform(platform_context()).with_arguments(PEER_SPEC, NEW_IMAGE, ["--bar", "5"])
     assert changed == {
         **PEER_SPEC,
         "labels": {
@@ -208,15 +209,15 @@ def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None
 
 def test_own_labels_stay_though_a_flag_has_the_same_name() -> None:
     spec = new_job(arguments=["--job_name", "mine"])
-    assert caip_jobs.with_arguments(spec, IMAGE, [])["labels"] == {
+    assert caip_job_spec.with_arguments(spec, IMAGE, [])["labels"] == {
         key: value for key, value in spec["labels"].items() if key in ("gpu_enabled", "tpu_enabled", "job_name")
     } | {"docker_image": spec["labels"]["docker_image"]}
 
 
 def test_a_spec_whose_job_takes_no_arguments_may_get_some() -> None:
     training_input = {key: value for key, value in PEER_SPEC["trainingInput"].items() if key != "args"}
-    changed = caip_jobs.with_arguments({**PEER_SPEC, "trainingInput": training_input}, IMAGE, ["--x", "1"])
-    assert google_jobs.labels_of(changed)["x"] == "1"
+    changed = caip_job_spec.with_arguments({**PEER_SPEC, "trainingInput": training_input}, IMAGE, ["--x", "1"])
+    assert google_labels.labels_of(changed)["x"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -230,24 +231,24 @@ def test_a_spec_whose_job_takes_no_arguments_may_get_some() -> None:
 )
 def test_a_malformed_spec_is_told_with_what_it_lacks(spec: dict[str, object], problem: str) -> None:
     with pytest.raises(PlatformError) as caught:
-        caip_jobs.with_image(spec, NEW_IMAGE)
+        caip_job_spec.with_image(spec, NEW_IMAGE)
     assert caught.value.id == "malformed-job-spec"
     assert caught.value.cause == f"in the recorded job spec: {problem}"
 
 
 def test_a_spec_without_a_name_cannot_be_named_anew() -> None:
     with pytest.raises(PlatformError) as caught:
-        caip_jobs.job_id({}, TOKEN, NOW)
+        caip_job_spec.job_id({}, TOKEN, NOW)
     assert caught.value.cause == "in the recorded job spec: it has no jobId"
 
 
 def test_the_console_shows_a_job_at_its_own_address() -> None:
-    assert caip_jobs.console_url(PROJECT, NAME) == (
+    assert caip_job_spec.console_url(PROJECT, NAME) == (
         "https://console.cloud.google.com/mlengine/jobs/caliban_totoro_20200529_110259_1?project=totoro-project"
     )
 
 
 def test_gcloud_streams_a_jobs_log() -> None:
-    assert caip_jobs.stream_logs_command(PROJECT, NAME) == (
+    assert caip_job_spec.stream_logs_command(PROJECT, NAME) == (
         "gcloud ai-platform jobs stream-logs caliban_totoro_20200529_110259_1 --project totoro-project"
     )

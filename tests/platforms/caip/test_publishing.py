@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import CalibanError, ImageError
-from caliban.platforms.caip import CaipPlatform
+from caliban.platforms.caip.platform import CaipPlatform
 from caliban.records import ImageRef
-from tests.platforms.caip.helpers import PROJECT, QUICK, job_view, surroundings
+from tests.platforms.caip.helpers import PROJECT, QUICK, job_view, platform_context
 from tests.platforms.pushes import GOOGLE, IMAGE_ID, OTHERS, Pushes
 from tests.standins.ml_v1 import MlV1
 
@@ -22,7 +22,7 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
 
 @pytest.fixture
 def platform(service: MlV1, key: Path, pushes: Pushes) -> CaipPlatform:
-    of_person = surroundings(service=service, cloud_key=key)
+    of_person = platform_context(service=service, cloud_key=key)
     return CaipPlatform(replace(of_person, engine=lambda: pushes.engine), QUICK)
 
 
@@ -119,23 +119,23 @@ def test_no_other_registry_is_asked_before_an_image_is_built(
 
 def test_an_engine_out_of_reach_is_told(service: MlV1, key: Path) -> None:
     with pytest.raises(ImageError) as caught:
-        publish(CaipPlatform(surroundings(service=service, cloud_key=key), QUICK))
+        publish(CaipPlatform(platform_context(service=service, cloud_key=key), QUICK))
     assert caught.value.id == "docker-unreachable"
 
 
 def test_a_job_can_be_looked_at_in_the_console_and_by_its_log(platform: CaipPlatform) -> None:
-    assert list(platform.whereabouts(job_view())) == [
+    assert list(platform.links(job_view())) == [
         "https://console.cloud.google.com/mlengine/jobs/caliban_totoro_20200529_110259_1?project=totoro-project",
         "gcloud ai-platform jobs stream-logs caliban_totoro_20200529_110259_1 --project totoro-project",
     ]
 
 
 def test_a_job_is_looked_at_in_the_project_where_it_runs(platform: CaipPlatform) -> None:
-    page, command = platform.whereabouts(job_view(project="wonder-project"))
+    page, command = platform.links(job_view(project="wonder-project"))
     assert page.endswith("?project=wonder-project")
     assert command.endswith(" --project wonder-project")
 
 
 def test_no_request_is_made_to_say_where_a_job_is(platform: CaipPlatform, service: MlV1) -> None:
-    platform.whereabouts(job_view())
+    platform.links(job_view())
     assert sum(service.counts.values()) == 0

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.base import Observation, Unreachable
-from caliban.platforms.caip import CaipPlatform
-from caliban.records import JobStatus, JobView
-from tests.platforms.caip.helpers import NAME, PROJECT, SHORT, body, job_view, surroundings
+from caliban.platforms.base import JobUpdate, StatusUnavailable
+from caliban.platforms.caip.platform import CaipPlatform
+from caliban.records import JobRecord, JobStatus
+from tests.platforms.caip.helpers import NAME, PROJECT, SHORT, body, job_view, platform_context
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
 
 GET, LIST = "ml.projects.jobs.get", "ml.projects.jobs.list"
 
 
-def jobs_at(service: MlV1, count: int, *, project: str = PROJECT, first: int = 1) -> list[JobView]:
+def jobs_at(service: MlV1, count: int, *, project: str = PROJECT, first: int = 1) -> list[JobRecord]:
     """Jobs that the service has, as the store has them."""
     for number in range(first, first + count):
         service.jobs.create(project, body(f"caliban_totoro_20200529_110259_{number}"))
@@ -47,14 +47,14 @@ def test_each_state_of_the_service_is_one_of_ours(
 ) -> None:
     [job] = jobs_at(service, 1)
     service.jobs.set_state(str(job.details["jobId"]), state)
-    assert platform.statuses([job]) == {1: Observation(expected)}
+    assert platform.statuses([job]) == {1: JobUpdate(expected)}
 
 
 def test_why_a_job_failed_is_learnt_with_its_state(service: MlV1, platform: CaipPlatform) -> None:
     [job] = jobs_at(service, 1)
     words = "The replica master 0 exited with a non-zero status of 1."
     service.jobs.set_state(NAME, "FAILED", words)
-    expected = Observation(JobStatus.FAILED, {**job.details, "errorMessage": words})
+    expected = JobUpdate(JobStatus.FAILED, {**job.details, "errorMessage": words})
     assert platform.statuses([job]) == {1: expected}
 
 
@@ -62,21 +62,21 @@ def test_what_is_known_of_a_failure_is_not_recorded_again(service: MlV1, platfor
     [job] = jobs_at(service, 1)
     service.jobs.set_state(NAME, "FAILED", "out of memory")
     known = replace(job, details={**job.details, "errorMessage": "out of memory"})
-    assert platform.statuses([known]) == {1: Observation(JobStatus.FAILED)}
+    assert platform.statuses([known]) == {1: JobUpdate(JobStatus.FAILED)}
 
 
 def test_a_job_that_the_service_forgot_is_unknown(platform: CaipPlatform) -> None:
-    assert platform.statuses([job_view()]) == {1: Observation(JobStatus.UNKNOWN)}
+    assert platform.statuses([job_view()]) == {1: JobUpdate(JobStatus.UNKNOWN)}
 
 
 def test_a_state_that_nobody_knows_decides_nothing(service: MlV1, platform: CaipPlatform) -> None:
     [job] = jobs_at(service, 1)
     service.jobs.set_state(NAME, "STATE_UNSPECIFIED")
-    assert platform.statuses([job]) == {1: Unreachable("AI Platform tells an unknown state: STATE_UNSPECIFIED")}
+    assert platform.statuses([job]) == {1: StatusUnavailable("AI Platform tells an unknown state: STATE_UNSPECIFIED")}
 
 
 def test_a_job_without_a_recorded_name_decides_nothing(service: MlV1, platform: CaipPlatform) -> None:
-    expected = Unreachable("its name and its project are not both recorded")
+    expected = StatusUnavailable("its name and its project are not both recorded")
     assert platform.statuses([job_view(None)]) == {1: expected}
     assert service.requests == []
 
@@ -93,7 +93,7 @@ def test_two_jobs_are_asked_after_one_by_one(service: MlV1, platform: CaipPlatfo
 
 def test_a_hundred_jobs_are_one_page(service: MlV1, platform: CaipPlatform) -> None:
     jobs = jobs_at(service, 100)
-    assert platform.statuses(jobs) == {job.id: Observation(JobStatus.SUBMITTED) for job in jobs}
+    assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
     assert asked(service) == (1, 0)
 
 
@@ -124,7 +124,7 @@ def test_several_pages_are_followed_to_the_last_wanted_job(service: MlV1, platfo
 def test_paging_ends_where_single_questions_cost_less(service: MlV1, platform: CaipPlatform) -> None:
     jobs = jobs_at(service, 3)
     jobs_at(service, 500, first=1000)
-    assert platform.statuses(jobs) == {job.id: Observation(JobStatus.SUBMITTED) for job in jobs}
+    assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
     assert asked(service) == (1, 3)
 
 
@@ -132,7 +132,7 @@ def test_jobs_too_old_to_be_listed_are_asked_after_one_by_one(service: MlV1, pla
     jobs = jobs_at(service, 4)
     service.jobs.age("caliban_totoro_20200529_110259_2", days=120)
     service.jobs.set_state("caliban_totoro_20200529_110259_2", "SUCCEEDED")
-    assert platform.statuses(jobs)[2] == Observation(JobStatus.SUCCEEDED)
+    assert platform.statuses(jobs)[2] == JobUpdate(JobStatus.SUCCEEDED)
     assert asked(service) == (1, 1)
 
 
@@ -140,15 +140,15 @@ def test_jobs_of_each_project_are_asked_for_there(service: MlV1, platform: CaipP
     jobs = [*jobs_at(service, 3), *jobs_at(service, 3, project="wonder-project", first=4)]
     service.jobs.set_state("caliban_totoro_20200529_110259_5", "RUNNING")
     found = platform.statuses(jobs)
-    assert found[5] == Observation(JobStatus.RUNNING)
+    assert found[5] == JobUpdate(JobStatus.RUNNING)
     assert asked(service) == (2, 0)
 
 
 def test_a_project_that_is_closed_to_us_leaves_the_others_readable(service: MlV1, platform: CaipPlatform) -> None:
     lost = [job_view(f"lost_{number}", id=10 + number, project="no-such-project") for number in range(3)]
     found = platform.statuses([*lost, *jobs_at(service, 3)])
-    assert found[1] == Observation(JobStatus.SUBMITTED)
-    assert isinstance(found[10], Unreachable)
+    assert found[1] == JobUpdate(JobStatus.SUBMITTED)
+    assert isinstance(found[10], StatusUnavailable)
     assert found[10].reason == (
         "cannot list the jobs of project no-such-project: Google knows no such thing: Field: parent Error: The project "
         "no-such-project was not found, or is not visible to you."
@@ -158,7 +158,7 @@ def test_a_project_that_is_closed_to_us_leaves_the_others_readable(service: MlV1
 def test_a_denied_list_decides_nothing_and_says_why(service: MlV1, platform: CaipPlatform) -> None:
     service.forbidden.add("ml.jobs.list")
     found = platform.statuses(jobs_at(service, 3))
-    assert {type(seen) for seen in found.values()} == {Unreachable}
+    assert {type(seen) for seen in found.values()} == {StatusUnavailable}
     assert "Permission 'ml.jobs.list' denied" in str(found[1])
     assert asked(service) == (1, 0)
 
@@ -166,7 +166,7 @@ def test_a_denied_list_decides_nothing_and_says_why(service: MlV1, platform: Cai
 def test_a_list_that_is_not_understood_is_replaced_by_single_questions(service: MlV1, platform: CaipPlatform) -> None:
     jobs = jobs_at(service, 3)
     service.faults.add(Fault(LIST, "status", status=400, message="Invalid filter."))
-    assert platform.statuses(jobs) == {job.id: Observation(JobStatus.SUBMITTED) for job in jobs}
+    assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
     assert asked(service) == (1, 3)
 
 
@@ -174,23 +174,23 @@ def test_one_failed_question_leaves_the_other_jobs_known(service: MlV1, platform
     jobs = jobs_at(service, 2)
     service.faults.add(Fault(GET, "status", status=403, message="Not this one."))
     kinds = sorted(type(seen).__name__ for seen in platform.statuses(jobs).values())
-    assert kinds == ["Observation", "Unreachable"]
+    assert kinds == ["JobUpdate", "StatusUnavailable"]
 
 
 def test_a_service_that_fails_decides_nothing(service: MlV1, key: Path) -> None:
     service.faults.add(Fault("*", "status", times=10_000))
-    failing = CaipPlatform(surroundings(service=service, cloud_key=key), SHORT)
+    failing = CaipPlatform(platform_context(service=service, cloud_key=key), SHORT)
     [seen] = failing.statuses([job_view()]).values()
-    assert isinstance(seen, Unreachable)
+    assert isinstance(seen, StatusUnavailable)
 
 
 def test_a_missing_key_decides_nothing_and_says_why(service: MlV1, tmp_path: Path) -> None:
-    lost = CaipPlatform(surroundings(service=service, cloud_key=tmp_path / "gone.json"))
+    lost = CaipPlatform(platform_context(service=service, cloud_key=tmp_path / "gone.json"))
     found = lost.statuses([job_view(f"a_{number}", id=number) for number in range(3)])
-    assert found[0] == Unreachable(f"there is no credentials file {tmp_path / 'gone.json'}")
+    assert found[0] == StatusUnavailable(f"there is no credentials file {tmp_path / 'gone.json'}")
 
 
 def test_a_passing_failure_is_not_seen_at_all(service: MlV1, platform: CaipPlatform) -> None:
     service.faults.add(Fault(LIST, "status", times=2, status=503))
     found = platform.statuses(jobs_at(service, 3))
-    assert found[3] == Observation(JobStatus.SUBMITTED)
+    assert found[3] == JobUpdate(JobStatus.SUBMITTED)

@@ -9,8 +9,8 @@ import pytest
 
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import NotSentError, RefusedError
-from caliban.platforms.caip import CaipPlatform
-from caliban.platforms.google_errors import GoogleError
+from caliban.platforms.caip.platform import CaipPlatform
+from caliban.platforms.google.errors import GoogleError
 from caliban.records import JobStatus, NewJob
 from tests.platforms.caip.helpers import (
     IMAGE,
@@ -23,8 +23,8 @@ from tests.platforms.caip.helpers import (
     HeardReporter,
     body,
     job_view,
+    platform_context,
     submission,
-    surroundings,
 )
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
@@ -119,7 +119,7 @@ def test_after_a_lost_answer_the_job_is_looked_up_before_it_is_asked_for_again(
 
 def test_after_a_timeout_the_job_is_looked_up(service: MlV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "delay", seconds=1))
-    hurried = CaipPlatform(surroundings(service=service, cloud_key=key), replace(QUICK, read_s=0.3))
+    hurried = CaipPlatform(platform_context(service=service, cloud_key=key), replace(QUICK, read_timeout=0.3))
     hurried.submit(PEER_SPEC, submission())
     assert len(service.jobs.all()) == 1
 
@@ -153,7 +153,7 @@ def test_a_quota_is_waited_for_without_looking(service: MlV1, platform: CaipPlat
 def test_a_quota_that_stays_used_up_is_a_refusal_in_googles_words(key: Path, tmp_path: Path) -> None:
     with MlV1(quota=Quota(submissions=1, window_s=600)) as service:
         busy = CaipPlatform(
-            surroundings(service=service, cloud_key=service.write_key_file(tmp_path / "other.json")), SHORT
+            platform_context(service=service, cloud_key=service.write_key_file(tmp_path / "other.json")), SHORT
         )
         busy.submit(PEER_SPEC, submission())
         with pytest.raises(RefusedError) as caught:
@@ -166,13 +166,15 @@ def test_a_quota_that_stays_used_up_is_a_refusal_in_googles_words(key: Path, tmp
 def test_waiting_for_a_quota_is_told_once(service: MlV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "status", times=3, status=429))
     heard = HeardReporter()
-    CaipPlatform(surroundings(service=service, cloud_key=key, reporter=heard), QUICK).submit(PEER_SPEC, submission())
+    CaipPlatform(platform_context(service=service, cloud_key=key, reporter=heard), QUICK).submit(
+        PEER_SPEC, submission()
+    )
     assert heard.lines == ["AI Platform takes only so many requests a minute; the others wait for their turn ..."]
 
 
 def test_a_quota_that_one_job_waited_for_in_vain_is_not_waited_for_by_the_next(service: MlV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "status", times=1000, status=429))
-    platform = CaipPlatform(surroundings(service=service, cloud_key=key), replace(QUICK, quota_s=0.5))
+    platform = CaipPlatform(platform_context(service=service, cloud_key=key), replace(QUICK, quota_deadline=0.5))
     with pytest.raises(RefusedError):
         platform.submit(PEER_SPEC, submission())
     asked = calls(service)[0]
@@ -183,7 +185,7 @@ def test_a_quota_that_one_job_waited_for_in_vain_is_not_waited_for_by_the_next(s
 
 def test_waiting_for_a_quota_ends_when_the_person_wants_to_stop(service: MlV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="5"))
-    around = surroundings(service=service, cloud_key=key)
+    around = platform_context(service=service, cloud_key=key)
     around.stopping.set()
     with pytest.raises(NotSentError):
         CaipPlatform(around, QUICK).submit(PEER_SPEC, submission())
@@ -214,7 +216,7 @@ def test_refused_credentials_are_a_refusal_since_nothing_was_sent(service: MlV1,
 
 
 def test_a_missing_key_is_a_refusal_since_nothing_was_sent(service: MlV1, tmp_path: Path) -> None:
-    lost = CaipPlatform(surroundings(service=service, cloud_key=tmp_path / "gone.json"), QUICK)
+    lost = CaipPlatform(platform_context(service=service, cloud_key=tmp_path / "gone.json"), QUICK)
     with pytest.raises(RefusedError) as caught:
         lost.submit(PEER_SPEC, submission())
     assert caught.value.id == "key-not-found"
@@ -223,7 +225,7 @@ def test_a_missing_key_is_a_refusal_since_nothing_was_sent(service: MlV1, tmp_pa
 def test_a_service_that_keeps_failing_leaves_the_submission_in_doubt(service: MlV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "status", times=1000, status=503))
     with pytest.raises(GoogleError) as caught:
-        CaipPlatform(surroundings(service=service, cloud_key=key), SHORT).submit(PEER_SPEC, submission())
+        CaipPlatform(platform_context(service=service, cloud_key=key), SHORT).submit(PEER_SPEC, submission())
     assert caught.value.id == "google-unavailable"
 
 
@@ -360,7 +362,7 @@ def test_an_experiment_without_a_job_goes_to_the_project_of_the_credentials(plat
 
 
 def test_a_recorded_project_wins_over_the_environment_and_says_so_once(reporter: HeardReporter) -> None:
-    platform = CaipPlatform(surroundings({"PROJECT_ID": "wonder-project"}, reporter=reporter))
+    platform = CaipPlatform(platform_context({"PROJECT_ID": "wonder-project"}, reporter=reporter))
     assert [platform.target(job_view()) for _ in range(2)] == [{"project": PROJECT}] * 2
     assert reporter.lines == [
         "jobs of project totoro-project are re-run there, not in wonder-project; --project_id moves them"
@@ -368,7 +370,7 @@ def test_a_recorded_project_wins_over_the_environment_and_says_so_once(reporter:
 
 
 def test_the_flag_moves_a_re_run_to_another_project_and_says_so(reporter: HeardReporter) -> None:
-    platform = CaipPlatform(surroundings(project_id="wonder-project", reporter=reporter))
+    platform = CaipPlatform(platform_context(project_id="wonder-project", reporter=reporter))
     assert platform.target(job_view()) == {"project": "wonder-project"}
     assert reporter.lines == [
         "jobs of project totoro-project are re-run in project wonder-project, as --project_id says"

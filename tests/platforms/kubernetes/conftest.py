@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.gke import GkePlatform
-from caliban.platforms.kubernetes import KubernetesPlatform
+from caliban.platforms.kubernetes.gke_platform import GkePlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
 from tests.fakes import HeardReporter
-from tests.platforms.kubernetes.helpers import QUICK, surroundings
+from tests.platforms.kubernetes.helpers import QUICK, platform_context
 from tests.standins.container_v1 import ContainerV1, GkeCluster
 from tests.standins.kubernetes import KubeApi
 
@@ -31,7 +31,7 @@ def reporter() -> HeardReporter:
 
 @pytest.fixture
 def platform(kubeconfig: Path, reporter: HeardReporter) -> KubernetesPlatform:
-    return KubernetesPlatform(surroundings(kubeconfig=kubeconfig, reporter=reporter), QUICK)
+    return KubernetesPlatform(platform_context(kubeconfig=kubeconfig, reporter=reporter), QUICK)
 
 
 @pytest.fixture
@@ -57,4 +57,4 @@ def key(gke: ContainerV1, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gke_platform(gke: ContainerV1, key: Path, reporter: HeardReporter) -> GkePlatform:
-    return GkePlatform(surroundings(gke=gke, cloud_key=key, reporter=reporter), QUICK)
+    return GkePlatform(platform_context(gke=gke, cloud_key=key, reporter=reporter), QUICK)

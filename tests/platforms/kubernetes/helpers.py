@@ -13,14 +13,16 @@ from typing import Any, NoReturn
 import kubernetes_validate  # type: ignore[import-untyped]
 
 from caliban.errors import ImageError
-from caliban.platforms.base import Surroundings
-from caliban.platforms.patience import Patience
-from caliban.records import JobStatus, JobView, JsonObject, NewJob, PlatformName, Submission
+from caliban.platforms.base import PlatformContext
+from caliban.platforms.retry import RetryPolicy
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformName, Submission
 from tests.fakes import HeardReporter
 from tests.standins.container_v1 import ContainerV1
 
-QUICK = Patience(connect_s=5, read_s=5, first_s=0.01, longest_s=0.02, total_s=10, quota_s=10)
-SHORT = replace(QUICK, total_s=0.5, quota_s=0.5)
+QUICK = RetryPolicy(
+    connect_timeout=5, read_timeout=5, initial_delay=0.01, max_delay=0.02, deadline=10, quota_deadline=10
+)
+SHORT = replace(QUICK, deadline=0.5, quota_deadline=0.5)
 
 PEER_STORE = Path(__file__).parents[2] / "data" / "peer_stores" / "mixed.sqlite"
 VERSIONS = ("1.30", "1.33", "1.36")
@@ -49,7 +51,7 @@ def no_engine() -> NoReturn:
     raise ImageError("docker-unreachable", "a cluster needs no Docker Engine here")
 
 
-def surroundings(
+def platform_context(
     environ: Mapping[str, str] | None = None,
     *,
     kubeconfig: Path | None = None,
@@ -57,13 +59,13 @@ def surroundings(
     project_id: str | None = None,
     cloud_key: Path | None = None,
     reporter: HeardReporter | None = None,
-) -> Surroundings:
+) -> PlatformContext:
     """A person's, with a kubeconfig, or with a way to GKE."""
     ways = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
     if gke:
         ways["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = gke.url
     heard = reporter or HeardReporter()
-    return Surroundings({**ways, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key)
+    return PlatformContext({**ways, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key)
 
 
 def submission(
@@ -97,8 +99,8 @@ def job_view(
     id: int = 7,
     status: JobStatus = JobStatus.SUBMITTED,
     platform: PlatformName = PlatformName.KUBERNETES,
-) -> JobView:
-    return JobView(
+) -> JobRecord:
+    return JobRecord(
         id=id,
         platform=platform,
         spec_id=id,
@@ -110,7 +112,7 @@ def job_view(
     )
 
 
-def view_of(new: NewJob, *, id: int = 7, platform: PlatformName = PlatformName.KUBERNETES) -> JobView:
+def view_of(new: NewJob, *, id: int = 7, platform: PlatformName = PlatformName.KUBERNETES) -> JobRecord:
     """A job that was just submitted, as the store has it."""
     return job_view(new.details, id=id, status=new.status, platform=platform)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import urllib3.exceptions
 
-from caliban.platforms.kubernetes_errors import KubernetesRefusedError, Status, refused, unreachable
+from caliban.platforms.kubernetes.errors import KubernetesRefusedError, Status, refused, unreachable
 
 DENIED = 'admission webhook "policy.example.com" denied the request: no cost centre'
 POLICY = "ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: no cost centre"
@@ -75,7 +75,7 @@ def test_what_can_be_done_is_the_hint(error: KubernetesRefusedError, hint: str) 
 
 
 @pytest.mark.parametrize(
-    ("error", "is_passing", "leaves_doubt"),
+    ("error", "is_transient", "outcome_unknown"),
     [
         (answered(400), False, False),
         (answered(401), False, False),
@@ -93,14 +93,14 @@ def test_what_can_be_done_is_the_hint(error: KubernetesRefusedError, hint: str) 
     ],
 )
 def test_what_may_pass_is_tried_again_and_what_is_in_doubt_looked_up(
-    error: KubernetesRefusedError, is_passing: bool, leaves_doubt: bool
+    error: KubernetesRefusedError, is_transient: bool, outcome_unknown: bool
 ) -> None:
-    assert (error.is_passing, error.leaves_doubt) == (is_passing, leaves_doubt)
+    assert (error.is_transient, error.outcome_unknown) == (is_transient, outcome_unknown)
 
 
 def test_how_long_to_wait_is_read_from_a_header_in_whatever_case() -> None:
-    assert answered(429, **{"retry-after": "3"}).retry_after_s == 3
-    assert answered(429).retry_after_s is None
+    assert answered(429, **{"retry-after": "3"}).retry_after == 3
+    assert answered(429).retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ POOL: Any = None
 
 
 @pytest.mark.parametrize(
-    ("error", "leaves_doubt"),
+    ("error", "outcome_unknown"),
     [
         (urllib3.exceptions.NewConnectionError(POOL, "refused"), False),
         (urllib3.exceptions.ConnectTimeoutError(POOL, "slow"), False),
@@ -141,19 +141,19 @@ POOL: Any = None
         (urllib3.exceptions.ProtocolError("reset"), True),
     ],
 )
-def test_no_answer_leaves_doubt_where_the_request_may_have_arrived(error: Exception, leaves_doubt: bool) -> None:
+def test_no_answer_leaves_doubt_where_the_request_may_have_arrived(error: Exception, outcome_unknown: bool) -> None:
     made = unreachable("submit the job x", error)
     assert (made.id, made.message) == (
         "kubernetes-unreachable",
         "cannot submit the job x: the cluster does not answer",
     )
-    assert (made.is_passing, made.leaves_doubt) == (True, leaves_doubt)
+    assert (made.is_transient, made.outcome_unknown) == (True, outcome_unknown)
 
 
 def test_a_certificate_that_is_not_accepted_will_not_pass_and_nothing_was_sent() -> None:
     made = unreachable("submit the job x", urllib3.exceptions.SSLError("certificate verify failed"))
     assert made.message == "cannot submit the job x: the cluster's certificate is not accepted"
-    assert (made.cause, made.is_passing, made.leaves_doubt) == ("certificate verify failed", False, False)
+    assert (made.cause, made.is_transient, made.outcome_unknown) == ("certificate verify failed", False, False)
 
 
 def test_the_login_within_a_proxy_s_address_is_not_shown() -> None:

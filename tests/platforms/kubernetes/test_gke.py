@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from caliban.errors import CalibanError, PlatformError, UsageError
-from caliban.platforms.base import Observation, RefusedError, Unreachable
-from caliban.platforms.gke import GkePlatform
-from caliban.platforms.gke_service import GkeService, _way_in
-from caliban.platforms.google_errors import GoogleError
-from caliban.records import JobStatus, JobView, JsonObject, NewJob, PlatformName
+from caliban.platforms.base import JobUpdate, RefusedError, StatusUnavailable
+from caliban.platforms.google.errors import GoogleError
+from caliban.platforms.kubernetes.gke_client import GkeService, _way_in
+from caliban.platforms.kubernetes.gke_platform import GkePlatform
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformName
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import (
     GKE_TARGET,
@@ -28,8 +28,8 @@ from tests.platforms.kubernetes.helpers import (
     QUICK,
     SHORT,
     job_view,
+    platform_context,
     submission,
-    surroundings,
     view_of,
 )
 from tests.standins.container_v1 import ContainerV1, GkeCluster
@@ -46,7 +46,7 @@ def submit(platform: GkePlatform, target: JsonObject = GKE_TARGET) -> NewJob:
     return platform.submit(PEER_SPEC, submission(target=target, platform=PlatformName.GKE))
 
 
-def recorded(details: JsonObject = PEER_DETAILS) -> JobView:
+def recorded(details: JsonObject = PEER_DETAILS) -> JobRecord:
     return job_view(details, platform=PlatformName.GKE)
 
 
@@ -95,14 +95,14 @@ def test_the_peer_s_job_is_seen_by_its_recorded_name_and_uid(blueshift: KubeApi,
         there["metadata"].update(uid=metadata["uid"], labels={})
     for _ in range(5):
         blueshift.jobs.fail(name, 3)
-    expected = Observation(JobStatus.FAILED, {**PEER_DETAILS, "reason": "exit code 3"})
+    expected = JobUpdate(JobStatus.FAILED, {**PEER_DETAILS, "reason": "exit code 3"})
     assert gke_platform.statuses([recorded()]) == {7: expected}
 
 
 def test_a_re_run_stays_on_its_cluster_whatever_project_is_asked_for_and_says_so_once(
     gke: ContainerV1, key: Path, reporter: HeardReporter
 ) -> None:
-    around = surroundings(gke=gke, cloud_key=key, project_id="zoo-project", reporter=reporter)
+    around = platform_context(gke=gke, cloud_key=key, project_id="zoo-project", reporter=reporter)
     platform = GkePlatform(around, QUICK)
     assert [platform.target(recorded()) for _ in range(2)] == [GKE_TARGET, GKE_TARGET]
     assert reporter.said == [
@@ -145,8 +145,8 @@ def test_a_cluster_that_is_gone_decides_nothing_while_others_are_read(
         new = submit(gke_platform, {**GKE_TARGET, **place})
         gke.remove("totoro-project", "us-central1-a", "blueshift")
         found = gke_platform.statuses([recorded(), view_of(new, id=8, platform=PlatformName.GKE)])
-    assert found[8] == Observation(JobStatus.SUBMITTED)
-    assert isinstance(found[7], Unreachable)
+    assert found[8] == JobUpdate(JobStatus.SUBMITTED)
+    assert isinstance(found[7], StatusUnavailable)
     assert found[7].reason.startswith(f"there is no GKE cluster blueshift in {WHERE}")
 
 
@@ -213,9 +213,9 @@ def test_a_token_that_lives_shortly_is_never_sent_when_it_is_over(tmp_path: Path
     with ContainerV1(token_life_s=1) as gke, KubeApi(accepts=gke.account.accepts) as cluster:
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster))
         key = gke.write_key_file(tmp_path / "key.json")
-        platform = GkePlatform(surroundings(gke=gke, cloud_key=key), QUICK)
+        platform = GkePlatform(platform_context(gke=gke, cloud_key=key), QUICK)
         new = submit(platform)
-        assert platform.statuses([view_of(new, platform=PlatformName.GKE)]) == {7: Observation(JobStatus.SUBMITTED)}
+        assert platform.statuses([view_of(new, platform=PlatformName.GKE)]) == {7: JobUpdate(JobStatus.SUBMITTED)}
         assert gke.counts["oauth.token"] > 1
 
 
@@ -258,12 +258,12 @@ def test_a_lost_answer_is_no_second_job(blueshift: KubeApi, gke_platform: GkePla
 
 def test_a_google_that_fails_decides_nothing(blueshift: KubeApi, gke: ContainerV1, key: Path) -> None:
     gke.faults.add(Fault("*", "status", times=1000))
-    failing = GkePlatform(surroundings(gke=gke, cloud_key=key), SHORT)
-    assert isinstance(failing.statuses([recorded()])[7], Unreachable)
+    failing = GkePlatform(platform_context(gke=gke, cloud_key=key), SHORT)
+    assert isinstance(failing.statuses([recorded()])[7], StatusUnavailable)
 
 
 def test_where_a_job_is_to_be_looked_at_is_a_page_and_a_command(gke_platform: GkePlatform) -> None:
-    assert gke_platform.whereabouts(recorded()) == (
+    assert gke_platform.links(recorded()) == (
         "https://console.cloud.google.com/kubernetes/job/us-central1-a/blueshift/default/job-stop-test-rssqq/details"
         "?project=totoro-project",
         "kubectl --context gke_totoro-project_us-central1-a_blueshift --namespace default logs --follow "

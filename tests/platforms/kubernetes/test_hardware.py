@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import UsageError
-from caliban.platforms.kubernetes_hardware import (
+from caliban.platforms.kubernetes.resources import (
     Hardware,
     any_gpu,
     default_requests,

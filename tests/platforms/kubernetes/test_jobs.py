@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError, UsageError
-from caliban.platforms import kubernetes_jobs as jobs
-from caliban.platforms.kubernetes_hardware import Hardware, any_gpu, parse_gpu_spec, parse_tpu_spec
+from caliban.platforms.kubernetes import job_spec as jobs
+from caliban.platforms.kubernetes.resources import Hardware, any_gpu, parse_gpu_spec, parse_tpu_spec
 from tests.platforms.kubernetes.helpers import (
     IMAGE,
     NAME,
@@ -238,7 +238,7 @@ def test_a_name_becomes_what_clusters_take(name: str, base: str) -> None:
 def test_every_name_of_a_job_and_of_its_container_is_a_label_of_rfc_1123(name: str, token: str) -> None:
     base = jobs.job_base(name)
     spec = jobs.new_job_spec(base=base, image=IMAGE, arguments=[], hardware=Hardware())
-    for made in (base, *jobs.candidates(jobs.job_name(spec, token), token)):
+    for made in (base, *jobs.candidate_names(jobs.job_name(spec, token), token)):
         assert RFC_1123.fullmatch(made)
 
 
@@ -251,13 +251,13 @@ def test_a_recorded_container_s_name_whatever_it_is_makes_a_job_s_name(name: str
 @given(st.text(), TOKENS)
 def test_the_names_to_try_differ_and_are_always_the_same(name: str, token: str) -> None:
     first = f"{jobs.job_base(name)}-{token[:10]}"
-    tried = jobs.candidates(first, token)
-    assert tried == jobs.candidates(first, token)
+    tried = jobs.candidate_names(first, token)
+    assert tried == jobs.candidate_names(first, token)
     assert (tried[0], len(set(tried))) == (first, 2)
 
 
 def test_the_second_name_carries_the_rest_of_the_token() -> None:
-    assert jobs.candidates(NAME, TOKEN) == (NAME, f"{NAME}-abcdef")
+    assert jobs.candidate_names(NAME, TOKEN) == (NAME, f"{NAME}-abcdef")
 
 
 @given(st.text(min_size=1))
@@ -319,7 +319,7 @@ def test_a_label_that_no_cluster_takes_is_refused(key: str, value: str) -> None:
 
 def test_a_job_carries_the_token_that_it_was_submitted_with() -> None:
     made = jobs.manifest(PEER_SPEC, NAME, OUR_LABELS)
-    assert jobs.carries(made, TOKEN)
-    assert not jobs.carries(made, "f" * 16)
-    assert not jobs.carries({"metadata": {"name": "x"}}, TOKEN)
-    assert not jobs.carries({}, TOKEN)
+    assert jobs.has_token(made, TOKEN)
+    assert not jobs.has_token(made, "f" * 16)
+    assert not jobs.has_token({"metadata": {"name": "x"}}, TOKEN)
+    assert not jobs.has_token({}, TOKEN)

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from caliban.errors import CalibanError, UsageError
-from caliban.platforms.kubeconfig import Kubeconfig, KubeContext
-from caliban.platforms.kubernetes_errors import KubernetesUnreachableError
+from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
+from caliban.platforms.kubernetes.kubeconfig import Kubeconfig, KubeContext
 
 TOKEN = "planted-token"
 SERVER = "https://192.0.2.1:6443"
@@ -272,7 +272,7 @@ def test_a_plugin_that_gives_no_credentials_is_told_in_its_own_words(
     error = refusal(lambda: found.configuration("lab"))
     assert isinstance(error, KubernetesUnreachableError)
     assert (error.message, error.cause) == ("there are no credentials for the cluster of the context lab", cause)
-    assert (error.is_passing, error.leaves_doubt) == (False, False)
+    assert (error.is_transient, error.outcome_unknown) == (False, False)
     assert "kubectl --context lab get jobs" in str(error.hint)
     assert capfd.readouterr().err == ""
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import CalibanError, ImageError, UsageError
-from caliban.images.registry import Login
-from caliban.platforms.gke import GkePlatform
-from caliban.platforms.kubernetes import KubernetesPlatform
+from caliban.images.registry.push import Login
+from caliban.platforms.kubernetes.gke_platform import GkePlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
 from tests.fakes import HeardReporter
-from tests.platforms.kubernetes.helpers import GKE_TARGET, QUICK, TARGET, surroundings
+from tests.platforms.kubernetes.helpers import GKE_TARGET, QUICK, TARGET, platform_context
 from tests.platforms.pushes import DIGEST, IMAGE_ID, OTHERS, Pushes, docker_logins
 from tests.standins.container_v1 import ContainerV1
 
@@ -29,12 +29,12 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
 
 @pytest.fixture
 def platform(pushes: Pushes, reporter: HeardReporter) -> KubernetesPlatform:
-    return KubernetesPlatform(replace(surroundings(reporter=reporter), engine=lambda: pushes.engine), QUICK)
+    return KubernetesPlatform(replace(platform_context(reporter=reporter), engine=lambda: pushes.engine), QUICK)
 
 
 @pytest.fixture
 def gke_platform(gke: ContainerV1, key: Path, pushes: Pushes) -> GkePlatform:
-    return GkePlatform(replace(surroundings(gke=gke, cloud_key=key), engine=lambda: pushes.engine), QUICK)
+    return GkePlatform(replace(platform_context(gke=gke, cloud_key=key), engine=lambda: pushes.engine), QUICK)
 
 
 @pytest.mark.parametrize("registry", OTHERS)
@@ -69,7 +69,7 @@ def test_a_google_login_goes_before_what_docker_stored(
     gke: ContainerV1, key: Path, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     docker_logins(monkeypatch, tmp_path / "docker", **{HOST: STORED})
-    of_person = replace(surroundings(cloud_key=key), engine=lambda: pushes.engine)
+    of_person = replace(platform_context(cloud_key=key), engine=lambda: pushes.engine)
     KubernetesPlatform(of_person, QUICK).publish(IMAGE_ID, PLACE, TARGET)
     [login] = pushes.logins
     assert login is not None
@@ -110,7 +110,7 @@ def test_credentials_that_google_refuses_are_told_rather_than_passed_over(
     docker_logins(monkeypatch, tmp_path / "docker", **{HOST: STORED})
     gke.account.refusal = ("invalid_grant", "Invalid JWT Signature.")
     with pytest.raises(CalibanError) as caught:
-        KubernetesPlatform(surroundings(cloud_key=key), QUICK).reach_registry(PLACE, TARGET)
+        KubernetesPlatform(platform_context(cloud_key=key), QUICK).reach_registry(PLACE, TARGET)
     assert caught.value.id == "credentials-refused"
 
 

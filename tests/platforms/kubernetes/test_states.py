@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from caliban.platforms.kubernetes_states import needs_pods, reason_of, status_of
+from caliban.platforms.kubernetes.job_status import needs_pods, reason_of, status_of
 from caliban.records import JobStatus
 from tests.platforms.kubernetes.helpers import condition, ended, failed, job, pod, waiting
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from caliban.platforms import kubernetes_service
-from caliban.platforms.base import Observation, Unreachable
-from caliban.platforms.cluster import ListedJob
-from caliban.platforms.kubernetes import KubernetesPlatform
-from caliban.records import JobStatus, JobView, JsonObject
+from caliban.platforms.base import JobUpdate, StatusUnavailable
+from caliban.platforms.kubernetes import client as kubernetes_client
+from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.platform import ListedJob
+from caliban.records import JobRecord, JobStatus, JsonObject
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import (
     PEER_SPEC,
     SHORT,
     TARGET,
     job_view,
+    platform_context,
     submission,
-    surroundings,
     view_of,
 )
 from tests.standins.faults import Fault
@@ -33,7 +33,7 @@ LIST, PODS = "jobs.list", "pods.list"
 GONE = "the cluster has this job no longer"
 
 
-def jobs_at(platform: KubernetesPlatform, count: int, *, first: int = 1, **target: str) -> list[JobView]:
+def jobs_at(platform: KubernetesPlatform, count: int, *, first: int = 1, **target: str) -> list[JobRecord]:
     """Jobs that the cluster has, as the store has them: ``job-1`` has id 1."""
     return [
         view_of(
@@ -43,7 +43,7 @@ def jobs_at(platform: KubernetesPlatform, count: int, *, first: int = 1, **targe
     ]
 
 
-def many_jobs_at(cluster: KubeApi, platform: KubernetesPlatform, count: int) -> list[JobView]:
+def many_jobs_at(cluster: KubeApi, platform: KubernetesPlatform, count: int) -> list[JobRecord]:
     """The same, quicker: the cluster gets copies of the first."""
     (first,) = jobs_at(platform, 1)
     recorded: Any = first.details["job"]
@@ -67,14 +67,14 @@ def queries(cluster: KubeApi, method: str) -> list[Mapping[str, str]]:
     return [received.query for received in cluster.requests if received.method == method]
 
 
-def seen(job: JobView, status: JobStatus, reason: str | None = None) -> Observation:
+def seen(job: JobRecord, status: JobStatus, reason: str | None = None) -> JobUpdate:
     """What is seen of a job that had no reason before."""
-    return Observation(status, {**job.details, "reason": reason} if reason else None)
+    return JobUpdate(status, {**job.details, "reason": reason} if reason else None)
 
 
 def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     jobs = many_jobs_at(cluster, platform, 200)
-    assert platform.statuses(jobs) == {job.id: Observation(JobStatus.SUBMITTED) for job in jobs}
+    assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
     assert asked(cluster) == {LIST: 1}
     assert queries(cluster, LIST) == [{"labelSelector": "caliban.token,caliban.group in (mixed)", "limit": "500"}]
 
@@ -98,7 +98,7 @@ def test_each_namespace_and_cluster_is_one_request(
         other.jobs.start("job-6")
         found = platform.statuses(jobs)
         assert (asked(cluster), asked(other)) == ({LIST: 2}, {LIST: 1})
-    running = {number for number, observed in found.items() if observed == Observation(JobStatus.RUNNING)}
+    running = {number for number, observed in found.items() if observed == JobUpdate(JobStatus.RUNNING)}
     assert running == {4, 6}
 
 
@@ -113,9 +113,9 @@ def test_jobs_of_the_peer_have_no_labels_to_be_selected_by(cluster: KubeApi, pla
 def test_pages_are_followed_to_the_last(
     cluster: KubeApi, platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes_service, "PAGE_SIZE", 2)
+    monkeypatch.setattr(kubernetes_client, "PAGE_SIZE", 2)
     jobs = jobs_at(platform, 5)
-    assert platform.statuses(jobs) == {job.id: Observation(JobStatus.SUBMITTED) for job in jobs}
+    assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
     assert ["continue" in query for query in queries(cluster, LIST)] == [False, True, True]
     assert {query["limit"] for query in queries(cluster, LIST)} == {"2"}
 
@@ -123,7 +123,7 @@ def test_pages_are_followed_to_the_last(
 def test_a_list_that_became_too_old_is_begun_once_more(
     cluster: KubeApi, platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes_service, "PAGE_SIZE", 2)
+    monkeypatch.setattr(kubernetes_client, "PAGE_SIZE", 2)
     jobs = jobs_at(platform, 5)
     real, tokens = cluster.answer, []
 
@@ -203,9 +203,9 @@ def test_why_a_job_failed_is_learnt_from_its_last_pod(
 def test_a_job_that_has_not_come_to_its_end_runs(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.succeed("job-1", is_final=False)
-    assert platform.statuses([job]) == {1: Observation(JobStatus.RUNNING)}
+    assert platform.statuses([job]) == {1: JobUpdate(JobStatus.RUNNING)}
     cluster.jobs.conclude("job-1")
-    assert platform.statuses([job]) == {1: Observation(JobStatus.SUCCEEDED)}
+    assert platform.statuses([job]) == {1: JobUpdate(JobStatus.SUCCEEDED)}
 
 
 def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi, platform: KubernetesPlatform) -> None:
@@ -213,18 +213,18 @@ def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi
     cluster.jobs.suspend("job-1")
     observed = platform.statuses([job])[1]
     assert observed == seen(job, JobStatus.SUBMITTED, "suspended")
-    assert isinstance(observed, Observation)
+    assert isinstance(observed, JobUpdate)
     assert observed.details is not None
     cluster.jobs.resume("job-1")
     known = replace(job, details=observed.details)
-    assert platform.statuses([known]) == {1: Observation(JobStatus.SUBMITTED, job.details)}
+    assert platform.statuses([known]) == {1: JobUpdate(JobStatus.SUBMITTED, job.details)}
 
 
 def test_a_reason_that_is_known_is_not_recorded_again(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.suspend("job-1")
     known = replace(job, details={**job.details, "reason": "suspended"})
-    assert platform.statuses([known]) == {1: Observation(JobStatus.SUBMITTED)}
+    assert platform.statuses([known]) == {1: JobUpdate(JobStatus.SUBMITTED)}
 
 
 def test_where_pods_may_not_be_seen_the_job_s_own_words_have_to_do(
@@ -277,10 +277,10 @@ def test_a_cluster_that_cannot_be_reached_decides_nothing_while_others_are_read(
     with KubeApi() as other:
         other.write_kubeconfig(kubeconfig, "other")
         jobs = [*jobs_at(platform, 1), *jobs_at(platform, 1, first=2, context="other")]
-    hurried = KubernetesPlatform(surroundings(kubeconfig=kubeconfig), SHORT)
+    hurried = KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT)
     found = hurried.statuses(jobs)
-    assert found[1] == Observation(JobStatus.SUBMITTED)
-    assert isinstance(found[2], Unreachable)
+    assert found[1] == JobUpdate(JobStatus.SUBMITTED)
+    assert isinstance(found[2], StatusUnavailable)
     assert found[2].reason.startswith(
         "cannot list the jobs of the cluster of the context other in the namespace default: the cluster does not answer"
     )
@@ -293,15 +293,15 @@ def test_a_context_that_is_gone_decides_nothing_while_others_are_read(
     lost = job_view({**jobs[0].details, "context": "gone"}, id=2)
     found = platform.statuses([lost, *jobs])
     assert found == {
-        1: Observation(JobStatus.SUBMITTED),
-        2: Unreachable(f"{kubeconfig} has no context gone"),
+        1: JobUpdate(JobStatus.SUBMITTED),
+        2: StatusUnavailable(f"{kubeconfig} has no context gone"),
     }
 
 
 def test_a_job_whose_place_is_not_recorded_decides_nothing(cluster: KubeApi, platform: KubernetesPlatform) -> None:
     for details in ({}, {"context": "lab"}, {"job": {"metadata": {"namespace": "default"}}}):
         assert platform.statuses([job_view(details)]) == {
-            7: Unreachable("where job 7 ran is not known: its cluster and its namespace are not both recorded")
+            7: StatusUnavailable("where job 7 ran is not known: its cluster and its namespace are not both recorded")
         }
     assert cluster.requests == []
 
@@ -310,7 +310,7 @@ def test_a_list_that_is_denied_decides_nothing_and_says_why(cluster: KubeApi, pl
     jobs = jobs_at(platform, 2)
     cluster.forbidden.add(LIST)
     found = platform.statuses(jobs)
-    assert {type(observed) for observed in found.values()} == {Unreachable}
+    assert {type(observed) for observed in found.values()} == {StatusUnavailable}
     assert 'cannot list resource "jobs"' in str(found[1])
     assert asked(cluster) == {LIST: 1}
 
@@ -319,7 +319,7 @@ def test_a_list_that_is_denied_decides_nothing_and_says_why(cluster: KubeApi, pl
 def test_a_passing_failure_is_not_seen_at_all(cluster: KubeApi, platform: KubernetesPlatform, kind: Any) -> None:
     jobs = jobs_at(platform, 1)
     cluster.faults.add(Fault(LIST, kind, times=2))
-    assert platform.statuses(jobs) == {1: Observation(JobStatus.SUBMITTED)}
+    assert platform.statuses(jobs) == {1: JobUpdate(JobStatus.SUBMITTED)}
     assert asked(cluster) == {LIST: 3}
 
 
@@ -354,4 +354,4 @@ def test_a_listing_has_everybody_s_jobs_the_newest_first(cluster: KubeApi, platf
 
 def test_where_a_job_is_to_be_looked_at_is_a_command(platform: KubernetesPlatform) -> None:
     (job,) = jobs_at(platform, 1)
-    assert platform.whereabouts(job) == ("kubectl --context lab --namespace default logs --follow job/job-1",)
+    assert platform.links(job) == ("kubectl --context lab --namespace default logs --follow job/job-1",)

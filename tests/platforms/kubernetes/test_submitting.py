@@ -12,9 +12,9 @@ import pytest
 
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import NotSentError, RefusedError
-from caliban.platforms.kubernetes import KubernetesPlatform
-from caliban.platforms.kubernetes_errors import KubernetesError
-from caliban.platforms.kubernetes_jobs import manifest
+from caliban.platforms.kubernetes.errors import KubernetesError
+from caliban.platforms.kubernetes.job_spec import manifest
+from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
 from caliban.records import JobStatus
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import (
@@ -27,8 +27,8 @@ from tests.platforms.kubernetes.helpers import (
     TARGET,
     TOKEN,
     assert_valid,
+    platform_context,
     submission,
-    surroundings,
     view_of,
 )
 from tests.standins.faults import Fault
@@ -157,7 +157,7 @@ def test_after_a_page_of_a_proxy_the_job_is_looked_up(cluster: KubeApi, platform
 
 def test_after_a_timeout_the_job_is_looked_up(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "delay", seconds=1))
-    hurried = KubernetesPlatform(surroundings(kubeconfig=kubeconfig), replace(QUICK, read_s=0.3))
+    hurried = KubernetesPlatform(platform_context(kubeconfig=kubeconfig), replace(QUICK, read_timeout=0.3))
     hurried.submit(PEER_SPEC, submission())
     assert [job["metadata"]["name"] for job in cluster.state.items(JOBS)] == [NAME]
 
@@ -208,7 +208,7 @@ def test_a_cluster_that_asks_to_wait_for_too_long_refuses(cluster: KubeApi, plat
 
 def test_waiting_for_a_busy_cluster_ends_when_the_person_wants_to_stop(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="5"))
-    around = surroundings(kubeconfig=kubeconfig)
+    around = platform_context(kubeconfig=kubeconfig)
     around.stopping.set()
     with pytest.raises(NotSentError):
         KubernetesPlatform(around, QUICK).submit(PEER_SPEC, submission())
@@ -269,13 +269,13 @@ def test_a_denied_permission_is_a_refusal(cluster: KubeApi, platform: Kubernetes
 
 def test_credentials_that_are_not_accepted_are_a_refusal(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", user={"token": "planted-token"})
-    error = refusal(KubernetesPlatform(surroundings(kubeconfig=path), QUICK))
+    error = refusal(KubernetesPlatform(platform_context(kubeconfig=path), QUICK))
     assert (error.id, error.cause, calls(cluster)) == ("kubernetes-not-authenticated", "Unauthorized", (1, 0))
 
 
 def test_a_client_certificate_is_accepted_too(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", credential="certificate")
-    KubernetesPlatform(surroundings(kubeconfig=path), QUICK).submit(PEER_SPEC, submission())
+    KubernetesPlatform(platform_context(kubeconfig=path), QUICK).submit(PEER_SPEC, submission())
     assert "Authorization" not in cluster.requests[0].headers
 
 
@@ -311,7 +311,7 @@ def test_a_cluster_that_nobody_answers_for_is_a_refusal_since_nothing_was_sent(
     cluster: KubeApi, kubeconfig: Path
 ) -> None:
     kubeconfig.write_text(kubeconfig.read_text().replace(str(cluster.port), "1"))
-    error = refusal(KubernetesPlatform(surroundings(kubeconfig=kubeconfig), SHORT))
+    error = refusal(KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT))
     assert (error.id, error.message) == (
         "kubernetes-unreachable",
         f"cannot submit the job {NAME} to the cluster of the context lab: the cluster does not answer",
@@ -324,7 +324,7 @@ def test_a_certificate_of_another_authority_is_a_refusal_since_nothing_was_sent(
     with KubeApi() as impostor:
         content = kubeconfig.read_text().replace(str(cluster.port), str(impostor.port))
         kubeconfig.write_text(content)
-        error = refusal(KubernetesPlatform(surroundings(kubeconfig=kubeconfig), QUICK))
+        error = refusal(KubernetesPlatform(platform_context(kubeconfig=kubeconfig), QUICK))
         assert impostor.requests == []
     assert (error.id, "certificate verify failed" in str(error.cause)) == ("kubernetes-unreachable", True)
     assert error.message.endswith("the cluster's certificate is not accepted")
@@ -339,7 +339,7 @@ def test_a_context_that_is_gone_is_a_refusal(cluster: KubeApi, platform: Kuberne
 def test_a_cluster_that_keeps_failing_leaves_the_submission_in_doubt(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=503))
     with pytest.raises(KubernetesError) as caught:
-        KubernetesPlatform(surroundings(kubeconfig=kubeconfig), SHORT).submit(PEER_SPEC, submission())
+        KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT).submit(PEER_SPEC, submission())
     assert caught.value.id == "kubernetes-unavailable"
 
 
@@ -423,7 +423,7 @@ def test_who_may_not_see_namespaces_may_still_submit(cluster: KubeApi, platform:
 def test_connecting_with_credentials_that_are_not_accepted_says_so(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", user={"token": "planted-token"})
     with pytest.raises(KubernetesError) as caught:
-        KubernetesPlatform(surroundings(kubeconfig=path), QUICK).connect(TARGET)
+        KubernetesPlatform(platform_context(kubeconfig=path), QUICK).connect(TARGET)
     assert caught.value.id == "kubernetes-not-authenticated"
 
 

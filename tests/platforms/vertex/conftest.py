@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.vertex import VertexPlatform
+from caliban.platforms.vertex.platform import VertexPlatform
 from tests.platforms.caip.helpers import HeardReporter
-from tests.platforms.vertex.helpers import QUICK, surroundings
+from tests.platforms.vertex.helpers import QUICK, platform_context
 from tests.standins.aiplatform_v1 import AiplatformV1
 
 
@@ -29,4 +29,4 @@ def reporter() -> HeardReporter:
 
 @pytest.fixture
 def platform(service: AiplatformV1, key: Path, reporter: HeardReporter) -> VertexPlatform:
-    return VertexPlatform(surroundings(service=service, cloud_key=key, reporter=reporter), QUICK)
+    return VertexPlatform(platform_context(service=service, cloud_key=key, reporter=reporter), QUICK)

@@ -1,4 +1,4 @@
-"""What the tests of Vertex AI share: a recorded job, and a person's surroundings."""
+"""What the tests of Vertex AI share: a recorded job, and a person's platform_context."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from caliban.platforms.base import Surroundings
-from caliban.platforms.patience import Patience
-from caliban.records import JobStatus, JobView, PlatformName, Submission
+from caliban.platforms.base import PlatformContext
+from caliban.platforms.retry import RetryPolicy
+from caliban.records import JobRecord, JobStatus, PlatformName, Submission
 from tests.platforms.caip import helpers
 from tests.platforms.caip.helpers import HeardReporter
 from tests.standins.aiplatform_v1 import AiplatformV1
@@ -26,8 +26,16 @@ RESOURCE = "projects/123456789012/locations/us-central1/customJobs/42"
 GONE_PID = 2**22 + 1
 """No process has such a high id (https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html, pid_max)."""
 
-QUICK = Patience(connect_s=5, read_s=5, first_s=0.01, longest_s=0.02, total_s=10, quota_s=10, settle_s=0.4)
-SHORT = replace(QUICK, total_s=0.6, quota_s=0.6, settle_s=0.1)
+QUICK = RetryPolicy(
+    connect_timeout=5,
+    read_timeout=5,
+    initial_delay=0.01,
+    max_delay=0.02,
+    deadline=10,
+    quota_deadline=10,
+    consistency_delay=0.4,
+)
+SHORT = replace(QUICK, deadline=0.6, quota_deadline=0.6, consistency_delay=0.1)
 
 SPEC: dict[str, Any] = {
     "displayName": "caliban_totoro_1",
@@ -51,16 +59,16 @@ SPEC: dict[str, Any] = {
 }
 
 
-def surroundings(
+def platform_context(
     environ: Mapping[str, str] | None = None,
     *,
     service: AiplatformV1 | None = None,
     project_id: str | None = None,
     cloud_key: Path | None = None,
     reporter: HeardReporter | None = None,
-) -> Surroundings:
+) -> PlatformContext:
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": service.url} if service else {}
-    return helpers.surroundings(
+    return helpers.platform_context(
         {**endpoint, **(environ or {})}, project_id=project_id, cloud_key=cloud_key, reporter=reporter
     )
 
@@ -94,8 +102,8 @@ def job_view(
     project: str = PROJECT,
     region: str = REGION,
     status: JobStatus = JobStatus.SUBMITTED,
-) -> JobView:
-    return JobView(
+) -> JobRecord:
+    return JobRecord(
         id=id,
         platform=PlatformName.VERTEX,
         spec_id=1,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import UsageError
-from caliban.platforms.hardware import Gpu, Hardware, short_name
-from caliban.platforms.vertex_catalog import CATALOG
+from caliban.platforms.google.machine_catalog import Gpu, Hardware, short_name
+from caliban.platforms.vertex.machines import CATALOG
 from tests.standins.discovery import Discovery
 
 CENTRAL = "us-central1"

@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import PlatformError
-from caliban.platforms.google_errors import GoogleError
-from caliban.platforms.vertex import VertexPlatform
+from caliban.platforms.google.errors import GoogleError
+from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobStatus, NewJob
 from tests.platforms.caip.helpers import HeardReporter
-from tests.platforms.vertex.helpers import IMAGE, NAME, PROJECT, QUICK, REGION, TOKEN, body, submission, surroundings
+from tests.platforms.vertex.helpers import (
+    IMAGE,
+    NAME,
+    PROJECT,
+    QUICK,
+    REGION,
+    TOKEN,
+    body,
+    platform_context,
+    submission,
+)
 from tests.standins.aiplatform_v1 import AiplatformV1
 
 LIST = "aiplatform.projects.locations.customJobs.list"
@@ -39,7 +49,7 @@ def test_a_job_that_the_list_shows_late_is_found(service: AiplatformV1, key: Pat
     service.jobs.lag_s = 0.7
     service.jobs.create(PROJECT, REGION, body(token=TOKEN))
     patient = VertexPlatform(
-        surroundings(service=service, cloud_key=key, reporter=reporter), replace(QUICK, settle_s=5)
+        platform_context(service=service, cloud_key=key, reporter=reporter), replace(QUICK, consistency_delay=5)
     )
     assert patient.find(submission()) is not None
     assert reporter.lines == ["Vertex AI may show new jobs late; looking for those of an interrupted command ..."]
@@ -48,7 +58,7 @@ def test_a_job_that_the_list_shows_late_is_found(service: AiplatformV1, key: Pat
 def test_no_job_is_believed_only_once_one_would_be_listed(platform: VertexPlatform) -> None:
     begun = time.monotonic()
     assert platform.find(submission()) is None
-    assert time.monotonic() - begun >= QUICK.settle_s
+    assert time.monotonic() - begun >= QUICK.consistency_delay
 
 
 def test_the_submissions_of_one_owner_are_waited_for_once(service: AiplatformV1, platform: VertexPlatform) -> None:
@@ -64,7 +74,7 @@ def test_what_this_very_process_left_is_waited_for_each_time(service: Aiplatform
     for _ in range(2):
         begun = time.monotonic()
         assert platform.find(ours) is None
-        assert time.monotonic() - begun >= QUICK.settle_s
+        assert time.monotonic() - begun >= QUICK.consistency_delay
 
 
 def test_a_submission_of_long_ago_is_looked_for_once(service: AiplatformV1, platform: VertexPlatform) -> None:
@@ -85,7 +95,7 @@ def test_another_submissions_job_is_not_taken_for_ours(service: AiplatformV1, pl
 
 
 def test_an_interrupted_look_decides_nothing(service: AiplatformV1, key: Path) -> None:
-    around = surroundings(service=service, cloud_key=key)
+    around = platform_context(service=service, cloud_key=key)
     around.stopping.set()
     with pytest.raises(PlatformError) as caught:
         VertexPlatform(around, QUICK).find(submission())

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
-from caliban.platforms import google_jobs, vertex_jobs
-from caliban.platforms.hardware import Gpu
-from caliban.platforms.vertex import VertexPlatform
-from caliban.platforms.vertex_jobs import Machines, Terms
-from tests.platforms.vertex.helpers import IMAGE, NEW_IMAGE, PROJECT, REGION, RESOURCE, SPEC, TOKEN, surroundings
+from caliban.platforms.google import labels as google_labels
+from caliban.platforms.google.machine_catalog import Gpu
+from caliban.platforms.vertex import job_spec as vertex_job_spec
+from caliban.platforms.vertex.job_spec import Machines, SchedulingOptions
+from caliban.platforms.vertex.platform import VertexPlatform
+from tests.platforms.vertex.helpers import IMAGE, NEW_IMAGE, PROJECT, REGION, RESOURCE, SPEC, TOKEN, platform_context
 from tests.standins.custom_job_rules import check_custom_job
 from tests.standins.discovery import Discovery
 
@@ -29,7 +30,7 @@ def new_job(**changes: Any) -> dict[str, Any]:
         "machines": Machines("e2-standard-8"),
         "arguments": ["--foo", "3", "--sleep", "2"],
     }
-    return vertex_jobs.custom_job(**{**asked, **changes})
+    return vertex_job_spec.custom_job(**{**asked, **changes})
 
 
 def pools(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,7 +81,9 @@ def test_a_job_of_several_machines_has_a_second_pool_for_all_but_the_first() -> 
 
 
 def test_what_a_person_asks_for_beyond_machines_is_in_the_job() -> None:
-    asked = Terms("totoro@totoro-project.iam.gserviceaccount.com", "projects/1/global/networks/lab", True, 5400)
+    asked = SchedulingOptions(
+        "totoro@totoro-project.iam.gserviceaccount.com", "projects/1/global/networks/lab", True, 5400
+    )
     spec = dict(new_job(terms=asked)["jobSpec"])
     del spec["workerPoolSpecs"]
     assert spec == {
@@ -108,13 +111,15 @@ def test_whatever_a_person_writes_the_service_accepts_the_job(
     arguments: list[str], name: str, labels: dict[str, str], count: int
 ) -> None:
     machines = Machines("n1-standard-8", Gpu(1, "NVIDIA_TESLA_T4"), count)
-    job = new_job(arguments=arguments, base=google_jobs.job_base(name), labels=labels, machines=machines)
-    refuse_what_the_service_refuses(vertex_jobs.request_body(job, vertex_jobs.display_name(job, TOKEN, NOW), TOKEN))
+    job = new_job(arguments=arguments, base=google_labels.job_base(name), labels=labels, machines=machines)
+    refuse_what_the_service_refuses(
+        vertex_job_spec.request_body(job, vertex_job_spec.display_name(job, TOKEN, NOW), TOKEN)
+    )
 
 
 def test_a_job_is_sent_under_its_full_name_with_the_token() -> None:
-    name = vertex_jobs.display_name(SPEC, TOKEN, NOW)
-    assert vertex_jobs.request_body(SPEC, name, TOKEN) == {
+    name = vertex_job_spec.display_name(SPEC, TOKEN, NOW)
+    assert vertex_job_spec.request_body(SPEC, name, TOKEN) == {
         **SPEC,
         "displayName": "caliban_totoro_20261125_110259_1",
         "labels": {**SPEC["labels"], "caliban_token": TOKEN},
@@ -123,20 +128,20 @@ def test_a_job_is_sent_under_its_full_name_with_the_token() -> None:
 
 def test_another_image_is_put_into_each_pool_and_the_label() -> None:
     spec = new_job(machines=Machines("e2-standard-8", count=3))
-    changed = VertexPlatform(surroundings()).with_image(spec, NEW_IMAGE)
+    changed = VertexPlatform(platform_context()).with_image(spec, NEW_IMAGE)
     expected = new_job(machines=Machines("e2-standard-8", count=3), image=NEW_IMAGE)
     assert changed == expected
 
 
 def test_all_else_stays_when_the_image_changes() -> None:
     spec = {**SPEC, "encryptionSpec": {"kmsKeyName": "k"}, "jobSpec": {**SPEC["jobSpec"], "tensorboard": "t"}}
-    assert VertexPlatform(surroundings()).with_image(spec, IMAGE) == spec
+    assert VertexPlatform(platform_context()).with_image(spec, IMAGE) == spec
 
 
 def test_the_label_of_an_image_by_digest_is_its_name() -> None:
     image = f"us-docker.pkg.dev/totoro-project/lab/81b2087b5026@sha256:{'ab' * 32}"
-    changed = VertexPlatform(surroundings()).with_image(SPEC, image)
-    assert (vertex_jobs.image_of(changed), changed["labels"]) == (
+    changed = VertexPlatform(platform_context()).with_image(SPEC, image)
+    assert (vertex_job_spec.image_of(changed), changed["labels"]) == (
         image,
         {**SPEC["labels"], "docker_image": "us-docker_pkg_devtotoro-projectlab81b2087b5026"},
     )
@@ -144,17 +149,17 @@ def test_the_label_of_an_image_by_digest_is_its_name() -> None:
 
 def test_a_job_without_labels_gets_none_with_its_image() -> None:
     spec = {key: value for key, value in SPEC.items() if key != "labels"}
-    assert "labels" not in vertex_jobs.with_image(spec, NEW_IMAGE)
+    assert "labels" not in vertex_job_spec.with_image(spec, NEW_IMAGE)
 
 
 def test_the_recorded_spec_is_never_changed_in_place() -> None:
-    vertex_jobs.with_arguments(SPEC, NEW_IMAGE, ["--foo", "4"])
+    vertex_job_spec.with_arguments(SPEC, NEW_IMAGE, ["--foo", "4"])
     assert pools(SPEC)[0]["containerSpec"] == {"imageUri": IMAGE, "args": ["--foo", "3"]}
     assert SPEC["labels"]["foo"] == "3"
 
 
 def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None:
-    changed = VertexPlatform(surroundings()).with_arguments(SPEC, NEW_IMAGE, ["--bar", "5"])
+    changed = VertexPlatform(platform_context()).with_arguments(SPEC, NEW_IMAGE, ["--bar", "5"])
     assert changed == {
         "displayName": "caliban_totoro_1",
         "labels": {
@@ -190,24 +195,24 @@ def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None
 )
 def test_a_malformed_spec_is_told_with_what_it_lacks(spec: dict[str, object], problem: str) -> None:
     with pytest.raises(PlatformError) as caught:
-        vertex_jobs.with_image(spec, NEW_IMAGE)
+        vertex_job_spec.with_image(spec, NEW_IMAGE)
     assert caught.value.id == "malformed-job-spec"
     assert caught.value.cause == f"in the recorded job spec: {problem}"
 
 
 def test_a_spec_without_a_name_cannot_be_named_anew() -> None:
     with pytest.raises(PlatformError) as caught:
-        vertex_jobs.display_name({}, TOKEN, NOW)
+        vertex_job_spec.display_name({}, TOKEN, NOW)
     assert caught.value.cause == "in the recorded job spec: it has no displayName"
 
 
 def test_the_console_shows_a_job_at_its_own_address() -> None:
-    assert vertex_jobs.console_url(PROJECT, REGION, RESOURCE) == (
+    assert vertex_job_spec.console_url(PROJECT, REGION, RESOURCE) == (
         "https://console.cloud.google.com/ai/platform/locations/us-central1/training/42?project=totoro-project"
     )
 
 
 def test_gcloud_streams_a_jobs_log() -> None:
-    assert vertex_jobs.stream_logs_command(PROJECT, REGION, RESOURCE) == (
+    assert vertex_job_spec.stream_logs_command(PROJECT, REGION, RESOURCE) == (
         "gcloud ai custom-jobs stream-logs 42 --region us-central1 --project totoro-project"
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import ImageError
-from caliban.platforms.vertex import VertexPlatform
+from caliban.platforms.vertex.platform import VertexPlatform
 from tests.platforms.pushes import DIGEST, IMAGE_ID, Pushes
-from tests.platforms.vertex.helpers import PROJECT, QUICK, REGION, surroundings
+from tests.platforms.vertex.helpers import PROJECT, QUICK, REGION, platform_context
 from tests.standins.aiplatform_v1 import AiplatformV1
 
 TARGET = {"project": PROJECT, "region": REGION}
@@ -24,7 +24,7 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
 
 @pytest.fixture
 def platform(service: AiplatformV1, key: Path, pushes: Pushes) -> VertexPlatform:
-    of_person = surroundings(service=service, cloud_key=key)
+    of_person = platform_context(service=service, cloud_key=key)
     return VertexPlatform(replace(of_person, engine=lambda: pushes.engine), QUICK)
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import NotSentError, RefusedError
-from caliban.platforms.google_errors import GoogleError
-from caliban.platforms.vertex import VertexPlatform
+from caliban.platforms.google.errors import GoogleError
+from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobStatus, NewJob
 from tests.platforms.caip.helpers import HeardReporter
 from tests.platforms.vertex.helpers import (
@@ -27,8 +27,8 @@ from tests.platforms.vertex.helpers import (
     TOKEN,
     body,
     job_view,
+    platform_context,
     submission,
-    surroundings,
 )
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.faults import Fault, Kind
@@ -112,7 +112,7 @@ def test_after_a_lost_answer_the_job_is_found_by_its_token(
 def test_a_job_that_the_list_shows_late_is_waited_for_and_not_submitted_again(service: AiplatformV1, key: Path) -> None:
     service.jobs.lag_s = 0.7
     service.faults.add(Fault(CREATE, "drop"))
-    patient = VertexPlatform(surroundings(service=service, cloud_key=key), replace(QUICK, settle_s=5))
+    patient = VertexPlatform(platform_context(service=service, cloud_key=key), replace(QUICK, consistency_delay=5))
     patient.submit(SPEC, submission())
     assert service.counts[CREATE] == 1
     assert service.counts[LIST] > 1
@@ -120,7 +120,9 @@ def test_a_job_that_the_list_shows_late_is_waited_for_and_not_submitted_again(se
 
 def test_after_a_timeout_the_job_is_looked_up(service: AiplatformV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "delay", seconds=1))
-    hurried = VertexPlatform(surroundings(service=service, cloud_key=key), replace(QUICK, read_s=0.3, settle_s=5))
+    hurried = VertexPlatform(
+        platform_context(service=service, cloud_key=key), replace(QUICK, read_timeout=0.3, consistency_delay=5)
+    )
     hurried.submit(SPEC, submission())
     assert len(service.jobs.all()) == 1
 
@@ -131,7 +133,7 @@ def test_a_request_that_never_arrived_is_sent_again_once_the_list_has_settled(
     service.faults.add(Fault(CREATE, "refuse"))
     begun = time.monotonic()
     platform.submit(SPEC, submission())
-    assert time.monotonic() - begun >= QUICK.settle_s
+    assert time.monotonic() - begun >= QUICK.consistency_delay
     assert (service.counts[CREATE], len(service.jobs.all())) == (2, 1)
 
 
@@ -182,7 +184,7 @@ def test_a_quota_is_waited_for_without_looking(service: AiplatformV1, platform: 
 def test_a_quota_that_stays_used_up_is_a_refusal_in_googles_words(tmp_path: Path) -> None:
     with AiplatformV1(quota=Quota(submissions=1, window_s=600)) as service:
         busy = VertexPlatform(
-            surroundings(service=service, cloud_key=service.write_key_file(tmp_path / "other.json")), SHORT
+            platform_context(service=service, cloud_key=service.write_key_file(tmp_path / "other.json")), SHORT
         )
         busy.submit(SPEC, submission())
         with pytest.raises(RefusedError) as caught:
@@ -201,7 +203,7 @@ def test_waiting_for_a_quota_is_told_once(
 
 def test_waiting_for_a_quota_ends_when_the_person_wants_to_stop(service: AiplatformV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="5"))
-    around = surroundings(service=service, cloud_key=key)
+    around = platform_context(service=service, cloud_key=key)
     around.stopping.set()
     with pytest.raises(NotSentError):
         VertexPlatform(around, QUICK).submit(SPEC, submission())
@@ -209,10 +211,10 @@ def test_waiting_for_a_quota_ends_when_the_person_wants_to_stop(service: Aiplatf
 
 def test_waiting_for_the_list_ends_in_doubt_when_the_person_wants_to_stop(service: AiplatformV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "refuse"))
-    around = surroundings(service=service, cloud_key=key)
+    around = platform_context(service=service, cloud_key=key)
     around.stopping.set()
     with pytest.raises(GoogleError) as caught:
-        VertexPlatform(around, replace(QUICK, settle_s=600)).submit(SPEC, submission())
+        VertexPlatform(around, replace(QUICK, consistency_delay=600)).submit(SPEC, submission())
     assert caught.value.id == "google-unreachable"
     assert service.counts[CREATE] == 1
 
@@ -256,7 +258,7 @@ def test_refused_credentials_are_a_refusal_since_nothing_was_sent(
 def test_a_service_that_keeps_failing_leaves_the_submission_in_doubt(service: AiplatformV1, key: Path) -> None:
     service.faults.add(Fault(CREATE, "status", times=1000, status=503))
     with pytest.raises(GoogleError) as caught:
-        VertexPlatform(surroundings(service=service, cloud_key=key), SHORT).submit(SPEC, submission())
+        VertexPlatform(platform_context(service=service, cloud_key=key), SHORT).submit(SPEC, submission())
     assert caught.value.id == "google-unavailable"
     assert not isinstance(caught.value, RefusedError)
 
@@ -330,12 +332,12 @@ def test_an_experiment_without_a_job_goes_to_the_project_of_the_credentials(plat
 
 
 def test_the_environment_names_the_region_of_what_has_none(service: AiplatformV1, key: Path) -> None:
-    platform = VertexPlatform(surroundings({"REGION": "asia-east1"}, service=service, cloud_key=key))
+    platform = VertexPlatform(platform_context({"REGION": "asia-east1"}, service=service, cloud_key=key))
     assert [platform.target(job)["region"] for job in (None, job_view())] == ["asia-east1", "us-central1"]
 
 
 def test_the_flag_moves_a_re_run_to_another_project_in_the_same_region(reporter: HeardReporter) -> None:
-    platform = VertexPlatform(surroundings(project_id="wonder-project", reporter=reporter))
+    platform = VertexPlatform(platform_context(project_id="wonder-project", reporter=reporter))
     assert platform.target(job_view(region="asia-east1")) == {"project": "wonder-project", "region": "asia-east1"}
     assert reporter.lines == [
         "jobs of project totoro-project are re-run in project wonder-project, as --project_id says"
@@ -343,7 +345,7 @@ def test_the_flag_moves_a_re_run_to_another_project_in_the_same_region(reporter:
 
 
 def test_where_to_look_at_a_job_is_told_by_its_number(platform: VertexPlatform) -> None:
-    assert platform.whereabouts(job_view()) == (
+    assert platform.links(job_view()) == (
         "https://console.cloud.google.com/ai/platform/locations/us-central1/training/42?project=totoro-project",
         "gcloud ai custom-jobs stream-logs 42 --region us-central1 --project totoro-project",
     )

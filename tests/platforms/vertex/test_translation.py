@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
-from caliban.platforms import vertex_jobs
 from caliban.platforms.base import Translation
-from caliban.platforms.caip_catalog import CATALOG as CAIP_CATALOG
-from caliban.platforms.vertex_translation import translate
-from caliban.records import JobStatus, JobView, PlatformName
+from caliban.platforms.caip.machines import CATALOG as CAIP_CATALOG
+from caliban.platforms.vertex import job_spec as vertex_job_spec
+from caliban.platforms.vertex.from_caip import translate
+from caliban.records import JobRecord, JobStatus, PlatformName
 from tests.platforms.caip.helpers import IMAGE, NEW_IMAGE, PEER_SPEC, PROJECT, TOKEN
 from tests.standins.custom_job_rules import check_custom_job
 from tests.standins.discovery import Discovery
@@ -28,9 +28,9 @@ DISK = {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100}
 WORKER_IMAGE = "gcr.io/totoro-project/worker:latest"
 
 
-def recorded(spec: Mapping[str, Any], platform: PlatformName = PlatformName.CAIP) -> JobView:
+def recorded(spec: Mapping[str, Any], platform: PlatformName = PlatformName.CAIP) -> JobRecord:
     details = {"jobId": "caliban_totoro_20200529_110259_1", "project_id": PROJECT}
-    return JobView(1, platform, 1, spec, IMAGE, JobStatus.FAILED, details, datetime(2020, 5, 29, 10, 53))
+    return JobRecord(1, platform, 1, spec, IMAGE, JobStatus.FAILED, details, datetime(2020, 5, 29, 10, 53))
 
 
 def a_spec(**training_input: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def pools(translation: Translation) -> Any:
     return job_spec["workerPoolSpecs"]
 
 
-def peer_jobs() -> list[JobView]:
+def peer_jobs() -> list[JobRecord]:
     """Every CAIP job that the peer's stores have."""
     jobs = []
     for store in sorted(STORES.glob("*.sqlite")):
@@ -99,7 +99,7 @@ def test_the_peers_stores_have_jobs_to_move() -> None:
 
 
 @pytest.mark.parametrize("job", peer_jobs(), ids=lambda job: str(job.spec["jobId"]))
-def test_every_job_of_the_peers_stores_is_moved_whole(job: JobView) -> None:
+def test_every_job_of_the_peers_stores_is_moved_whole(job: JobRecord) -> None:
     given: Any = job.spec
     machine = given["trainingInput"]["masterType"]
     asked = given["trainingInput"]["masterConfig"]["acceleratorConfig"]
@@ -340,7 +340,7 @@ def test_a_new_image_takes_the_place_of_the_old_one_but_not_of_a_workers_own() -
         evaluatorType="n1-standard-4",
         evaluatorCount=1,
     )
-    changed: Any = vertex_jobs.with_arguments(found.spec, NEW_IMAGE, ["--foo", "4"])
+    changed: Any = vertex_job_spec.with_arguments(found.spec, NEW_IMAGE, ["--foo", "4"])
     assert changed["jobSpec"]["workerPoolSpecs"] == [
         a_pool(image=NEW_IMAGE, args=["--foo", "4"]),
         a_pool("n1-standard-4", image=WORKER_IMAGE, args=["--foo", "4"]),
@@ -395,7 +395,7 @@ def test_whatever_is_translated_vertex_ai_accepts(training_input: dict[str, Any]
     except PlatformError as error:
         assert error.id == "not-translatable"  # noqa: PT017 - K80s that no T4s take the place of
         return
-    spec = vertex_jobs.with_image(found.spec, NEW_IMAGE)
-    body = vertex_jobs.request_body(spec, "caliban_totoro_20261125_110259_1", TOKEN)
+    spec = vertex_job_spec.with_image(found.spec, NEW_IMAGE)
+    body = vertex_job_spec.request_body(spec, "caliban_totoro_20261125_110259_1", TOKEN)
     DISCOVERY.check_schema("GoogleCloudAiplatformV1CustomJob", body)
     check_custom_job(body, any_registry=False)

@@ -166,12 +166,12 @@ def not_valid(group_kind: tuple[str, str], name: str, errors: Sequence[FieldErro
     return StatusError(422, message, details={key: value for key, value in details.items() if value})
 
 
-def too_many_requests(message: str, retry_after_s: int) -> StatusError:
+def too_many_requests(message: str, retry_after: int) -> StatusError:
     return StatusError(
         429,
         message,
-        details={"retryAfterSeconds": retry_after_s},
-        headers={"Retry-After": str(retry_after_s)},
+        details={"retryAfterSeconds": retry_after},
+        headers={"Retry-After": str(retry_after)},
     )
 
 

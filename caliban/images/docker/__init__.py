@@ -1,0 +1,1 @@
+"""The Docker Engine: its endpoint, builds and their logs."""

@@ -1,0 +1,1 @@
+"""Container registries: image names, authentication, pushes and their errors."""

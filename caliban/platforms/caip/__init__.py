@@ -1,0 +1,1 @@
+"""Jobs on AI Platform Training (CAIP)."""

@@ -1,0 +1,1 @@
+"""Jobs on Kubernetes clusters: GKE, and any cluster of a kubeconfig."""

@@ -1,0 +1,222 @@
+"""What a job of a cluster is made of: its spec, names and labels; pure.
+
+A job spec has the shape that caliban 0.4.2 records: a JobSpec of batch/v1, whose container is called what the job's
+name begins with. Name and labels come in when it is submitted.
+Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Sized
+
+from caliban.errors import PlatformError, UsageError
+from caliban.platforms.base import EXPERIMENT_LABEL, GROUP_LABEL, TOKEN_LABEL
+from caliban.platforms.kubernetes.resources import Hardware
+from caliban.records import ImageRef, JsonObject, Submission
+
+_NAME_LENGTH = 63  # a job's name is a label of its pods
+_BASE_LENGTH = 40
+_LABEL_LENGTH = 63
+_LABEL = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_PREFIX_LENGTH = 253
+_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+_TOKEN_LETTERS = 10
+# Shared memory: the 64 MiB that containers have otherwise are too few for the data loaders of PyTorch.
+_SHARED_MEMORY = "shared-memory"
+
+
+def new_job_spec(
+    *, base: str, image: ImageRef, arguments: Sequence[str], hardware: Hardware, labels: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """The spec of a new job: one attempt, and another only for one that its node was taken away from.
+
+    Args:
+        base: what its name begins with; see :func:`job_base`.
+        image: the pushed image.
+        arguments: of the image's entry point.
+        hardware: what it asks of its node.
+        labels: more labels, as a person gave them; see :func:`check_label`.
+    """
+    container = {
+        "name": base,
+        "image": image,
+        "args": list(arguments),
+        "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}],
+        **_given("resources", _given("requests", hardware.requests) | _given("limits", hardware.limits)),
+        "volumeMounts": [{"name": _SHARED_MEMORY, "mountPath": "/dev/shm"}],
+    }
+    return {
+        "backoffLimit": 0,
+        # https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+        "podFailurePolicy": {
+            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+        "template": {
+            "metadata": _given("labels", dict(labels or {})),
+            "spec": {
+                "containers": [container],
+                **_given("nodeSelector", hardware.node_selector),
+                "restartPolicy": "Never",
+                **_given("tolerations", hardware.tolerations),
+                "volumes": [{"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory"}}],
+            },
+        },
+    }
+
+
+def with_image(spec: JsonObject, image: ImageRef) -> dict[str, object]:
+    """``spec`` with another image.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return _with_container(spec, {**_container(spec), "image": image})
+
+
+def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> dict[str, object]:
+    """``spec`` with another image and other arguments.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return _with_container(spec, {**_container(spec), "image": image, "args": list(arguments)})
+
+
+def manifest(spec: JsonObject, name: str, labels: Mapping[str, str]) -> dict[str, object]:
+    """The whole job: ``spec`` under a name, with labels beside its own, which its pods get too.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    template = _object(spec, "template")
+    metadata = template.get("metadata")
+    metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
+    together = {**_labels(metadata), **labels}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": together},
+        "spec": {**spec, "template": {**template, "metadata": {**metadata, "labels": together}}},
+    }
+
+
+def submission_labels(submission: Submission) -> dict[str, str]:
+    """What tells that a job is of a submission: its token, its group and its experiment."""
+    return {
+        TOKEN_LABEL: submission.token,
+        GROUP_LABEL: label_value(submission.group),
+        EXPERIMENT_LABEL: str(submission.experiment_id),
+    }
+
+
+def has_token(job: JsonObject, token: str) -> bool:
+    """Whether a job that the cluster has is the one that was submitted with ``token``."""
+    return label_of(job, TOKEN_LABEL) == token
+
+
+def label_of(job: JsonObject, key: str) -> str | None:
+    """A label of a job; None where it has none of that key."""
+    metadata = job.get("metadata")
+    return _labels(metadata).get(key) if isinstance(metadata, Mapping) else None
+
+
+def name_of(job: JsonObject) -> str:
+    """A job's name."""
+    return str(_object(job, "metadata").get("name"))
+
+
+def image_of(spec: JsonObject) -> ImageRef:
+    """The image that a job runs.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return str(_container(spec)["image"])
+
+
+def job_base(name: str) -> str:
+    """``name`` as names of jobs and containers allow it: lower-case letters, digits and dashes (RFC 1123)."""
+    cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_BASE_LENGTH].rstrip("-")
+    return cleaned or "caliban"
+
+
+def job_name(spec: JsonObject, token: str) -> str:
+    """``{base}-{the token's beginning}``: the base is the container's name.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return f"{job_base(str(_container(spec).get('name') or ''))}-{token[:_TOKEN_LETTERS]}"
+
+
+def candidate_names(name: str, token: str) -> tuple[str, ...]:
+    """The names to try for a submission, in order; always the same ones, so that its job can be found again."""
+    end = f"-{token[_TOKEN_LETTERS:]}"
+    return name, f"{name[: _NAME_LENGTH - len(end)].rstrip('-')}{end}"
+
+
+def check_label(key: str, value: str) -> None:
+    """Refuse what no cluster takes as a label.
+
+    Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+
+    Raises:
+        UsageError: ``malformed-label``.
+    """
+    prefix, separator, name = key.rpartition("/")
+    is_prefix = not separator or (len(prefix) <= _PREFIX_LENGTH and bool(_PREFIX.fullmatch(prefix)))
+    is_key = is_prefix and bool(name and _LABEL.fullmatch(name))
+    if not is_key or not _LABEL.fullmatch(value) or key in (TOKEN_LABEL, GROUP_LABEL, EXPERIMENT_LABEL):
+        raise UsageError(
+            "malformed-label",
+            f"{key}={value} is not a label that a cluster takes",
+            hint="at most 63 letters, digits, dashes, underscores and dots, a letter or digit first and last; "
+            f"{TOKEN_LABEL}, {GROUP_LABEL} and {EXPERIMENT_LABEL} are caliban's own",
+        )
+
+
+def label_value(text: str) -> str:
+    """``text`` as a label's value: what is not allowed becomes a dash."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:_LABEL_LENGTH].strip("-_.")
+
+
+def _given(name: str, value: Sized) -> dict[str, object]:
+    """``{name: value}``, or nothing for what is empty."""
+    return {name: value} if value else {}
+
+
+def _with_container(spec: JsonObject, container: Mapping[str, object]) -> dict[str, object]:
+    template = _object(spec, "template")
+    return {**spec, "template": {**template, "spec": {**_object(template, "spec"), "containers": [container]}}}
+
+
+def _container(spec: JsonObject) -> Mapping[str, object]:
+    """The one container, which has an image."""
+    containers = _object(_object(spec, "template"), "spec").get("containers")
+    if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], Mapping):
+        raise _malformed("it does not have exactly one container")
+    if not isinstance(containers[0].get("image"), str) or not containers[0]["image"]:
+        raise _malformed("its container names no image")
+    return containers[0]
+
+
+def _labels(metadata: Mapping[str, object]) -> dict[str, str]:
+    labels = metadata.get("labels")
+    return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
+
+
+def _object(parent: JsonObject, name: str) -> Mapping[str, object]:
+    value = parent.get(name)
+    if not isinstance(value, Mapping):
+        raise _malformed(f"it has no {name}")
+    return value
+
+
+def _malformed(problem: str) -> PlatformError:
+    return PlatformError(
+        "malformed-job-spec",
+        "the recorded job cannot be run again",
+        cause=f"in the recorded job spec: {problem}",
+        hint="submit the experiment anew with caliban cluster job submit",
+    )
