@@ -1,11 +1,13 @@
-"""The frozen values that travel between floors. They know nothing of stores, platforms or terminals."""
+"""The frozen values that travel between layers. They know nothing of stores, platforms or terminals."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, unique
+from typing import TypeAlias
 
 from caliban.errors import CalibanError
 
@@ -14,6 +16,9 @@ JsonObject = Mapping[str, object]
 
 ImageRef = str
 """What ``docker run`` takes: ``sha256:<64 hex digits>``, ``name:tag`` or ``host/name@digest``."""
+
+PlatformId: TypeAlias = str
+"""The name of a platform in ``job_specs.platform``: ``LOCAL``, or any that an installed package provides."""
 
 
 @unique
@@ -32,28 +37,13 @@ class JobStatus(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job will never change its state again. UNKNOWN is not final: ask again."""
+        """Whether the job never changes its state again. UNKNOWN is not final: it is queried again."""
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
     @property
-    def wants_rerun(self) -> bool:
+    def is_rerunnable(self) -> bool:
         """Whether ``resubmit`` takes such a job without ``--all_jobs``."""
         return self in (JobStatus.FAILED, JobStatus.STOPPED)
-
-
-@unique
-class PlatformName(str, Enum):
-    """Where a job runs; the values are those of the ``job_specs.platform`` column."""
-
-    LOCAL = "LOCAL"
-    CAIP = "CAIP"
-    GKE = "GKE"
-    VERTEX = "VERTEX"
-    KUBERNETES = "KUBERNETES"
-    TEST = "TEST"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @unique
@@ -67,9 +57,107 @@ class JobMode(str, Enum):
         return self.value
 
 
+@unique
+class FailureCause(str, Enum):
+    """Why a job did not succeed, in the same words for all platforms."""
+
+    CODE_ERROR = "code_error"
+    """The program ended with a non-zero exit code."""
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    PREEMPTED = "preempted"
+    """The machine was taken away."""
+    IMAGE = "image"
+    """The image could not be pulled, or its program not started."""
+    REFUSED = "refused"
+    """The platform did not accept the submission."""
+    INFRASTRUCTURE = "infrastructure"
+    """The machine or the platform failed."""
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Destination(ABC):
+    """Where on its platform a job runs. Each platform has a frozen, hashable dataclass of its own."""
+
+    @abstractmethod
+    def to_json(self) -> JsonObject:
+        """Return the JSON object that ``submissions.target`` stores; the platform's ``from_json`` reads it."""
+
+
+@dataclass(frozen=True)
+class JobExit:
+    """How a job ended.
+
+    Attributes:
+        code: the exit code of its program; None where it is not known.
+        cause: the kind of failure; None for a job that succeeded.
+        message: why it failed, in the platform's words, in one line; None where there is nothing to say.
+    """
+
+    code: int | None = None
+    cause: FailureCause | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class JobDetails:
+    """What a platform recorded of a job (``jobs.details``), as the platform's own parser reads it.
+
+    Attributes:
+        raw: the stored JSON object, untouched; only the platform reads it.
+        id: the platform's own id of the job, or None.
+        display_name: the job's name on its platform, or None (caliban 0.4.2 records none for local jobs).
+        destination: where it ran; None where that is not recorded.
+        exit: how it ended; None for a job that has not ended, or of which nothing is recorded.
+        pending_reason: why an unfinished job is in its state (``unschedulable: ...``), or None.
+        started: when it started to run, with a time zone, or None.
+        ended: when it ended, with a time zone, or None.
+        links: URLs and commands that show the job.
+    """
+
+    raw: JsonObject = field(default_factory=dict, hash=False)
+    id: str | None = None
+    display_name: str | None = None
+    destination: Destination | None = None
+    exit: JobExit | None = None
+    pending_reason: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    links: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job is in its state, in the platform's words; None where there is nothing to say."""
+        return (self.exit.message if self.exit else None) or self.pending_reason
+
+
+@dataclass(frozen=True)
+class JobUpdate:
+    """The answer of a platform to a status request.
+
+    Attributes:
+        status: the state of the job.
+        details: what is to be recorded; None where nothing changed.
+    """
+
+    status: JobStatus
+    details: JobDetails | None = None
+
+
+@dataclass(frozen=True)
+class StatusUnavailable:
+    """The state of a job could not be determined. It keeps its last known state and is queried again next time."""
+
+    reason: str
+
+
 @dataclass(frozen=True)
 class JobRecord:
-    """One attempt of an experiment, as the store has it.
+    """One attempt of an experiment, as stored.
 
     Attributes:
         id: ``jobs.id``.
@@ -78,27 +166,31 @@ class JobRecord:
         spec: ``job_specs.spec``, in the shape that its platform writes.
         container: the image that it ran.
         status: the last known state.
-        details: what the platform told of the job (``jobs.details``); ``{}`` where the store has null. Whatever the
-            platform, ``reason`` says why the job is in its state, and ``ret_code`` is its exit code.
+        details: what its platform recorded; see :class:`JobDetails`.
         created: naive local time of the machine that submitted it, as caliban 0.4.2 records it.
-        refresh_error: why ``status`` could not be brought up to date; None where it could, or need not.
+        refresh_error: why ``status`` could not be refreshed; None where it could, or need not.
     """
 
     id: int
-    platform: PlatformName
+    platform: PlatformId
     spec_id: int
     spec: JsonObject
     container: ImageRef
     status: JobStatus
-    details: JsonObject
+    details: JobDetails
     created: datetime
     refresh_error: str | None = None
 
     @property
     def reason(self) -> str | None:
-        """Why it is in its state, in a few words of its platform: ``out of memory``; None where nobody knows."""
-        reason = self.details.get("reason")
-        return reason if isinstance(reason, str) and reason else None
+        """Why it is in its state; None where there is nothing to say."""
+        return self.details.reason
+
+    def updated(self, update: JobUpdate | StatusUnavailable) -> JobRecord:
+        """Return the record with what its platform reported."""
+        if isinstance(update, StatusUnavailable):
+            return replace(self, refresh_error=update.reason)
+        return replace(self, status=update.status, details=update.details or self.details, refresh_error=None)
 
 
 @dataclass(frozen=True)
@@ -110,7 +202,7 @@ class ContainerRecord:
 
     @property
     def entrypoint(self) -> str:
-        """What it runs, for people: the script (``trainer/train.py``), or the image where no code is recorded."""
+        """What it runs, for people: the script (``trainer/train.py``), or the image where no script is recorded."""
         package = self.spec.get("package")
         if isinstance(package, Sequence) and not isinstance(package, str) and len(package) > 2:
             return str(package[2])
@@ -125,8 +217,8 @@ class ExperimentRecord:
         id: ``experiments.id``.
         args: the positional arguments, those after ``--``.
         kwargs: the flags of this experiment: ``{"sleep": 2, "verbose": true}``.
-        container: the container spec that it was made with.
-        jobs: its attempts, oldest first; which ones, the query says. Empty for an experiment that never got one.
+        container: the container spec that it was created with.
+        jobs: its attempts, oldest first; which ones, the query says. Empty for an experiment that has none.
     """
 
     id: int
@@ -139,7 +231,7 @@ class ExperimentRecord:
     def arguments(self) -> tuple[str, ...]:
         """Its command line without the program: ``("--foo", "3", "--sleep", "1")``.
 
-        ``true`` becomes the bare flag and ``false`` nothing, as caliban 0.4.2 has it.
+        ``true`` becomes the bare flag and ``false`` nothing, as in caliban 0.4.2.
         """
         words = list(self.args)
         for name, value in self.kwargs.items():
@@ -164,6 +256,30 @@ class GroupRecord:
     experiments: tuple[ExperimentRecord, ...] = ()
 
 
+@dataclass(frozen=True)
+class FirstAttempt:
+    """The experiment has no job yet. It is not submitted when it got one in the meantime."""
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Runs the experiment's latest job again. It is not submitted when the experiment got a newer one in the meantime.
+
+    Attributes:
+        job_id: ``jobs.id`` of that job.
+    """
+
+    job_id: int
+
+
+@dataclass(frozen=True)
+class AdditionalAttempt:
+    """One more job of the experiment, whatever jobs it has."""
+
+
+AttemptKind = FirstAttempt | Rerun | AdditionalAttempt
+
+
 @unique
 class SubmissionState(str, Enum):
     """The state of a journal row (``submissions.state``)."""
@@ -176,22 +292,22 @@ class SubmissionState(str, Enum):
 
 @dataclass(frozen=True)
 class Submission:
-    """One row of the journal: what is about to be, or was, asked of a platform.
+    """One row of the journal: what is about to be, or was, requested from a platform.
 
     Attributes:
         id: ``submissions.id``.
-        token: random and unique; it travels with the request, so that a lost answer can be looked up.
+        token: random and unique; it is sent with the request, so that the job can be looked up after a lost answer.
         experiment_id: whose attempt this is.
         group: the name of the experiment group that it belongs to.
         job_spec_id: what is submitted.
         resubmits: the job that this one re-runs, or None.
         platform: where it goes.
-        target: the place on that platform: ``{"project": ..., "region": ...}``; ``{}`` for this machine.
-        name: what we ask the platform to call the job.
-        user, host, pid: who is submitting; an OPEN row whose owner is gone was interrupted.
+        destination: where on that platform, as :meth:`Destination.to_json` wrote it.
+        name: the name that the platform is asked to give the job.
+        user, host, pid: who is submitting; an OPEN row whose process has ended was interrupted.
         created: naive local time.
         state: see :class:`SubmissionState`.
-        job_id: the job that came of it, once it is settled.
+        job_id: the job that was recorded for it, once it is settled.
         error: why there is none, where that is known.
     """
 
@@ -201,8 +317,8 @@ class Submission:
     group: str
     job_spec_id: int
     resubmits: int | None
-    platform: PlatformName
-    target: JsonObject
+    platform: PlatformId
+    destination: JsonObject
     name: str
     user: str
     host: str
@@ -215,21 +331,21 @@ class Submission:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job that a platform has taken on, about to be recorded: what becomes a row of ``jobs``."""
+    """A job that a platform has accepted, about to be recorded: what becomes a row of ``jobs``."""
 
     container: ImageRef
     status: JobStatus
-    details: JsonObject = field(default_factory=dict)
+    details: JobDetails = field(default_factory=JobDetails)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attempt.
+    """The result of one attempt.
 
     Attributes:
         experiment: whose attempt it was.
         job: the job as recorded, in its last known state; None where none was recorded.
-        error: why the job could not be submitted or watched; None where it could, even if the job then failed.
+        error: why the job could not be submitted or followed; None where it could, even if the job then failed.
     """
 
     experiment: ExperimentRecord
@@ -238,6 +354,6 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        """Whether the job was submitted and, where its end is known, succeeded."""
+        """Whether the job was submitted and, where it has ended, succeeded."""
         unfinished_or_good = (JobStatus.SUBMITTED, JobStatus.RUNNING, JobStatus.SUCCEEDED)
         return self.error is None and self.job is not None and self.job.status in unfinished_or_good

@@ -1,28 +1,39 @@
-"""What caliban asks of every place where jobs run, and the table of those places.
+"""What caliban requires of a platform: a place where jobs run.
 
-A platform is given job specs in the shape that it records (``job_specs.spec``), and is the only one to look inside
-them. What only some platforms can do is a capability: a small class of its own, asked for by ``isinstance``.
+A platform is given job specs in the shape that it records (``job_specs.spec``), and alone looks inside them. What only
+some platforms can do is a capability: a small class of its own, checked with ``issubclass`` and without an instance
+(:func:`caliban.platforms.registry.has_capability`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
-from threading import Event, Lock
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from caliban.errors import PlatformError
-from caliban.records import ImageRef, JobRecord, JobStatus, JsonObject, NewJob, PlatformName, Submission
-from caliban.reporter import Reporter
+from caliban.platforms.context import PlatformContext
+from caliban.records import (
+    Destination,
+    ImageRef,
+    JobDetails,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    NewJob,
+    PlatformId,
+    StatusUnavailable,
+    Submission,
+)
 
 if TYPE_CHECKING:
-    from caliban.images.docker.engine import Engine
+    from caliban.config import ProjectConfig
+    from caliban.images.registry.push import Registry
 
 TOKEN_LABEL = "caliban.token"
-"""The label that carries the submission's token where labels may have dots (Docker, Kubernetes)."""
+"""The label that carries the submission's token, where label keys may have dots."""
 
 EXPERIMENT_LABEL = "caliban.experiment"
 """The label that carries ``experiments.id``, likewise."""
@@ -31,67 +42,14 @@ GROUP_LABEL = "caliban.group"
 """The label that carries the experiment group's name, likewise."""
 
 
-@dataclass(frozen=True)
-class JobUpdate:
-    """What a platform said of a job just now.
-
-    Attributes:
-        status: its state.
-        details: what is to be recorded as ``jobs.details``; None where nothing new was learnt.
-    """
-
-    status: JobStatus
-    details: JsonObject | None = None
-
-
-@dataclass(frozen=True)
-class StatusUnavailable:
-    """A job whose state could not be learnt just now. It keeps its last known one and is asked again next time."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class PlatformContext:
-    """What a platform may need of the process that it works for.
-
-    Attributes:
-        environ: the environment variables.
-        home: the user's home folder.
-        reporter: where to tell what is going on.
-        engine: connects to the Docker Engine, once; raises :class:`~caliban.errors.ImageError`.
-        project_id: ``--project_id``, or None.
-        cloud_key: ``--cloud_key``, or None.
-        stopping: set once the person wants to stop; whoever waits for something that may take minutes stops waiting.
-    """
-
-    environ: Mapping[str, str] = field(repr=False)
-    home: Path
-    reporter: Reporter
-    engine: Callable[[], Engine]
-    project_id: str | None = None
-    cloud_key: Path | None = None
-    stopping: Event = field(default_factory=Event)
-    _announced: set[str] = field(default_factory=set, repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
-
-    def announce(self, line: str) -> None:
-        """Say a line once, however many jobs and threads have reason to."""
-        with self._lock:
-            is_new = line not in self._announced
-            self._announced.add(line)
-        if is_new:
-            self.reporter.info(line)
-
-
 class RefusedError(PlatformError):
-    """The platform said no, and for certain runs nothing: the job is recorded as FAILED with the reason.
+    """The platform refused a submission and runs nothing: the job is recorded as FAILED with the reason.
 
-    Any other error of :meth:`Platform.submit` leaves doubt; the journal row then stays open, and is looked up by its
-    token the next time.
+    After any other error of :meth:`Platform.submit` the outcome is unknown: the journal row stays open and is looked up
+    by its token the next time.
 
     Attributes:
-        details: what is recorded as ``jobs.details`` of the failed job.
+        details: what to record of the job (``jobs.details``) beside the error itself.
     """
 
     def __init__(
@@ -102,11 +60,11 @@ class RefusedError(PlatformError):
 
 
 class ServiceRetiredError(PlatformError):
-    """The service that a platform stands for is no more. What its jobs were is recorded, and a successor runs them.
+    """The service behind a platform was shut down. Its jobs stay recorded; another platform can run them.
 
     Attributes:
-        successor: the name in :data:`caliban.config.SUCCESSORS` of the platform that takes its jobs over.
-        is_certain: whether the service said so itself.
+        successor: the ``--platform`` choice that takes over its jobs.
+        is_certain: whether the service itself said so.
     """
 
     def __init__(
@@ -125,22 +83,58 @@ class ServiceRetiredError(PlatformError):
 
 
 class NotSentError(PlatformError):
-    """The person wants to stop, and nothing was sent: as if the job had never been begun."""
+    """The user wants to stop, and nothing was sent: as if the submission had never been started."""
 
 
 class Platform(ABC):
-    """A place where jobs run."""
+    """A place where jobs run.
 
-    name: PlatformName
+    Attributes:
+        id: what ``job_specs.platform`` stores.
+        needs_image: whether jobs run in container images; without, nothing is built and jobs run in the directory
+            that the container spec names.
+    """
 
-    def __init__(self, platform_context: PlatformContext) -> None:
-        self.context = platform_context
+    id: ClassVar[PlatformId]
+    needs_image: ClassVar[bool] = True
 
-    def connect(self, target: JsonObject) -> None:  # noqa: B027 - a platform that is always there has nothing to do
-        """Learn whether a place on the platform can be reached, before anything is built or written down.
+    def __init__(self, context: PlatformContext) -> None:
+        self.context = context
+
+    @classmethod
+    @abstractmethod
+    def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
+        """Read what is stored of a job (``jobs.details``): by this version, earlier ones, and caliban 0.4.2.
+
+        Never raises: what is missing or malformed is None.
+        """
+
+    @abstractmethod
+    def destination(self, latest: JobRecord | None) -> Destination:
+        """Return where on this platform a new attempt runs, given the previous one.
+
+        Raises:
+            CalibanError: neither a record nor the user names one.
+        """
+
+    @abstractmethod
+    def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
+        """Return the registry that images for a destination are pushed to. Nothing is connected to.
 
         Args:
-            target: see :meth:`target`.
+            config: the project's, which may name a registry.
+            destination: None where only the name of the registry is to be checked; the result is then None where the
+                registry depends on the destination.
+
+        Returns:
+            None where jobs run the images of this machine's Docker Engine.
+
+        Raises:
+            CalibanError: there is none, or its name is malformed.
+        """
+
+    def connect(self, destination: Destination) -> None:  # noqa: B027 - optional: some platforms are always there
+        """Check that a destination can be reached, before anything is built or journaled.
 
         Raises:
             CalibanError: it cannot.
@@ -148,96 +142,55 @@ class Platform(ABC):
 
     @abstractmethod
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        """The present state of each of ``jobs``, by ``jobs.id``, in as few calls as the platform allows.
+        """Return the current state of each job by ``jobs.id``, with as few requests as the platform allows.
 
         Never raises for a platform that cannot be reached: its jobs are :class:`StatusUnavailable`, with the reason.
         """
 
     @abstractmethod
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
-        """``spec``, running ``image`` instead of the one that it names.
+        """Return ``spec`` with another image.
 
         Raises:
-            PlatformError: ``malformed-job-spec``, when the spec is not one of this platform's.
+            PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
 
     @abstractmethod
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
-        """``spec``, a sibling's, running ``image`` with ``arguments``: for an experiment that has no spec of its own.
+        """Return ``spec`` with another image and other arguments, for an experiment that has no spec of its own.
 
         Raises:
-            PlatformError: ``malformed-job-spec``, when the spec is not one of this platform's.
+            PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
-
-    @abstractmethod
-    def target(self, latest: JobRecord | None) -> JsonObject:
-        """Where on this platform a new attempt goes, given the last one: ``{"project": ...}``; ``{}`` for one place."""
-
-    def check_registry(self, registry: str | None) -> None:  # noqa: B027 - not all platforms need one
-        """Learn before an image is built whether there is a registry to bring it to. Nobody is asked.
-
-        Args:
-            registry: ``registry`` of the project's ``.calibanconfig.json``, or None.
-
-        Raises:
-            CalibanError: there is none.
-        """
-
-    def reach_registry(self, registry: str | None, target: JsonObject) -> None:  # noqa: B027 - as above
-        """Ask before an image is built whether the registry will take it, where that can be known beforehand.
-
-        Args:
-            registry: ``registry`` of the project's ``.calibanconfig.json``, or None.
-            target: see :meth:`target`.
-
-        Raises:
-            CalibanError: it will not.
-        """
-
-    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
-        """Bring an image that was built here to where jobs run.
-
-        Args:
-            image: the image's id on this machine.
-            registry: ``registry`` of the project's ``.calibanconfig.json``, or None.
-            target: see :meth:`target`.
-
-        Returns:
-            What jobs call it there; on this machine, its id.
-
-        Raises:
-            CalibanError: it could not be brought there.
-        """
-        return image
 
     @abstractmethod
     def job_name(self, spec: JsonObject, token: str) -> str:
-        """The name to ask for, for a submission that carries ``token``."""
+        """Return the name to request for a submission that carries ``token``."""
 
     @abstractmethod
     def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
-        """Start the job. Safe to call twice with one token: the second call adopts what the first one started.
+        """Start the job. Idempotent by token: a second call adopts the job that the first one started.
 
         Raises:
             RefusedError: nothing was started and nothing will be.
             NotSentError: nothing was started, since ``PlatformContext.stopping`` was set first.
-            CalibanError: anything else; whether the job runs is not known.
+            CalibanError: anything else; whether the job runs is unknown.
         """
 
     @abstractmethod
     def find(self, submission: Submission) -> NewJob | None:
-        """The job that carries the submission's token, or None when the platform has none.
+        """Return the job that carries the submission's token, or None when the platform has none.
 
         Raises:
-            CalibanError: the platform cannot be asked.
+            CalibanError: the platform cannot be queried.
         """
 
     @abstractmethod
     def stop(self, job: JobRecord) -> JobUpdate:
-        """Ask for the end of a job; one that has ended already is left alone.
+        """Stop a job; one that has ended already is left alone.
 
         Returns:
-            Its state after that: STOPPED, or how it ended before it could be stopped, or RUNNING while it is being
+            Its state afterwards: STOPPED, or how it ended before it could be stopped, or RUNNING while it is being
             stopped.
 
         Raises:
@@ -246,82 +199,48 @@ class Platform(ABC):
 
 
 class RemotePlatform(ABC):
-    """A platform that runs jobs elsewhere, and has places where a person can look at one."""
+    """A platform that runs jobs elsewhere, several at a time, where they can be viewed."""
 
     @abstractmethod
     def links(self, job: JobRecord) -> Sequence[str]:
-        """Lines that say where to look at a job that was just submitted: a URL, a command that streams its log."""
+        """Return lines that show where to view a job: a URL, a command that streams its log."""
 
 
 class ForegroundPlatform(ABC):
-    """A platform whose jobs run one after the other while somebody watches."""
+    """A platform whose jobs run one after the other while the command waits for them."""
 
     @abstractmethod
     def follow(self, job: JobRecord) -> JobUpdate:
         """Pass on the job's output until it ends.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C; the job runs on.
-            CalibanError: the platform was lost while the job ran; its state is not known.
+            KeyboardInterrupt: after Ctrl-C; the job keeps running.
+            CalibanError: the connection was lost while the job ran; its state is unknown.
         """
 
 
 @dataclass(frozen=True)
-class Translation:
-    """A job of another platform, as one of this.
+class Migration:
+    """A job of another platform, as a job of this one.
 
     Attributes:
         spec: the job spec, in this platform's shape.
-        details: what :meth:`Platform.target` reads to find the place, as if the job had run here before.
-        lost: what the other platform was asked for and this one cannot be, a line each, for people.
+        details: what :meth:`Platform.destination` reads to find the destination, as if the job had run here before.
+        dropped_settings: settings of the other platform that this one does not have, one line each.
     """
 
     spec: JsonObject
-    details: JsonObject
-    lost: tuple[str, ...] = ()
+    details: JobDetails
+    dropped_settings: tuple[str, ...] = ()
 
 
 class MigrationTarget(ABC):
-    """A platform that takes over the jobs of another; :data:`caliban.config.SUCCESSORS` has all of them."""
+    """A platform that takes over the jobs of another one: ``caliban resubmit --platform``."""
 
     @abstractmethod
-    def translate(self, job: JobRecord) -> Translation:
-        """Say in this platform's terms what ``job``, of another platform, ran.
+    def migrate(self, job: JobRecord) -> Migration:
+        """Convert ``job``, of another platform.
 
         Raises:
-            PlatformError: ``not-translatable``: jobs of that platform, or this one, cannot be taken over.
+            PlatformError: ``not-translatable``: jobs of that platform, or this one, cannot be migrated.
         """
-
-
-_PLATFORMS: Mapping[PlatformName, tuple[str, str]] = {
-    PlatformName.LOCAL: ("caliban.platforms.docker.platform", "LocalPlatform"),
-    PlatformName.CAIP: ("caliban.platforms.caip.platform", "CaipPlatform"),
-    PlatformName.GKE: ("caliban.platforms.kubernetes.gke_platform", "GkePlatform"),
-    PlatformName.KUBERNETES: ("caliban.platforms.kubernetes.kubeconfig_platform", "KubernetesPlatform"),
-    PlatformName.VERTEX: ("caliban.platforms.vertex.platform", "VertexPlatform"),
-}
-
-
-class Platforms:
-    """The platforms of one command, each imported and made when it is first asked for."""
-
-    def __init__(self, platform_context: PlatformContext) -> None:
-        self.context = platform_context
-        self._made: dict[PlatformName, Platform] = {}
-
-    def get(self, name: PlatformName) -> Platform:
-        """The platform of that name.
-
-        Raises:
-            PlatformError: ``platform-not-supported``, for jobs that another version of caliban made.
-        """
-        if name not in self._made:
-            if name not in _PLATFORMS:
-                raise PlatformError(
-                    "platform-not-supported",
-                    f"this version of caliban cannot reach jobs on {name}",
-                    hint="the jobs are listed from their recorded state; a later version of caliban may do more",
-                )
-            module, cls = _PLATFORMS[name]
-            self._made[name] = getattr(import_module(module), cls)(self.context)
-        return self._made[name]

@@ -1,9 +1,8 @@
-"""How long, and how often, a service is asked that does not answer, or asks to be asked later."""
+"""Retry requests: how often and how long a service is asked that does not answer, or asks to be asked later."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,18 +10,19 @@ from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import TypeVar
 
+from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, PlatformError
 
 _T = TypeVar("_T")
 
 
 class ServiceError(PlatformError):
-    """A call to a service that did not succeed.
+    """A request to a service failed.
 
     Attributes:
-        is_transient: whether the same call may succeed a little later.
-        is_over_quota: whether it may as soon as the service counts anew.
-        outcome_unknown: whether the service may have done what it was asked, though it does not say so.
+        is_transient: whether the same request may succeed a little later.
+        is_over_quota: whether it may as soon as the service's quota period has passed.
+        outcome_unknown: whether the service may have done what was requested although it does not say so.
         retry_after: how long the service asks to wait, in seconds, or None.
     """
 
@@ -39,11 +39,10 @@ class RetryPolicy:
     Attributes:
         connect_timeout: for a connection.
         read_timeout: for an answer, or between two pieces of it.
-        initial_delay: the longest pause before the second attempt; doubled for each further one.
-        max_delay: the longest pause of our own choice.
-        deadline: for a call in all: an attempt that would begin later is not made.
-        quota_deadline: the same, for a call that is answered 429: some count requests by the minute, and many jobs
-        at once
+        initial_delay: the longest delay before the second attempt; doubled for each further one.
+        max_delay: the longest delay that is not requested by the service.
+        deadline: for all attempts: none starts later.
+        quota_deadline: the same after 429: some services count requests by the minute, and many jobs submitted at once
             have to wait their turn.
         consistency_delay: how long after a request a new job may still be missing from a list of jobs.
     """
@@ -58,87 +57,95 @@ class RetryPolicy:
 
 
 DEFAULT = RetryPolicy()
-"""What every call uses that is not given another policy."""
-_SLOW_S = 2
+"""The policy of every request that is given no other."""
+
+_REPORT_AFTER = 2
+"""Seconds after which the user is told that requests are repeated."""
 
 OnRetry = Callable[[ServiceError, float], None]
-"""Is told what went wrong, and for how many seconds in all it is tried again."""
+"""Called with the error and the seconds for which the request is retried at most."""
 
 
 def report_retry(announce: Callable[[str], None]) -> OnRetry:
-    """What tells a person, once for each kind of trouble, what is being waited for."""
+    """Return a function that reports retries, once for each error message."""
 
-    def tell(error: ServiceError, seconds: float) -> None:
+    def report(error: ServiceError, seconds: float) -> None:
         cause = (error.cause or "").strip().partition("\n")[0]
         because = f" ({cause})" if cause else ""
-        announce(f"{error.message}{because}; trying again for up to {seconds:.0f} s ...")
+        announce(f"{error.message}{because}; retrying for up to {seconds:.0f} s ...")
 
-    return tell
+    return report
 
 
 class Backoff:
-    """The backoff between the attempts of one call: exponential, with full jitter, as Google asks where it does.
+    """The delays between the attempts of one request: exponential, with full jitter.
 
     Source: https://cloud.google.com/storage/docs/retry-strategy#exponential-backoff
     """
 
     def __init__(
         self,
-        retry_policy: RetryPolicy,
+        policy: RetryPolicy,
+        clock: Clock | None = None,
         stopping: Event | None = None,
         on_quota: Callable[[], None] = lambda: None,
         on_retry: OnRetry = lambda error, seconds: None,
     ) -> None:
-        """Begin to count.
+        """Start to count.
 
         Args:
-            retry_policy: how long.
-            stopping: ends a pause, and the attempts, when it is set.
-            on_quota: called before a pause that a quota makes necessary.
-            on_retry: called once, when it has become clear that this takes longer than people wait without a word.
+            policy: how long.
+            clock: the time, and waiting; None for that of this machine.
+            stopping: ends a delay, and the attempts, when it is set.
+            on_quota: called before a delay that a quota makes necessary.
+            on_retry: called once, when the request takes longer than two seconds.
         """
-        self._retry_policy = retry_policy
+        self._policy = policy
+        self._clock = clock or SystemClock()
         self._stopping = stopping or Event()
         self._on_quota = on_quota
         self._on_retry: OnRetry | None = on_retry
-        self._begun = time.monotonic()
+        self._started = self._clock.monotonic()
         self._count = 0
 
     def wait(self, error: CalibanError) -> None:
         """Wait before the next attempt.
 
         Raises:
-            CalibanError: ``error``, when there is to be no next attempt: it will not pass, or time is up (the cause
-                then says how often was tried).
+            CalibanError: ``error``, when there is no next attempt: it is not transient, or the deadline would pass (the
+                cause then says how many attempts were made).
         """
         if not isinstance(error, ServiceError) or not error.is_transient:
             raise error
-        limit = min(self._retry_policy.max_delay, self._retry_policy.initial_delay * 2**self._count)
-        pause = random.uniform(0, limit) if error.retry_after is None else error.retry_after
+        limit = min(self._policy.max_delay, self._policy.initial_delay * 2**self._count)
+        delay = random.uniform(0, limit) if error.retry_after is None else error.retry_after
         self._count += 1
-        spent = time.monotonic() - self._begun
-        if spent + pause > (self._retry_policy.quota_deadline if error.is_over_quota else self._retry_policy.deadline):
+        spent = self._clock.monotonic() - self._started
+        if spent + delay > (self._policy.quota_deadline if error.is_over_quota else self._policy.deadline):
             times = "once" if self._count == 1 else f"{self._count} times in {spent:.0f} s"
             wish = "" if error.retry_after is None else f"; the service asks to wait {error.retry_after:.0f} s"
             error.cause = f"{error.cause}\n(tried {times}{wish})"
             raise error
         if error.is_over_quota:
             self._on_quota()
-        elif self._on_retry is not None and spent + pause > _SLOW_S:
-            self._on_retry(error, self._retry_policy.deadline)
+        elif self._on_retry is not None and spent + delay > _REPORT_AFTER:
+            self._on_retry(error, self._policy.deadline)
             self._on_retry = None
-        if self._stopping.wait(pause):
+        if self._clock.wait(self._stopping, delay):
             raise error
 
 
 def with_retries(
-    call: Callable[[], _T], retry_policy: RetryPolicy, on_retry: OnRetry = lambda error, seconds: None
+    call: Callable[[], _T],
+    policy: RetryPolicy,
+    on_retry: OnRetry = lambda error, seconds: None,
+    clock: Clock | None = None,
 ) -> _T:
-    """``call()``, again and again while that may help: for calls that do no harm when made twice.
+    """Return ``call()``, repeated while its errors are transient: for requests that do no harm when made twice.
 
-    Tries again after 429, 500, 502, 503, 504, a broken connection and a time-out; never after another answer.
+    Retries after 429, 500, 502, 503, 504, a broken connection and a timeout; never after another answer.
     """
-    backoff = Backoff(retry_policy, on_retry=on_retry)
+    backoff = Backoff(policy, clock, on_retry=on_retry)
     while True:
         try:
             return call()
@@ -147,7 +154,7 @@ def with_retries(
 
 
 def parse_retry_after(retry_after: str | None) -> float | None:
-    """``Retry-After``, which is a number of seconds or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of a ``Retry-After`` header, which has a number of seconds or a date (RFC 9110, 10.2.3)."""
     if retry_after is None:
         return None
     if retry_after.strip().isdigit():

@@ -1,0 +1,46 @@
+"""Flags that platforms add to the commands, and the way to their values. Imports nothing heavy: ``--help`` pays for it.
+
+The values reach a platform by :attr:`caliban.platforms.context.PlatformContext.options`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def add_project_id(parser: argparse.ArgumentParser) -> None:
+    """Add ``--project_id PROJECT_ID``."""
+    parser.add_argument(
+        "--project_id",
+        help="ID of the GCloud AI Platform/GKE project to use for Cloud job submission and image persistence. "
+        "(Defaults to $PROJECT_ID; errors if both the argument and $PROJECT_ID are empty.)",
+    )
+
+
+def add_cloud_key(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cloud_key CLOUD_KEY``."""
+    parser.add_argument(
+        "--cloud_key",
+        type=Path,
+        help="Path to GCloud service account key. (Defaults to $GOOGLE_APPLICATION_CREDENTIALS.)",
+    )
+
+
+def add_account_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say in whose name, and for which project, platforms are used."""
+    add_project_id(parser)
+    add_cloud_key(parser)
+
+
+def project_id(options: Mapping[str, object]) -> str | None:
+    """Return the value of ``--project_id``, or None."""
+    value = options.get("project_id")
+    return value if isinstance(value, str) and value else None
+
+
+def cloud_key(options: Mapping[str, object]) -> Path | None:
+    """Return the value of ``--cloud_key``, or None."""
+    value = options.get("cloud_key")
+    return value if isinstance(value, Path) else None

@@ -1,0 +1,216 @@
+"""The platforms by id: those of this package, and those that installed packages provide.
+
+A package provides a platform by an entry point; its name is the platform's id, its value a subclass of
+:class:`caliban.platforms.base.Platform`::
+
+    [project.entry-points."caliban.platforms"]
+    SUBPROCESS = "my_package.platform:SubprocessPlatform"
+
+Importing this module imports no platform, and listing jobs imports only the parsers of their details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any, cast
+
+from caliban.errors import PlatformError
+from caliban.platforms.context import PlatformContext
+from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
+
+if TYPE_CHECKING:
+    from caliban.images.secret_files import SecretFiles
+    from caliban.platforms.base import Platform
+    from caliban.platforms.launch import Launcher
+
+ENTRY_POINT_GROUP = "caliban.platforms"
+
+ParseDetails = Callable[[JobStatus, JsonObject], JobDetails]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A platform that can be used; nothing of it is imported yet.
+
+    Attributes:
+        id: the platform's id.
+        platform: where its class is: ``package.module:Class``.
+        details: where the parser of its job details is: ``package.module:function``; None for the class's own.
+        plugin: the package that provides it, or None for ours.
+    """
+
+    id: PlatformId
+    platform: str
+    details: str | None = None
+    plugin: str | None = None
+
+
+def _built_in(id: PlatformId, package: str, platform: str) -> Entry:
+    return Entry(id, f"caliban.platforms.{package}.{platform}", f"caliban.platforms.{package}.details:parse_details")
+
+
+_BUILT_IN: Mapping[PlatformId, Entry] = {
+    entry.id: entry
+    for entry in (
+        _built_in("LOCAL", "docker", "platform:DockerPlatform"),
+        _built_in("CAIP", "caip", "platform:CaipPlatform"),
+        _built_in("VERTEX", "vertex", "platform:VertexPlatform"),
+        Entry(
+            "GKE",
+            "caliban.platforms.kubernetes.gke_platform:GkePlatform",
+            "caliban.platforms.kubernetes.details:parse_gke_details",
+        ),
+        Entry(
+            "KUBERNETES",
+            "caliban.platforms.kubernetes.kubeconfig_platform:KubeconfigPlatform",
+            "caliban.platforms.kubernetes.details:parse_kubeconfig_details",
+        ),
+    )
+}
+
+_LAUNCHERS: Mapping[str, Mapping[str, str]] = {
+    "run": {"local": "caliban.platforms.docker.launch:LAUNCHER"},
+    "cloud": {
+        "vertex": "caliban.platforms.vertex.launch:LAUNCHER",
+        "caip": "caliban.platforms.caip.launch:LAUNCHER",
+    },
+    "cluster job submit": {"cluster": "caliban.platforms.kubernetes.launch:LAUNCHER"},
+}
+"""Submitting command -> the launchers that it chooses from, by the value of ``--platform``; the first is the default."""
+
+MIGRATION_TARGETS: Mapping[str, PlatformId] = {"vertex": "VERTEX"}
+"""Value of ``resubmit --platform`` -> the platform, a :class:`caliban.platforms.base.MigrationTarget`."""
+
+_CLUSTER_DIRECTORY = "caliban.platforms.kubernetes.directory:ClusterDirectory"
+
+_SECRET_FILES = (
+    "caliban.platforms.google.secret_files:SECRET_FILES",
+    "caliban.platforms.kubernetes.secret_files:SECRET_FILES",
+)
+
+
+def find(id: PlatformId) -> Entry | None:
+    """Return the platform of that id, of ours or of an installed package; None where there is none."""
+    return _BUILT_IN.get(id) or _plugins().get(id)
+
+
+def platform_class(id: PlatformId) -> type[Platform]:
+    """Import a platform's class.
+
+    Raises:
+        PlatformError: ``platform-not-supported``; ``broken-plugin``, for a package whose class cannot be imported.
+    """
+    entry = find(id)
+    if entry is None:
+        raise PlatformError(
+            "platform-not-supported",
+            f"this installation of caliban cannot use the platform {id}",
+            hint="its jobs are listed with their recorded state; install the package that provides it, or upgrade "
+            "caliban",
+        )
+    return cast("type[Platform]", _load(entry, entry.platform))
+
+
+def has_capability(id: PlatformId, capability: type) -> bool:
+    """Return whether the platform's class is a subclass of ``capability``; False for an unknown platform."""
+    try:
+        return issubclass(platform_class(id), capability)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return False
+
+
+@cache
+def _parser(id: PlatformId) -> ParseDetails:
+    entry = find(id)
+    if entry is None:
+        return _parse_unknown
+    if entry.details is not None:
+        return cast(ParseDetails, _load(entry, entry.details))
+    try:
+        return platform_class(id).parse_details
+    except PlatformError:  # a listing shows the jobs of a broken package with their recorded state
+        return _parse_unknown
+
+
+def parse_details(id: PlatformId, status: JobStatus, raw: JsonObject) -> JobDetails:
+    """Read the stored details of a job of any platform; those of an unknown platform have no typed values."""
+    return _parser(id)(status, raw)
+
+
+def _parse_unknown(status: JobStatus, raw: JsonObject) -> JobDetails:
+    return JobDetails(raw)
+
+
+def launchers(command: str) -> dict[str, Launcher]:
+    """Import the launchers of a submitting command, by the value of ``--platform``; the first is the default."""
+    return {name: cast("Launcher", _imported(place)) for name, place in _LAUNCHERS[command].items()}
+
+
+def cluster_directory(context: PlatformContext) -> Any:  # noqa: ANN401 - see platforms/kubernetes/directory.py
+    """Return what lists the clusters that jobs can be submitted to, and the jobs there."""
+    return cast(Any, _imported(_CLUSTER_DIRECTORY))(context)
+
+
+def secret_files() -> SecretFiles:
+    """Return which files of a project are secrets, by the rules of every platform."""
+    from caliban.images.secret_files import GENERIC
+
+    found: Iterable[SecretFiles] = (cast("SecretFiles", _imported(place)) for place in _SECRET_FILES)
+    combined = GENERIC
+    for each in found:
+        combined = combined.combined(each)
+    return combined
+
+
+class Platforms:
+    """The platforms of one command, each imported and created when it is first used."""
+
+    def __init__(self, context: PlatformContext) -> None:
+        self.context = context
+        self._created: dict[PlatformId, Platform] = {}
+
+    def get(self, id: PlatformId) -> Platform:
+        """Return the platform of that id.
+
+        Raises:
+            PlatformError: ``platform-not-supported``, ``broken-plugin``.
+        """
+        if id not in self._created:
+            self._created[id] = platform_class(id)(self.context)
+        return self._created[id]
+
+
+@cache
+def _plugins() -> Mapping[PlatformId, Entry]:
+    """The platforms of installed packages. An id of ours cannot be replaced."""
+    found = {}
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if point.name not in _BUILT_IN:
+            package = point.dist.name if point.dist else "an unknown package"
+            found[point.name] = Entry(point.name, point.value, plugin=package)
+    return found
+
+
+def _load(entry: Entry, place: str) -> object:
+    if entry.plugin is None:
+        return _imported(place)
+    try:
+        return _imported(place)
+    except (Exception, SystemExit) as error:  # importing another package's code can raise anything
+        raise PlatformError(
+            "broken-plugin",
+            f"the platform {entry.id} of the package {entry.plugin} cannot be imported",
+            cause=f"{type(error).__name__}: {error}",
+            hint=f"update or remove the package {entry.plugin}; all other platforms work",
+        ) from error
+
+
+def _imported(place: str) -> object:
+    module, _, attribute = place.partition(":")
+    found: object = import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
