@@ -42,7 +42,7 @@ def read_recent(store: Store, user: str, limit: int | None) -> list[GroupRecord]
 def add_experiments(
     store: Store, user: str, name: str, container_spec: JsonObject, flag_sets: Sequence[queries.FlagSet]
 ) -> GroupRecord:
-    """Return the experiments of these flag sets in a group; group and experiments are created where they are missing."""
+    """Return the experiments of these flag sets in a group; what is missing of them is created."""
     with store.writing() as session:
         return queries.experiments_of_flag_sets(
             session, parse_details, user=user, group=name, container_spec=container_spec, flag_sets=flag_sets

@@ -6,9 +6,9 @@ from caliban.errors import CalibanError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
+from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.records import ImageRef
-from caliban.submission.preflight import Route
 
 
 class Images:
@@ -39,21 +39,21 @@ class Images:
                 self._built[source] = built
         return _raised(self._built[source])
 
-    def get(self, source: BuildSpec | ImageSpec, route: Route) -> ImageRef:
-        """Return what jobs on a route call the image, built and pushed where that has not been done.
+    def get(self, source: BuildSpec | ImageSpec, platform: Platform, registry: Registry | None) -> ImageRef:
+        """Return what jobs on a platform call the image, built and pushed where that has not been done.
 
         Raises:
             CalibanError: it could not be built or pushed.
         """
-        if not route.platform.needs_image:
+        if not platform.needs_image:
             return str(source.build_path) if isinstance(source, BuildSpec) else source.image
         image = self.build(source)
-        if isinstance(source, ImageSpec) or route.registry is None:
+        if isinstance(source, ImageSpec) or registry is None:
             return image
-        key = (source, route.registry)
+        key = (source, registry)
         if key not in self._pushed:
             try:
-                self._pushed[key] = route.registry.push(self._context.engine(), image)
+                self._pushed[key] = registry.push(self._context.engine(), image)
             except CalibanError as error:
                 self._pushed[key] = error
         return _raised(self._pushed[key])

@@ -1,6 +1,7 @@
 """The one pipeline of ``run``, ``cloud``, ``cluster job submit`` and ``resubmit``: images -> submit -> follow.
 
-What comes before, finding out what to submit, differs; the checks before it (:mod:`caliban.submission.preflight`) do not.
+What comes before differs: how a command finds out what to submit. The checks are the same
+(:mod:`caliban.submission.preflight`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) 
             continue
     for job in jobs:
         try:
-            image = images.get(job.source, job.route)
+            image = images.get(job.source, job.route.platform, job.route.registry)
             spec = job.make_spec(image)
         except CalibanError as error:
             failed.append(Outcome(job.experiment, None, error))

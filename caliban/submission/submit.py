@@ -16,7 +16,6 @@ from caliban.errors import CalibanError
 from caliban.platforms.base import ForegroundPlatform, NotSentError, Platform, RefusedError, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
 from caliban.records import (
-    AdditionalAttempt,
     AttemptKind,
     Destination,
     ExperimentRecord,
@@ -54,7 +53,7 @@ class Attempt:
     spec: JsonObject
     image: ImageRef
     destination: Destination
-    kind: AttemptKind = AdditionalAttempt()
+    kind: AttemptKind
 
 
 class InterruptedSubmissionError(KeyboardInterrupt):
