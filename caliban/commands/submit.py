@@ -204,7 +204,7 @@ def _show(request: Request, context: Context, *, exporting: bool, verbose: bool)
 def _export(request: Request, exporter: Exporter, context: Context, platforms: Platforms) -> int:
     """Build and push the image, and write the jobs to a file. Nothing is submitted or recorded."""
     from caliban.images.spec import BuildSpec
-    from caliban.submission.preflight import Route, check_registry_name
+    from caliban.submission.preflight import check_registry_name
 
     platform = platforms.get(request.launch.platform)
     check_registry_name(platform, request.source)
@@ -215,7 +215,7 @@ def _export(request: Request, exporter: Exporter, context: Context, platforms: P
         registry = platform.image_registry(request.source.config, destination)
         if registry is not None:
             registry.check()
-        image = images.get(request.source, Route(platform, destination, registry))
+        image = images.get(request.source, platform, registry)
     else:
         image = request.source.image
     context.console.info(exporter.export(request.jobs(), image))
@@ -246,7 +246,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
         images = _images(request, context, platforms)
-        image = images.get(request.source, route)
+        image = images.get(request.source, platform, route.registry)
         jobs = _ready_jobs(request, route, image, context, platforms, store)
         try:
             outcomes = submit_jobs(jobs, images, Submitter(store, platforms, context.console, context.user))
