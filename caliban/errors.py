@@ -59,3 +59,9 @@ class ImageError(CalibanError):
 
 class PlatformError(CalibanError):
     """A platform cannot be reached, or refuses a job."""
+
+
+def one_line(error: CalibanError) -> str:
+    """Return an error in one line: its message, and the first line of its cause."""
+    cause = (error.cause or "").strip().partition("\n")[0]
+    return f"{error.message}: {cause}" if cause else error.message

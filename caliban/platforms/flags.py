@@ -6,8 +6,10 @@ The values reach a platform by :attr:`caliban.platforms.context.PlatformContext.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from caliban.errors import UsageError
 
 
 def add_project_id(parser: argparse.ArgumentParser) -> None:
@@ -44,3 +46,46 @@ def cloud_key(options: Mapping[str, object]) -> Path | None:
     """Return the value of ``--cloud_key``, or None."""
     value = options.get("cloud_key")
     return value if isinstance(value, Path) else None
+
+
+def check_cloud_key(args: argparse.Namespace) -> None:
+    """Check the value of ``--cloud_key`` before anything is built.
+
+    Raises:
+        UsageError: ``key-not-found``.
+    """
+    if args.cloud_key and not args.cloud_key.is_file():
+        raise UsageError("key-not-found", f"file not found: {args.cloud_key}", hint="check --cloud_key")
+
+
+def add_label(parser: argparse.ArgumentParser) -> None:
+    """Add ``-l KEY=VALUE``, ``--label KEY=VALUE``."""
+    parser.add_argument(
+        "-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="a label for the jobs; may be repeated"
+    )
+
+
+def parse_labels(given: Sequence[str]) -> dict[str, str]:
+    """Return the values of ``--label`` by key.
+
+    Raises:
+        UsageError: ``malformed-label``.
+    """
+    labels = {}
+    for text in given:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError("malformed-label", f'expected KEY=VALUE, got "{text}"', hint="write --label team=vision")
+        labels[key] = value
+    return labels
+
+
+def integer_at_least(least: int) -> Callable[[str], int]:
+    """Return the ``type`` of a flag that takes an integer of ``least`` or more."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'expected an integer >= {least}, got "{text}"')
+        return int(text)
+
+    return parse
