@@ -62,11 +62,7 @@ class AlreadyResubmitted(StoreError):
 
 
 def new_token() -> str:
-    """Make a token for a submission: 16 hexadecimal digits, fit for labels and names of Google Cloud and Kubernetes.
-
-    Their rules: https://cloud.google.com/compute/docs/labeling-resources#requirements and
-    https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set.
-    """
+    """Return a token for a submission: 16 hexadecimal digits, which every platform accepts in labels and names."""
     return secrets.token_hex(8)
 
 
