@@ -49,7 +49,7 @@ def _quoted(script: str) -> str:
 
 
 def job_line(job: JobRecord, *, with_exit: bool = False) -> str:
-    """Return ``job 68       FAILED        CAIP 2020-05-29 10:53:40 container: ... name: ... (out of memory)``.
+    """Return ``job 68       FAILED       LOCAL 2020-05-29 10:53:40 container: ... name: ... (out of memory)``.
 
     Args:
         job: the job.
