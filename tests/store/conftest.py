@@ -1,4 +1,4 @@
-"""Databases of one test's own, on SQLite and on a real PostgreSQL server, and a few ways to fill and watch them."""
+"""Databases for one test each, on SQLite and on a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from caliban.store.database import Access, Store, open_store
+from tests.fakes import RecordingReporter
 
-from .helpers import PEER_STORES, HeardReporter, Statements
+from .helpers import PEER_STORES, Statements
 
 TABLES = ("container_specs", "experiment_groups", "experiments", "job_specs", "jobs")
 
 
 def _required(variable: str) -> str:
     value = os.environ.get(variable, "")
-    assert value, f"{variable} is not set: run make test, which brings what it names"
+    assert value, f"{variable} is not set: run make test"
     return value
 
 
 @pytest.fixture
-def reporter() -> HeardReporter:
-    return HeardReporter()
+def reporter() -> Iterator[RecordingReporter]:
+    """A reporter that gets no warnings and no progress from the store."""
+    recording = RecordingReporter()
+    yield recording
+    assert (recording.warnings, recording.notes, recording.advanced) == ([], [], 0)
 
 
 @pytest.fixture
 def peer_executable() -> str:
-    """``caliban`` of version 0.4.2, in an environment of its own."""
+    """The command ``caliban`` of version 0.4.2."""
     return _required("CALIBAN_TEST_PEER")
 
 
 @pytest.fixture
 def postgresql_url() -> Iterator[str]:
-    """A fresh, empty database of a real server."""
+    """An empty database of a real server."""
     server = make_url(_required("CALIBAN_TEST_POSTGRESQL_URL"))
     name = f"caliban_test_{uuid4().hex}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
@@ -63,7 +67,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def peer_url(url: str) -> str:
-    """A store with the history of ``mixed.sqlite``, as caliban 0.4.2 left it."""
+    """A store of caliban 0.4.2 with the rows of ``mixed.sqlite``."""
     if url.startswith("sqlite"):
         shutil.copy(PEER_STORES / "mixed.sqlite", url.removeprefix("sqlite:///"))
     else:
@@ -88,14 +92,14 @@ def _fill_postgresql(url: str) -> None:
 
 
 @pytest.fixture
-def store(url: str, reporter: HeardReporter) -> Iterator[Store]:
+def store(url: str, reporter: RecordingReporter) -> Iterator[Store]:
     """A new store, open for writing."""
     with open_store(url, Access.WRITE, reporter) as opened:
         yield opened
 
 
 @pytest.fixture
-def peer_store(peer_url: str, reporter: HeardReporter) -> Iterator[Store]:
+def peer_store(peer_url: str, reporter: RecordingReporter) -> Iterator[Store]:
     """The store of ``mixed.sqlite``, upgraded and open for writing."""
     with open_store(peer_url, Access.WRITE, reporter) as opened:
         yield opened
@@ -103,20 +107,20 @@ def peer_store(peer_url: str, reporter: HeardReporter) -> Iterator[Store]:
 
 @pytest.fixture
 def statements() -> Statements:
-    """Collects the statements sent within a block, by any engine; BEGIN is none."""
+    """Collects the statements that any engine sends within a block, without BEGIN."""
 
     @contextmanager
     def counting() -> Iterator[list[str]]:
         sent: list[str] = []
 
-        def hear(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        def record(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             if not statement.startswith("BEGIN"):
                 sent.append(statement)
 
-        event.listen(Engine, "before_cursor_execute", hear)
+        event.listen(Engine, "before_cursor_execute", record)
         try:
             yield sent
         finally:
-            event.remove(Engine, "before_cursor_execute", hear)
+            event.remove(Engine, "before_cursor_execute", record)
 
     return counting
