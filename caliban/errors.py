@@ -1,6 +1,6 @@
-"""Every way in which caliban can say no, and the exit codes that scripts depend on.
+"""The errors that caliban reports, and the exit codes that scripts depend on.
 
-A :class:`CalibanError` is made where the fact is known and printed in ``caliban.main`` alone.
+A :class:`CalibanError` is raised where the failure is known, and printed only in ``caliban.main``.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from enum import IntEnum, unique
 
 @unique
 class ExitCode(IntEnum):
-    """What the process answers to a shell. ``docs/exit-codes.md`` lists them for people."""
+    """The exit codes of the process; documented in ``docs/exit-codes.md``."""
 
     DONE = 0
-    """Everything that was asked for is done, or there was nothing to do."""
+    """Everything that was requested is done, or there was nothing to do."""
     NOT_DONE = 1
-    """Something that was asked for is not done; a job that failed is one of these."""
+    """Something that was requested is not done; this includes a job that failed."""
     USAGE = 2
     """The command line, or a file that it names, is wrong. Nothing was started."""
     INTERRUPTED = 130
-    """Ctrl-C: 128 + SIGINT, as shells have it."""
+    """Ctrl-C: 128 + SIGINT, as in shells."""
 
 
 class CalibanError(Exception):
-    """A failure that a person can do something about.
+    """A failure that is reported to the user.
 
     Attributes:
         id: a short name in kebab case that never changes, for scripts and for searching (``docker-unreachable``).
-        message: one sentence that says what is not done.
-        cause: what the failing part said in its own words, or None. May have several lines.
-        hint: what to do about it, or None.
-        exit_code: what the process ends with when this error ends it.
+        message: what failed, in one line.
+        cause: the original error message, which may have several lines, or None.
+        hint: what to do: a command or an imperative sentence, or None.
+        exit_code: the exit code of a process that this error ends.
     """
 
     exit_code = ExitCode.NOT_DONE
@@ -58,7 +58,7 @@ class ImageError(CalibanError):
 
 
 class PlatformError(CalibanError):
-    """A platform cannot be reached, or refuses a job."""
+    """A platform cannot be reached, or refused a job."""
 
 
 def one_line(error: CalibanError) -> str:

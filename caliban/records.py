@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, unique
@@ -44,6 +44,10 @@ class JobStatus(str, Enum):
     def is_rerunnable(self) -> bool:
         """Whether ``resubmit`` takes such a job without ``--all_jobs``."""
         return self in (JobStatus.FAILED, JobStatus.STOPPED)
+
+
+ParseDetails: TypeAlias = "Callable[[PlatformId, JobStatus, JsonObject], JobDetails]"
+"""Reads the stored details of a job of any platform: :func:`caliban.platforms.registry.parse_details`."""
 
 
 @unique

@@ -1,4 +1,4 @@
-"""Taking out of other programs' words what nobody may read: the logins within URLs, and secrets that we know."""
+"""Remove secrets from text that is shown: user names and passwords in URLs, tokens, and known secrets."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from urllib.parse import quote
 
 HIDDEN = "***"
 
-# Up to the last @ before the path: a password with an @ of its own, which should be written %40, is hidden whole.
-_LOGIN = re.compile(r"(?<=//)[^/\s]*@")
+# Up to the last @ before the path, so that a password with an unescaped @ is removed whole.
+_USERINFO = re.compile(r"(?<=//)[^/\s]*@")
 
-
-# A signed assertion: whoever has it can get an access token for it (RFC 7523; RFC 7519, 3 for the form).
+# A signed assertion, which can be exchanged for an access token (RFC 7523; RFC 7519, 3 for the format).
 _ASSERTION = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
 def strip_userinfo(text: str) -> str:
-    """``text`` without the user and password of any URL in it: ``tcp://totoro:secret@host`` becomes ``tcp://host``."""
-    return _LOGIN.sub("", text)
+    """Return ``text`` without the user and password of its URLs: ``tcp://totoro:secret@host`` -> ``tcp://host``."""
+    return _USERINFO.sub("", text)
 
 
 def redact_assertions(text: str) -> str:
-    """``text`` with ``***`` in place of every signed assertion (JSON Web Token)."""
+    """Return ``text`` with ``***`` in place of every signed assertion (JSON Web Token)."""
     return _ASSERTION.sub(HIDDEN, text)
 
 
 def redact(secrets: Iterable[object], text: str) -> str:
-    """``text`` with ``***`` in place of each of ``secrets``, as it is and as URLs, forms and JSON spell it.
+    """Return ``text`` with ``***`` in place of each secret: as it is, percent-encoded, and escaped as in JSON.
 
-    What is no text, or empty, hides nothing.
+    Secrets that are empty or not strings are ignored.
     """
     known = [secret for secret in secrets if isinstance(secret, str) and secret]
     forms = {form for secret in known for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}

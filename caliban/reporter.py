@@ -1,7 +1,4 @@
-"""How a lower floor tells a person what is going on, without knowing of terminals.
-
-``caliban.cli.console`` holds the real one; it goes down the floors as an argument.
-"""
+"""The interface by which lower layers report progress to the user; ``caliban.cli.console`` implements it."""
 
 from __future__ import annotations
 
@@ -10,32 +7,32 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Something that is under way and takes longer than a glance."""
+    """The progress of an operation that takes more than a moment."""
 
     def advance(self, amount: int = 1) -> None:
         """Count ``amount`` more units as done."""
 
     def note(self, text: str) -> None:
-        """Show in a few words what is being done just now."""
+        """Show, in a few words, the current step."""
 
 
 class Reporter(Protocol):
-    """Everything goes to standard error, but for a job's own standard output."""
+    """Writes to standard error, except for a job's standard output."""
 
     def info(self, line: str) -> None:
-        """Tell a line (or several)."""
+        """Write a line (or several)."""
 
     def warn(self, line: str) -> None:
-        """Tell a line that must not be overlooked; ``warning: `` is put before it."""
+        """Write a line with the prefix ``warning: ``."""
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
-        """Pass on what a job wrote, byte for byte, to the stream of the same kind."""
+        """Pass on a job's output, byte for byte, to the same standard stream."""
 
     def progress(self, title: str, *, total: int | None, unit: str) -> AbstractContextManager[Progress]:
-        """A bar on a terminal, a line now and then elsewhere.
+        """Show a bar on a terminal, or a line every few seconds elsewhere.
 
         Args:
-            title: what is under way: ``build context``.
-            total: how many units there are in all; None where nobody knows.
-            unit: the unit's name in the singular (``job``), or ``B`` for bytes.
+            title: the operation: ``build context``.
+            total: the number of units; None if it is unknown.
+            unit: the name of the unit, in the singular (``job``), or ``B`` for bytes.
         """

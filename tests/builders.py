@@ -9,14 +9,16 @@ from datetime import datetime
 
 from sqlalchemy import insert
 
+from caliban.platforms import registry
 from caliban.records import (
     ContainerRecord,
     ExperimentRecord,
     GroupRecord,
+    JobDetails,
     JobRecord,
     JobStatus,
     JsonObject,
-    PlatformName,
+    PlatformId,
     Submission,
     SubmissionState,
 )
@@ -24,6 +26,7 @@ from caliban.store.database import Store
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
 from caliban.store.queries import experiments_of_flag_sets, group_attempts
 from caliban.store.views import submission_of
+from tests.fakes import fake_details
 
 IMAGE = "sha256:" + "ab" * 32
 OTHER_IMAGE = "sha256:" + "cd" * 32
@@ -38,11 +41,16 @@ CPU_SPEC: JsonObject = {
 CONTAINER = ContainerRecord(1, CPU_SPEC)
 
 
+def parse_details(platform: PlatformId, status: JobStatus, raw: JsonObject) -> JobDetails:
+    """Read stored details as the platform does; those of TEST are the fake platform's."""
+    return fake_details(status, raw) if platform == "TEST" else registry.parse_details(platform, status, raw)
+
+
 def a_job(
     id: int = 68,
     status: JobStatus = JobStatus.FAILED,
     *,
-    platform: PlatformName = PlatformName.TEST,
+    platform: PlatformId = "TEST",
     details: JsonObject | None = None,
     spec: JsonObject | None = None,
     refresh_error: str | None = None,
@@ -54,7 +62,7 @@ def a_job(
         spec={"image": IMAGE, "words": []} if spec is None else spec,
         container=IMAGE,
         status=status,
-        details=details or {},
+        details=parse_details(platform, status, details or {}),
         created=CREATED,
         refresh_error=refresh_error,
     )
@@ -80,13 +88,14 @@ def add_group(
     user: str = "totoro",
     name: str = GROUP,
     container_spec: JsonObject = CPU_SPEC,
-    platform: PlatformName = PlatformName.TEST,
+    platform: PlatformId = "TEST",
     job_spec: JsonObject | None = None,
 ) -> GroupRecord:
     """Record one experiment for each of ``states``, with one job in that state; no job for None."""
     with store.writing() as session:
         group = experiments_of_flag_sets(
             session,
+            parse_details,
             user=user,
             group=name,
             container_spec=container_spec,
@@ -115,7 +124,7 @@ def add_group(
 
 def read_group(store: Store, *, user: str = "totoro", name: str = GROUP, all_jobs: bool = False) -> GroupRecord:
     with store.reading() as session:
-        group = group_attempts(session, user, name, per_experiment=None if all_jobs else 1)
+        group = group_attempts(session, parse_details, user, name, per_experiment=None if all_jobs else 1)
     assert group is not None
     return group
 
@@ -141,7 +150,7 @@ def leave_open(
     host: str | None = None,
     pid: int | None = None,
     created: datetime | None = None,
-    platform: PlatformName = PlatformName.TEST,
+    platform: PlatformId = "TEST",
 ) -> Submission:
     """Write down a submission of another process, as it is before the platform answers."""
     with store.writing() as session:

@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
-from caliban.platforms import base
-from caliban.records import PlatformName
+from caliban.platforms import registry
 from caliban.store.database import Access, Store, open_store
 from tests.docker_engine import base_image, engine
 from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
@@ -170,8 +169,9 @@ def heard() -> HeardReporter:
 def _install_service(monkeypatch: pytest.MonkeyPatch, cls: str) -> FakeService:
     service = FakeService()
     monkeypatch.setattr(FakePlatform, "service", service, raising=False)
-    table = cast(MutableMapping[PlatformName, tuple[str, str]], base._PLATFORMS)
-    monkeypatch.setitem(table, PlatformName.TEST, ("tests.fakes", cls))
+    table = cast(MutableMapping[str, registry.Entry], registry._BUILT_IN)
+    monkeypatch.setitem(table, "TEST", registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details"))
+    registry._parser.cache_clear()
     return service
 
 
@@ -184,27 +184,25 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 
 
 @pytest.fixture
-def attended(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    """What stands behind the platform TEST, whose jobs run while they are watched."""
-    installed = _install_service(monkeypatch, "FakeAttendedPlatform")
+def foreground(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """What stands behind the platform TEST, whose jobs run while the command waits."""
+    installed = _install_service(monkeypatch, "FakeForegroundPlatform")
     yield installed
     installed.verify()
 
 
 @pytest.fixture
-def hosted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    """What stands behind the platform TEST, whose jobs run elsewhere, by images that are brought there."""
-    installed = _install_service(monkeypatch, "FakeHostedPlatform")
+def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """What stands behind the platform TEST, whose jobs run elsewhere, by images that are pushed there."""
+    installed = _install_service(monkeypatch, "FakeRemotePlatform")
     yield installed
     installed.verify()
 
 
 @pytest.fixture
-def later_platform(monkeypatch: pytest.MonkeyPatch) -> PlatformName:
-    """A platform that this version of caliban does not know how to reach."""
-    known = {name: place for name, place in vars(base)["_PLATFORMS"].items() if name is not PlatformName.VERTEX}
-    monkeypatch.setattr(base, "_PLATFORMS", known)
-    return PlatformName.VERTEX
+def unknown_platform() -> str:
+    """A platform that neither this version of caliban nor an installed package provides."""
+    return "MAINFRAME"
 
 
 @pytest.fixture
@@ -221,7 +219,7 @@ def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     """The Docker Engine that commands connect to."""
     made = FakeEngine()
-    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ: made)
+    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ, secret_files: made)
     yield made
     made.verify()
 

@@ -19,16 +19,24 @@ from typing import ClassVar
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec
-from caliban.platforms.base import (
-    ForegroundPlatform,
+from caliban.config import ProjectConfig
+from caliban.images.registry.push import Registry
+from caliban.platforms.base import ForegroundPlatform, Platform, RefusedError, RemotePlatform
+from caliban.platforms.context import PlatformContext
+from caliban.records import (
+    Destination,
+    ImageRef,
+    JobDetails,
+    JobExit,
+    JobRecord,
+    JobStatus,
     JobUpdate,
-    Platform,
-    PlatformContext,
-    RefusedError,
-    RemotePlatform,
+    JsonObject,
+    NewJob,
+    PlatformId,
     StatusUnavailable,
+    Submission,
 )
-from caliban.records import ImageRef, JobRecord, JobStatus, JsonObject, NewJob, PlatformName, Submission
 from caliban.reporter import Progress, Reporter
 
 
@@ -55,7 +63,7 @@ class FakeStream(io.TextIOWrapper):
 
 
 class FakeClock:
-    """Time that passes when the test says so; for ``time.monotonic`` and for ``datetime.now``."""
+    """A clock whose time passes when the test says so, or at once when somebody waits."""
 
     def __init__(self, start: datetime = datetime(2020, 5, 29, 10, 53, 30)) -> None:
         self._start = start
@@ -66,6 +74,12 @@ class FakeClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self.seconds)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let the time pass, unless the event is set."""
+        if not event.is_set():
+            self.seconds += seconds
+        return event.is_set()
 
 
 class HeardReporter:
@@ -107,7 +121,7 @@ class FakeService:
         watch: called with each submission as it arrives, before it is answered.
         connections: how often somebody asked whether it can be reached.
         out_of_reach: why it cannot be reached, or None.
-        registries: which were asked whether they take images, each with the place where those run.
+        registries: which were asked whether they accept images, each with the place where those run.
         closed_registry: why they take none, or None.
         stopping: of the platform_context of the platform before it.
     """
@@ -149,7 +163,7 @@ class FakeService:
             return self.jobs[submission.token]
         assert submission.name not in self._names, f"the name {submission.name} is taken"
         self._names[submission.name] = submission.token
-        job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, {"name": submission.name})
+        job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, fake_details(JobStatus.SUBMITTED, {"name": submission.name}))
         self.jobs[submission.token] = job
         return job
 
@@ -186,45 +200,90 @@ class FakeService:
 
 
 @dataclass(frozen=True)
-class Published:
-    """An image that the fake platform was asked to bring to where its jobs run."""
+class FakeDestination(Destination):
+    """A place of the fake platform."""
+
+    place: str = "here"
+
+    def to_json(self) -> JsonObject:
+        return {"place": self.place}
+
+
+def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
+    """The details of a job of the fake platform: ``name``, ``place``, ``reason``, ``ret_code``, ``error``."""
+    code, reason = raw.get("ret_code"), raw.get("reason") or raw.get("error")
+    name, place = raw.get("name"), raw.get("place")
+    return JobDetails(
+        raw,
+        id=str(name) if name else None,
+        display_name=str(name) if name else None,
+        destination=FakeDestination(str(place)) if place else None,
+        exit=JobExit(code if isinstance(code, int) else None, None, str(reason) if reason else None),
+    )
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image that was pushed to the registry of the fake platform."""
 
     image: ImageRef
     registry: str | None
-    target: JsonObject
+    place: str
 
-    def take(self) -> ImageRef:
-        """For ``expect("publish", ...)``: bring it there."""
-        return f"{self.registry or 'registry.example.com'}/{self.target['place']}/{self.image[7:19]}:latest"
+    def accept(self) -> ImageRef:
+        """For ``expect("push", ...)``: the registry takes it."""
+        return f"{self.registry or 'registry.example.com'}/{self.place}/{self.image[7:19]}:latest"
 
     def refuse(self) -> ImageRef:
-        """For ``expect("publish", ...)``: do not."""
-        raise ImageError("fake-registry-full", "the fake registry has no room")
+        """For ``expect("push", ...)``: it does not."""
+        raise ImageError("fake-registry-full", "the fake registry is full")
+
+
+@dataclass(frozen=True)
+class FakeRegistry(Registry):
+    """The registry of the fake platform; every place has one of its own."""
+
+    place: str = field(kw_only=True)
+    configured: str | None = field(kw_only=True)
+    service: FakeService = field(kw_only=True, compare=False, repr=False)
+
+    def check(self) -> None:
+        self.service.registries.append((self.configured, self.place))
+        if self.service.closed_registry:
+            raise self.service.closed_registry
+
+    def push(self, engine: object, image: ImageRef) -> ImageRef:
+        assert image.startswith("sha256:"), "only an image that was built here can be pushed"
+        answer = self.service.answer("push", Pushed(image, self.configured, self.place))
+        assert isinstance(answer, str)
+        return answer
 
 
 class FakePlatform(Platform):
-    """Jobs that somebody else looks after. A job spec is ``{"image": ..., "words": [...]}``.
+    """Jobs that run by themselves. A job spec is ``{"image": ..., "words": [...]}``.
 
     A job runs in the place that is in its details, else ``here``.
     """
 
-    name = PlatformName.TEST
+    id: ClassVar[PlatformId] = "TEST"
     service: ClassVar[FakeService]
 
-    def __init__(self, platform_context: PlatformContext) -> None:
-        super().__init__(platform_context)
-        self.service.stopping = platform_context.stopping
+    def __init__(self, context: PlatformContext) -> None:
+        super().__init__(context)
+        self.service.stopping = context.stopping
 
-    def connect(self, target: JsonObject) -> None:
-        assert set(target) == {"place"}
+    @classmethod
+    def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
+        return fake_details(status, raw)
+
+    def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
+        return None
+
+    def connect(self, destination: Destination) -> None:
+        assert isinstance(destination, FakeDestination)
         self.service.connections += 1
         if self.service.out_of_reach:
             raise self.service.out_of_reach
-
-    def reach_registry(self, registry: str | None, target: JsonObject) -> None:
-        self.service.registries.append((registry, target["place"]))
-        if self.service.closed_registry:
-            raise self.service.closed_registry
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         answer = self.service.answer("statuses", tuple(jobs))
@@ -239,8 +298,9 @@ class FakePlatform(Platform):
         _check(spec)
         return {"image": image, "words": list(arguments)}
 
-    def target(self, latest: JobRecord | None) -> JsonObject:
-        return {"place": latest.details.get("place", "here") if latest else "here"}
+    def destination(self, latest: JobRecord | None) -> FakeDestination:
+        recorded = latest.details.destination if latest else None
+        return recorded if isinstance(recorded, FakeDestination) else FakeDestination()
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         _check(spec)
@@ -248,7 +308,7 @@ class FakePlatform(Platform):
 
     def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
         _check(spec)
-        assert submission.platform is PlatformName.TEST
+        assert submission.platform == "TEST"
         if self.service.watch:
             self.service.watch(submission)
         answer = self.service.answer("submit", spec, submission)
@@ -266,8 +326,8 @@ class FakePlatform(Platform):
         return answer
 
 
-class FakeAttendedPlatform(FakePlatform, ForegroundPlatform):
-    """Jobs that run while somebody watches."""
+class FakeForegroundPlatform(FakePlatform, ForegroundPlatform):
+    """Jobs that run while the command waits."""
 
     def follow(self, job: JobRecord) -> JobUpdate:
         answer = self.service.answer("follow", job)
@@ -275,23 +335,29 @@ class FakeAttendedPlatform(FakePlatform, ForegroundPlatform):
         return answer
 
 
-class FakeHostedPlatform(FakePlatform, RemotePlatform):
-    """Jobs that run elsewhere, by images that are brought there."""
+class FakeRemotePlatform(FakePlatform, RemotePlatform):
+    """Jobs that run elsewhere, by images that are pushed there."""
 
-    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
-        assert image.startswith("sha256:"), "only an image that was built here can be brought anywhere"
-        answer = self.service.answer("publish", Published(image, registry, target))
-        assert isinstance(answer, str)
-        return answer
+    def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
+        if destination is None:
+            return None
+        assert isinstance(destination, FakeDestination)
+        return FakeRegistry(
+            config.registry or "registry.example.com",
+            self.context.reporter,
+            place=destination.place,
+            configured=config.registry,
+            service=self.service,
+        )
 
     def links(self, job: JobRecord) -> Sequence[str]:
-        assert not job.status.is_final, "a job that ended is nowhere to be looked at"
+        assert not job.status.is_final, "a job that ended has no links"
         return (f"https://jobs.example.com/{job.id}", f"fake logs {job.id}")
 
 
 def end(status: JobStatus, **details: object) -> Callable[[JobRecord], JobUpdate]:
     """For ``expect("follow", ...)`` and ``expect("stop", ...)``: the job ends in that state."""
-    return lambda job: JobUpdate(status, {**job.details, **details} if details else None)
+    return lambda job: JobUpdate(status, fake_details(status, {**job.details.raw, **details}) if details else None)
 
 
 def polls(**by_status: Sequence[int]) -> Callable[[Sequence[JobRecord]], Mapping[int, JobUpdate | StatusUnavailable]]:

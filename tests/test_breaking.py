@@ -16,7 +16,7 @@ from caliban.cli.console import Console
 from caliban.errors import CalibanError
 from caliban.main import parse
 from caliban.platforms.base import JobUpdate
-from caliban.records import ContainerRecord, JobRecord, JobStatus, NewJob, PlatformName, Submission
+from caliban.records import ContainerRecord, JobRecord, JobStatus, NewJob, PlatformId, Submission
 from caliban.store.database import Store
 from caliban.submission.setup import make_platforms
 from caliban.submission.signals import hold_signals
@@ -30,7 +30,7 @@ from tests.fakes import FakeService, FakeStream, HeardReporter
 
 def attempts(store: Store, count: int) -> list[Attempt]:
     return [
-        Attempt(experiment, PlatformName.TEST, {"image": IMAGE, "words": []}, IMAGE, {})
+        Attempt(experiment, "TEST", {"image": IMAGE, "words": []}, IMAGE, {})
         for experiment in add_group(store, *[None] * count).experiments
     ]
 
@@ -60,11 +60,11 @@ def test_an_interrupt_while_an_answer_is_lost_ends_the_submitting(
     with pytest.raises(InterruptedSubmissionError) as caught:
         submitter.submit_all(attempts(store, 3))
     # The attempt whose answer was lost had begun: its outcome should be told, not counted as "not started".
-    assert ([o.error and o.error.id for o in caught.value.outcomes], caught.value.not_begun) == (["fake-timeout"], 2)
+    assert ([o.error and o.error.id for o in caught.value.outcomes], caught.value.not_started) == (["fake-timeout"], 2)
 
 
 def test_a_result_that_cannot_be_recorded_is_one_outcome(
-    store: Store, submitter: Submitter, attended: FakeService, home: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, submitter: Submitter, foreground: FakeService, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = attempts(store, 1)
     locker = sqlite3.connect(home / ".caliban" / "caliban.db", isolation_level=None)
@@ -75,8 +75,8 @@ def test_a_result_that_cannot_be_recorded_is_one_outcome(
         return JobUpdate(JobStatus.SUCCEEDED)
 
     monkeypatch.setattr("caliban.store.engines.BUSY_TIMEOUT", 0.1)
-    attended.expect("submit", attended.accept)
-    attended.expect("follow", follow)
+    foreground.expect("submit", foreground.accept)
+    foreground.expect("follow", follow)
     with closing(locker):
         outcomes = submitter.submit_all(work)
     assert len(outcomes) == 1
@@ -196,7 +196,7 @@ def test_a_wrong_number_of_jobs_is_told_in_words_for_people(capsys: pytest.Captu
     assert "_count" not in capsys.readouterr().err
 
 
-def test_a_dry_run_does_not_call_an_interrupted_submission_one_under_way(
+def test_a_dry_run_does_not_call_an_interrupted_submission_one_in_progress(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     [experiment] = add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"}).experiments

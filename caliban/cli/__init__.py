@@ -1,1 +1,1 @@
-"""How people talk to caliban."""
+"""The command line: commands, flags, the console, and what is printed."""

@@ -1,7 +1,7 @@
-"""The table of commands: name -> module and one line of help. A command's module is imported when it is chosen.
+"""The table of commands: name -> one line of help, and where the command is. It is imported only when it is used.
 
-A command is a module (or any object) with the three things that :class:`Command` names. Commands of other packages
-come in by the entry-point group ``caliban.commands``::
+A command is a module, or any object, with what :class:`Command` declares. Packages add commands by the entry-point
+group ``caliban.commands``::
 
     [project.entry-points."caliban.commands"]
     hello = "my_package.hello"
@@ -16,38 +16,46 @@ from importlib import import_module, metadata
 from typing import Protocol, cast
 
 from caliban.cli.context import Context
+from caliban.cli.suggestions import closest
 from caliban.errors import CalibanError
 
 ENTRY_POINT_GROUP = "caliban.commands"
 
 
 class Command(Protocol):
-    """What a command's module has at its top level. ``caliban resubmit`` is one; so is anybody's plugin."""
+    """What a command has, whether it is built in or a plugin.
+
+    One with ``TAKES_SCRIPT_ARGS = True`` also accepts arguments after ``--``, in ``args.script_args``.
+    """
 
     DESCRIPTION: str
-    """What ``caliban NAME --help`` says below the usage line."""
+    """What ``caliban NAME --help`` shows below the usage line."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's flags and arguments. Import nothing heavy here: ``--help`` pays for it."""
+        """Add the command's flags and arguments. Import nothing heavy: ``--help`` pays for it."""
 
     def run(self, args: argparse.Namespace, context: Context) -> int:
-        """Do it, and answer the exit code (:class:`caliban.errors.ExitCode`). May raise CalibanError."""
+        """Run the command, and return the exit code (:class:`caliban.errors.ExitCode`).
+
+        Raises:
+            CalibanError: the command failed; the caller prints it.
+        """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A command that can be chosen.
+    """A row of the table.
 
     Attributes:
-        name: what is typed: ``run``; of ours, several words too: ``cluster job ls``.
+        name: what is typed: ``run``; built-in names may have several words: ``cluster job ls``.
         help: one line for ``caliban --help``.
-        module: where it lives: ``caliban.commands.run``, or ``package.module:attribute``.
-        plugin: the package that brings it, or None for ours.
+        location: where the command is: ``package.module`` or ``package.module:attribute``.
+        plugin: the package that provides it, or None for a built-in command.
     """
 
     name: str
     help: str
-    module: str
+    location: str
     plugin: str | None = None
 
 
@@ -55,24 +63,59 @@ BUILT_IN: Mapping[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("build", "build the container image of a script or module", "caliban.commands.build"),
-        Entry("run", "run experiments in containers on this machine", "caliban.commands.run"),
-        Entry("cloud", "submit experiments to Vertex AI", "caliban.commands.cloud"),
+        Entry("run", "run experiments in containers on this machine", "caliban.commands.run:COMMAND"),
+        Entry("cloud", "submit experiments to a cloud training service", "caliban.commands.cloud:COMMAND"),
         Entry("cluster ls", "list the clusters that jobs can be submitted to", "caliban.commands.cluster.ls"),
-        Entry(
-            "cluster job submit", "submit experiments to a Kubernetes cluster", "caliban.commands.cluster.job_submit"
-        ),
+        Entry("cluster job submit", "submit experiments to a cluster", "caliban.commands.cluster.job_submit:COMMAND"),
         Entry("cluster job ls", "list the jobs of a cluster", "caliban.commands.cluster.job_ls"),
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
-        Entry("resubmit", "re-run the jobs of an experiment group that failed", "caliban.resubmit.command"),
+        Entry("resubmit", "re-run the failed jobs of an experiment group", "caliban.resubmit.command"),
+        Entry("help", "show the help of a command", "caliban.commands.help"),
+        Entry("version", "show the version of caliban", "caliban.commands.version"),
     )
 }
 
 _LONGEST_NAME = max(len(name.split()) for name in BUILT_IN)
 
+_RERUN, _SHOW, _END = ("resubmit",), ("status",), ("stop",)
+
+SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
+    "again": _RERUN,
+    "re-run": _RERUN,
+    "redo": _RERUN,
+    "rerun": _RERUN,
+    "restart": _RERUN,
+    "retry": _RERUN,
+    "groups": _SHOW,
+    "info": _SHOW,
+    "jobs": _SHOW,
+    "list": _SHOW,
+    "ls": _SHOW,
+    "ps": _SHOW,
+    "show": _SHOW,
+    "abort": _END,
+    "cancel": _END,
+    "delete": _END,
+    "end": _END,
+    "kill": _END,
+    "terminate": _END,
+    "exec": ("run",),
+    "execute": ("run",),
+    "local": ("run",),
+    "start": ("run",),
+    "train": ("run",),
+    "launch": ("run", "cloud"),
+    "submit": ("cloud", "cluster job submit"),
+    "clusters": ("cluster ls",),
+    "man": ("help",),
+    "usage": ("help",),
+}
+"""Words that people type, after other tools' commands -> the commands of ours that do the same, for "did you mean"."""
+
 
 def plugins() -> dict[str, Entry]:
-    """The commands that installed packages bring, none of them imported. A name of ours cannot be taken over."""
+    """Return the commands of installed packages, none of them imported. A built-in name cannot be replaced."""
     found = {}
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         package = point.dist.name if point.dist else "an unknown package"
@@ -82,13 +125,13 @@ def plugins() -> dict[str, Entry]:
 
 
 def find(words: Sequence[str]) -> tuple[Entry | None, int]:
-    """The command that a command line begins with, and how many words its name has.
+    """Return the command that a command line begins with, and the number of words of its name.
 
     Args:
-        words: from the command's first word on: ``["cluster", "job", "ls", "--zone", ...]``.
+        words: the command line from the command's first word on: ``["cluster", "job", "ls", "--zone", ...]``.
 
     Returns:
-        None for an unknown command, with how many words are the beginning of a name, 1 at least.
+        For an unknown command None, and how many words are the beginning of a built-in name, at least 1.
     """
     for length in range(min(len(words), _LONGEST_NAME), 0, -1):
         name = " ".join(words[:length])
@@ -99,7 +142,7 @@ def find(words: Sequence[str]) -> tuple[Entry | None, int]:
 
 
 def family(beginning: Sequence[str]) -> tuple[Entry, ...]:
-    """The commands of ours whose names begin with these words, and have more: ``cluster ls`` for ``cluster``."""
+    """Return the built-in commands whose names continue after these words: ``cluster ls`` for ``cluster``."""
     start = list(beginning)
     return tuple(
         entry
@@ -108,31 +151,44 @@ def family(beginning: Sequence[str]) -> tuple[Entry, ...]:
     )
 
 
+def suggestions(name: str) -> tuple[str, ...]:
+    """Return the commands that an unknown name was probably meant to be: by :data:`SUGGESTIONS`, else by spelling."""
+    if name.lower() in SUGGESTIONS:
+        return SUGGESTIONS[name.lower()]
+    near = closest(name, [*BUILT_IN, *plugins()])
+    return () if near is None else (near,)
+
+
 def load(entry: Entry) -> Command:
     """Import a command.
 
     Raises:
-        CalibanError: ``broken-plugin``, when another package's command cannot be imported or is not a command.
+        CalibanError: ``broken-plugin``, for a plugin that cannot be imported or is not a command.
     """
-    module, _, attribute = entry.module.partition(":")
     if entry.plugin is None:
-        return cast(Command, import_module(module))
+        return cast(Command, _imported(entry.location))
     try:
-        command: object = import_module(module)
-        for part in attribute.split(".") if attribute else ():
-            command = getattr(command, part)
-    except (Exception, SystemExit) as error:  # importing somebody else's code can raise anything
+        command = _imported(entry.location)
+    except (Exception, SystemExit) as error:  # importing another package's code can raise anything
         raise _broken(entry, f"{type(error).__name__}: {error}") from error
     missing = [name for name in ("DESCRIPTION", "add_arguments", "run") if not hasattr(command, name)]
     if missing:
-        raise _broken(entry, f"{entry.module} has no {', '.join(missing)}")
+        raise _broken(entry, f"{entry.location} has no {', '.join(missing)}")
     return cast(Command, command)
+
+
+def _imported(location: str) -> object:
+    module, _, attribute = location.partition(":")
+    found: object = import_module(module)
+    for part in attribute.split(".") if attribute else ():
+        found = getattr(found, part)
+    return found
 
 
 def _broken(entry: Entry, cause: str) -> CalibanError:
     return CalibanError(
         "broken-plugin",
-        f"the command {entry.name} of the package {entry.plugin} cannot be used",
+        f"cannot use the command {entry.name} of the package {entry.plugin}",
         cause=cause,
         hint=f"update or remove the package {entry.plugin}; all other commands work",
     )

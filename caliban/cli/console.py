@@ -1,4 +1,4 @@
-"""The only room that touches standard input, output and error, terminals, colour and progress bars."""
+"""The only module that uses standard input, output and error, terminals and progress bars."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import contextlib
 import io
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TextIO
 
 from caliban.cli import render
+from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
 from caliban.reporter import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_BETWEEN_LINES = 2.0  # seconds between two progress lines where no bar can be drawn
+_LINE_INTERVAL = 2.0
+"""Seconds between two progress lines where no bar can be drawn."""
 
 
 class Console:
-    """Where a person reads and answers. Listings go to standard output, everything else to standard error.
+    """The standard streams. Listings go to standard output, everything else to standard error.
 
-    It is the real :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+    It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
     """
 
     def __init__(
@@ -32,16 +33,16 @@ class Console:
         stdin: TextIO | None = None,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         self._stdin = stdin or sys.stdin
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._lock = threading.RLock()
-        self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
+        self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
         for stream in (self._stdout, self._stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a listing must not die of a name in a script of its own
+            if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
 
     def print(self, text: str) -> None:
@@ -57,11 +58,11 @@ class Console:
         self.info(f"warning: {line}")
 
     def error(self, error: CalibanError) -> None:
-        """Write an error to standard error: what is not done, why, and what to do about it."""
+        """Write an error to standard error: what failed, why, and what to do."""
         self.info("\n".join(render.error_lines(error)))
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
-        """Pass on what a job wrote, byte for byte."""
+        """Pass on a job's output, byte for byte."""
         stream = self._stderr if is_stderr else self._stdout
         binary = getattr(stream, "buffer", None)
         with self._lock, self._bars_hidden():
@@ -73,34 +74,39 @@ class Console:
             stream.flush()
 
     def read_input(self) -> str:
-        """All of standard input, as UTF-8.
+        """Return all of standard input, read as UTF-8.
 
         Raises:
-            UnicodeDecodeError: it is something else.
+            UnicodeDecodeError: it is not UTF-8.
         """
         binary = getattr(self._stdin, "buffer", None)
         return self._stdin.read() if binary is None else str(binary.read(), "utf-8")
 
     def confirm(self, question: str) -> bool | None:
-        """Ask, and wait for an answer: anything but y or yes is a no; None at the end of input."""
+        """Ask a question and return whether the answer is y or yes; None at the end of input."""
         self._write(self._stderr, f"\n {question} [yN]: ")
         answer = self._stdin.readline()
         if not answer.endswith("\n") or not self._stdin.isatty():
-            self.info(answer.strip())  # whoever reads this sees the answer, and the next line on a line of its own
+            self.info(answer.strip())  # nobody typed it here, or not its line break
         return answer.strip().lower() in ("y", "yes") if answer else None
 
     def agreed(self, question: str, what: str) -> bool:
-        """Ask, and tell what a no means: ``nothing was`` ``what`` (``resubmitted``)."""
+        """Ask for confirmation, and report if there is none.
+
+        Args:
+            question: ``stop 1 job?``.
+            what: what is done after a yes, as a participle: ``stopped``.
+        """
         answer = self.confirm(question)
         if answer is None:
-            self.info(f"no answer was given, so nothing was {what}; in scripts, answer with --yes")
+            self.info(f"no answer, nothing was {what}; in scripts, add --yes")
         elif not answer:
             self.info(f"nothing was {what}")
         return bool(answer)
 
     @contextlib.contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
-        """Show how far something is: a bar on a terminal, a line every two seconds elsewhere."""
+        """Show the progress of something: a bar on a terminal, a line every two seconds elsewhere."""
         if not self._stderr.isatty():
             yield _Lines(self, title, total, unit, self._clock)
             return
@@ -159,12 +165,12 @@ class _Bar:
 class _Lines:
     """Progress where no bar can be drawn."""
 
-    def __init__(self, console: Console, title: str, total: int | None, unit: str, clock: Callable[[], float]) -> None:
+    def __init__(self, console: Console, title: str, total: int | None, unit: str, clock: Clock) -> None:
         self._console, self._title, self._total, self._unit, self._clock = console, title, total, unit, clock
         self._lock = threading.Lock()
         self._done = 0
         self._note = ""
-        self._next = clock() + _BETWEEN_LINES
+        self._next = clock.monotonic() + _LINE_INTERVAL
 
     def advance(self, amount: int = 1) -> None:
         with self._lock:
@@ -177,15 +183,16 @@ class _Lines:
             self._show_when_due()
 
     def _show_when_due(self) -> None:
-        if self._clock() < self._next:
+        now = self._clock.monotonic()
+        if now < self._next:
             return
-        self._next = self._clock() + _BETWEEN_LINES
+        self._next = now + _LINE_INTERVAL
         note = f" ({self._note})" if self._note else ""
         self._console.info(f"{self._title}: {_amount(self._done, self._total, self._unit)}{note}")
 
 
 def _amount(done: int, total: int | None, unit: str) -> str:
-    """``3.2 of 15.0 MB``, ``1 of 3 jobs``, ``7 steps``."""
+    """Return ``3.2 of 15.0 MB``, ``1 of 3 jobs`` or ``7 steps``."""
     if unit == "B":
         return f"{done / 1e6:.1f}{'' if total is None else f' of {total / 1e6:.1f}'} MB"
     return f"{done} {unit}s" if total is None else f"{done} of {total} {unit}s"

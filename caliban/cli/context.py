@@ -1,23 +1,24 @@
-"""Everything that a command knows of the world around it, as one value that tests replace."""
+"""The process that a command runs in, as one value that tests replace."""
 
 from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from caliban.cli.console import Console
+from caliban.clock import Clock, SystemClock
 from caliban.errors import UsageError
 
 
 def login_name(environ: Mapping[str, str]) -> str:
-    """Whose experiments these are: ``$CALIBAN_USER``, else the login name, else ``$USER``.
+    """Return the user whose experiments are meant: ``$CALIBAN_USER``, else the login name, else ``$USER``.
 
     Raises:
-        UsageError: nobody is logged in as far as the system knows, as in a container with a bare uid.
+        UsageError: ``no-user``: the system has no name for the user id, as in a container that runs with a bare one.
     """
     for variable in ("CALIBAN_USER", "LOGNAME", "USER"):
         if name := environ.get(variable):
@@ -27,8 +28,8 @@ def login_name(environ: Mapping[str, str]) -> str:
     except (KeyError, OSError):  # OSError since Python 3.13
         raise UsageError(
             "no-user",
-            "whose experiments these are is not known",
-            cause=f"user id {os.getuid()} has no login name here, and $USER is not set",
+            "cannot determine the user name",
+            cause=f"user id {os.getuid()} has no login name on this machine, and $USER is not set",
             hint="set $CALIBAN_USER to your name",
         ) from None
 
@@ -38,12 +39,12 @@ class Context:
     """The process that a command runs in.
 
     Attributes:
-        console: the terminal, or what stands for it.
-        environ: the environment variables.
-        cwd: the folder that the command was called in; absolute.
-        home: the user's home folder.
+        console: its standard streams.
+        environ: its environment variables.
+        cwd: its current directory; absolute.
+        home: the user's home directory.
         user: whose experiments are meant.
-        now: the local time, naive, as the store records it.
+        clock: the time.
     """
 
     console: Console
@@ -51,15 +52,19 @@ class Context:
     cwd: Path
     home: Path
     user: str
-    now: Callable[[], datetime] = field(default=datetime.now)
+    clock: Clock = field(default_factory=SystemClock, repr=False)
+
+    def now(self) -> datetime:
+        """Return the local time, naive, as the store records it."""
+        return self.clock.now()
 
     @classmethod
     def of_this_process(cls, console: Console) -> Context:
-        """The context of a command that was called in a shell.
+        """Return the context of a command that was called in a shell.
 
         Raises:
-            UsageError: ``no-user``, see :func:`login_name`; ``no-folder``, when the current one or the home folder is
-                not there.
+            UsageError: ``no-user``, see :func:`login_name`; ``no-folder``: the current directory does not exist, or the
+                home directory is not known.
         """
         environ = dict(os.environ)
         try:
@@ -67,8 +72,8 @@ class Context:
         except (OSError, RuntimeError) as error:
             raise UsageError(
                 "no-folder",
-                "the current folder, or your home folder, is not known",
+                "cannot determine the current directory or the home directory",
                 cause=str(error),
-                hint="go to a folder that is there; $HOME names the home folder",
+                hint="change to a directory that exists, and set $HOME to your home directory",
             ) from error
         return cls(console, environ, cwd, home, login_name(environ))

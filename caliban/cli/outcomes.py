@@ -1,4 +1,4 @@
-"""Tell what came of the jobs that a command submitted."""
+"""Report the results of the jobs that a command submitted."""
 
 from __future__ import annotations
 
@@ -10,29 +10,20 @@ from caliban.errors import ExitCode
 from caliban.records import Outcome
 
 
-def report_outcomes(
-    console: Console,
-    outcomes: Sequence[Outcome],
-    title: render.JobFormatter,
-    ending: render.JobFormatter,
-    *,
-    not_begun: int = 0,
-) -> ExitCode:
-    """List the jobs, say why others are none, and count.
+def report_outcomes(console: Console, outcomes: Sequence[Outcome], *, not_started: int = 0) -> ExitCode:
+    """List the jobs, report each error once, and count.
 
     Args:
         console: where to.
-        outcomes: one per attempt.
-        title: see :data:`caliban.cli.render.JobFormatter`.
-        ending: likewise.
-        not_begun: how many more attempts there would have been.
+        outcomes: one for each attempt.
+        not_started: the number of attempts that were planned but not started.
 
     Returns:
         DONE when every job was submitted and none is known to have failed.
     """
-    for line in render.outcome_lines(outcomes, title, ending):
+    for line in render.outcome_lines(outcomes):
         console.print(line)
     for line in render.failure_lines(outcomes):
         console.info(line)
-    console.info(render.summary_line(outcomes, not_begun))
-    return ExitCode.DONE if not not_begun and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE
+    console.info(render.summary_line(outcomes, not_started))
+    return ExitCode.DONE if not not_started and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE

@@ -1,30 +1,27 @@
-"""Records -> lines of text, in the words of ``caliban_resubmit.rst``. Pure: it asks nobody and writes nothing."""
+"""Format records as lines of text, as ``caliban_resubmit.rst`` shows them. Does no I/O."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from caliban.errors import CalibanError
-from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, JobRecord, Outcome
+from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome
 
-JobFormatter = Callable[[JobRecord], "str | None"]
-"""A few words about a job in its platform's terms: ``title`` or ``ending`` of ``caliban.platforms.job_summary``."""
-
-# Twelve digits tell images apart, and leave room on the line for what else there is; the store has all.
-_DIGITS_LEFT_OUT = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
+# Twelve digits tell images apart and leave room for the rest of the line; the store has all 64.
+_OMITTED_DIGITS = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 def count(number: int, noun: str) -> str:
-    """``1 job``, ``2 jobs``."""
+    """Return the number with its noun: ``1 job``, ``2 jobs``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def short_path(path: str, home: Path) -> str:
-    """``path``, with the user's home folder as ``~``."""
+    """Return ``path`` with the user's home directory as ``~``."""
     try:
         return str("~" / PurePath(path).relative_to(home))
     except ValueError:
@@ -32,7 +29,7 @@ def short_path(path: str, home: Path) -> str:
 
 
 def error_lines(error: CalibanError) -> list[str]:
-    """What is not done, why, and what to do about it; the id in brackets is for scripts and for searching."""
+    """Format an error: what failed, why, and what to do; the id in brackets is for scripts and for searching."""
     lines = [f"error: {error.message} [{error.id}]"]
     for name, text in (("cause", error.cause), ("hint", error.hint)):
         if text:
@@ -43,24 +40,32 @@ def error_lines(error: CalibanError) -> list[str]:
 
 
 def command_line(experiment: ExperimentRecord) -> str:
-    """``cpu.py --foo 3 --sleep 1``, quoted as a shell would want it."""
+    """Return ``cpu.py --foo 3 --sleep 1``, quoted for a shell."""
     return " ".join((_quoted(experiment.container.entrypoint), *map(shlex.quote, experiment.arguments)))
 
 
 def _quoted(script: str) -> str:
-    return script if script.startswith("(") else shlex.quote(script)  # in parentheses: there is none
+    return script if script.startswith("(") else shlex.quote(script)  # "(no script recorded)"
 
 
-def job_line(job: JobRecord, title: JobFormatter, ending: JobFormatter = lambda job: None) -> str:
-    """``job 68       FAILED        CAIP 2020-05-29 10:53:40 container: ... name: ... (out of memory)``."""
-    name = title(job)
+def job_line(job: JobRecord, *, with_exit: bool = False) -> str:
+    """Return ``job 68       FAILED       LOCAL 2020-05-29 10:53:40 container: ... name: ... (out of memory)``.
+
+    Args:
+        job: the job.
+        with_exit: whether to show the exit code of a failed job.
+    """
     parts = [
         f"job {job.id:<8d} {job.status:9s} {job.platform:>8s} {job.created:%Y-%m-%d %H:%M:%S}",
-        f"container: {_DIGITS_LEFT_OUT.sub('', job.container)}",
+        f"container: {_OMITTED_DIGITS.sub('', job.container)}",
     ]
-    if name:
-        parts.append(f"name: {name}")
-    remarks = [*filter(None, (ending(job), job.reason))]
+    if job.details.display_name:
+        parts.append(f"name: {job.details.display_name}")
+    remarks = []
+    if with_exit and job.status is JobStatus.FAILED and job.details.exit and job.details.exit.code is not None:
+        remarks.append(f"exit code {job.details.exit.code}")
+    if job.reason:
+        remarks.append(job.reason)
     if job.refresh_error:
         remarks.append(f"last known state; {job.refresh_error}")
     if remarks:
@@ -69,7 +74,7 @@ def job_line(job: JobRecord, title: JobFormatter, ending: JobFormatter = lambda 
 
 
 def container_line(container: ContainerRecord, home: Path) -> str:
-    """``docker config 1: job_mode: CPU, build url: ~/cpu, extra dirs: None``, or the image where nothing is built."""
+    """Return ``docker config 1: job_mode: CPU, build url: ~/cpu, extra dirs: None``, or the image if none is built."""
     spec = container.spec
     if "image_id" in spec:
         return f"docker config {container.id}: image: {spec['image_id']}"
@@ -81,8 +86,8 @@ def container_line(container: ContainerRecord, home: Path) -> str:
     )
 
 
-def group_lines(group: GroupRecord, title: JobFormatter, home: Path) -> Iterator[str]:
-    """The tree that ``caliban status`` prints: group, docker config, experiment, job."""
+def group_lines(group: GroupRecord, home: Path) -> Iterator[str]:
+    """Format the tree that ``caliban status`` prints: group, docker config, experiment, job."""
     yield f"xgroup {group.name}:"
     by_container: dict[int, list[ExperimentRecord]] = {}
     for experiment in group.experiments:
@@ -92,35 +97,35 @@ def group_lines(group: GroupRecord, title: JobFormatter, home: Path) -> Iterator
         for experiment in experiments:
             yield f"  experiment id {experiment.id}: {command_line(experiment)}"
             if not experiment.jobs:
-                yield "    no job yet"
+                yield "    never run"
             for job in experiment.jobs:
-                yield f"    {job_line(job, title)}"
+                yield f"    {job_line(job)}"
 
 
-def outcome_lines(outcomes: Sequence[Outcome], title: JobFormatter, ending: JobFormatter) -> Iterator[str]:
-    """Each job that was recorded, with its command line and, where it failed, why."""
+def outcome_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Format each job that was recorded, with its command line and, if it failed, why."""
     for outcome in outcomes:
         if outcome.job is not None:
             yield command_line(outcome.experiment)
-            yield f"  {job_line(outcome.job, title, ending)}"
+            yield f"  {job_line(outcome.job, with_exit=True)}"
 
 
-def summary_line(outcomes: Sequence[Outcome], not_begun: int = 0) -> str:
-    """``3 jobs: 2 succeeded, 1 not submitted``."""
+def summary_line(outcomes: Sequence[Outcome], not_started: int = 0) -> str:
+    """Count the outcomes: ``3 jobs: 2 succeeded, 1 not submitted``."""
     counts = Counter(outcome.job.status.lower() if outcome.job else "not submitted" for outcome in outcomes)
-    if not_begun:
-        counts["not started"] += not_begun
+    if not_started:
+        counts["not started"] += not_started
     return f"{count(counts.total(), 'job')}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
 
 
 def failure_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Each distinct error once, with the experiments that it hit."""
-    hit: dict[tuple[str, ...], list[Outcome]] = {}
+    """Format each distinct error once, with the first experiment that it affects."""
+    affected: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.error is not None:
-            hit.setdefault(tuple(error_lines(outcome.error)), []).append(outcome)
-    for lines, experiments in hit.items():
+            affected.setdefault(tuple(error_lines(outcome.error)), []).append(outcome)
+    for lines, same in affected.items():
         yield from lines
-        yield f"  in: {command_line(experiments[0].experiment)}"
-        if len(experiments) > 1:
-            yield f"      and {count(len(experiments) - 1, 'more job')}"
+        yield f"  in: {command_line(same[0].experiment)}"
+        if len(same) > 1:
+            yield f"      and {count(len(same) - 1, 'more job')}"

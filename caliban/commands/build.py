@@ -1,4 +1,4 @@
-"""``caliban build``: the container image of a script or module, and no more."""
+"""``caliban build``: build the container image of a script or module, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ DESCRIPTION = "Build the container image of a script or module, as caliban run d
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say what goes into an image, and MODULE."""
+    """Add the flags that say what goes into an image, and MODULE."""
     flags.add_image_flags(parser)
     flags.add_module(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build, and print the image's id."""
-    from caliban.commands.image_options import build_spec
+    from caliban.commands.image_options import build_spec, job_mode
     from caliban.submission.setup import build_user, make_platforms
 
-    spec = build_spec(args, context)
+    spec = build_spec(args, context, job_mode(args, context))
     engine = make_platforms(context.environ, context.home, context.console).context.engine()
     image = engine.build(spec, build_user(context.user), context.console, no_cache=args.no_cache)
     context.console.print(image)

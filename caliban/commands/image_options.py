@@ -1,4 +1,4 @@
-"""The project in the current folder: what its image is made of, by the flags of a command and the files there."""
+"""The project in the current directory: what its image is made of, by the flags of a command and the files there."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.records import JobMode
 
 
-def job_mode(args: argparse.Namespace, context: Context) -> JobMode:
-    """CPU with ``--nogpu``, else ``default_mode`` of ``.calibanconfig.json``.
+def job_mode(args: argparse.Namespace, context: Context, wants_gpu: bool | None = None) -> JobMode:
+    """Return the mode of the image.
+
+    Args:
+        args: with ``--nogpu``.
+        context: in which directory.
+        wants_gpu: what other flags say; None leaves it to ``--nogpu`` and ``default_mode`` of ``.calibanconfig.json``.
 
     Raises:
-        UsageError: the file is wrong.
+        UsageError: the file is malformed.
     """
     config = load_config(context.cwd)
-    return JobMode.CPU if args.nogpu else config.default_mode
+    if wants_gpu is None:
+        return JobMode.CPU if args.nogpu else config.default_mode
+    return JobMode.GPU if wants_gpu else JobMode.CPU
 
 
-def build_spec(args: argparse.Namespace, context: Context) -> BuildSpec:
-    """What to build, for MODULE and the flags of :func:`caliban.cli.flags.add_image_flags`.
+def build_spec(args: argparse.Namespace, context: Context, mode: JobMode) -> BuildSpec:
+    """Return what to build, for MODULE and the flags of :func:`caliban.cli.flags.add_image_flags`.
 
     Raises:
         UsageError: MODULE, a flag or ``.calibanconfig.json`` is wrong.
@@ -31,7 +38,7 @@ def build_spec(args: argparse.Namespace, context: Context) -> BuildSpec:
     return BuildSpec.detect(
         context.cwd,
         Package.parse(args.module, context.cwd),
-        job_mode=job_mode(args, context),
+        job_mode=mode,
         config=load_config(context.cwd),
         extra_dirs=args.dir,
         setup_extras=args.extras,
@@ -39,7 +46,7 @@ def build_spec(args: argparse.Namespace, context: Context) -> BuildSpec:
 
 
 def image_spec(image: str, args: argparse.Namespace, context: Context) -> ImageSpec:
-    """An image that is there already. MODULE names what it runs, for people: the image knows by itself."""
+    """Return the spec of an existing image. MODULE says what it runs, for people: the image knows by itself."""
     try:
         package = Package.parse(args.module, context.cwd)
     except UsageError:

@@ -11,17 +11,17 @@ from caliban.cli.context import Context
 from caliban.errors import ExitCode, StoreError
 
 if TYPE_CHECKING:
-    from caliban.platforms.base import Platforms
-    from caliban.records import GroupRecord, JobStatus, JsonObject
+    from caliban.platforms.registry import Platforms
+    from caliban.records import GroupRecord, JobUpdate
     from caliban.store.database import Store
 
-DESCRIPTION = "Show experiment groups, their experiments, and the state of their jobs, brought up to date."
+DESCRIPTION = "Show experiment groups, their experiments, and the current state of their jobs."
 
 _RECENT_JOBS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--xgroup`` and ``--max_jobs``."""
+    """Add ``--xgroup`` and ``--max_jobs``."""
     flags.add_xgroup(parser)
     parser.add_argument(
         "--max_jobs",
@@ -33,50 +33,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Read, ask the platforms about what is unfinished, write back what changed, print."""
-    from caliban.platforms.job_summary import title
+    """Read the store, query the platforms about unfinished jobs, record what changed, print."""
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
-    platforms = make_platforms(context.environ, context.home, context.console)
+    platforms = make_platforms(context.environ, context.home, context.console, vars(args))
     groups = _read(args, context, platforms)
     refreshed = refresh(groups, platforms)
     if refreshed.changes:
-        _write_back(refreshed.changes, context)
+        _record(refreshed.changes, context)
     if not args.xgroup:
         context.console.print(_heading(args.max_jobs, context.user))
     for group in refreshed.groups:
         if not args.xgroup:
             context.console.print("")
-        for line in render.group_lines(group, title, context.home):
+        for line in render.group_lines(group, context.home):
             context.console.print(line)
     return ExitCode.DONE
 
 
 def _read(args: argparse.Namespace, context: Context, platforms: Platforms) -> list[GroupRecord]:
-    """The groups to show, after what an interrupted command left open in them was finished."""
+    """Return the groups to show, after reconciling what an interrupted command left open in them."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.store.journal import Journal
-    from caliban.submission.reconcile import may_be_under_way, reconcile
+    from caliban.submission.reconcile import may_be_in_progress, reconcile
 
     url = store_url(context.environ, context.home)
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args, context.user, store)
         left_open = Journal(store).open_submissions(user=context.user, group=args.xgroup)
-    if all(may_be_under_way(submission, context.now()) for submission in left_open):
+    if all(may_be_in_progress(submission, context.now()) for submission in left_open):
         return groups
     try:
         with open_store(url, Access.WRITE, context.console) as store:
             reconcile(Journal(store), platforms, context.console, user=context.user, group=args.xgroup)
             return _groups(args, context.user, store)
     except StoreError as error:
-        context.console.warn(f"what an interrupted command left open could not be finished: {error.message}")
+        context.console.warn(f"cannot settle the submissions of an interrupted command: {error.message}")
         return groups
 
 
-def _write_back(changes: Mapping[int, tuple[JobStatus, JsonObject | None]], context: Context) -> None:
-    """Record new states. A store that cannot be written must not keep a person from seeing them."""
+def _record(changes: Mapping[int, JobUpdate], context: Context) -> None:
+    """Record new states. They are shown even where the store cannot be written."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.store.queries import record_states
@@ -86,7 +85,7 @@ def _write_back(changes: Mapping[int, tuple[JobStatus, JsonObject | None]], cont
         with open_store(url, Access.WRITE, context.console) as store, store.writing() as session:
             record_states(session, changes)
     except StoreError as error:
-        context.console.warn(f"the states below could not be recorded: {error.message}: {error.cause}")
+        context.console.warn(f"cannot record the states below: {error.message}: {error.cause}")
 
 
 def _heading(max_jobs: int | None, user: str) -> str:
@@ -96,15 +95,10 @@ def _heading(max_jobs: int | None, user: str) -> str:
 
 
 def _groups(args: argparse.Namespace, user: str, store: Store) -> list[GroupRecord]:
-    from caliban.store.queries import group_attempts, recent_attempts
-    from caliban.submission.groups import unknown_group
+    from caliban.submission.groups import read_group, read_recent
 
-    with store.reading() as session:
-        if not args.xgroup:
-            limit = _RECENT_JOBS if args.max_jobs is None else args.max_jobs
-            return recent_attempts(session, user, limit or None)
-        per_experiment = 1 if args.max_jobs is None else args.max_jobs
-        group = group_attempts(session, user, args.xgroup, per_experiment=per_experiment or None)
-        if group is None:
-            raise unknown_group(session, store, user, args.xgroup)
-        return [group]
+    if not args.xgroup:
+        limit = _RECENT_JOBS if args.max_jobs is None else args.max_jobs
+        return read_recent(store, user, limit or None)
+    per_experiment = 1 if args.max_jobs is None else args.max_jobs
+    return [read_group(store, user, args.xgroup, per_experiment=per_experiment or None)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from caliban.errors import ImageError
 from caliban.images import dockerfile as layout
-from caliban.images.secret_files import CredentialFinder
+from caliban.images.secret_files import SecretFinder
 from caliban.images.spec import BuildSpec
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def collect(spec: BuildSpec, text: str, environ: Mapping[str, str]) -> BuildCont
         ImageError: ``context-unreadable``; ``folder-leads-out`` where a link does; ``script-ignored`` where the script
             itself would stay out.
     """
-    walk = _Walk(spec.build_path, _Ignored.of(spec.build_path), CredentialFinder.for_environment(environ))
+    walk = _Walk(spec.build_path, _Ignored.of(spec.build_path), SecretFinder(secret_files, environ))
     try:
         files = [*_dependency_files(spec, walk)]
         for number, extra in enumerate(spec.extra_dirs):
@@ -182,7 +182,7 @@ class _Ignored:
 class _Walk:
     """Walks through a folder in a fixed order, and remembers the credentials that it passed by."""
 
-    def __init__(self, folder: Path, ignored: _Ignored, finder: CredentialFinder) -> None:
+    def __init__(self, folder: Path, ignored: _Ignored, finder: SecretFinder) -> None:
         self._folder = folder
         self._ignored = ignored
         self._finder = finder

@@ -1,34 +1,44 @@
-"""What a re-run would do: pure data, made from records alone."""
+"""What a re-run would do. A plan is a list of jobs, which each step completes with ``replace``; pure data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.records import ContainerRecord, ExperimentRecord, JobRecord
-from caliban.resubmit.selection import Selection, SkippedExperiment
-
-ImageSource = BuildSpec | ImageSpec | CalibanError
-"""How an image comes to be: built from a folder, used as it is, or not at all."""
+from caliban.records import ContainerRecord, ExperimentRecord, FirstAttempt, JobRecord, Rerun
+from caliban.resubmit.selection import SkippedExperiment
+from caliban.submission.pipeline import ReadyJob
+from caliban.submission.preflight import ImageSource, Route
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One attempt that would be submitted.
+    """One job that would be submitted.
 
     Attributes:
-        experiment: whose attempt it would be.
-        pattern: the job whose platform and job spec it follows.
-        problem: why it cannot be submitted; None where nothing is in the way.
-        lost: what will not be as it was, since the pattern ran on another platform; a line each.
+        experiment: whose job it would be.
+        template: the job whose platform and job spec it takes, migrated where another platform was requested.
+        source: where its image comes from.
+        problem: why it cannot be submitted; None where nothing prevents it.
+        dropped_settings: settings that the requested platform does not have, one line each.
+        route: the checked way to its destination; None where that was not checked (dry run, or a problem).
     """
 
     experiment: ExperimentRecord
-    pattern: JobRecord
-    problem: CalibanError | None
-    lost: tuple[str, ...] = ()
+    template: JobRecord
+    source: ImageSource
+    problem: CalibanError | None = None
+    dropped_settings: tuple[str, ...] = ()
+    route: Route | None = None
+
+    @property
+    def is_migrated(self) -> bool:
+        """Whether it would run on another platform than its latest attempt."""
+        latest = self.experiment.latest
+        return latest is not None and latest.platform != self.template.platform
 
 
 @dataclass(frozen=True)
@@ -47,61 +57,60 @@ class Plan:
     Attributes:
         group: the experiment group's name.
         jobs: every selected job, those with a problem too.
-        images: one for each container spec among them, in the order of ids.
         skipped: the experiments that are not re-run, and why.
     """
 
     group: str
     jobs: tuple[PlannedJob, ...]
-    images: tuple[PlannedImage, ...]
     skipped: tuple[SkippedExperiment, ...]
 
     @property
     def ready(self) -> tuple[PlannedJob, ...]:
-        """The jobs that nothing is in the way of."""
+        """The jobs that can be submitted."""
         return tuple(job for job in self.jobs if job.problem is None)
 
     @property
-    def needed_images(self) -> tuple[PlannedImage, ...]:
-        """The images of those jobs."""
-        needed = {job.experiment.container.id for job in self.ready}
-        return tuple(image for image in self.images if image.container.id in needed)
+    def images(self) -> tuple[PlannedImage, ...]:
+        """One image for each container spec of the jobs, in the order of ids."""
+        return _images(self.jobs)
 
     @property
-    def builds(self) -> bool:
-        """Whether any of them is to be built."""
-        return any(isinstance(image.source, BuildSpec) for image in self.needed_images)
+    def builds_images(self) -> bool:
+        """Whether an image has to be built for the jobs that can be submitted."""
+        return any(isinstance(image.source, BuildSpec) for image in _images(self.ready))
 
 
-def make_plan(
-    group: str,
-    selection: Selection,
-    sources: Mapping[int, ImageSource],
-    job_problems: Mapping[int, CalibanError],
-    lost: Mapping[int, tuple[str, ...]] | None = None,
-) -> Plan:
-    """Put the pieces together.
+def _images(jobs: Iterable[PlannedJob]) -> tuple[PlannedImage, ...]:
+    found: dict[int, PlannedImage] = {}
+    for job in jobs:
+        container = job.experiment.container
+        before = found[container.id].jobs if container.id in found else 0
+        found[container.id] = PlannedImage(container, job.source, before + 1)
+    return tuple(found[container_id] for container_id in sorted(found))
 
-    Args:
-        group: the experiment group's name.
-        selection: which experiments.
-        sources: how the image of each container spec comes to be, by ``container_specs.id``.
-        job_problems: what is wrong with recorded jobs, by ``experiments.id``.
-        lost: what of jobs that are moved will not be as it was, likewise.
-    """
-    jobs = []
-    containers: dict[int, ContainerRecord] = {}
-    counts: dict[int, int] = {}
-    for selected in selection.selected:
-        container = selected.experiment.container
-        containers[container.id] = container
-        counts[container.id] = counts.get(container.id, 0) + 1
-        source = sources[container.id]
-        problem = source if isinstance(source, CalibanError) else job_problems.get(selected.experiment.id)
-        changes = (lost or {}).get(selected.experiment.id, ())
-        jobs.append(PlannedJob(selected.experiment, selected.pattern, problem, changes))
-    images = [
-        PlannedImage(containers[container_id], sources[container_id], counts[container_id])
-        for container_id in sorted(containers)
-    ]
-    return Plan(group, tuple(jobs), tuple(images), selection.skipped)
+
+def ready_job(job: PlannedJob) -> ReadyJob:
+    """Return a checked job as what is submitted."""
+    route, template = job.route, job.template
+    assert route is not None
+    assert _has_image(job.source)
+    platform, experiment = route.platform, job.experiment
+    if experiment.latest is None:
+        return ReadyJob(
+            experiment,
+            job.source,
+            route,
+            lambda image: platform.with_arguments(template.spec, image, experiment.arguments),
+            FirstAttempt(),
+        )
+    return ReadyJob(
+        experiment,
+        job.source,
+        route,
+        lambda image: platform.with_image(template.spec, image),
+        Rerun(experiment.latest.id),
+    )
+
+
+def _has_image(source: ImageSource) -> TypeGuard[BuildSpec | ImageSpec]:
+    return not isinstance(source, CalibanError)

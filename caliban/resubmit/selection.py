@@ -1,4 +1,4 @@
-"""Which jobs of a group are re-run: the latest attempt of each experiment, by its state."""
+"""Select the jobs of a group that are re-run: the latest attempt of each experiment, by its state."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
 
 @dataclass(frozen=True)
 class SelectedExperiment:
-    """An experiment that is to be re-run.
+    """An experiment that is re-run.
 
     Attributes:
-        experiment: with its latest attempt, if it ever had one.
-        pattern: the job whose platform and job spec the new attempt follows: the latest attempt, or a sibling's where
-            the experiment never got one.
+        experiment: with its latest attempt, if it has one.
+        template: the job whose platform and job spec the new attempt takes: the latest attempt, or another experiment's
+            where the experiment has none.
     """
 
     experiment: ExperimentRecord
-    pattern: JobRecord
+    template: JobRecord
 
 
 @dataclass(frozen=True)
@@ -38,42 +38,42 @@ class Selection:
     skipped: tuple[SkippedExperiment, ...]
 
 
-def select(group: GroupRecord, *, all_jobs: bool, under_way: Mapping[int, str]) -> Selection:
-    """Sort the experiments of a group.
+def select(group: GroupRecord, *, all_jobs: bool, in_progress: Mapping[int, str]) -> Selection:
+    """Select the experiments of a group.
 
     Args:
-        group: with the latest attempt of each experiment, states brought up to date.
-        all_jobs: take every experiment, whatever the state of its latest attempt.
-        under_way: why some experiments cannot be touched now, by ``experiments.id``.
+        group: with the latest attempt of each experiment, states refreshed.
+        all_jobs: select every experiment, whatever the state of its latest attempt.
+        in_progress: why some experiments cannot be re-run now, by ``experiments.id``.
     """
     selected: list[SelectedExperiment] = []
     skipped: list[SkippedExperiment] = []
     for experiment in group.experiments:
-        reason = under_way.get(experiment.id) or _reason_to_leave_out(experiment, all_jobs)
-        pattern = experiment.latest or _sibling(experiment, group.experiments)
-        if reason is None and pattern is None:
-            reason = "never submitted, nor was a sibling that shows how: give the command that made it once more"
-        if reason is not None or pattern is None:
+        reason = in_progress.get(experiment.id) or _reason_to_skip(experiment, all_jobs)
+        template = experiment.latest or _sibling(experiment, group.experiments)
+        if reason is None and template is None:
+            reason = "never submitted, and no other experiment has its container spec: run the submitting command again"
+        if reason is not None or template is None:
             skipped.append(SkippedExperiment(experiment, reason or ""))
         else:
-            selected.append(SelectedExperiment(experiment, pattern))
+            selected.append(SelectedExperiment(experiment, template))
     return Selection(tuple(selected), tuple(skipped))
 
 
-def _reason_to_leave_out(experiment: ExperimentRecord, all_jobs: bool) -> str | None:
+def _reason_to_skip(experiment: ExperimentRecord, all_jobs: bool) -> str | None:
     job = experiment.latest
-    if all_jobs or job is None or job.status.wants_rerun:
+    if all_jobs or job is None or job.status.is_rerunnable:
         return None
     if job.status is JobStatus.SUCCEEDED:
         return "succeeded"
     if job.status is JobStatus.UNKNOWN:
-        return "in an unknown state, so perhaps running"
+        return "state unknown, may be running"
     if job.refresh_error:
-        return f"not finished ({job.status.value.lower()} when last known; {job.refresh_error})"
+        return f"not finished (last known state {job.status.value.lower()}; {job.refresh_error})"
     return f"not finished ({job.status.value.lower()})"
 
 
 def _sibling(experiment: ExperimentRecord, experiments: Sequence[ExperimentRecord]) -> JobRecord | None:
-    """The newest job among the experiments of the same container spec."""
+    """Return the newest job among the experiments of the same container spec."""
     jobs = [other.latest for other in experiments if other.container.id == experiment.container.id and other.latest]
     return max(jobs, key=lambda job: job.id, default=None)

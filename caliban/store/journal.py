@@ -15,13 +15,21 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from caliban.errors import StoreError
-from caliban.records import JobRecord, JsonObject, NewJob, PlatformName, Submission, SubmissionState
+from caliban.records import (
+    AttemptKind,
+    Destination,
+    FirstAttempt,
+    JobRecord,
+    JsonObject,
+    NewJob,
+    PlatformId,
+    Rerun,
+    Submission,
+    SubmissionState,
+)
 from caliban.store.database import Store
 from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.views import canonical, json_object, submission_of
-
-NO_JOB_YET = 0
-"""Stands for the job of an experiment that never got one; no row of ``jobs`` has this id."""
 
 
 class AlreadyOpen(StoreError):
@@ -54,11 +62,7 @@ class AlreadyResubmitted(StoreError):
 
 
 def new_token() -> str:
-    """Make a token for a submission: 16 hexadecimal digits, fit for labels and names of Google Cloud and Kubernetes.
-
-    Their rules: https://cloud.google.com/compute/docs/labeling-resources#requirements and
-    https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set.
-    """
+    """Return a token for a submission: 16 hexadecimal digits, which every platform accepts in labels and names."""
     return secrets.token_hex(8)
 
 
@@ -72,12 +76,12 @@ class Journal:
         self,
         *,
         experiment_id: int,
-        platform: PlatformName,
+        platform: PlatformId,
         spec: JsonObject,
-        target: JsonObject,
+        destination: Destination,
         name: str,
         token: str,
-        resubmits: int | None,
+        kind: AttemptKind,
         user: str,
     ) -> Submission:
         """Write down what is about to be asked of a platform.
@@ -86,16 +90,15 @@ class Journal:
             experiment_id: whose attempt it is.
             platform: where it goes.
             spec: what is submitted; the experiment's newest job spec is used again where it is equal.
-            target: the place on that platform.
+            destination: where on that platform.
             name: what the platform is asked to call the job.
             token: of :func:`new_token`.
-            resubmits: ``jobs.id`` of the job that is run again, the experiment's newest one; :data:`NO_JOB_YET` where
-                it was seen to have none, and gets one only if that is still so; None for one job more in any case.
+            kind: whether other jobs of the experiment stand against it.
             user: who submits.
 
         Raises:
             AlreadyOpen: another submission of the experiment is open.
-            AlreadyResubmitted: the experiment has a newer job than ``resubmits``.
+            AlreadyResubmitted: the experiment has a job (first attempt), or a newer one than the one to re-run.
             StoreError: ``experiment-unknown``, or whatever the database refuses.
         """
         with self._store.writing() as session:
@@ -118,15 +121,14 @@ class Journal:
             other = session.scalar(select(SubmissionRow).where(*is_open))
             if other is not None:
                 raise AlreadyOpen(submission_of(other, group))
-            if resubmits is not None:
-                _check_newest(session, experiment_id, group, resubmits)
+            _check_newest(session, experiment_id, group, kind)
             row = SubmissionRow(
                 token=token,
                 experiment_id=experiment_id,
                 job_spec_id=_job_spec_id(session, experiment_id, platform, spec),
-                resubmits=resubmits or None,
+                resubmits=kind.job_id if isinstance(kind, Rerun) else None,
                 platform=platform,
-                target=dict(target),
+                target=dict(destination.to_json()),
                 name=name,
                 user=user,
                 host=socket.gethostname(),
@@ -199,7 +201,7 @@ class Journal:
                 experiment_id=submission.experiment_id,
                 container=job.container,
                 status=job.status,
-                details=dict(job.details),
+                details=dict(job.details.raw),
                 user=submission.user,
             )
             session.add(row)
@@ -240,15 +242,17 @@ class Journal:
             )
 
 
-def _check_newest(session: Session, experiment_id: int, group: str, resubmits: int) -> None:
+def _check_newest(session: Session, experiment_id: int, group: str, kind: AttemptKind) -> None:
     """Two may have decided on the same re-run; whoever begins when the other has ended must not repeat it."""
+    if not isinstance(kind, FirstAttempt | Rerun):
+        return
     newest = session.scalar(select(func.max(JobRow.id)).where(JobRow.experiment_id == experiment_id))
-    if newest is not None and newest > resubmits:
+    if newest is not None and (isinstance(kind, FirstAttempt) or newest > kind.job_id):
         row = session.scalar(select(SubmissionRow).where(SubmissionRow.job_id == newest))
         raise AlreadyResubmitted(experiment_id, newest, submission_of(row, group) if row else None)
 
 
-def _job_spec_id(session: Session, experiment_id: int, platform: PlatformName, spec: JsonObject) -> int:
+def _job_spec_id(session: Session, experiment_id: int, platform: PlatformId, spec: JsonObject) -> int:
     newest = session.scalar(
         select(JobSpecRow).where(JobSpecRow.experiment_id == experiment_id).order_by(JobSpecRow.id.desc()).limit(1)
     )

@@ -12,9 +12,9 @@ from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from caliban.records import JobStatus, PlatformName, SubmissionState
+from caliban.records import JobStatus, SubmissionState
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision that this caliban knows, oldest first; the names of the files in ``migrations/versions``."""
 
 HEAD = REVISIONS[-1]
@@ -82,14 +82,14 @@ class ExperimentRow(Base):
 
 
 class JobSpecRow(Base):
-    """What a platform is asked for, in the platform's own shape."""
+    """What is requested from a platform, in the platform's own shape; which platform is free text."""
 
     __tablename__ = "job_specs"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     created: Mapped[datetime] = mapped_column(LocalTime)
     spec: Mapped[object] = mapped_column(JSON, nullable=False)
-    platform: Mapped[PlatformName] = mapped_column(Enum(PlatformName, name="platform", create_constraint=True))
+    platform: Mapped[str] = mapped_column(String)
     experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"))
 
 
@@ -130,7 +130,7 @@ class SubmissionRow(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"))
     job_spec_id: Mapped[int] = mapped_column(ForeignKey("job_specs.id"))
     resubmits: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
-    platform: Mapped[PlatformName] = mapped_column(Enum(PlatformName, native_enum=False, length=16))
+    platform: Mapped[str] = mapped_column(String)
     target: Mapped[object] = mapped_column(JSON, nullable=False)
     name: Mapped[str] = mapped_column(String)
     user: Mapped[str] = mapped_column(String)

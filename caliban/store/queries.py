@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from caliban.records import ExperimentRecord, GroupRecord, JobStatus, JsonObject
+from caliban.records import ExperimentRecord, GroupRecord, JobStatus, JobUpdate, JsonObject, ParseDetails
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, json_object
 
@@ -37,11 +37,14 @@ def group_names(session: Session, user: str) -> list[str]:
     return [found for found in session.scalars(statement) if found is not None]
 
 
-def group_attempts(session: Session, user: str, name: str, *, per_experiment: int | None) -> GroupRecord | None:
+def group_attempts(
+    session: Session, parse: ParseDetails, user: str, name: str, *, per_experiment: int | None
+) -> GroupRecord | None:
     """Read a group with all its experiments and the newest attempts of each.
 
     Args:
         session: of a store that may never have been upgraded.
+        parse: reads the stored details of jobs.
         user: whose group it is.
         name: the group's name. Groups of one user with the same name count as one, with the id of the oldest.
         per_experiment: how many attempts of each experiment; None for all. The newest are those with the highest id:
@@ -66,10 +69,10 @@ def group_attempts(session: Session, user: str, name: str, *, per_experiment: in
     rows = session.execute(statement).all()
     if not rows:
         return None
-    return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows))
+    return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows, parse))
 
 
-def recent_attempts(session: Session, user: str, limit: int | None) -> list[GroupRecord]:
+def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int | None) -> list[GroupRecord]:
     """Read the user's newest ``limit`` jobs (None: all) as groups, experiments and jobs, in the order of their ids."""
     newest = (
         select(JobRow.id.label("job_id"))
@@ -91,11 +94,17 @@ def recent_attempts(session: Session, user: str, limit: int | None) -> list[Grou
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
         .order_by(ExperimentGroupRow.id, ExperimentRow.id, JobRow.id)
     )
-    return groups_of(session.execute(statement))
+    return groups_of(session.execute(statement), parse)
 
 
 def experiments_of_flag_sets(
-    session: Session, *, user: str, group: str, container_spec: JsonObject, flag_sets: Sequence[FlagSet]
+    session: Session,
+    parse: ParseDetails,
+    *,
+    user: str,
+    group: str,
+    container_spec: JsonObject,
+    flag_sets: Sequence[FlagSet],
 ) -> GroupRecord:
     """Find the experiments of these flag sets in a group, and make those that are not there.
 
@@ -104,6 +113,7 @@ def experiments_of_flag_sets(
 
     Args:
         session: of a writing transaction.
+        parse: reads the stored details of jobs.
         user: whose group it is.
         group: the group's name.
         container_spec: what all of these experiments run with, as it is recorded.
@@ -113,7 +123,7 @@ def experiments_of_flag_sets(
         The group with these experiments, in the order of ``flag_sets``, each with its latest attempt if it has one.
     """
     _wait_for_others(session, user, group)
-    view = group_attempts(session, user, group, per_experiment=1)
+    view = group_attempts(session, parse, user, group, per_experiment=1)
     group_id = view.id if view else _add_group(session, user, group)
     wanted: dict[str, FlagSet] = {}
     for args, kwargs in flag_sets:
@@ -123,30 +133,31 @@ def experiments_of_flag_sets(
     if missing:
         spec_id = _container_spec_id(session, user, container_spec)
         _add_experiments(session, group_id, spec_id, missing)
-        view = group_attempts(session, user, group, per_experiment=1)
+        view = group_attempts(session, parse, user, group, per_experiment=1)
         known = _by_flag_set(view.experiments if view else (), container_spec)
     return GroupRecord(group_id, group, tuple(known[key] for key in wanted))
 
 
-def record_states(session: Session, states: Mapping[int, tuple[JobStatus, JsonObject | None]]) -> int:
+def record_states(session: Session, updates: Mapping[int, JobUpdate]) -> int:
     """Write the states of jobs that changed. One statement to compare (for each 10,000 jobs), at most two to write.
 
     Args:
         session: of a writing transaction.
-        states: for each ``jobs.id`` its state and its details; details None leaves those that are recorded. A final
-            state in the store is never overwritten by one that is not.
+        updates: by ``jobs.id``; details None leaves those that are recorded. A final state in the store is never
+            overwritten by one that is not.
 
     Returns:
         How many rows were changed.
     """
     with_details: list[dict[str, object]] = []
     state_only: list[dict[str, object]] = []
-    for job_id, old_status, old_details in _recorded_states(session, sorted(states)):
-        status, details = states[job_id]
+    for job_id, old_status, old_details in _recorded_states(session, sorted(updates)):
+        status = updates[job_id].status
+        details = updates[job_id].details
         if old_status.is_final and not status.is_final:
             continue
-        if details is not None and canonical(details) != canonical(old_details):
-            with_details.append({"id": job_id, "status": status, "details": dict(details)})
+        if details is not None and canonical(details.raw) != canonical(old_details):
+            with_details.append({"id": job_id, "status": status, "details": dict(details.raw)})
         elif status != old_status:
             state_only.append({"id": job_id, "status": status})
     for rows in (with_details, state_only):

@@ -1,4 +1,4 @@
-"""Rows of the store, turned into the frozen values that travel between floors."""
+"""Convert rows of the store to records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from caliban.records import (
     JobRecord,
     JobStatus,
     JsonObject,
+    ParseDetails,
     Submission,
 )
 from caliban.store.models import (
@@ -42,64 +43,67 @@ TREE_COLUMNS = (
     JobSpecRow.spec.label("job_spec"),
     JobSpecRow.platform,
 )
-"""What :func:`experiments_of` reads: one row a job, or one for an experiment or group without any."""
+"""What :func:`experiments_of` reads: one row per job, or one for an experiment or group without jobs."""
 
 TreeRow = Any
 """SQLAlchemy's row: its attributes have the names of the columns above."""
 
 
 def canonical(value: object) -> str:
-    """Give one text for equal JSON values, whatever the order of their keys. ``1``, ``1.0`` and ``true`` differ."""
+    """Return the same text for equal JSON values, whatever the order of keys. ``1``, ``1.0`` and ``true`` differ."""
     return json.dumps(value, sort_keys=True, default=dict)
 
 
 def json_object(value: object) -> JsonObject:
-    """Take a JSON column for the object that it should hold; null, and whatever is none, is ``{}``."""
+    """Return the JSON object of a column; ``{}`` for null and for anything that is not an object."""
     return value if isinstance(value, dict) else {}
 
 
-def groups_of(rows: Iterable[TreeRow]) -> list[GroupRecord]:
+def groups_of(rows: Iterable[TreeRow], parse: ParseDetails) -> list[GroupRecord]:
     """Group rows that are ordered by group, experiment and job."""
     by_group: dict[int, list[TreeRow]] = {}
     for row in rows:
         by_group.setdefault(row.group_id, []).append(row)
-    return [GroupRecord(key, found[0].group_name or "", experiments_of(found)) for key, found in by_group.items()]
+    return [
+        GroupRecord(key, found[0].group_name or "", experiments_of(found, parse)) for key, found in by_group.items()
+    ]
 
 
-def experiments_of(rows: Iterable[TreeRow]) -> tuple[ExperimentRecord, ...]:
+def experiments_of(rows: Iterable[TreeRow], parse: ParseDetails) -> tuple[ExperimentRecord, ...]:
     """Group rows that are ordered by experiment and job; those of no experiment are left out."""
     by_experiment: dict[int, list[TreeRow]] = {}
     for row in rows:
         if row.experiment_id is not None:
             by_experiment.setdefault(row.experiment_id, []).append(row)
-    return tuple(_experiment(found) for found in by_experiment.values())
+    return tuple(_experiment(found, parse) for found in by_experiment.values())
 
 
-def _experiment(rows: Sequence[TreeRow]) -> ExperimentRecord:
+def _experiment(rows: Sequence[TreeRow], parse: ParseDetails) -> ExperimentRecord:
     first = rows[0]
     if not isinstance(first.args, list | None):
-        raise _damaged(f"the arguments of experiment {first.experiment_id} are no list")
+        raise _damaged(f"the arguments of experiment {first.experiment_id} are not a list")
     return ExperimentRecord(
         id=first.experiment_id,
         args=tuple(str(arg) for arg in first.args or ()),
         kwargs=json_object(first.kwargs),
         # An experiment without a container spec is kept; whoever wants to build from it says what is missing.
         container=ContainerRecord(first.container_id or 0, json_object(first.container_spec)),
-        jobs=tuple(_job(row) for row in rows if row.job_id is not None),
+        jobs=tuple(_job(row, parse) for row in rows if row.job_id is not None),
     )
 
 
-def _job(row: TreeRow) -> JobRecord:
+def _job(row: TreeRow, parse: ParseDetails) -> JobRecord:
     if row.platform is None:
         raise _damaged(f"job {row.job_id} has no job spec")
+    status = row.status or JobStatus.UNKNOWN
     return JobRecord(
         id=row.job_id,
         platform=row.platform,
         spec_id=row.spec_id,
         spec=json_object(row.job_spec),
         container=row.container,
-        status=row.status or JobStatus.UNKNOWN,
-        details=json_object(row.details),
+        status=status,
+        details=parse(row.platform, status, json_object(row.details)),
         created=row.created,
     )
 
@@ -109,12 +113,12 @@ def _damaged(what: str) -> StoreError:
         "store-malformed-value",
         "the experiment store holds a row that cannot be read",
         cause=what,
-        hint="correct that row by hand, or restore the store from a backup",
+        hint="correct that row, or restore the store from a backup",
     )
 
 
 def submission_of(row: SubmissionRow, group: str) -> Submission:
-    """Give a journal row as a value."""
+    """Convert a journal row."""
     return Submission(
         id=row.id,
         token=row.token,
@@ -123,7 +127,7 @@ def submission_of(row: SubmissionRow, group: str) -> Submission:
         job_spec_id=row.job_spec_id,
         resubmits=row.resubmits,
         platform=row.platform,
-        target=json_object(row.target),
+        destination=json_object(row.target),
         name=row.name,
         user=row.user,
         host=row.host,

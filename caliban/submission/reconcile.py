@@ -1,4 +1,4 @@
-"""Finish what an interrupted command left open in the journal of a group."""
+"""Settle the submissions that interrupted commands left open in the journal."""
 
 from __future__ import annotations
 
@@ -9,74 +9,73 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from caliban.errors import CalibanError, StoreError
-from caliban.platforms.base import Platforms
+from caliban.platforms.registry import Platforms
 from caliban.records import NewJob, Submission
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
 
-OTHER_HOST_PATIENCE = timedelta(hours=1)
-"""How old an OPEN row of another host must be before it is taken over: nobody here can see whether its owner lives."""
+OTHER_HOST_DELAY = timedelta(hours=1)
+"""How old an OPEN row of another host must be before it is looked up: its process cannot be seen from here."""
 
 _CLOCK_SLACK = timedelta(seconds=2)
 _ENDED = frozenset("ZX")
-"""Letters of processes that have ended, though nobody has asked after them yet."""
+"""State letters of processes that have ended and were not waited for yet."""
 
 
 def reconcile(
     journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str | None
 ) -> list[Submission]:
-    """Look up every submission whose owner is gone by its token, and record the job or free the experiment.
+    """Look up every submission whose process has ended by its token, and record the job or free the experiment.
 
     Args:
         journal: of the store.
-        platforms: who is asked.
-        reporter: is told what was found, a line each.
+        platforms: where they are looked up.
+        reporter: gets one line for each.
         user: whose groups.
         group: the group's name; None for all of the user's groups.
 
     Returns:
-        The submissions that are still open: under way in another process, or on a platform that cannot be asked.
+        The submissions that are still open: in progress in another process, or on a platform that cannot be queried.
     """
     still_open: list[Submission] = []
     for submission in journal.open_submissions(user=user, group=group):
-        if may_be_under_way(submission, datetime.now()):
+        if may_be_in_progress(submission, datetime.now()):
             still_open.append(submission)
             continue
         try:
             job = platforms.get(submission.platform).find(submission)
         except CalibanError as error:
             reporter.warn(
-                f"what became of the submission {submission.name} ({submission.platform}) is not known yet: "
-                f"{error.message}"
+                f"the outcome of submission {submission.name} ({submission.platform}) is still unknown: {error.message}"
             )
             still_open.append(submission)
             continue
         try:
             reporter.info(_finish(journal, submission, job))
         except StoreError as error:
-            if error.id != "already-settled":  # several commands may find the same row, and one of them is first
+            if error.id != "already-settled":  # another command looked the same row up, and was first
                 raise
     return still_open
 
 
 def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str:
-    """Record the job, or that there is none, and give the line that tells it."""
+    """Record the job, or that there is none, and return the line that reports it."""
     if job is None:
-        journal.abandon(submission, "its owner is gone, and the platform has no job with its token")
-        return f"the interrupted submission {submission.name} never reached {submission.platform}"
+        journal.abandon(submission, "its process has ended, and the platform has no job with its token")
+        return f"the interrupted submission {submission.name} did not reach {submission.platform}"
     recorded = journal.settle(submission, job)
-    return f"job {recorded.id} ({submission.name}) was started by an interrupted command; now recorded"
+    return f"recorded job {recorded.id} ({submission.name}), which an interrupted command had submitted"
 
 
-def may_be_under_way(submission: Submission, now: datetime) -> bool:
-    """Whether a living process may still be at work on an OPEN submission."""
+def may_be_in_progress(submission: Submission, now: datetime) -> bool:
+    """Return whether a running process may still be working on an OPEN submission."""
     if submission.host != socket.gethostname():
-        return now - submission.created < OTHER_HOST_PATIENCE
+        return now - submission.created < OTHER_HOST_DELAY
     if submission.pid == os.getpid():
         return False
     try:
         os.kill(submission.pid, 0)
-    except (ProcessLookupError, OverflowError, TypeError):  # the latter two: what was recorded is no process id
+    except (ProcessLookupError, OverflowError, TypeError):  # the last two: the recorded value is not a process id
         return False
     except PermissionError:
         pass
@@ -84,14 +83,14 @@ def may_be_under_way(submission: Submission, now: datetime) -> bool:
         state, started = _state_and_start(submission.pid)
     except OSError:
         return True
-    # process ids are used again: a process younger than the row is not its owner
+    # process ids are reused: a process younger than the row did not write it
     return state not in _ENDED and started <= submission.created + _CLOCK_SLACK
 
 
 def _state_and_start(pid: int) -> tuple[str, datetime]:
-    """The state letter of a process, and when it began, in naive local time.
+    """Return the state letter of a process, and its start as naive local time.
 
-    The times of the folder ``/proc/PID`` would not do: they are those of the first look at it.
+    The timestamps of the directory ``/proc/PID`` are those of the first access to it, not of the process.
     Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html (starttime, in clock ticks after boot) and
     https://man7.org/linux/man-pages/man5/proc_stat.5.html (btime).
 
@@ -106,12 +105,12 @@ def _state_and_start(pid: int) -> tuple[str, datetime]:
 
 
 def describe_open(submissions: Sequence[Submission], now: datetime) -> dict[int, str]:
-    """Why an experiment with an OPEN submission is left alone, by ``experiments.id``."""
+    """Return why experiments with an OPEN submission are skipped, by ``experiments.id``."""
     return {submission.experiment_id: _describe(submission, now) for submission in submissions}
 
 
 def _describe(submission: Submission, now: datetime) -> str:
     since = f"{submission.created:%Y-%m-%d %H:%M:%S}"
-    if may_be_under_way(submission, now):
+    if may_be_in_progress(submission, now):
         return f"being submitted by {submission.user} on {submission.host} (process {submission.pid}) since {since}"
-    return f"in doubt: its submission of {since} was interrupted, and {submission.platform} has yet to be asked for it"
+    return f"outcome unknown: its submission of {since} was interrupted and not looked up on {submission.platform} yet"

@@ -1,4 +1,4 @@
-"""Bring the recorded states of unfinished jobs up to date, without holding a database session meanwhile."""
+"""Refresh the recorded states of unfinished jobs, without holding a database session meanwhile."""
 
 from __future__ import annotations
 
@@ -6,65 +6,66 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import JobUpdate, Platforms, StatusUnavailable
-from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, JsonObject, PlatformName
+from caliban.platforms.registry import Platforms
+from caliban.records import (
+    ExperimentRecord,
+    GroupRecord,
+    JobRecord,
+    JobUpdate,
+    PlatformId,
+    StatusUnavailable,
+)
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What asking the platforms gave.
+    """The answers of the platforms.
 
     Attributes:
-        groups: as asked for, their jobs brought up to date; those that could not be are marked ``refresh_error``.
-        changes: what is to be written back, by ``jobs.id``; details None where they stay as they are.
+        groups: the groups with refreshed jobs; a job that could not be refreshed has a ``refresh_error``.
+        changes: what is to be recorded, by ``jobs.id``.
     """
 
     groups: tuple[GroupRecord, ...]
-    changes: Mapping[int, tuple[JobStatus, JsonObject | None]]
+    changes: Mapping[int, JobUpdate]
 
 
 def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
-    """Ask each platform once for all of its unfinished jobs among ``groups``. Finished ones are not asked about."""
-    unfinished: dict[PlatformName, list[JobRecord]] = {}
+    """Query each platform once for all of its unfinished jobs among ``groups``. Finished ones are not queried."""
+    unfinished: dict[PlatformId, dict[int, JobRecord]] = {}
     for group in groups:
         for experiment in group.experiments:
             for job in experiment.jobs:
                 if not job.status.is_final:
-                    unfinished.setdefault(job.platform, []).append(job)
-    polls: dict[int, JobUpdate | StatusUnavailable] = {}
-    for name, jobs in unfinished.items():
-        polls.update(_ask(name, jobs, platforms))
-    if not polls:
+                    unfinished.setdefault(job.platform, {})[job.id] = job
+    answers: dict[int, JobUpdate | StatusUnavailable] = {}
+    changes: dict[int, JobUpdate] = {}
+    for platform, jobs in unfinished.items():
+        for job_id, answer in _query(platform, tuple(jobs.values()), platforms).items():
+            answers[job_id] = answer
+            if isinstance(answer, JobUpdate) and (answer.status != jobs[job_id].status or answer.details is not None):
+                changes[job_id] = answer
+    if not answers:
         return Refreshed(tuple(groups), {})
-    fresh = tuple(
-        replace(group, experiments=tuple(_with_polls(experiment, polls) for experiment in group.experiments))
-        for group in groups
+    return Refreshed(
+        tuple(
+            replace(group, experiments=tuple(_updated(each, answers) for each in group.experiments)) for group in groups
+        ),
+        changes,
     )
-    known = {job.id: job for jobs in unfinished.values() for job in jobs}
-    changes = {
-        job_id: (poll.status, poll.details)
-        for job_id, poll in polls.items()
-        if isinstance(poll, JobUpdate) and (poll.status != known[job_id].status or poll.details is not None)
-    }
-    return Refreshed(fresh, changes)
 
 
-def _ask(
-    name: PlatformName, jobs: Sequence[JobRecord], platforms: Platforms
+def _query(
+    platform: PlatformId, jobs: Sequence[JobRecord], platforms: Platforms
 ) -> Mapping[int, JobUpdate | StatusUnavailable]:
     try:
-        return platforms.get(name).statuses(jobs)
+        return platforms.get(platform).statuses(jobs)
     except CalibanError as error:
         return {job.id: StatusUnavailable(error.message) for job in jobs}
 
 
-def _with_polls(experiment: ExperimentRecord, polls: Mapping[int, JobUpdate | StatusUnavailable]) -> ExperimentRecord:
-    if not any(job.id in polls for job in experiment.jobs):
+def _updated(experiment: ExperimentRecord, answers: Mapping[int, JobUpdate | StatusUnavailable]) -> ExperimentRecord:
+    if not any(job.id in answers for job in experiment.jobs):
         return experiment
-    return replace(experiment, jobs=tuple(_with_poll(job, polls.get(job.id)) for job in experiment.jobs))
-
-
-def _with_poll(job: JobRecord, poll: JobUpdate | StatusUnavailable | None) -> JobRecord:
-    if isinstance(poll, JobUpdate):
-        return replace(job, status=poll.status, details=job.details if poll.details is None else poll.details)
-    return job if poll is None else replace(job, refresh_error=poll.reason)
+    jobs = tuple(job.updated(answers[job.id]) if job.id in answers else job for job in experiment.jobs)
+    return replace(experiment, jobs=jobs)

@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caliban.platforms.base import PlatformContext, Platforms
+from caliban.platforms import registry
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.registry import Platforms
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -17,26 +19,28 @@ if TYPE_CHECKING:
 
 
 def make_platforms(
-    environ: Mapping[str, str],
-    home: Path,
-    reporter: Reporter,
-    *,
-    project_id: str | None = None,
-    cloud_key: Path | None = None,
+    environ: Mapping[str, str], home: Path, reporter: Reporter, options: Mapping[str, object] | None = None
 ) -> Platforms:
-    """The platforms for one command. Nothing is imported or connected to until it is asked for."""
+    """Return the platforms of one command. Nothing is imported or connected to before it is used.
+
+    Args:
+        environ: the environment variables.
+        home: the user's home directory.
+        reporter: where platforms report to.
+        options: the values of the command's flags, by name.
+    """
 
     @cache
     def engine() -> Engine:
         from caliban.images.docker.engine import Engine
 
-        return Engine.connect(environ)
+        return Engine.connect(environ, registry.secret_files())
 
-    return Platforms(PlatformContext(environ, home, reporter, engine, project_id, cloud_key))
+    return Platforms(PlatformContext(environ, home, reporter, engine, options or {}))
 
 
 def build_user(name: str) -> BuildUser:
-    """The person calling, as whom the code in an image runs."""
+    """Return the calling user, as whom the code in an image runs."""
     from caliban.images.dockerfile import BuildUser
 
     return BuildUser(os.getuid(), os.getgid(), name)

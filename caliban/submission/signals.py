@@ -1,4 +1,4 @@
-"""Ctrl-C that waits until what must not be cut in two is whole."""
+"""Hold Ctrl-C back until a step that must not be interrupted has finished."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def hold_signals(when_one_comes: Callable[[], None] = lambda: None) -> Iterator[None]:
+def hold_signals(on_first: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold SIGINT and SIGTERM back until the block has ended, then raise KeyboardInterrupt if one came.
 
-    An error that the block raised is the KeyboardInterrupt's context then, so the block had better keep what it wants
-    told. A signal that this process ignores, as one under nohup does, stays ignored. In any thread but the main one,
+    An error that the block raised is then the KeyboardInterrupt's context, so the block has to keep what must be
+    reported. A signal that this process ignores, as under nohup, stays ignored. In threads other than the main one,
     which Python never interrupts, nothing is done.
 
     Args:
-        when_one_comes: called at once for the first, so that a person is not left wondering.
+        on_first: called at once for the first signal, so that the user gets an answer.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) == 1:
-            when_one_comes()
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            on_first()
 
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in handled}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
+        if received:
             raise KeyboardInterrupt

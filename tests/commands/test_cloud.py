@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caliban.errors import UsageError
-from caliban.records import JobStatus, PlatformName
+from caliban.records import JobStatus, PlatformId
 from caliban.store.database import Store
 from tests.builders import read_group
 from tests.calls import call
@@ -192,7 +192,7 @@ def test_jobs_go_to_the_region_that_was_asked_for_and_are_recorded_with_it(
     assert call(person, *here, "cpu.py", "--", "--foo", "3") == 0
     [accepted] = service.jobs.all()
     job = read_group(store).experiments[0].jobs[0]
-    assert (job.platform, job.status, job.container) == (PlatformName.VERTEX, JobStatus.SUBMITTED, IMAGE)
+    assert (job.platform, job.status, job.container) == ("VERTEX", JobStatus.SUBMITTED, IMAGE)
     assert job.details == {
         "project_id": "totoro-project",
         "region": "europe-west4",

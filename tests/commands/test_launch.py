@@ -12,11 +12,11 @@ from caliban.errors import ImageError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
-from caliban.records import JobMode, PlatformName
+from caliban.records import JobMode, PlatformId
 from caliban.submission.setup import make_platforms
 from tests.builders import IMAGE
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService, HeardReporter, Published
+from tests.fakes import FakeEngine, FakeService, HeardReporter, Pushed
 
 HERE = {"place": "here"}
 TO_BUILD = BuildSpec(
@@ -28,34 +28,34 @@ TO_BUILD = BuildSpec(
 
 
 @pytest.fixture
-def platform(hosted: FakeService, heard: HeardReporter, fake_engine: FakeEngine) -> Platform:
-    return make_platforms({}, Path("/nowhere"), heard).get(PlatformName.TEST)
+def platform(remote: FakeService, heard: HeardReporter, fake_engine: FakeEngine) -> Platform:
+    return make_platforms({}, Path("/nowhere"), heard).get("TEST")
 
 
 def launch(spec: BuildSpec | ImageSpec) -> Launch:
-    return Launch("g", spec, [], PlatformName.TEST, lambda *_: {}, no_cache=False)
+    return Launch("g", spec, [], "TEST", lambda *_: {}, no_cache=False)
 
 
 def test_the_registry_is_asked_before_the_image_is_built(
-    platform: Platform, hosted: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    platform: Platform, remote: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
-    hosted.closed_registry = ImageError("repository-missing", "there is no such repository")
+    remote.closed_registry = ImageError("repository-missing", "there is no such repository")
     with pytest.raises(ImageError, match="no such repository"):
         bring_image(launch(TO_BUILD), context, platform, HERE)
-    assert (hosted.registries, fake_engine.built) == ([("lab.example.com/totoro", "here")], [])
+    assert (remote.registries, fake_engine.built) == ([("lab.example.com/totoro", "here")], [])
 
 
 def test_an_image_that_the_registry_will_take_is_built_and_brought_there(
-    platform: Platform, hosted: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    platform: Platform, remote: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     fake_engine.expect(IMAGE)
-    hosted.expect("publish", Published.take)
+    remote.expect("push", Pushed.take)
     bring_image(launch(TO_BUILD), context, platform, HERE)
-    assert hosted.asked("publish") == [Published(IMAGE, "lab.example.com/totoro", HERE)]
+    assert remote.asked("push") == [Pushed(IMAGE, "lab.example.com/totoro", HERE)]
 
 
 def test_an_image_that_was_given_by_name_is_run_as_it_was_written_and_no_registry_asked(
-    platform: Platform, hosted: FakeService, context: ScreenContext
+    platform: Platform, remote: FakeService, context: ScreenContext
 ) -> None:
     assert bring_image(launch(ImageSpec("lab:1")), context, platform, HERE) == "lab:1"
-    assert hosted.registries == []
+    assert remote.registries == []

@@ -10,7 +10,7 @@ import pytest
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.platforms import base
 from caliban.platforms.base import JobUpdate
-from caliban.records import JobRecord, JobStatus, NewJob, PlatformName, Submission
+from caliban.records import JobRecord, JobStatus, NewJob, PlatformId, Submission
 from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group
@@ -24,7 +24,7 @@ GROUP = ("--xgroup", "resubmit_test")
 class FakeLocalPlatform(FakeAttendedPlatform):
     """Takes job specs in the shape of local jobs."""
 
-    name = PlatformName.LOCAL
+    name = "LOCAL"
 
     def job_name(self, spec: object, token: str) -> str:
         return f"fake-{token}"
@@ -43,11 +43,11 @@ def interrupt(job: JobRecord) -> JobUpdate:
 
 
 @pytest.fixture
-def local(attended: FakeService, monkeypatch: pytest.MonkeyPatch) -> FakeService:
+def local(foreground: FakeService, monkeypatch: pytest.MonkeyPatch) -> FakeService:
     """What stands behind the platform LOCAL."""
-    table = cast(dict[PlatformName, tuple[str, str]], base._PLATFORMS)
-    monkeypatch.setitem(table, PlatformName.LOCAL, (__name__, "FakeLocalPlatform"))
-    return attended
+    table = cast(dict[PlatformId, tuple[str, str]], base._PLATFORMS)
+    monkeypatch.setitem(table, "LOCAL", (__name__, "FakeLocalPlatform"))
+    return foreground
 
 
 @pytest.fixture(autouse=True)

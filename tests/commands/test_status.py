@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from caliban.errors import StoreError
-from caliban.records import JobStatus, PlatformName, SubmissionState
+from caliban.records import JobStatus, PlatformId, SubmissionState
 from caliban.store.database import Store
 from caliban.store.queries import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
@@ -178,7 +178,7 @@ def test_many_jobs_are_asked_about_in_one_call(store: Store, service: FakeServic
 
 
 def add_caip_group(store: Store, state: JobStatus, *, jobs: int = 1) -> None:
-    group = add_group(store, *[state] * jobs, platform=PlatformName.CAIP)
+    group = add_group(store, *[state] * jobs, platform="CAIP")
     with store.writing() as session:
         for experiment in group.experiments:
             assert experiment.latest is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import CalibanError, ImageError, UsageError
-from caliban.records import JobStatus, JsonObject, PlatformName, SubmissionState
+from caliban.records import JobStatus, JsonObject, PlatformId, SubmissionState
 from caliban.store.database import Access, Store, open_store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import CPU_SPEC, IMAGE, OTHER_IMAGE, add_group, latest_states, leave_open, read_group, submissions
@@ -343,12 +343,12 @@ def test_what_an_interrupted_command_had_started_is_recorded_and_not_run_twice(
 
 
 def test_an_interrupt_reports_what_had_begun(
-    store: Store, attended: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    store: Store, foreground: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, FAILED, FAILED, container_spec={"image_id": "lab:1"})
-    attended.watch = lambda submission: attended.press()
-    attended.expect("submit", attended.accept)
-    attended.expect("stop", end(STOPPED))
+    foreground.watch = lambda submission: foreground.press()
+    foreground.expect("submit", foreground.accept)
+    foreground.expect("stop", end(STOPPED))
     with pytest.raises(InterruptedSubmissionError):
         call(context, "resubmit", *GROUP, "--yes")
     assert context.err.endswith("3 jobs: 1 stopped, 2 not started\n")
@@ -379,9 +379,9 @@ def test_a_rerun_runs_the_folder_as_it_is_now(
 
 
 def test_a_job_of_a_platform_of_a_later_version_is_told(
-    store: Store, later_platform: PlatformName, context: ScreenContext
+    store: Store, unknown_platform: PlatformId, context: ScreenContext
 ) -> None:
-    add_group(store, FAILED, platform=later_platform, container_spec={"image_id": "lab:1"})
+    add_group(store, FAILED, platform=unknown_platform, container_spec={"image_id": "lab:1"})
     assert call(context, "resubmit", *GROUP, "--yes") == 1
     assert "error: this version of caliban cannot reach jobs on VERTEX [platform-not-supported]" in context.err
 

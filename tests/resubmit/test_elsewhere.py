@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import PlatformError
-from caliban.records import JobStatus, JsonObject, PlatformName
+from caliban.records import JobStatus, JsonObject, PlatformId
 from caliban.store.database import Store
 from tests.builders import IMAGE, add_group, latest_states, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, Published
+from tests.fakes import FakeEngine, FakeService, Pushed
 
 GROUP = ("--xgroup", "resubmit_test")
 FAILED, RUNNING = JobStatus.FAILED, JobStatus.RUNNING
@@ -31,12 +31,12 @@ def project(cwd: Path) -> JsonObject:
 
 
 def test_the_image_is_built_brought_there_and_run_as_the_document_tells(
-    store: Store, project: JsonObject, hosted: FakeService, fake_engine: FakeEngine, make_context: MakeContext
+    store: Store, project: JsonObject, remote: FakeService, fake_engine: FakeEngine, make_context: MakeContext
 ) -> None:
     add_group(store, FAILED, container_spec=project)
     fake_engine.expect(IMAGE)
-    hosted.expect("publish", Published.take)
-    hosted.expect("submit", hosted.accept)
+    remote.expect("push", Pushed.take)
+    remote.expect("submit", remote.accept)
     context = make_context("y\n")
     assert call(context, "resubmit", *GROUP) == 0
     assert context.err.splitlines()[1:] == [
@@ -51,44 +51,44 @@ def test_the_image_is_built_brought_there_and_run_as_the_document_tells(
 
 
 def test_the_new_job_is_recorded_with_the_image_s_name_there(
-    store: Store, project: JsonObject, hosted: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    store: Store, project: JsonObject, remote: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, container_spec=project)
     fake_engine.expect(IMAGE)
-    hosted.expect("publish", Published.take)
-    hosted.expect("submit", hosted.accept)
+    remote.expect("push", Pushed.take)
+    remote.expect("submit", remote.accept)
     call(context, "resubmit", *GROUP, "--yes")
     assert f"container: {AT_HERE}" in context.out
 
 
 def test_an_image_that_cannot_be_brought_there_is_told_and_nothing_is_recorded(
-    store: Store, project: JsonObject, hosted: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    store: Store, project: JsonObject, remote: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, container_spec=project)
     fake_engine.expect(IMAGE)
-    hosted.expect("publish", Published.refuse)
+    remote.expect("push", Pushed.refuse)
     assert call(context, "resubmit", *GROUP, "--yes") == 1
     assert ("[fake-registry-full]" in context.err, submissions(store)) == (True, [])
 
 
 def test_a_platform_out_of_reach_is_told_before_the_question(
-    store: Store, project: JsonObject, hosted: FakeService, fake_engine: FakeEngine, context: ScreenContext
+    store: Store, project: JsonObject, remote: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     add_group(store, FAILED, FAILED, container_spec=project)
-    hosted.out_of_reach = PlatformError("fake-unreachable", "the fake platform cannot be reached", hint="wait")
+    remote.out_of_reach = PlatformError("fake-unreachable", "the fake platform cannot be reached", hint="wait")
     assert call(context, "resubmit", *GROUP) == 1
     assert ("[fake-unreachable]" in context.err, "do you wish" in context.err) == (True, False)
 
 
-def test_an_image_by_name_needs_no_engine(store: Store, hosted: FakeService, context: ScreenContext) -> None:
+def test_an_image_by_name_needs_no_engine(store: Store, remote: FakeService, context: ScreenContext) -> None:
     add_group(store, FAILED, container_spec={"image_id": "lab:1"})
-    hosted.expect("submit", hosted.accept)
+    remote.expect("submit", remote.accept)
     context.environ["DOCKER_HOST"] = "unix:///nowhere/none.sock"  # type: ignore[index]  # a dict in tests
     assert call(context, "resubmit", *GROUP, "--yes") == 0
 
 
 def add_caip_group(store: Store, state: JobStatus) -> None:
-    add_group(store, state, container_spec={"image_id": "lab:1"}, platform=PlatformName.CAIP, job_spec=CAIP_SPEC)
+    add_group(store, state, container_spec={"image_id": "lab:1"}, platform="CAIP", job_spec=CAIP_SPEC)
 
 
 @pytest.mark.usefixtures("no_google_login")

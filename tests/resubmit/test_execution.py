@@ -9,7 +9,7 @@ import pytest
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec, ImageSpec, parse_container_spec
-from caliban.platforms.base import Platforms
+from caliban.platforms.registry import Platforms
 from caliban.records import ContainerRecord, ExperimentRecord, ImageRef, JobStatus
 from caliban.resubmit.execution import rebuild, resubmit
 from caliban.resubmit.plan import ImageSource, Plan, PlannedImage, PlannedJob

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.base import ServiceRetiredError
-from caliban.records import JobStatus, JsonObject, PlatformName
+from caliban.records import JobStatus, JsonObject, PlatformId
 from caliban.store.database import Store
 from caliban.store.models import JobRow
 from tests.builders import add_group, read_group, submissions
@@ -23,7 +23,7 @@ GROUP = ("--xgroup", "resubmit_test")
 TO_VERTEX = ("resubmit", *GROUP, "--platform", "vertex")
 WAY_OVER = "caliban resubmit --xgroup resubmit_test --platform vertex"
 FAILED, RUNNING, SUCCEEDED = JobStatus.FAILED, JobStatus.RUNNING, JobStatus.SUCCEEDED
-CAIP = PlatformName.CAIP
+CAIP = "CAIP"
 BY_NAME: JsonObject = {"image_id": IMAGE}
 WITH_JOB_DIR: JsonObject = {**PEER_SPEC, "trainingInput": {**PEER_SPEC["trainingInput"], "jobDir": "gs://lab/out"}}
 WITH_TPU: JsonObject = {**PEER_SPEC, "trainingInput": {**PEER_SPEC["trainingInput"], "masterType": "cloud_tpu"}}
@@ -101,7 +101,7 @@ def test_the_new_job_is_the_next_attempt_of_its_experiment(
     call(context, *TO_VERTEX, "--yes")
     [experiment] = read_group(store, all_jobs=True).experiments
     [submission] = submissions(store)
-    assert [job.platform for job in experiment.jobs] == [CAIP, PlatformName.VERTEX]
+    assert [job.platform for job in experiment.jobs] == [CAIP, "VERTEX"]
     assert (submission.resubmits, submission.target) == (
         experiment.jobs[0].id,
         {"project": "totoro-project", "region": "us-central1"},
@@ -114,7 +114,7 @@ def test_a_moved_job_is_re_run_there_with_and_without_the_flag(
     add_caip(store, FAILED)
     for words in (TO_VERTEX, TO_VERTEX, ("resubmit", *GROUP)):
         assert call(context, *words, "--yes", "--all_jobs") == 0
-    assert [submission.platform for submission in submissions(store)] == [PlatformName.VERTEX] * 3
+    assert [submission.platform for submission in submissions(store)] == ["VERTEX"] * 3
 
 
 def test_an_experiment_without_a_job_follows_a_moved_sibling(
@@ -202,7 +202,7 @@ def test_without_the_flag_jobs_of_other_platforms_go_on(
     add_group(store, FAILED, container_spec={"image_id": "lab:1"})
     service.expect("submit", service.accept)
     assert call(context, "resubmit", *GROUP, "--yes") == 1
-    assert [submission.platform for submission in submissions(store)] == [PlatformName.TEST]
+    assert [submission.platform for submission in submissions(store)] == ["TEST"]
 
 
 def test_status_keeps_the_last_known_states_with_one_remark(store: Store, ended: MlV1, context: ScreenContext) -> None:
@@ -216,7 +216,7 @@ def test_status_keeps_the_last_known_states_with_one_remark(store: Store, ended:
     assert context.err.count("AI Platform Training is gone") == len(context.err.splitlines()) == 1
 
 
-def test_jobs_that_were_under_way_at_the_end_are_moved_by_all_jobs(
+def test_jobs_that_were_in_progress_at_the_end_are_moved_by_all_jobs(
     store: Store, ended: MlV1, vertex: AiplatformV1, context: ScreenContext
 ) -> None:
     add_caip(store, RUNNING)

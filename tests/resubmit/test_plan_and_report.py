@@ -26,7 +26,7 @@ def a_plan(
     problems: dict[int, PlatformError] | None = None,
     *,
     all_jobs: bool = False,
-    under_way: dict[int, str] | None = None,
+    in_progress: dict[int, str] | None = None,
 ) -> Plan:
     """Two failed experiments of a folder, one of an image, one without a job, one that succeeded."""
     group = a_group(
@@ -36,7 +36,7 @@ def a_plan(
         an_experiment(4, kwargs={"sleep": 4}),
         an_experiment(5, a_job(15, JobStatus.SUCCEEDED), kwargs={"sleep": 5}),
     )
-    selection = select(group, all_jobs=all_jobs, under_way=under_way or {})
+    selection = select(group, all_jobs=all_jobs, in_progress=in_progress or {})
     return make_plan("resubmit_test", selection, sources or {1: BUILD, 2: ImageSpec("lab:1")}, problems or {})
 
 
@@ -122,7 +122,7 @@ def test_an_image_that_is_not_to_be_had_is_listed_with_the_reason() -> None:
 
 
 def test_what_is_left_out_is_listed_with_the_reason() -> None:
-    plan = a_plan(under_way={4: "being submitted by mei"})
+    plan = a_plan(in_progress={4: "being submitted by mei"})
     assert list(report.skipped_lines(plan)) == [
         "left out:",
         "  cpu.py --foo 3 --sleep 4 (experiment 4): being submitted by mei",
@@ -130,9 +130,9 @@ def test_what_is_left_out_is_listed_with_the_reason() -> None:
     ]
 
 
-def nothing(*states: JobStatus, all_jobs: bool = False, under_way: dict[int, str] | None = None) -> str:
+def nothing(*states: JobStatus, all_jobs: bool = False, in_progress: dict[int, str] | None = None) -> str:
     group = a_group(*(an_experiment(number, a_job(number, status)) for number, status in enumerate(states)))
-    selection = select(group, all_jobs=all_jobs, under_way=under_way or {})
+    selection = select(group, all_jobs=all_jobs, in_progress=in_progress or {})
     return report.nothing_line(make_plan("g", selection, {}, {}), all_jobs=all_jobs)
 
 
@@ -149,10 +149,10 @@ def test_why_nothing_is_resubmitted_is_counted() -> None:
 
 @pytest.mark.parametrize("all_jobs", [False, True])
 def test_all_jobs_is_suggested_to_those_who_did_not_ask_for_it(all_jobs: bool) -> None:
-    line = nothing(JobStatus.FAILED, all_jobs=all_jobs, under_way={0: "being submitted by mei"})
+    line = nothing(JobStatus.FAILED, all_jobs=all_jobs, in_progress={0: "being submitted by mei"})
     assert ("--all_jobs" in line) is not all_jobs
 
 
 def test_a_group_that_somebody_else_resubmits_is_told_so() -> None:
-    line = nothing(JobStatus.FAILED, all_jobs=True, under_way={0: "being submitted by mei"})
+    line = nothing(JobStatus.FAILED, all_jobs=True, in_progress={0: "being submitted by mei"})
     assert line == "nothing to resubmit in the experiment group g: 1 being submitted by mei"

@@ -12,8 +12,8 @@ STATES = [*JobStatus]
 WANTED = (JobStatus.FAILED, JobStatus.STOPPED)
 
 
-def one(experiment: ExperimentRecord, *, all_jobs: bool = False, under_way: dict[int, str] | None = None) -> Selection:
-    return select(a_group(experiment), all_jobs=all_jobs, under_way=under_way or {})
+def one(experiment: ExperimentRecord, *, all_jobs: bool = False, in_progress: dict[int, str] | None = None) -> Selection:
+    return select(a_group(experiment), all_jobs=all_jobs, in_progress=in_progress or {})
 
 
 @pytest.mark.parametrize("status", STATES)
@@ -28,8 +28,8 @@ def test_all_jobs_takes_every_state(status: JobStatus) -> None:
 
 @pytest.mark.parametrize("all_jobs", [False, True])
 @pytest.mark.parametrize("status", STATES)
-def test_what_is_under_way_is_left_out_whatever_its_state(status: JobStatus, all_jobs: bool) -> None:
-    selection = one(an_experiment(1, a_job(1, status)), all_jobs=all_jobs, under_way={1: "being submitted by mei"})
+def test_what_is_in_progress_is_left_out_whatever_its_state(status: JobStatus, all_jobs: bool) -> None:
+    selection = one(an_experiment(1, a_job(1, status)), all_jobs=all_jobs, in_progress={1: "being submitted by mei"})
     assert [left.reason for left in selection.skipped] == ["being submitted by mei"]
 
 
@@ -62,14 +62,14 @@ def test_an_experiment_without_a_job_follows_its_newest_sibling(all_jobs: bool) 
     group = a_group(
         an_experiment(1, a_job(9, JobStatus.SUCCEEDED)), an_experiment(2), an_experiment(3, a_job(5, JobStatus.FAILED))
     )
-    patterns = {c.experiment.id: c.pattern.id for c in select(group, all_jobs=all_jobs, under_way={}).selected}
+    patterns = {c.experiment.id: c.pattern.id for c in select(group, all_jobs=all_jobs, in_progress={}).selected}
     assert patterns[2] == 9
 
 
 def test_a_sibling_has_the_same_container_spec() -> None:
     other = ContainerRecord(2, {"image_id": "lab:1"})
     group = a_group(an_experiment(1, a_job(9), container=other), an_experiment(2))
-    [left] = select(group, all_jobs=False, under_way={}).skipped
+    [left] = select(group, all_jobs=False, in_progress={}).skipped
     assert (left.experiment.id, left.reason) == (
         2,
         "never submitted, nor was a sibling that shows how: give the command that made it once more",
@@ -77,17 +77,17 @@ def test_a_sibling_has_the_same_container_spec() -> None:
 
 
 def test_an_empty_group_is_an_empty_selection() -> None:
-    assert select(a_group(), all_jobs=True, under_way={}) == Selection((), ())
+    assert select(a_group(), all_jobs=True, in_progress={}) == Selection((), ())
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from(STATES)), max_size=8), st.booleans(), st.sets(st.integers(0, 7)))
 def test_every_experiment_is_either_chosen_or_left_out(
-    states: list[JobStatus | None], all_jobs: bool, under_way: set[int]
+    states: list[JobStatus | None], all_jobs: bool, in_progress: set[int]
 ) -> None:
     group = a_group(
         *(an_experiment(n, *([] if status is None else [a_job(n, status)])) for n, status in enumerate(states))
     )
-    found = select(group, all_jobs=all_jobs, under_way=dict.fromkeys(under_way, "busy"))
+    found = select(group, all_jobs=all_jobs, in_progress=dict.fromkeys(in_progress, "busy"))
     chosen = [c.experiment.id for c in found.selected]
     skipped = [left.experiment.id for left in found.skipped]
     assert sorted(chosen + skipped) == list(range(len(states)))

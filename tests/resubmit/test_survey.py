@@ -8,9 +8,9 @@ from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.platforms.base import Platforms
+from caliban.platforms.registry import Platforms
 from caliban.platforms.docker.platform import new_job_spec
-from caliban.records import ContainerRecord, ExperimentRecord, JobMode, JobRecord, JsonObject, PlatformName
+from caliban.records import ContainerRecord, ExperimentRecord, JobMode, JobRecord, JsonObject, PlatformId
 from caliban.resubmit.preflight import image_sources, job_problems
 from caliban.resubmit.selection import Selection, select
 from caliban.submission.setup import make_platforms
@@ -27,7 +27,7 @@ def platforms(heard: HeardReporter, tmp_path: Path) -> Platforms:
 
 
 def chosen(*experiments: ExperimentRecord) -> Selection:
-    return select(a_group(*experiments), all_jobs=True, under_way={})
+    return select(a_group(*experiments), all_jobs=True, in_progress={})
 
 
 def in_container(id: int, number: int, spec: JsonObject) -> ExperimentRecord:
@@ -35,7 +35,7 @@ def in_container(id: int, number: int, spec: JsonObject) -> ExperimentRecord:
 
 
 def local_job(id: int) -> JobRecord:
-    return a_job(id, platform=PlatformName.LOCAL, spec=new_job_spec(IMAGE, [], docker_run_args=(), gpu=False))
+    return a_job(id, platform="LOCAL", spec=new_job_spec(IMAGE, [], docker_run_args=(), gpu=False))
 
 
 def ids(problems: dict[int, CalibanError]) -> dict[int, str]:
@@ -86,7 +86,7 @@ def test_a_malformed_job_is_the_problem_of_its_experiment_alone(
 
 @pytest.mark.parametrize("connect", [False, True])
 def test_a_platform_of_a_later_version_is_the_problem_of_its_jobs(connect: bool, platforms: Platforms) -> None:
-    selection = chosen(an_experiment(1, a_job(1, platform=PlatformName.TEST)))
+    selection = chosen(an_experiment(1, a_job(1, platform="TEST")))
     assert ids(job_problems(selection, {}, platforms, connect=connect)) == {1: "platform-not-supported"}
 
 

@@ -42,7 +42,7 @@ def add_experiments(store: Store, user: str, group: str, count: int, spec: JsonO
     """Make ``count`` experiments that differ in one flag."""
     with store.writing() as session:
         return experiments_of_flag_sets(
-            session,
+            session, parse_details,
             user=user,
             group=group,
             container_spec=spec,

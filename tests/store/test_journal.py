@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import func, select, text
 
 from caliban.errors import StoreError
-from caliban.records import JobStatus, JsonObject, NewJob, PlatformName, Submission, SubmissionState
+from caliban.records import JobStatus, JsonObject, NewJob, PlatformId, Submission, SubmissionState
 from caliban.store.database import Access, Store, open_store
-from caliban.store.journal import NO_JOB_YET, AlreadyOpen, AlreadyResubmitted, Journal, new_token
+from caliban.store.journal import FirstAttempt(), AlreadyOpen, AlreadyResubmitted, Journal, new_token
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
 from caliban.store.queries import group_attempts
 
@@ -35,7 +35,7 @@ def _open(
     journal: Journal,
     experiment_id: int = 1,
     spec: JsonObject | None = None,
-    platform: PlatformName = PlatformName.LOCAL,
+    platform: PlatformId = "LOCAL",
     token: str | None = None,
     resubmits: int | None = None,
 ) -> Submission:
@@ -145,9 +145,9 @@ def test_a_re_run_of_the_newest_job_is_no_repetition(journal: Journal) -> None:
 
 
 def test_whoever_comes_late_to_a_first_run_does_not_repeat_it(journal: Journal) -> None:
-    journal.settle(_open(journal, resubmits=NO_JOB_YET), DONE)
+    journal.settle(_open(journal, resubmits=FirstAttempt()), DONE)
     with pytest.raises(AlreadyResubmitted):
-        _open(journal, resubmits=NO_JOB_YET)
+        _open(journal, resubmits=FirstAttempt())
 
 
 def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Journal, store: Store) -> None:
@@ -213,10 +213,10 @@ def test_an_equal_job_spec_is_used_again(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "platform"), [({"a": 2}, PlatformName.LOCAL), ({"a": 1}, PlatformName.CAIP)], ids=["spec", "platform"]
+    ("spec", "platform"), [({"a": 2}, "LOCAL"), ({"a": 1}, "CAIP")], ids=["spec", "platform"]
 )
 def test_another_spec_or_platform_is_another_job_spec(
-    journal: Journal, spec: JsonObject, platform: PlatformName
+    journal: Journal, spec: JsonObject, platform: PlatformId
 ) -> None:
     first = _open(journal, spec={"a": 1})
     journal.settle(first, DONE)
@@ -230,7 +230,7 @@ def test_the_job_spec_of_another_experiment_is_not_used(journal: Journal) -> Non
 def test_settling_records_the_job(journal: Journal, store: Store) -> None:
     settled = journal.settle(_open(journal), DONE)
     with store.reading() as session:
-        view = group_attempts(session, "mei", "g", per_experiment=None)
+        view = group_attempts(session, parse_details, "mei", "g", per_experiment=None)
     assert view is not None
     assert view.experiments[0].jobs == (settled,)
 

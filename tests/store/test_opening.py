@@ -59,8 +59,8 @@ def test_a_missing_store_is_read_as_an_empty_one(url: str, reporter: HeardReport
         answers = (
             group_names(session, "mei"),
             find_group(session, "mei", "mixed"),
-            group_attempts(session, "mei", "mixed", per_experiment=1),
-            recent_attempts(session, "mei", 8),
+            group_attempts(session, parse_details, "mei", "mixed", per_experiment=1),
+            recent_attempts(session, parse_details, "mei", 8),
         )
     assert (store.exists, store.has_journal, answers) == (False, False, ([], None, None, []))
 
@@ -103,7 +103,7 @@ def test_a_store_that_was_never_upgraded_has_no_journal(peer_url: str, reporter:
 def test_reading_a_store_leaves_every_byte(peer_file: Path, reporter: HeardReporter) -> None:
     before = peer_file.read_bytes()
     with open_store(f"sqlite:///{peer_file}", Access.READ, reporter) as store, store.reading() as session:
-        group_attempts(session, "mei", "mixed", per_experiment=1)
+        group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
     assert (peer_file.read_bytes(), _names_in(peer_file.parent)) == (before, ["caliban.db"])
 
 
@@ -186,7 +186,7 @@ def interrupted_file(peer_file: Path) -> Path:
 
 def test_an_interrupted_write_is_not_read(interrupted_file: Path, reporter: HeardReporter) -> None:
     with open_store(f"sqlite:///{interrupted_file}", Access.READ, reporter) as store, store.reading() as session:
-        view = group_attempts(session, "mei", "mixed", per_experiment=1)
+        view = group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
     assert view is not None
     assert [str(experiment.latest.status) for experiment in view.experiments if experiment.latest] == ["FAILED"]
 
@@ -331,7 +331,7 @@ def test_a_text_that_is_not_json_is_told(peer_file: Path, reporter: HeardReporte
         store.reading() as session,
         pytest.raises(StoreError) as caught,
     ):
-        group_attempts(session, "mei", "mixed", per_experiment=1)
+        group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
     assert caught.value.id == "store-malformed-json"
 
 
@@ -347,7 +347,7 @@ def test_a_damaged_file_is_told(tmp_path: Path, reporter: HeardReporter) -> None
         open_store(f"sqlite:///{file}", Access.READ, reporter) as store,
         store.reading() as session,
     ):
-        group_attempts(session, "mei", "mixed", per_experiment=1)
+        group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
     assert caught.value.id == "store-corrupt"
 
 
@@ -358,14 +358,14 @@ def test_two_writers_of_one_file_take_turns(tmp_path: Path, reporter: HeardRepor
         f"with open_store({url!r}, Access.WRITE, None) as store:\n"
         "    for number in range(40):\n"
         "        with store.writing() as session:\n"
-        "            experiments_of_flag_sets(session, user='mei', group='g', container_spec={},\n"
+        "            experiments_of_flag_sets(session, parse_details, user='mei', group='g', container_spec={},\n"
         "                flag_sets=[((sys.argv[1],), {'n': number})])\n"
     )
     open_store(url, Access.WRITE, reporter).close()
     writers = [subprocess.Popen([sys.executable, "-c", program, name]) for name in ("a", "b")]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     with open_store(url, Access.READ, reporter) as store, store.reading() as session:
-        view = group_attempts(session, "mei", "g", per_experiment=1)
+        view = group_attempts(session, parse_details, "mei", "g", per_experiment=1)
     assert view is not None
     assert len(view.experiments) == 80
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.records import JobStatus, JsonObject, NewJob, PlatformName
+from caliban.records import JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.store.queries import experiments_of_flag_sets
@@ -52,11 +52,11 @@ def _status_of_the_peer(executable: str, file: Path, user: str, group: str) -> s
     return done.stdout + done.stderr
 
 
-def _submit(file: Path, platform: PlatformName, spec: JsonObject, job: NewJob, group: str = "ours") -> int:
+def _submit(file: Path, platform: PlatformId, spec: JsonObject, job: NewJob, group: str = "ours") -> int:
     with open_store(f"sqlite:///{file}", Access.WRITE, HeardReporter()) as store:
         with store.writing() as session:
             view = experiments_of_flag_sets(
-                session,
+                session, parse_details,
                 user="mei",
                 group=group,
                 container_spec=CONTAINER,
@@ -86,7 +86,7 @@ def test_the_peer_reads_its_own_rows_after_an_upgrade(peer_file: Path, peer_exec
 def test_the_peer_reads_our_rows(peer_file: Path, peer_executable: str) -> None:
     image = "sha256:" + "cd" * 32
     spec = {"command": ["docker", "run", image, "--foo", "3", "--sleep", "77"], "container": image}
-    job_id = _submit(peer_file, PlatformName.LOCAL, spec, NewJob(image, JobStatus.FAILED, {"ret_code": 1}))
+    job_id = _submit(peer_file, "LOCAL", spec, NewJob(image, JobStatus.FAILED, {"ret_code": 1}))
     said = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
     assert "cpu.py --foo 3 --sleep 77" in said
     assert f"job {job_id} " in said
@@ -115,11 +115,11 @@ GKE_DETAILS: JsonObject = {
 
 @pytest.mark.parametrize(
     ("platform", "spec", "details"),
-    [(PlatformName.CAIP, CAIP_SPEC, CAIP_DETAILS), (PlatformName.GKE, GKE_SPEC, GKE_DETAILS)],
+    [("CAIP", CAIP_SPEC, CAIP_DETAILS), ("GKE", GKE_SPEC, GKE_DETAILS)],
     ids=["CAIP", "GKE"],
 )
 def test_the_peer_reads_our_rows_of_its_cloud_platforms(
-    peer_file: Path, peer_executable: str, platform: PlatformName, spec: JsonObject, details: JsonObject
+    peer_file: Path, peer_executable: str, platform: PlatformId, spec: JsonObject, details: JsonObject
 ) -> None:
     # Only a final state: of others the peer asks Google.
     job_id = _submit(peer_file, platform, spec, NewJob("gcr.io/p/x:latest", JobStatus.SUCCEEDED, details))

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import insert, text
 
-from caliban.records import ExperimentRecord, GroupRecord, JobStatus, PlatformName
+from caliban.records import ExperimentRecord, GroupRecord, JobStatus, PlatformId
 from caliban.store.database import Access, Store, open_store
 from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
 from caliban.store.queries import (
@@ -28,7 +28,7 @@ def _add_jobs(store: Store, experiments: list[int], status: JobStatus = JobStatu
     with store.writing() as session:
         for experiment in experiments:
             spec = JobSpecRow(
-                created=NOON, spec={"n": experiment}, platform=PlatformName.LOCAL, experiment_id=experiment
+                created=NOON, spec={"n": experiment}, platform="LOCAL", experiment_id=experiment
             )
             session.add(spec)
             session.flush()
@@ -48,7 +48,7 @@ def _add_jobs(store: Store, experiments: list[int], status: JobStatus = JobStatu
 
 def _attempts(store: Store, group: str, per_experiment: int | None, user: str = "mei") -> GroupRecord:
     with store.reading() as session:
-        view = group_attempts(session, user, group, per_experiment=per_experiment)
+        view = group_attempts(session, parse_details, user, group, per_experiment=per_experiment)
     assert view is not None
     return view
 
@@ -77,7 +77,7 @@ def test_every_field_of_the_peer_is_read(peer_store: Store) -> None:
     assert job is not None
     assert (experiment.id, experiment.args, experiment.kwargs) == (2, ("--foo", "3"), {"sleep": -1})
     assert (experiment.container.id, experiment.container.spec["job_mode"]) == (1, "CPU")
-    assert (job.id, job.platform, job.spec_id, job.status) == (3, PlatformName.LOCAL, 3, JobStatus.FAILED)
+    assert (job.id, job.platform, job.spec_id, job.status) == (3, "LOCAL", 3, JobStatus.FAILED)
     assert (job.container, job.details) == ("sha256:" + "ab" * 32, {"ret_code": 1})
     assert (job.created, job.refresh_error) == (datetime(2021, 1, 1, 9, 10), None)
     assert list(job.spec) == ["command", "container"]
@@ -128,13 +128,13 @@ def test_an_experiment_without_a_container_spec_has_an_empty_one(store: Store) -
 @pytest.mark.parametrize("per_experiment", [1, None])
 def test_a_group_is_one_statement(peer_store: Store, statements: Statements, per_experiment: int | None) -> None:
     with peer_store.reading() as session, statements() as sent:
-        group_attempts(session, "totoro", "mixed", per_experiment=per_experiment)
+        group_attempts(session, parse_details, "totoro", "mixed", per_experiment=per_experiment)
     assert len(sent) == 1
 
 
 def test_the_recent_jobs_are_one_statement(peer_store: Store, statements: Statements) -> None:
     with peer_store.reading() as session, statements() as sent:
-        recent_attempts(session, "totoro", 8)
+        recent_attempts(session, parse_details, "totoro", 8)
     assert len(sent) == 1
 
 
@@ -147,13 +147,13 @@ def test_finding_and_listing_groups_is_one_statement_each(peer_store: Store, sta
 
 def test_the_recent_jobs_are_those_with_the_highest_ids(peer_store: Store) -> None:
     with peer_store.reading() as session:
-        found = recent_attempts(session, "totoro", 3)
+        found = recent_attempts(session, parse_details, "totoro", 3)
     assert _tree(found) == [("mixed", [(5, [6]), (6, [7]), (7, [8])])]
 
 
 def test_without_a_limit_all_jobs_of_the_user_are_recent(peer_store: Store) -> None:
     with peer_store.reading() as session:
-        found = recent_attempts(session, "totoro", None)
+        found = recent_attempts(session, parse_details, "totoro", None)
     assert [job for _, tree in _tree(found) for _, jobs in tree for job in jobs] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -162,7 +162,7 @@ def test_recent_jobs_come_by_group_and_experiment(store: Store) -> None:
         add_experiments(store, "mei", group, 2)
     _add_jobs(store, [3, 1, 2, 1])
     with store.reading() as session:
-        found = recent_attempts(session, "mei", 3)
+        found = recent_attempts(session, parse_details, "mei", 3)
     assert _tree(found) == [("a", [(1, [2, 4]), (2, [3])])]
 
 
@@ -181,7 +181,7 @@ def test_known_experiments_come_with_their_latest_attempt(peer_store: Store) -> 
     recorded = _attempts(peer_store, "mixed", 1, "mei").experiments[0]
     with peer_store.writing() as session:
         view = experiments_of_flag_sets(
-            session,
+            session, parse_details,
             user="mei",
             group="mixed",
             container_spec=json.loads(json.dumps(recorded.container.spec)),
@@ -213,7 +213,7 @@ def test_another_user_has_another_group(store: Store) -> None:
 def _of_flags(store: Store, *kwargs: dict[str, object]) -> tuple[ExperimentRecord, ...]:
     with store.writing() as session:
         return experiments_of_flag_sets(
-            session, user="mei", group="g", container_spec=SPEC, flag_sets=[((), flags) for flags in kwargs]
+            session, parse_details, user="mei", group="g", container_spec=SPEC, flag_sets=[((), flags) for flags in kwargs]
         ).experiments
 
 
@@ -228,7 +228,7 @@ def test_true_is_not_one(store: Store) -> None:
 def test_the_order_of_arguments_makes_a_difference(store: Store) -> None:
     with store.writing() as session:
         view = experiments_of_flag_sets(
-            session, user="mei", group="g", container_spec=SPEC, flag_sets=[(("a", "b"), {}), (("b", "a"), {})]
+            session, parse_details, user="mei", group="g", container_spec=SPEC, flag_sets=[(("a", "b"), {}), (("b", "a"), {})]
         )
     assert len(view.experiments) == 2
 
@@ -335,6 +335,6 @@ def test_local_times_are_read_as_they_were_written(running: Store) -> None:
 
 def test_a_store_never_upgraded_answers_as_an_upgraded_one(peer_url: str, reporter: HeardReporter) -> None:
     with open_store(peer_url, Access.READ, reporter) as store, store.reading() as session:
-        before = recent_attempts(session, "totoro", None)
+        before = recent_attempts(session, parse_details, "totoro", None)
     with open_store(peer_url, Access.WRITE, reporter) as store, store.reading() as session:
-        assert recent_attempts(session, "totoro", None) == before
+        assert recent_attempts(session, parse_details, "totoro", None) == before

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from caliban.errors import StoreError
-from caliban.records import JobStatus, PlatformName
+from caliban.records import JobStatus, PlatformId
 from caliban.store import upgrade as upgrading
 from caliban.store.address import SqliteAddress, parse_address
 from caliban.store.database import Access, open_store
@@ -139,8 +139,8 @@ def test_what_went_down_goes_up_again(peer_url: str, reporter: HeardReporter) ->
         assert store.has_journal
 
 
-@pytest.mark.parametrize("platform", list(PlatformName))
-def test_every_platform_can_be_recorded(peer_url: str, reporter: HeardReporter, platform: PlatformName) -> None:
+@pytest.mark.parametrize("platform", list(PlatformId))
+def test_every_platform_can_be_recorded(peer_url: str, reporter: HeardReporter, platform: PlatformId) -> None:
     with open_store(peer_url, Access.WRITE, reporter) as store:
         with store.writing() as session:
             session.execute(text(INSERT_JOB_SPEC), {"platform": platform.value})
@@ -171,9 +171,9 @@ def test_every_store_of_the_peer_opens(tmp_path: Path, reporter: HeardReporter, 
     shutil.copy(PEER_STORES / name, tmp_path / "x.db")
     group = {"mixed.sqlite": "mixed", "walkthrough_caip.sqlite": "resubmit_test"}[name]
     with open_store(f"sqlite:///{tmp_path}/x.db", Access.READ, reporter) as store, store.reading() as session:
-        as_it_is = group_attempts(session, "totoro", group, per_experiment=None)
+        as_it_is = group_attempts(session, parse_details, "totoro", group, per_experiment=None)
     with open_store(f"sqlite:///{tmp_path}/x.db", Access.WRITE, reporter) as store, store.reading() as session:
-        upgraded = group_attempts(session, "totoro", group, per_experiment=None)
+        upgraded = group_attempts(session, parse_details, "totoro", group, per_experiment=None)
     assert as_it_is is not None
     assert as_it_is == upgraded
 
@@ -278,7 +278,7 @@ def test_an_experiment_with_no_state_is_unknown(peer_file: Path, reporter: Heard
     with closing(sqlite3.connect(peer_file)) as connection, connection:
         connection.execute("UPDATE jobs SET status = NULL, details = NULL WHERE id = 9")
     with open_store(f"sqlite:///{peer_file}", Access.READ, reporter) as store, store.reading() as session:
-        view = group_attempts(session, "mei", "mixed", per_experiment=1)
+        view = group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
     assert view is not None
     latest = view.experiments[0].latest
     assert latest is not None

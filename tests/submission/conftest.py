@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.platforms.base import Platforms
+from caliban.platforms.registry import Platforms
 from caliban.submission.setup import make_platforms
 from tests.fakes import HeardReporter
 

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from caliban.platforms.base import Platforms
-from caliban.records import ExperimentRecord, JobStatus, NewJob, PlatformName, Submission, SubmissionState
+from caliban.platforms.registry import Platforms
+from caliban.records import ExperimentRecord, JobStatus, NewJob, PlatformId, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from caliban.submission.reconcile import describe_open, may_be_under_way, reconcile
+from caliban.submission.reconcile import describe_open, may_be_in_progress, reconcile
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group, submissions
 from tests.fakes import FakeService, HeardReporter
 
@@ -150,9 +150,9 @@ def test_a_platform_of_a_later_version_leaves_the_submission_open(
     gone: int,
     platforms: Platforms,
     heard: HeardReporter,
-    later_platform: PlatformName,
+    unknown_platform: PlatformId,
 ) -> None:
-    opened = leave_open(store, experiment, pid=gone, platform=later_platform)
+    opened = leave_open(store, experiment, pid=gone, platform=unknown_platform)
     assert finish(store, platforms, heard) == [opened]
 
 
@@ -193,7 +193,7 @@ def a_submission(**more: object) -> Submission:
         group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
-        platform=PlatformName.TEST,
+        platform="TEST",
         target={},
         name="fake",
         user="totoro",
@@ -204,21 +204,21 @@ def a_submission(**more: object) -> Submission:
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("age", "under_way"), [(timedelta(minutes=59), True), (timedelta(minutes=61), False)])
-def test_another_machine_is_given_an_hour(age: timedelta, under_way: bool) -> None:
-    assert may_be_under_way(a_submission(host="elsewhere", created=NOW - age), NOW) is under_way
+@pytest.mark.parametrize(("age", "in_progress"), [(timedelta(minutes=59), True), (timedelta(minutes=61), False)])
+def test_another_machine_is_given_an_hour(age: timedelta, in_progress: bool) -> None:
+    assert may_be_in_progress(a_submission(host="elsewhere", created=NOW - age), NOW) is in_progress
 
 
 def test_a_process_that_lives_may_be_at_work(alive: int) -> None:
-    assert may_be_under_way(a_submission(pid=alive, created=datetime.now()), datetime.now())
+    assert may_be_in_progress(a_submission(pid=alive, created=datetime.now()), datetime.now())
 
 
 def test_a_process_that_is_gone_is_not_at_work(gone: int) -> None:
-    assert not may_be_under_way(a_submission(pid=gone), NOW)
+    assert not may_be_in_progress(a_submission(pid=gone), NOW)
 
 
 def test_a_younger_process_with_the_same_id_is_not_the_owner(alive: int) -> None:
-    assert not may_be_under_way(a_submission(pid=alive, created=NOW - timedelta(days=1)), NOW)
+    assert not may_be_in_progress(a_submission(pid=alive, created=NOW - timedelta(days=1)), NOW)
 
 
 def test_a_process_of_somebody_else_may_be_at_work(monkeypatch: pytest.MonkeyPatch, alive: int) -> None:
@@ -226,13 +226,13 @@ def test_a_process_of_somebody_else_may_be_at_work(monkeypatch: pytest.MonkeyPat
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", forbidden)
-    assert may_be_under_way(a_submission(pid=alive, created=datetime.now()), datetime.now())
+    assert may_be_in_progress(a_submission(pid=alive, created=datetime.now()), datetime.now())
 
 
 def test_where_the_age_of_a_process_is_not_known_it_counts_as_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, which has no /proc."""
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
-    assert may_be_under_way(a_submission(pid=2**22 + 1), NOW)
+    assert may_be_in_progress(a_submission(pid=2**22 + 1), NOW)
 
 
 def test_an_open_submission_is_described_by_who_and_where() -> None:

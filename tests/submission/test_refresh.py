@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from caliban.platforms.base import JobUpdate, Platforms, StatusUnavailable
-from caliban.records import GroupRecord, JobRecord, JobStatus, PlatformName
+from caliban.records import GroupRecord, JobRecord, JobStatus, PlatformId
 from caliban.submission.refresh import Refreshed, refresh
 from tests.builders import a_group, a_job, an_experiment
 from tests.fakes import FakeService, polls
@@ -89,17 +89,17 @@ def test_a_job_that_cannot_be_asked_about_keeps_its_state_and_is_marked(
     assert (states(refreshed), list(refreshed.changes)) == (["RUNNING", "SUCCEEDED"], [2])
 
 
-def test_a_platform_of_a_later_version_marks_its_jobs(platforms: Platforms, later_platform: PlatformName) -> None:
-    group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING, platform=later_platform)))
+def test_a_platform_of_a_later_version_marks_its_jobs(platforms: Platforms, unknown_platform: PlatformId) -> None:
+    group = a_group(an_experiment(1, a_job(1, JobStatus.RUNNING, platform=unknown_platform)))
     [shown] = refresh([group], platforms).groups[0].experiments[0].jobs
     assert shown.refresh_error == "this version of caliban cannot reach jobs on VERTEX"
 
 
 def test_one_platform_that_is_out_of_reach_does_not_keep_another_from_being_asked(
-    service: FakeService, platforms: Platforms, later_platform: PlatformName
+    service: FakeService, platforms: Platforms, unknown_platform: PlatformId
 ) -> None:
     service.expect("statuses", polls(SUCCEEDED=[2]))
-    away = a_job(1, JobStatus.RUNNING, platform=later_platform)
+    away = a_job(1, JobStatus.RUNNING, platform=unknown_platform)
     group = a_group(an_experiment(1, away), an_experiment(2, a_job(2, JobStatus.RUNNING)))
     assert states(refresh([group], platforms)) == ["RUNNING", "SUCCEEDED"]
 

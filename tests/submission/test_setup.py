@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import ImageError, PlatformError
-from caliban.platforms.base import Platforms
-from caliban.records import PlatformName
+from caliban.platforms.registry import Platforms
+from caliban.records import PlatformId
 from caliban.submission.setup import build_user, make_platforms
 from tests.fakes import FakeEngine, FakeService, HeardReporter
 
 
 def test_a_platform_is_made_once(service: FakeService, platforms: Platforms) -> None:
-    assert platforms.get(PlatformName.TEST) is platforms.get(PlatformName.TEST)
+    assert platforms.get("TEST") is platforms.get("TEST")
 
 
 def test_the_engine_is_connected_to_once(fake_engine: FakeEngine, platforms: Platforms) -> None:
@@ -29,7 +29,7 @@ def test_an_engine_that_does_not_answer_is_told(heard: HeardReporter, tmp_path: 
 
 def test_a_platform_of_a_later_version_is_told_with_what_still_works(platforms: Platforms) -> None:
     with pytest.raises(PlatformError, match="this version of caliban cannot reach jobs on TEST") as caught:
-        platforms.get(PlatformName.TEST)
+        platforms.get("TEST")
     assert (caught.value.id, caught.value.hint is None) == ("platform-not-supported", False)
 
 

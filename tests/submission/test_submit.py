@@ -18,7 +18,7 @@ from caliban.records import (
     JsonObject,
     NewJob,
     Outcome,
-    PlatformName,
+    PlatformId,
     Submission,
     SubmissionState,
 )
@@ -50,7 +50,7 @@ class Bench:
 
 def an_attempt(experiment: ExperimentRecord, resubmits: JobRecord | None = None) -> Attempt:
     spec = {"image": IMAGE, "words": list(experiment.arguments)}
-    return Attempt(experiment, PlatformName.TEST, spec, IMAGE, {"place": "there"}, resubmits)
+    return Attempt(experiment, "TEST", spec, IMAGE, {"place": "there"}, resubmits)
 
 
 @pytest.fixture(autouse=True)
@@ -220,12 +220,12 @@ def test_an_experiment_that_was_deleted_meanwhile_is_told(bench: Bench, service:
 
 
 def test_a_malformed_spec_and_a_platform_of_a_later_version_are_told_and_the_rest_go_on(
-    bench: Bench, service: FakeService, later_platform: PlatformName
+    bench: Bench, service: FakeService, unknown_platform: PlatformId
 ) -> None:
     one, two, three = bench.attempts
     service.expect("submit", service.accept)
     bad: JsonObject = {"image": IMAGE}
-    attempts = [replace(one, spec=bad), replace(two, platform=later_platform), three]
+    attempts = [replace(one, spec=bad), replace(two, platform=unknown_platform), three]
     outcomes = bench.submitter.submit_all(attempts)
     assert errors(outcomes) == ["malformed-job-spec", "platform-not-supported", None]
     assert bench.journal() == ["DONE"]
@@ -254,7 +254,7 @@ def test_an_interrupt_waits_until_the_job_is_recorded(
     service.expect("submit", service.accept, press(number, service))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
-    assert (len(caught.value.outcomes), caught.value.not_begun) == (2, 1)
+    assert (len(caught.value.outcomes), caught.value.not_started) == (2, 1)
     assert (bench.states(), bench.journal()) == (["SUBMITTED", "SUBMITTED", "-"], ["DONE", "DONE"])
 
 
@@ -266,28 +266,28 @@ def test_an_unattended_job_is_not_stopped_by_an_interrupt(bench: Bench, service:
 
 
 def test_an_attended_job_is_stopped_after_an_interrupt_while_it_was_submitted(
-    bench: Bench, attended: FakeService
+    bench: Bench, foreground: FakeService
 ) -> None:
-    attended.expect("submit", press(signal.SIGINT, attended))
-    attended.expect("stop", end(JobStatus.STOPPED))
+    foreground.expect("submit", press(signal.SIGINT, foreground))
+    foreground.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (bench.states(), bench.journal()) == (["STOPPED", "-", "-"], ["DONE"])
-    assert ([outcome.job and outcome.job.status for outcome in caught.value.outcomes], caught.value.not_begun) == (
+    assert ([outcome.job and outcome.job.status for outcome in caught.value.outcomes], caught.value.not_started) == (
         [JobStatus.STOPPED],
         2,
     )
 
 
-def test_a_refused_job_is_not_stopped_after_an_interrupt(bench: Bench, attended: FakeService) -> None:
+def test_a_refused_job_is_not_stopped_after_an_interrupt(bench: Bench, foreground: FakeService) -> None:
     def press_and_refuse(spec: JsonObject, submission: Submission) -> NewJob:
-        attended.press()
-        return attended.refuse(spec, submission)
+        foreground.press()
+        return foreground.refuse(spec, submission)
 
-    attended.expect("submit", press_and_refuse)
+    foreground.expect("submit", press_and_refuse)
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
-    assert ([outcome.error and outcome.error.id for outcome in caught.value.outcomes], attended.asked("stop")) == (
+    assert ([outcome.error and outcome.error.id for outcome in caught.value.outcomes], foreground.asked("stop")) == (
         ["fake-quota"],
         [],
     )
@@ -303,10 +303,10 @@ def interrupted_once_more(job: JobRecord) -> JobUpdate:
 
 
 def test_an_attended_job_is_followed_to_its_end_and_recorded(
-    bench: Bench, attended: FakeService, heard: HeardReporter
+    bench: Bench, foreground: FakeService, heard: HeardReporter
 ) -> None:
-    attended.expect("submit", attended.accept, attended.accept, attended.accept)
-    attended.expect(
+    foreground.expect("submit", foreground.accept, foreground.accept, foreground.accept)
+    foreground.expect(
         "follow", end(JobStatus.SUCCEEDED, ret_code=0), end(JobStatus.FAILED, ret_code=1), end(JobStatus.SUCCEEDED)
     )
     outcomes = bench.submit()
@@ -315,39 +315,39 @@ def test_an_attended_job_is_followed_to_its_end_and_recorded(
     assert heard.said[:2] == ["job 1: cpu.py --foo 3 --sleep 0", "job 1: succeeded"]
 
 
-def test_what_was_learnt_at_the_end_of_a_job_is_in_its_outcome(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", attended.accept)
-    attended.expect("follow", end(JobStatus.FAILED, ret_code=7))
+def test_what_was_learnt_at_the_end_of_a_job_is_in_its_outcome(bench: Bench, foreground: FakeService) -> None:
+    foreground.expect("submit", foreground.accept)
+    foreground.expect("follow", end(JobStatus.FAILED, ret_code=7))
     [outcome] = bench.submitter.submit_all(bench.attempts[:1])
     assert outcome.job is not None
     assert outcome.job.details["ret_code"] == 7
 
 
-def test_jobs_run_one_after_the_other(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", attended.accept, attended.accept, attended.accept)
-    attended.expect("follow", *[end(JobStatus.SUCCEEDED)] * 3)
+def test_jobs_run_one_after_the_other(bench: Bench, foreground: FakeService) -> None:
+    foreground.expect("submit", foreground.accept, foreground.accept, foreground.accept)
+    foreground.expect("follow", *[end(JobStatus.SUCCEEDED)] * 3)
     bench.submit()
-    assert [name for name, _ in attended.calls] == ["submit", "follow"] * 3
+    assert [name for name, _ in foreground.calls] == ["submit", "follow"] * 3
 
 
-def test_each_result_is_recorded_the_moment_it_is_known(bench: Bench, attended: FakeService) -> None:
+def test_each_result_is_recorded_the_moment_it_is_known(bench: Bench, foreground: FakeService) -> None:
     seen: list[list[str]] = []
-    attended.watch = lambda submission: seen.append(bench.states())
-    attended.expect("submit", attended.accept, attended.accept)
-    attended.expect("follow", end(JobStatus.FAILED), end(JobStatus.SUCCEEDED))
+    foreground.watch = lambda submission: seen.append(bench.states())
+    foreground.expect("submit", foreground.accept, foreground.accept)
+    foreground.expect("follow", end(JobStatus.FAILED), end(JobStatus.SUCCEEDED))
     bench.submitter.submit_all(bench.attempts[:2])
     assert seen[1] == ["FAILED", "-", "-"]
 
 
-def test_a_job_that_ended_when_it_was_found_is_not_followed(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", lambda spec, submission: NewJob(IMAGE, JobStatus.SUCCEEDED))
+def test_a_job_that_ended_when_it_was_found_is_not_followed(bench: Bench, foreground: FakeService) -> None:
+    foreground.expect("submit", lambda spec, submission: NewJob(IMAGE, JobStatus.SUCCEEDED))
     bench.submitter.submit_all(bench.attempts[:1])
-    assert attended.asked("follow") == []
+    assert foreground.asked("follow") == []
 
 
-def test_a_platform_that_is_lost_while_a_job_runs_leaves_it_unfinished(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", attended.accept, attended.accept, attended.accept)
-    attended.expect("follow", attended.be_unreachable, end(JobStatus.SUCCEEDED), end(JobStatus.SUCCEEDED))
+def test_a_platform_that_is_lost_while_a_job_runs_leaves_it_unfinished(bench: Bench, foreground: FakeService) -> None:
+    foreground.expect("submit", foreground.accept, foreground.accept, foreground.accept)
+    foreground.expect("follow", foreground.be_unreachable, end(JobStatus.SUCCEEDED), end(JobStatus.SUCCEEDED))
     outcomes = bench.submit()
     assert (errors(outcomes), bench.states()) == (
         ["fake-unreachable", None, None],
@@ -355,30 +355,30 @@ def test_a_platform_that_is_lost_while_a_job_runs_leaves_it_unfinished(bench: Be
     )
 
 
-def test_an_interrupt_stops_the_job_that_is_followed(bench: Bench, attended: FakeService, heard: HeardReporter) -> None:
-    attended.expect("submit", attended.accept, attended.accept)
-    attended.expect("follow", end(JobStatus.SUCCEEDED), interrupt)
-    attended.expect("stop", end(JobStatus.STOPPED))
+def test_an_interrupt_stops_the_job_that_is_followed(bench: Bench, foreground: FakeService, heard: HeardReporter) -> None:
+    foreground.expect("submit", foreground.accept, foreground.accept)
+    foreground.expect("follow", end(JobStatus.SUCCEEDED), interrupt)
+    foreground.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
-    assert (bench.states(), caught.value.not_begun) == (["SUCCEEDED", "STOPPED", "-"], 1)
+    assert (bench.states(), caught.value.not_started) == (["SUCCEEDED", "STOPPED", "-"], 1)
     assert heard.said[-1] == "stopping job 2 ..."
 
 
-def test_a_second_interrupt_does_not_keep_the_job_from_being_stopped(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", attended.accept)
-    attended.expect("follow", interrupt)
-    attended.expect("stop", interrupted_once_more)
+def test_a_second_interrupt_does_not_keep_the_job_from_being_stopped(bench: Bench, foreground: FakeService) -> None:
+    foreground.expect("submit", foreground.accept)
+    foreground.expect("follow", interrupt)
+    foreground.expect("stop", interrupted_once_more)
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert bench.states()[0] == "STOPPED"
     assert [outcome.job and outcome.job.status for outcome in caught.value.outcomes] == [JobStatus.STOPPED]
 
 
-def test_a_job_that_cannot_be_stopped_is_told(bench: Bench, attended: FakeService) -> None:
-    attended.expect("submit", attended.accept)
-    attended.expect("follow", interrupt)
-    attended.expect("stop", attended.be_unreachable)
+def test_a_job_that_cannot_be_stopped_is_told(bench: Bench, foreground: FakeService) -> None:
+    foreground.expect("submit", foreground.accept)
+    foreground.expect("follow", interrupt)
+    foreground.expect("stop", foreground.be_unreachable)
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (errors(list(caught.value.outcomes)), bench.states()[0]) == (["fake-unreachable"], "SUBMITTED")
@@ -391,7 +391,7 @@ def test_an_interruption_is_a_keyboard_interrupt_to_whoever_does_not_know_it() -
 def test_several_jobs_are_submitted_at_a_time_and_no_more_than_so_many(
     store: Store, platforms: Platforms, heard: HeardReporter, service: FakeService
 ) -> None:
-    under_way = threading.Semaphore(0)
+    in_progress = threading.Semaphore(0)
     most: list[int] = []
     busy = 0
     lock = threading.Lock()
@@ -402,8 +402,8 @@ def test_several_jobs_are_submitted_at_a_time_and_no_more_than_so_many(
             busy += 1
             most.append(busy)
         if busy == 3:
-            under_way.release(9)
-        assert under_way.acquire(timeout=10), "the others were not submitted meanwhile"
+            in_progress.release(9)
+        assert in_progress.acquire(timeout=10), "the others were not submitted meanwhile"
         with lock:
             busy -= 1
         return service.accept(spec, submission)
@@ -418,7 +418,7 @@ def test_several_jobs_are_submitted_at_a_time_and_no_more_than_so_many(
     assert latest_states(store) == ["SUBMITTED"] * 9
 
 
-def test_a_job_that_was_not_sent_counts_as_not_begun(bench: Bench, service: FakeService) -> None:
+def test_a_job_that_was_not_sent_counts_as_not_started(bench: Bench, service: FakeService) -> None:
     def wait_for_quota(spec: JsonObject, submission: Submission) -> NewJob:
         service.press()
         raise NotSentError("not-sent", "the job was not submitted")
@@ -426,5 +426,5 @@ def test_a_job_that_was_not_sent_counts_as_not_begun(bench: Bench, service: Fake
     service.expect("submit", service.accept, wait_for_quota)
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
-    assert (len(caught.value.outcomes), caught.value.not_begun) == (1, 2)
+    assert (len(caught.value.outcomes), caught.value.not_started) == (1, 2)
     assert (bench.states(), bench.journal()) == (["SUBMITTED", "-", "-"], ["DONE", "ABANDONED"])

@@ -87,7 +87,7 @@ class Engine:
         context = collect(spec, dockerfile(spec, user), self.environ)
         for warning in context.warnings():
             reporter.warn(warning)
-        with self.told(), self.responses() as responses:
+        with self.translate_errors(), self.responses() as responses:
             try:
                 events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
                 # One step more: the engine adds the labels at the end.
@@ -110,7 +110,7 @@ class Engine:
         """
         import docker.errors
 
-        with self.told():
+        with self.translate_errors():
             try:
                 self.client.images.get(ref)
             except docker.errors.ImageNotFound:
@@ -125,7 +125,7 @@ class Engine:
         """
         import docker.errors
 
-        with self.told():
+        with self.translate_errors():
             try:
                 return str(self.client.images.get(ref).id)
             except docker.errors.ImageNotFound as error:
@@ -167,7 +167,7 @@ class Engine:
             hooks.remove(keep)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn docker-py's and the connection's errors into ours.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Who a registry is told that we are: a login that was handed in, or one that ``docker login`` left behind."""
+"""Registry logins: given by the caller, or stored by ``docker login``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from caliban.redaction import redact, strip_userinfo
 from caliban.reporter import Reporter
 
-# The name by which credential helpers say that the secret is an identity token.
 _TOKEN_USER = "<token>"
+"""The user name that marks an identity token (github.com/docker/docker-credential-helpers)."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,8 @@ class Login:
     """A user of a registry.
 
     Attributes:
-        username: ``oauth2accesstoken`` where the password is a Google access token; ``<token>`` where it is an
-            identity token, as Docker's credential helpers have it (github.com/docker/docker-credential-helpers).
-        password: shown nowhere.
+        username: ``<token>`` where the password is an identity token.
+        password: never shown.
     """
 
     username: str
@@ -29,30 +28,30 @@ class Login:
 
     @property
     def is_identity_token(self) -> bool:
-        """Whether the password is to be exchanged for an access token instead of being sent as a password."""
+        """Whether the password is exchanged for an access token instead of being sent as a password."""
         return self.username == _TOKEN_USER
 
     def for_engine(self, host: str) -> dict[str, str]:
-        """Write it as the Docker Engine takes it (its API's header X-Registry-Auth)."""
+        """Return the login in the format of the Docker Engine API's header X-Registry-Auth."""
         if self.is_identity_token:
             return {"identitytoken": self.password, "serveraddress": host}
         return {"username": self.username, "password": self.password, "serveraddress": host}
 
     @property
     def basic(self) -> str:
-        """User and password as the header ``Authorization: Basic`` has them."""
+        """The credentials of the header ``Authorization: Basic``."""
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
-    def hidden_in(self, text: str) -> str:
-        """Take the password out of what somebody else said, as it is and as it was sent."""
+    def redact(self, text: str) -> str:
+        """Return ``text`` without the password, as it is and as it is sent."""
         return redact((self.password, self.basic), text)
 
 
 def stored_login(host: str, reporter: Reporter) -> Login | None:
-    """Look up what ``docker login`` stored for a registry, in docker's configuration or a credential helper.
+    """Return the login that ``docker login`` stored for a registry, in Docker's configuration or a credential helper.
 
-    A configuration or helper that does not work is warned about and passed over, as docker does: the registry may
-    need no login.
+    A configuration or helper that does not work is ignored with a warning, as docker does: the registry may need no
+    login.
 
     Args:
         host: ``HOST[:PORT]``.
@@ -66,18 +65,18 @@ def stored_login(host: str, reporter: Reporter) -> Login | None:
 
     try:
         with warnings.catch_warnings():
-            # docker-py warns of a missing helper, and then raises as well.
+            # docker-py warns about a missing helper, and then raises an error for it as well.
             warnings.simplefilter("ignore")
             found = docker.auth.resolve_authconfig(docker.auth.load_config(), host)
     except (docker.errors.DockerException, OSError, ValueError, AttributeError, LookupError, TypeError) as error:
-        # All but the first two: docker-py met a value of the wrong kind, which none of them shows.
-        reporter.warn(f"docker's stored login for {host} cannot be read: {strip_userinfo(str(error))}")
+        # All but the first two: docker-py read a value of the wrong type. Their messages contain no value.
+        reporter.warn(f"cannot read docker's stored login for {host}: {strip_userinfo(str(error))}")
         return None
     return _login({str(key).lower(): value for key, value in (found or {}).items()})
 
 
 def _login(entry: Mapping[str, object]) -> Login | None:
-    """Read an entry of docker-py, which spells its keys one way from the configuration, another from a helper."""
+    """Read an entry of docker-py, which spells keys differently for the configuration file and for helpers."""
     token, username, password = (entry.get(key) for key in ("identitytoken", "username", "password"))
     if isinstance(token, str) and token:
         return Login(_TOKEN_USER, token)

@@ -1,172 +1,134 @@
-"""Pushing images to where jobs that run elsewhere can get them. docker-py is imported when something is pushed."""
+"""Push images to a container registry, from which jobs on other machines pull them."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from caliban.errors import ImageError
-from caliban.images.docker.engine import Engine, unreachable
-from caliban.images.registry.api import NoAnswerError, RegistryRefusedError, digest_there, words_about
+from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest, request_push_access
 from caliban.images.registry.auth import Login, stored_login
-from caliban.images.registry.errors import certain_lack, place_refusal, push_failure, push_refusal
-from caliban.images.registry.names import is_google_registry, reference, registry_host, repository
-from caliban.images.registry.push_log import PushLog
+from caliban.images.registry.errors import access_denied, push_denied, push_failure
+from caliban.images.registry.names import image_reference, registry_host
+from caliban.images.registry.upload import upload
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
 
-__all__ = ["Login", "PushedImage", "check_place", "is_google_registry", "push", "reference", "repository"]
-
-_SECONDS_OF_SILENCE = 3600
-_KEEPER = "caliban-being-pushed"
-# Two blocks of zeros: the end of a tar archive, with nothing before it.
-_EMPTY_ARCHIVE = bytes(1024)
+if TYPE_CHECKING:
+    from caliban.images.docker.engine import Engine
 
 
 @dataclass(frozen=True)
-class PushedImage:
-    """An image that a registry has, by both of its names there.
+class Registry:
+    """A place in a container registry that images are pushed below. Cloud providers' registries are subclasses.
+
+    Two are equal when they have the same type, repository and ``by_digest``.
 
     Attributes:
-        by_tag: ``REPOSITORY/SHORT_ID:latest``; whoever may push can give the name to another image.
-        digest: of its manifest, ``sha256:<64 hex digits>``.
+        repository: ``HOST[:PORT][/PATH]``, as :func:`caliban.images.registry.names.check_registry` accepts it.
+        reporter: for progress and warnings.
+        by_digest: whether jobs name the image by its digest. The tag can be moved to another image by anyone who may
+            push; the digest cannot.
+        is_probed: whether :meth:`check` asks the registry. One that creates repositories with the first push has
+            nothing useful to say before.
     """
 
-    by_tag: ImageRef
-    digest: str
+    repository: str
+    reporter: Reporter = field(repr=False, compare=False)
+    by_digest: bool = True
+    is_probed: ClassVar[bool] = False
 
     @property
-    def by_digest(self) -> ImageRef:
-        """``REPOSITORY/SHORT_ID@sha256:...``: this image and no other, as long as the registry keeps it.
+    def host(self) -> str:
+        """``HOST[:PORT]``."""
+        return registry_host(self.repository)
 
-        Without the tag, which nobody looks at beside a digest (kubernetes.io/docs/concepts/containers/images), and
-        which not every program that reads image names expects there.
+    def login(self) -> Login | None:
+        """Return the login to use: the one that ``docker login`` stored. None is an anonymous request.
+
+        Raises:
+            CalibanError: there is none, where the registry requires one.
         """
-        return f"{self.by_tag.rpartition(':')[0]}@{self.digest}"
+        return stored_login(self.host, self.reporter)
 
-
-def push(engine: Engine, image: ImageRef, repository: str, reporter: Reporter, *, login: Login | None) -> PushedImage:
-    """Push an image as ``REPOSITORY/SHORT_ID:latest``, unless the registry has exactly that image already.
-
-    The engine has the same names for it afterwards as before.
-
-    Args:
-        engine: has the image.
-        image: its id, or a name that the engine knows.
-        repository: as :func:`repository` gives it.
-        reporter: gets the progress, in bytes of layers.
-        login: for the registry; None for what ``docker login`` stored.
-
-    Returns:
-        The references under which the registry has it.
-
-    Raises:
-        ImageError: ``repository-missing``, ``registry-api-disabled``, ``push-refused``, ``registry-full``,
-            ``push-failed``, ``image-not-found``, ``docker-unreachable``, ``docker-refused``.
-    """
-    image_id = engine.image_id(image)
-    target = reference(repository, image_id)
-    login = login or stored_login(registry_host(target), reporter)
-    digest = _digest_there(target, image_id, login, reporter)
-    if digest is not None:
-        reporter.info(f"{target} is in the registry already")
-        return PushedImage(target, digest)
-    with _named(engine, image_id, target, reporter):
-        return PushedImage(target, _send(engine, target, login, reporter))
-
-
-def check_place(repository: str, reporter: Reporter, *, login: Login | None) -> None:
-    """Learn before an image is built whether it could be pushed; nothing is written to the registry.
-
-    Args:
-        repository: as :func:`repository` gives it.
-        reporter: hears of a stored login that cannot be read.
-        login: for the registry; None for what ``docker login`` stored.
-
-    Raises:
-        ImageError: ``repository-missing``, ``registry-api-disabled`` or ``push-refused``, where that is certain.
-    """
-    login = login or stored_login(registry_host(repository), reporter)
-    try:
-        words = words_about(repository, login)
-    except RegistryRefusedError as error:
-        raise place_refusal(str(error), repository, login) from error
-    except NoAnswerError:  # the push will show what is wrong, if anything is
-        return
-    lack = certain_lack(words, repository) if words else None
-    if lack is not None:
-        raise lack
-
-
-def _digest_there(target: ImageRef, image_id: str, login: Login | None, reporter: Reporter) -> str | None:
-    """Ask the registry; where it does not answer, let the push show what is wrong, if anything is."""
-    try:
-        return digest_there(target, image_id, login)
-    except RegistryRefusedError as error:
-        raise push_refusal(str(error), target, login) from error
-    except NoAnswerError as error:
-        words = login.hidden_in(str(error)) if login else str(error)
-        reporter.info(f"whether {registry_host(target)} has the image is not known, so it is pushed ({words})")
+    def explain(self, words: str) -> ImageError | None:
+        """Return what an error message of this registry means; None where only the usual meanings apply."""
         return None
 
+    def is_resolved_by_push(self, words: str) -> bool:
+        """Return whether a push may succeed although the registry answers ``words`` before it."""
+        return False
 
-def _send(engine: Engine, target: ImageRef, login: Login | None, reporter: Reporter) -> str:
-    """Have the engine push, and give the manifest's digest; Ctrl-C closes the connection, upon which it stops."""
-    import docker.errors
+    @property
+    def access_hint(self) -> str:
+        """How to get access to the repository."""
+        return f"run: docker login {self.host}, as a user who may push to {self.repository}"
 
-    # A connection of its own: it may be silent for longer than others while a registry stores a large layer, and
-    # pushes of several threads do not get each other's responses.
-    with closing(Engine.connect(engine.environ)) as own, own.told(), own.responses() as responses:
-        own.client.api.timeout = _SECONDS_OF_SILENCE
-        size = int(own.client.images.get(target).attrs["Size"])
+    def check(self) -> None:
+        """Check, before an image is built, that the registry would accept a push. Nothing is written there.
+
+        Raises:
+            CalibanError: it certainly would not: ``repository-missing``, ``registry-api-disabled``, ``push-refused``,
+                or there is no login.
+        """
+        if not self.is_probed:
+            return
+        login = self.login()
         try:
-            with reporter.progress("push", total=size, unit="B") as progress:
-                log = PushLog(target, size, login, progress)
-                auth = login.for_engine(registry_host(target)) if login else {}
-                for event in own.client.api.push(target, stream=True, decode=True, auth_config=auth):
-                    log.feed(event)
-        except docker.errors.APIError as error:
-            if error.is_client_error():  # the engine's own word; others are what the registry told it
-                raise
-            # from None: these words, which may hold the password, are told without it.
-            raise push_failure(str(error.explanation or error), target, login) from None
-        finally:
-            for response in responses:
-                response.close()
-    if log.digest is None:
-        raise unreachable(ConnectionError("the engine's answer ended before the push did"), engine.host)
-    return log.digest
+            words = request_push_access(self.repository, login)
+        except AccessDeniedError as error:
+            words = _redact(login, str(error))
+            raise self.explain(words) or access_denied(words, self.repository, self.access_hint) from error
+        except RegistryUnavailableError:  # the push reports what is wrong, if anything is
+            return
+        problem = None if words is None or self.is_resolved_by_push(words) else self.explain(words)
+        if problem is not None:
+            raise problem
+
+    def push(self, engine: Engine, image: ImageRef) -> ImageRef:
+        """Push an image as ``REPOSITORY/SHORT_ID:latest``, unless the registry has exactly this image already.
+
+        The Docker Engine has the same names for it afterwards as before.
+
+        Args:
+            engine: has the image.
+            image: its id, or a name that the engine knows.
+
+        Returns:
+            What jobs call the image: ``REPOSITORY/SHORT_ID@sha256:...``, or its tag without ``by_digest``. Never both
+            (kubernetes.io/docs/concepts/containers/images: the tag is ignored then).
+
+        Raises:
+            CalibanError: ``repository-missing``, ``registry-api-disabled``, ``push-refused``, ``registry-full``,
+                ``push-failed``, ``image-not-found``, ``docker-unreachable``, ``docker-refused``, or there is no login.
+        """
+        image_id = engine.image_id(image)
+        reference = image_reference(self.repository, image_id)
+        login = self.login()
+        digest = self._find_digest(reference, image_id, login)
+        if digest is None:
+
+            def failure(words: str) -> ImageError:
+                words = _redact(login, words)
+                return self.explain(words) or push_failure(words, reference, self.access_hint)
+
+            digest = upload(engine, image_id, reference, login, self.reporter, failure)
+        else:
+            self.reporter.info(f"{reference} already exists in the registry")
+        return f"{reference.rpartition(':')[0]}@{digest}" if self.by_digest else reference
+
+    def _find_digest(self, reference: ImageRef, image_id: str, login: Login | None) -> str | None:
+        """Return the digest of the image in the registry; None where it is missing or this cannot be determined."""
+        try:
+            return find_digest(reference, image_id, login)
+        except AccessDeniedError as error:
+            words = _redact(login, str(error))
+            raise self.explain(words) or push_denied(words, reference, self.access_hint) from error
+        except RegistryUnavailableError as error:  # the push reports what is wrong, if anything is
+            words = _redact(login, str(error))
+            self.reporter.info(f"cannot check whether {self.host} has the image, so it is pushed ({words})")
+            return None
 
 
-@contextmanager
-def _named(engine: Engine, image_id: str, target: ImageRef, reporter: Reporter) -> Iterator[None]:
-    """Give the image the name that it is pushed by, and take it away again where the engine did not have it before."""
-    was_there = engine.image_exists(target)
-    with engine.told():
-        engine.client.api.tag(image_id, target.rpartition(":")[0], target.rpartition(":")[2])
-    try:
-        yield
-    finally:
-        if not was_there:
-            try:
-                with engine.told():
-                    _take_name(engine, image_id, target)
-            except ImageError as error:
-                # What the push itself came to is worth more than a name that stays.
-                reporter.warn(f"the name {target} stays in the Docker Engine: {error.cause or error.message}")
-
-
-def _take_name(engine: Engine, image_id: str, target: ImageRef) -> None:
-    """Take a name, and the digest that a push adds to it, from an image that may have no other.
-
-    The engine has no request for that: it removes an image together with its last name. So the image gets a second
-    name, loses the first, and loses the second to an empty image, which is then removed.
-    """
-    tag = uuid.uuid4().hex
-    api = engine.client.api
-    api.tag(image_id, _KEEPER, tag)
-    api.remove_image(target)
-    api.import_image_from_data(_EMPTY_ARCHIVE, repository=_KEEPER, tag=tag)
-    api.remove_image(f"{_KEEPER}:{tag}")
+def _redact(login: Login | None, words: str) -> str:
+    return login.redact(words) if login else words

@@ -1,84 +1,227 @@
-"""Bringing images that were built here to the registry that jobs elsewhere get them from."""
+"""Google's container registries: Artifact Registry, and gcr.io, which Artifact Registry answers for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from caliban.images.registry.names import is_google_registry, registry_host
-from caliban.platforms.base import PlatformContext
+from caliban.config import CONFIG_FILE, is_registry
+from caliban.errors import ImageError
+from caliban.images.registry.names import RegistryNameError, check_registry, registry_host
+from caliban.images.registry.push import Registry
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError
-from caliban.records import ImageRef
 
 if TYPE_CHECKING:
     from caliban.images.registry.auth import Login
     from caliban.platforms.google.client import Google
 
+_DEFAULT_HOST = "gcr.io"
+"""Needs no repository in its names. Artifact Registry answers there since Container Registry was shut down on
+2025-03-18 (cloud.google.com/artifact-registry/docs/transition)."""
+
+_GCR_HOST = re.compile(r"(?:[a-z0-9-]+\.)*gcr\.io")
+_ARTIFACT_HOST = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
+_GCR_LOCATIONS: Mapping[str, str] = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
+"""Host of Container Registry -> location of the repository in Artifact Registry that has the host's name.
+Source: cloud.google.com/artifact-registry/docs/transition/setup-gcr-repo."""
+
+# Messages of Google's registries, from user reports: GoogleCloudPlatform/cloud-builders-community#588 (name unknown:
+# Repository "gcr.io" not found); "gcr.io repo does not exist. Creating on push requires the
+# artifactregistry.repositories.createOnPush permission"; "Artifact Registry API has not been used in project 1 before
+# or it is disabled"; google/ax#140 (Permission "artifactregistry.repositories.uploadArtifacts" denied on resource
+# "projects/p/locations/us/repositories/gcr.io" (or it may not exist)).
+_NO_REPOSITORY = re.compile(r'repository "[^"]*" not found|\brepo does not exist\b', re.IGNORECASE)
+_MAY_NOT_CREATE = re.compile(r"createOnPush")
+_API_DISABLED = re.compile(r"\bAPI has not been used in project\b")
+
 
 @dataclass(frozen=True)
-class Registry:
-    """Where a platform's images are pushed, as one person reaches it.
+class ArtifactRepository:
+    """A repository of Artifact Registry.
 
     Attributes:
-        place: the registry, and the place in it; see :func:`caliban.images.registry.names.repository`.
-        context: whose engine has the images.
-        google: asked for an access token, for a registry of Google's only.
+        project: the id of its project, ``example.com:proj`` for a domain-scoped one.
+        location: a region, or ``us``, ``europe``, ``asia``.
+        name: its id; for names of Container Registry the host.
     """
 
-    place: str
-    context: PlatformContext
-    google: Google
+    project: str
+    location: str
+    name: str
 
-    def check(self) -> None:
-        """Learn before an image is built whether Google's registry will take it; others make places by themselves.
+    @property
+    def is_created_by_push(self) -> bool:
+        """Whether the first push creates it, for an account with the role artifactregistry.createOnPushWriter."""
+        return self.name in _GCR_LOCATIONS
 
-        Raises:
-            CalibanError: it will not.
-        """
-        if is_google_registry(self.place):
-            from caliban.images.registry.push import check_place
+    @property
+    def create_command(self) -> str:
+        """The command that creates it."""
+        return (
+            f"gcloud artifacts repositories create {self.name} --repository-format=docker "
+            f"--location={self.location} --project={self.project}"
+        )
 
-            check_place(self.place, self.context.reporter, login=self._login())
 
-    def push(self, image: ImageRef, *, by_digest: bool = True) -> ImageRef:
-        """Push an image where it is not there already.
+def artifact_repository(name: str) -> ArtifactRepository | None:
+    """Return the repository of Artifact Registry that a registry name or an image reference belongs to.
 
-        Args:
-            image: the image's id on this machine.
-            by_digest: have jobs name exactly this image, rather than whatever has its tag when they start.
+    Source: cloud.google.com/artifact-registry/docs/docker/names.
 
-        Returns:
-            What jobs call the image.
+    Args:
+        name: starts with ``LOCATION-docker.pkg.dev/PROJECT/REPOSITORY`` or ``gcr.io/PROJECT``.
 
-        Raises:
-            CalibanError: it could not be pushed.
-        """
-        from caliban.images.registry.push import push
+    Returns:
+        None for any other registry, and where the name has no repository.
+    """
+    host, *path = name.split("/")
+    if len(path) > 1 and "." in path[0]:
+        path[:2] = [f"{path[0]}:{path[1]}"]
+    if host in _GCR_LOCATIONS and path:
+        return ArtifactRepository(path[0], _GCR_LOCATIONS[host], host)
+    match = _ARTIFACT_HOST.fullmatch(host)
+    return ArtifactRepository(path[0], match[1], path[1]) if match and len(path) > 1 else None
 
-        pushed = push(self.context.engine(), image, self.place, self.context.reporter, login=self._login())
-        return pushed.by_digest if by_digest else pushed.by_tag
 
-    def _login(self) -> Login | None:
-        """A Google access token for a registry of Google's; where there is no Google login, docker's for the host.
+def is_google_registry(repository: str) -> bool:
+    """Return whether the registry accepts a Google access token: gcr.io, its regional hosts, Artifact Registry."""
+    host = registry_host(repository)
+    return any(pattern.fullmatch(host) for pattern in (_GCR_HOST, _ARTIFACT_HOST))
+
+
+def default_repository(project: str) -> str:
+    """Return ``gcr.io/PROJECT``: where images of a project are pushed unless the configuration names a registry.
+
+    Args:
+        project: its id. A domain-scoped one (``example.com:proj``) has a slash instead of the colon
+            (cloud.google.com/artifact-registry/docs/docker/names, "Domain-scoped projects").
+
+    Raises:
+        RegistryNameError: no project has such an id.
+    """
+    name = f"{_DEFAULT_HOST}/{project.replace(':', '/', 1)}"
+    if not is_registry(name):
+        raise RegistryNameError(
+            f'cannot push images to the registry of project "{project}"',
+            cause="expected a project ID: lowercase letters, digits and hyphens, and at most one colon",
+            hint=f'list project IDs with: gcloud projects list; or set "registry" in {CONFIG_FILE}',
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class GoogleRegistry(Registry):
+    """A registry of Google.
+
+    Attributes:
+        google: provides an access token when one is needed.
+    """
+
+    google: Google = field(kw_only=True, repr=False, compare=False)
+    is_probed: ClassVar[bool] = True
+
+    def login(self) -> Login | None:
+        """Return an access token as a login; without Google credentials, the login that docker stored.
 
         Raises:
             CalibanError: there is neither, or Google does not accept the credentials.
         """
-        from caliban.images.registry.auth import Login, stored_login
+        from caliban.images.registry.auth import Login
 
-        if not is_google_registry(self.place):
-            return None
         try:
             return Login("oauth2accesstoken", self.google.access_token())
         except CredentialsError as error:
             if error.id != NO_CREDENTIALS:
                 raise
-            host = registry_host(self.place)
-            if (stored := stored_login(host, self.context.reporter)) is not None:
+            if (stored := super().login()) is not None:
                 return stored
             raise CredentialsError(
                 NO_CREDENTIALS,
-                f"there are no Google credentials, and no login that docker stored for {host}",
+                f"no Google credentials found, and no docker login stored for {self.host}",
                 cause=error.cause,
-                hint=f"{error.hint}; or run gcloud auth configure-docker {host} or docker login {host}",
+                hint=f"{error.hint}; or run: gcloud auth configure-docker {self.host}, or docker login {self.host}",
             ) from error
+
+    def explain(self, words: str) -> ImageError | None:
+        """Recognize a missing repository, and an API that is not enabled."""
+        repository = artifact_repository(self.repository)
+        if repository is not None and _API_DISABLED.search(words):
+            return ImageError(
+                "registry-api-disabled",
+                f"cannot push images: the Artifact Registry API is not enabled in project {repository.project}",
+                cause=words,
+                hint=f"run: gcloud services enable artifactregistry.googleapis.com --project={repository.project}",
+            )
+        if repository is not None and _NO_REPOSITORY.search(words):
+            return ImageError(
+                "repository-missing",
+                f"cannot push images: Artifact Registry has no repository {repository.name} in "
+                f"{repository.location} of project {repository.project}",
+                cause=words,
+                hint=f"run: {repository.create_command}",
+            )
+        return None
+
+    def is_resolved_by_push(self, words: str) -> bool:
+        """Return whether ``words`` report a missing repository that the first push may create."""
+        repository = artifact_repository(self.repository)
+        is_created = repository is not None and repository.is_created_by_push and not _MAY_NOT_CREATE.search(words)
+        return is_created and _NO_REPOSITORY.search(words) is not None
+
+    @property
+    def access_hint(self) -> str:
+        """The role that is needed. Source: cloud.google.com/artifact-registry/docs/access-control."""
+        role = "grant the account the role roles/artifactregistry.writer"
+        repository = artifact_repository(self.repository)
+        if repository is None:
+            return role
+        role += f" on the repository {repository.name} in {repository.location} of project {repository.project}"
+        if repository.is_created_by_push:
+            role += ", or roles/artifactregistry.createOnPushWriter"
+        return f"{role}; if the repository does not exist, run: {repository.create_command}"
+
+
+def image_registry(
+    config_registry: str | None,
+    project: str | None,
+    context: PlatformContext,
+    google: Google,
+    *,
+    by_digest: bool = True,
+) -> Registry | None:
+    """Return the registry that images are pushed to. Nothing is connected to.
+
+    Args:
+        config_registry: ``registry`` of the project's configuration, or None.
+        project: the id of the Google Cloud project whose registry is the default, or None.
+        context: reports progress.
+        google: provides an access token, if the registry is Google's.
+        by_digest: whether jobs name images by digest.
+
+    Returns:
+        None where neither a registry nor a project is given.
+
+    Raises:
+        RegistryNameError: ``registry-name-malformed``.
+    """
+    if config_registry is None and project is None:
+        return None
+    name = default_repository(project or "") if config_registry is None else check_registry(config_registry)
+    if not is_google_registry(name):
+        return Registry(name, context.reporter, by_digest)
+    _check_complete(name)
+    return GoogleRegistry(name, context.reporter, by_digest, google=google)
+
+
+def _check_complete(name: str) -> None:
+    """Google's registries keep images in projects, Artifact Registry in repositories of projects."""
+    host, *path = name.split("/")
+    is_artifact_host = _ARTIFACT_HOST.fullmatch(host) is not None
+    if len(path) < (2 if is_artifact_host else 1):
+        expected = f"{host}/PROJECT/REPOSITORY" if is_artifact_host else f"{host}/PROJECT"
+        raise RegistryNameError(
+            f'cannot push images to "{name}"', cause=f"expected {expected}", hint=f'correct "registry" in {CONFIG_FILE}'
+        )

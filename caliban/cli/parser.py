@@ -1,0 +1,143 @@
+"""The argument parser of a command: wrong usage is an error like any other, and flags may be spelt with hyphens."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from absl.flags import Error as AbslFlagError
+from absl.flags import argparse_flags
+
+from caliban.cli.suggestions import closest
+from caliban.errors import UsageError
+
+VERBATIM = "ARGS"
+"""The metavar of a flag whose value may look like a flag: ``--docker_run_args --init``."""
+
+_REQUIRED = "the following arguments are required: "
+_IGNORED_VALUE = re.compile(r"ignored explicit argument '(.*)'", re.DOTALL)
+_NOT_SUGGESTED = ("--help", "--helpfull")
+
+
+class Parser(argparse_flags.ArgumentParser):
+    """An argparse parser that also takes absl's flags, and raises :class:`UsageError` instead of printing its usage.
+
+    Flags cannot be abbreviated: in a tool that spends money, ``--all`` must not turn into ``--all_jobs``.
+    """
+
+    def __init__(self, prog: str, **kwargs: object) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]  # absl has no types
+            prog=prog, allow_abbrev=False, exit_on_error=False, conflict_handler="resolve", **kwargs
+        )
+
+    def parse(self, words: Sequence[str], *, script: Sequence[str] | None = None) -> argparse.Namespace:
+        """Parse a command line.
+
+        Args:
+            words: what follows the command's name, without ``--`` and what follows that.
+            script: the arguments after ``--``, for a command that takes them; None for one that does not.
+
+        Raises:
+            UsageError: ``unknown-flag``, ``unexpected-argument``, ``missing-argument``, ``invalid-value``.
+            SystemExit: after ``--help``.
+        """
+        try:
+            args, unknown = self.parse_known_args(list(self._normalized(words)))  # type: ignore[no-untyped-call]  # as above
+        except argparse.ArgumentError as error:
+            if error.argument_name is None:
+                self.error(error.message)
+            raise self._usage_error("invalid-value", f"{error.argument_name}: {_reworded(error.message)}") from error
+        except AbslFlagError as error:
+            raise self._usage_error("invalid-value", str(error)) from error
+        if unknown:
+            raise self._unknown(unknown, takes_script_arguments=script is not None)
+        assert isinstance(args, argparse.Namespace)
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse reports of the command line as a whole.
+
+        Raises:
+            UsageError: always.
+        """
+        if not message.startswith(_REQUIRED):
+            raise self._usage_error("wrong-usage", message)
+        missing = message.removeprefix(_REQUIRED)
+        helps = [action.help for action in self._actions if missing in (action.metavar, *action.option_strings)]
+        raise UsageError(
+            "missing-argument",
+            f"{missing} {'are' if ', ' in missing else 'is'} required",
+            hint=f"{missing}: {helps[0]}" if helps and helps[0] else self._help_hint(),
+        )
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f'invalid choice "{value}" (choose from {choices})')
+
+    def _get_value(self, action: argparse.Action, text: str) -> object:
+        try:
+            return super()._get_value(action, text)
+        except argparse.ArgumentError as error:
+            if isinstance(error.__context__, argparse.ArgumentTypeError):
+                raise
+            raise argparse.ArgumentError(action, f'invalid value "{text}"') from error
+
+    def _normalized(self, words: Sequence[str]) -> Iterator[str]:
+        """Spell flags as they were declared, and attach the values that argparse would take for flags."""
+        flags = {flag: action for action in self._actions for flag in action.option_strings}
+        pending = iter(words)
+        for word in pending:
+            typed, equals, value = word.partition("=")
+            flag = typed if typed in flags or not typed.startswith("--") else "--" + typed[2:].replace("-", "_")
+            if flag not in flags:
+                yield word
+                continue
+            following = next(pending, None) if flags[flag].metavar == VERBATIM and not equals else None
+            yield f"{flag}{equals}{value}" if following is None else f"{flag}={following}"
+
+    def _unknown(self, unknown: Sequence[str], *, takes_script_arguments: bool) -> UsageError:
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        if not flags:
+            return self._unexpected(unknown)
+        message = f"unknown flag{'s' if len(flags) > 1 else ''} {', '.join(map(_quoted, flags))}"
+        own = self._own_flags()
+        near = [match for match in (closest(flag, own) for flag in flags) if match is not None]
+        if near:
+            hint = f"did you mean {', '.join(dict.fromkeys(near))}?"
+        elif takes_script_arguments:
+            hint = f"put the flags of your script after --: {self.prog} train.py -- {shlex.join(unknown)}"
+        else:
+            hint = self._help_hint()
+        return UsageError("unknown-flag", message, hint=hint)
+
+    def _unexpected(self, unknown: Sequence[str]) -> UsageError:
+        hint = self._help_hint()
+        if len(unknown) == 1 and "--xgroup" in self._own_flags():
+            hint = f"did you mean --xgroup {shlex.quote(unknown[0])}?"
+        message = f"unexpected argument{'s' if len(unknown) > 1 else ''} {', '.join(map(_quoted, unknown))}"
+        return UsageError("unexpected-argument", message, hint=hint)
+
+    def _own_flags(self) -> list[str]:
+        """The long flags that ``--help`` shows: those of the command, not absl's."""
+        shown = (action for action in self._actions if action.help is not argparse.SUPPRESS)
+        flags = (flag for action in shown for flag in action.option_strings)
+        return [flag for flag in flags if flag.startswith("--") and flag not in _NOT_SUGGESTED]
+
+    def _usage_error(self, id: str, message: str) -> UsageError:
+        return UsageError(id, message, hint=self._help_hint())
+
+    def _help_hint(self) -> str:
+        return f'for details, run "{self.prog} --help"'
+
+
+def _reworded(message: str) -> str:
+    ignored = _IGNORED_VALUE.fullmatch(message)
+    return f'takes no value, got "{ignored[1]}"' if ignored else message
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"'

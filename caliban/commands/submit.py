@@ -1,0 +1,280 @@
+"""The one submitting command: ``run``, ``cloud`` and ``cluster job submit`` are instances of it.
+
+What differs between them, flags and job specs, is the platform's :class:`~caliban.platforms.launch.Launcher`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from caliban.cli import flags, render
+from caliban.cli.context import Context
+from caliban.cli.outcomes import report_outcomes
+from caliban.errors import ExitCode, UsageError
+from caliban.records import AdditionalAttempt, ContainerRecord, ExperimentRecord, ImageRef, JsonObject
+
+if TYPE_CHECKING:
+    from caliban.images.spec import BuildSpec, ImageSpec
+    from caliban.platforms.launch import Exporter, JobPreview, Launch, Launcher
+    from caliban.platforms.registry import Platforms
+    from caliban.store.database import Store
+    from caliban.store.queries import FlagSet
+    from caliban.submission.images import Images
+    from caliban.submission.pipeline import ReadyJob
+    from caliban.submission.preflight import Route
+
+Launchers = Callable[[], "Mapping[str, Launcher]"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for, checked.
+
+    Attributes:
+        xgroup: the experiment group's name.
+        source: the image to build, or to use.
+        flag_sets: the arguments and flags of each experiment.
+        launch: where the jobs go, and their specs.
+        launcher: what it was made by.
+        no_cache: build every layer of the image again.
+    """
+
+    xgroup: str
+    source: BuildSpec | ImageSpec
+    flag_sets: Sequence[FlagSet]
+    launch: Launch
+    launcher: Launcher
+    no_cache: bool
+
+    def previews(self) -> list[ExperimentRecord]:
+        """Return the experiments as they would be, without ids."""
+        container = ContainerRecord(0, self.source.as_record())
+        return [ExperimentRecord(0, args, kwargs, container) for args, kwargs in self.flag_sets]
+
+    def jobs(self) -> list[JobPreview]:
+        """Return the jobs as they would be."""
+        from caliban.platforms.launch import JobPreview
+
+        return [JobPreview(number, each.arguments, self.xgroup) for number, each in enumerate(self.previews(), 1)]
+
+
+@dataclass(frozen=True)
+class SubmitCommand:
+    """A submitting command.
+
+    Attributes:
+        DESCRIPTION: what ``--help`` says below the usage line.
+        launchers: imports the launchers to choose from, by the value of ``--platform``; the first is the default. The
+            flag exists where there are several.
+        shows_requests: whether ``--verbose`` exists.
+        TAKES_SCRIPT_ARGS: whether arguments after ``--`` are passed to the code.
+    """
+
+    DESCRIPTION: str
+    launchers: Launchers = field(repr=False)
+    shows_requests: bool = True
+    TAKES_SCRIPT_ARGS: bool = True
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the flags of every submitting command, those of the platforms, and MODULE."""
+        launchers = self.launchers()
+        flags.add_new_xgroup(parser)
+        flags.add_image_flags(parser)
+        flags.add_experiment_config(parser)
+        if len(launchers) > 1:
+            default = next(iter(launchers))
+            parser.add_argument(
+                "--platform",
+                choices=list(launchers),
+                help=f"where the jobs run (default: cloud_platform in .calibanconfig.json, else {default})",
+            )
+        next(iter(launchers.values())).add_arguments(parser)
+        flags.add_dry_run(parser)
+        if self.shows_requests:
+            parser.add_argument("-v", "--verbose", action="store_true", help="with --dry_run: show the requests")
+        flags.add_module(parser)
+
+    def run(self, args: argparse.Namespace, context: Context) -> int:
+        """Check everything, build, push, submit; or show or export the jobs."""
+        from caliban.platforms.launch import Exporter
+        from caliban.submission.setup import make_platforms
+
+        request = self._request(args, context)
+        exporter = request.launch if isinstance(request.launch, Exporter) and request.launch.export_file else None
+        if exporter:
+            exporter.check_export()
+        if args.dry_run:
+            _show(request, context, exporting=exporter is not None, verbose=getattr(args, "verbose", False))
+            return ExitCode.DONE
+        platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+        if exporter:
+            return _export(request, exporter, context, platforms)
+        return _submit(request, context, platforms)
+
+    def _request(self, args: argparse.Namespace, context: Context) -> Request:
+        """Check everything that can be checked without a connection.
+
+        Raises:
+            UsageError: naming what is wrong.
+        """
+        from caliban.commands.image_options import build_spec, image_spec, job_mode
+        from caliban.platforms.launch import LaunchContext
+        from caliban.records import JobMode
+
+        launcher = self._launcher(args, context)
+        mode = job_mode(args, context, launcher.wants_gpu_image(args))
+        launch_context = LaunchContext(
+            context.user, context.cwd, context.home, context.environ, context.now(), mode is JobMode.GPU
+        )
+        key = getattr(args, "cloud_key", None)
+        if key and not key.is_file():
+            raise UsageError("key-not-found", f"key file not found: {key}", hint="see --cloud_key")
+        image = getattr(args, launcher.image_flag)
+        return Request(
+            xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
+            source=image_spec(image, args, context) if image else build_spec(args, context, mode),
+            flag_sets=[(args.script_args, kwargs) for kwargs in _experiments(args.experiment_config, context)],
+            launch=launcher.prepare(args, launch_context),
+            launcher=launcher,
+            no_cache=args.no_cache,
+        )
+
+    def _launcher(self, args: argparse.Namespace, context: Context) -> Launcher:
+        from caliban.config import CONFIG_FILE, load_config
+
+        launchers = self.launchers()
+        name = getattr(args, "platform", None)
+        if name is None and len(launchers) > 1:
+            name = load_config(context.cwd).cloud_platform
+            if name is not None and name not in launchers:
+                raise UsageError(
+                    "malformed-config",
+                    f'{CONFIG_FILE}: unknown cloud_platform "{name}"',
+                    hint=f"use one of: {', '.join(launchers)}",
+                )
+        return launchers[name] if name else next(iter(launchers.values()))
+
+
+def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
+    from caliban.submission.experiments import parse_experiments
+
+    if config is None:
+        return [{}]
+    source = "standard input" if config == "stdin" else config
+    try:
+        read = context.console.read_input if config == "stdin" else partial((context.cwd / config).read_text, "utf-8")
+        text = read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "no-experiment-config", f"cannot read the experiments from {source}", cause=str(error)
+        ) from error
+    return parse_experiments(text, source=source)
+
+
+def _show(request: Request, context: Context, *, exporting: bool, verbose: bool) -> None:
+    """Print what would happen, and that nothing did."""
+    from caliban.images.spec import ImageSpec
+
+    console, launcher = context.console, request.launcher
+    verb, command_verb = ("exported", "export") if exporting else (launcher.verb, launcher.command_verb)
+    console.print(f"the following jobs would be {verb}, in the experiment group {request.xgroup}:")
+    for experiment in request.previews():
+        console.print(render.command_line(experiment))
+    console.print("")
+    source = request.source
+    if isinstance(source, ImageSpec):
+        console.print(f"container image: {source.image}")
+    else:
+        directory = render.short_path(str(source.build_path), context.home)
+        console.print(f"container image: would be built from {directory} (job_mode: {source.job_mode})")
+    for line in request.launch.summary_lines():
+        console.print(line)
+    if verbose:
+        text = request.launch.request_text(request.jobs(), source.image if isinstance(source, ImageSpec) else None)
+        if text:
+            console.print(text)
+    undone = "written" if exporting else verb
+    console.print(f"\nnothing was {undone}: to {command_verb} these jobs, run this command without --dry_run")
+
+
+def _export(request: Request, exporter: Exporter, context: Context, platforms: Platforms) -> int:
+    """Build and push the image, and write the jobs to a file. Nothing is submitted or recorded."""
+    from caliban.images.spec import BuildSpec
+    from caliban.submission.preflight import check_registry_name
+
+    platform = platforms.get(request.launch.platform)
+    check_registry_name(platform, request.source)
+    images = _images(request, context, platforms)
+    if isinstance(request.source, BuildSpec):
+        platforms.context.engine()
+        destination = exporter.export_destination(platform)
+        registry = platform.image_registry(request.source.config, destination)
+        if registry is not None:
+            registry.check()
+        image = images.get(request.source, platform, registry)
+    else:
+        image = request.source.image
+    context.console.info(exporter.export(request.jobs(), image))
+    return ExitCode.DONE
+
+
+def _images(request: Request, context: Context, platforms: Platforms) -> Images:
+    from caliban.submission.images import Images
+    from caliban.submission.setup import build_user
+
+    return Images(platforms.context, build_user(context.user), no_cache=request.no_cache)
+
+
+def _submit(request: Request, context: Context, platforms: Platforms) -> int:
+    """Check the destination, build, push, submit, follow, report.
+
+    Raises:
+        CalibanError: nothing was submitted.
+        InterruptedSubmissionError: after Ctrl-C; what had been submitted by then was reported.
+    """
+    from caliban.store.address import store_url
+    from caliban.store.database import Access, open_store
+    from caliban.submission.pipeline import submit_jobs
+    from caliban.submission.preflight import Preflight
+    from caliban.submission.submit import InterruptedSubmissionError, Submitter
+
+    platform = platforms.get(request.launch.platform)
+    route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
+    with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
+        images = _images(request, context, platforms)
+        image = images.get(request.source, platform, route.registry)
+        jobs = _ready_jobs(request, route, image, context, platforms, store)
+        try:
+            outcomes = submit_jobs(jobs, images, Submitter(store, platforms, context.console, context.user))
+        except InterruptedSubmissionError as interrupted:
+            report_outcomes(context.console, interrupted.outcomes, not_started=interrupted.not_started)
+            raise
+    return report_outcomes(context.console, outcomes)
+
+
+def _ready_jobs(
+    request: Request, route: Route, image: ImageRef, context: Context, platforms: Platforms, store: Store
+) -> list[ReadyJob]:
+    """Return one job for each experiment; the group and the experiments are created where they are missing."""
+    from caliban.store.journal import Journal
+    from caliban.submission.groups import add_experiments
+    from caliban.submission.pipeline import ReadyJob
+    from caliban.submission.reconcile import reconcile
+
+    reconcile(Journal(store), platforms, context.console, user=context.user, group=request.xgroup)
+    group = add_experiments(store, context.user, request.xgroup, request.source.as_record(), request.flag_sets)
+    context.console.info(f"experiment group {group.name}: {render.count(len(group.experiments), 'experiment')}")
+    return [
+        ReadyJob(
+            experiment,
+            request.source,
+            route,
+            partial(request.launch.job_spec, number, experiment.arguments),
+            AdditionalAttempt(),
+        )
+        for number, experiment in enumerate(group.experiments, 1)
+    ]

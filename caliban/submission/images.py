@@ -1,0 +1,65 @@
+"""Build each image once, and push it once to each registry, however many jobs run it."""
+
+from __future__ import annotations
+
+from caliban.errors import CalibanError
+from caliban.images.dockerfile import BuildUser
+from caliban.images.registry.push import Registry
+from caliban.images.spec import BuildSpec, ImageSpec
+from caliban.platforms.base import Platform
+from caliban.platforms.context import PlatformContext
+from caliban.records import ImageRef
+
+
+class Images:
+    """The images of one command. A failure is raised again for each job that needs the same image."""
+
+    def __init__(self, context: PlatformContext, user: BuildUser, *, no_cache: bool = False) -> None:
+        self._context = context
+        self._user = user
+        self._no_cache = no_cache
+        self._built: dict[BuildSpec, ImageRef | CalibanError] = {}
+        self._pushed: dict[tuple[BuildSpec, Registry], ImageRef | CalibanError] = {}
+
+    def build(self, source: BuildSpec | ImageSpec) -> ImageRef:
+        """Build an image; one that is used as it is is returned.
+
+        Raises:
+            CalibanError: it could not be built.
+        """
+        if isinstance(source, ImageSpec):
+            return source.image
+        if source not in self._built:
+            try:
+                engine = self._context.engine()
+                built = engine.build(source, self._user, self._context.reporter, no_cache=self._no_cache)
+            except CalibanError as error:
+                self._built[source] = error
+            else:
+                self._built[source] = built
+        return _raised(self._built[source])
+
+    def get(self, source: BuildSpec | ImageSpec, platform: Platform, registry: Registry | None) -> ImageRef:
+        """Return what jobs on a platform call the image, built and pushed where that has not been done.
+
+        Raises:
+            CalibanError: it could not be built or pushed.
+        """
+        if not platform.needs_image:
+            return str(source.build_path) if isinstance(source, BuildSpec) else source.image
+        image = self.build(source)
+        if isinstance(source, ImageSpec) or registry is None:
+            return image
+        key = (source, registry)
+        if key not in self._pushed:
+            try:
+                self._pushed[key] = registry.push(self._context.engine(), image)
+            except CalibanError as error:
+                self._pushed[key] = error
+        return _raised(self._pushed[key])
+
+
+def _raised(image: ImageRef | CalibanError) -> ImageRef:
+    if isinstance(image, CalibanError):
+        raise image
+    return image

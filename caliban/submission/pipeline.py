@@ -1,0 +1,64 @@
+"""The one pipeline of ``run``, ``cloud``, ``cluster job submit`` and ``resubmit``: images -> submit -> follow.
+
+What comes before differs: how a command finds out what to submit. The checks are the same
+(:mod:`caliban.submission.preflight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from caliban.errors import CalibanError
+from caliban.images.spec import BuildSpec, ImageSpec
+from caliban.records import AttemptKind, ExperimentRecord, ImageRef, JsonObject, Outcome
+from caliban.submission.images import Images
+from caliban.submission.preflight import Route
+from caliban.submission.submit import Attempt, Submitter
+
+
+@dataclass(frozen=True)
+class ReadyJob:
+    """A job that passed every check.
+
+    Attributes:
+        experiment: whose job it is.
+        source: where its image comes from.
+        route: the way to its destination.
+        make_spec: returns the job spec that runs an image.
+        kind: whether other jobs of the experiment stand against it.
+    """
+
+    experiment: ExperimentRecord
+    source: BuildSpec | ImageSpec
+    route: Route
+    make_spec: Callable[[ImageRef], JsonObject]
+    kind: AttemptKind
+
+
+def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) -> list[Outcome]:
+    """Build every image, push each to where it is run, then submit and follow the jobs.
+
+    Returns:
+        One outcome per job: first those whose image could not be provided, then the others in the order given.
+
+    Raises:
+        InterruptedSubmissionError: after Ctrl-C.
+    """
+    failed: list[Outcome] = []
+    attempts: list[Attempt] = []
+    for source in dict.fromkeys(job.source for job in jobs if job.route.platform.needs_image):
+        try:
+            images.build(source)
+        except CalibanError:  # raised again for each of its jobs
+            continue
+    for job in jobs:
+        try:
+            image = images.get(job.source, job.route.platform, job.route.registry)
+            spec = job.make_spec(image)
+        except CalibanError as error:
+            failed.append(Outcome(job.experiment, None, error))
+            continue
+        route = job.route
+        attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind))
+    return failed + submitter.submit_all(attempts)
