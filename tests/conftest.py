@@ -65,7 +65,7 @@ class MakeScreen:
     def __call__(self, typed: str = "", *, is_terminal: bool = False) -> Screen:
         stdin = FakeStream(typed.encode(), is_terminal=is_terminal)
         stdout, stderr = FakeStream(is_terminal=is_terminal), FakeStream(is_terminal=is_terminal)
-        return Screen(Console(stdin, stdout, stderr, self.clock.monotonic), stdin, stdout, stderr)
+        return Screen(Console(stdin, stdout, stderr, self.clock), stdin, stdout, stderr)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def make_context(make_screen: MakeScreen, home: Path, cwd: Path, clock: FakeCloc
 
     def make(typed: str = "", *, is_terminal: bool = False) -> ScreenContext:
         made = make_screen(typed, is_terminal=is_terminal)
-        return ScreenContext(made.console, {}, cwd, home, "totoro", clock.now, screen=made)
+        return ScreenContext(made.console, {}, cwd, home, "totoro", clock, screen=made)
 
     return make
 
