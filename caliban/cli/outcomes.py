@@ -10,13 +10,13 @@ from caliban.errors import ExitCode
 from caliban.records import Outcome
 
 
-def report_outcomes(console: Console, outcomes: Sequence[Outcome], *, not_begun: int = 0) -> ExitCode:
+def report_outcomes(console: Console, outcomes: Sequence[Outcome], *, not_started: int = 0) -> ExitCode:
     """List the jobs, report each error once, and count.
 
     Args:
         console: where to.
         outcomes: one for each attempt.
-        not_begun: the number of attempts that were planned but not started.
+        not_started: the number of attempts that were planned but not started.
 
     Returns:
         DONE when every job was submitted and none is known to have failed.
@@ -25,5 +25,5 @@ def report_outcomes(console: Console, outcomes: Sequence[Outcome], *, not_begun:
         console.print(line)
     for line in render.failure_lines(outcomes):
         console.info(line)
-    console.info(render.summary_line(outcomes, not_begun))
-    return ExitCode.DONE if not not_begun and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE
+    console.info(render.summary_line(outcomes, not_started))
+    return ExitCode.DONE if not not_started and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE

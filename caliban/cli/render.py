@@ -110,11 +110,11 @@ def outcome_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"  {job_line(outcome.job, with_exit=True)}"
 
 
-def summary_line(outcomes: Sequence[Outcome], not_begun: int = 0) -> str:
+def summary_line(outcomes: Sequence[Outcome], not_started: int = 0) -> str:
     """Count the outcomes: ``3 jobs: 2 succeeded, 1 not submitted``."""
     counts = Counter(outcome.job.status.lower() if outcome.job else "not submitted" for outcome in outcomes)
-    if not_begun:
-        counts["not started"] += not_begun
+    if not_started:
+        counts["not started"] += not_started
     return f"{count(counts.total(), 'job')}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
 
 

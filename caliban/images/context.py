@@ -1,7 +1,7 @@
-"""The build context: what of a folder goes to Docker, as a tar stream that ``caliban.images.dockerfile`` fits.
+"""The build context: the files of a project, as a tar stream in the layout that ``caliban.images.dockerfile`` expects.
 
-Nothing is copied to disk: the stream is written while it is sent. Docker's layer cache looks at names, modes and
-contents, so the order is fixed and the owner is always root; ``COPY --chown`` gives the files to the user.
+Nothing is copied to disk: the stream is written while it is sent. Docker's layer cache compares names, modes and
+contents, so the order is fixed and the owner is always root; ``COPY --chown`` changes the owner.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, cast
 
 from caliban.errors import ImageError
 from caliban.images import dockerfile as layout
-from caliban.images.secret_files import SecretFinder
+from caliban.images.secret_files import GENERIC, SecretFiles, SecretFinder
 from caliban.images.spec import BuildSpec
 
 if TYPE_CHECKING:
     from docker.utils.build import PatternMatcher
 
 LARGE_CONTEXT = 500 * 1000**2
-"""Bytes from which a context is warned about."""
+"""Bytes above which a warning is shown."""
 
-# Before the project's own patterns, so that its `!` can bring any of these back.
-_LEFT_OUT = (".git", "**/.git", ".caliban*", "**/__pycache__")
+# Before the project's own patterns, so that a pattern with `!` can include any of these.
+_DEFAULT_IGNORED = (".git", "**/.git", ".caliban*", "**/__pycache__")
 _CHUNK = 256 * 1024
 _PACKAGING_FILE = re.compile(
     r"setup\.py|setup\.cfg|pyproject\.toml|MANIFEST\.in|requirements.*\.txt|(README|LICEN[CS]E|COPYING|NOTICE|VERSION).*",
@@ -40,13 +40,13 @@ _OTHER_REQUIREMENTS = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)(?:\s
 
 @dataclass(frozen=True)
 class ContextFile:
-    """A file, folder or link of the context.
+    """A file, directory or link of the context.
 
     Attributes:
-        name: where it lies in the context.
-        path: where it lies here; None for a folder that is only there to be there.
-        size: bytes of content; 0 for folders and links.
-        source: where it lies in the project, relative to it.
+        name: its path in the context.
+        path: its path on this machine; None for a directory that has no original.
+        size: bytes of content; 0 for directories and links.
+        source: its path relative to the project.
     """
 
     name: str
@@ -57,12 +57,12 @@ class ContextFile:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Everything that one build sends to Docker.
+    """What one build sends to Docker.
 
     Attributes:
         dockerfile: the text of the Dockerfile.
         files: in the order in which they are sent.
-        credentials: what was kept out as a credential, relative to the folder.
+        credentials: the credentials that were left out, relative to the project.
     """
 
     dockerfile: str
@@ -71,19 +71,19 @@ class BuildContext:
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total bytes of all files."""
         return sum(file.size for file in self.files)
 
     def warnings(self) -> list[str]:
-        """Say what a person has to know: credentials that stay out, and a context that is too large."""
+        """Return warnings about credentials that were left out, and about a large context."""
         result = [
-            f"{name} is a credential and stays out of the image; what a job needs is handed to it when it runs"
+            f"{name} contains credentials and is not copied into the image; jobs get credentials when they start"
             for name in self.credentials
         ]
         if self.size > LARGE_CONTEXT:
             result.append(
-                f"the build context is {_human(self.size)}; the largest: {self._largest()}. "
-                "Name what the image does not need in .dockerignore"
+                f"the build context is {_human(self.size)}, the largest parts are {self._largest()}; "
+                "add what the image does not need to .dockerignore"
             )
         return result
 
@@ -91,7 +91,7 @@ class BuildContext:
         """Write the context as a tar archive.
 
         Args:
-            sent: told of the bytes of files as they go; they add up to ``size``.
+            sent: called with the number of bytes of files that were sent; they add up to ``size``.
 
         Raises:
             ImageError: ``context-unreadable``, ``context-changed``, while the stream is read.
@@ -119,140 +119,143 @@ class BuildContext:
         return ", ".join(f"{name} ({_human(size)})" for name, size in sizes.most_common(3))
 
 
-def collect(spec: BuildSpec, text: str, environ: Mapping[str, str]) -> BuildContext:
-    """Find what goes into the context of a spec's image.
+def collect(
+    spec: BuildSpec, text: str, environ: Mapping[str, str], secret_files: SecretFiles = GENERIC
+) -> BuildContext:
+    """Collect the files of the build context.
 
-    The package and the extra folders go in but for what ``.dockerignore`` names; ``.git``, ``.caliban*`` and
-    ``__pycache__`` stay out unless it brings them back. Links are sent as links, and never followed.
+    It contains the package and the extra directories without what ``.dockerignore`` excludes. ``.git``, ``.caliban*``
+    and ``__pycache__`` are excluded unless ``.dockerignore`` includes them. Links are sent as links, never followed.
 
     Args:
-        spec: what is built; its folder has to be there.
+        spec: what is built; its directory must exist.
         text: the Dockerfile.
-        environ: for GOOGLE_APPLICATION_CREDENTIALS.
+        environ: the environment variables, some of which may name credentials files.
+        secret_files: which files are credentials.
 
     Raises:
-        ImageError: ``context-unreadable``; ``folder-leads-out`` where a link does; ``script-ignored`` where the script
-            itself would stay out.
+        ImageError: ``context-unreadable``; ``folder-leads-out`` for a link that points outside the project;
+            ``script-ignored`` where the script itself would be excluded.
     """
-    walk = _Walk(spec.build_path, _Ignored.of(spec.build_path), SecretFinder(secret_files, environ))
+    walk = _Walk(spec.build_path, _Ignored.read(spec.build_path), SecretFinder(secret_files, environ))
     try:
         files = [*_dependency_files(spec, walk)]
         for number, extra in enumerate(spec.extra_dirs):
-            files += walk.part(extra, f"{layout.EXTRA}/{number}", but=())
-        files += walk.part(spec.package.package_path, layout.CODE, but=spec.extra_dirs)
+            files += walk.part(extra, f"{layout.EXTRA}/{number}", exclude=())
+        files += walk.part(spec.package.package_path, layout.CODE, exclude=spec.extra_dirs)
     except OSError as error:
         raise _unreadable(error) from error
     packed = (file.source for file in files if file.name.startswith((f"{layout.CODE}/", f"{layout.EXTRA}/")))
     if spec.package.script_path not in packed:
         raise ImageError(
             "script-ignored",
-            f"the image would not hold {spec.package.script_path}: .dockerignore leaves it out",
+            f"cannot build the image: .dockerignore excludes {spec.package.script_path}",
             hint=f"add the line !{spec.package.script_path} to .dockerignore",
         )
     return BuildContext(text, tuple(files), tuple(sorted(set(walk.credentials))))
 
 
 class _Ignored:
-    """The patterns of ``.dockerignore``, by docker-py's matcher, which follows moby's rules."""
+    """The patterns of ``.dockerignore``, matched by docker-py, which follows the rules of moby."""
 
     def __init__(self, matcher: PatternMatcher) -> None:
         self._matcher = matcher
 
     @classmethod
-    def of(cls, folder: Path) -> _Ignored:
+    def read(cls, directory: Path) -> _Ignored:
         from docker.utils.build import PatternMatcher
 
         try:
-            lines = (folder / ".dockerignore").read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+            lines = (directory / ".dockerignore").read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         except FileNotFoundError:
             lines = []
         except OSError as error:
             raise _unreadable(error) from error
         patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        return cls(PatternMatcher([*_LEFT_OUT, *patterns]))
+        return cls(PatternMatcher([*_DEFAULT_IGNORED, *patterns]))
 
-    def hides(self, relative: str) -> bool:
-        # The stubs ask for a path object, the matcher itself for text.
+    def excludes(self, relative: str) -> bool:
+        # The type stubs require a path object, the matcher a string.
         return self._matcher.matches(cast("os.PathLike[str]", relative))
 
-    def may_show_below(self, relative: str) -> bool:
+    def may_include_below(self, relative: str) -> bool:
         return any(each.exclusion and each.cleaned_pattern.startswith(relative) for each in self._matcher.patterns)
 
 
 class _Walk:
-    """Walks through a folder in a fixed order, and remembers the credentials that it passed by."""
+    """Walks a directory in a fixed order, and records the credentials that it skips."""
 
-    def __init__(self, folder: Path, ignored: _Ignored, finder: SecretFinder) -> None:
-        self._folder = folder
+    def __init__(self, root: Path, ignored: _Ignored, finder: SecretFinder) -> None:
+        self._root = root
         self._ignored = ignored
         self._finder = finder
         self.credentials: list[str] = []
 
-    def part(self, relative: str, name: str, *, but: tuple[str, ...]) -> Iterator[ContextFile]:
-        """Give everything below ``relative``, laid out under ``name`` at its place in the folder."""
-        if not (self._folder / relative).resolve().is_relative_to(self._folder.resolve()):
-            raise _leads_out(relative, self._folder, "put the folder itself there")
+    def part(self, relative: str, name: str, *, exclude: tuple[str, ...]) -> Iterator[ContextFile]:
+        """Yield everything below ``relative``, as ``name``/``path in the project``."""
+        if not (self._root / relative).resolve().is_relative_to(self._root.resolve()):
+            raise _leads_out(relative, self._root, "replace it with the directory itself")
         yield ContextFile(name, None, 0, relative)
         parents = PurePosixPath(relative).parts
         for depth in range(1, len(parents) + 1):
             here = "/".join(parents[:depth])
-            yield ContextFile(f"{name}/{here}", (self._folder / here).resolve(), 0, here)
-        if relative not in but and "." not in but:
-            for entry, source in self.below("" if relative == "." else relative, but):
+            yield ContextFile(f"{name}/{here}", (self._root / here).resolve(), 0, here)
+        if relative not in exclude and "." not in exclude:
+            for entry, source in self.below("" if relative == "." else relative, exclude):
                 yield _context_file(entry, f"{name}/{source}", source)
 
-    def below(self, relative: str, but: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
-        with os.scandir(self._folder / relative) as entries:
+    def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
+        with os.scandir(self._root / relative) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
         for entry in ordered:
             source = f"{relative}/{entry.name}" if relative else entry.name
-            is_folder = entry.is_dir(follow_symlinks=False)
-            hidden = self._ignored.hides(source)
-            if source in but or (hidden and not (is_folder and self._ignored.may_show_below(source))):
+            is_dir = entry.is_dir(follow_symlinks=False)
+            excluded = self._ignored.excludes(source)
+            if source in exclude or (excluded and not (is_dir and self._ignored.may_include_below(source))):
                 continue
-            if self._finder.finds(entry):
+            if self._finder.is_secret(entry):
                 self.credentials.append(source)
                 continue
-            if not hidden:
+            if not excluded:
                 yield entry, source
-            if is_folder:
-                yield from self.below(source, but)
+            if is_dir:
+                yield from self.below(source, exclude)
 
 
 def _dependency_files(spec: BuildSpec, walk: _Walk) -> Iterator[ContextFile]:
-    """Give the files that the steps before the code need; they go in whatever ``.dockerignore`` says."""
-    folder = spec.build_path
+    """Yield the files that the steps before the code need, whatever ``.dockerignore`` says."""
+    root = spec.build_path
     if spec.conda_env_path is not None:
-        yield _plain_file(folder, spec.conda_env_path, layout.CONDA)
+        yield _plain_file(root, spec.conda_env_path, layout.CONDA)
     if spec.requirements_path is not None:
-        for name in _requirement_files(folder, spec.requirements_path):
-            yield _plain_file(folder, name, layout.REQUIREMENTS)
+        for name in _requirement_files(root, spec.requirements_path):
+            yield _plain_file(root, name, layout.REQUIREMENTS)
     if spec.setup_extras is not None:
-        for name in sorted(path.name for path in folder.iterdir()):
-            if _PACKAGING_FILE.fullmatch(name) and (folder / name).is_file():
-                yield _plain_file(folder, name, layout.PACKAGING)
+        for name in sorted(path.name for path in root.iterdir()):
+            if _PACKAGING_FILE.fullmatch(name) and (root / name).is_file():
+                yield _plain_file(root, name, layout.PACKAGING)
         for entry, source in walk.below(""):
             if entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False):
                 yield _context_file(entry, f"{layout.PACKAGING}/{source}", source)
 
 
-def _requirement_files(folder: Path, first: str) -> list[str]:
-    """Follow ``-r`` and ``-c`` from one requirements file to the next, within the folder."""
+def _requirement_files(root: Path, first: str) -> list[str]:
+    """Return a requirements file and those that it names with ``-r`` and ``-c``, within the project."""
     found = [first]
     for name in found:
-        content = (folder / name).read_text(encoding="utf-8", errors="replace")
+        content = (root / name).read_text(encoding="utf-8", errors="replace")
         for reference in _OTHER_REQUIREMENTS.findall(content):
             other = os.path.normpath(PurePosixPath(name).parent / reference)
-            inside = not other.startswith(("..", "/")) and (folder / other).is_file()
+            inside = not other.startswith(("..", "/")) and (root / other).is_file()
             if inside and other not in found:
                 found.append(other)
     return found
 
 
-def _plain_file(folder: Path, name: str, part: str) -> ContextFile:
-    path = (folder / name).resolve(strict=True)
-    if not path.is_relative_to(folder.resolve()):
-        raise _leads_out(name, folder, "put a copy of the file itself there")
+def _plain_file(root: Path, name: str, part: str) -> ContextFile:
+    path = (root / name).resolve(strict=True)
+    if not path.is_relative_to(root.resolve()):
+        raise _leads_out(name, root, "replace it with a copy of the file")
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
@@ -279,7 +282,7 @@ def _member_of(file: ContextFile, sent: Callable[[int], object]) -> Iterator[byt
         elif stat.S_ISLNK(found.st_mode):
             info.type, info.linkname = tarfile.SYMTYPE, str(file.path.readlink())
             yield from _member(info, 0)
-        # Sockets, pipes and devices are no part of a project.
+        # Sockets, pipes and devices are left out.
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -297,8 +300,8 @@ def _content(file: ContextFile, sent: Callable[[int], object]) -> Iterator[bytes
             if not chunk:
                 raise ImageError(
                     "context-changed",
-                    f"the build context could not be sent: {file.source} became shorter meanwhile",
-                    hint="run the command again when nothing writes to the folder",
+                    f"cannot send the build context: {file.source} was truncated while it was read",
+                    hint="run the command again when nothing writes to the directory",
                 )
             left -= len(chunk)
             yield chunk
@@ -310,20 +313,20 @@ def _padding(size: int) -> bytes:
     return bytes(-size % tarfile.BLOCKSIZE)
 
 
-def _leads_out(relative: str, folder: Path, remedy: str) -> ImageError:
+def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
     return ImageError(
         "folder-leads-out",
-        f"the image cannot be built: {relative} is a link that leads out of {folder}",
-        hint=f"{remedy}: an image gets files of the project's folder only",
+        f"cannot build the image: {relative} is a link to a path outside {root}",
+        hint=f"{remedy}: images contain files of the project's directory only",
     )
 
 
 def _unreadable(error: OSError) -> ImageError:
     return ImageError(
         "context-unreadable",
-        f"the build context cannot be read: {error.filename}",
+        f"cannot read a file of the build context: {error.filename}",
         cause=error.strerror,
-        hint="make it readable; what the image does not need can be named in .dockerignore",
+        hint="make it readable, or exclude it in .dockerignore",
     )
 
 

@@ -1,8 +1,8 @@
-"""From a spec to the text of a Dockerfile; pure.
+"""Write the Dockerfile of a spec, without any I/O.
 
-No path of the project stands in it, but for those in the entry point: the build context (``caliban.images.context``)
-lays the project's files out under the names below, so that no file name can be taken for an instruction or a pattern.
-Every instruction is one line. What changes seldom comes first, so that a change of code rebuilds the last layer alone.
+It contains no path of the project except in the entrypoint: the build context (``caliban.images.context``) has the
+project's files under the names below, so that no file name can be read as an instruction or a pattern. Every
+instruction is one line. What changes least comes first, so that a change of code rebuilds the last layer only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from caliban.config import CONFIG_FILE
 from caliban.images.spec import CONDA_FILE, REQUIREMENTS_FILE, BuildSpec
 
 DOCKERFILE = "Dockerfile"
-"""The names of things in the build context; nothing of the project lies at its top."""
+"""The names at the top of the build context, where no file of the project is."""
 CODE = "code"
 EXTRA = "extra"
 REQUIREMENTS = "requirements"
@@ -23,7 +23,7 @@ CONDA = "conda"
 PACKAGING = "packaging"
 
 APP = "/usr/app"
-"""Where the code lies and runs in the container, as with caliban 0.4.2."""
+"""The working directory of containers, with the code, as in caliban 0.4.2."""
 _SUPPORT = "/opt/caliban"
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
@@ -49,8 +49,8 @@ if ! command -v python3 >/dev/null; then
 fi
 ln -s "$(command -v python3)" /usr/local/bin/python"""
 
-# Written by hand, since neither useradd nor adduser is everywhere and both refuse a uid that the base image has.
-# Of two entries with one uid the first counts, which gives that uid a home that it may write to.
+# A script, since useradd and adduser are not in every base image and reject a uid that exists. The first of two entries
+# with the same uid is used, which gives that uid a home directory that it may write to.
 _USER = """\
 name={name}
 if grep -q "^$name:" /etc/passwd /etc/group; then name=caliban; fi
@@ -74,11 +74,11 @@ fi
 
 @dataclass(frozen=True)
 class BuildUser:
-    """Who runs in the container: the caller, so that files in mounted folders are theirs.
+    """The user of the container: the caller, who then owns the files that it writes to mounted directories.
 
     Attributes:
         uid, gid: numeric; 0 for root.
-        name: what the user is called where the base image leaves the name free and it is a plain one.
+        name: the user name; replaced where the base image has such a user, or where it has special characters.
     """
 
     uid: int
@@ -92,37 +92,37 @@ class Instruction:
 
     Attributes:
         text: the instruction.
-        purpose: what it is for, in a few words, for people.
-        remedy: what to look at when it fails.
+        purpose: what it does, in a few words, for messages.
+        hint: what to check when it fails.
     """
 
     text: str
     purpose: str
-    remedy: str = "correct what the output shows, then run the command again"
+    hint: str = "fix the problem that the output shows, then run the command again"
 
 
 def dockerfile(spec: BuildSpec, user: BuildUser) -> str:
-    """Write the Dockerfile for a spec, to be built from a context that ``caliban.images.context`` lays out."""
+    """Return the Dockerfile for a spec, to be built from the context that ``caliban.images.context`` writes."""
     return "".join(each.text + "\n" for each in instructions(spec, user))
 
 
 def instructions(spec: BuildSpec, user: BuildUser) -> tuple[Instruction, ...]:
-    """List the instructions of the Dockerfile in order, each with its purpose."""
+    """Return the instructions of the Dockerfile in order."""
     return (*_base(spec), *_user(user), *_dependencies(spec), *_application(spec, user))
 
 
 def _base(spec: BuildSpec) -> list[Instruction]:
     image = spec.config.base_image_for(spec.job_mode)
     result = [
-        Instruction(f"FROM {image}", f"getting the base image {image}"),
-        Instruction("USER root", "becoming root"),
-        Instruction(_ENVIRONMENT, "setting the environment"),
+        Instruction(f"FROM {image}", f"pull the base image {image}"),
+        Instruction("USER root", "switch to root"),
+        Instruction(_ENVIRONMENT, "set environment variables"),
     ]
     packages = spec.config.apt_packages_for(spec.job_mode)
     if packages:
         script = _APT.format(packages=" ".join(packages))
-        result.append(Instruction(_shell(script), "installing apt packages", f"check apt_packages in {CONFIG_FILE}"))
-    result.append(Instruction(_shell(_PYTHON), "looking for Python", f"name a base_image with Python in {CONFIG_FILE}"))
+        result.append(Instruction(_shell(script), "install apt packages", f'check "apt_packages" in {CONFIG_FILE}'))
+    result.append(Instruction(_shell(_PYTHON), "find Python", f'set a "base_image" with Python in {CONFIG_FILE}'))
     return result
 
 
@@ -130,7 +130,7 @@ def _user(user: BuildUser) -> list[Instruction]:
     if user.uid == 0:
         return []
     name = user.name if _PLAIN_NAME.fullmatch(user.name) else "caliban"
-    return [Instruction(_shell(_USER.format(name=name, uid=user.uid, gid=user.gid, app=APP)), "adding the user")]
+    return [Instruction(_shell(_USER.format(name=name, uid=user.uid, gid=user.gid, app=APP)), "add the user")]
 
 
 def _dependencies(spec: BuildSpec) -> list[Instruction]:
@@ -138,28 +138,28 @@ def _dependencies(spec: BuildSpec) -> list[Instruction]:
     if spec.conda_env_path is not None:
         script = _CONDA.format(file=CONDA_FILE)
         file = f"{_SUPPORT}/{CONDA}/{spec.conda_env_path}"
-        remedy = f"check {CONDA_FILE}, and base_image in {CONFIG_FILE}, which has to bring conda"
-        result += [_copy(CONDA, CONDA_FILE), Instruction(_shell(script, file), f"installing {CONDA_FILE}", remedy)]
+        hint = f'check {CONDA_FILE}, and that "base_image" in {CONFIG_FILE} has conda'
+        result += [_copy(CONDA, CONDA_FILE), Instruction(_shell(script, file), f"install {CONDA_FILE}", hint)]
     if spec.requirements_path is not None:
         file = f"{_SUPPORT}/{REQUIREMENTS}/{spec.requirements_path}"
-        remedy = f"check {REQUIREMENTS_FILE}; the base image has to bring pip"
+        hint = f"check {REQUIREMENTS_FILE}, and that the base image has pip"
         result += [
             _copy(REQUIREMENTS, REQUIREMENTS_FILE),
-            Instruction(_pip("--requirement", file), f"installing {REQUIREMENTS_FILE}", remedy),
+            Instruction(_pip("--requirement", file), f"install {REQUIREMENTS_FILE}", hint),
         ]
     if spec.setup_extras is not None:
         project = f"{_SUPPORT}/{PACKAGING}" + (f"[{','.join(spec.setup_extras)}]" if spec.setup_extras else "")
-        purpose = "installing the project's dependencies"
-        remedy = (
-            "this step sees the packaging files and each package's __init__.py, not the rest of the code; "
-            f"a setup.py that needs more works with its dependencies named in {REQUIREMENTS_FILE} instead"
+        purpose = "install the project's dependencies"
+        hint = (
+            "this step has the packaging files and each package's __init__.py, not the rest of the code; "
+            f"if setup.py needs more, list the dependencies in {REQUIREMENTS_FILE} instead"
         )
         result += [
             _copy(PACKAGING, "the packaging files"),
-            # setuptools-scm finds no history here; any version does for installing dependencies.
-            Instruction(_pip(project, environment="SETUPTOOLS_SCM_PRETEND_VERSION=0"), purpose, remedy),
-            # The code comes first, before the empty packages that the step above has installed.
-            Instruction(f"ENV PYTHONPATH={APP}:{APP}/src", "setting the module path"),
+            # There is no Git history for setuptools-scm; any version is good enough to install dependencies.
+            Instruction(_pip(project, environment="SETUPTOOLS_SCM_PRETEND_VERSION=0"), purpose, hint),
+            # The code precedes the empty packages that the step above installed.
+            Instruction(f"ENV PYTHONPATH={APP}:{APP}/src", "set the module path"),
         ]
     return result
 
@@ -167,24 +167,24 @@ def _dependencies(spec: BuildSpec) -> list[Instruction]:
 def _application(spec: BuildSpec, user: BuildUser) -> list[Instruction]:
     owner = f"{user.uid}:{user.gid}"
     extras = [
-        Instruction(f'COPY --chown={owner} ["{EXTRA}/{number}/", "{APP}/"]', "copying an extra folder")
+        Instruction(f'COPY --chown={owner} ["{EXTRA}/{number}/", "{APP}/"]', "copy an extra directory")
         for number, _ in enumerate(spec.extra_dirs)
     ]
     return [
-        Instruction(f"WORKDIR {APP}", "setting the working folder"),
-        Instruction(f"USER {owner}", "becoming the user"),
+        Instruction(f"WORKDIR {APP}", "set the working directory"),
+        Instruction(f"USER {owner}", "switch to the user"),
         *extras,
-        Instruction("ENTRYPOINT " + json.dumps(spec.package.command), "setting the entry point"),
-        Instruction(f'COPY --chown={owner} ["{CODE}/", "{APP}/"]', "copying the code"),
+        Instruction("ENTRYPOINT " + json.dumps(spec.package.command), "set the entrypoint"),
+        Instruction(f'COPY --chown={owner} ["{CODE}/", "{APP}/"]', "copy the code"),
     ]
 
 
 def _copy(part: str, what: str) -> Instruction:
-    return Instruction(f'COPY ["{part}/", "{_SUPPORT}/{part}/"]', f"copying {what}")
+    return Instruction(f'COPY ["{part}/", "{_SUPPORT}/{part}/"]', f"copy {what}")
 
 
 def _shell(script: str, *arguments: str) -> str:
-    # The JSON form passes by a base image's own SHELL, and by every quoting but JSON's.
+    # The exec form ignores a base image's SHELL, and needs no shell quoting.
     return "RUN " + json.dumps(["/bin/sh", "-ec", script, "sh", *arguments])
 
 

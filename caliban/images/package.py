@@ -1,4 +1,4 @@
-"""What a container runs: a script or a module of the project's folder."""
+"""What a container runs: a script or a module of the project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from caliban.errors import UsageError
 
 _SCANNED_FILES = 2000
-"""Enough to find what somebody misspelt; a folder of a million files of data is not read through for a hint."""
+"""Files to search for a suggestion, at most: a directory with a million data files is not read to the end."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Package:
 
     Attributes:
         executable: what runs it: ``("python",)``, ``("python", "-m")`` or ``("/bin/bash",)``.
-        package_path: the part of the folder that goes into the image: ``.`` for all of it, or one top folder:
+        package_path: what is copied into the image: ``.`` for the whole project, or a top-level directory:
             ``trainer``.
-        script_path: the file, relative to the folder: ``cpu.py``, ``trainer/train.py``.
+        script_path: the file, relative to the project: ``cpu.py``, ``trainer/train.py``.
         main_module: the dotted name for ``python -m``; None for a script.
     """
 
@@ -33,61 +33,61 @@ class Package:
 
     @property
     def script(self) -> str:
-        """The file, as listings name the experiment: ``cpu.py``; ``trainer/train.py`` for ``trainer.train`` as well."""
+        """The file, as listings show it: ``cpu.py``; ``trainer/train.py`` for ``trainer.train`` too."""
         return self.script_path
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What the container starts: ``("python", "cpu.py")``, ``("python", "-m", "trainer.train")``."""
+        """The entrypoint of the container: ``("python", "cpu.py")``, ``("python", "-m", "trainer.train")``."""
         return (*self.executable, self.script_path if self.main_module is None else self.main_module)
 
     @classmethod
-    def parse(cls, module: str, folder: Path) -> Package:
-        """Find what MODULE of a command line names.
+    def parse(cls, module: str, directory: Path) -> Package:
+        """Find the script or module that MODULE on a command line names.
 
-        A file is run as it is: ``.py`` by ``python``, anything else by ``/bin/bash``, as caliban 0.4.2 does. What
-        names no file is taken for a module (``trainer.train``), or for a package with a ``__main__.py``.
+        A file is run directly: ``.py`` by ``python``, anything else by ``/bin/bash``, as in caliban 0.4.2. Any other
+        name is a module (``trainer.train``), or a package with a ``__main__.py``.
 
         Args:
             module: ``cpu.py``, ``./cpu.py``, ``trainer/train.py``, ``trainer.train``.
-            folder: the project's folder.
+            directory: the project's.
 
         Raises:
-            UsageError: ``module-not-found`` naming the nearest file or module that is there; ``module-outside-folder``.
+            UsageError: ``module-not-found``, with a similar name as a hint; ``module-outside-folder``.
         """
-        relative = _inside(module, folder)
-        if (folder / relative).is_file():
-            _refuse_link_out(module, folder, relative)
+        relative = _inside(module, directory)
+        if (directory / relative).is_file():
+            _refuse_link_out(module, directory, relative)
             executable = ("python",) if relative.suffix == ".py" else ("/bin/bash",)
             return cls(executable, _top(relative), str(relative))
-        dotted = ".".join(relative.parts) if (folder / relative).is_dir() else module
-        script = _script_of(dotted, folder)
+        dotted = ".".join(relative.parts) if (directory / relative).is_dir() else module
+        script = _script_of(dotted, directory)
         if script is None:
-            raise _not_found(module, folder)
-        _refuse_link_out(module, folder, script)
+            raise _not_found(module, directory)
+        _refuse_link_out(module, directory, script)
         return cls(("python", "-m"), _top(script), str(script), dotted)
 
 
-def _inside(module: str, folder: Path) -> PurePosixPath:
-    """Turn what was typed into a path relative to the folder, ``..`` and ``./`` taken out."""
-    typed = os.path.normpath(folder / module) if module else str(folder)
+def _inside(module: str, directory: Path) -> PurePosixPath:
+    """Return a path relative to the directory, without ``..`` and ``./``."""
+    typed = os.path.normpath(directory / module) if module else str(directory)
     try:
-        return PurePosixPath(Path(typed).relative_to(os.path.normpath(folder)).as_posix())
+        return PurePosixPath(Path(typed).relative_to(os.path.normpath(directory)).as_posix())
     except ValueError as error:
         raise _outside(module) from error
 
 
-def _refuse_link_out(module: str, folder: Path, script: PurePosixPath) -> None:
-    if not (folder / script).resolve().is_relative_to(folder.resolve()):
+def _refuse_link_out(module: str, directory: Path, script: PurePosixPath) -> None:
+    if not (directory / script).resolve().is_relative_to(directory.resolve()):
         raise _outside(module)
 
 
-def _script_of(dotted: str, folder: Path) -> PurePosixPath | None:
+def _script_of(dotted: str, directory: Path) -> PurePosixPath | None:
     parts = dotted.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
     for candidate in (PurePosixPath(*parts).with_suffix(".py"), PurePosixPath(*parts, "__main__.py")):
-        if (folder / candidate).is_file():
+        if (directory / candidate).is_file():
             return candidate
     return None
 
@@ -99,24 +99,24 @@ def _top(script: PurePosixPath) -> str:
 def _outside(module: str) -> UsageError:
     return UsageError(
         "module-outside-folder",
-        f"{module!r} is not in the project's folder",
-        hint="run the command in the folder that holds the code: an image gets files of that folder only",
+        f'"{module}" is outside the project directory',
+        hint="run the command in the directory with the code: images contain files of that directory only",
     )
 
 
-def _not_found(module: str, folder: Path) -> UsageError:
-    if module and (folder / module).is_dir():
+def _not_found(module: str, directory: Path) -> UsageError:
+    if module and (directory / module).is_dir():
         return UsageError(
             "module-not-found",
-            f"{module!r} is a folder without a __main__.py",
+            f'"{module}" is a directory without a __main__.py',
             hint=_suggestion(
-                module, [name for name in _candidates(folder) if name.startswith(Path(module).as_posix())]
+                module, [name for name in _candidates(directory) if name.startswith(Path(module).as_posix())]
             ),
         )
     return UsageError(
         "module-not-found",
-        f"there is no script or module {module!r} in {folder}",
-        hint=_suggestion(module, list(_candidates(folder))),
+        f'script or module not found: "{module}" in {directory}',
+        hint=_suggestion(module, list(_candidates(directory))),
     )
 
 
@@ -125,26 +125,26 @@ def _suggestion(module: str, candidate_names: list[str]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     if candidate_names:
-        return f"there are: {', '.join(candidate_names[:5])}"
-    return "name a script, such as cpu.py, or a module, such as trainer.train"
+        return f"available: {', '.join(candidate_names[:5])}"
+    return "give a script such as cpu.py, or a module such as trainer.train"
 
 
-def _candidates(folder: Path) -> Iterator[str]:
-    """Give the scripts of the folder, each as a path and, below a folder, as a module; the nearest to the top first."""
-    waiting = [folder]
+def _candidates(directory: Path) -> Iterator[str]:
+    """Yield each script as a path and, for Python, as a module; top-level directories first."""
+    waiting = [directory]
     seen = 0
     while waiting and seen < _SCANNED_FILES:
         current = waiting.pop(0)
         try:
             entries = sorted(current.iterdir())
-        except OSError:  # a folder that may not be read has nothing to suggest
+        except OSError:  # an unreadable directory has nothing to suggest
             continue
         for entry in entries:
             seen += 1
             if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "__pycache__")):
                 waiting.append(entry)
             elif entry.suffix in (".py", ".sh") and entry.name != "__init__.py":
-                relative = entry.relative_to(folder)
+                relative = entry.relative_to(directory)
                 yield relative.as_posix()
                 if entry.suffix == ".py":
                     yield ".".join(relative.with_suffix("").parts)

@@ -1,4 +1,4 @@
-"""The typed view of ``container_specs.spec``: what an image is made of, or which image it is."""
+"""Typed ``container_specs.spec``: how to build an image, or the name of an existing one."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from caliban.records import ImageRef, JobMode, JsonObject
 REQUIREMENTS_FILE = "requirements.txt"
 CONDA_FILE = "environment.yml"
 
-# A pyproject.toml with nothing but settings of linters in it describes no project that pip could install.
+# pip cannot install a project whose pyproject.toml has nothing but settings of tools.
 _DESCRIBES_A_PROJECT = re.compile(r"^\s*\[\s*(project|build-system)\s*\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """An image that is built from a folder.
+    """An image that is built from a project directory.
 
     Attributes:
-        build_path: the project's folder, absolute.
-        package: what runs.
-        job_mode: with or without GPU.
+        build_path: the project directory, absolute.
+        package: what the image runs.
+        job_mode: for CPU or GPU machines.
         config: the project's configuration.
-        extra_dirs: folders that go in beside the package, relative to ``build_path``, in the order given.
-        setup_extras: extras of the project's own setup.py or pyproject.toml, whose dependencies are installed; None
-            where the project has neither. caliban 0.4.2 puts ``cpu`` or ``gpu`` first, and so do we.
+        extra_dirs: directories to copy besides the package, relative to ``build_path``, in the order given.
+        setup_extras: extras of the project's setup.py or pyproject.toml, whose dependencies are installed; None
+            where the project has neither. The first is ``cpu`` or ``gpu``, as in caliban 0.4.2.
         requirements_path: pip's file, relative to ``build_path``, or None.
         conda_env_path: conda's file, relative to ``build_path``, or None.
-        no_cache: build every layer anew.
+        no_cache: build every layer again.
     """
 
     build_path: Path
@@ -50,7 +50,7 @@ class BuildSpec:
     @classmethod
     def detect(
         cls,
-        folder: Path,
+        directory: Path,
         package: Package,
         *,
         job_mode: JobMode,
@@ -59,20 +59,20 @@ class BuildSpec:
         setup_extras: Iterable[str] = (),
         no_cache: bool = False,
     ) -> BuildSpec:
-        """Make a spec of what is in the folder: requirements.txt, environment.yml, setup.py or pyproject.toml.
+        """Make a spec from the files of a directory: requirements.txt, environment.yml, setup.py, pyproject.toml.
 
         Raises:
-            UsageError: ``extra-dir-outside-folder``, ``extra-dir-not-found``; ``malformed-extra`` for an extra whose
-                name pip would not take; ``extras-without-setup`` for extras of a folder that cannot be installed.
+            UsageError: ``extra-dir-outside-folder``, ``extra-dir-not-found``; ``malformed-extra`` for an extra
+                that is not a valid name; ``extras-without-setup`` for extras of a project that cannot be installed.
         """
-        root = folder.absolute()
-        asked = tuple(setup_extras)
-        for extra in asked:
+        root = directory.absolute()
+        extras = tuple(setup_extras)
+        for extra in extras:
             if not is_extra_name(extra):
                 raise UsageError(
                     "malformed-extra",
-                    f"{extra!r} is not the name of an extra",
-                    hint="an extra is named like dev or gpu",
+                    f'invalid extra "{extra}"',
+                    hint="extras have names such as dev or gpu",
                 )
         spec = cls(
             build_path=root,
@@ -81,48 +81,48 @@ class BuildSpec:
             config=config,
             extra_dirs=tuple(_checked_extra_dir(root, each) for each in extra_dirs),
             no_cache=no_cache,
-        )._with_dependencies_of_folder(asked)
-        if asked and spec.setup_extras is None:
+        )._with_dependency_files(extras)
+        if extras and spec.setup_extras is None:
             raise UsageError(
                 "extras-without-setup",
-                f"--extras {asked[0]} cannot be installed: {root} has no setup.py and no pyproject.toml",
-                hint="leave --extras out, or name the dependencies in requirements.txt",
+                f"cannot install --extras {extras[0]}: {root} has neither setup.py nor pyproject.toml",
+                hint="remove --extras, or list the dependencies in requirements.txt",
             )
         return spec
 
     def refreshed(self) -> BuildSpec:
-        """Look at the folder again for a re-run: what is in it now wins over what was recorded.
+        """Return the spec for a re-run: the present files replace what was recorded.
 
-        The recorded configuration is used where the folder has no ``.calibanconfig.json``.
+        The recorded configuration is used where the directory has no ``.calibanconfig.json``.
 
         Raises:
             ImageError: ``build-folder-gone``, ``script-gone``, ``extra-dir-gone``.
-            UsageError: what :func:`caliban.config.load_config` finds wrong.
+            UsageError: what :func:`caliban.config.load_config` raises.
         """
         if not self.build_path.is_dir():
             raise ImageError(
                 "build-folder-gone",
-                f"the image cannot be rebuilt: its folder {self.build_path} is not there",
-                hint="put the folder back where it was when the experiments were first run",
+                f"cannot rebuild the image: directory not found: {self.build_path}",
+                hint="restore the directory in which the experiments were created",
             )
         if not (self.build_path / self.package.script_path).is_file():
             raise ImageError(
                 "script-gone",
-                f"the image cannot be rebuilt: {self.package.script_path} is not in {self.build_path}",
-                hint="put the script back, or run the new one as an experiment of its own",
+                f"cannot rebuild the image: {self.package.script_path} not found in {self.build_path}",
+                hint="restore the script, or create a new experiment for another one",
             )
         for each in self.extra_dirs:
             if not (self.build_path / each).is_dir():
                 raise ImageError(
                     "extra-dir-gone",
-                    f"the image cannot be rebuilt: the folder {each} is not in {self.build_path}",
-                    hint="put the folder back; the experiments were run with -d " + each,
+                    f"cannot rebuild the image: directory {each} not found in {self.build_path}",
+                    hint=f"restore the directory: the experiments were created with -d {each}",
                 )
         config = load_config(self.build_path) if (self.build_path / CONFIG_FILE).exists() else self.config
-        return replace(self, config=config)._with_dependencies_of_folder(self.setup_extras or ())
+        return replace(self, config=config)._with_dependency_files(self.setup_extras or ())
 
     def as_record(self) -> JsonObject:
-        """Write the spec as caliban 0.4.2 does; credentials are never part of an image of ours."""
+        """Return the spec as caliban 0.4.2 records it. Images never contain credentials."""
         package = self.package
         return {
             "adc_path": None,
@@ -138,7 +138,7 @@ class BuildSpec:
             "setup_extras": None if self.setup_extras is None else list(self.setup_extras),
         }
 
-    def _with_dependencies_of_folder(self, extras: tuple[str, ...]) -> BuildSpec:
+    def _with_dependency_files(self, extras: tuple[str, ...]) -> BuildSpec:
         def present(name: str) -> str | None:
             return name if (self.build_path / name).is_file() else None
 
@@ -154,18 +154,18 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """An image that was there already: never rebuilt.
+    """An existing image, which is never rebuilt.
 
     Attributes:
-        image: which one.
-        package: what was asked to run in it; None in records of caliban 0.4.2, which drops it.
+        image: its reference.
+        package: what it runs; None in records of caliban 0.4.2, which drops it.
     """
 
     image: ImageRef
     package: Package | None = None
 
     def as_record(self) -> JsonObject:
-        """Write the spec: the peer's ``image_id``, and our ``package`` beside it."""
+        """Return the spec: ``image_id`` as caliban 0.4.2 records it, and ``package``."""
         record: dict[str, object] = {"image_id": self.image}
         if self.package is not None:
             record["package"] = _package_record(self.package)
@@ -173,16 +173,16 @@ class ImageSpec:
 
 
 def parse_container_spec(raw: JsonObject) -> BuildSpec | ImageSpec:
-    """Read a recorded container spec, of caliban 0.4.2 or our own.
+    """Read a container spec that this version or caliban 0.4.2 recorded.
 
-    Credentials that the peer recorded (``credentials_path``, ``adc_path``) are passed over: they belong in no image.
+    Recorded credentials (``credentials_path``, ``adc_path``) are ignored: images never contain credentials.
 
     Raises:
-        ImageError: ``malformed-container-spec``, naming the key that is wrong.
+        ImageError: ``malformed-container-spec``, naming the key.
     """
     if "image_id" in raw:
         image = _text(raw, "image_id")
-        # Nothing is built from this package: it is there to be shown, and may name what is in the image alone.
+        # Nothing is built from this package: it is shown only, and may name files that exist only in the image.
         return ImageSpec(image, None if raw.get("package") is None else _package(raw))
     build_path = Path(_text(raw, "build_path"))
     if not build_path.is_absolute():
@@ -195,7 +195,7 @@ def parse_container_spec(raw: JsonObject) -> BuildSpec | ImageSpec:
         raise _malformed("setup_extras", "names of extras", raw["setup_extras"])
     return BuildSpec(
         build_path=build_path,
-        package=_package_of_folder(raw),
+        package=_package_in_project(raw),
         job_mode=JobMode(mode),
         config=_config(raw),
         extra_dirs=tuple(_recorded_path("extra_dirs", each) for each in _texts(raw, "extra_dirs") or ()),
@@ -207,19 +207,19 @@ def parse_container_spec(raw: JsonObject) -> BuildSpec | ImageSpec:
 
 
 def is_extra_name(name: str) -> bool:
-    """Tell whether pip takes this for an extra's name (PEP 508); it becomes part of a Dockerfile."""
+    """Return whether this is a valid name of an extra (PEP 508). It becomes part of a Dockerfile."""
     return name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
-def _is_installable(folder: Path) -> bool:
-    if (folder / "setup.py").is_file():
+def _is_installable(directory: Path) -> bool:
+    if (directory / "setup.py").is_file():
         return True
     try:
-        text = (folder / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+        text = (directory / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise UsageError("project-unreadable", "pyproject.toml cannot be read", cause=str(error)) from error
+        raise UsageError("project-unreadable", "cannot read pyproject.toml", cause=str(error)) from error
     return _DESCRIBES_A_PROJECT.search(text) is not None
 
 
@@ -240,7 +240,7 @@ def _package(raw: JsonObject) -> Package:
     return Package(tuple(executable), package_path, script_path, module)
 
 
-def _package_of_folder(raw: JsonObject) -> Package:
+def _package_in_project(raw: JsonObject) -> Package:
     package = _package(raw)
     return replace(
         package,
@@ -259,7 +259,7 @@ def _config(raw: JsonObject) -> ProjectConfig:
         cause = error.message if error.cause is None else f"{error.message}\n{error.cause}"
         raise ImageError(
             "malformed-container-spec",
-            "the recorded container spec has a wrong caliban_config",
+            "invalid caliban_config in the recorded container spec",
             cause=cause,
             hint=_HINT,
         ) from error
@@ -268,7 +268,7 @@ def _config(raw: JsonObject) -> ProjectConfig:
 def _text(raw: JsonObject, key: str) -> str:
     value = raw.get(key)
     if not isinstance(value, str) or not value:
-        raise _malformed(key, "a text", value)
+        raise _malformed(key, "a string", value)
     return value
 
 
@@ -277,7 +277,7 @@ def _texts(raw: JsonObject, key: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _malformed(key, "a list of texts, or null", value)
+        raise _malformed(key, "a list of strings, or null", value)
     return tuple(value)
 
 
@@ -287,7 +287,7 @@ def _optional_path(raw: JsonObject, key: str) -> str | None:
 
 def _recorded_path(key: str, value: str) -> str:
     if not _stays_inside(value):
-        raise _malformed(key, "a path inside the build folder", value)
+        raise _malformed(key, "a path inside the build directory", value)
     return str(PurePosixPath(value))
 
 
@@ -296,27 +296,27 @@ def _stays_inside(path: str) -> bool:
     return bool(path) and "\0" not in path and not pure.is_absolute() and ".." not in pure.parts
 
 
-def _checked_extra_dir(folder: Path, extra: str) -> str:
-    if not _stays_inside(extra) or not (folder / extra).resolve().is_relative_to(folder.resolve()):
+def _checked_extra_dir(root: Path, extra: str) -> str:
+    if not _stays_inside(extra) or not (root / extra).resolve().is_relative_to(root.resolve()):
         raise UsageError(
             "extra-dir-outside-folder",
-            f"the extra folder {extra!r} is not inside {folder}",
-            hint="name folders of the project, relative to it; a link that leads out of it does not count",
+            f'-d "{extra}" is outside {root}',
+            hint="give a directory of the project, relative to it; links to other places are not allowed",
         )
-    if not (folder / extra).is_dir():
+    if not (root / extra).is_dir():
         raise UsageError(
-            "extra-dir-not-found", f"there is no folder {extra!r} in {folder}", hint="make it, or leave -d out"
+            "extra-dir-not-found", f'directory not found: "{extra}" in {root}', hint="create it, or remove -d"
         )
     return str(PurePosixPath(os.path.normpath(extra)))
 
 
-_HINT = "the store holds something that neither caliban 0.4.2 nor this one writes; run the experiment anew"
+_HINT = "the store contains a value that no version of caliban writes; submit the experiment again"
 
 
 def _malformed(key: str, expected: str, found: object) -> ImageError:
     return ImageError(
         "malformed-container-spec",
-        f"the recorded container spec has a wrong {key}",
-        cause=f"expected {expected}; found {'null' if found is None else repr(found)}",
+        f"invalid {key} in the recorded container spec",
+        cause=f"expected {expected}, got {'null' if found is None else repr(found)}",
         hint=_HINT,
     )

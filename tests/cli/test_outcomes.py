@@ -38,7 +38,7 @@ def test_whatever_was_asked_for_and_is_not_done_is_a_one(
 
 
 def test_jobs_that_were_never_begun_are_not_done(screen: Screen) -> None:
-    assert report_outcomes(screen.console, [GOOD], title, ending, not_begun=1) == ExitCode.NOT_DONE
+    assert report_outcomes(screen.console, [GOOD], title, ending, not_started=1) == ExitCode.NOT_DONE
 
 
 def test_jobs_are_listed_on_standard_output(screen: Screen) -> None:

@@ -205,7 +205,7 @@ def test_the_summary_of_one_job_is_in_the_singular() -> None:
 
 def test_jobs_that_were_never_begun_are_counted() -> None:
     stopped = Outcome(an_experiment(), a_job(status=JobStatus.STOPPED))
-    assert render.summary_line([stopped], not_begun=3) == "4 jobs: 1 stopped, 3 not started"
+    assert render.summary_line([stopped], not_started=3) == "4 jobs: 1 stopped, 3 not started"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What Docker tells while it builds: steps, their output, the image, or why there is none."""
+"""Read the events of a build: steps, their output, the image, or the error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from caliban.reporter import Progress, Reporter
 
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _BUILT = re.compile(r"Successfully built ([0-9a-f]+)")
-# What the engine says about its own bookkeeping: intermediate images and containers.
+# Lines about intermediate images and containers.
 _NOISE = re.compile(r" ---> (?!Using cache)|Removing intermediate container |Successfully built ")
 _EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_TOLD_LINES = 20
+_TAIL_LINES = 20
 _STEP_WIDTH = 100
 
 
@@ -26,22 +26,22 @@ class BuildLog:
 
     Args:
         steps: the instructions of the Dockerfile, in order.
-        reporter: gets the steps and their output.
+        reporter: for the steps and their output.
         progress: counts the steps.
     """
 
     def __init__(self, steps: Sequence[Instruction], reporter: Reporter, progress: Progress) -> None:
         self.image: str | None = None
-        """The image that was built, as the engine names it; None so far."""
+        """The image that was built, as the engine names it; None until then."""
         self._steps = steps
         self._reporter = reporter
         self._progress = progress
         self._number = 0
-        self._tail: deque[str] = deque(maxlen=_TOLD_LINES)
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._unfinished = ""
 
     def feed(self, event: Mapping[str, object]) -> None:
-        """Take in one event of the engine's answer to ``POST /build``.
+        """Process one event of the engine's answer to ``POST /build``.
 
         Raises:
             ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``: the event is an error.
@@ -58,43 +58,44 @@ class BuildLog:
             self._pull(str(event["status"]), event.get("id"))
 
     def failure(self, reason: str) -> ImageError:
-        """Turn the engine's reason into advice, by the step that it happened in."""
+        """Return the error for the engine's message, with a hint that fits the failed step."""
         if "no space left on device" in reason or any("No space left on device" in line for line in self._tail):
             return ImageError(
                 "disk-full",
-                "the image was not built: the disk of the Docker Engine is full",
-                cause=self._told(reason),
-                hint="`docker system df` shows what takes the space, `docker image prune` removes unused images",
+                "cannot build the image: the disk of the Docker Engine is full",
+                cause=self._cause(reason),
+                hint="show disk usage with: docker system df; remove unused images with: docker image prune",
             )
         step = self._steps[self._number - 1] if 0 < self._number <= len(self._steps) else None
         if step is not None and self._number == 1:
+            image = step.text.removeprefix("FROM ")
             return ImageError(
                 "base-image-unavailable",
-                f"the image was not built: there is no {step.text.removeprefix('FROM ')} to build it from",
+                f"cannot build the image: base image not available: {image}",
                 cause=reason,
-                hint=f"name another base_image in {CONFIG_FILE}, or see whether `docker pull` gets this one",
+                hint=f'run: docker pull {image}, or set another "base_image" in {CONFIG_FILE}',
             )
         if step is None:
             return ImageError(
                 "build-refused",
-                "the image was not built: Docker refused the build",
+                "cannot build the image: the Docker Engine rejected the build",
                 cause=reason,
-                hint="`docker version` shows the engine; one of version 20.10 or later is needed",
+                hint="check that the Docker Engine has version 20.10 or later: docker version",
             )
         code = _EXIT_CODE.search(reason)
-        ending = f"with exit code {code.group(1)}" if code else "in the engine"
+        how = f" with exit code {code.group(1)}" if code else ""
         return ImageError(
             "build-step-failed",
-            f"the image was not built: step {self._number} of {len(self._steps)}, {step.purpose}, failed {ending}",
-            cause=self._told("" if code else reason),
-            hint=step.remedy,
+            f"cannot build the image: step {self._number} of {len(self._steps)} ({step.purpose}) failed{how}",
+            cause=self._cause("" if code else reason),
+            hint=step.hint,
         )
 
-    def _told(self, reason: str) -> str:
+    def _cause(self, reason: str) -> str:
         return "\n".join([*self._tail, reason] if reason else self._tail)
 
     def _output(self, text: str) -> None:
-        """Take in output, which comes in pieces that need not end where lines do; the engine colours standard error."""
+        """Process output, whose pieces need not end where lines do; the engine colours standard error."""
         *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in lines:
             self._line(_COLOUR.sub("", line).rstrip())

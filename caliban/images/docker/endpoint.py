@@ -1,8 +1,8 @@
-"""Where the Docker Engine is: DOCKER_HOST, or else docker's current context. TLS to it is always verified.
+"""Find the endpoint of the Docker daemon: DOCKER_HOST, or the current docker context. TLS is always verified.
 
-docker-py has a way of its own to find this out. It verifies nothing where DOCKER_CERT_PATH stands alone or a context
-does not ask for it, goes to the default socket where a context is not there, and raises errors of any kind over a
-malformed file; so only the connection is left to it.
+docker-py's own lookup is not used: it does not verify certificates where only DOCKER_CERT_PATH is set or a context
+does not require it, falls back to the default socket where a context is missing, and raises any exception for a
+malformed file.
 
 Sources: https://docs.docker.com/reference/cli/docker/#environment-variables, and for the files of contexts
 https://github.com/docker/cli/blob/master/cli/context/store/store.go.
@@ -20,17 +20,19 @@ from caliban.errors import ImageError
 from caliban.records import JsonObject
 
 DEFAULT = "default"
-"""The context that stands for the default socket."""
+"""The name of the context that means the default socket."""
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True)
-class EngineAddress:
-    """Where an engine is.
+class Endpoint:
+    """The endpoint of a Docker daemon.
 
     Attributes:
-        host: as DOCKER_HOST has it; None for the default socket. May hold a password.
-        certificates: the folder with ``cert.pem``, ``key.pem`` and ``ca.pem``; None where TLS is not used.
-        context: the name of docker's context that says so, or None.
+        host: in the format of DOCKER_HOST; None for the default socket. May contain a password.
+        certificates: the directory with ``cert.pem``, ``key.pem`` and ``ca.pem``; None without TLS.
+        context: the name of the docker context that defines it, or None.
     """
 
     host: str | None = field(repr=False)
@@ -38,63 +40,65 @@ class EngineAddress:
     context: str | None = None
 
 
-def find_engine(environ: Mapping[str, str]) -> EngineAddress:
-    """Find the engine as the docker client does: DOCKER_HOST, then DOCKER_CONTEXT, then the current context.
+def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
+    """Find the endpoint as the docker client does: DOCKER_HOST, then DOCKER_CONTEXT, then the current context.
 
     Raises:
         ImageError: ``docker-config-malformed``, ``docker-context-missing``.
     """
-    folder = docker_folder(environ)
-    config = _read(folder / "config.json") if _is_there(folder / "config.json") else {}
+    directory = docker_config_dir(environ)
+    config = _read(directory / "config.json") if _exists(directory / "config.json") else {}
     if host := environ.get("DOCKER_HOST"):
         path = environ.get("DOCKER_CERT_PATH")
         wants_tls = bool(path or environ.get("DOCKER_TLS_VERIFY"))
-        return EngineAddress(host, Path(path) if path else folder if wants_tls else None)
+        return Endpoint(host, Path(path) if path else directory if wants_tls else None)
     name = environ.get("DOCKER_CONTEXT") or config.get("currentContext") or DEFAULT
     if not isinstance(name, str):
-        raise malformed(folder / "config.json", "currentContext is not the name of a context")
-    return EngineAddress(None) if name == DEFAULT else _of_context(name, folder)
+        raise malformed(directory / "config.json", "currentContext is not a string")
+    return Endpoint(None) if name == DEFAULT else _of_context(name, directory)
 
 
-def docker_folder(environ: Mapping[str, str]) -> Path:
-    """The folder of docker's own configuration: DOCKER_CONFIG, or else ``~/.docker``."""
+def docker_config_dir(environ: Mapping[str, str]) -> Path:
+    """Return the directory of docker's own configuration: DOCKER_CONFIG, or ``~/.docker``."""
     given = environ.get("DOCKER_CONFIG")
     return Path(given) if given else Path.home() / ".docker"
 
 
 def malformed(path: Path, cause: str) -> ImageError:
-    """Say that a file of docker's configuration is not one."""
+    """Return the error for a malformed file of docker's configuration."""
     return ImageError(
         "docker-config-malformed",
-        f"Docker is not asked: its configuration {path} cannot be understood",
+        f"invalid Docker configuration: {path}",
         cause=cause,
-        hint="correct the file; or move it away, and make it anew with `docker login` or `docker context create`",
+        hint="correct the file, or delete it and create it again with: docker login, docker context create",
     )
 
 
-def _of_context(name: str, folder: Path) -> EngineAddress:
+def _of_context(name: str, directory: Path) -> Endpoint:
     key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    path = folder / "contexts" / "meta" / key / "meta.json"
-    if not _is_there(path):
+    path = directory / "contexts" / "meta" / key / "meta.json"
+    if not _exists(path):
         raise ImageError(
             "docker-context-missing",
-            f"Docker is not asked: there is no docker context {name}",
-            cause=f"{path} is not there",
-            hint="`docker context ls` shows those there are; `docker context use`, or DOCKER_CONTEXT, names one",
+            f"docker context not found: {name}",
+            cause=f"file not found: {path}",
+            hint="list contexts with: docker context ls; choose one with: docker context use, or DOCKER_CONTEXT",
         )
     endpoints = _read(path).get("Endpoints")
     endpoint = endpoints.get("docker") if isinstance(endpoints, Mapping) else None
     host = endpoint.get("Host") if isinstance(endpoint, Mapping) else None
     if not isinstance(host, str) or not host:
-        raise malformed(path, "it has no Endpoints.docker.Host")
-    certificates = folder / "contexts" / "tls" / key / "docker"
-    return EngineAddress(host, certificates if certificates.is_dir() else None, name)
+        raise malformed(path, "Endpoints.docker.Host is missing")
+    certificates = directory / "contexts" / "tls" / key / "docker"
+    return Endpoint(host, certificates if certificates.is_dir() else None, name)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a folder that may not be searched: as after `su` with $HOME kept, where docker sees none either
+    except (
+        OSError
+    ):  # not searchable, as after `su` with $HOME kept: docker finds none there either
         return False
 
 
@@ -104,5 +108,5 @@ def _read(path: Path) -> JsonObject:
     except (OSError, ValueError) as error:
         raise malformed(path, str(error)) from error
     if not isinstance(content, dict):
-        raise malformed(path, "it is not a JSON object")
+        raise malformed(path, "not a JSON object")
     return content

@@ -1,4 +1,4 @@
-"""The Docker Engine: reaching it, and having images built. docker-py is imported when an engine is asked for."""
+"""Connect to the Docker Engine and build images. docker-py is imported with the first connection."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from caliban.errors import ImageError
 from caliban.images.context import BuildContext, collect
 from caliban.images.docker.build_log import BuildLog
-from caliban.images.docker.endpoint import EngineAddress, docker_folder, find_engine, malformed
+from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
 from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
+from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
 from caliban.redaction import strip_userinfo
@@ -23,26 +24,32 @@ if TYPE_CHECKING:
     from docker.tls import TLSConfig
 
 LABELS = {"caliban": "image"}
-"""What images of ours carry, so that they can be told from others: ``docker images --filter label=caliban``."""
+"""The labels of images that caliban builds: ``docker images --filter label=caliban``."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker Engine that answers.
+    """A connection to a Docker Engine.
 
     Attributes:
         client: docker-py's client.
-        host: where it is, for messages; without a password.
-        environ: the environment that it was found by.
+        host: its endpoint, for messages, without a password.
+        environ: the environment variables that name it.
+        secret_files: which files never go into an image.
     """
 
     client: docker.DockerClient
     host: str
     environ: Mapping[str, str] = field(repr=False)
+    secret_files: SecretFiles = field(default=GENERIC, repr=False)
 
     @classmethod
-    def connect(cls, environ: Mapping[str, str]) -> Engine:
-        """Reach the engine of DOCKER_HOST (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH), or else of docker's current context.
+    def connect(cls, environ: Mapping[str, str], secret_files: SecretFiles = GENERIC) -> Engine:
+        """Connect to the engine of DOCKER_HOST (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH), or of the current docker context.
+
+        Args:
+            environ: the environment variables.
+            secret_files: which files never go into an image.
 
         Raises:
             ImageError: ``docker-unreachable``, ``docker-config-malformed``, ``docker-context-missing``.
@@ -50,47 +57,47 @@ class Engine:
         import docker
         import docker.errors
 
-        address = find_engine(environ)
-        host = strip_userinfo(address.host or "") or "the default socket"
-        if address.context:
-            host += f" (docker context {address.context})"
-        config = docker_folder(environ) / "config.json"
+        endpoint = find_endpoint(environ)
+        host = strip_userinfo(endpoint.host or "") or DEFAULT_SOCKET
+        if endpoint.context:
+            host += f" (docker context {endpoint.context})"
+        config = docker_config_dir(environ) / "config.json"
         try:
-            client = docker.DockerClient(address.host, tls=_tls(address))
+            client = docker.DockerClient(endpoint.host, tls=_tls(endpoint))
         except docker.errors.InvalidConfigFile as error:
             raise malformed(config, str(error)) from error
         except (docker.errors.DockerException, OSError) as error:
-            # from None: docker-py's words, which may hold DOCKER_HOST with its password, are the cause, without it.
+            # from None: docker-py's message may contain DOCKER_HOST with its password.
             raise unreachable(error, host) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # What docker-py makes of a file whose values are of the wrong kind; none of these shows a value.
+            # docker-py read a value of the wrong type in a file; these messages contain no value.
             raise malformed(config, f"{type(error).__name__}: {error}") from error
-        return cls(client, host, environ)
+        return cls(client, host, environ, secret_files)
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self.client.close()
 
     def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
-        """Build an image; the same spec, files and user give the same image from the cache.
+        """Build an image. The same spec, files and user result in the same image, from the cache.
 
-        Ctrl-C closes the connection, upon which the engine stops building.
+        Ctrl-C closes the connection, and the engine stops building.
 
         Returns:
             ``sha256:...``.
 
         Raises:
             ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``, ``build-refused``,
-                ``docker-unreachable``, or what :func:`caliban.images.context.collect` finds wrong.
+                ``docker-unreachable``, or what :func:`caliban.images.context.collect` raises.
         """
         steps = instructions(spec, user)
-        context = collect(spec, dockerfile(spec, user), self.environ)
+        context = collect(spec, dockerfile(spec, user), self.environ, self.secret_files)
         for warning in context.warnings():
             reporter.warn(warning)
         with self.translate_errors(), self.responses() as responses:
             try:
                 events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
-                # One step more: the engine adds the labels at the end.
+                # The last step is the engine's own: it adds the labels.
                 with reporter.progress("build", total=len(steps) + 1, unit="step") as progress:
                     log = BuildLog(steps, reporter, progress)
                     for event in events:
@@ -99,11 +106,11 @@ class Engine:
                 for response in responses:
                     response.close()
             if log.image is None:
-                raise unreachable(ConnectionError("the engine's answer ended before the build did"), self.host)
+                raise unreachable(ConnectionError("the response ended before the build did"), self.host)
             return self.image_id(log.image)
 
     def image_exists(self, ref: ImageRef) -> bool:
-        """Tell whether the engine has this image already.
+        """Return whether the engine has an image.
 
         Raises:
             ImageError: ``docker-unreachable``, ``docker-refused``.
@@ -118,7 +125,7 @@ class Engine:
             return True
 
     def image_id(self, ref: ImageRef) -> ImageRef:
-        """Look up ``sha256:...`` of an image that the engine has.
+        """Return the id of an image, ``sha256:...``.
 
         Raises:
             ImageError: ``image-not-found``, ``docker-unreachable``, ``docker-refused``.
@@ -131,16 +138,16 @@ class Engine:
             except docker.errors.ImageNotFound as error:
                 raise ImageError(
                     "image-not-found",
-                    f"the Docker Engine has no image {ref}",
+                    f"image not found: {ref}",
                     cause=error.explanation,
-                    hint=f"get it with `docker pull {ref}`, or build it",
+                    hint=f"run: docker pull {ref}, or build the image",
                 ) from error
 
     def _send(self, context: BuildContext, reporter: Reporter, *, no_cache: bool) -> Iterable[dict[str, Any]]:
-        """Send the context; the answer starts when all of it is there."""
+        """Send the context, and return the events of the build, which start when all of it has arrived."""
         with reporter.progress("build context", total=context.size, unit="B") as progress:
             return self.client.api.build(
-                # docker-py hands this to requests as it is, which sends an iterator in chunks.
+                # docker-py passes this on to requests, which sends an iterator in chunks.
                 fileobj=cast("IO[bytes]", context.stream(progress.advance)),
                 custom_context=True,
                 dockerfile=DOCKERFILE,
@@ -153,7 +160,7 @@ class Engine:
 
     @contextmanager
     def responses(self) -> Iterator[list[requests.Response]]:
-        """Collect the responses that arrive meanwhile: docker-py keeps them to itself, and they have to be closed."""
+        """Collect the responses that arrive meanwhile: they have to be closed, and docker-py does not return them."""
         responses: list[requests.Response] = []
 
         def keep(response: requests.Response, *_: object, **__: object) -> None:
@@ -168,7 +175,7 @@ class Engine:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turn docker-py's and the connection's errors into ours.
+        """Translate the errors of docker-py and of the connection.
 
         Raises:
             ImageError: ``docker-unreachable``, ``docker-refused``.
@@ -182,9 +189,9 @@ class Engine:
         except docker.errors.APIError as error:
             raise ImageError(
                 "docker-refused",
-                "the Docker Engine refused a request",
+                "the Docker Engine rejected a request",
                 cause=str(error.explanation or error),
-                hint="the engine's own log tells more, as a rule: `journalctl -u docker`",
+                hint="for details, check the engine's log: journalctl -u docker",
             ) from error
         except (
             requests.RequestException,
@@ -195,27 +202,27 @@ class Engine:
             raise unreachable(error, self.host) from error
 
 
-def _tls(address: EngineAddress) -> TLSConfig | bool:
-    """Say how to speak TLS, if at all: verified, whatever a context says.
+def _tls(endpoint: Endpoint) -> TLSConfig | bool:
+    """Return the TLS settings, False without TLS. Certificates are verified, whatever a context says.
 
     Raises:
-        docker.errors.TLSParameterError: a certificate or its key is not there.
+        docker.errors.TLSParameterError: a certificate or its key is missing.
     """
     from docker.tls import TLSConfig
 
-    class GivenAuthority(TLSConfig):
-        """TLS by the authority that the person named: $REQUESTS_CA_BUNDLE would take its place."""
+    class OwnCertificateAuthority(TLSConfig):
+        """TLS with the given certificate authority, which $REQUESTS_CA_BUNDLE would replace otherwise."""
 
         def configure_client(self, client: docker.APIClient) -> None:
             super().configure_client(client)
             client.trust_env = self.ca_cert is None
 
-    if address.certificates is None:
+    if endpoint.certificates is None:
         return False
-    certificate, key, authority = (address.certificates / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    return GivenAuthority(
-        # An engine may ask for no certificate of ours; a folder with nothing at all in it is a mistake, which docker-py
-        # tells. Without an authority of its own, those that this machine trusts count.
+    certificate, key, authority = (endpoint.certificates / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    return OwnCertificateAuthority(
+        # An engine may require no client certificate; an empty directory is a mistake, which docker-py reports.
+        # Without ca.pem, the certificate authorities that this machine trusts are used.
         client_cert=None if authority.exists() and not certificate.exists() else (str(certificate), str(key)),
         ca_cert=str(authority) if authority.exists() else None,
         verify=True,
@@ -223,35 +230,31 @@ def _tls(address: EngineAddress) -> TLSConfig | bool:
 
 
 def unreachable(error: BaseException, host: str) -> ImageError:
-    """Say why the engine does not answer, and what to do about it.
+    """Return the error for an engine that cannot be reached, with a hint that fits the cause.
 
     Args:
         error: what docker-py or the connection raised.
-        host: where the engine should be.
+        host: the engine's endpoint.
     """
     reason = _first_cause(error)
-    hint = "see that Docker runs (`docker info`), and that DOCKER_HOST, where it is set, names it"
+    hint = "check that Docker runs (docker info), and the value of DOCKER_HOST"
     if isinstance(reason, PermissionError):
-        hint = (
-            "you may not use Docker's socket: join the group docker (`sudo usermod -aG docker $USER`), then log in anew"
-        )
+        hint = "join the group docker, then log in again: sudo usermod -aG docker $USER"
     elif isinstance(reason, FileNotFoundError | ConnectionRefusedError):
-        hint = (
-            "start Docker: `sudo systemctl start docker`, or Docker Desktop"
-            if host == "the default socket"
-            else "start Docker there, or correct DOCKER_HOST (unset: the default socket)"
-        )
+        hint = "start Docker, or set DOCKER_HOST"
     if "certificate verify failed" in str(error):
         hint = (
-            "certificates are always verified, whatever a docker context says: see that ca.pem in DOCKER_CERT_PATH, or "
-            "in the context, is of the authority that signed the engine's certificate"
+            "certificates are always verified, whatever a docker context says: check that ca.pem in DOCKER_CERT_PATH, "
+            "or in the context, belongs to the certificate authority that signed the engine's certificate"
         )
     words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-    return ImageError("docker-unreachable", f"Docker does not answer at {host}", cause=strip_userinfo(words), hint=hint)
+    return ImageError(
+        "docker-unreachable", f"cannot reach the Docker daemon at {host}", cause=strip_userinfo(words), hint=hint
+    )
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Find the operating system's word at the bottom of what requests and urllib3 wrap around it."""
+    """Return the error of the operating system below what requests and urllib3 wrap around it."""
     seen = error
     while (below := seen.__cause__ or seen.__context__) is not None:
         seen = below

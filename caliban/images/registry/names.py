@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from caliban.config import CONFIG_FILE, EXPECTED_REGISTRY, is_registry, without_user
+from caliban.config import CONFIG_FILE, EXPECTED_REGISTRY, is_registry, redact_user
 from caliban.errors import ExitCode, ImageError
 from caliban.records import ImageRef
 
@@ -32,7 +32,7 @@ def check_registry(registry: str) -> str:
     """
     if not is_registry(registry):
         raise RegistryNameError(
-            f'cannot push images to "{without_user(registry)}"',
+            f'cannot push images to "{redact_user(registry)}"',
             cause=f"expected {EXPECTED_REGISTRY}",
             hint=f'correct "registry" in {CONFIG_FILE}; for Docker Hub it is docker.io/NAME',
         )
