@@ -73,10 +73,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--label", required=True)
+    parser.add_argument("--machine-lock", type=Path)
     parser.add_argument("daemon", nargs="*")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, raise_interrupted)
-    with ExitStack() as stack:
+    with ExitStack() as machine, ExitStack() as stack:
+        if arguments.machine_lock is not None:
+            machine.enter_context(locked(arguments.machine_lock))
         stack.enter_context(locked(arguments.folder / "guard.lock"))
         daemon = None
         if arguments.daemon:
