@@ -34,19 +34,19 @@ _POLL_SECONDS = 0.1
 class Node:
     """The components of one cluster.
 
-    Args:
-        layout: files and ports.
+    Attributes:
+        running: component -> process id.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._running: dict[str, int] = {}
+        self.running: dict[str, int] = {}
 
     def start(self, name: str) -> None:
         """Start a component; its log goes on where it ended."""
         with (Path(self._layout.logs) / name).open("ab") as log:
             process = subprocess.Popen(self._layout.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._running[name] = process.pid
+        self.running[name] = process.pid
         # Children are reaped in one place: those that are not ours come here when their parents end.
         process.returncode = 0
 
@@ -59,7 +59,7 @@ class Node:
                 pid = 0
             if pid == 0:
                 return
-            self._running = {name: other for name, other in self._running.items() if other != pid}
+            self.running = {name: other for name, other in self.running.items() if other != pid}
 
     def wait_for(self, what: str, condition: Callable[[], bool], *components: str) -> None:
         """Wait until a condition holds.
@@ -70,7 +70,7 @@ class Node:
         deadline = time.monotonic() + _START_SECONDS
         while not condition():
             self.reap()
-            ended = [name for name in components if name not in self._running]
+            ended = [name for name in components if name not in self.running]
             if ended or time.monotonic() > deadline:
                 name = (ended or list(components))[0]
                 trouble = f"{name} ended" if ended else f"no {what} after {_START_SECONDS} s"
@@ -97,17 +97,14 @@ class Node:
         )
 
     def keep_up(self) -> None:
-        """Keep the components running, except those that a test has stopped."""
-        stopped = Path(self._layout.state) / STOPPED
-        while True:
-            self.reap()
-            for name in COMPONENTS:
-                is_stopped = (stopped / name).exists()
-                if is_stopped and name in self._running:
-                    os.kill(self._running[name], signal.SIGKILL)
-                elif not is_stopped and name not in self._running:
-                    self.start(name)
-            time.sleep(_POLL_SECONDS)
+        """Start the components that have ended; end those that a test has stopped."""
+        self.reap()
+        for name in COMPONENTS:
+            is_stopped = (Path(self._layout.state) / STOPPED / name).exists()
+            if is_stopped and name in self.running:
+                os.kill(self.running[name], signal.SIGKILL)
+            elif not is_stopped and name not in self.running:
+                self.start(name)
 
     def _import_images(self, busybox: Path) -> None:
         archive = Path(self._layout.state) / "images.tar"
@@ -145,8 +142,9 @@ def main() -> int:
         say(failure.message)
         return 1
     (arguments.state / READY).touch()
-    node.keep_up()
-    return 0
+    while True:
+        node.keep_up()
+        time.sleep(_POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def programs() -> Programs:
     Raises:
         Failure: Go or apt-get is missing, or one of them fails.
     """
-    debian = unpack(["runc", "containernetworking-plugins", "busybox-static"], why="Kubernetes needs a runtime")
     built = [build(module) for module in (_ETCD_MODULE, CONTAINERD_MODULE, kubernetes_module())]
+    debian = unpack(["runc", "containernetworking-plugins", "busybox-static"], why="Kubernetes needs a runtime")
     return Programs(
         (*built, debian / "usr" / "sbin", debian / "usr" / "bin"),
         debian / "usr" / "lib" / "cni",
