@@ -117,7 +117,9 @@ class Node:
         return ["ctr", "--address", self._layout.containerd_socket, *arguments]
 
     def _kubectl(self, *arguments: str) -> bool:
-        return _succeeds("kubectl", "--kubeconfig", self._layout.kubeconfig("admin"), *arguments)
+        # The cache is in HOME by default.
+        cache = f"--cache-dir={self._layout.state}/kubectl-cache"
+        return _succeeds("kubectl", "--kubeconfig", self._layout.kubeconfig("admin"), cache, *arguments)
 
 
 def _succeeds(*command: str) -> bool:
