@@ -54,6 +54,7 @@ def kubernetes() -> Iterator[dict[str, str]]:
             "CALIBAN_TEST_CONTEXT": CONTEXT,
             "CALIBAN_TEST_CLUSTER_IMAGE": TEST_IMAGE,
             "CALIBAN_TEST_CLUSTER_STATE": str(state),
+            "KUBECACHEDIR": str(state / "kubectl-cache"),
             "KUBECONFIG": Layout.load(state / LAYOUT).kubeconfig("admin"),
             "PATH": with_path(found.path)["PATH"],
         }
