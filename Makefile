@@ -6,10 +6,10 @@ WITH := $(PYTHON) dev/with_services.py
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs venv clean
+.PHONY: help demo test test-engine test-cluster lint docs venv clean
 
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' Makefile
 	@echo '  make test ARGS="tests/store -k journal" hands arguments to pytest'
 
 demo: venv  ## run the story of a re-run with real containers
@@ -20,6 +20,12 @@ test: venv  ## run every test with real services, and hold the coverage
 	@$(WITH) --base-image --postgresql --registry --peer -- $(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
+
+test-engine: venv  ## run the tests that use Docker on a current engine (needs Go and root, or Docker)
+	@$(WITH) --current-engine --base-image --postgresql --registry --peer -- $(BIN)/python -m pytest -m docker $(ARGS)
+
+test-cluster: venv  ## run tests/real_cluster on a real Kubernetes (needs Go and root, or a cluster)
+	@$(WITH) --kubernetes -- $(BIN)/python -m pytest tests/real_cluster $(ARGS)
 
 lint: venv  ## check style, types and the direction of imports
 	$(BIN)/ruff check

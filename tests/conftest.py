@@ -19,7 +19,7 @@ from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.platforms import registry
 from caliban.store.database import Access, Store, open_store
-from tests.docker_engine import base_image, engine
+from tests.docker_engine import base_image, engine, mark_docker_tests
 from tests.fakes import (
     FakeClock,
     FakeEngine,
@@ -41,6 +41,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 __all__ = ["base_image", "engine"]
 
 _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "PROJECT_ID")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests before ``-m docker`` selects them."""
+    mark_docker_tests(items)
 
 
 def pytest_report_header() -> str:
