@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from hypothesis import HealthCheck, settings
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
-from caliban.platforms import registry
+from caliban.platforms import registry as platform_registry
 from caliban.store.database import Access, Store, open_store
-from tests.docker_engine import base_image, engine
+from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
+from tests.docker_engine import base_image, engine, registry
 from tests.fakes import (
     FakeClock,
     FakeEngine,
@@ -38,7 +38,7 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-__all__ = ["base_image", "engine"]
+__all__ = ["base_image", "engine", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
 
 _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "PROJECT_ID")
 
@@ -52,6 +52,21 @@ def pytest_report_header() -> str:
         "real cluster: tests/real_cluster is skipped; to run it, set CALIBAN_TEST_CONTEXT to a context of your "
         "kubeconfig, and CALIBAN_TEST_CLUSTER_IMAGE to an image there whose entrypoint is sh"
     )
+
+
+_REQUIRED_BY_FIXTURE = {
+    "engine": "docker",
+    "postgresql_server": "postgresql",
+    "peer_executable": "peer",
+}
+"""Fixture -> marker of the service that it needs, for tests that request it directly or through another fixture."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test with the services that it needs, so that ``make quick`` can leave those out."""
+    for fixture in getattr(item, "fixturenames", ()):
+        if fixture in _REQUIRED_BY_FIXTURE:
+            item.add_marker(_REQUIRED_BY_FIXTURE[fixture])
 
 
 @dataclass
@@ -148,18 +163,11 @@ def terminal(make_context: MakeContext) -> ScreenContext:
     return make_context(is_terminal=True)
 
 
-@pytest.fixture(scope="session")
-def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "caliban.db"
-    open_store(f"sqlite:///{path}", Access.WRITE, RecordingReporter()).close()
-    return path
-
-
 @pytest.fixture
-def store_url(home: Path, _empty_store: Path) -> str:
-    """An empty store of this version, in the default place."""
+def store_url(home: Path, sqlite_files: SqliteFiles) -> str:
+    """A store of this version, empty, where commands look for it by default."""
     (home / ".caliban").mkdir(mode=0o700)
-    shutil.copy(_empty_store, home / ".caliban" / "caliban.db")
+    sqlite_files.copy(empty_store, home / ".caliban" / "caliban.db")
     return f"sqlite:///{home}/.caliban/caliban.db"
 
 
@@ -182,9 +190,10 @@ def heard() -> HeardReporter:
 def _install_service(monkeypatch: pytest.MonkeyPatch, cls: str) -> FakeService:
     service = FakeService()
     monkeypatch.setattr(FakePlatform, "service", service, raising=False)
-    table = cast(MutableMapping[str, registry.Entry], registry._BUILT_IN)
-    monkeypatch.setitem(table, "TEST", registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details"))
-    registry._parser.cache_clear()
+    table = cast(MutableMapping[str, platform_registry.Entry], platform_registry._BUILT_IN)
+    entry = platform_registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details")
+    monkeypatch.setitem(table, "TEST", entry)
+    platform_registry._parser.cache_clear()
     return service
 
 

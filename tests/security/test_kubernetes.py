@@ -16,17 +16,17 @@ from caliban.errors import CalibanError
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.platform import ClusterPlatform
-from caliban.records import JobRecord, PlatformName
+from caliban.records import JobRecord
 from tests.e2e.conftest import Researcher
 from tests.platforms.kubernetes.helpers import (
-    GKE_TARGET,
+    GKE_DESTINATION,
     PEER_DETAILS,
     PEER_SPEC,
     QUICK,
-    TARGET,
-    job_view,
+    DESTINATION,
+    job_record,
     platform_context,
     submission,
 )
@@ -41,8 +41,8 @@ TOKEN = "planted-secret-token"
 PASSWORD = "planted-password"
 WORDS = "certificate verify failed"
 HASTY = replace(QUICK, deadline=0.05)
-OURS = job_view({"context": "lab", "job": {"metadata": {"name": "x", "namespace": "default"}}})
-PEERS = job_view(PEER_DETAILS, platform=PlatformName.GKE)
+OURS = job_record({"context": "lab", "job": {"metadata": {"name": "x", "namespace": "default"}}})
+PEERS = job_record(PEER_DETAILS, platform="GKE")
 
 
 def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None, **cluster: object) -> Path:
@@ -99,7 +99,7 @@ def test_a_login_that_a_cluster_or_who_stands_before_it_repeats(
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", user, **authority)
-        said = all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
+        said = all_of(KubeconfigPlatform(platform_context(kubeconfig=path), HASTY), OURS, DESTINATION)
         sent = {re.search(r"Authorization: \w+ (\S+)", request.text, re.IGNORECASE) for request in server.requests}
     logins = {match[1] for match in sent if match}
     assert len(logins) == 1
@@ -112,7 +112,7 @@ def test_a_google_token_that_a_cluster_repeats(tmp_path: Path, no_google_login: 
         platform = GkePlatform(platform_context(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), HASTY)
         token = platform.google.access_token()
         cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"no entry with Bearer {token}"))
-        said = all_of(platform, PEERS, GKE_TARGET)
+        said = all_of(platform, PEERS, GKE_DESTINATION)
     assert "no entry with Bearer ***" in said
     assert token not in said
 
@@ -135,7 +135,7 @@ def test_a_cluster_without_a_signed_certificate_is_asked_nothing_whatever_the_ku
     impostor: Server, tmp_path: Path, cluster: dict[str, bool], user: dict[str, str]
 ) -> None:
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", user, **cluster)
-    said = all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
+    said = all_of(KubeconfigPlatform(platform_context(kubeconfig=path), HASTY), OURS, DESTINATION)
     assert (WORDS in said, impostor.requests) == (True, [])
 
 
@@ -144,7 +144,7 @@ def test_a_cluster_whose_certificate_its_authority_has_signed_is_asked(
 ) -> None:
     authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", **authority)
-    KubernetesPlatform(platform_context(kubeconfig=path), HASTY).statuses([OURS])
+    KubeconfigPlatform(platform_context(kubeconfig=path), HASTY).statuses([OURS])
     assert len(impostor.requests) == 1
 
 
@@ -157,7 +157,7 @@ def test_a_token_is_not_taken_along_to_where_a_cluster_sends_us(
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", **authority)
-        all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
+        all_of(KubeconfigPlatform(platform_context(kubeconfig=path), HASTY), OURS, DESTINATION)
         assert server.requests
     assert impostor.requests == []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -16,10 +18,12 @@ from caliban.store.engines import begin_immediate, server_engine, sqlite_engine
 from caliban.store.models import VERSION_TABLE
 from caliban.store.queries import experiments_of_flag_sets, group_attempts
 from caliban.store.upgrade import alembic_config
+from tests.databases import empty_store
 
 PEER_STORES = Path(__file__).parent.parent / "data" / "peer_stores"
 
-PEER_TABLES = {"container_specs", "experiment_groups", "experiments", "job_specs", "jobs"}
+PEER_TABLES = ("container_specs", "experiment_groups", "experiments", "job_specs", "jobs")
+"""The tables of caliban 0.4.2, in the order that their foreign keys require."""
 
 Statements = Callable[[], AbstractContextManager[list[str]]]
 """Collects the statements that are sent within a block."""
@@ -50,6 +54,32 @@ def add_experiments(store: Store, user: str, group: str, count: int, spec: JsonO
             container_spec=spec,
             flag_sets=[(("--foo", "3"), {"sleep": number}) for number in range(count)],
         )
+
+
+def peer_history(url: str) -> None:
+    """Fill a database with the rows of ``mixed.sqlite``, a store of caliban 0.4.2."""
+    if url.startswith("sqlite"):
+        shutil.copy(PEER_STORES / "mixed.sqlite", url.removeprefix("sqlite:///"))
+        return
+    engine = create_engine(url)
+    with engine.begin() as connection, closing(sqlite3.connect(PEER_STORES / "mixed.sqlite")) as source:
+        connection.exec_driver_sql((PEER_STORES / "postgresql.sql").read_text())
+        source.row_factory = sqlite3.Row
+        for table in PEER_TABLES:
+            for row in source.execute(f"SELECT * FROM {table} ORDER BY id"):
+                names = ", ".join(f'"{name}"' for name in row.keys())  # noqa: SIM118 - a Row iterates over values
+                places = ", ".join(["%s"] * len(row))
+                connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(row))
+            connection.exec_driver_sql(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
+            )
+    engine.dispose()
+
+
+def upgraded_peer_history(url: str) -> None:
+    """Fill a database with the rows of ``mixed.sqlite``, upgraded to this version."""
+    peer_history(url)
+    empty_store(url)
 
 
 @contextmanager
@@ -86,7 +116,7 @@ def rows(url: str) -> dict[str, list[tuple[str, ...]]]:
     with engine.connect() as connection:
         found = {
             table: [tuple(map(str, row)) for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY id"))]
-            for table in sorted(PEER_TABLES)
+            for table in PEER_TABLES
         }
     engine.dispose()
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,20 @@ from caliban.store import upgrade as upgrading
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.store.models import REVISIONS, VERSION_TABLE, Base
+from tests.databases import Databases, nothing
 from tests.fakes import FakeDestination, RecordingReporter
 
-from .helpers import add_experiments, constraints, migrate_down, migrate_up, migrating, read_group, rows, shape
+from .helpers import (
+    add_experiments,
+    constraints,
+    migrate_down,
+    migrate_up,
+    migrating,
+    peer_history,
+    read_group,
+    rows,
+    shape,
+)
 
 INSERT_JOB_SPEC = "INSERT INTO job_specs (created, spec, platform) VALUES ('2021-01-01 09:00:00', '{}', :platform)"
 PLATFORMS = ("LOCAL", "CAIP", "GKE", "TEST", "VERTEX", "KUBERNETES")
@@ -45,15 +56,21 @@ def platforms_in(url: str) -> list[str]:
         return list(connection.scalars(text("SELECT CAST(platform AS VARCHAR) FROM job_specs ORDER BY id")))
 
 
-@pytest.fixture(params=["new", "peer", "0001", "0002"])
-def earlier_url(request: pytest.FixtureRequest, url: str) -> str:
-    """A store to upgrade: none yet, one of caliban 0.4.2 with history, and that one at each earlier revision."""
-    if request.param == "new":
-        return url
-    request.getfixturevalue("peer_url")
-    if request.param != "peer":
-        migrate_up(url, request.param)
-    return url
+def peer_history_at_0001(url: str) -> None:
+    peer_history(url)
+    migrate_up(url, "0001")
+
+
+def peer_history_at_0002(url: str) -> None:
+    peer_history(url)
+    migrate_up(url, "0002")
+
+
+@pytest.fixture(params=[nothing, peer_history, peer_history_at_0001, peer_history_at_0002])
+def earlier_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
+    """A store to upgrade: one that does not exist yet, one of caliban 0.4.2, and that at each earlier revision."""
+    with databases.database(request.param) as url:
+        yield url
 
 
 def test_the_supported_revisions_are_those_of_alembic() -> None:

@@ -46,7 +46,7 @@ def test_a_file_is_backed_up_before_an_upgrade(peer_file: Path, reporter: Record
     before = rows(f"sqlite:///{peer_file}")
     open_store(f"sqlite:///{peer_file}", Access.WRITE, reporter).close()
     copy = peer_file.with_name(f"caliban.db.before-{HEAD}")
-    assert (rows(f"sqlite:///{copy}"), set(shape(f"sqlite:///{copy}"))) == (before, PEER_TABLES)
+    assert (rows(f"sqlite:///{copy}"), set(shape(f"sqlite:///{copy}"))) == (before, set(PEER_TABLES))
 
 
 def test_a_file_of_revision_0002_is_backed_up_too(peer_file: Path, reporter: RecordingReporter) -> None:
@@ -82,7 +82,7 @@ def test_a_failed_backup_prevents_the_upgrade(
     monkeypatch.setattr(upgrading, "_new_private_file", no_space)
     with pytest.raises(StoreError, match="could not be backed up") as caught:
         open_store(f"sqlite:///{peer_file}", Access.WRITE, reporter)
-    assert (caught.value.id, set(shape(f"sqlite:///{peer_file}"))) == ("store-backup-failed", PEER_TABLES)
+    assert (caught.value.id, set(shape(f"sqlite:///{peer_file}"))) == ("store-backup-failed", set(PEER_TABLES))
 
 
 def _spoil(url: str) -> None:

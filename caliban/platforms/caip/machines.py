@@ -1,6 +1,6 @@
-"""The hardware of AI Platform Training: regions, GPUs, and the machines that come with GPUs.
+"""Machines of AI Platform Training: regions, GPUs, and the machines that come with GPUs.
 
-Sources, as of 2021, the service's last extension:
+Sources, as of 2021, when the service was last extended:
 
 - regions: https://cloud.google.com/ai-platform/training/docs/regions
 - GPUs per region: https://cloud.google.com/compute/docs/gpus/gpu-regions-zones, whose GPUs the service uses
@@ -37,7 +37,7 @@ _REGIONS: Mapping[str, tuple[str, ...]] = {
     "asia-southeast1": ("P4", "T4", "A100"),
     "australia-southeast1": ("P4", "P100", "T4"),
 }
-"""Region -> the GPUs to be had there, by their short names."""
+"""Region -> GPUs available there, by short name."""
 
 CATALOG = Catalog(
     service="AI Platform Training",
@@ -55,4 +55,4 @@ CATALOG = Catalog(
     default_cpu_machine="n1-highcpu-32",
     default_gpu_machine="n1-standard-8",
 )
-"""The defaults are those that caliban 0.4.2 documents, so that a re-run elsewhere costs what it did."""
+"""The defaults are those that caliban 0.4.2 documents, so that the same command costs the same."""

@@ -1,4 +1,4 @@
-"""Whose name a Google API is called in, for which project, and where: credentials, project, endpoints, clients."""
+"""Access to Google's APIs: credentials, project, endpoints and API clients."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from caliban.errors import UsageError
-from caliban.platforms.base import PlatformContext
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.flags import cloud_key, project_id
 from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError, token_failure
 from caliban.platforms.google.transport import ApiRequest, RefreshingCredentials, Transport, execute_once
 from caliban.platforms.retry import DEFAULT, RetryPolicy, report_retry, with_retries
@@ -23,28 +24,30 @@ from caliban.records import JsonObject
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
+_T = TypeVar("_T")
+
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 PROJECT_VARIABLE = "PROJECT_ID"
 
 PAGE_SIZE = 100
-"""Jobs on one page: the most that the training services give."""
+"""Jobs on one page of a list: the maximum of the training services."""
 
 _ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_NEW_KEY = "make a new key of a service account in the Google Cloud console, and name it with --cloud_key"
+_NEW_KEY = "create a new service account key in the Google Cloud console, and pass it with --cloud_key"
 
 
 class Google:
-    """Google's APIs as one person reaches them. Nothing is read, imported or connected to before it is asked for.
+    """One user's access to Google's APIs. Reads, imports and connects to nothing before that is needed.
 
     May be shared by threads.
     """
 
-    def __init__(self, platform_context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
+    def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
         self.retry_policy = retry_policy or DEFAULT
-        self.on_retry = report_retry(platform_context.announce)
-        self._context = platform_context
+        self.on_retry = report_retry(context.announce)
+        self._context = context
         self._lock = threading.RLock()
         self._credentials: RefreshingCredentials | None = None
         self._no_login: CredentialsError | None = None
@@ -52,13 +55,13 @@ class Google:
         self._services: dict[tuple[str, str, str | None], Any] = {}
 
     def project(self) -> str:
-        """``--project_id``, else ``$PROJECT_ID``, else the key file's project, else that of the default credentials.
+        """Return ``--project_id``, or ``$PROJECT_ID``, or the key file's project, or that of the default credentials.
 
         Raises:
-            UsageError: ``no-project``; or the key file is of no use, see :meth:`authority`.
+            UsageError: ``no-project``; or the key file cannot be used, see :meth:`credentials`.
             CredentialsError: ``no-credentials``.
         """
-        named = self._context.project_id or self._context.environ.get(PROJECT_VARIABLE)
+        named = project_id(self._context.options) or self._context.environ.get(PROJECT_VARIABLE)
         if named:
             return named
         key = {} if self.key_file() is None else self._key()
@@ -69,19 +72,19 @@ class Google:
         if not found:
             raise UsageError(
                 "no-project",
-                "no Google Cloud project is named",
-                cause="neither --project_id nor $PROJECT_ID is given, and the credentials belong to no project",
-                hint="name one with --project_id, or export PROJECT_ID",
+                "no Google Cloud project specified",
+                cause="neither --project_id nor $PROJECT_ID is set, and the credentials belong to no project",
+                hint="add --project_id PROJECT_ID, or set PROJECT_ID",
             )
         return found
 
     def key_file(self) -> Path | None:
-        """``--cloud_key``, else ``$GOOGLE_APPLICATION_CREDENTIALS``, else None."""
-        named = self._context.cloud_key or self._context.environ.get(KEY_VARIABLE)
+        """Return ``--cloud_key``, or ``$GOOGLE_APPLICATION_CREDENTIALS``, or None."""
+        named = cloud_key(self._context.options) or self._context.environ.get(KEY_VARIABLE)
         return Path(named) if named else None
 
     def credentials(self) -> RefreshingCredentials:
-        """The credentials, made once: of the key file, or the application default ones.
+        """Return the credentials of the key file, or else the application default credentials; created once.
 
         Raises:
             UsageError: ``key-not-found``, ``key-not-readable`` or ``key-malformed``.
@@ -94,35 +97,36 @@ class Google:
             return self._credentials
 
     def access_token(self) -> str:
-        """A token that is good for some minutes: what a Google registry takes as the password of `oauth2accesstoken`.
+        """Return a token that is valid for some minutes; a Google registry takes it as password of `oauth2accesstoken`.
 
         Raises:
-            UsageError, CredentialsError: see :meth:`authority`, and ``credentials-refused``.
+            UsageError, CredentialsError: see :meth:`credentials`, and ``credentials-refused``.
             GoogleUnreachableError: the token endpoint cannot be reached.
         """
-        return with_retries(lambda: self.credentials().apply({}), self.retry_policy, self.on_retry)
+        return self._with_retries(lambda: self.credentials().apply({}))
 
-    def service(self, api: str, version: str, region: str | None = None) -> Any:  # noqa: ANN401  # made at run time
-        """A client (google-api-python-client) of an API, made once; its requests may be executed on any thread.
+    def service(self, api: str, version: str, region: str | None = None) -> Any:  # noqa: ANN401  # created at run time
+        """Return an API client (google-api-python-client), created once; its requests may be executed on any thread.
 
-        The API's description comes with the library, so no network is needed. ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML``
-        (and ``_AIPLATFORM``, ``_CONTAINER``, as gcloud has them) name another endpoint; only there may it be http.
+        The API's description is part of the library, so this needs no network. An endpoint can be set by
+        ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML`` (``_AIPLATFORM``, ``_CONTAINER``), as for gcloud; only such an endpoint
+        may use http.
 
         Args:
             api: its name in the discovery document: ``ml``.
             version: ``v1``.
-            region: whose endpoint is asked, ``https://REGION-API.googleapis.com/``, for an API that has one a region.
+            region: of the endpoint ``https://REGION-API.googleapis.com/``, for an API with an endpoint per region.
 
         Raises:
-            UsageError: ``endpoint-malformed``; or the key file is of no use.
+            UsageError: ``endpoint-malformed``; or the key file cannot be used.
             CredentialsError: ``no-credentials``.
         """
         from googleapiclient.discovery import build  # type: ignore[import-untyped]
 
         with self._lock:
             if (api, version, region) not in self._services:
-                authority = self.credentials()
-                universe = authority.credentials.universe_domain
+                credentials = self.credentials()
+                universe = credentials.credentials.universe_domain
                 options = {"universe_domain": universe}
                 endpoint = endpoint_override(self._context.environ, api)
                 if endpoint is None and region is not None:
@@ -132,46 +136,53 @@ class Google:
                 self._services[api, version, region] = build(
                     api,
                     version,
-                    http=Transport(authority, f"caliban/{metadata.version('caliban')}", self.retry_policy),
+                    http=Transport(credentials, f"caliban/{metadata.version('caliban')}", self.retry_policy),
                     client_options=options,
                     static_discovery=True,
                     cache_discovery=False,
                 )
             return self._services[api, version, region]
 
-    def execute(self, request: ApiRequest, doing: str) -> JsonObject:
-        """Send a request that may be sent again: with_retries. See
-        :func:`~caliban.platforms.google.transport.execute_once`.
+    def execute(self, request: ApiRequest, action: str) -> JsonObject:
+        """Send a request that does no harm when it is sent twice, with retries.
+
+        Args:
+            request: the request.
+            action: see :func:`~caliban.platforms.google.transport.execute_once`.
 
         Raises:
-            GoogleError, CredentialsError: as there, once retry_policy is at an end.
+            GoogleError, CredentialsError: as there, after the last attempt.
         """
-        return with_retries(lambda: execute_once(request, doing), self.retry_policy, self.on_retry)
+        return self._with_retries(lambda: execute_once(request, action))
+
+    def _with_retries(self, call: Callable[[], _T]) -> _T:
+        return with_retries(call, self.retry_policy, self.on_retry, self._context.clock)
 
     def _default_credentials(self) -> Credentials:
-        # Whether this machine is one of Google's is asked of an address that is silent elsewhere: once, not thrice.
+        # whether this machine is on Google Cloud: the metadata address never answers elsewhere, so ask once, not thrice
         os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
         import google.auth
         import google.auth.exceptions
 
-        logging.getLogger("google.auth").setLevel(logging.ERROR)  # what it would tell is in the error
+        logging.getLogger("google.auth").setLevel(logging.ERROR)  # what it logs is in the error
         if self._no_login is not None:
             raise self._no_login
         try:
             credentials, self._found_project = google.auth.default(scopes=SCOPES)
         except google.auth.exceptions.DefaultCredentialsError as error:
-            words = str(error.args[0] if error.args else error)
+            text = str(error.args[0] if error.args else error)
             self._no_login = CredentialsError(
                 NO_CREDENTIALS,
-                "there are no Google credentials",
-                cause=None if "were not found" in words else words,  # that says no more than our own words
-                hint=f"run gcloud auth application-default login, or name a key with --cloud_key or ${KEY_VARIABLE}",
+                "no Google credentials found",
+                cause=None if "were not found" in text else text,  # that adds nothing to the message
+                hint="run: gcloud auth application-default login; or pass a service account key with --cloud_key or "
+                f"${KEY_VARIABLE}",
             )
             raise self._no_login from error
         return credentials
 
     def _key(self) -> JsonObject:
-        """The key file's content.
+        """Return the content of the key file.
 
         Raises:
             UsageError: ``key-not-found``, ``key-not-readable`` or ``key-malformed``.
@@ -182,19 +193,19 @@ class Google:
             content = json.loads(path.expanduser().read_bytes())
         except FileNotFoundError as error:
             raise UsageError(
-                "key-not-found", f"there is no credentials file {path}", hint=f"see --cloud_key and ${KEY_VARIABLE}"
+                "key-not-found", f"file not found: {path}", hint=f"check --cloud_key and ${KEY_VARIABLE}"
             ) from error
         except OSError as error:
             raise UsageError(
                 "key-not-readable",
-                f"the credentials file {path} cannot be read",
+                f"cannot read the credentials file {path}",
                 cause=error.strerror,
-                hint="see who owns the file, and its mode",
+                hint="check the owner and the mode of the file",
             ) from error
         except ValueError as error:
-            raise _malformed(path, "it is not JSON") from error
+            raise _malformed(path, "not JSON") from error
         if not isinstance(content, dict):
-            raise _malformed(path, "it is not a JSON object")
+            raise _malformed(path, "not a JSON object")
         return content
 
     def _key_credentials(self) -> Credentials:
@@ -214,23 +225,23 @@ class Google:
                 user = google.oauth2.credentials.Credentials
                 made = user.from_authorized_user_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
             else:
-                with warnings.catch_warnings():  # about files of unknown origin; the person named this one
+                with warnings.catch_warnings():  # about files of unknown origin; the user chose this one
                     warnings.simplefilter("ignore", DeprecationWarning)
                     made, self._found_project = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
         except (google.auth.exceptions.RefreshError, google.auth.exceptions.TransportError) as error:
-            # some kinds need a token to learn their project
+            # some kinds need a token to find out their project
             raise token_failure(error, key.values()) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise _malformed(path, str(error.args[0] if error.args else error)) from error
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # what is said of a private key could hold a part of it
-            cause = "its private key cannot be read" if "private_key" in key else str(error)
+            # the library's message about a private key could contain a part of it
+            cause = "malformed private key" if "private_key" in key else str(error)
             raise _malformed(path, cause) from None
         return cast("Credentials", made)
 
 
 def endpoint_override(environ: Mapping[str, str], api: str) -> str | None:
-    """The endpoint that ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_<API>`` names, with a slash at its end; None where unset.
+    """Return the endpoint of ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_<API>`` with a slash at its end; None where unset.
 
     Source: https://cloud.google.com/sdk/gcloud/reference/topic/configurations, section api_endpoint_overrides.
 
@@ -245,25 +256,25 @@ def endpoint_override(environ: Mapping[str, str], api: str) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
             "endpoint-malformed",
-            f"${variable} does not name an endpoint",
-            cause=f"{endpoint!r} is not an http or https URL",
-            hint=f"for example https://us-central1-{api}.googleapis.com/",
+            f"${variable} is not an endpoint",
+            cause=f'expected an http or https URL, got "{endpoint}"',
+            hint=f"example: https://us-central1-{api}.googleapis.com/",
         )
     return endpoint.rstrip("/") + "/"
 
 
 def _check_token_uri(path: Path, key: JsonObject) -> None:
-    """Tokens come over TLS, but for a stand-in on this machine."""
+    """Refuse a token endpoint without TLS, unless it is on this machine."""
     token_uri = _text(key, "token_uri")
     if token_uri is None:
         return
     parts = urlsplit(token_uri)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise _malformed(path, f"its token_uri is not an https URL: {token_uri}")
+        raise _malformed(path, f"token_uri is not an https URL: {token_uri}")
 
 
 def _malformed(path: Path, cause: str) -> UsageError:
-    return UsageError("key-malformed", f"{os.fspath(path)} is no Google credentials file", cause=cause, hint=_NEW_KEY)
+    return UsageError("key-malformed", f"not a Google credentials file: {path}", cause=cause, hint=_NEW_KEY)
 
 
 def _text(key: JsonObject, name: str) -> str | None:

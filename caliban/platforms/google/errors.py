@@ -1,4 +1,4 @@
-"""What Google's refusals and silences become: errors that tell them in Google's own words."""
+"""Errors of Google's APIs: what was refused or not answered, in Google's own words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from caliban.errors import CalibanError, PlatformError
+from caliban.errors import PlatformError
 from caliban.platforms.retry import ServiceError
 from caliban.redaction import redact, redact_assertions, strip_userinfo
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 QUOTA_EXHAUSTED = "google-quota-exhausted"
 NO_CREDENTIALS = "no-credentials"
 
-_PASSING = frozenset({429, 500, 502, 503, 504})
-_DOUBTFUL = frozenset({409, 500, 502, 503, 504})
-"""Answers to a submission that leave open whether there is such a job, perhaps of ours."""
+TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})
+_UNKNOWN_OUTCOME = frozenset({409, 500, 502, 503, 504})
+"""HTTP statuses of a submission after which the job may exist, and may be ours."""
 _CAUSE_LIMIT = 2000
 
 
 class GoogleError(ServiceError):
-    """A call to a Google API that did not succeed."""
+    """A request to a Google API failed."""
 
 
 class GoogleUnreachableError(GoogleError):
-    """No answer came. Whether Google did what it was asked is not known."""
+    """Google did not answer. Whether it processed the request is unknown."""
 
 
 class GoogleRefusedError(GoogleError):
@@ -39,102 +39,106 @@ class GoogleRefusedError(GoogleError):
         status: Google's name for it (``FAILED_PRECONDITION``), or "".
     """
 
-    def __init__(self, code: int, status: str, doing: str, cause: str, retry_after: float | None = None) -> None:
+    def __init__(self, code: int, status: str, action: str, cause: str, retry_after: float | None = None) -> None:
         kind = _KINDS.get(code, _KINDS[500] if code >= 500 else _OTHER_KIND)
-        super().__init__(kind.id, f"cannot {doing}: {kind.words}", cause=cause or f"HTTP {code}", hint=kind.hint)
+        super().__init__(kind.id, f"cannot {action}: {kind.message}", cause=cause or f"HTTP {code}", hint=kind.hint)
         self.code = code
         self.status = status
-        self.is_transient = code in _PASSING
+        self.is_transient = code in TRANSIENT_STATUSES
         self.is_over_quota = code == 429
-        self.outcome_unknown = code in _DOUBTFUL
+        self.outcome_unknown = code in _UNKNOWN_OUTCOME
         self.retry_after = retry_after
 
 
 class CredentialsError(PlatformError):
-    """There are no credentials that Google accepts. Nothing was asked of the API."""
+    """There are no credentials that Google accepts. No request was sent to the API."""
 
 
 @dataclass(frozen=True)
 class _Kind:
     id: str
-    words: str
+    message: str
     hint: str | None = None
 
 
-_OTHER_KIND = _Kind("google-refused", "Google refuses")
+_OTHER_KIND = _Kind("google-refused", "request refused")
 _KINDS: Mapping[int, _Kind] = {
-    400: _Kind("google-bad-request", "Google does not accept the request"),
+    400: _Kind("google-bad-request", "bad request"),
     401: _Kind(
         "google-not-authenticated",
-        "Google does not accept the access token",
-        "see whether the key is still in use, and whether this machine's clock is right",
+        "access token not accepted",
+        "check whether the key is still valid, and whether this machine's clock is correct",
     ),
     403: _Kind(
         "google-permission-denied",
         "permission denied",
-        "ask the project's owner for the permission (roles: aiplatform.user for Vertex AI, ml.developer for AI "
-        "Platform, container.developer for GKE), enable the API, or name another project with --project_id or other "
+        "ask the project's owner for the role aiplatform.user (Vertex AI), ml.developer (AI Platform) or "
+        "container.developer (GKE); or enable the API; or choose another project with --project_id or other "
         "credentials with --cloud_key",
     ),
-    404: _Kind("google-not-found", "Google knows no such thing", "see whether --project_id names the right project"),
-    409: _Kind("google-conflict", "there is one already"),
-    429: _Kind(QUOTA_EXHAUSTED, "the quota is used up", "wait a while, or ask for more quota"),
-    500: _Kind("google-unavailable", "Google's service fails just now", "try again later"),
+    404: _Kind("google-not-found", "not found", "check whether --project_id names the right project"),
+    409: _Kind("google-conflict", "already exists"),
+    429: _Kind(QUOTA_EXHAUSTED, "quota exceeded", "try again later, or request more quota"),
+    500: _Kind("google-unavailable", "service unavailable", "try again later"),
 }
 
 
 def token_failure(error: GoogleAuthError, secrets: Iterable[object] = ()) -> CredentialsError | GoogleUnreachableError:
-    """Why there is no access token: the credentials are refused, or the token endpoint cannot be reached or fails.
+    """Return why there is no access token: refused credentials, or a token endpoint that fails or does not answer.
 
     Args:
-        error: what google-auth raised; it holds the endpoint's answer, which may repeat what was sent.
-        secrets: what was sent, and is not to be shown.
+        error: raised by google-auth; it holds the endpoint's answer, which may repeat what was sent.
+        secrets: what was sent and must not be shown.
     """
     from google.auth.exceptions import TransportError
 
     if isinstance(error, TransportError) or error.retryable:
         return unreachable("fetch an access token", error, secrets)
-    words = redact_assertions(redact(secrets, str(error.args[0] if error.args else error)))
+    text = redact_assertions(redact(secrets, str(error.args[0] if error.args else error)))
     return CredentialsError(
         "credentials-refused",
-        "Google does not accept the credentials: they give no access token",
-        cause=words[:_CAUSE_LIMIT],
-        hint="for a service account: a key that is in use, and a clock that is right; for your own account: "
-        "gcloud auth application-default login",
+        "Google does not accept the credentials",
+        cause=text[:_CAUSE_LIMIT],
+        hint="for a service account, check whether the key is still valid and this machine's clock is correct; for "
+        "your own account, run: gcloud auth application-default login",
     )
 
 
-def one_line(error: CalibanError) -> str:
-    """An error as a remark: its message, and the first line of its cause."""
-    cause = (error.cause or "").strip().partition("\n")[0]
-    return f"{error.message}: {cause}" if cause else error.message
-
-
-def misunderstood(doing: str, answer: str) -> GoogleUnreachableError:
-    """What comes of an answer that is not the API's."""
+def unexpected_answer(action: str, answer: str) -> GoogleUnreachableError:
+    """Return the error for an answer that does not come from the API, such as a proxy's page."""
     return GoogleUnreachableError(
         "google-misunderstood",
-        f"cannot {doing}: what was answered does not come from Google's API",
+        f"cannot {action}: the answer does not come from Google's API",
         cause=answer[:_CAUSE_LIMIT],
-        hint="see whether a proxy or a login page stands between this machine and Google",
+        hint="check whether a proxy or a login page is between this machine and Google",
     )
 
 
-def unreachable(what: str, error: Exception, secrets: Iterable[object] = ()) -> GoogleUnreachableError:
-    """What comes of no answer; ``what`` in the infinitive. ``secrets`` are not shown, nor is a proxy's login."""
-    words = strip_userinfo(redact_assertions(redact(secrets, str(error))))
+def unreachable(action: str, error: Exception, secrets: Iterable[object] = ()) -> GoogleUnreachableError:
+    """Return the error for a request without an answer.
+
+    Args:
+        action: what was attempted, in the infinitive: ``fetch an access token``.
+        error: the library's; a proxy's login in it is removed.
+        secrets: what must not be shown.
+    """
+    text = strip_userinfo(redact_assertions(redact(secrets, str(error))))
     return GoogleUnreachableError(
         "google-unreachable",
-        f"cannot {what}",
-        cause=words[:_CAUSE_LIMIT] or type(error).__name__,
-        hint="see whether this machine is online, and whether a proxy (HTTPS_PROXY) is needed",
+        f"cannot {action}",
+        cause=text[:_CAUSE_LIMIT] or type(error).__name__,
+        hint="check whether this machine is online, and whether it needs a proxy (HTTPS_PROXY)",
     )
 
 
-def words(content: bytes, reason: str) -> tuple[str, str]:
-    """An error's body -> Google's name for it, and its message with what its details add.
+def parse_error(content: bytes, reason: str) -> tuple[str, str]:
+    """Return Google's name for an error, and its message with what its details add.
 
     Source: https://cloud.google.com/apis/design/errors#http_mapping
+
+    Args:
+        content: the body of the answer.
+        reason: HTTP's, for an empty body.
     """
     try:
         error = json.loads(content)["error"]
@@ -146,7 +150,7 @@ def words(content: bytes, reason: str) -> tuple[str, str]:
 
 
 def _detail_lines(details: object, message: str) -> Iterable[str]:
-    """What the details add to the message; their kinds: https://cloud.google.com/apis/design/errors#error_details."""
+    """Yield what the details add to the message (https://cloud.google.com/apis/design/errors#error_details)."""
     for detail in details if isinstance(details, list) else ():
         if not isinstance(detail, Mapping):
             continue

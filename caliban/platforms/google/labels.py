@@ -1,7 +1,7 @@
-"""What jobs of Google's training services have in common: names, labels, and what comes of flags; pure.
+"""Names and labels of jobs of Google's training services, and labels from flags. Pure functions.
 
-The names are those that caliban 0.4.2 gives: ``{base}_{index}`` in a job spec, and the time of submission between the
-two when it is sent.
+Names are those of caliban 0.4.2: ``{base}_{index}`` in a job spec, with the time of submission between the two in a
+request.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ TOKEN_LABEL = "caliban_token"
 MAX_LABELS = 64
 _OWN_LABELS = frozenset({"gpu_enabled", "tpu_enabled", "job_name", "docker_image"})
 _LABEL_LENGTH = 63
-_BASE_LENGTH = 80  # leaves room for the time, an index and a piece of the token
+_NAME_LENGTH = 128
+_BASE_LENGTH = 80  # leaves room for the time, an index and a part of the token
 _STAMP = "%Y%m%d_%H%M%S"
 
 
 def job_base(name: str) -> str:
-    """``name`` as names of jobs allow it: letters, digits and underscores, a letter first.
+    """Return ``name`` as job names may be: letters, digits and underscores, the first a letter.
 
     Source: https://cloud.google.com/ai-platform/training/docs/managing-models-jobs
     """
@@ -34,27 +35,40 @@ def job_base(name: str) -> str:
 
 
 def full_name(recorded: str, token: str, now: datetime) -> str:
-    """``{base}_{YYYYmmdd_HHMMSS}_{index}``: base and index from the spec's name, where it has one; else the token."""
+    """Return ``{base}_{YYYYmmdd_HHMMSS}_{index}``.
+
+    Args:
+        recorded: the name in the job spec: ``caliban_totoro_1``, or a full name of an earlier attempt; if it has no
+            index, a part of the token takes its place.
+        token: the submission's.
+        now: local time.
+    """
     match = re.fullmatch(r"(.+?)(?:_\d{8}_\d{6})?_(\d{1,9})", recorded)
     base, index = (match[1], match[2]) if match else (recorded, slugify(token)[:8])
     return f"{job_base(base)}_{now.strftime(_STAMP)}_{index}"
 
 
 def slugify(token: str) -> str:
-    """What of a token may stand in a name."""
+    """Return a token without what names do not allow."""
     return re.sub(r"[^A-Za-z0-9]", "", token).lower()
 
 
+def candidate_names(name: str, token: str) -> tuple[str, ...]:
+    """Return the names to try for a submission, in order; always the same, so that its job can be found again."""
+    letters = slugify(token)
+    return tuple(f"{name}{end}"[:_NAME_LENGTH] for end in ("", f"_{letters[:6]}", f"_{letters[:20]}"))
+
+
 def common_prefix(names: Collection[str]) -> str:
-    """What all of the names begin with; between the first and the last of them lie the others."""
-    first, last = min(names), max(names)
+    """Return what all of the names start with."""
+    first, last = min(names), max(names)  # all others sort between them
     pairs = zip(first, last, strict=False)
     same = takewhile(lambda pair: pair[0] == pair[1] and (pair[0].isalnum() or pair[0] == "_"), pairs)
     return "".join(letter for letter, _ in same)
 
 
 def flags(arguments: Sequence[object]) -> Iterator[tuple[str, str]]:
-    """The flags among arguments, with their values; ``true`` for a bare one."""
+    """Yield the flags among arguments with their values; ``true`` for a bare flag."""
     words = [str(argument) for argument in arguments]
     for word, following in pairwise([*words, "-"]):
         match = re.fullmatch(r"--?([A-Za-z][^=]*)(?:=(.*))?", word, re.DOTALL)
@@ -69,14 +83,14 @@ def flags(arguments: Sequence[object]) -> Iterator[tuple[str, str]]:
 def new_labels(
     *, base: str, image: ImageRef, has_gpu: bool, arguments: Sequence[str], given: Mapping[str, str]
 ) -> dict[str, str]:
-    """The labels of a new job: those of caliban 0.4.2, then ``given`` ones, then its flags, as long as there is room.
+    """Return the labels of a new job: those of caliban 0.4.2, then ``given``, then its flags, up to the maximum number.
 
     Args:
         base: see :func:`job_base`.
         image: the image that it runs.
         has_gpu: whether it runs on GPUs.
-        arguments: of the image's entry point.
-        given: more labels, as a person gave them.
+        arguments: of the image's entrypoint.
+        given: labels chosen by the user.
     """
     own = {
         "gpu_enabled": "true" if has_gpu else "false",
@@ -84,95 +98,107 @@ def new_labels(
         "job_name": label_value(base),
         "docker_image": image_label(image),
     }
-    return _labelled(own, [*given.items(), *flags(arguments)])
+    return _with_labels(own, [*given.items(), *flags(arguments)])
 
 
 def labels_of(job: JsonObject) -> Mapping[str, str]:
-    """The labels of a spec or job; {} where it has none."""
+    """Return the labels of a spec or job; {} where it has none."""
     labels = job.get("labels")
     return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
 
 
 def labels_for_image(labels: Mapping[str, str], image: ImageRef) -> dict[str, str]:
-    """``labels`` of a job that runs another image, which its label names where there is one."""
+    """Return ``labels`` for another image; its own label changes, if there is one."""
     return {**labels, "docker_image": image_label(image)} if "docker_image" in labels else dict(labels)
 
 
 def labels_for_arguments(labels: Mapping[str, str], before: object, arguments: Sequence[str]) -> dict[str, str]:
-    """``labels`` of a job that gets other ``arguments``: those that came of the flags ``before`` give way."""
+    """Return ``labels`` for other ``arguments``: labels made from the flags in ``before`` are replaced."""
     old = {label_key(name) for name, _ in flags(before if isinstance(before, list) else [])} - _OWN_LABELS
-    return _labelled({key: value for key, value in labels.items() if key not in old}, flags(arguments))
+    return _with_labels({key: value for key, value in labels.items() if key not in old}, flags(arguments))
 
 
 def labels_with_token(spec: JsonObject, token: str) -> dict[str, str]:
-    """A spec's labels as they are sent, with the submission's token."""
+    """Return a spec's labels with the submission's token, as they are sent."""
     kept = dict(list(labels_of(spec).items())[: MAX_LABELS - 1])
     return {**kept, TOKEN_LABEL: label_value(token)}
 
 
+def request_body(spec: JsonObject, name_key: str, name: str, token: str) -> dict[str, object]:
+    """Return what is sent to create a job: the spec under its full name, with the submission's token.
+
+    Args:
+        spec: of the job.
+        name_key: the spec's key for its name.
+        name: see :func:`full_name`.
+        token: the submission's.
+    """
+    return {**spec, name_key: name, "labels": labels_with_token(spec, token)}
+
+
 def has_token(job: JsonObject, token: str) -> bool:
-    """Whether a job that the service has is the one that was submitted with ``token``."""
+    """Return whether a job at the service was submitted with ``token``."""
     return labels_of(job).get(TOKEN_LABEL) == label_value(token)
 
 
 def label_key(text: str) -> str:
-    """``text`` as a label's key: as a value, and a letter first; "" where nothing is left.
+    """Return ``text`` as a label's key: like a value, but the first a letter; "" where nothing is left.
 
     Source: https://cloud.google.com/ai-platform/training/docs/resource-labels
     """
-    return re.sub(r"^[^a-z]+", "", _cleaned(text))[:_LABEL_LENGTH]
+    return re.sub(r"^[^a-z]+", "", _clean(text))[:_LABEL_LENGTH]
 
 
 def label_value(text: str) -> str:
-    """``text`` as a label's value: 63 lower-case letters, digits, dashes, underscores; a dot becomes an underscore."""
-    return _cleaned(text)[:_LABEL_LENGTH]
+    """Return ``text`` as a label's value: at most 63 lower-case letters, digits, dashes and underscores."""
+    return _clean(text)[:_LABEL_LENGTH]
 
 
 def image_label(image: ImageRef) -> str:
-    """The label's value for an image: its name, with its tag but without its digest, for which there is no room."""
+    """Return the label's value for an image: its name and tag, without its digest, which is too long."""
     return label_value(image.partition("@")[0])
 
 
 def object_at(parent: JsonObject, name: str) -> Mapping[str, object]:
-    """The JSON object that a recorded job spec has as ``name``.
+    """Return the JSON object ``name`` of a recorded job spec.
 
     Raises:
         PlatformError: ``malformed-job-spec``: it has none.
     """
     value = parent.get(name)
     if not isinstance(value, Mapping):
-        raise malformed(f"it has no {name}")
+        raise malformed(f"{name} is missing")
     return value
 
 
 def text_at(parent: JsonObject, name: str) -> str:
-    """The text that a recorded job spec has as ``name``; never "".
+    """Return the text ``name`` of a recorded job spec; never "".
 
     Raises:
         PlatformError: ``malformed-job-spec``: it has none.
     """
     value = parent.get(name)
     if not isinstance(value, str) or not value:
-        raise malformed(f"it has no {name}")
+        raise malformed(f"{name} is missing")
     return value
 
 
 def malformed(problem: str) -> PlatformError:
-    """What is said of a recorded job spec that is not one."""
+    """Return the error for a recorded job spec that cannot be used."""
     return PlatformError(
         "malformed-job-spec",
-        "the recorded job cannot be run again",
+        "cannot run the recorded job again",
         cause=f"in the recorded job spec: {problem}",
-        hint="submit the experiment anew with caliban cloud",
+        hint="submit the experiment again",
     )
 
 
-def _cleaned(text: str) -> str:
+def _clean(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]", "", text.lower().replace(".", "_"))
 
 
-def _labelled(own: Mapping[str, str], more: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """``own`` labels and as many of ``more`` as there is room for beside the token's; the first of a name counts."""
+def _with_labels(own: Mapping[str, str], more: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return ``own`` and ``more`` labels, leaving room for the token's; the first of a name wins."""
     labels = dict(own)
     for name, value in more:
         key = label_key(name)

@@ -1,6 +1,6 @@
-"""The hardware of Google's training services: what may be asked for, and how people write it.
+"""Machines and GPUs of Google's training services, and how flags name them.
 
-Each service has a :class:`Catalog` of its own. What they share are Compute Engine's machines.
+Each service has its own :class:`Catalog`; the machines are Compute Engine's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from caliban.errors import UsageError
 
 NO_GPU = "ACCELERATOR_TYPE_UNSPECIFIED"
-_OVERRULE = "or overrule this with --force"
+_OVERRIDE = "or override this check with --force"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What each job runs on.
+    """The machine of a job.
 
     Attributes:
         region: ``us-central1``.
@@ -65,7 +65,7 @@ GENERAL_PURPOSE: Mapping[str, tuple[int, ...]] = {
     "m1-ultramem": (40, 80, 160),
     "m1-megamem": (96,),
 }
-"""Family of machines without GPUs of their own -> sizes in virtual CPUs, as both services offer them.
+"""Machine family without built-in GPUs -> sizes in virtual CPUs, as both services offer them.
 
 Source: https://cloud.google.com/vertex-ai/docs/training/configure-compute#machine-types, and for AI Platform
 https://cloud.google.com/ai-platform/training/docs/machine-types#compute-engine-machine-types
@@ -78,7 +78,7 @@ _N1_COUNTS: Mapping[str, tuple[int, ...]] = {
     "T4": (1, 2, 4),
     "V100": (1, 2, 4, 8),
 }
-"""GPU -> how many of it an n1 machine may have; the larger the machine, the more it must have (see ``_N1_FEWEST``)."""
+"""GPU -> possible counts on an n1 machine; larger machines need more of them (see ``_N1_FEWEST``)."""
 
 _N1_FEWEST: Mapping[str, Mapping[int, int]] = {
     "K80": {8: 1, 16: 2, 32: 4},
@@ -87,29 +87,29 @@ _N1_FEWEST: Mapping[str, Mapping[int, int]] = {
     "T4": {16: 1, 32: 2, 96: 4},
     "V100": {8: 1, 16: 2, 32: 4, 96: 8},
 }
-"""GPU -> number of virtual CPUs, up to which so many GPUs are the fewest that an n1 machine may have.
+"""GPU -> number of virtual CPUs -> the minimum of GPUs on an n1 machine with up to so many CPUs.
 
 Source: https://cloud.google.com/vertex-ai/docs/training/configure-compute#gpu-compatibility-table, and for AI Platform
 https://cloud.google.com/ai-platform/training/docs/using-gpus#compute-engine-machine-types-with-gpu
 """
 
 _N1_FEWEST_HIGHCPU_64: Mapping[str, int] = {"K80": 8, "P100": 4}
-"""n1-highcpu-64 has so little memory that it may have GPUs that other machines of 64 CPUs may not."""
+"""n1-highcpu-64 has so little memory that it can have GPUs which other machines with 64 CPUs cannot."""
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What one service offers. It may offer more, or less, by now; whoever knows better overrules it.
+    """What one service offers. It may be outdated; ``--force`` overrides it.
 
     Attributes:
         service: its name, for messages.
-        regions: region -> the GPUs to be had there, by their short names.
-        gpu_types: the GPUs that there are, as the API names them.
-        with_gpus: machine type -> the GPUs that it comes with.
-        default_region: where none is named.
-        default_gpu: where none are named.
-        default_cpu_machine: where no machine is named, and no GPUs.
-        default_gpu_machine: where no machine is named, if it may have the GPUs.
+        regions: region -> the GPUs available there, by short name.
+        gpu_types: all GPUs, by their API names.
+        with_gpus: machine type -> its built-in GPUs.
+        default_region: without --region.
+        default_gpu: without --gpu_spec.
+        default_cpu_machine: without --machine_type and GPUs.
+        default_gpu_machine: without --machine_type, if it can have the GPUs.
     """
 
     service: str
@@ -123,16 +123,16 @@ class Catalog:
 
     @property
     def machine_types(self) -> tuple[str, ...]:
-        """Every machine type that there is."""
+        """All machine types."""
         return (
             *(f"{family}-{size}" for family, sizes in GENERAL_PURPOSE.items() for size in sizes),
             *self.with_gpus,
         )
 
     def parse_gpus(self, text: str) -> Gpu:
-        """``2xV100`` (or ``2xNVIDIA_TESLA_V100``, in any case) -> the GPUs.
+        """Parse ``2xV100`` (or ``2xNVIDIA_TESLA_V100``, in upper or lower case).
 
-        The size of their memory need not be written where there is but one: ``8xH100`` is ``8xH100_80GB``.
+        The memory size can be omitted where there is only one: ``8xH100`` is ``8xH100_80GB``.
 
         Raises:
             UsageError: ``gpu-spec-malformed``.
@@ -143,49 +143,48 @@ class Catalog:
             example = Gpu(2, self.default_gpu.type)
             raise UsageError(
                 "gpu-spec-malformed",
-                f"the GPUs {text!r} are not understood",
-                hint=f"write COUNTxTYPE, for example {example}; the types are "
-                f"{_listed(short_name(each) for each in self.gpu_types)}",
+                f'expected COUNTxTYPE, for example {example}, got "{text}"',
+                hint=f"available types: {_listed(short_name(each) for each in self.gpu_types)}",
             )
         return Gpu(int(match[1]), gpu_type)
 
     def choose(self, region: str | None, machine_type: str | None, gpu: Gpu | None, *, wants_gpu: bool) -> Hardware:
-        """What a job runs on, where a person left something open. Not checked: see :meth:`check`.
+        """Return the machine of a job, with defaults for what is None. Not checked: see :meth:`check`.
 
         Args:
-            region: None for the default one.
-            machine_type: None for the default one, or the smallest that may have the GPUs.
-            gpu: None for those that the machine comes with, or the default ones.
-            wants_gpu: whether there are to be GPUs where none are named.
+            region: None for the default.
+            machine_type: None for the default, or the smallest that can have the GPUs.
+            gpu: None for the machine's built-in GPUs, or the default.
+            wants_gpu: whether the job gets GPUs if ``gpu`` is None.
         """
         if gpu is None and wants_gpu:
             gpu = self.with_gpus.get(machine_type or "", self.default_gpu)
         return Hardware(region or self.default_region, machine_type or self.default_machine(gpu), gpu)
 
     def default_machine(self, gpu: Gpu | None) -> str:
-        """The machine type where none is named; for ``gpu``, the default one or the smallest that may have it."""
+        """Return the default machine type for ``gpu``, or the smallest that can have it."""
         if gpu is None:
             return self.default_cpu_machine
         fitting = self.machines_for(gpu)
         return self.default_gpu_machine if self.default_gpu_machine in fitting or not fitting else fitting[0]
 
     def gpu_counts(self, machine_type: str, gpu_type: str) -> tuple[int, ...]:
-        """How many GPUs of a type (``NVIDIA_TESLA_V100``) a machine may have; () for none."""
+        """Return how many GPUs of a type (``NVIDIA_TESLA_V100``) a machine can have; () for none."""
         own = self.with_gpus.get(machine_type)
         if own is not None:
             return (own.count,) if own.type == gpu_type else ()
         return _n1_counts(machine_type, short_name(gpu_type)) if gpu_type in self.gpu_types else ()
 
     def machines_for(self, gpu: Gpu) -> tuple[str, ...]:
-        """The machine types that may have just these GPUs."""
+        """Return the machine types that can have exactly these GPUs."""
         return tuple(each for each in self.machine_types if gpu.count in self.gpu_counts(each, gpu.type))
 
     def check(self, hardware: Hardware) -> None:
-        """Refuse what the service has not, or would not combine.
+        """Check that the service offers this combination.
 
         Raises:
             UsageError: ``unknown-region``, ``unknown-machine-type``, ``gpu-not-in-region`` or ``gpu-not-on-machine``;
-                the hint says what would go.
+                the hint names alternatives.
         """
         region, machine_type, gpu = hardware.region, hardware.machine_type, hardware.gpu
         if region not in self.regions:
@@ -194,9 +193,9 @@ class Catalog:
             raise self._unknown("machine-type", machine_type, self.machine_types)
         if gpu is None:
             if machine_type in self.with_gpus:
-                wanted = self.with_gpus[machine_type]
+                builtin = self.with_gpus[machine_type]
                 raise self._mismatch(
-                    "gpu-not-on-machine", f"{machine_type} comes with GPUs", f"ask for --gpu_spec {wanted}"
+                    "gpu-not-on-machine", f"{machine_type} has built-in GPUs", f"add --gpu_spec {builtin}"
                 )
             return
         if short_name(gpu.type) not in self.regions[region]:
@@ -206,7 +205,7 @@ class Catalog:
             raise self._mismatch("gpu-not-on-machine", f"{machine_type} cannot have {gpu}", instead)
 
     def _gpu_type(self, name: str) -> str | None:
-        """The type that ``name`` names: in full, in short, or without the size of its memory."""
+        """Return the API name of a GPU: given in full, in short, or without its memory size."""
         short = short_name(name)
         for each in self.gpu_types:
             if short_name(each) == short:
@@ -219,35 +218,35 @@ class Catalog:
         counts = self.gpu_counts(machine_type, gpu.type)
         others = [short_name(each) for each in self.gpu_types if self.gpu_counts(machine_type, each)]
         if counts:
-            yield f"{machine_type} may have {_listed(f'{count}x{name}' for count in counts)}"
+            yield f"{machine_type} can have {_listed(f'{count}x{name}' for count in counts)}"
         elif others:
-            yield f"{machine_type} may have {_listed(others)}"
+            yield f"{machine_type} can have {_listed(others)}"
         machines = self.machines_for(gpu)
         if machines:
-            yield f"{gpu} may be on {_listed(machines)}"
+            yield f"{gpu} is available on {_listed(machines)}"
         else:
             possible = {count for each in self.machine_types for count in self.gpu_counts(each, gpu.type)}
-            yield f"a machine may have {_listed(sorted(possible))} {name}"
+            yield f"a machine can have {_listed(sorted(possible))} {name}"
 
     def _not_there(self, region: str, name: str) -> UsageError:
         elsewhere = [other for other, names in self.regions.items() if name in names]
         here = f"{region} has {_listed(self.regions[region])}" if self.regions[region] else f"{region} has no GPUs"
         return self._mismatch(
-            "gpu-not-in-region", f"there is no {name} in {region}", f"{name} is in {_listed(elsewhere)}; {here}"
+            "gpu-not-in-region", f"{region} has no {name}", f"{name} is available in {_listed(elsewhere)}; {here}"
         )
 
     def _unknown(self, kind: str, name: str, known: Iterable[str]) -> UsageError:
         near = difflib.get_close_matches(name, list(known), n=1)
-        hint = f"did you mean {near[0]}? known are {_listed(known)}" if near else f"known are {_listed(known)}"
-        words = kind.replace("-", " ")
-        return UsageError(f"unknown-{kind}", f"{self.service} has no {words} {name}", hint=f"{hint}; {_OVERRULE}")
+        hint = f"did you mean {near[0]}? " if near else ""
+        message = f'{self.service} has no {kind.replace("-", " ")} "{name}"'
+        return UsageError(f"unknown-{kind}", message, hint=f"{hint}available: {_listed(known)}; {_OVERRIDE}")
 
     def _mismatch(self, id: str, message: str, instead: str) -> UsageError:
-        return UsageError(id, f"{self.service} does not offer that: {message}", hint=f"{instead}; {_OVERRULE}")
+        return UsageError(id, f"not available on {self.service}: {message}", hint=f"{instead}; {_OVERRIDE}")
 
 
 def short_name(gpu_type: str) -> str:
-    """``NVIDIA_TESLA_V100`` -> ``V100``; ``NVIDIA_L4`` -> ``L4``."""
+    """Return ``V100`` for ``NVIDIA_TESLA_V100``, ``L4`` for ``NVIDIA_L4``."""
     return gpu_type.removeprefix("NVIDIA_").removeprefix("TESLA_")
 
 

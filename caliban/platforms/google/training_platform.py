@@ -1,251 +1,284 @@
-"""What Google's training services have in common as platforms: credentials, projects, pages of jobs, retry_policy."""
+"""What Google's training services have in common as platforms: projects, batched status requests, quotas."""
 
 from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from caliban.errors import CalibanError, PlatformError
-from caliban.images.registry.names import repository
-from caliban.platforms.base import JobUpdate, Platform, PlatformContext, RefusedError, RemotePlatform, StatusUnavailable
+from caliban.errors import CalibanError, PlatformError, one_line
+from caliban.platforms.base import Platform, RefusedError, RemotePlatform
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.flags import project_id
+from caliban.platforms.google import labels
 from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
-from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError, one_line
-from caliban.platforms.google.image_registry import Registry
+from caliban.platforms.google.details import ProjectDestination
+from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
+from caliban.platforms.google.jobs_client import JobsClient, short_id
 from caliban.platforms.retry import Backoff, RetryPolicy
 from caliban.platforms.submit_once import submit_once
-from caliban.records import ImageRef, JobRecord, JobStatus, JsonObject
+from caliban.records import Destination, JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
+
+if TYPE_CHECKING:
+    from caliban.config import ProjectConfig
+    from caliban.images.registry.push import Registry
 
 _THREADS = 8
 _FEW = 2
-"""So many jobs are asked after one by one: a page may hold none of them."""
+"""So many jobs are requested one by one: a page of a list may contain none of them."""
+
+_Place = TypeVar("_Place", bound=ProjectDestination)
 
 
-class GooglePlatform(Platform, RemotePlatform):
-    """A training service of Google's, in any number of projects. Its methods may be called on several threads."""
+class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
+    """A training service of Google, in any number of projects. Its methods may be called on several threads.
+
+    Attributes:
+        service_name: for messages: ``Vertex AI``.
+        states: state of the service -> ours.
+        not_recorded: why a job cannot be queried whose id or destination is not recorded.
+        is_run_by_digest: whether jobs name their image by its digest.
+        list_options: parameters of the list method.
+        place_type: of its destinations.
+        client: the service's jobs.
+    """
 
     service_name: ClassVar[str]
-    """For messages: ``Vertex AI``."""
-
-    named_by: ClassVar[tuple[str, ...]]
-    """The keys of ``jobs.details`` without which the service cannot be asked after a job."""
-
-    nameless: ClassVar[str]
-    """What is said of a job that lacks one of them."""
-
+    states: ClassVar[Mapping[str, JobStatus]]
+    not_recorded: ClassVar[str]
     is_run_by_digest: ClassVar[bool] = True
-    """Whether jobs name their image by its digest."""
+    list_options: ClassVar[Mapping[str, str]] = {}
+    place_type: type[_Place]
+    client: JobsClient[_Place]
 
-    def __init__(self, platform_context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
-        super().__init__(platform_context)
-        self.google = Google(platform_context, retry_policy)
+    def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
+        super().__init__(context)
+        self.google = Google(context, retry_policy)
         self._lock = threading.Lock()
-        self._named: set[str] = set()
-        self._is_quota_gone = False
+        self._names: set[str] = set()
+        self._is_over_quota = False
 
-    def connect(self, target: JsonObject) -> None:
-        """Fetch an access token: to learn before anything is built or written down whether there is one.
+    @abstractmethod
+    def _filter(self, jobs: Sequence[JobRecord]) -> str:
+        """Return the filter of a list that contains ``jobs``, and few others."""
+
+    @abstractmethod
+    def _details_of(self, job: JobRecord, status: JobStatus, found: JsonObject) -> JsonObject:
+        """Return what to record of a job, from what is recorded and what the service reports."""
+
+    def connect(self, destination: Destination) -> None:
+        """Fetch an access token, to find out before anything is built or journaled whether there is one.
 
         Raises:
             CalibanError: there are no credentials, or Google does not accept them.
         """
         self.google.access_token()
 
-    def reach_registry(self, registry: str | None, target: JsonObject) -> None:
-        """Ask a registry of Google's for leave to push."""
-        self._registry(registry, target).check()
+    def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
+        """Return the configured registry, or that of the destination's project."""
+        from caliban.platforms.google.image_registry import image_registry
 
-    def publish(self, image: ImageRef, registry: str | None, target: JsonObject) -> ImageRef:
-        """Push to ``registry``, else to the project's Container Registry, where it is not there already."""
-        return self._registry(registry, target).push(image, by_digest=self.is_run_by_digest)
+        project = destination.project if isinstance(destination, ProjectDestination) else None
+        return image_registry(config.registry, project, self.context, self.google, by_digest=self.is_run_by_digest)
 
-    def _registry(self, registry: str | None, target: JsonObject) -> Registry:
-        return Registry(repository(registry, str(target["project"])), self.context, self.google)
+    def links(self, job: JobRecord) -> Sequence[str]:
+        """Return the job's page in the console, and gcloud's command that streams its log."""
+        return job.details.links
+
+    def job_name(self, spec: JsonObject, token: str) -> str:
+        """Return ``caliban_totoro_20200529_110259_1``: base and index of the spec's name, and the time.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``.
+        """
+        recorded = labels.text_at(spec, self.client.name_key)
+        first, second, _ = labels.candidate_names(labels.full_name(recorded, token, self.context.clock.now()), token)
+        with self._lock:
+            name = second if first in self._names else first
+            self._names.add(name)
+        return name
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        """By pages where that is fewer calls, else one by one on a few threads; place by place."""
+        """Query the jobs of each destination: in pages of a list, or one by one where that is fewer requests."""
         found: dict[int, JobUpdate | StatusUnavailable] = {}
-        by_place: dict[Hashable, list[JobRecord]] = {}
+        by_place: dict[_Place, list[JobRecord]] = {}
         for job in jobs:
-            if self._is_named(job):
-                by_place.setdefault(self._place(job), []).append(job)
+            place = self._recorded_place(job)
+            if place is None or job.details.id is None:
+                found[job.id] = StatusUnavailable(self.not_recorded)
             else:
-                found[job.id] = StatusUnavailable(self.nameless)
-        for group in by_place.values():
+                by_place.setdefault(place, []).append(job)
+        for place, group in by_place.items():
             try:
-                found.update(self._observe(group))
+                found.update(self._updates(place, group))
             except CalibanError as error:
-                reason = self._unreachable(error)
+                reason = self._unavailable(error)
                 found.update({job.id: reason for job in group})
         return found
 
-    @abstractmethod
-    def _place(self, job: JobRecord) -> Hashable:
-        """What jobs that may be listed together have in common."""
-
-    @abstractmethod
-    def _key(self, job: JobRecord) -> str:
-        """What tells the job from others of its place."""
-
-    @abstractmethod
-    def _pages(self, jobs: Sequence[JobRecord]) -> Iterator[Mapping[str, JsonObject]]:
-        """Pages of the jobs of a place, by their keys; ``jobs`` are among them."""
-
-    @abstractmethod
-    def _get(self, job: JobRecord) -> JsonObject | None:
-        """One job as the service has it; None when it has none of that name."""
-
-    @abstractmethod
-    def _cancel(self, job: JobRecord) -> None:
-        """Ask for a job's end."""
-
-    @abstractmethod
-    def _observation(self, job: JobRecord, there: JsonObject) -> JobUpdate | StatusUnavailable:
-        """A job's state, from what the service has."""
-
     def stop(self, job: JobRecord) -> JobUpdate:
-        """Cancel the job, and look what came of it."""
-        if not self._is_named(job):
-            raise PlatformError("malformed-job-details", f"job {job.id} cannot be stopped", cause=self.nameless)
+        """Cancel the job, and query its state afterwards."""
+        place, job_id = self._recorded_place(job), job.details.id
+        if place is None or job_id is None:
+            raise PlatformError("malformed-job-details", f"cannot stop job {job.id}", cause=self.not_recorded)
         try:
-            self._cancel(job)
+            self.client.cancel(place, job_id)
         except GoogleRefusedError as error:
             if error.code not in (400, 409):
                 raise
-            ended = self._ask(job)  # there is nothing to cancel in a job that has ended
+            ended = self._query(place, job)  # a job that has ended cannot be cancelled
             if isinstance(ended, StatusUnavailable) or not ended.status.is_final:
                 raise
             return ended
-        after = self._ask(job)
+        after = self._query(place, job)
         return JobUpdate(JobStatus.RUNNING) if isinstance(after, StatusUnavailable) else after
 
-    def _is_named(self, job: JobRecord) -> bool:
-        return all(isinstance(job.details.get(key), str) for key in self.named_by)
+    def _recorded_place(self, job: JobRecord) -> _Place | None:
+        """Return where a job of this platform runs; None where that is not recorded."""
+        destination = job.details.destination
+        return destination if isinstance(destination, self.place_type) else None
 
     def _project(self, latest: JobRecord | None) -> str:
-        """The project of ``--project_id``, else of the last attempt, else :meth:`Google.project`.
+        """Return ``--project_id``, or the project of the last attempt, or :meth:`Google.project`.
 
         Raises:
             UsageError: ``no-project``.
             CredentialsError: ``no-credentials``.
         """
-        recorded = latest.details.get("project_id") if latest else None
-        asked = self.context.project_id
-        if not isinstance(recorded, str):
+        place = self._recorded_place(latest) if latest else None
+        if place is None:
             return self.google.project()
-        if asked and asked != recorded:
-            self.context.announce(f"jobs of project {recorded} are re-run in project {asked}, as --project_id says")
-            return asked
+        recorded, chosen = place.project, project_id(self.context.options)
+        if chosen and chosen != recorded:
+            self.context.announce(f"re-running jobs of project {recorded} in project {chosen} (--project_id)")
+            return chosen
         preset = self.context.environ.get(PROJECT_VARIABLE)
-        if not asked and preset and preset != recorded:
+        if not chosen and preset and preset != recorded:
             self.context.announce(
-                f"jobs of project {recorded} are re-run there, not in {preset}; --project_id moves them"
+                f"re-running jobs of project {recorded} there, not in {preset}; use --project_id to change that"
             )
         return recorded
 
-    def _fresh(self, name: str, instead: Callable[[], str]) -> str:
-        """``name``, if no other job of this process has asked for it; else ``instead()``."""
-        with self._lock:
-            if name in self._named:
-                name = instead()
-            self._named.add(name)
-        return name
-
     def _submit_once(
         self,
-        create: Callable[[], JsonObject],
+        place: _Place,
+        body: JsonObject,
         look_up: Callable[[], JsonObject | None],
         *,
         details: JsonObject,
-        name: str,
         consistency_delay: float = 0,
     ) -> JsonObject:
-        """The job that ``create`` asks for, once; see :func:`~caliban.platforms.submit_once.deliver`.
+        """Create a job, exactly once, and return it; see :func:`~caliban.platforms.submit_once.submit_once`.
 
         Args:
-            create: sends it.
-            look_up: what the service has in its place.
-            details: what is recorded of a job that is refused.
-            name: of the job, for messages.
-            consistency_delay: how long after a request a job may be missing from what ``look_up`` sees, in seconds.
-        """
-        stopping = self.context.stopping
-        # A quota by the minute passes; one that stayed used up for a whole job's retry_policy is not waited for again.
-        retry_policy = (
-            replace(self.google.retry_policy, quota_deadline=0) if self._is_quota_gone else self.google.retry_policy
-        )
+            place: where.
+            body: of the request.
+            look_up: returns what the service has instead.
+            details: what to record of a job that is refused.
+            consistency_delay: how long ``look_up`` may not see a new job, in seconds.
 
-        def send() -> JsonObject:
-            created = create()
-            self._is_quota_gone = False
+        Raises:
+            RefusedError: it was not created.
+            CalibanError: whether it was is unknown.
+        """
+        policy = self.google.retry_policy
+        if self._is_over_quota:  # it stayed exceeded while an earlier job waited: do not wait for it again
+            policy = replace(policy, quota_deadline=0)
+
+        def create() -> JsonObject:
+            created = self.client.create(place, body)
+            self._is_over_quota = False
             return created
 
         def refused(error: CalibanError) -> RefusedError:
-            self._is_quota_gone = error.id == QUOTA_EXHAUSTED
+            self._is_over_quota = error.id == QUOTA_EXHAUSTED
             return refusal(error, details)
 
         return submit_once(
-            send,
+            create,
             look_up,
-            name=name,
-            backoff=Backoff(retry_policy, stopping, self._tell_of_quota, self.google.on_retry),
-            stopping=stopping,
+            name=str(body[self.client.name_key]),
+            backoff=Backoff(
+                policy, self.context.clock, self.context.stopping, self._announce_quota, self.google.on_retry
+            ),
+            context=self.context,
             refused=refused,
             consistency_delay=consistency_delay,
         )
 
-    def _tell_of_quota(self) -> None:
+    def _announce_quota(self) -> None:
         self.context.announce(
-            f"{self.service_name} takes only so many requests a minute; the others wait for their turn ..."
+            f"{self.service_name} limits the number of requests per minute; the remaining jobs are waiting ..."
         )
 
-    def _observe(self, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate | StatusUnavailable]:
-        """The states of the jobs of one place."""
-        listed = self._listed(jobs)
+    def _updates(self, place: _Place, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate | StatusUnavailable]:
+        """Return the states of the jobs of one destination."""
+        listed = self._listed(place, jobs)
         found: dict[int, JobUpdate | StatusUnavailable] = {}
         rest: list[JobRecord] = []
         for job in jobs:
-            there = listed.get(self._key(job))
+            there = listed.get(_key(job))
             if there is None:
                 rest.append(job)
             else:
-                found[job.id] = self._observation(job, there)
+                found[job.id] = self._update(job, there)
         if rest:
             with ThreadPoolExecutor(min(_THREADS, len(rest))) as pool:
-                found.update(zip((job.id for job in rest), pool.map(self._ask, rest), strict=True))
+                updates = pool.map(lambda job: self._query(place, job), rest)
+                found.update(zip((job.id for job in rest), updates, strict=True))
         return found
 
-    def _listed(self, jobs: Sequence[JobRecord]) -> dict[str, JsonObject]:
-        """Those of the jobs that turn up on pages, as long as asking for pages promises fewer calls."""
-        wanted = {self._key(job) for job in jobs}
+    def _listed(self, place: _Place, jobs: Sequence[JobRecord]) -> dict[str, JsonObject]:
+        """Return those of the jobs that pages of a list contain, while pages promise fewer requests."""
+        wanted = {_key(job) for job in jobs}
         listed: dict[str, JsonObject] = {}
         if len(wanted) <= _FEW:
             return listed
         limit = -(-len(wanted) // PAGE_SIZE) + len(wanted) // 10
         try:
-            for number, page in enumerate(self._pages(jobs), start=1):
-                listed.update({key: job for key, job in page.items() if key in wanted})
+            for number, page in enumerate(self._pages(place, jobs), start=1):
+                listed.update({key: job for key, job in page if key in wanted})
                 if len(listed) == len(wanted) or number == limit:
                     break
         except GoogleRefusedError as error:
-            if error.code != 400:  # a filter that is not understood must not hide the jobs
+            if error.code != 400:  # a filter that the service does not accept must not hide the jobs
                 raise
         return listed
 
-    def _ask(self, job: JobRecord) -> JobUpdate | StatusUnavailable:
-        try:
-            there = self._get(job)
-        except CalibanError as error:
-            return self._unreachable(error)
-        return JobUpdate(JobStatus.UNKNOWN) if there is None else self._observation(job, there)
+    def _pages(self, place: _Place, jobs: Sequence[JobRecord]) -> Iterator[list[tuple[str, JsonObject]]]:
+        for page in self.client.pages(place, self._filter(jobs), **self.list_options):
+            yield [(short_id(str(job.get(self.client.id_key))), job) for job in page]
 
-    def _unreachable(self, error: CalibanError) -> StatusUnavailable:
+    def _query(self, place: _Place, job: JobRecord) -> JobUpdate | StatusUnavailable:
+        try:
+            found = self.client.get(place, str(job.details.id))
+        except CalibanError as error:
+            return self._unavailable(error)
+        return JobUpdate(JobStatus.UNKNOWN) if found is None else self._update(job, found)
+
+    def _update(self, job: JobRecord, found: JsonObject) -> JobUpdate | StatusUnavailable:
+        """Return a job's state, and what is new about it, from the job that the service reports."""
+        status = self._status(found)
+        if status is None:
+            return StatusUnavailable(f"{self.service_name} reports an unknown state: {found.get('state')}")
+        details = self.parse_details(status, self._details_of(job, status, found))
+        return JobUpdate(status, None if details == job.details else details)
+
+    def _status(self, found: JsonObject) -> JobStatus | None:
+        return self.states.get(str(found.get("state")))
+
+    def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         return StatusUnavailable(one_line(error))
 
 
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:
-    """``error`` as that of a job which for certain does not run."""
+    """Return ``error`` as that of a job which certainly does not run."""
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=details)
+
+
+def _key(job: JobRecord) -> str:
+    """Return what distinguishes a job from others of its destination; the list may spell its project differently."""
+    return short_id(str(job.details.id))

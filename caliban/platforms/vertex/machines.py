@@ -1,4 +1,4 @@
-"""The hardware of Vertex AI custom training: regions, GPUs, and the machines that come with GPUs.
+"""Machines of Vertex AI custom training: regions, GPUs, and the machines that come with GPUs.
 
 Sources, as of November 2026:
 
@@ -60,7 +60,7 @@ _REGIONS: Mapping[str, tuple[str, ...]] = {
     "australia-southeast1": ("T4", "P4", _MEGA),
     "australia-southeast2": (),
 }
-"""Region -> the GPUs to be had there, by their short names."""
+"""Region -> GPUs available there, by short name."""
 
 _WITH_GPUS: Mapping[str, tuple[str, tuple[tuple[str, int], ...]]] = {
     "NVIDIA_L4": (
@@ -76,10 +76,10 @@ _WITH_GPUS: Mapping[str, tuple[str, tuple[tuple[str, int], ...]]] = {
     "NVIDIA_B200": ("a4-highgpu", (("8g", 8),)),
     "NVIDIA_GB200": ("a4x-highgpu", (("4g", 4),)),
 }
-"""GPU -> the family of machines that come with it, and how many of it each has."""
+"""GPU -> the machine family that has it, and the count for each size."""
 
 _HYPERDISK_ONLY = ("a3-ultragpu-", "a4-", "a4x-", "g4-")
-"""These machines take no Persistent Disks.
+"""Machines that do not support Persistent Disk.
 
 Source: https://docs.cloud.google.com/compute/docs/accelerator-optimized-machines; for the first,
 ``GoogleCloudAiplatformV1DiskSpec.bootDiskType`` in the discovery document too.
@@ -102,9 +102,9 @@ CATALOG = Catalog(
     default_cpu_machine="e2-standard-8",
     default_gpu_machine="g2-standard-8",
 )
-"""The defaults are of the newest families that are to be had without a reservation."""
+"""The defaults are of the newest families that need no reservation."""
 
 
 def boot_disk_type(machine_type: str) -> str:
-    """The kind of boot disk that a machine takes, the fastest one that most of them take."""
+    """Return the type of boot disk for a machine: the fastest one that most machines support."""
     return "hyperdisk-balanced" if machine_type.startswith(_HYPERDISK_ONLY) else "pd-ssd"

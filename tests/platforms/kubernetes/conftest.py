@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import QUICK, platform_context
 from tests.standins.container_v1 import ContainerV1, GkeCluster
@@ -30,8 +30,8 @@ def reporter() -> HeardReporter:
 
 
 @pytest.fixture
-def platform(kubeconfig: Path, reporter: HeardReporter) -> KubernetesPlatform:
-    return KubernetesPlatform(platform_context(kubeconfig=kubeconfig, reporter=reporter), QUICK)
+def platform(kubeconfig: Path, reporter: HeardReporter) -> KubeconfigPlatform:
+    return KubeconfigPlatform(platform_context(kubeconfig=kubeconfig, reporter=reporter), QUICK)
 
 
 @pytest.fixture

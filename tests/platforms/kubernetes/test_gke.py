@@ -16,10 +16,10 @@ from caliban.platforms.base import JobUpdate, RefusedError, StatusUnavailable
 from caliban.platforms.google.errors import GoogleError
 from caliban.platforms.kubernetes.gke_client import GkeService, _way_in
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
-from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformName
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import (
-    GKE_TARGET,
+    GKE_DESTINATION,
     IMAGE,
     NAME,
     OUR_LABELS,
@@ -27,10 +27,10 @@ from tests.platforms.kubernetes.helpers import (
     PEER_SPEC,
     QUICK,
     SHORT,
-    job_view,
+    job_record,
     platform_context,
     submission,
-    view_of,
+    record_of,
 )
 from tests.standins.container_v1 import ContainerV1, GkeCluster
 from tests.standins.faults import Fault
@@ -42,12 +42,12 @@ WHERE = "us-central1-a of project totoro-project"
 LISTING = "`caliban cluster ls --project_id totoro-project` shows the clusters that there are"
 
 
-def submit(platform: GkePlatform, target: JsonObject = GKE_TARGET) -> NewJob:
-    return platform.submit(PEER_SPEC, submission(target=target, platform=PlatformName.GKE))
+def submit(platform: GkePlatform, target: JsonObject = GKE_DESTINATION) -> NewJob:
+    return platform.submit(PEER_SPEC, submission(target=target, platform="GKE"))
 
 
 def recorded(details: JsonObject = PEER_DETAILS) -> JobRecord:
-    return job_view(details, platform=PlatformName.GKE)
+    return job_record(details, platform="GKE")
 
 
 def refusal(call: Any) -> CalibanError:
@@ -60,7 +60,7 @@ def test_a_job_of_the_peer_is_run_again_on_its_recorded_cluster(
     blueshift: KubeApi, gke: ContainerV1, gke_platform: GkePlatform
 ) -> None:
     target = gke_platform.target(recorded())
-    assert target == GKE_TARGET
+    assert target == GKE_DESTINATION
     gke_platform.connect(target)
     new = submit(gke_platform, target)
     spec = copy.deepcopy(PEER_SPEC)
@@ -81,7 +81,7 @@ def test_the_cluster_is_looked_up_once_where_it_is_recorded(
     blueshift: KubeApi, gke: ContainerV1, gke_platform: GkePlatform
 ) -> None:
     new = submit(gke_platform)
-    gke_platform.statuses([view_of(new, platform=PlatformName.GKE)])
+    gke_platform.statuses([record_of(new, platform="GKE")])
     paths = [received.path for received in gke.requests if received.method != "oauth.token"]
     assert paths == ["/v1/projects/totoro-project/locations/us-central1-a/clusters/blueshift"]
     assert (gke.counts["oauth.token"], blueshift.counts["jobs.create"], blueshift.counts["jobs.list"]) == (1, 1, 1)
@@ -90,7 +90,7 @@ def test_the_cluster_is_looked_up_once_where_it_is_recorded(
 def test_the_peer_s_job_is_seen_by_its_recorded_name_and_uid(blueshift: KubeApi, gke_platform: GkePlatform) -> None:
     metadata = PEER_DETAILS["job"]["metadata"]
     name = metadata["name"]
-    gke_platform.submit(PEER_SPEC, submission(name, target=GKE_TARGET, platform=PlatformName.GKE))
+    gke_platform.submit(PEER_SPEC, submission(name, target=GKE_DESTINATION, platform="GKE"))
     with blueshift.state.change(JOBS, "default", name) as there:
         there["metadata"].update(uid=metadata["uid"], labels={})
     for _ in range(5):
@@ -104,7 +104,7 @@ def test_a_re_run_stays_on_its_cluster_whatever_project_is_asked_for_and_says_so
 ) -> None:
     around = platform_context(gke=gke, cloud_key=key, project_id="zoo-project", reporter=reporter)
     platform = GkePlatform(around, QUICK)
-    assert [platform.target(recorded()) for _ in range(2)] == [GKE_TARGET, GKE_TARGET]
+    assert [platform.target(recorded()) for _ in range(2)] == [GKE_DESTINATION, GKE_DESTINATION]
     assert reporter.said == [
         "jobs of the GKE cluster blueshift are re-run there, in project totoro-project, not in zoo-project"
     ]
@@ -142,9 +142,9 @@ def test_a_cluster_that_is_gone_decides_nothing_while_others_are_read(
     with KubeApi(accepts=gke.account.accepts) as other:
         gke.add("zoo-project", GkeCluster("lions", "europe-west4", other))
         place = {"project": "zoo-project", "location": "europe-west4", "cluster": "lions"}
-        new = submit(gke_platform, {**GKE_TARGET, **place})
+        new = submit(gke_platform, {**GKE_DESTINATION, **place})
         gke.remove("totoro-project", "us-central1-a", "blueshift")
-        found = gke_platform.statuses([recorded(), view_of(new, id=8, platform=PlatformName.GKE)])
+        found = gke_platform.statuses([recorded(), record_of(new, id=8, platform="GKE")])
     assert found[8] == JobUpdate(JobStatus.SUBMITTED)
     assert isinstance(found[7], StatusUnavailable)
     assert found[7].reason.startswith(f"there is no GKE cluster blueshift in {WHERE}")
@@ -155,7 +155,7 @@ def test_a_cluster_that_does_not_run_is_told_by_its_status(
     gke: ContainerV1, gke_platform: GkePlatform, cluster: KubeApi, status: Any
 ) -> None:
     gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster, status=status))
-    error = refusal(lambda: gke_platform.connect(GKE_TARGET))
+    error = refusal(lambda: gke_platform.connect(GKE_DESTINATION))
     assert isinstance(error, PlatformError)
     assert (error.id, error.message, error.cause) == (
         "cluster-not-running",
@@ -169,13 +169,13 @@ def test_a_cluster_that_does_not_run_is_told_by_its_status(
 def test_a_cluster_that_is_being_repaired_is_tried(gke: ContainerV1, gke_platform: GkePlatform, status: Any) -> None:
     with KubeApi(accepts=gke.account.accepts) as cluster:
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster, status=status))
-        gke_platform.connect(GKE_TARGET)
+        gke_platform.connect(GKE_DESTINATION)
         assert cluster.counts["namespaces.get"] == 1
 
 
 def test_a_cluster_without_an_endpoint_is_told(gke: ContainerV1, gke_platform: GkePlatform) -> None:
     gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a"))
-    error = refusal(lambda: gke_platform.connect(GKE_TARGET))
+    error = refusal(lambda: gke_platform.connect(GKE_DESTINATION))
     assert (error.id, error.cause) == ("cluster-not-running", "it has no endpoint (RUNNING)")
 
 
@@ -192,7 +192,7 @@ def test_a_cluster_that_may_not_be_seen_is_told_in_google_s_words(
 
 def test_an_api_that_is_not_enabled_is_told_in_google_s_words(gke: ContainerV1, gke_platform: GkePlatform) -> None:
     gke.disabled_in.add("totoro-project")
-    error = refusal(lambda: gke_platform.connect(GKE_TARGET))
+    error = refusal(lambda: gke_platform.connect(GKE_DESTINATION))
     assert "Kubernetes Engine API has not been used in project totoro-project" in str(error.cause)
 
 
@@ -215,7 +215,7 @@ def test_a_token_that_lives_shortly_is_never_sent_when_it_is_over(tmp_path: Path
         key = gke.write_key_file(tmp_path / "key.json")
         platform = GkePlatform(platform_context(gke=gke, cloud_key=key), QUICK)
         new = submit(platform)
-        assert platform.statuses([view_of(new, platform=PlatformName.GKE)]) == {7: JobUpdate(JobStatus.SUBMITTED)}
+        assert platform.statuses([record_of(new, platform="GKE")]) == {7: JobUpdate(JobStatus.SUBMITTED)}
         assert gke.counts["oauth.token"] > 1
 
 
@@ -231,7 +231,7 @@ def test_credentials_that_google_refuses_are_a_refusal_since_nothing_was_sent(
 def test_a_google_token_that_the_cluster_refuses_is_told(gke: ContainerV1, gke_platform: GkePlatform) -> None:
     with KubeApi() as cluster:
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster))
-        error = refusal(lambda: gke_platform.connect(GKE_TARGET))
+        error = refusal(lambda: gke_platform.connect(GKE_DESTINATION))
     assert error.id == "kubernetes-not-authenticated"
 
 
@@ -240,7 +240,7 @@ def test_many_threads_submit_with_one_look_at_the_cluster(
 ) -> None:
     def send(number: int) -> None:
         token = f"{number:016x}"
-        gke_platform.submit(PEER_SPEC, submission(f"job-{number}", token, GKE_TARGET, platform=PlatformName.GKE))
+        gke_platform.submit(PEER_SPEC, submission(f"job-{number}", token, GKE_DESTINATION, platform="GKE"))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(12)]
     for thread in threads:

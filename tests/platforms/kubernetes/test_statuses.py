@@ -11,18 +11,18 @@ import pytest
 
 from caliban.platforms.base import JobUpdate, StatusUnavailable
 from caliban.platforms.kubernetes import client as kubernetes_client
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.platform import ListedJob
 from caliban.records import JobRecord, JobStatus, JsonObject
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import (
     PEER_SPEC,
     SHORT,
-    TARGET,
-    job_view,
+    DESTINATION,
+    job_record,
     platform_context,
     submission,
-    view_of,
+    record_of,
 )
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
@@ -33,17 +33,17 @@ LIST, PODS = "jobs.list", "pods.list"
 GONE = "the cluster has this job no longer"
 
 
-def jobs_at(platform: KubernetesPlatform, count: int, *, first: int = 1, **target: str) -> list[JobRecord]:
+def jobs_at(platform: KubeconfigPlatform, count: int, *, first: int = 1, **target: str) -> list[JobRecord]:
     """Jobs that the cluster has, as the store has them: ``job-1`` has id 1."""
     return [
-        view_of(
-            platform.submit(PEER_SPEC, submission(f"job-{number}", f"{number:016x}", {**TARGET, **target})), id=number
+        record_of(
+            platform.submit(PEER_SPEC, submission(f"job-{number}", f"{number:016x}", {**DESTINATION, **target})), id=number
         )
         for number in range(first, first + count)
     ]
 
 
-def many_jobs_at(cluster: KubeApi, platform: KubernetesPlatform, count: int) -> list[JobRecord]:
+def many_jobs_at(cluster: KubeApi, platform: KubeconfigPlatform, count: int) -> list[JobRecord]:
     """The same, quicker: the cluster gets copies of the first."""
     (first,) = jobs_at(platform, 1)
     recorded: Any = first.details["job"]
@@ -54,7 +54,7 @@ def many_jobs_at(cluster: KubeApi, platform: KubernetesPlatform, count: int) -> 
         copy["spec"]["template"]["metadata"]["labels"]["job-name"] = f"job-{number}"
         cluster.state.add(JOBS, copy)
         metadata = {**recorded["metadata"], "name": f"job-{number}", "uid": f"uid-{number}"}
-        views.append(job_view({**first.details, "job": {**recorded, "metadata": metadata}}, id=number))
+        views.append(job_record({**first.details, "job": {**recorded, "metadata": metadata}}, id=number))
     return views
 
 
@@ -72,20 +72,20 @@ def seen(job: JobRecord, status: JobStatus, reason: str | None = None) -> JobUpd
     return JobUpdate(status, {**job.details, "reason": reason} if reason else None)
 
 
-def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs = many_jobs_at(cluster, platform, 200)
     assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
     assert asked(cluster) == {LIST: 1}
     assert queries(cluster, LIST) == [{"labelSelector": "caliban.token,caliban.group in (mixed)", "limit": "500"}]
 
 
-def test_nothing_is_asked_for_no_jobs(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_nothing_is_asked_for_no_jobs(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     assert platform.statuses([]) == {}
     assert cluster.requests == []
 
 
 def test_each_namespace_and_cluster_is_one_request(
-    cluster: KubeApi, platform: KubernetesPlatform, kubeconfig: Path
+    cluster: KubeApi, platform: KubeconfigPlatform, kubeconfig: Path
 ) -> None:
     with KubeApi() as other:
         other.write_kubeconfig(kubeconfig, "other")
@@ -102,7 +102,7 @@ def test_each_namespace_and_cluster_is_one_request(
     assert running == {4, 6}
 
 
-def test_jobs_of_the_peer_have_no_labels_to_be_selected_by(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_jobs_of_the_peer_have_no_labels_to_be_selected_by(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     recorded: Any = job.details["job"]
     metadata = {key: value for key, value in recorded["metadata"].items() if key != "labels"}
@@ -111,7 +111,7 @@ def test_jobs_of_the_peer_have_no_labels_to_be_selected_by(cluster: KubeApi, pla
 
 
 def test_pages_are_followed_to_the_last(
-    cluster: KubeApi, platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes_client, "PAGE_SIZE", 2)
     jobs = jobs_at(platform, 5)
@@ -121,7 +121,7 @@ def test_pages_are_followed_to_the_last(
 
 
 def test_a_list_that_became_too_old_is_begun_once_more(
-    cluster: KubeApi, platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes_client, "PAGE_SIZE", 2)
     jobs = jobs_at(platform, 5)
@@ -140,7 +140,7 @@ def test_a_list_that_became_too_old_is_begun_once_more(
 
 
 def test_pods_are_asked_for_only_where_they_may_tell_more_and_all_at_once(
-    cluster: KubeApi, platform: KubernetesPlatform
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     jobs = jobs_at(platform, 6)
     cluster.jobs.start("job-1")
@@ -169,7 +169,7 @@ def test_pods_are_asked_for_only_where_they_may_tell_more_and_all_at_once(
 
 
 def test_the_pods_of_very_many_jobs_are_asked_for_in_portions_that_fit_a_url(
-    cluster: KubeApi, platform: KubernetesPlatform
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     jobs = many_jobs_at(cluster, platform, 60)
     for job in jobs:
@@ -192,7 +192,7 @@ def test_the_pods_of_very_many_jobs_are_asked_for_in_portions_that_fit_a_url(
     ],
 )
 def test_why_a_job_failed_is_learnt_from_its_last_pod(
-    cluster: KubeApi, platform: KubernetesPlatform, step: str, arguments: dict[str, Any], reason: str
+    cluster: KubeApi, platform: KubeconfigPlatform, step: str, arguments: dict[str, Any], reason: str
 ) -> None:
     (job,) = jobs_at(platform, 1)
     for _ in range(5):
@@ -200,7 +200,7 @@ def test_why_a_job_failed_is_learnt_from_its_last_pod(
     assert platform.statuses([job]) == {1: seen(job, JobStatus.FAILED, reason)}
 
 
-def test_a_job_that_has_not_come_to_its_end_runs(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_that_has_not_come_to_its_end_runs(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.succeed("job-1", is_final=False)
     assert platform.statuses([job]) == {1: JobUpdate(JobStatus.RUNNING)}
@@ -208,7 +208,7 @@ def test_a_job_that_has_not_come_to_its_end_runs(cluster: KubeApi, platform: Kub
     assert platform.statuses([job]) == {1: JobUpdate(JobStatus.SUCCEEDED)}
 
 
-def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.suspend("job-1")
     observed = platform.statuses([job])[1]
@@ -220,7 +220,7 @@ def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi
     assert platform.statuses([known]) == {1: JobUpdate(JobStatus.SUBMITTED, job.details)}
 
 
-def test_a_reason_that_is_known_is_not_recorded_again(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_reason_that_is_known_is_not_recorded_again(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.suspend("job-1")
     known = replace(job, details={**job.details, "reason": "suspended"})
@@ -228,7 +228,7 @@ def test_a_reason_that_is_known_is_not_recorded_again(cluster: KubeApi, platform
 
 
 def test_where_pods_may_not_be_seen_the_job_s_own_words_have_to_do(
-    cluster: KubeApi, platform: KubernetesPlatform, reporter: HeardReporter
+    cluster: KubeApi, platform: KubeconfigPlatform, reporter: HeardReporter
 ) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.forbidden.add(PODS)
@@ -242,7 +242,7 @@ def test_where_pods_may_not_be_seen_the_job_s_own_words_have_to_do(
     assert told.startswith("why jobs wait or failed is not known in full: cannot list the pods of the cluster of the")
 
 
-def test_pods_that_were_collected_leave_the_word_to_the_job(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_pods_that_were_collected_leave_the_word_to_the_job(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     for _ in range(5):
         cluster.jobs.fail("job-1")
@@ -251,13 +251,13 @@ def test_pods_that_were_collected_leave_the_word_to_the_job(cluster: KubeApi, pl
     assert platform.statuses([job]) == {1: seen(job, JobStatus.FAILED, words)}
 
 
-def test_a_job_that_was_removed_is_unknown_and_says_why(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_that_was_removed_is_unknown_and_says_why(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.remove("job-1")
     assert platform.statuses([job]) == {1: seen(job, JobStatus.UNKNOWN, GONE)}
 
 
-def test_a_later_job_of_the_same_name_is_not_taken_for_ours(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_later_job_of_the_same_name_is_not_taken_for_ours(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.remove("job-1")
     jobs_at(platform, 1)
@@ -265,19 +265,19 @@ def test_a_later_job_of_the_same_name_is_not_taken_for_ours(cluster: KubeApi, pl
     assert platform.statuses([job]) == {1: seen(job, JobStatus.UNKNOWN, GONE)}
 
 
-def test_a_namespace_that_is_gone_has_the_jobs_no_longer(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_namespace_that_is_gone_has_the_jobs_no_longer(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1, namespace="lab")
     cluster.state.remove_namespace("lab")
     assert platform.statuses([job]) == {1: seen(job, JobStatus.UNKNOWN, GONE)}
 
 
 def test_a_cluster_that_cannot_be_reached_decides_nothing_while_others_are_read(
-    platform: KubernetesPlatform, cluster: KubeApi, kubeconfig: Path
+    platform: KubeconfigPlatform, cluster: KubeApi, kubeconfig: Path
 ) -> None:
     with KubeApi() as other:
         other.write_kubeconfig(kubeconfig, "other")
         jobs = [*jobs_at(platform, 1), *jobs_at(platform, 1, first=2, context="other")]
-    hurried = KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT)
+    hurried = KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), SHORT)
     found = hurried.statuses(jobs)
     assert found[1] == JobUpdate(JobStatus.SUBMITTED)
     assert isinstance(found[2], StatusUnavailable)
@@ -287,10 +287,10 @@ def test_a_cluster_that_cannot_be_reached_decides_nothing_while_others_are_read(
 
 
 def test_a_context_that_is_gone_decides_nothing_while_others_are_read(
-    platform: KubernetesPlatform, kubeconfig: Path
+    platform: KubeconfigPlatform, kubeconfig: Path
 ) -> None:
     jobs = jobs_at(platform, 1)
-    lost = job_view({**jobs[0].details, "context": "gone"}, id=2)
+    lost = job_record({**jobs[0].details, "context": "gone"}, id=2)
     found = platform.statuses([lost, *jobs])
     assert found == {
         1: JobUpdate(JobStatus.SUBMITTED),
@@ -298,15 +298,15 @@ def test_a_context_that_is_gone_decides_nothing_while_others_are_read(
     }
 
 
-def test_a_job_whose_place_is_not_recorded_decides_nothing(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_whose_place_is_not_recorded_decides_nothing(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     for details in ({}, {"context": "lab"}, {"job": {"metadata": {"namespace": "default"}}}):
-        assert platform.statuses([job_view(details)]) == {
+        assert platform.statuses([job_record(details)]) == {
             7: StatusUnavailable("where job 7 ran is not known: its cluster and its namespace are not both recorded")
         }
     assert cluster.requests == []
 
 
-def test_a_list_that_is_denied_decides_nothing_and_says_why(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_list_that_is_denied_decides_nothing_and_says_why(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs = jobs_at(platform, 2)
     cluster.forbidden.add(LIST)
     found = platform.statuses(jobs)
@@ -316,7 +316,7 @@ def test_a_list_that_is_denied_decides_nothing_and_says_why(cluster: KubeApi, pl
 
 
 @pytest.mark.parametrize("kind", ["refuse", "drop", "garbage"])
-def test_a_passing_failure_is_not_seen_at_all(cluster: KubeApi, platform: KubernetesPlatform, kind: Any) -> None:
+def test_a_passing_failure_is_not_seen_at_all(cluster: KubeApi, platform: KubeconfigPlatform, kind: Any) -> None:
     jobs = jobs_at(platform, 1)
     cluster.faults.add(Fault(LIST, kind, times=2))
     assert platform.statuses(jobs) == {1: JobUpdate(JobStatus.SUBMITTED)}
@@ -324,34 +324,34 @@ def test_a_passing_failure_is_not_seen_at_all(cluster: KubeApi, platform: Kubern
 
 
 def test_the_client_of_a_cluster_is_made_once(
-    platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch, cluster: KubeApi
+    platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch, cluster: KubeApi
 ) -> None:
     made: list[JsonObject] = []
-    real = KubernetesPlatform._reach
+    real = KubeconfigPlatform._reach
 
-    def reach(self: KubernetesPlatform, target: JsonObject) -> Any:
+    def reach(self: KubeconfigPlatform, target: JsonObject) -> Any:
         made.append(target)
         return real(self, target)
 
-    monkeypatch.setattr(KubernetesPlatform, "_reach", reach)
+    monkeypatch.setattr(KubeconfigPlatform, "_reach", reach)
     platform.statuses([*jobs_at(platform, 1), *jobs_at(platform, 1, first=2, namespace="lab")])
-    assert made == [TARGET]
+    assert made == [DESTINATION]
 
 
-def test_a_listing_has_everybody_s_jobs_the_newest_first(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_listing_has_everybody_s_jobs_the_newest_first(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs_at(platform, 2)
     with cluster.state.change(JOBS, "default", "job-1") as job:
         job["metadata"]["creationTimestamp"] = "2020-05-29T10:53:40Z"
         job["metadata"]["labels"] = {}
     for _ in range(5):
         cluster.jobs.fail("job-1", 2)
-    (newer, older) = platform.listing(TARGET)
+    (newer, older) = platform.listing(DESTINATION)
     assert (newer.name, newer.status, newer.group, newer.reason) == ("job-2", JobStatus.SUBMITTED, "mixed", None)
     assert older == ListedJob("job-1", JobStatus.FAILED, "2020-05-29T10:53:40Z", None, "exit code 2")
     assert asked(cluster) == {LIST: 1, PODS: 1}
     assert queries(cluster, LIST) == [{"limit": "500"}]
 
 
-def test_where_a_job_is_to_be_looked_at_is_a_command(platform: KubernetesPlatform) -> None:
+def test_where_a_job_is_to_be_looked_at_is_a_command(platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     assert platform.links(job) == ("kubectl --context lab --namespace default logs --follow job/job-1",)

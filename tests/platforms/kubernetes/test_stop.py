@@ -10,9 +10,9 @@ import pytest
 from caliban.errors import PlatformError
 from caliban.platforms.base import JobUpdate
 from caliban.platforms.kubernetes.errors import KubernetesError
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import JobRecord, JobStatus
-from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_view, submission, view_of
+from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_record, submission, record_of
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
 from tests.standins.kubernetes.controller import finished
@@ -24,11 +24,11 @@ GONE = "the cluster has this job no longer"
 
 
 @pytest.fixture
-def job(platform: KubernetesPlatform) -> JobRecord:
-    return view_of(platform.submit(PEER_SPEC, submission()))
+def job(platform: KubeconfigPlatform) -> JobRecord:
+    return record_of(platform.submit(PEER_SPEC, submission()))
 
 
-def test_a_running_job_is_deleted_with_its_pods(cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord) -> None:
+def test_a_running_job_is_deleted_with_its_pods(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
     cluster.jobs.start(NAME)
     there = cluster.jobs.get(NAME)["metadata"]
     assert platform.stop(job) == JobUpdate(JobStatus.STOPPED)
@@ -43,7 +43,7 @@ def test_a_running_job_is_deleted_with_its_pods(cluster: KubeApi, platform: Kube
 
 
 def test_a_job_that_was_suspended_and_is_stopped_keeps_no_reason(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord
 ) -> None:
     known = replace(job, details={**job.details, "reason": "suspended"})
     assert platform.stop(known) == JobUpdate(JobStatus.STOPPED, job.details)
@@ -57,7 +57,7 @@ def test_a_job_that_was_suspended_and_is_stopped_keeps_no_reason(
     ],
 )
 def test_a_job_that_has_ended_is_left_alone(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord, step: str, expected: JobStatus, reason: str | None
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, step: str, expected: JobStatus, reason: str | None
 ) -> None:
     while not finished(cluster.jobs.get(NAME)):
         cluster.jobs.step(step, NAME)
@@ -81,7 +81,7 @@ def when_deleted(cluster: KubeApi, monkeypatch: pytest.MonkeyPatch, happens: Any
 
 
 def test_a_job_that_ends_meanwhile_is_not_deleted(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.succeed(NAME))
     assert platform.stop(job) == JobUpdate(JobStatus.SUCCEEDED)
@@ -90,7 +90,7 @@ def test_a_job_that_ends_meanwhile_is_not_deleted(
 
 
 def test_a_job_that_changes_meanwhile_is_looked_at_again_and_deleted(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.start(NAME))
     assert platform.stop(job) == JobUpdate(JobStatus.STOPPED)
@@ -98,7 +98,7 @@ def test_a_job_that_changes_meanwhile_is_looked_at_again_and_deleted(
 
 
 def test_a_job_that_keeps_changing_is_told(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = iter(["suspend", "resume"] * 5)
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.step(next(steps), NAME), times=10)
@@ -107,20 +107,20 @@ def test_a_job_that_keeps_changing_is_told(
     assert (caught.value.id, cluster.counts[DELETE]) == ("job-keeps-changing", 5)
 
 
-def test_a_job_that_is_gone_is_unknown(cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord) -> None:
+def test_a_job_that_is_gone_is_unknown(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
     cluster.jobs.remove(NAME)
     assert platform.stop(job) == JobUpdate(JobStatus.UNKNOWN, {**job.details, "reason": GONE})
 
 
 def test_a_job_that_somebody_else_deletes_meanwhile_is_unknown(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.remove(NAME))
     assert platform.stop(job) == JobUpdate(JobStatus.UNKNOWN, {**job.details, "reason": GONE})
 
 
 def test_a_later_job_of_the_same_name_is_left_alone(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord
 ) -> None:
     cluster.jobs.remove(NAME)
     platform.submit(PEER_SPEC, submission())
@@ -130,14 +130,14 @@ def test_a_later_job_of_the_same_name_is_left_alone(
 
 @pytest.mark.parametrize("kind", ["refuse", "drop", "garbage"])
 def test_a_job_whose_deletion_got_no_answer_is_stopped(
-    cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord, kind: Any
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, kind: Any
 ) -> None:
     cluster.faults.add(Fault(DELETE, kind))
     assert platform.stop(job) == JobUpdate(JobStatus.STOPPED)
     assert cluster.state.items(JOBS) == []
 
 
-def test_a_job_that_may_not_be_deleted_is_told(cluster: KubeApi, platform: KubernetesPlatform, job: JobRecord) -> None:
+def test_a_job_that_may_not_be_deleted_is_told(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
     cluster.forbidden.add(DELETE)
     with pytest.raises(KubernetesError) as caught:
         platform.stop(job)
@@ -145,7 +145,7 @@ def test_a_job_that_may_not_be_deleted_is_told(cluster: KubeApi, platform: Kuber
     assert 'cannot delete resource "jobs"' in str(caught.value.cause)
 
 
-def test_a_job_whose_place_is_not_recorded_cannot_be_stopped(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_whose_place_is_not_recorded_cannot_be_stopped(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     with pytest.raises(PlatformError) as caught:
-        platform.stop(job_view({"context": "lab"}))
+        platform.stop(job_record({"context": "lab"}))
     assert (caught.value.id, cluster.requests) == ("malformed-job-details", [])

@@ -11,9 +11,9 @@ import pytest
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.images.registry.push import Login
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from tests.fakes import HeardReporter
-from tests.platforms.kubernetes.helpers import GKE_TARGET, QUICK, TARGET, platform_context
+from tests.platforms.kubernetes.helpers import GKE_DESTINATION, QUICK, DESTINATION, platform_context
 from tests.platforms.pushes import DIGEST, IMAGE_ID, OTHERS, Pushes, docker_logins
 from tests.standins.container_v1 import ContainerV1
 
@@ -28,8 +28,8 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> Pushes:
 
 
 @pytest.fixture
-def platform(pushes: Pushes, reporter: HeardReporter) -> KubernetesPlatform:
-    return KubernetesPlatform(replace(platform_context(reporter=reporter), engine=lambda: pushes.engine), QUICK)
+def platform(pushes: Pushes, reporter: HeardReporter) -> KubeconfigPlatform:
+    return KubeconfigPlatform(replace(platform_context(reporter=reporter), engine=lambda: pushes.engine), QUICK)
 
 
 @pytest.fixture
@@ -38,19 +38,19 @@ def gke_platform(gke: ContainerV1, key: Path, pushes: Pushes) -> GkePlatform:
 
 
 @pytest.mark.parametrize("registry", OTHERS)
-def test_a_job_names_exactly_the_image_that_was_pushed(registry: str, platform: KubernetesPlatform) -> None:
-    assert platform.publish(IMAGE_ID, registry, TARGET) == f"{registry}/abababababab@{DIGEST}"
+def test_a_job_names_exactly_the_image_that_was_pushed(registry: str, platform: KubeconfigPlatform) -> None:
+    assert platform.publish(IMAGE_ID, registry, DESTINATION) == f"{registry}/abababababab@{DIGEST}"
 
 
 def test_so_does_a_job_on_gke(gke_platform: GkePlatform) -> None:
-    assert gke_platform.publish(IMAGE_ID, None, GKE_TARGET) == f"gcr.io/totoro-project/abababababab@{DIGEST}"
+    assert gke_platform.publish(IMAGE_ID, None, GKE_DESTINATION) == f"gcr.io/totoro-project/abababababab@{DIGEST}"
 
 
 @pytest.mark.parametrize("registry", OTHERS)
 def test_a_registry_that_is_not_google_s_is_not_asked_before(
-    registry: str, platform: KubernetesPlatform, pushes: Pushes
+    registry: str, platform: KubeconfigPlatform, pushes: Pushes
 ) -> None:
-    platform.reach_registry(registry, TARGET)
+    platform.reach_registry(registry, DESTINATION)
     assert (pushes.checked, pushes.logins) == ([], [])
 
 
@@ -59,7 +59,7 @@ def test_the_repository_is_asked_for_before_an_image_is_built(
 ) -> None:
     pushes.refusal = ImageError("repository-missing", "there is no such repository")
     with pytest.raises(ImageError, match="no such repository"):
-        gke_platform.reach_registry(PLACE, GKE_TARGET)
+        gke_platform.reach_registry(PLACE, GKE_DESTINATION)
     [login] = pushes.logins
     assert login is not None
     assert (pushes.checked, gke.account.accepts(login.password)) == ([PLACE], True)
@@ -70,7 +70,7 @@ def test_a_google_login_goes_before_what_docker_stored(
 ) -> None:
     docker_logins(monkeypatch, tmp_path / "docker", **{HOST: STORED})
     of_person = replace(platform_context(cloud_key=key), engine=lambda: pushes.engine)
-    KubernetesPlatform(of_person, QUICK).publish(IMAGE_ID, PLACE, TARGET)
+    KubeconfigPlatform(of_person, QUICK).publish(IMAGE_ID, PLACE, DESTINATION)
     [login] = pushes.logins
     assert login is not None
     assert (login.username, gke.account.accepts(login.password)) == ("oauth2accesstoken", True)
@@ -78,21 +78,21 @@ def test_a_google_login_goes_before_what_docker_stored(
 
 @pytest.mark.usefixtures("no_google_login")
 def test_without_a_google_login_what_docker_stored_is_used(
-    platform: KubernetesPlatform, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    platform: KubeconfigPlatform, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     docker_logins(monkeypatch, tmp_path / "docker", **{HOST: STORED})
-    platform.reach_registry(PLACE, TARGET)
-    platform.publish(IMAGE_ID, PLACE, TARGET)
+    platform.reach_registry(PLACE, DESTINATION)
+    platform.publish(IMAGE_ID, PLACE, DESTINATION)
     assert pushes.logins == [Login("totoro", "planted-secret")] * 2
 
 
 @pytest.mark.usefixtures("no_google_login")
 def test_without_either_login_both_ways_are_told(
-    platform: KubernetesPlatform, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    platform: KubeconfigPlatform, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     docker_logins(monkeypatch, tmp_path / "docker")
     with pytest.raises(CalibanError) as caught:
-        platform.reach_registry(PLACE, TARGET)
+        platform.reach_registry(PLACE, DESTINATION)
     assert (caught.value.id, caught.value.message) == (
         "no-credentials",
         f"there are no Google credentials, and no login that docker stored for {HOST}",
@@ -110,11 +110,11 @@ def test_credentials_that_google_refuses_are_told_rather_than_passed_over(
     docker_logins(monkeypatch, tmp_path / "docker", **{HOST: STORED})
     gke.account.refusal = ("invalid_grant", "Invalid JWT Signature.")
     with pytest.raises(CalibanError) as caught:
-        KubernetesPlatform(platform_context(cloud_key=key), QUICK).reach_registry(PLACE, TARGET)
+        KubeconfigPlatform(platform_context(cloud_key=key), QUICK).reach_registry(PLACE, DESTINATION)
     assert caught.value.id == "credentials-refused"
 
 
-def test_a_cluster_without_a_registry_is_told(platform: KubernetesPlatform) -> None:
+def test_a_cluster_without_a_registry_is_told(platform: KubeconfigPlatform) -> None:
     with pytest.raises(UsageError) as caught:
-        platform.reach_registry(None, TARGET)
+        platform.reach_registry(None, DESTINATION)
     assert caught.value.id == "no-registry"

@@ -1,0 +1,63 @@
+"""The stored details of jobs on AI Platform Training: ``{"jobId": ..., "project_id": ...}``, as in caliban 0.4.2.
+
+Later versions add ``errorMessage``, ``error`` (of a refused submission), ``started``, ``ended`` and ``cause``.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from caliban.platforms.google.details import (
+    ProjectDestination,
+    failure_cause,
+    job_exit,
+    stored_times,
+    text,
+    timestamp,
+)
+from caliban.records import JobDetails, JobStatus, JsonObject
+
+
+class CaipDestination(ProjectDestination):
+    """A project, whose jobs run in the regions that their specs name."""
+
+    @classmethod
+    def from_json(cls, stored: JsonObject) -> CaipDestination:
+        """Return what ``to_json`` stored."""
+        return cls(text(stored, "project") or "")
+
+
+def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
+    """See :meth:`caliban.platforms.base.Platform.parse_details`."""
+    job_id, project = text(raw, "jobId"), text(raw, "project_id")
+    return JobDetails(
+        raw,
+        id=job_id,
+        display_name=job_id,
+        destination=CaipDestination(project) if project else None,
+        exit=job_exit(status, raw, text(raw, "errorMessage")),
+        started=timestamp(raw, "started"),
+        ended=timestamp(raw, "ended"),
+        links=_links(project, job_id) if project and job_id else (),
+    )
+
+
+def new_details(destination: CaipDestination, job_id: str) -> JsonObject:
+    """Return what is stored of a new job."""
+    return {"jobId": job_id, "project_id": destination.project}
+
+
+def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject) -> JsonObject:
+    """Return what is stored of a job, with what the service reports of it."""
+    details = {**raw, **stored_times(job)}
+    message = text(job, "errorMessage")
+    if message and status in (JobStatus.FAILED, JobStatus.STOPPED):
+        details["errorMessage"] = message
+    if message and status is JobStatus.FAILED:
+        details["cause"] = failure_cause(message).value
+    return details
+
+
+def _links(project: str, job_id: str) -> tuple[str, ...]:
+    page = f"https://console.cloud.google.com/mlengine/jobs/{quote(job_id, safe='')}?project={quote(project, safe='')}"
+    return page, f"gcloud ai-platform jobs stream-logs {job_id} --project {project}"

@@ -1,0 +1,115 @@
+"""Local job specs, in the shape that caliban 0.4.2 records, so that either version can re-run the other's jobs.
+
+``{"command": ["docker", "run", <docker arguments>, <image>, <arguments>], "container": <image>}``
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from caliban.errors import PlatformError
+from caliban.platforms import flags
+from caliban.platforms.context import PlatformContext
+from caliban.records import ImageRef, JsonObject
+
+CREDENTIALS_PATH = "/.caliban/credentials.json"
+"""Where containers have the credentials file of the user."""
+
+_COMMAND = ("docker", "run")
+_CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+_DEFAULT_CREDENTIALS = Path(".config/gcloud/application_default_credentials.json")
+# https://cloud.google.com/docs/authentication/application-default-credentials
+
+
+@dataclass(frozen=True)
+class DockerCommand:
+    """The parts of a recorded ``docker run`` command.
+
+    Attributes:
+        docker_arguments: the arguments of ``docker run`` itself.
+        image: the image.
+        arguments: the arguments of the image's entrypoint.
+    """
+
+    docker_arguments: tuple[str, ...]
+    image: ImageRef
+    arguments: tuple[str, ...]
+
+    def to_json(self, spec: JsonObject) -> JsonObject:
+        """Return ``spec`` with this command."""
+        command = [*_COMMAND, *self.docker_arguments, self.image, *self.arguments]
+        return {**spec, "command": command, "container": self.image}
+
+
+def new_job_spec(image: ImageRef, arguments: Sequence[str], *, docker_run_args: Sequence[str], gpu: bool) -> JsonObject:
+    """Return the spec of a job that runs ``image`` with ``arguments`` of its entrypoint."""
+    docker_arguments = (*(("--gpus", "all") if gpu else ()), "--ipc", "host", "-e", "PYTHONUNBUFFERED=1")
+    return DockerCommand((*docker_arguments, *docker_run_args), image, tuple(arguments)).to_json({})
+
+
+def with_image(spec: JsonObject, image: ImageRef) -> JsonObject:
+    """Return ``spec`` with another image.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return replace(parse_command(spec), image=image).to_json(spec)
+
+
+def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
+    """Return ``spec`` with another image and other arguments.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return replace(parse_command(spec), image=image, arguments=tuple(arguments)).to_json(spec)
+
+
+def parse_command(spec: JsonObject) -> DockerCommand:
+    """Split a recorded command.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    command, image = spec.get("command"), spec.get("container")
+    if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
+        raise _malformed('"command" is not a list of strings')
+    if tuple(command[:2]) != _COMMAND:
+        raise _malformed('"command" does not start with docker run')
+    if not isinstance(image, str) or image not in command[2:]:
+        raise _malformed('"command" does not contain the image of "container"')
+    position = command.index(image, 2)
+    return DockerCommand(tuple(command[2:position]), image, tuple(command[position + 1 :]))
+
+
+def credential_arguments(docker_arguments: Sequence[str], context: PlatformContext) -> list[str]:
+    """Return arguments that mount the user's Google credentials, read-only.
+
+    They are ``--cloud_key``, else ``$GOOGLE_APPLICATION_CREDENTIALS``, else gcloud's default credentials; nothing where
+    ``docker_arguments`` set that variable already.
+    """
+    if any(_CREDENTIALS_VARIABLE in word for word in docker_arguments):
+        return []
+    named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
+    path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
+    if not path.is_file():
+        if named:
+            context.reporter.warn(f"credentials file not found: {path}; the job runs without credentials")
+        return []
+    mount = io.StringIO()
+    fields = ["type=bind", f"src={path.absolute()}", f"dst={CREDENTIALS_PATH}", "readonly"]
+    csv.writer(mount, lineterminator="").writerow(fields)
+    return ["--mount", mount.getvalue(), "-e", f"{_CREDENTIALS_VARIABLE}={CREDENTIALS_PATH}"]
+
+
+def _malformed(problem: str) -> PlatformError:
+    return PlatformError(
+        "malformed-job-spec",
+        "cannot run the recorded job again",
+        cause=f"in the recorded job spec, {problem}",
+        hint="submit the experiment again",
+    )

@@ -1,0 +1,67 @@
+"""The flags of ``caliban run``, and the jobs that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caliban.errors import UsageError
+from caliban.platforms.docker.job_spec import new_job_spec
+from caliban.platforms.flags import add_cloud_key
+from caliban.platforms.launch import Launch, LaunchContext, Launcher
+from caliban.records import ImageRef, JsonObject
+
+
+@dataclass(frozen=True)
+class DockerLaunch(Launch):
+    """Jobs in containers of this machine.
+
+    Attributes:
+        docker_run_args: the user's own arguments of ``docker run``.
+        gpu: whether containers get all GPUs.
+    """
+
+    docker_run_args: tuple[str, ...]
+    gpu: bool
+    platform = "LOCAL"
+
+    def job_spec(self, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
+        """See :meth:`caliban.platforms.launch.Launch.job_spec`."""
+        return new_job_spec(image, arguments, docker_run_args=self.docker_run_args, gpu=self.gpu)
+
+
+class DockerLauncher(Launcher):
+    """Runs jobs one after the other, in the foreground."""
+
+    image_flag = "image_id"
+    verb = "run"
+    command_verb = "run"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add ``--docker_run_args``, ``--image_id`` and ``--cloud_key``."""
+        parser.add_argument(
+            "--docker_run_args",
+            metavar="ARGS",
+            default="",
+            help='arguments for docker run in one string: "-v /data:/data"',
+        )
+        parser.add_argument("--image_id", help="run this image of this machine instead of building one")
+        add_cloud_key(parser)
+
+    def prepare(self, args: argparse.Namespace, context: LaunchContext) -> DockerLaunch:
+        """See :meth:`caliban.platforms.launch.Launcher.prepare`."""
+        try:
+            docker_run_args = tuple(shlex.split(args.docker_run_args))
+        except ValueError as error:
+            raise UsageError(
+                "malformed-docker-run-args",
+                f'cannot split --docker_run_args "{args.docker_run_args}"',
+                cause=str(error),
+                hint="check the quotes",
+            ) from error
+        return DockerLaunch(docker_run_args, context.wants_gpu)
+
+
+LAUNCHER = DockerLauncher()

@@ -1,0 +1,234 @@
+"""Flags, checks and requests that ``caliban cloud`` has in common for Google's training services.
+
+Imports nothing heavy: ``--help`` pays for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from caliban.errors import UsageError
+from caliban.platforms import flags
+from caliban.platforms.base import Platform
+from caliban.platforms.google import labels
+from caliban.platforms.google.machine_catalog import Catalog, Hardware
+from caliban.platforms.launch import JobPreview, Launch, LaunchContext, Launcher
+from caliban.records import Destination, ImageRef, JsonObject, PlatformId
+
+_MINIMUM_DISK_GB = 100
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+@dataclass(frozen=True)
+class SchedulingOptions:
+    """How a service runs a job; where nothing is set, the service's defaults apply.
+
+    Attributes:
+        service_account: the e-mail address of the account that the job's program uses.
+        network: the full name of the peered network, ``projects/12345/global/networks/my-vpc``.
+        is_spot: on Spot machines, which cost less and can be preempted.
+        timeout_s: the longest time that it may run, in seconds.
+    """
+
+    service_account: str | None = None
+    network: str | None = None
+    is_spot: bool = False
+    timeout_s: int | None = None
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What the command line sets for all jobs.
+
+    Attributes:
+        base: the start of the jobs' names.
+        labels: chosen by the user.
+        hardware: the machine of each job.
+        worker_count: how many machines each job has; None for the default.
+        disk_gb: the size of each machine's boot disk, in GB; None for the default.
+        scheduling: see :class:`SchedulingOptions`.
+    """
+
+    base: str
+    labels: Mapping[str, str]
+    hardware: Hardware
+    worker_count: int | None = None
+    disk_gb: int | None = None
+    scheduling: SchedulingOptions = field(default_factory=SchedulingOptions)
+
+
+class TrainingLauncher(Launcher):
+    """The flags of a training service.
+
+    Attributes:
+        platform: its id.
+        catalog: its machines.
+        name_key: where the spec of a job has its name.
+        unsupported: the flags that it has nothing for, without dashes.
+    """
+
+    platform: ClassVar[PlatformId]
+    catalog: ClassVar[Catalog]
+    name_key: ClassVar[str]
+    unsupported: ClassVar[Sequence[str]] = ()
+
+    @abstractmethod
+    def job_spec(self, options: LaunchOptions, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
+        """See :meth:`caliban.platforms.launch.Launch.job_spec`."""
+
+    def destination(self, options: LaunchOptions, platform: Platform) -> Destination:
+        """Return where the jobs run."""
+        return platform.destination(None)
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the flags of jobs on any training service."""
+        parser.add_argument("--name", help="the start of the jobs' names (default: caliban_USER)")
+        _add_hardware_flags(parser)
+        flags.add_label(parser)
+        _add_scheduling_flags(parser)
+        parser.add_argument("--image_tag", help="run this image from a registry instead of building one")
+        flags.add_account_flags(parser)
+
+    def prepare(self, args: argparse.Namespace, context: LaunchContext) -> Launch:
+        """Check the flags.
+
+        Raises:
+            UsageError: the service has nothing for a flag (``flag-not-on-platform``), or a value is wrong.
+        """
+        for flag in self.unsupported:
+            if getattr(args, flag):
+                raise UsageError(
+                    "flag-not-on-platform",
+                    f"{self.catalog.service} does not support --{flag}",
+                    hint="omit it, or choose another service with --platform",
+                )
+        options = LaunchOptions(
+            base=labels.job_base(args.name or f"caliban_{context.user}"),
+            labels=flags.parse_labels(args.label),
+            hardware=self._hardware(args, context),
+            worker_count=args.worker_count,
+            disk_gb=args.disk_size,
+            scheduling=SchedulingOptions(args.service_account, args.network, args.spot, args.timeout),
+        )
+        project = args.project_id or context.environ.get("PROJECT_ID") or "your-project"
+        return TrainingLaunch(self, options, context, project)
+
+    def _hardware(self, args: argparse.Namespace, context: LaunchContext) -> Hardware:
+        if args.nogpu and args.gpu_spec:
+            raise UsageError("gpu-or-not", "--nogpu and --gpu_spec cannot be combined", hint="omit one of them")
+        hardware = self.catalog.choose(
+            args.region or context.environ.get("REGION"),
+            args.machine_type,
+            self.catalog.parse_gpus(args.gpu_spec) if args.gpu_spec else None,
+            wants_gpu=context.wants_gpu,
+        )
+        if not args.force:
+            self.catalog.check(hardware)
+        return hardware
+
+
+class TrainingLaunch(Launch):
+    """Jobs for a training service."""
+
+    def __init__(
+        self, launcher: TrainingLauncher, options: LaunchOptions, context: LaunchContext, project: str
+    ) -> None:
+        self.platform = launcher.platform
+        self._launcher = launcher
+        self._options = options
+        self._context = context
+        self._project = project
+
+    def job_spec(self, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
+        """See :meth:`caliban.platforms.launch.Launch.job_spec`."""
+        return self._launcher.job_spec(self._options, number, arguments, image)
+
+    def destination(self, platform: Platform) -> Destination:
+        """See :meth:`caliban.platforms.launch.Launch.destination`."""
+        return self._launcher.destination(self._options, platform)
+
+    def summary_lines(self) -> Sequence[str]:
+        """Return the machines of each job."""
+        count = self._options.worker_count or 1
+        several = f"{count} machines, each " if count > 1 else ""
+        return (f"each job, on {self._launcher.catalog.service}: {several}{self._options.hardware}",)
+
+    def request_text(self, jobs: Sequence[JobPreview], image: ImageRef | None) -> str:
+        """Return the requests as JSON; words in capitals stand for what is not known before the submission."""
+        pushed = image or f"{self._repository()}/IMAGE:latest"
+        key, requests = self._launcher.name_key, []
+        for job in jobs:
+            spec = self.job_spec(job.number, job.arguments, pushed)
+            name = labels.full_name(labels.text_at(spec, key), "", self._context.now)
+            requests.append(json.dumps(labels.request_body(spec, key, name, "TOKEN"), indent=2))
+        return "\n".join(requests)
+
+    def _repository(self) -> str:
+        from caliban.config import load_config
+        from caliban.platforms.google.image_registry import default_repository
+
+        return load_config(self._context.cwd).registry or default_repository(self._project)
+
+
+def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--region", help="where the jobs run (default: $REGION, else us-central1)")
+    parser.add_argument(
+        "--machine_type",
+        help="the machine of each job (default: one that can have the GPUs, g2-standard-8 for 1xL4; e2-standard-8 "
+        "without GPUs; with --platform caip n1-standard-8, and n1-highcpu-32 without GPUs)",
+    )
+    parser.add_argument(
+        "--gpu_spec",
+        metavar="COUNTxTYPE",
+        help="the GPUs of each machine, such as 2xT4 (default: the machine's built-in GPUs, else 1xL4; with --platform "
+        "caip 1xP100; none with --nogpu)",
+    )
+    parser.add_argument(
+        "--worker_count",
+        type=flags.integer_at_least(1),
+        metavar="N",
+        help="how many machines each job has (default: 1)",
+    )
+    parser.add_argument(
+        "--disk_size",
+        type=flags.integer_at_least(_MINIMUM_DISK_GB),
+        metavar="GB",
+        help="the boot disk of each machine, in GB (default: 100, the minimum)",
+    )
+    parser.add_argument("--force", action="store_true", help="submit even if the machine and GPUs seem unavailable")
+
+
+def _add_scheduling_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--service_account",
+        metavar="EMAIL",
+        help="the service account that the jobs use (default: Vertex AI's own for custom code)",
+    )
+    parser.add_argument(
+        "--network",
+        help="the VPC network to peer the jobs with: projects/PROJECT_NUMBER/global/networks/NAME (default: none)",
+    )
+    parser.add_argument(
+        "--spot", action="store_true", help="run on Spot machines, which cost less and can be preempted"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=parse_duration,
+        help="the longest time that a job may run: 24h, 90m, 1h30m, or a number of seconds (default: 7 days)",
+    )
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds of ``24h``, ``90m``, ``1h30m``, ``3600`` or ``3600s``; the ``type`` of a flag."""
+    units = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", f"{text}s" if text.isdecimal() else text)
+    counts = units.groups("0") if units else ()
+    total = sum(int(count) * _SECONDS[unit] for unit, count in zip("dhms", counts, strict=False))
+    if total < 1:
+        raise argparse.ArgumentTypeError(f'expected a duration such as 24h, 90m, 1h30m or 3600, got "{text}"')
+    return total

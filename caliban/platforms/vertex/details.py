@@ -1,0 +1,113 @@
+"""The stored details of jobs on Vertex AI.
+
+``{"project_id": ..., "region": ..., "name": "projects/.../customJobs/42", "displayName": ...}``; and where there is
+something to say, ``state`` (the service's, if it is more specific than ours), ``reason``, ``error`` (of a refused
+submission), ``started``, ``ended`` and ``cause``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from caliban.platforms.google.details import (
+    ProjectDestination,
+    failure_cause,
+    job_exit,
+    stored_times,
+    text,
+    timestamp,
+)
+from caliban.records import FailureCause, JobDetails, JobStatus, JsonObject
+
+_SPECIFIC_STATES: Mapping[str, str] = {
+    "JOB_STATE_CANCELLING": "cancelling",
+    "JOB_STATE_PAUSED": "paused",
+    "JOB_STATE_UPDATING": "updating",
+    "JOB_STATE_EXPIRED": "expired",
+    "JOB_STATE_PARTIALLY_SUCCEEDED": "partially succeeded",
+}
+"""States that are more specific than ours, as they are shown."""
+
+
+@dataclass(frozen=True)
+class VertexDestination(ProjectDestination):
+    """A region, in a project."""
+
+    region: str
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} in {self.region}"
+
+    def to_json(self) -> JsonObject:
+        """See :meth:`caliban.records.Destination.to_json`."""
+        return {"project": self.project, "region": self.region}
+
+    @classmethod
+    def from_json(cls, stored: JsonObject) -> VertexDestination:
+        """Return what ``to_json`` stored."""
+        return cls(text(stored, "project") or "", text(stored, "region") or "")
+
+
+def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
+    """See :meth:`caliban.platforms.base.Platform.parse_details`."""
+    project, region, name, reason = (text(raw, key) for key in ("project_id", "region", "name", "reason"))
+    return JobDetails(
+        raw,
+        id=name,
+        display_name=text(raw, "displayName"),
+        destination=VertexDestination(project, region) if project and region else None,
+        exit=job_exit(status, raw, reason),
+        pending_reason=None if status.is_final else reason,
+        started=timestamp(raw, "started"),
+        ended=timestamp(raw, "ended"),
+        links=_links(project, region, name) if project and region and name else (),
+    )
+
+
+def place_details(destination: VertexDestination, display_name: str | None = None) -> JsonObject:
+    """Return what is stored of a job that does not exist (yet)."""
+    named = {"displayName": display_name} if display_name else {}
+    return {"project_id": destination.project, "region": destination.region, **named}
+
+
+def new_details(destination: VertexDestination, status: JobStatus, job: JsonObject) -> JsonObject:
+    """Return what is stored of a new job, as the service reports it."""
+    named = {key: job[key] for key in ("name", "displayName") if key in job}
+    return updated_details({**place_details(destination), **named}, status, job)
+
+
+def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject) -> JsonObject:
+    """Return what is stored of a job, with what the service reports of it."""
+    details = {key: value for key, value in raw.items() if key not in ("state", "reason", "cause")}
+    details.update(stored_times(job))
+    state, reasons = str(job.get("state")), []
+    if state in _SPECIFIC_STATES:
+        details["state"] = state
+        reasons.append(_SPECIFIC_STATES[state])
+    error = job.get("error")
+    if status is JobStatus.FAILED and isinstance(error, Mapping):
+        message = str(error.get("message") or "").strip()
+        reasons += message.splitlines()[:1]
+        details["cause"] = failure_cause(message, error.get("code")).value
+    elif state == "JOB_STATE_EXPIRED":
+        details["cause"] = FailureCause.TIMEOUT.value
+    if reasons:
+        details["reason"] = ": ".join(reasons)
+    return details
+
+
+def _links(project: str, region: str, name: str) -> tuple[str, ...]:
+    """Return the job's page in the console, and the command that streams its log.
+
+    Sources: google-cloud-aiplatform 1.150.0 and later (``_dashboard_uri``; pages of jobs moved with the service's new
+    name, and their former addresses answer 404: https://github.com/googleapis/python-aiplatform/issues/6638), and
+    https://cloud.google.com/sdk/gcloud/reference/ai/custom-jobs/stream-logs.
+    """
+    number = name.rpartition("/")[2]
+    path = f"locations/{quote(region, safe='')}/training/{quote(number, safe='')}?project={quote(project, safe='')}"
+    return (
+        f"https://console.cloud.google.com/agent-platform/{path}",
+        f"gcloud ai custom-jobs stream-logs {number} --region {region} --project {project}",
+    )
