@@ -51,7 +51,8 @@ class Parser(argparse_flags.ArgumentParser):
                 self.error(error.message)
             raise self._usage_error("invalid-value", f"{error.argument_name}: {_reworded(error.message)}") from error
         except AbslFlagError as error:
-            raise UsageError("invalid-value", "cannot parse the flags of absl", cause=str(error)) from error
+            hint = f'for details, run "{self.prog} --helpfull"'
+            raise UsageError("invalid-value", "invalid value of an absl flag", cause=str(error), hint=hint) from error
         if unknown:
             raise self._unknown(unknown, args, takes_script_arguments=script is not None)
         assert isinstance(args, argparse.Namespace)

@@ -117,7 +117,7 @@ def test_a_wrong_value_of_an_absl_flag_is_reported(flag: str) -> None:
     error = refused("status", flag)
     assert (error.id, error.message, error.cause is not None) == (
         "invalid-value",
-        "cannot parse the flags of absl",
+        "invalid value of an absl flag",
         True,
     )
 
