@@ -1,4 +1,4 @@
-"""Real pushes by a real engine into a real registry, with what a test needs to see or break standing before it."""
+"""Real pushes by a real engine to a real registry, through a proxy where a test observes or breaks requests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import digest_there
-from caliban.images.registry.push import push, reference
+from caliban.images.registry.api import find_digest
+from caliban.images.registry.names import image_reference
 from tests.images.helpers import RecordingReporter
 
-from .pushing import failure, is_manifest, names
+from .pushing import failure, is_manifest, names, push
 from .registries import (
     Answer,
+    ArtifactRules,
     HungUpError,
     Request,
     digest,
@@ -76,7 +77,7 @@ def test_a_tag_that_was_given_to_another_image_is_taken_back(
 
 
 def give_tag(engine: Engine, image: str, tag: str) -> None:
-    """Push an image under a tag that another one has, as anybody may."""
+    """Push an image with a tag that another one has, as anybody may."""
     engine.client.images.get(image).tag(tag)
     engine.client.images.push(tag)
     engine.client.images.remove(tag)
@@ -87,7 +88,9 @@ def test_an_image_may_be_given_by_its_name(
 ) -> None:
     engine.client.images.get(image).tag("caliban-test-own", tag="1")
     try:
-        assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == reference(registry, image)
+        assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == image_reference(
+            registry, image
+        )
         assert names(engine, image) == ["caliban-test-own:1"]
     finally:
         engine.client.images.remove("caliban-test-own:1")
@@ -103,7 +106,7 @@ def test_an_image_without_a_name_stays_in_the_engine_without_one(
 def test_a_name_that_was_there_before_stays(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
-    name = reference(registry, image)
+    name = image_reference(registry, image)
     engine.client.images.get(image).tag(name.rpartition(":")[0], tag="latest")
     try:
         push(engine, image, registry, reporter, login=None)
@@ -127,7 +130,7 @@ def test_the_second_push_of_an_image_sends_nothing_and_says_so(
         seen.requests.clear()
         assert push(engine, image, seen.address, reporter, login=None) == pushed
         assert seen.lines == [f"GET /v2/{image[7:19]}/manifests/latest"]
-    assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} is in the registry already"], [])
+    assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} already exists in the registry"], [])
 
 
 def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
@@ -161,7 +164,7 @@ def test_an_engine_that_names_images_by_their_manifest_finds_them_too(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     pushed = push(engine, image, registry, reporter, login=None)
-    assert digest_there(pushed.by_tag, pushed.digest, None) == pushed.digest
+    assert find_digest(pushed.by_tag, pushed.digest, None) == pushed.digest
 
 
 def test_progress_counts_every_byte_of_the_layers(
@@ -193,7 +196,7 @@ def test_layers_that_the_registry_has_are_counted_as_well(
         (Answer(307, b"", {"Location": "http://localhost:1/"}), "307 Temporary Redirect"),
         (
             Answer(200, b"{}", {"Docker-Content-Digest": f"sha256:{'0' * 64}"}),
-            f"the manifest that came is not the one that it tells of, sha256:{'0' * 64}",
+            f"the manifest does not match its digest sha256:{'0' * 64}",
         ),
     ],
 )
@@ -204,7 +207,7 @@ def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
         name = push(engine, image, puzzling.address, reporter, login=None).by_tag
         host = puzzling.address
     assert json.loads(manifest_of(name, registry))["config"]["digest"] == image
-    assert reporter.said == [f"whether {host} has the image is not known, so it is pushed ({words})"]
+    assert reporter.said == [f"cannot check whether {host} has the image, so it is pushed ({words})"]
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
@@ -213,7 +216,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
     name = push(engine, image, registry, RecordingReporter(), login=None).by_tag
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     push(engine, image, registry, reporter, login=None)
-    assert reporter.said == [f"{name} is in the registry already"]
+    assert reporter.said == [f"{name} already exists in the registry"]
 
 
 def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
@@ -230,7 +233,7 @@ def test_a_registry_where_nothing_listens_is_told_in_the_engines_words(engine: E
     failed = failure(engine, image, "localhost:1")
     assert (failed.id, failed.message) == (
         "push-failed",
-        "the image was not pushed: the connection to localhost:1 failed",
+        "cannot push the image: the connection to localhost:1 failed",
     )
     assert "connection refused" in (failed.cause or "")
 
@@ -242,13 +245,13 @@ def test_a_registry_that_nobody_knows_is_told_in_the_engines_words(
         push(engine, image, "registry.invalid/team", reporter, login=None)
     assert caught.value.id == "push-failed"
     assert "registry.invalid" in (caught.value.cause or "")
-    assert reporter.said[0].startswith("whether registry.invalid has the image is not known, so it is pushed (")
+    assert reporter.said[0].startswith("cannot check whether registry.invalid has the image, so it is pushed (")
 
 
 def test_a_name_that_cannot_be_taken_away_is_warned_about(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
-    name = reference(registry, image)
+    name = image_reference(registry, image)
 
     def take_it_first(request: Request) -> Answer | None:
         if is_manifest(request, "PUT"):
@@ -260,7 +263,7 @@ def test_a_name_that_cannot_be_taken_away_is_warned_about(
         with front(registry, take_it_first) as early:
             pushed = push(engine, image, early.address, reporter, login=None).by_tag
         assert len(reporter.warned) == 1
-        assert reporter.warned[0].startswith(f"the name {pushed} stays in the Docker Engine: ")
+        assert reporter.warned[0].startswith(f"cannot remove the tag {pushed} from the Docker Engine: ")
     finally:
         engine.client.images.remove(image, force=True)
 
@@ -283,8 +286,8 @@ def test_a_registry_that_goes_away_in_the_middle_is_told_and_leaves_no_name_behi
 @pytest.mark.parametrize(
     ("status", "id", "words"),
     [
-        (507, "registry-full", "has no room for"),
-        (500, "push-failed", "failed while it took"),
+        (507, "registry-full", "has no space left for"),
+        (500, "push-failed", "failed while receiving"),
     ],
 )
 def test_a_registry_that_fails_is_told_with_what_may_be_wrong_there(
@@ -330,10 +333,28 @@ def test_an_engine_that_cannot_push_is_told_by_who_failed(
 
 
 class Interrupting(RecordingReporter):
-    """Stands for a person who presses Ctrl-C when the first layer is on its way."""
+    """A user who presses Ctrl-C while the first layer is sent."""
 
     def note(self, text: str) -> None:
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "words"),
+    [
+        (404, "NAME_UNKNOWN", 'Repository "lab" not found', 'name unknown: Repository "lab" not found'),
+        (403, "DENIED", ArtifactRules.disabled, f"denied: {ArtifactRules.disabled}"),
+        (403, "DENIED", "gcr.io repo does not exist.", "denied: gcr.io repo does not exist."),
+    ],
+)
+def test_the_engine_passes_on_the_message_of_the_registry(
+    engine: Engine, registry: str, image: str, status: int, code: str, message: str, words: str
+) -> None:
+    def no_uploads(request: Request) -> Answer | None:
+        return Answer(status, error(code, message)) if request.method == "POST" else None
+
+    with front(registry, no_uploads) as strict:
+        assert failure(engine, image, strict.address).cause == words
 
 
 def test_an_interrupted_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:

@@ -3,16 +3,17 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ImageError
-from caliban.images.registry.auth import Login
 from caliban.images.registry.push_log import PushLog
 from tests.images.helpers import RecordingReporter
 
-IMAGE = "registry.example.com/team/0123456789ab:latest"
+
+def failure(words: str) -> ImageError:
+    return ImageError("push-refused", f"failed: {words}")
 
 
 def log_of(reporter: RecordingReporter, size: int = 1000) -> PushLog:
     reporter.done.append(0)
-    return PushLog(IMAGE, size, Login("totoro", "planted-secret"), reporter)
+    return PushLog(size, reporter, failure)
 
 
 def layer(current: int) -> dict[str, object]:
@@ -48,7 +49,7 @@ def test_other_events_do_not_end_it(reporter: RecordingReporter) -> None:
     assert (log.digest, reporter.notes) == (None, ["aa: Preparing"])
 
 
-def test_an_error_is_told_without_the_password(reporter: RecordingReporter) -> None:
+def test_an_error_event_is_raised(reporter: RecordingReporter) -> None:
     with pytest.raises(ImageError) as caught:
-        log_of(reporter).feed({"error": "unauthorized: not with planted-secret", "errorDetail": {}})
-    assert caught.value.cause == "unauthorized: not with ***"
+        log_of(reporter).feed({"error": "unauthorized: no login", "errorDetail": {}})
+    assert caught.value.message == "failed: unauthorized: no login"
