@@ -45,7 +45,7 @@ def pushed_twice(engine: Engine, image: str, address: str, login: Login | None) 
     return [*reporter.said, *reporter.warned]
 
 
-def test_a_login_that_is_handed_in_is_used(engine: Engine, guarded: str, image: str) -> None:
+def test_a_given_login_is_used(engine: Engine, guarded: str, image: str) -> None:
     said = pushed_twice(engine, image, guarded, LOGIN)
     assert said == [f"{image_reference(guarded, image)} already exists in the registry"]
 
@@ -67,7 +67,7 @@ def install_helper(docker_config: Path, monkeypatch: pytest.MonkeyPatch, host: s
     docker_config.write_text(json.dumps({"credHelpers": {host: "planted"}}))
 
 
-def test_a_login_that_dockers_credential_helper_keeps_is_used(
+def test_the_login_of_a_credential_helper_is_used(
     engine: Engine, guarded: str, image: str, docker_config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = json.dumps({"ServerURL": guarded, "Username": USER, "Secret": PASSWORD})
@@ -78,7 +78,7 @@ def test_a_login_that_dockers_credential_helper_keeps_is_used(
 
 
 @pytest.mark.parametrize("script", ["echo broken; exit 1", "exec rm -- /nowhere/at/all"])
-def test_a_credential_helper_that_does_not_work_is_warned_about_and_passed_over(
+def test_a_broken_credential_helper_is_ignored_with_a_warning(
     engine: Engine,
     registry: str,
     image: str,
@@ -92,7 +92,7 @@ def test_a_credential_helper_that_does_not_work_is_warned_about_and_passed_over(
     assert reporter.warned[0].startswith(f"cannot read docker's stored login for {registry}: ")
 
 
-def test_a_credential_helper_that_is_not_installed_is_warned_about(
+def test_a_missing_credential_helper_causes_a_warning(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, docker_config: Path
 ) -> None:
     docker_config.write_text(json.dumps({"credsStore": "caliban-none"}))
@@ -100,7 +100,7 @@ def test_a_credential_helper_that_is_not_installed_is_warned_about(
     assert "docker-credential-caliban-none not installed" in reporter.warned[0]
 
 
-def test_an_entry_of_dockers_configuration_that_holds_no_login_is_none(
+def test_an_empty_entry_of_the_docker_configuration_is_no_login(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, docker_config: Path
 ) -> None:
     docker_config.write_text(json.dumps({"auths": {registry: {}}}))
@@ -108,7 +108,7 @@ def test_an_entry_of_dockers_configuration_that_holds_no_login_is_none(
     assert reporter.warned == []
 
 
-def test_a_registry_that_wants_a_login_refuses_without_one(engine: Engine, guarded: str, image: str) -> None:
+def test_without_a_login_the_push_is_denied_with_a_hint(engine: Engine, guarded: str, image: str) -> None:
     refused = failure(engine, image, f"{guarded}/team")
     assert refused.id == "push-refused"
     assert (
@@ -119,7 +119,7 @@ def test_a_registry_that_wants_a_login_refuses_without_one(engine: Engine, guard
     assert refused.hint == f"run: docker login {guarded}, as a user who may push to {guarded}/team"
 
 
-def test_a_wrong_password_is_told_without_it(engine: Engine, guarded: str, image: str) -> None:
+def test_a_wrong_password_is_in_no_message(engine: Engine, guarded: str, image: str) -> None:
     refused = failure(engine, image, guarded, login=Login(USER, "another-secret"))
     assert refused.id == "push-refused"
     assert "another-secret" not in f"{refused.message} {refused.cause} {refused.hint}"
@@ -133,7 +133,7 @@ def token_registry(registry: str) -> Iterator[TokenRules]:
         yield rules
 
 
-def test_a_bearer_token_is_asked_for_with_the_login(engine: Engine, token_registry: TokenRules, image: str) -> None:
+def test_a_bearer_token_is_requested_with_the_login(engine: Engine, token_registry: TokenRules, image: str) -> None:
     address = token_registry.address
     assert pushed_twice(engine, image, address, LOGIN) == [
         f"{image_reference(address, image)} already exists in the registry"
@@ -168,7 +168,7 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token(
 
 
 @pytest.mark.parametrize("login", [None, Login(USER, "another-secret")])
-def test_a_token_service_that_refuses_is_told_in_its_own_words(
+def test_the_message_of_the_token_service_is_the_cause(
     engine: Engine, token_registry: TokenRules, image: str, login: Login | None
 ) -> None:
     refused = failure(engine, image, token_registry.address, login=login)
@@ -184,7 +184,7 @@ def test_a_token_service_that_refuses_is_told_in_its_own_words(
         (Answer(200, b"[]"), "its token service returned no token"),
     ],
 )
-def test_a_token_service_that_does_not_work_leaves_the_question_open(image: str, answer: Answer, words: str) -> None:
+def test_a_broken_token_service_makes_the_registry_unavailable(image: str, answer: Answer, words: str) -> None:
     rules = TokenRules()
     with front("", lambda request: answer if request.path.startswith("/token") else rules(request)) as server:
         rules.address = server.address
@@ -202,7 +202,7 @@ def test_a_token_service_without_tls_gets_no_password(image: str) -> None:
         find_digest(image_reference(server.address, image), image, LOGIN)
 
 
-def test_a_bearer_token_that_is_not_taken_is_in_no_message(image: str) -> None:
+def test_a_rejected_bearer_token_is_in_no_message(image: str) -> None:
     rules = TokenRules()
 
     def echo(request: Request) -> Answer | None:

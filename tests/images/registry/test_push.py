@@ -47,7 +47,7 @@ def test_the_digest_is_that_of_the_manifest_that_the_registry_has(
     assert pushed.by_digest == f"{registry}/team/{image[7:19]}@{pushed.digest}"
 
 
-def test_a_job_gets_what_was_built_though_the_tag_was_given_to_another_image(
+def test_a_job_gets_what_was_built_although_the_tag_was_moved_to_another_image(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
@@ -66,7 +66,7 @@ def test_an_engine_pulls_by_the_digest(
     assert engine.client.images.pull(pushed.by_digest).id == image
 
 
-def test_a_tag_that_was_given_to_another_image_is_taken_back(
+def test_a_tag_that_was_moved_to_another_image_is_moved_back(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
@@ -83,9 +83,7 @@ def give_tag(engine: Engine, image: str, tag: str) -> None:
     engine.client.images.remove(tag)
 
 
-def test_an_image_may_be_given_by_its_name(
-    engine: Engine, registry: str, image: str, reporter: RecordingReporter
-) -> None:
+def test_an_image_may_be_given_by_name(engine: Engine, registry: str, image: str, reporter: RecordingReporter) -> None:
     engine.client.images.get(image).tag("caliban-test-own", tag="1")
     try:
         assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == image_reference(
@@ -103,7 +101,7 @@ def test_an_image_without_a_name_stays_in_the_engine_without_one(
     assert names(engine, image) == []
 
 
-def test_a_name_that_was_there_before_stays(
+def test_a_name_that_existed_before_is_kept(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     name = image_reference(registry, image)
@@ -122,7 +120,7 @@ def test_nothing_else_is_left_in_the_engine(
     assert engine.client.images.list("caliban-being-pushed") == []
 
 
-def test_the_second_push_of_an_image_sends_nothing_and_says_so(
+def test_the_second_push_of_an_image_sends_nothing_and_reports_it(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     with front(registry) as seen:
@@ -133,7 +131,7 @@ def test_the_second_push_of_an_image_sends_nothing_and_says_so(
     assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} already exists in the registry"], [])
 
 
-def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
+def test_manifests_of_docker_and_of_the_oci_are_accepted(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     with front(registry) as seen:
@@ -146,7 +144,7 @@ def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
         ]
 
 
-def test_another_image_under_the_name_is_replaced(
+def test_another_image_with_the_same_name_is_replaced(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
@@ -160,7 +158,7 @@ def test_another_image_under_the_name_is_replaced(
     assert json.loads(manifest_of(name, registry))["config"]["digest"] == first
 
 
-def test_an_engine_that_names_images_by_their_manifest_finds_them_too(
+def test_an_image_id_may_be_the_digest_of_the_manifest(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     pushed = push(engine, image, registry, reporter, login=None)
@@ -176,7 +174,7 @@ def test_progress_counts_every_byte_of_the_layers(
     assert any(note.endswith(": Pushed") for note in reporter.notes)
 
 
-def test_layers_that_the_registry_has_are_counted_as_well(
+def test_layers_that_the_registry_has_are_counted_too(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     push(engine, image, f"{registry}/first", RecordingReporter(), login=None)
@@ -200,7 +198,7 @@ def test_layers_that_the_registry_has_are_counted_as_well(
         ),
     ],
 )
-def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
+def test_an_image_is_pushed_where_the_registry_cannot_be_queried(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, answer: Answer, words: str
 ) -> None:
     with front(registry, lambda request: answer if is_manifest(request, "GET") else None) as puzzling:
@@ -210,7 +208,7 @@ def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
     assert reporter.said == [f"cannot check whether {host} has the image, so it is pushed ({words})"]
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
+def test_a_proxy_of_the_environment_is_not_used_for_the_loopback_interface(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = push(engine, image, registry, RecordingReporter(), login=None).by_tag
@@ -219,7 +217,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
     assert reporter.said == [f"{name} already exists in the registry"]
 
 
-def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
+def test_a_denied_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
     def read_only(request: Request) -> Answer | None:
         return None if request.method in ("GET", "HEAD") else Answer(403, error("DENIED", "you may not write here"))
 
@@ -229,7 +227,7 @@ def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: 
     assert names(engine, image) == []
 
 
-def test_a_registry_where_nothing_listens_is_told_in_the_engines_words(engine: Engine, image: str) -> None:
+def test_a_port_where_nothing_listens_is_a_failed_connection(engine: Engine, image: str) -> None:
     failed = failure(engine, image, "localhost:1")
     assert (failed.id, failed.message) == (
         "push-failed",
@@ -238,9 +236,7 @@ def test_a_registry_where_nothing_listens_is_told_in_the_engines_words(engine: E
     assert "connection refused" in (failed.cause or "")
 
 
-def test_a_registry_that_nobody_knows_is_told_in_the_engines_words(
-    engine: Engine, image: str, reporter: RecordingReporter
-) -> None:
+def test_an_unknown_host_is_a_failed_push(engine: Engine, image: str, reporter: RecordingReporter) -> None:
     with pytest.raises(ImageError) as caught:
         push(engine, image, "registry.invalid/team", reporter, login=None)
     assert caught.value.id == "push-failed"
@@ -248,7 +244,7 @@ def test_a_registry_that_nobody_knows_is_told_in_the_engines_words(
     assert reporter.said[0].startswith("cannot check whether registry.invalid has the image, so it is pushed (")
 
 
-def test_a_name_that_cannot_be_taken_away_is_warned_about(
+def test_a_name_that_cannot_be_removed_causes_a_warning(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     name = image_reference(registry, image)
@@ -268,7 +264,7 @@ def test_a_name_that_cannot_be_taken_away_is_warned_about(
         engine.client.images.remove(image, force=True)
 
 
-def test_a_registry_that_goes_away_in_the_middle_is_told_and_leaves_no_name_behind(
+def test_a_registry_that_disconnects_is_an_error_and_leaves_no_name_behind(
     engine: Engine, registry: str, image: str
 ) -> None:
     def hang_up(request: Request) -> Answer | None:
@@ -290,7 +286,7 @@ def test_a_registry_that_goes_away_in_the_middle_is_told_and_leaves_no_name_behi
         (500, "push-failed", "failed while receiving"),
     ],
 )
-def test_a_registry_that_fails_is_told_with_what_may_be_wrong_there(
+def test_a_registry_that_fails_is_an_error_with_a_hint(
     engine: Engine, registry: str, image: str, status: int, id: str, words: str
 ) -> None:
     with front(registry, lambda request: Answer(status) if is_manifest(request, "PUT") else None) as broken:
@@ -300,7 +296,7 @@ def test_a_registry_that_fails_is_told_with_what_may_be_wrong_there(
     assert str(status) in (failed.cause or "")
 
 
-def test_an_image_that_the_engine_does_not_have_cannot_be_pushed(engine: Engine, registry: str) -> None:
+def test_a_missing_image_cannot_be_pushed(engine: Engine, registry: str) -> None:
     assert failure(engine, "caliban-no-such-image:1", registry).id == "image-not-found"
 
 
@@ -323,9 +319,7 @@ def refusal(status: bytes, message: bytes) -> bytes:
         (refusal(b"500 Internal Server Error", b"connection reset by peer"), "push-failed"),
     ],
 )
-def test_an_engine_that_cannot_push_is_told_by_who_failed(
-    registry: str, image: str, tmp_path: Path, answer: bytes, id: str
-) -> None:
+def test_an_error_names_the_part_that_failed(registry: str, image: str, tmp_path: Path, answer: bytes, id: str) -> None:
     with engine_that_answers_a_push(tmp_path, answer) as address:
         engine = Engine.connect({**os.environ, "DOCKER_HOST": address})
         assert failure(engine, image, registry).id == id
