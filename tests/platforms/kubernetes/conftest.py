@@ -36,14 +36,14 @@ def platform(kubeconfig: Path, reporter: HeardReporter) -> KubeconfigPlatform:
 
 @pytest.fixture
 def gke() -> Iterator[ContainerV1]:
-    """GKE, with no cluster yet."""
+    """GKE without clusters."""
     with ContainerV1({"totoro-project", "zoo-project"}) as running:
         yield running
 
 
 @pytest.fixture
 def blueshift(gke: ContainerV1) -> Iterator[KubeApi]:
-    """The cluster that caliban 0.4.2 has recorded, which takes Google's tokens alone."""
+    """The cluster that caliban 0.4.2 recorded. It accepts only tokens of Google."""
     with KubeApi("1.33", accepts=gke.account.accepts) as running:
         running.access.tokens.clear()
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", running))
