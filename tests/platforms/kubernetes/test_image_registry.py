@@ -13,7 +13,7 @@ from caliban.images.registry.push import Login
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from tests.fakes import HeardReporter
-from tests.platforms.kubernetes.helpers import GKE_DESTINATION, QUICK, DESTINATION, platform_context
+from tests.platforms.kubernetes.helpers import DESTINATION, GKE_DESTINATION, QUICK, platform_context
 from tests.platforms.pushes import DIGEST, IMAGE_ID, OTHERS, Pushes, docker_logins
 from tests.standins.container_v1 import ContainerV1
 

@@ -15,13 +15,13 @@ from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, StatusUnavailable
 from tests.fakes import HeardReporter
 from tests.platforms.kubernetes.helpers import (
+    DESTINATION,
     PEER_SPEC,
     QUICK,
-    DESTINATION,
     job_record,
     platform_context,
-    submission,
     record_of,
+    submission,
 )
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
@@ -74,7 +74,7 @@ def outcome(update: JobUpdate | StatusUnavailable) -> tuple[JobStatus, str | Non
 
 
 def outcomes(platform: KubeconfigPlatform, jobs: Sequence[JobRecord]) -> dict[int, tuple[JobStatus, str | None]]:
-    return {id: outcome(update) for id, update in platform.statuses(jobs).items()}
+    return {job_id: outcome(update) for job_id, update in platform.statuses(jobs).items()}
 
 
 def fail(cluster: KubeApi, name: str, *arguments: int) -> None:
