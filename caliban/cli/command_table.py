@@ -155,8 +155,11 @@ def suggestions(name: str) -> tuple[str, ...]:
     """Return the commands that an unknown name was probably meant to be: by :data:`SUGGESTIONS`, else by spelling."""
     if name.lower() in SUGGESTIONS:
         return SUGGESTIONS[name.lower()]
-    near = closest(name, [*BUILT_IN, *plugins()])
-    return () if near is None else (near,)
+    *beginning, last = name.split()
+    prefix = " ".join([*beginning, ""])
+    names = [entry.name for entry in family(beginning)] if beginning else [*BUILT_IN, *plugins()]
+    near = closest(last, [name.removeprefix(prefix) for name in names])
+    return () if near is None else (prefix + near,)
 
 
 def load(entry: Entry) -> Command:

@@ -51,7 +51,7 @@ class Parser(argparse_flags.ArgumentParser):
                 self.error(error.message)
             raise self._usage_error("invalid-value", f"{error.argument_name}: {_reworded(error.message)}") from error
         except AbslFlagError as error:
-            raise self._usage_error("invalid-value", str(error)) from error
+            raise UsageError("invalid-value", "cannot parse the flags of absl", cause=str(error)) from error
         if unknown:
             raise self._unknown(unknown, takes_script_arguments=script is not None)
         assert isinstance(args, argparse.Namespace)

@@ -123,6 +123,14 @@ def has_capability(id: PlatformId, capability: type) -> bool:
         return False
 
 
+def needs_image(id: PlatformId) -> bool:
+    """Return whether jobs of the platform run in container images; True for an unknown platform."""
+    try:
+        return platform_class(id).needs_image
+    except PlatformError:  # reported for each job that is to be submitted there
+        return True
+
+
 @cache
 def _parser(id: PlatformId) -> ParseDetails:
     entry = find(id)

@@ -1,4 +1,4 @@
-"""What stands in for the registry in tests of platforms; tests/images/registry tests pushes into real ones."""
+"""A fake registry API for tests of platforms; tests/images/registry tests pushes to real registries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.push import Login, PushedImage
+from caliban.images.registry.auth import Login
 from caliban.records import ImageRef
-from caliban.reporter import Reporter
 
 IMAGE_ID = "sha256:" + "ab" * 32
 DIGEST = "sha256:" + "cd" * 32
@@ -20,33 +19,40 @@ GOOGLE = ["gcr.io/totoro-project", "eu.gcr.io/totoro-project", "us-central1-dock
 OTHERS = ["localhost:5000", "docker.io/totoro", "registry.example.com/lab"]
 
 
+class _Engine:
+    """An engine that has one image."""
+
+    def image_id(self, image: ImageRef) -> ImageRef:
+        assert image == IMAGE_ID
+        return IMAGE_ID
+
+
 class Pushes:
-    """Keeps what is pushed, and what is asked before, with the logins.
+    """Every registry has every image already; keeps what was requested, with the logins.
 
     Attributes:
-        engine: which has the images.
-        places: which images were pushed below.
-        checked: places that were asked about.
+        engine: has the image ``IMAGE_ID``.
+        places: the repositories that images were pushed to.
+        checked: the repositories that were checked before a push.
         logins: of both, in order.
-        refusal: what the registry says when it is asked about a place, or None.
+        refusal: the error of every check, or None.
     """
 
     def __init__(self) -> None:
-        self.engine = cast(Engine, object())
+        self.engine = cast(Engine, _Engine())
         self.places: list[str] = []
         self.checked: list[str] = []
         self.logins: list[Login | None] = []
         self.refusal: ImageError | None = None
 
-    def push(
-        self, engine: Engine, image: ImageRef, repository: str, reporter: Reporter, *, login: Login | None
-    ) -> PushedImage:
-        assert (engine, image) == (self.engine, IMAGE_ID)
+    def find_digest(self, image: ImageRef, image_id: str, login: Login | None) -> str:
+        repository, _, name = image.rpartition("/")
+        assert (name, image_id) == ("abababababab:latest", IMAGE_ID)
         self.places.append(repository)
         self.logins.append(login)
-        return PushedImage(f"{repository}/abababababab:latest", DIGEST)
+        return DIGEST
 
-    def check_place(self, repository: str, reporter: Reporter, *, login: Login | None) -> None:
+    def request_push_access(self, repository: str, login: Login | None) -> None:
         self.checked.append(repository)
         self.logins.append(login)
         if self.refusal is not None:
@@ -54,14 +60,16 @@ class Pushes:
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> Pushes:
+        """Replace the requests to registries, and hide the logins of whoever runs the tests."""
         made = cls()
-        monkeypatch.setattr("caliban.images.registry.push.push", made.push)
-        monkeypatch.setattr("caliban.images.registry.push.check_place", made.check_place)
+        monkeypatch.setattr("caliban.images.registry.push.find_digest", made.find_digest)
+        monkeypatch.setattr("caliban.images.registry.push.request_push_access", made.request_push_access)
+        monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
         return made
 
 
-def docker_logins(monkeypatch: pytest.MonkeyPatch, folder: Path, **auths: dict[str, Any]) -> None:
-    """What ``docker login`` stored, and nothing of whoever runs the tests."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"auths": auths}))
-    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+def docker_logins(monkeypatch: pytest.MonkeyPatch, directory: Path, **auths: dict[str, Any]) -> None:
+    """Store logins as ``docker login`` does, and hide those of whoever runs the tests."""
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text(json.dumps({"auths": auths}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(directory))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
+from caliban.clock import Clock
 from tests.standins.custom_jobs import CustomJob, CustomJobs
 from tests.standins.discovery import ApiError, Method
 from tests.standins.faults import Fault
@@ -52,8 +53,9 @@ class AiplatformV1(TrainingApi):
         token_life_s: int = 3600,
         account: ServiceAccount | None = None,
         any_registry: bool = False,
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s, account=account)
+        super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s, account=account, clock=clock)
         self.numbers = {project: str(_FIRST_NUMBER + index) for index, project in enumerate(sorted(projects))}
         self.disabled: set[str] = set()
         # Multi-regions have endpoints too, but train nothing: https://cloud.google.com/vertex-ai/docs/general/locations
@@ -63,7 +65,7 @@ class AiplatformV1(TrainingApi):
 
     def forget_all(self) -> None:
         """Let there be no jobs."""
-        self.jobs = CustomJobs(self.numbers, self._accepted, any_registry=self.any_registry)
+        self.jobs = CustomJobs(self.numbers, self._accepted, any_registry=self.any_registry, clock=self.clock)
 
     def check_project(self, method: Method) -> None:
         project, given = self._project(method), method.path["projectsId"]

@@ -11,12 +11,12 @@ import json
 import math
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from caliban.clock import Clock, SystemClock
 from tests.standins.custom_job_rules import check_custom_job
 from tests.standins.discovery import ApiError, bad_field
 from tests.standins.filters import parse_filter
@@ -40,7 +40,7 @@ class CustomJob:
         id: the digits that the service gave it.
         name: ``projects/NUMBER/locations/LOCATION/customJobs/ID``.
         body: as it was sent.
-        accepted_s: when, by ``time.monotonic``.
+        accepted_s: when, by the clock.
         outputs: what the service adds: ``state``, ``createTime``, ``startTime``, ``endTime``, ``updateTime``,
             ``error``.
     """
@@ -106,8 +106,10 @@ class CustomJobs:
         on_accept: Callable[[CustomJob], None] = lambda job: None,
         *,
         any_registry: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         """``numbers``: of each project, by its id."""
+        self._clock = clock or SystemClock()
         self.lag_s = 0.0
         self.any_registry = any_registry
         self._numbers = numbers
@@ -122,7 +124,7 @@ class CustomJobs:
         job_id = str(10**18 + secrets.randbelow(8 * 10**18))
         name = f"projects/{self._numbers[project]}/locations/{location}/customJobs/{job_id}"
         outputs = {"state": "JOB_STATE_PENDING", "createTime": now, "updateTime": now}
-        job = CustomJob(project, location, job_id, name, dict(body), time.monotonic(), outputs)
+        job = CustomJob(project, location, job_id, name, dict(body), self._clock.monotonic(), outputs)
         with self._lock:
             self._jobs[name] = job
             answer = job.answer()
@@ -161,7 +163,7 @@ class CustomJobs:
         made_for = [project, location, query.get("filter", "")]
         begin = _offset(query.get("pageToken", ""), made_for)
         mask = _mask(query.get("readMask", ""), fields)
-        latest = time.monotonic() - self.lag_s
+        latest = self._clock.monotonic() - self.lag_s
         with self._lock:
             mine = [job for job in self._jobs.values() if (job.project, job.location) == (project, location)]
             told = [job.answer() for job in reversed(mine) if job.accepted_s <= latest]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
+from caliban.clock import Clock
 from tests.standins.discovery import ApiError, Method
 from tests.standins.faults import Fault
 from tests.standins.jobs import Job, Jobs
@@ -20,7 +21,7 @@ class MlV1(TrainingApi):
     """The service: its jobs, its account, what was asked of it, and what is to go wrong.
 
     Attributes:
-        end: what is answered to everything now that the service is no more; None while it is there.
+        end: the answer to every request once the service was shut down; None before.
     """
 
     api, version = "ml", "v1"
@@ -38,8 +39,9 @@ class MlV1(TrainingApi):
         runner: Runner | None = None,
         quota: Quota | None = None,
         token_life_s: int = 3600,
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s)
+        super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s, clock=clock)
         self.jobs = Jobs(self._accepted)
         self.end: ApiError | None = None
 

@@ -6,13 +6,13 @@ import argparse
 import os
 import shlex
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from caliban.clock import Clock, SystemClock
 from tests.standins.discovery import ApiError
 from tests.standins.google_api import GoogleApi
 from tests.standins.oauth import ServiceAccount
@@ -32,7 +32,12 @@ class Quota:
 
 
 class TrainingApi(GoogleApi):
-    """A service that takes jobs and runs them."""
+    """A service that accepts jobs and runs them.
+
+    Attributes:
+        runner: runs accepted jobs; None leaves them as they are.
+        clock: of quotas, and of lists that lag behind.
+    """
 
     def __init__(
         self,
@@ -42,9 +47,11 @@ class TrainingApi(GoogleApi):
         quota: Quota | None = None,
         token_life_s: int = 3600,
         account: ServiceAccount | None = None,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(projects, token_life_s=token_life_s, account=account)
         self.runner = runner
+        self.clock = clock or SystemClock()
         self._quota = quota
         self._submissions: deque[float] = deque()
         self._lock = threading.Lock()
@@ -54,7 +61,7 @@ class TrainingApi(GoogleApi):
         if self._quota is None:
             return
         with self._lock:
-            now = time.monotonic()
+            now = self.clock.monotonic()
             while self._submissions and self._submissions[0] < now - self._quota.window_s:
                 self._submissions.popleft()
             if len(self._submissions) >= self._quota.submissions:

@@ -95,8 +95,8 @@ class Registry:
             image: its id, or a name that the engine knows.
 
         Returns:
-            What jobs call the image: ``REPOSITORY/SHORT_ID@sha256:...``, or its tag without ``by_digest``. Never both
-            (kubernetes.io/docs/concepts/containers/images: the tag is ignored then).
+            What jobs call the image: ``REPOSITORY/SHORT_ID@sha256:...``, or its tag without ``by_digest``. Never both:
+            container runtimes ignore the tag then.
 
         Raises:
             CalibanError: ``repository-missing``, ``registry-api-disabled``, ``push-refused``, ``registry-full``,

@@ -108,7 +108,6 @@ class TrainingLauncher(Launcher):
                     f"{self.catalog.service} does not support --{flag}",
                     hint="omit it, or choose another service with --platform",
                 )
-        flags.check_cloud_key(args)
         options = LaunchOptions(
             base=labels.job_base(args.name or f"caliban_{context.user}"),
             labels=flags.parse_labels(args.label),

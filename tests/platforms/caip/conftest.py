@@ -6,26 +6,24 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.caip.platform import CaipPlatform
-from tests.platforms.caip.helpers import QUICK, HeardReporter, platform_context
-from tests.standins.ml_v1 import MlV1
+from caliban.platforms.context import PlatformContext
+from tests.fakes import FakeClock
+from tests.platforms.caip.helpers import CaipBackend
+from tests.platforms.google.helpers import POLICY
 
 
 @pytest.fixture
-def service() -> Iterator[MlV1]:
-    with MlV1(projects=["totoro-project", "wonder-project"]) as running:
-        yield running
+def backend(clock: FakeClock, tmp_path: Path) -> Iterator[CaipBackend]:
+    made = CaipBackend(clock, tmp_path)
+    with made.service:
+        yield made
 
 
 @pytest.fixture
-def key(service: MlV1, tmp_path: Path) -> Path:
-    return service.write_key_file(tmp_path / "key.json")
+def context(backend: CaipBackend) -> PlatformContext:
+    return backend.context()
 
 
 @pytest.fixture
-def reporter() -> HeardReporter:
-    return HeardReporter()
-
-
-@pytest.fixture
-def platform(service: MlV1, key: Path, reporter: HeardReporter) -> CaipPlatform:
-    return CaipPlatform(platform_context(service=service, cloud_key=key, reporter=reporter), QUICK)
+def platform(context: PlatformContext) -> CaipPlatform:
+    return CaipPlatform(context, POLICY)

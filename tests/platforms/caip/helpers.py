@@ -1,31 +1,23 @@
-"""What the tests of AI Platform share: a recorded job of caliban 0.4.2, and a person's platform_context."""
+"""AI Platform Training for tests: a job that caliban 0.4.2 recorded, and the service."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
-from caliban.errors import ImageError
-from caliban.platforms.base import PlatformContext
+from caliban.platforms.caip.details import CaipDestination, parse_details
+from caliban.platforms.caip.platform import CaipPlatform
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import RetryPolicy
-from caliban.records import JobRecord, JobStatus, PlatformName, Submission
-from caliban.reporter import Progress
+from caliban.records import JobRecord, JobStatus, Submission
+from tests.platforms.google.helpers import OTHER_PROJECT, PROJECT, TOKEN, Backend
 from tests.standins.ml_v1 import MlV1
+from tests.standins.training import Quota
 
-PROJECT = "totoro-project"
 IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
 NEW_IMAGE = "gcr.io/totoro-project/81b2087b5026:latest"
-TOKEN = "0123456789abcdef"
 NAME = "caliban_totoro_20200529_110259_1"
-
-QUICK = RetryPolicy(
-    connect_timeout=5, read_timeout=5, initial_delay=0.01, max_delay=0.02, deadline=10, quota_deadline=10
-)
-SHORT = replace(QUICK, deadline=0.6, quota_deadline=0.6)
 
 PEER_SPEC: dict[str, Any] = {
     "jobId": "caliban_totoro_1",
@@ -47,45 +39,7 @@ PEER_SPEC: dict[str, Any] = {
         "args": ["--foo", "3", "--sleep", "1"],
     },
 }
-"""As in the walk-through's store, tests/data/peer_stores/walkthrough_caip.sqlite."""
-
-
-class HeardReporter:
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, line: str) -> None:
-        self.lines.append(line)
-
-    def warn(self, line: str) -> None:
-        self.lines.append(f"warning: {line}")
-
-    def job_output(self, data: bytes, *, is_stderr: bool) -> None:
-        raise AssertionError("a job in the cloud writes nothing here")
-
-    def progress(self, title: str, *, total: int | None, unit: str) -> AbstractContextManager[Progress]:
-        raise AssertionError("the platform shows no progress of its own")
-
-
-def no_engine() -> NoReturn:
-    raise ImageError("docker-unreachable", "AI Platform needs no Docker Engine")
-
-
-def platform_context(
-    environ: Mapping[str, str] | None = None,
-    *,
-    service: MlV1 | None = None,
-    project_id: str | None = None,
-    cloud_key: Path | None = None,
-    reporter: HeardReporter | None = None,
-) -> PlatformContext:
-    endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": service.url} if service else {}
-    heard = reporter or HeardReporter()
-    return PlatformContext(
-        {**endpoint, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key
-    )
+"""As in the store of the user document, tests/data/peer_stores/walkthrough_caip.sqlite."""
 
 
 def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> Submission:
@@ -96,8 +50,8 @@ def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> 
         group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
-        platform=PlatformName.CAIP,
-        target={"project": project},
+        platform="CAIP",
+        destination=CaipDestination(project).to_json(),
         name=name,
         user="totoro",
         host="here",
@@ -106,20 +60,62 @@ def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> 
     )
 
 
-def job_view(
+def recorded_job(
     job_id: str | None = NAME, *, id: int = 1, project: str = PROJECT, status: JobStatus = JobStatus.SUBMITTED
 ) -> JobRecord:
     return JobRecord(
         id=id,
-        platform=PlatformName.CAIP,
+        platform="CAIP",
         spec_id=1,
         spec=PEER_SPEC,
         container=IMAGE,
         status=status,
-        details={"jobId": job_id, "project_id": project},
+        details=parse_details(status, {"jobId": job_id, "project_id": project}),
         created=datetime(2020, 5, 29, 10, 53, 40),
     )
 
 
 def body(job_id: str = NAME, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     return {**PEER_SPEC, "jobId": job_id, "labels": {**PEER_SPEC["labels"], **(labels or {})}}
+
+
+class CaipBackend(Backend):
+    service: MlV1
+    methods = "ml.projects.jobs"
+    permissions = "ml.jobs"
+    name_key = "jobId"
+    service_name = "AI Platform"
+    prefix = ""
+    spec = PEER_SPEC
+    bad_spec = (
+        {**PEER_SPEC, "trainingInput": {**PEER_SPEC["trainingInput"], "scaleTier": "LARGE"}},
+        "Invalid value at 'job.training_input.scale_tier'",
+    )
+    no_image_spec: ClassVar = {"jobId": "x", "trainingInput": {"masterConfig": {}}}
+    image = IMAGE
+    name = NAME
+
+    def start(self, quota: Quota | None) -> MlV1:
+        return MlV1([PROJECT, OTHER_PROJECT], quota=quota, clock=self.clock)
+
+    def platform_of(self, context: PlatformContext, policy: RetryPolicy) -> CaipPlatform:
+        return CaipPlatform(context, policy)
+
+    def destination(self, project: str = PROJECT) -> CaipDestination:
+        return CaipDestination(project)
+
+    def submission(self, name: str | None = None, token: str = TOKEN, project: str = PROJECT) -> Submission:
+        return submission(name or NAME, token, project)
+
+    def job(self, name: str | None = None, id: int = 1, project: str = PROJECT) -> JobRecord:
+        return recorded_job(name or NAME, id=id, project=project)
+
+    def accept(self, name: str | None = None, id: int = 1, project: str = PROJECT, token: str = "a") -> JobRecord:
+        self.service.jobs.create(project, body(name or NAME, {"caliban_token": token}))
+        return self.job(name, id, project)
+
+    def set_state(self, job: JobRecord, state: str, error: str = "") -> None:
+        self.service.jobs.set_state(str(job.details.id), state, error)
+
+    def jobs(self) -> list[tuple[str, str]]:
+        return [(job.id, str(job.body["labels"].get("caliban_token"))) for job in self.service.jobs.all()]

@@ -6,27 +6,24 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.vertex.platform import VertexPlatform
-from tests.platforms.caip.helpers import HeardReporter
-from tests.platforms.vertex.helpers import QUICK, platform_context
-from tests.standins.aiplatform_v1 import AiplatformV1
+from caliban.platforms.context import PlatformContext
+from tests.fakes import FakeClock
+from tests.platforms.vertex.helpers import VertexBackend
+from tests.platforms.google.helpers import POLICY
 
 
 @pytest.fixture
-def service() -> Iterator[AiplatformV1]:
-    with AiplatformV1(projects=["totoro-project", "wonder-project"]) as running:
-        yield running
+def backend(clock: FakeClock, tmp_path: Path) -> Iterator[VertexBackend]:
+    made = VertexBackend(clock, tmp_path)
+    with made.service:
+        yield made
 
 
 @pytest.fixture
-def key(service: AiplatformV1, tmp_path: Path) -> Path:
-    return service.write_key_file(tmp_path / "key.json")
+def context(backend: VertexBackend) -> PlatformContext:
+    return backend.context()
 
 
 @pytest.fixture
-def reporter() -> HeardReporter:
-    return HeardReporter()
-
-
-@pytest.fixture
-def platform(service: AiplatformV1, key: Path, reporter: HeardReporter) -> VertexPlatform:
-    return VertexPlatform(platform_context(service=service, cloud_key=key, reporter=reporter), QUICK)
+def platform(context: PlatformContext) -> VertexPlatform:
+    return VertexPlatform(context, POLICY)

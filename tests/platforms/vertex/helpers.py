@@ -1,41 +1,28 @@
-"""What the tests of Vertex AI share: a recorded job, and a person's platform_context."""
+"""Vertex AI for tests: a recorded job, and the service."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from caliban.platforms.base import PlatformContext
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import RetryPolicy
-from caliban.records import JobRecord, JobStatus, PlatformName, Submission
-from tests.platforms.caip import helpers
-from tests.platforms.caip.helpers import HeardReporter
+from caliban.platforms.vertex.details import VertexDestination, parse_details
+from caliban.platforms.vertex.platform import VertexPlatform
+from caliban.records import JobRecord, JobStatus, Submission
+from tests.fakes import FakeClock
+from tests.platforms.google.helpers import OTHER_PROJECT, PROJECT, TOKEN, Backend
 from tests.standins.aiplatform_v1 import AiplatformV1
+from tests.standins.training import Quota
 
-PROJECT = "totoro-project"
 REGION = "us-central1"
 IMAGE = "us-docker.pkg.dev/totoro-project/lab/cffd1475aaca:latest"
 NEW_IMAGE = "us-docker.pkg.dev/totoro-project/lab/81b2087b5026:latest"
-TOKEN = "0123456789abcdef"
 NAME = "caliban_totoro_20261125_110259_1"
 RESOURCE = "projects/123456789012/locations/us-central1/customJobs/42"
 GONE_PID = 2**22 + 1
 """No process has such a high id (https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html, pid_max)."""
-
-QUICK = RetryPolicy(
-    connect_timeout=5,
-    read_timeout=5,
-    initial_delay=0.01,
-    max_delay=0.02,
-    deadline=10,
-    quota_deadline=10,
-    consistency_delay=0.4,
-)
-SHORT = replace(QUICK, deadline=0.6, quota_deadline=0.6, consistency_delay=0.1)
 
 SPEC: dict[str, Any] = {
     "displayName": "caliban_totoro_1",
@@ -59,24 +46,10 @@ SPEC: dict[str, Any] = {
 }
 
 
-def platform_context(
-    environ: Mapping[str, str] | None = None,
-    *,
-    service: AiplatformV1 | None = None,
-    project_id: str | None = None,
-    cloud_key: Path | None = None,
-    reporter: HeardReporter | None = None,
-) -> PlatformContext:
-    endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": service.url} if service else {}
-    return helpers.platform_context(
-        {**endpoint, **(environ or {})}, project_id=project_id, cloud_key=cloud_key, reporter=reporter
-    )
-
-
 def submission(
     name: str = NAME, token: str = TOKEN, *, project: str = PROJECT, region: str = REGION, age_s: float = 0
 ) -> Submission:
-    """A submission whose owner is gone."""
+    """Return a submission, as old as that by a new FakeClock, of a process that has ended."""
     return Submission(
         id=1,
         token=token,
@@ -84,17 +57,17 @@ def submission(
         group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
-        platform=PlatformName.VERTEX,
-        target={"project": project, "region": region},
+        platform="VERTEX",
+        destination=VertexDestination(project, region).to_json(),
         name=name,
         user="totoro",
         host=socket.gethostname(),
         pid=GONE_PID,
-        created=datetime.now() - timedelta(seconds=age_s),
+        created=FakeClock().now() - timedelta(seconds=age_s),
     )
 
 
-def job_view(
+def recorded_job(
     name: str | None = RESOURCE,
     *,
     id: int = 1,
@@ -102,15 +75,17 @@ def job_view(
     project: str = PROJECT,
     region: str = REGION,
     status: JobStatus = JobStatus.SUBMITTED,
+    **details: str,
 ) -> JobRecord:
+    raw = {"project_id": project, "region": region, "name": name, "displayName": display_name, **details}
     return JobRecord(
         id=id,
-        platform=PlatformName.VERTEX,
+        platform="VERTEX",
         spec_id=1,
         spec=SPEC,
         container=IMAGE,
         status=status,
-        details={"project_id": project, "region": region, "name": name, "displayName": display_name},
+        details=parse_details(status, raw),
         created=datetime(2026, 11, 25, 11, 3),
     )
 
@@ -118,3 +93,46 @@ def job_view(
 def body(name: str = NAME, token: str | None = None) -> dict[str, Any]:
     labels = {**SPEC["labels"], **({"caliban_token": token} if token else {})}
     return {**SPEC, "displayName": name, "labels": labels}
+
+
+class VertexBackend(Backend):
+    service: AiplatformV1
+    methods = "aiplatform.projects.locations.customJobs"
+    permissions = "aiplatform.customJobs"
+    name_key = "displayName"
+    service_name = "Vertex AI"
+    spec = SPEC
+    bad_spec = (
+        {**SPEC, "jobSpec": {**SPEC["jobSpec"], "serviceAccount": "me"}},
+        "The service account must be given by its email address.",
+    )
+    no_image_spec: ClassVar = {"displayName": "x", "jobSpec": {"workerPoolSpecs": [{"containerSpec": {}}]}}
+    image = IMAGE
+    name = NAME
+
+    def start(self, quota: Quota | None) -> AiplatformV1:
+        return AiplatformV1([PROJECT, OTHER_PROJECT], quota=quota, clock=self.clock)
+
+    def platform_of(self, context: PlatformContext, policy: RetryPolicy) -> VertexPlatform:
+        return VertexPlatform(context, policy)
+
+    def destination(self, project: str = PROJECT) -> VertexDestination:
+        return VertexDestination(project, REGION)
+
+    def submission(self, name: str | None = None, token: str = TOKEN, project: str = PROJECT) -> Submission:
+        return submission(name or NAME, token, project=project)
+
+    def job(self, name: str | None = None, id: int = 1, project: str = PROJECT) -> JobRecord:
+        return recorded_job(f"projects/1/locations/{REGION}/customJobs/{id}", id=id, project=project)
+
+    def accept(
+        self, name: str | None = None, id: int = 1, project: str = PROJECT, token: str = "a", region: str = REGION
+    ) -> JobRecord:
+        job = self.service.jobs.create(project, region, body(name or NAME, token))
+        return recorded_job(job["name"], id=id, display_name=job["displayName"], project=project, region=region)
+
+    def set_state(self, job: JobRecord, state: str, error: str = "") -> None:
+        self.service.jobs.set_state(str(job.details.id), f"JOB_STATE_{state}", error)
+
+    def jobs(self) -> list[tuple[str, str]]:
+        return [(job.body["displayName"], str(job.labels.get("caliban_token"))) for job in self.service.jobs.all()]

@@ -1,0 +1,255 @@
+"""States of local jobs: listing, following and stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import pytest
+
+from caliban.errors import PlatformError
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker.platform import DockerPlatform
+from caliban.records import (
+    FailureCause,
+    JobExit,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    NewJob,
+    StatusUnavailable,
+    Submission,
+)
+
+from .fake_docker import Container, FakeDocker
+from .helpers import OutputReporter
+
+STARTED = datetime(2020, 5, 29, 10, 53, 40, 123456, timezone.utc)
+ENDED = datetime(2020, 5, 29, 10, 54, 0, 987654, timezone.utc)
+REMOVED = "its container was removed before its end was recorded"
+
+
+def container_of(docker: FakeDocker, job: JobRecord) -> Container:
+    return docker.containers[str(job.details.display_name)]
+
+
+def with_details(job: JobRecord, **raw: object) -> JobRecord:
+    merged = {key: value for key, value in {**job.details.raw, **raw}.items() if value is not None}
+    return replace(job, details=DockerPlatform.parse_details(job.status, merged))
+
+
+def status(platform: DockerPlatform, job: JobRecord) -> JobUpdate | StatusUnavailable:
+    return platform.statuses([job])[job.id]
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "restarting"])
+def test_a_container_that_has_not_ended_is_running(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, state: str
+) -> None:
+    container_of(docker, running).state["Status"] = state
+    assert status(platform, running) == JobUpdate(JobStatus.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("code", "oom", "expected", "exit"),
+    [
+        (0, False, JobStatus.SUCCEEDED, JobExit(0)),
+        (3, False, JobStatus.FAILED, JobExit(3, FailureCause.CODE_ERROR)),
+        (137, True, JobStatus.FAILED, JobExit(137, FailureCause.OUT_OF_MEMORY, "out of memory")),
+    ],
+)
+def test_a_container_that_has_ended_reports_code_cause_and_times(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    running: JobRecord,
+    code: int,
+    oom: bool,
+    expected: JobStatus,
+    exit: JobExit,
+) -> None:
+    container_of(docker, running).end(code, oom=oom)
+    update = status(platform, running)
+    assert isinstance(update, JobUpdate)
+    assert update.details is not None
+    assert (update.status, update.details.exit) == (expected, exit)
+    assert (update.details.started, update.details.ended) == (STARTED, ENDED)
+    assert update.details.raw["ret_code"] == code
+    assert running.details.raw.items() <= update.details.raw.items()
+
+
+def test_the_error_of_the_engine_is_the_reason(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container = container_of(docker, running)
+    container.end(255)
+    container.state["Error"] = "error while\nattaching"
+    assert running.updated(status(platform, running)).reason == "error while attaching"
+
+
+def test_a_container_in_the_state_dead_has_failed(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container = container_of(docker, running)
+    container.end(0)
+    container.state["Status"] = "dead"
+    job = running.updated(status(platform, running))
+    assert (job.status, job.details.exit) == (JobStatus.FAILED, JobExit(0, FailureCause.UNKNOWN))
+
+
+def test_a_container_that_was_removed_leaves_the_state_unknown(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    docker.containers.clear()
+    job = running.updated(status(platform, running))
+    assert (job.status, job.reason) == (JobStatus.UNKNOWN, REMOVED)
+    assert job.details.exit == JobExit(None, FailureCause.UNKNOWN, REMOVED)
+
+
+def test_one_request_lists_all_jobs_and_only_ended_ones_are_inspected(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    record: Callable[[NewJob, int], JobRecord],
+) -> None:
+    jobs = []
+    for number in range(5):
+        each = replace(submission, token=f"{number:032}", name=f"caliban-{number}")
+        jobs.append(record(platform.submit(spec, each), number))
+    docker.containers["caliban-3"].end(0)
+    docker.requests.clear()
+    found = platform.statuses(jobs)
+    assert docker.requests == ["GET /containers/json", "GET /containers/caliban-3/json"]
+    states = {number: update.status for number, update in found.items() if isinstance(update, JobUpdate)}
+    assert states == {number: JobStatus.SUCCEEDED if number == 3 else JobStatus.RUNNING for number in range(5)}
+
+
+def test_jobs_of_other_machines_are_left_alone(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    docker.requests.clear()
+    assert status(platform, with_details(running, host="catbus")) == StatusUnavailable("the job runs on catbus")
+    assert docker.requests == []
+
+
+def test_a_job_without_a_recorded_container_keeps_its_state(platform: DockerPlatform, running: JobRecord) -> None:
+    job = replace(running, details=DockerPlatform.parse_details(JobStatus.RUNNING, {}))
+    assert status(platform, job) == StatusUnavailable("no container name recorded")
+
+
+def test_states_are_unavailable_while_docker_fails(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    docker.failure = "i/o timeout"
+    assert status(platform, running) == StatusUnavailable("cannot list containers")
+
+
+def test_states_are_unavailable_while_docker_cannot_be_reached(
+    platform: DockerPlatform, context: PlatformContext, running: JobRecord
+) -> None:
+    def unreachable() -> object:
+        raise PlatformError("docker-unreachable", "cannot reach the Docker daemon")
+
+    away = DockerPlatform(replace(context, engine=unreachable))  # type: ignore[arg-type]
+    assert status(away, running) == StatusUnavailable("cannot reach the Docker daemon")
+
+
+def test_follow_reports_all_output_and_how_the_job_ended(
+    platform: DockerPlatform, docker: FakeDocker, reporter: OutputReporter, running: JobRecord
+) -> None:
+    container = container_of(docker, running)
+    container.out, container.err = b"a" * 200_000 + b"\xff", b"warning\n"
+    docker.on_wait = lambda container: container.end(5)
+    update = platform.follow(running)
+    assert (reporter.out, reporter.err) == (container.out, container.err)
+    assert update.details is not None
+    assert (update.status, update.details.exit) == (JobStatus.FAILED, JobExit(5, FailureCause.CODE_ERROR))
+    assert docker.calls[-1].arguments == ["logs", "--follow", container.name]
+
+
+def test_ctrl_c_ends_follow_and_leaves_the_job_running(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    def press(container: Container) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        docker.closing.wait(10)
+
+    docker.on_wait = press
+    with pytest.raises(KeyboardInterrupt):
+        platform.follow(running)
+    assert container_of(docker, running).state["Status"] == "running"
+
+
+def test_a_container_that_is_removed_while_it_is_followed_is_an_error(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    def remove(container: Container) -> None:
+        container.end(137)
+        docker.containers.clear()
+
+    docker.on_wait = remove
+    with pytest.raises(PlatformError) as caught:
+        platform.follow(running)
+    assert caught.value.message == "lost the connection to the Docker Engine while job 68 ran"
+    assert caught.value.id == "docker-engine-failed"
+
+
+def test_follow_without_the_docker_command_is_an_error(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    (docker.socket.parent / "bin" / "docker").unlink()
+    with pytest.raises(PlatformError, match="lost the connection"):
+        platform.follow(running)
+
+
+def test_stop_stops_a_running_container(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
+    job = running.updated(platform.stop(running))
+    assert (job.status, job.details.ended) == (JobStatus.STOPPED, ENDED)
+    assert job.details.exit == JobExit(None, FailureCause.STOPPED)
+    assert container_of(docker, running).state["Status"] == "exited"
+
+
+def test_stop_leaves_a_job_alone_that_has_ended(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container_of(docker, running).end(0)
+    docker.requests.clear()
+    assert platform.stop(running).status is JobStatus.SUCCEEDED
+    assert [request for request in docker.requests if request.startswith("POST")] == []
+
+
+def test_stop_of_a_removed_container_leaves_the_state_unknown(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    docker.containers.clear()
+    job = running.updated(platform.stop(running))
+    assert (job.status, job.reason) == (JobStatus.UNKNOWN, REMOVED)
+
+
+@pytest.mark.parametrize(
+    ("raw", "cause"),
+    [({"host": "catbus"}, "the job runs on catbus"), ({"name": None}, "no container name recorded")],
+)
+def test_stop_of_a_job_that_this_machine_does_not_have_is_an_error(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, raw: JsonObject, cause: str
+) -> None:
+    with pytest.raises(PlatformError) as caught:
+        platform.stop(with_details(running, **raw))
+    assert (caught.value.message, caught.value.cause) == ("cannot stop job 68", cause)
+    assert container_of(docker, running).state["Status"] == "running"
+
+
+def test_stop_reports_that_docker_fails(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
+    docker.failure = "i/o timeout"
+    with pytest.raises(PlatformError) as caught:
+        platform.stop(running)
+    assert (caught.value.id, caught.value.message) == ("docker-engine-failed", "cannot stop job 68")
+
+
+def test_the_host_of_a_job_is_recorded(running: JobRecord) -> None:
+    assert running.details.raw["host"] == socket.gethostname()

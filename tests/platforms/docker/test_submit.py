@@ -1,0 +1,292 @@
+"""Submitting to the Docker Engine: arguments, labels, credentials, refusals, and jobs that are there already."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from caliban.errors import CalibanError, PlatformError
+from caliban.platforms.base import RefusedError
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker.details import DockerDestination
+from caliban.platforms.docker.platform import DockerPlatform
+from caliban.records import FailureCause, JobStatus, JsonObject, Submission
+
+from .conftest import TOKEN
+from .fake_docker import FakeDocker
+from .helpers import OutputReporter
+
+NAME = "caliban-20200529-105330-01234567"
+NO_GPU = 'could not select device driver "" with capabilities: [[gpu]]'
+NO_CDI = "failed to discover GPU vendor from CDI: no known GPU vendor found"
+NO_PROGRAM = 'exec: "python": executable file not found in $PATH: unknown.'
+
+
+def refusal(platform: DockerPlatform, spec: JsonObject, submission: Submission) -> RefusedError:
+    with pytest.raises(RefusedError) as caught:
+        platform.submit(spec, submission)
+    return caught.value
+
+
+def test_submit_runs_the_recorded_command_with_name_and_labels(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    platform.submit(spec, submission)
+    [call] = docker.calls
+    assert call.arguments == [
+        *("run", "--detach", "--name", NAME),
+        *("--label", f"caliban.token={TOKEN}", "--label", "caliban.experiment=38"),
+        *("--ipc", "host", "-e", "PYTHONUNBUFFERED=1", "lab:1", "--foo", "3"),
+    ]
+
+
+def test_submit_returns_a_running_job_with_its_container(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    job = platform.submit(spec, submission)
+    container = docker.containers[NAME]
+    assert (job.container, job.status) == ("lab:1", JobStatus.RUNNING)
+    assert job.details.raw == {"name": NAME, "host": socket.gethostname(), "container_id": container.id}
+    assert (job.details.id, job.details.display_name) == (container.id, NAME)
+    assert (job.details.destination, job.details.exit) == (DockerDestination(), None)
+
+
+def test_the_client_gets_the_environment_of_the_context(
+    platform: DockerPlatform, docker: FakeDocker, environ: dict[str, str], spec: JsonObject, submission: Submission
+) -> None:
+    platform.submit(spec, submission)
+    assert docker.calls[0].environ["DOCKER_HOST"] == environ["DOCKER_HOST"]
+    assert "HOME" not in docker.calls[0].environ
+
+
+@pytest.mark.parametrize("word", ["--rm", "--rm=true"])
+def test_a_container_does_not_remove_itself(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission, word: str
+) -> None:
+    platform.submit({**spec, "command": ["docker", "run", word, "lab:1", word]}, submission)
+    container = docker.containers[NAME]
+    assert (word in container.docker_arguments, container.arguments) == (False, [word])
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (NO_GPU, "Docker cannot access a GPU", "install the NVIDIA Container Toolkit, or add --nogpu"),
+        (NO_CDI, "Docker cannot access a GPU", "install the NVIDIA Container Toolkit, or add --nogpu"),
+        (
+            NO_PROGRAM,
+            f"cannot start the container {NAME}",
+            'check that the image contains the program; see "base_image" in .calibanconfig.json',
+        ),
+        ("something new", f"cannot start the container {NAME}", None),
+    ],
+)
+def test_a_container_that_cannot_start_is_refused_with_a_hint_and_removed(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    error: str,
+    message: str,
+    hint: str | None,
+) -> None:
+    docker.start_error = error
+    refused = refusal(platform, spec, submission)
+    assert (refused.id, refused.message, refused.hint) == ("container-not-started", message, hint)
+    assert refused.cause == f"docker: Error response from daemon: {error}"
+    assert docker.containers == {}
+
+
+def test_an_image_that_is_missing_is_refused_with_a_hint(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    docker.images.clear()
+    refused = refusal(platform, spec, submission)
+    assert refused.message == "image not found on this machine"
+    assert refused.hint == "build the image again, or get it with: docker pull"
+    assert "Unable to find image 'lab:1' locally" in (refused.cause or "")
+
+
+def test_an_unknown_flag_is_refused_with_a_hint(platform: DockerPlatform, submission: Submission) -> None:
+    refused = refusal(platform, {"command": ["docker", "run", "--gpuz", "lab:1"], "container": "lab:1"}, submission)
+    assert refused.cause == "docker: unknown flag: --gpuz"
+    assert "--docker_run_args" in (refused.hint or "")
+
+
+def test_a_refusal_is_stored_with_its_reason(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    docker.start_error = NO_CDI
+    refused = refusal(platform, spec, submission)
+    details = platform.parse_details(JobStatus.FAILED, refused.details)
+    assert details.exit is not None
+    assert (details.exit.code, details.exit.cause) == (None, FailureCause.REFUSED)
+    assert details.reason == f"docker: Error response from daemon: {NO_CDI}"
+
+
+def test_without_the_docker_command_nothing_is_started(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    (docker.socket.parent / "bin" / "docker").unlink()
+    refused = refusal(platform, spec, submission)
+    assert (refused.id, refused.message) == ("docker-client-missing", "cannot run the docker command")
+    assert "No such file or directory" in (refused.cause or "")
+    assert docker.requests == []
+
+
+def test_a_container_whose_start_was_not_reported_is_adopted(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    docker.lost = True
+    job = platform.submit(spec, submission)
+    assert (job.status, job.details.id) == (JobStatus.RUNNING, docker.containers[NAME].id)
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, JobStatus.SUCCEEDED), (3, JobStatus.FAILED)])
+def test_a_second_submit_adopts_a_container_that_has_ended(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    code: int,
+    status: JobStatus,
+) -> None:
+    platform.submit(spec, submission)
+    docker.containers[NAME].end(code)
+    job = platform.submit(spec, submission)
+    assert (job.status, list(docker.containers)) == (status, [NAME])
+
+
+def test_a_name_that_another_job_has_is_refused_and_that_job_kept(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    platform.submit(spec, submission)
+    refused = refusal(platform, spec, replace(submission, token="f" * 32))
+    assert f'The container name "/{NAME}" is already in use' in (refused.cause or "")
+    assert list(docker.containers) == [NAME]
+
+
+def test_when_docker_fails_during_the_lookup_the_outcome_is_unknown(
+    platform: DockerPlatform, docker: FakeDocker, submission: Submission
+) -> None:
+    docker.failure = "i/o timeout"
+    unknown = {"command": ["docker", "run", "--gpuz", "lab:1"], "container": "lab:1"}
+    with pytest.raises(PlatformError) as caught:
+        platform.submit(unknown, submission)
+    assert (caught.value.id, type(caught.value)) == ("docker-engine-failed", PlatformError)
+    assert caught.value.message == "cannot check whether the container was started"
+
+
+MOUNT = "type=bind,src={},dst=/.caliban/credentials.json,readonly"
+VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+
+
+def test_credentials_named_by_a_flag_are_mounted_read_only(
+    context: PlatformContext, docker: FakeDocker, spec: JsonObject, submission: Submission, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.json"
+    key.touch()
+    DockerPlatform(replace(context, options={"cloud_key": key})).submit(spec, submission)
+    arguments = docker.containers[NAME].docker_arguments
+    assert arguments[arguments.index("--mount") + 1] == MOUNT.format(key)
+    assert f"{VARIABLE}=/.caliban/credentials.json" in arguments
+
+
+def test_the_flag_precedes_the_variable_and_the_variable_the_default(
+    context: PlatformContext, docker: FakeDocker, spec: JsonObject, submission: Submission, tmp_path: Path
+) -> None:
+    default = tmp_path / ".config/gcloud/application_default_credentials.json"
+    default.parent.mkdir(parents=True)
+    flag, named = tmp_path / "flag.json", tmp_path / "variable.json"
+    for path in (default, flag, named):
+        path.touch()
+    environ = {**context.environ, VARIABLE: str(named)}
+    mounted = []
+    for options, variables in (({"cloud_key": flag}, environ), ({}, environ), ({}, context.environ)):
+        DockerPlatform(replace(context, options=options, environ=variables)).submit(spec, submission)
+        arguments = docker.containers.pop(NAME).docker_arguments
+        mounted.append(arguments[arguments.index("--mount") + 1])
+    assert mounted == [MOUNT.format(path) for path in (flag, named, default)]
+
+
+def test_a_comma_in_the_path_of_credentials_is_quoted(
+    context: PlatformContext, docker: FakeDocker, spec: JsonObject, submission: Submission, tmp_path: Path
+) -> None:
+    key = tmp_path / 'a, "b".json'
+    key.touch()
+    DockerPlatform(replace(context, options={"cloud_key": key})).submit(spec, submission)
+    arguments = docker.containers[NAME].docker_arguments
+    quoted = str(key).replace('"', '""')
+    assert f'type=bind,"src={quoted}",dst=/.caliban/credentials.json,readonly' in arguments
+
+
+def test_credentials_that_the_user_passes_are_left_alone(
+    context: PlatformContext, docker: FakeDocker, submission: Submission, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.json"
+    key.touch()
+    command = ["docker", "run", "-e", f"{VARIABLE}=/mine", "lab:1"]
+    platform = DockerPlatform(replace(context, options={"cloud_key": key}))
+    platform.submit({"command": command, "container": "lab:1"}, submission)
+    assert "--mount" not in docker.containers[NAME].docker_arguments
+
+
+def test_credentials_that_are_missing_cause_a_warning(
+    context: PlatformContext,
+    docker: FakeDocker,
+    reporter: OutputReporter,
+    spec: JsonObject,
+    submission: Submission,
+) -> None:
+    environ = {**context.environ, VARIABLE: "/nowhere/key.json"}
+    DockerPlatform(replace(context, environ=environ)).submit(spec, submission)
+    assert reporter.warnings == ["credentials file not found: /nowhere/key.json; the job runs without credentials"]
+    assert "--mount" not in docker.containers[NAME].docker_arguments
+
+
+def test_a_missing_default_credentials_file_causes_no_warning(
+    platform: DockerPlatform, reporter: OutputReporter, spec: JsonObject, submission: Submission
+) -> None:
+    platform.submit(spec, submission)
+    assert reporter.warnings == []
+
+
+def test_find_returns_the_container_with_the_token_only(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    submitted = platform.submit(spec, submission)
+    found = platform.find(submission)
+    assert found is not None
+    assert (found.container, found.status, found.details.id) == ("lab:1", JobStatus.RUNNING, submitted.details.id)
+    assert found.details.raw["started"] == "2020-05-29T10:53:40.123456+00:00"
+    assert platform.find(replace(submission, token="f" * 32)) is None
+
+
+def test_find_reports_how_a_container_ended(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    platform.submit(spec, submission)
+    docker.containers[NAME].end(1)
+    found = platform.find(submission)
+    assert found is not None
+    assert (found.status, found.details.raw["ret_code"]) == (JobStatus.FAILED, 1)
+
+
+def test_an_engine_that_cannot_be_reached_is_reported_by_connect(tmp_path: Path, reporter: OutputReporter) -> None:
+    from caliban.images.docker.engine import Engine
+
+    environ = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    context = PlatformContext(environ, tmp_path, reporter, lambda: Engine.connect(environ))
+    with pytest.raises(CalibanError) as caught:
+        DockerPlatform(context).connect(DockerDestination())
+    assert caught.value.message == f"cannot reach the Docker daemon at unix://{tmp_path}/none.sock"
+    assert (caught.value.id, caught.value.hint) == ("docker-unreachable", "start Docker, or set DOCKER_HOST")
+
+
+def test_the_name_of_a_job_has_the_time_and_the_start_of_the_token(platform: DockerPlatform, spec: JsonObject) -> None:
+    assert platform.job_name(spec, TOKEN) == NAME
+    assert os.sep not in NAME
