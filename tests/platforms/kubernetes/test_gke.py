@@ -27,7 +27,7 @@ from caliban.records import (
     NewJob,
     StatusUnavailable,
 )
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     GKE_DESTINATION,
     IMAGE,
@@ -114,12 +114,12 @@ def test_a_job_of_caliban_0_4_2_is_found_by_its_recorded_name_and_uid(
 
 
 def test_a_rerun_stays_on_its_cluster_despite_another_project_and_reports_it_once(
-    gke: ContainerV1, key: Path, reporter: HeardReporter
+    gke: ContainerV1, key: Path, reporter: RecordingReporter
 ) -> None:
     context = platform_context(gke=gke, cloud_key=key, project_id="zoo-project", reporter=reporter)
     platform = GkePlatform(context, QUICK)
     assert [platform.destination(recorded()) for _ in range(2)] == [GKE_DESTINATION, GKE_DESTINATION]
-    assert reporter.said == [
+    assert reporter.lines == [
         "jobs of the GKE cluster blueshift are re-run in its project totoro-project, not in zoo-project"
     ]
 

@@ -13,7 +13,7 @@ from caliban.platforms.kubernetes import client as kubernetes_client
 from caliban.platforms.kubernetes.details import JobState, KubeconfigDestination
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, StatusUnavailable
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     PEER_SPEC,
@@ -261,14 +261,14 @@ def test_what_is_recorded_already_is_not_recorded_again(cluster: KubeApi, platfo
 
 
 def test_if_pods_may_not_be_listed_the_reason_is_that_of_the_job(
-    cluster: KubeApi, platform: KubeconfigPlatform, reporter: HeardReporter
+    cluster: KubeApi, platform: KubeconfigPlatform, reporter: RecordingReporter
 ) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.forbidden.add(PODS)
     fail(cluster, "job-1")
     for _ in range(2):
         assert outcomes(platform, [job]) == {1: (JobStatus.FAILED, LIMIT_EXCEEDED)}
-    (line,) = reporter.said
+    (line,) = reporter.lines
     assert line.startswith("cannot determine in full why jobs wait or failed: cannot list the pods of the cluster of")
 
 

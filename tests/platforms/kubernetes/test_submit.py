@@ -16,7 +16,7 @@ from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.job_spec import manifest
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobStatus
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     IMAGE,
@@ -190,12 +190,12 @@ def test_a_lost_response_under_a_taken_name_leads_to_the_next_name(
 
 
 def test_retry_after_of_a_busy_cluster_is_respected_and_reported_once(
-    cluster: KubeApi, platform: KubeconfigPlatform, reporter: HeardReporter
+    cluster: KubeApi, platform: KubeconfigPlatform, reporter: RecordingReporter
 ) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=3, status=429, retry_after="7"))
     platform.submit(PEER_SPEC, submission())
     assert calls(cluster) == (4, 0)
-    assert reporter.said == [
+    assert reporter.lines == [
         "the cluster of the context lab is busy; jobs are submitted as soon as it accepts requests again ..."
     ]
 
