@@ -79,7 +79,9 @@ def real(tmp_path: Path) -> Iterator[RealCluster]:
     person.home.mkdir()
     person.write("job.sh", "")
     configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
-    cluster = Cluster(configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT)
+    cluster = Cluster(
+        configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
+    )
     made = RealCluster(person, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():

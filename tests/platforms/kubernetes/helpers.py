@@ -72,7 +72,9 @@ def platform_context(
         variables["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = gke.url
     options = {"project_id": project_id, "cloud_key": cloud_key}
     environ = {**variables, **(environ or {})}
-    return PlatformContext(environ, Path("/nonexistent"), reporter or RecordingReporter(), no_engine, options, FakeClock())
+    return PlatformContext(
+        environ, Path("/nonexistent"), reporter or RecordingReporter(), no_engine, options, FakeClock()
+    )
 
 
 def submission(

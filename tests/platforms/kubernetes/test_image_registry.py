@@ -123,8 +123,8 @@ def test_without_either_the_hint_has_both_ways_to_log_in(
         f"no Google credentials found, and no docker login stored for {HOST}",
     )
     assert caught.value.hint == (
-        "run gcloud auth application-default login, or name a key with --cloud_key or "
-        f"$GOOGLE_APPLICATION_CREDENTIALS; or run gcloud auth configure-docker {HOST} or docker login {HOST}"
+        "run: gcloud auth application-default login; or pass a service account key with --cloud_key or "
+        f"$GOOGLE_APPLICATION_CREDENTIALS; or run: gcloud auth configure-docker {HOST}, or docker login {HOST}"
     )
     assert pushes.checked == []
 
