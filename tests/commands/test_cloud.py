@@ -1,4 +1,4 @@
-"""``caliban cloud``: which service gets what. Images that are there already, and a stand-in for Vertex AI."""
+"""``caliban cloud`` with existing images: the requests, and a fake Vertex AI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caliban.errors import UsageError
-from caliban.records import JobStatus, PlatformId
+from caliban.records import JobStatus
 from caliban.store.database import Store
 from tests.builders import read_group
 from tests.calls import call
@@ -36,8 +36,8 @@ def service() -> Iterator[AiplatformV1]:
 
 
 @pytest.fixture
-def person(context: ScreenContext, service: AiplatformV1, tmp_path: Path) -> ScreenContext:
-    """Somebody with a key for the stand-in."""
+def user(context: ScreenContext, service: AiplatformV1, tmp_path: Path) -> ScreenContext:
+    """The context of a user with a key for the fake Vertex AI."""
     key = service.write_key_file(tmp_path / "key.json")
     environ = {
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": service.url,
@@ -47,7 +47,7 @@ def person(context: ScreenContext, service: AiplatformV1, tmp_path: Path) -> Scr
 
 
 def requests(out: str) -> list[dict[str, Any]]:
-    """The requests that a dry run showed."""
+    """Return the requests that a dry run shows."""
     begin, end = out.index("{"), out.rindex("}") + 1
     return [json.loads(text) for text in out[begin:end].replace("}\n{", "}\0{").split("\0")]
 
@@ -78,7 +78,7 @@ def test_a_dry_run_shows_the_whole_request_for_vertex_ai(context: ScreenContext)
     }
 
 
-def test_every_flag_of_vertex_ai_has_its_place_in_the_request(context: ScreenContext) -> None:
+def test_every_flag_of_vertex_ai_is_in_the_request(context: ScreenContext) -> None:
     machines = ("--machine_type", "n1-standard-8", "--gpu_spec", "2xT4", "--worker_count", "3", "--disk_size", "250")
     terms = ("--spot", "--timeout", "1h30m", "--service_account", "a@b.c", "--network", "projects/1/global/networks/n")
     assert call(context, *DRY, *machines, *terms, "--label", "team=vision", "cpu.py") == 0
@@ -117,13 +117,13 @@ def test_a_dry_run_needs_no_project(context: ScreenContext) -> None:
     assert pool["containerSpec"]["imageUri"] == "gcr.io/your-project/IMAGE:latest"
 
 
-def test_the_project_may_choose_the_service(context: ScreenContext, cwd: Path) -> None:
+def test_the_project_can_configure_the_service(context: ScreenContext, cwd: Path) -> None:
     (cwd / ".calibanconfig.json").write_text('{"cloud_platform": "caip"}')
     assert call(context, *DRY, "cpu.py") == 0
     assert "each job, on AI Platform Training: 1xP100 on n1-standard-8 in us-central1" in context.out
 
 
-def test_the_flag_wins_over_the_project(context: ScreenContext, cwd: Path) -> None:
+def test_the_flag_overrides_the_configured_service(context: ScreenContext, cwd: Path) -> None:
     (cwd / ".calibanconfig.json").write_text('{"cloud_platform": "caip"}')
     assert call(context, *DRY, "--platform", "vertex", "cpu.py") == 0
     assert "each job, on Vertex AI: 1xL4 on g2-standard-8 in us-central1" in context.out
@@ -140,27 +140,27 @@ def test_the_flag_wins_over_the_project(context: ScreenContext, cwd: Path) -> No
         ("--worker_count", ["2"]),
     ],
 )
-def test_a_flag_that_the_service_has_nothing_for_is_refused(
+def test_a_flag_that_the_service_does_not_support_is_an_error(
     context: ScreenContext, flag: str, value: list[str]
 ) -> None:
     with pytest.raises(UsageError) as caught:
         call(context, *DRY, "--platform", "caip", flag, *value, "cpu.py")
     assert caught.value.id == "flag-not-on-platform"
-    assert caught.value.message == f"AI Platform Training has no {flag}"
+    assert caught.value.message == f"AI Platform Training does not support {flag}"
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("24h", 86400), ("90m", 5400), ("3600", 3600), ("3600s", 3600), ("7d", 604800), ("1d2h3m4s", 93784)],
 )
-def test_a_time_is_read_in_days_hours_minutes_and_seconds(context: ScreenContext, text: str, seconds: int) -> None:
+def test_a_timeout_is_read_in_days_hours_minutes_and_seconds(context: ScreenContext, text: str, seconds: int) -> None:
     call(context, *DRY, "--timeout", text, "cpu.py")
     [request] = requests(context.out)
     assert request["jobSpec"]["scheduling"] == {"timeout": f"{seconds}s"}
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--timeout", "1h30"),
         ("--timeout", "soon"),
@@ -172,28 +172,27 @@ def test_a_time_is_read_in_days_hours_minutes_and_seconds(context: ScreenContext
         ("--platform", "gke"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused(context: ScreenContext, words: tuple[str, ...]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        call(context, *DRY, *words, "cpu.py")
-    assert caught.value.code == 2
+def test_an_invalid_value_is_an_error(context: ScreenContext, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=f"^{arguments[0]}: "):
+        call(context, *DRY, *arguments, "cpu.py")
 
 
-def test_hardware_that_does_not_go_together_is_refused_unless_forced(context: ScreenContext) -> None:
+def test_machines_that_do_not_exist_are_an_error_unless_forced(context: ScreenContext) -> None:
     odd = ("--gpu_spec", "1xL4", "--region", "europe-west9", "cpu.py")
-    with pytest.raises(UsageError, match="there is no L4 in europe-west9"):
+    with pytest.raises(UsageError, match="europe-west9 has no L4"):
         call(context, *DRY, *odd)
     assert call(context, *DRY, "--force", *odd) == 0
 
 
-def test_jobs_go_to_the_region_that_was_asked_for_and_are_recorded_with_it(
-    store: Store, service: AiplatformV1, person: ScreenContext
+def test_jobs_are_submitted_to_the_requested_region_and_recorded_with_it(
+    store: Store, service: AiplatformV1, user: ScreenContext
 ) -> None:
     here = ("cloud", "--xgroup", "resubmit_test", "--nogpu", "--image_tag", IMAGE, "--region", "europe-west4")
-    assert call(person, *here, "cpu.py", "--", "--foo", "3") == 0
+    assert call(user, *here, "cpu.py", "--", "--foo", "3") == 0
     [accepted] = service.jobs.all()
     job = read_group(store).experiments[0].jobs[0]
     assert (job.platform, job.status, job.container) == ("VERTEX", JobStatus.SUBMITTED, IMAGE)
-    assert job.details == {
+    assert job.details.raw == {
         "project_id": "totoro-project",
         "region": "europe-west4",
         "name": accepted.name,
@@ -203,12 +202,8 @@ def test_jobs_go_to_the_region_that_was_asked_for_and_are_recorded_with_it(
     assert service.counts[CREATE] == 1
 
 
-def test_a_job_that_was_accepted_is_told_with_where_to_look(
-    store: Store, service: AiplatformV1, person: ScreenContext
-) -> None:
-    call(person, "cloud", "--nogpu", "--image_tag", IMAGE, "cpu.py")
+def test_an_accepted_job_is_reported_with_its_links(store: Store, service: AiplatformV1, user: ScreenContext) -> None:
+    call(user, "cloud", "--nogpu", "--image_tag", IMAGE, "cpu.py")
     [accepted] = service.jobs.all()
-    assert f"https://console.cloud.google.com/ai/platform/locations/us-central1/training/{accepted.id}" in person.err
-    assert (
-        f"gcloud ai custom-jobs stream-logs {accepted.id} --region us-central1 --project totoro-project" in person.err
-    )
+    assert f"https://console.cloud.google.com/agent-platform/locations/us-central1/training/{accepted.id}" in user.err
+    assert f"gcloud ai custom-jobs stream-logs {accepted.id} --region us-central1 --project totoro-project" in user.err
