@@ -3,10 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WITH := $(PYTHON) dev/with_services.py
+SERVICES := --base-image --postgresql --registry --peer
+PARALLEL := --numprocesses auto --dist loadgroup
+QUICK := not docker and not postgresql and not peer
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs venv clean
+.PHONY: help demo test quick coverage lint docs venv clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile
@@ -15,9 +18,15 @@ help:  ## show this
 demo: venv  ## run the story of a re-run with real containers
 	@$(WITH) --base-image -- $(BIN)/python dev/demo.py
 
-test: venv  ## run every test with real services, and hold the coverage
+test: venv  ## run every test with real services
+	@$(WITH) $(SERVICES) -- $(BIN)/pytest $(PARALLEL) $(ARGS)
+
+quick: venv  ## run the tests that need neither Docker nor a database server
+	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/pytest $(PARALLEL) -m "$(QUICK)" $(ARGS)
+
+coverage: venv  ## run every test, and check the coverage
 	@$(BIN)/coverage erase
-	@$(WITH) --base-image --postgresql --registry --peer -- $(BIN)/coverage run -m pytest $(ARGS)
+	@$(WITH) $(SERVICES) -- $(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
 

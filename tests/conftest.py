@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.platforms import registry
 from caliban.store.database import Access, Store, open_store
-from tests.docker_engine import base_image, engine
+from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
+from tests.docker_engine import base_image, engine, registry
 from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
 
 # What is slow on a machine that is shared is no mistake of the code's.
@@ -30,7 +30,7 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-__all__ = ["base_image", "engine"]
+__all__ = ["base_image", "engine", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
 
 _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "PROJECT_ID")
 
@@ -44,6 +44,21 @@ def pytest_report_header() -> str:
         "real cluster: tests/real_cluster is left out; CALIBAN_TEST_CONTEXT names a context of your kubeconfig to run "
         "it on, CALIBAN_TEST_CLUSTER_IMAGE an image there whose entrypoint is sh"
     )
+
+
+_REQUIRED_BY_FIXTURE = {
+    "engine": "docker",
+    "postgresql_server": "postgresql",
+    "peer_executable": "peer",
+}
+"""Fixture -> marker of the service that it needs, for tests that request it directly or through another fixture."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test with the services that it needs, so that ``make quick`` can leave those out."""
+    for fixture in getattr(item, "fixturenames", ()):
+        if fixture in _REQUIRED_BY_FIXTURE:
+            item.add_marker(_REQUIRED_BY_FIXTURE[fixture])
 
 
 @dataclass
@@ -140,18 +155,11 @@ def terminal(make_context: MakeContext) -> ScreenContext:
     return make_context(is_terminal=True)
 
 
-@pytest.fixture(scope="session")
-def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "caliban.db"
-    open_store(f"sqlite:///{path}", Access.WRITE, HeardReporter()).close()
-    return path
-
-
 @pytest.fixture
-def store_url(home: Path, _empty_store: Path) -> str:
+def store_url(home: Path, sqlite_files: SqliteFiles) -> str:
     """A store of this version, empty, where commands look for it by default."""
     (home / ".caliban").mkdir(mode=0o700)
-    shutil.copy(_empty_store, home / ".caliban" / "caliban.db")
+    sqlite_files.copy(empty_store, home / ".caliban" / "caliban.db")
     return f"sqlite:///{home}/.caliban/caliban.db"
 
 

@@ -1,4 +1,4 @@
-"""The real Docker Engine, and a base image of the session's own whose descendants are removed in the end."""
+"""The real Docker Engine, a base image whose descendants are removed at the end of the session, and the registry."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import docker
 import pytest
 
 from caliban.images.docker.engine import Engine
+from tests.environment import required_variable
 
 SESSION_LABEL = "caliban-test-session"
 
@@ -25,15 +26,19 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def base_image(engine: Engine) -> Iterator[str]:
     """A base image that carries the session's label: everything built and run from it can be found and removed."""
-    given = os.environ.get("CALIBAN_TEST_BASE_IMAGE")
-    if not given:
-        pytest.fail("CALIBAN_TEST_BASE_IMAGE is not set: run `make test`, which brings a base image up")
+    given = required_variable("CALIBAN_TEST_BASE_IMAGE")
     token = uuid.uuid4().hex
     name = f"caliban-test-base:{token}"
     text = f"FROM {given}\nLABEL {SESSION_LABEL}={token}\n"
     engine.client.images.build(fileobj=io.BytesIO(text.encode()), tag=name, rm=True, forcerm=True)
     yield name
     remove_descendants(engine.client, f"{SESSION_LABEL}={token}")
+
+
+@pytest.fixture(scope="session")
+def registry() -> str:
+    """The address of a container registry to push to, ``localhost:PORT``."""
+    return required_variable("CALIBAN_TEST_REGISTRY")
 
 
 def remove_descendants(client: docker.DockerClient, label: str) -> None:

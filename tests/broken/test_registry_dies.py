@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -20,13 +19,6 @@ __all__ = ["researcher", "small_base_image"]
 
 CLOUD = ("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "cpu.py")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
-
-
-@pytest.fixture
-def registry() -> str:
-    found = os.environ.get("CALIBAN_TEST_REGISTRY")
-    assert found, "CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up"
-    return found
 
 
 class Mortal:

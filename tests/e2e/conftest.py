@@ -134,15 +134,6 @@ RUN = (
 )
 
 
-@pytest.fixture
-def registry() -> str:
-    """The address of a registry to push to."""
-    found = os.environ.get("CALIBAN_TEST_REGISTRY")
-    if not found:
-        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
-    return found
-
-
 @contextmanager
 def reached(cloud: AnyCloud, researcher: Researcher, registry: str) -> Iterator[AnyCloud]:
     """A service that runs, and the researcher with a key to it and a registry to push to."""

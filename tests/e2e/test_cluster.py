@@ -39,17 +39,15 @@ GKE_FLAGS = ("--cluster_name", "blueshift", "--nonpreemptible", "--min_cpu", "10
 
 
 @pytest.fixture
-def registry(researcher: Researcher, base_image: str) -> str:
-    found = os.environ.get("CALIBAN_TEST_REGISTRY")
-    if not found:
-        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
-    place = f"{found}/{PROJECT}"
-    researcher.write(".calibanconfig.json", json.dumps({"base_image": base_image, "registry": place}))
-    return place
+def repository(researcher: Researcher, registry: str, base_image: str) -> str:
+    """Where the images of the researcher's project are pushed to."""
+    path = f"{registry}/{PROJECT}"
+    researcher.write(".calibanconfig.json", json.dumps({"base_image": base_image, "registry": path}))
+    return path
 
 
 @pytest.fixture
-def lab(researcher: Researcher, registry: str, no_google: None) -> Iterator[KubeApi]:
+def lab(researcher: Researcher, repository: str, no_google: None) -> Iterator[KubeApi]:
     """A cluster that the researcher's kubeconfig names."""
     with KubeApi("1.33", {"default", "lab"}, runner=Docker(["docker"], os.environ)) as cluster:
         (researcher.home / ".kube").mkdir()
@@ -66,7 +64,7 @@ def no_google(researcher: Researcher) -> None:
 
 
 @pytest.fixture
-def gke(researcher: Researcher, registry: str, no_google: None) -> Iterator[ContainerV1]:
+def gke(researcher: Researcher, repository: str, no_google: None) -> Iterator[ContainerV1]:
     """GKE, and the researcher's key to it."""
     with ContainerV1({PROJECT}) as service:
         key = service.write_key_file(researcher.home / "key.json")
@@ -103,11 +101,11 @@ def finished(researcher: Researcher) -> Callable[..., Answer]:
     return wait
 
 
-def in_the_words_of_the_document(answer: Answer, registry: str) -> list[str]:
+def in_the_words_of_the_document(answer: Answer, repository: str) -> list[str]:
     """Standard output with the document's registry, dates and hashes in place of the real ones."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", answer.out)
     text = re.sub(
-        rf"{registry}/[0-9a-f]{{12}}@sha256:[0-9a-f]{{12}}(?![0-9a-f])", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
+        rf"{repository}/[0-9a-f]{{12}}@sha256:[0-9a-f]{{12}}(?![0-9a-f])", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
     )
     text = re.sub(r"job \d ", "job N ", text)  # several are submitted at a time
     text = re.sub(r"caliban-totoro-[0-9a-f]{10}", "caliban-totoro-0123456789", text)
@@ -116,7 +114,7 @@ def in_the_words_of_the_document(answer: Answer, registry: str) -> list[str]:
 
 def walk_through(
     researcher: Researcher,
-    registry: str,
+    repository: str,
     finished: Callable[..., Answer],
     platform: str,
     *submit: str,
@@ -128,20 +126,20 @@ def walk_through(
     before = finished()
     job = f"{platform} 2020-05-29 10:53:40 container: gcr.io/{PROJECT}/cffd1475aaca:latest name: "
     failure = f"    job N        FAILED    {job}caliban-totoro-0123456789"
-    assert in_the_words_of_the_document(before, registry)[:5] == [
+    assert in_the_words_of_the_document(before, repository)[:5] == [
         "xgroup resubmit_test:",
         f"docker config 1: job_mode: CPU, build url: {researcher.folder}, extra dirs: None",
         "  experiment id 1: cpu.py --foo 3 --sleep 2",
         f"    job N        SUCCEEDED {job}caliban-totoro-0123456789",
         "  experiment id 2: cpu.py --foo 3 --sleep 1",
     ]
-    assert in_the_words_of_the_document(before, registry)[5].startswith(failure)
+    assert in_the_words_of_the_document(before, repository)[5].startswith(failure)
     assert "exit code 1" in before.out
 
     researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     resubmitted = researcher.caliban(*RESUBMIT, stdin="y\n")
     assert resubmitted.code == 0, resubmitted.err
-    shown = in_the_words_of_the_document(resubmitted, registry)
+    shown = in_the_words_of_the_document(resubmitted, repository)
     assert shown[:2] == ["the following jobs would be resubmitted:", "cpu.py --foo 3 --sleep 1"]
     assert shown[2].startswith(failure.replace("    job", "  job"))
     question = resubmitted.err.index("\n do you wish to resubmit these 1 jobs? [yN]: y\n")
@@ -155,18 +153,18 @@ def walk_through(
 
 
 def test_the_walk_through_of_the_document_on_a_context_of_a_kubeconfig(
-    researcher: Researcher, lab: KubeApi, registry: str, finished: Callable[..., Answer]
+    researcher: Researcher, lab: KubeApi, repository: str, finished: Callable[..., Answer]
 ) -> None:
-    walk_through(researcher, registry, finished, "KUBERNETES", *SUBMIT, "--context", "lab")
+    walk_through(researcher, repository, finished, "KUBERNETES", *SUBMIT, "--context", "lab")
     assert {researcher.details(job)["context"] for job in (1, 2, 3)} == {"lab"}
     for body in lab.bodies("jobs.create"):
         assert_valid(body)
 
 
 def test_the_walk_through_of_the_document_on_gke(
-    researcher: Researcher, blueshift: KubeApi, registry: str, finished: Callable[..., Answer]
+    researcher: Researcher, blueshift: KubeApi, repository: str, finished: Callable[..., Answer]
 ) -> None:
-    walk_through(researcher, registry, finished, "     GKE", *SUBMIT, *GKE_FLAGS)
+    walk_through(researcher, repository, finished, "     GKE", *SUBMIT, *GKE_FLAGS)
     places = {researcher.details(job)["cluster_zone"] for job in (1, 2, 3)}
     assert places == {"us-central1-a"}
 
@@ -179,7 +177,7 @@ sys.exit("a coding error")
 
 
 @pytest.fixture
-def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, registry: str, tmp_path: Path) -> Path:
+def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, repository: str, tmp_path: Path) -> Path:
     """The experiment of the group ``mixed`` that caliban 0.4.2 ran on GKE; its job has failed since then.
 
     Its folder is a new one, for the recorded one is not on this machine; the group's other experiments, which ran
@@ -195,7 +193,7 @@ def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, regi
     shutil.copy(PEER_STORE, researcher.store)
     with sqlite3.connect(researcher.store) as store:
         ((text,),) = store.execute("SELECT spec FROM container_specs WHERE id = 3")
-        config = {"base_image": base_image, "registry": registry}
+        config = {"base_image": base_image, "registry": repository}
         spec = {**json.loads(text), "build_path": str(folder), "caliban_config": config, "requirements_path": None}
         store.execute("UPDATE container_specs SET spec = ? WHERE id = 3", [json.dumps(spec)])
         store.execute("UPDATE experiments SET xgroup_id = 3 WHERE xgroup_id = 1 AND id != 6")
@@ -303,7 +301,7 @@ def test_the_log_s_command_and_the_page_are_told(researcher: Researcher, blueshi
 
 
 def test_what_is_exported_is_what_is_submitted_but_for_names_and_labels(
-    researcher: Researcher, lab: KubeApi, registry: str
+    researcher: Researcher, lab: KubeApi, repository: str
 ) -> None:
     file = researcher.home / "jobs.json"  # what is in the project's folder is in the image
     researcher.caliban(*SUBMIT, "--export", str(file), *FLAGS)

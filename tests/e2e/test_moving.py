@@ -30,14 +30,6 @@ CREATE = "aiplatform.projects.locations.customJobs.create"
 
 
 @pytest.fixture
-def registry() -> str:
-    found = os.environ.get("CALIBAN_TEST_REGISTRY")
-    if not found:
-        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
-    return found
-
-
-@pytest.fixture
 def heir(researcher: Researcher, registry: str, base_image: str) -> Researcher:
     """A researcher with the store that caliban 0.4.2 left, and the code that it speaks of, mended."""
     researcher.store.parent.mkdir(mode=0o700)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import RUN, Researcher
-from tests.store.conftest import postgresql_url
-
-__all__ = ["postgresql_url"]
 
 
 @pytest.fixture

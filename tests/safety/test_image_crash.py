@@ -35,11 +35,8 @@ CLOUD = (
 
 
 @pytest.fixture
-def building(tmp_path: Path, place: Place, nursery: Nursery, base_image: str) -> World:
+def building(tmp_path: Path, place: Place, nursery: Nursery, base_image: str, registry: str) -> World:
     """A group of two, whose jobs failed, and whose image is built from the folder ``cpu``."""
-    registry = os.environ.get("CALIBAN_TEST_REGISTRY")
-    if not registry:
-        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
     world = World(tmp_path, place, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
     if "DOCKER_HOST" in os.environ:
         world.environ["DOCKER_HOST"] = os.environ["DOCKER_HOST"]

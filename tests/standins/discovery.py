@@ -10,11 +10,11 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import googleapiclient.discovery_cache  # type: ignore[import-untyped]
 
@@ -73,12 +73,16 @@ class Method:
     path: Mapping[str, str]
 
 
+Route: TypeAlias = tuple[str, re.Pattern[str], Mapping[str, Any]]
+"""HTTP method, pattern of the path, and the document of the API's method."""
+
+
 class Discovery:
     """The discovery document of one API."""
 
     def __init__(self, api: str, version: str) -> None:
-        folder = Path(googleapiclient.discovery_cache.__file__).parent / "documents"
-        self.document: Mapping[str, Any] = json.loads((folder / f"{api}.{version}.json").read_text())
+        self.document = _document(api, version)
+        self._routes = _routes(api, version)
 
     def method(self, verb: str, path: str) -> Method | None:
         """The method that a request asks for; None where there is none."""
@@ -126,20 +130,6 @@ class Discovery:
             return [self.as_told(schema["items"], item) for item in value]
         return str(value) if schema.get("format") in ("int64", "uint64") else value
 
-    @cached_property
-    def _routes(self) -> list[tuple[str, re.Pattern[str], Mapping[str, Any]]]:
-        routes: list[tuple[str, re.Pattern[str], Mapping[str, Any]]] = []
-
-        def walk(resource: Mapping[str, Any]) -> None:
-            for method in resource.get("methods", {}).values():
-                pattern = re.sub(r"\\?\{(\w+)\\?\}", r"(?P<\1>[^/:]+)", "/" + method["flatPath"])
-                routes.append((method["httpMethod"], re.compile(pattern), method))
-            for inner in resource.get("resources", {}).values():
-                walk(inner)
-
-        walk(self.document)
-        return routes
-
     def _check(self, schema: Mapping[str, Any], value: object, place: str) -> None:
         if "$ref" in schema:
             schema = self.document["schemas"][schema["$ref"]]
@@ -164,6 +154,30 @@ class Discovery:
                 text = f"Invalid JSON payload received. Unknown name \"{name}\" at '{place}': Cannot find field."
                 raise bad_field(place, text)
             self._check(inner, item, f"{place}.{_snake(name)}")
+
+
+@cache
+def _document(api: str, version: str) -> Mapping[str, Any]:
+    """Return the document, parsed once per process: that of Vertex AI has 3 MB."""
+    folder = Path(googleapiclient.discovery_cache.__file__).parent / "documents"
+    document: Mapping[str, Any] = json.loads((folder / f"{api}.{version}.json").read_text())
+    return document
+
+
+@cache
+def _routes(api: str, version: str) -> Sequence[Route]:
+    """Return all routes of the API, compiled once per process: Vertex AI has more than `re` keeps in its own cache."""
+    routes: list[Route] = []
+
+    def walk(resource: Mapping[str, Any]) -> None:
+        for method in resource.get("methods", {}).values():
+            pattern = re.sub(r"\\?\{(\w+)\\?\}", r"(?P<\1>[^/:]+)", "/" + method["flatPath"])
+            routes.append((method["httpMethod"], re.compile(pattern), method))
+        for inner in resource.get("resources", {}).values():
+            walk(inner)
+
+    walk(_document(api, version))
+    return routes
 
 
 def _invalid(place: str, kind: str, value: object) -> ApiError:

@@ -1,4 +1,4 @@
-"""A service account with a freshly made key, and the token endpoint that its key file names.
+"""A service account with a key of its own, and the token endpoint that its key file names.
 
 Source: https://developers.google.com/identity/protocols/oauth2/service-account#httprest
 """
@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -41,7 +42,7 @@ class ServiceAccount:
         self.email = f"standin@{project}.iam.gserviceaccount.com"
         self.token_life_s = token_life_s
         self.refusal: tuple[str, str] | None = None
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key = _private_key(self.email)
         self._tokens: dict[str, float] = {}
 
     def write_key_file(self, path: Path, token_uri: str) -> Path:
@@ -109,6 +110,12 @@ class ServiceAccount:
                 "Check your iat and exp values in the JWT claim."
             )
         return None if claims.get("scope") else "Invalid OAuth scope or ID token audience provided."
+
+
+@cache
+def _private_key(email: str) -> rsa.RSAPrivateKey:
+    """Return the account's key, generated once per process: that takes up to half a second of CPU time."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def _refusal(error: str, description: str) -> TokenAnswer:

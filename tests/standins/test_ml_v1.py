@@ -135,7 +135,7 @@ def test_a_token_ends(tmp_path: Path) -> None:
 def test_an_assertion_signed_with_another_key_gives_no_token(service: MlV1, tmp_path: Path) -> None:
     import google.auth.exceptions
 
-    with MlV1() as other:
+    with MlV1(projects=["wonder-project"]) as other:
         stranger = other.account.write_key_file(tmp_path / "key.json", service.token_uri)
     with pytest.raises(google.auth.exceptions.RefreshError, match="Invalid JWT Signature"):
         Client(service.url, stranger)

@@ -1,30 +1,19 @@
-"""Databases of one test's own, on SQLite and on a real PostgreSQL server, and a few ways to fill and watch them."""
+"""Stores of one test's own, on SQLite and on a real PostgreSQL server, and a count of the statements sent to them."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Engine, event
 
 from caliban.store.database import Access, Store, open_store
+from tests.databases import Databases, empty_store
+from tests.environment import required_variable
 
-from .helpers import PEER_STORES, HeardReporter, Statements
-
-TABLES = ("container_specs", "experiment_groups", "experiments", "job_specs", "jobs")
-
-
-def _required(variable: str) -> str:
-    value = os.environ.get(variable, "")
-    assert value, f"{variable} is not set: run make test, which brings what it names"
-    return value
+from .helpers import HeardReporter, Statements, peer_history, upgraded_peer_history
 
 
 @pytest.fixture
@@ -35,69 +24,47 @@ def reporter() -> HeardReporter:
 @pytest.fixture
 def peer_executable() -> str:
     """``caliban`` of version 0.4.2, in an environment of its own."""
-    return _required("CALIBAN_TEST_PEER")
+    return required_variable("CALIBAN_TEST_PEER")
 
 
-@pytest.fixture
-def postgresql_url() -> Iterator[str]:
-    """A fresh, empty database of a real server."""
-    server = make_url(_required("CALIBAN_TEST_POSTGRESQL_URL"))
-    name = f"caliban_test_{uuid4().hex}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A store that does not exist yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'caliban.db'}"
-    found: str = request.getfixturevalue("postgresql_url")
+@pytest.fixture(params=["sqlite_files", pytest.param("postgresql_server", marks=pytest.mark.postgresql)])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    found: Databases = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
-def peer_url(url: str) -> str:
-    """A store with the history of ``mixed.sqlite``, as caliban 0.4.2 left it."""
-    if url.startswith("sqlite"):
-        shutil.copy(PEER_STORES / "mixed.sqlite", url.removeprefix("sqlite:///"))
-    else:
-        _fill_postgresql(url)
-    return url
-
-
-def _fill_postgresql(url: str) -> None:
-    engine = create_engine(url)
-    with engine.begin() as connection, closing(sqlite3.connect(PEER_STORES / "mixed.sqlite")) as source:
-        connection.exec_driver_sql((PEER_STORES / "postgresql.sql").read_text())
-        source.row_factory = sqlite3.Row
-        for table in TABLES:
-            for row in source.execute(f"SELECT * FROM {table} ORDER BY id"):
-                names = ", ".join(f'"{name}"' for name in row.keys())  # noqa: SIM118 - a Row iterates over values
-                places = ", ".join(["%s"] * len(row))
-                connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(row))
-            connection.exec_driver_sql(
-                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
-            )
-    engine.dispose()
+def url(databases: Databases) -> Iterator[str]:
+    """A store that does not exist yet."""
+    with databases.database() as made:
+        yield made
 
 
 @pytest.fixture
-def store(url: str, reporter: HeardReporter) -> Iterator[Store]:
+def store_url(databases: Databases) -> Iterator[str]:
+    """A store of this version with nothing in it."""
+    with databases.database(empty_store) as made:
+        yield made
+
+
+@pytest.fixture
+def peer_url(databases: Databases) -> Iterator[str]:
+    """A store with the history of ``mixed.sqlite``, as caliban 0.4.2 left it."""
+    with databases.database(peer_history) as made:
+        yield made
+
+
+@pytest.fixture
+def store(store_url: str, reporter: HeardReporter) -> Iterator[Store]:
     """A new store, open for writing."""
-    with open_store(url, Access.WRITE, reporter) as opened:
+    with open_store(store_url, Access.WRITE, reporter) as opened:
         yield opened
 
 
 @pytest.fixture
-def peer_store(peer_url: str, reporter: HeardReporter) -> Iterator[Store]:
+def peer_store(databases: Databases, reporter: HeardReporter) -> Iterator[Store]:
     """The store of ``mixed.sqlite``, upgraded and open for writing."""
-    with open_store(peer_url, Access.WRITE, reporter) as opened:
+    with databases.database(upgraded_peer_history) as made, open_store(made, Access.WRITE, reporter) as opened:
         yield opened
 
 

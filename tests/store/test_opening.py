@@ -215,10 +215,10 @@ def test_an_interrupted_write_is_undone_by_the_next_writer(interrupted_file: Pat
         assert connection.execute("SELECT status FROM jobs WHERE user = 'mei'").fetchall() == [("FAILED",)]
 
 
-def test_a_store_at_head_costs_one_statement(store: Store, url: str, reporter: HeardReporter) -> None:
+def test_a_store_at_head_costs_one_statement(store: Store, store_url: str, reporter: HeardReporter) -> None:
     store.close()
     with _what_caliban_asks() as sent:
-        open_store(url, Access.WRITE, reporter).close()
+        open_store(store_url, Access.WRITE, reporter).close()
     assert sent == [f"SELECT version_num FROM {VERSION_TABLE}"]
 
 
@@ -237,24 +237,24 @@ def _what_caliban_asks() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("access", ["READ", "WRITE"])
-def test_a_store_at_head_is_opened_without_alembic(store: Store, url: str, access: str) -> None:
+def test_a_store_at_head_is_opened_without_alembic(store: Store, store_url: str, access: str) -> None:
     store.close()
     program = (
         "import sys; from caliban.store.database import *; from caliban.store import journal, queries\n"
-        f"open_store({url!r}, Access.{access}, None).close()\n"
+        f"open_store({store_url!r}, Access.{access}, None).close()\n"
         "print(sorted({'alembic', 'docker', 'google', 'tqdm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
-def test_a_newer_store_is_refused(store: Store, url: str, reporter: HeardReporter) -> None:
+def test_a_newer_store_is_refused(store: Store, store_url: str, reporter: HeardReporter) -> None:
     with store.writing() as session:
         session.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     store.close()
     for access in Access:
         with pytest.raises(StoreError, match="newer caliban") as caught:
-            open_store(url, access, reporter)
+            open_store(store_url, access, reporter)
         assert caught.value.id == "store-newer"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +12,6 @@ from caliban.images.docker.engine import Engine
 from tests.docker_engine import SESSION_LABEL, remove_descendants
 
 from .registries import build_tiny
-
-
-@pytest.fixture(scope="session")
-def registry() -> str:
-    address = os.environ.get("CALIBAN_TEST_REGISTRY")
-    if not address:
-        pytest.fail("CALIBAN_TEST_REGISTRY is not set: run `make test`, which brings a registry up")
-    return address
 
 
 @pytest.fixture(autouse=True)
