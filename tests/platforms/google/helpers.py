@@ -60,9 +60,8 @@ class Backend(ABC):
         no_image_spec: one without an image.
         image: of ``spec``.
         name: the full name of a job.
-        states: state of the service -> ours, those without a reason.
-        unspecified: the state that means nothing.
-        links: of a job of ``name``.
+        service_name: in messages.
+        prefix: of its states.
     """
 
     service: TrainingApi
