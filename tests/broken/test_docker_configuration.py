@@ -106,7 +106,8 @@ def test_a_context_that_is_not_there_never_leads_to_another_engine(docker: Path,
 def test_a_context_leads_to_its_engine_by_name(docker: Path) -> None:
     add_context(docker, {"Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": "unix:///nowhere/lab.sock"}}})
     (docker / "config.json").write_text('{"currentContext": "lab"}')
-    assert connecting(docker).message == "cannot reach the Docker daemon at unix:///nowhere/lab.sock (docker context lab)"
+    endpoint = "unix:///nowhere/lab.sock (docker context lab)"
+    assert connecting(docker).message == f"cannot reach the Docker daemon at {endpoint}"
 
 
 def test_the_docker_host_goes_before_any_context(docker: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from caliban.errors import CalibanError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import RegistryUnavailableError, AccessDeniedError, find_digest
+from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login, stored_login
 from caliban.platforms.base import StatusUnavailable
 from caliban.platforms.caip.platform import CaipPlatform
