@@ -19,7 +19,7 @@ from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.retry import DEFAULT
 from tests.e2e.conftest import Answer, Researcher, wait_until
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import no_engine
 
 CONTEXT = os.environ.get("CALIBAN_TEST_CONTEXT", "")
@@ -79,7 +79,9 @@ def real(tmp_path: Path) -> Iterator[RealCluster]:
     person.home.mkdir()
     person.write("job.sh", "")
     configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
-    cluster = Cluster(configuration, CONTEXT, PlatformContext(os.environ, Path.home(), HeardReporter(), no_engine), DEFAULT)
+    cluster = Cluster(
+        configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
+    )
     made = RealCluster(person, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():

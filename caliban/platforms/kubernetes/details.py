@@ -153,7 +153,7 @@ class JobState:
         reason: why the job is in it, in one line, or None.
         exit_code: of the job's own container, if the job failed with one.
         cause: the kind of failure, if the job failed.
-        started: when the job started (``2026-11-25T13:00:00Z``), or None.
+        started: when the job started (``2026-11-25T13:00:00+00:00``), or None.
         ended: when it ended, or None.
     """
 
@@ -288,8 +288,7 @@ def _text(value: object) -> str | None:
 
 def _time(value: object) -> datetime | None:
     try:
-        # "Z" is read by datetime.fromisoformat since Python 3.11.
-        time = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        time = datetime.fromisoformat(str(value))
     except ValueError:
         return None
     return time if time.tzinfo else None

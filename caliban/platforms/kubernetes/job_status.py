@@ -180,4 +180,5 @@ def _objects(parent: JsonObject, name: str) -> list[Mapping[str, object]]:
 
 
 def _time(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """Return a time of Kubernetes, which is in UTC, as it is stored: ``datetime.fromisoformat`` reads Z since 3.11."""
+    return value.replace("Z", "+00:00") if isinstance(value, str) and value else None

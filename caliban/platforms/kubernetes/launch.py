@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from caliban.errors import UsageError
 from caliban.platforms.base import Platform
-from caliban.platforms.flags import add_label, check_cloud_key, integer_at_least, parse_labels
+from caliban.platforms.flags import add_label, integer_at_least, parse_labels
 from caliban.platforms.kubernetes.choice import GKE, ClusterChoice, add_cluster_flags
 from caliban.platforms.launch import Exporter, JobPreview, Launch, LaunchContext, Launcher
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
@@ -162,7 +162,6 @@ class ClusterLauncher(Launcher):
         from caliban.platforms.kubernetes.job_spec import check_label, job_base
 
         choice = ClusterChoice.from_options(vars(args))
-        check_cloud_key(args)
         labels = parse_labels(args.label)
         for key, value in labels.items():
             check_label(key, value)

@@ -247,8 +247,9 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             if state.status.is_final:
                 return self._update(job, state)
             if cluster.delete_job(destination.namespace, found):
-                now = f"{self.context.clock.now().astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-                return self._update(job, JobState(JobStatus.STOPPED, started=state.started, ended=now))
+                now = self.context.clock.now().astimezone(timezone.utc)
+                ended = now.isoformat(timespec="seconds")
+                return self._update(job, JobState(JobStatus.STOPPED, started=state.started, ended=ended))
         raise PlatformError(
             "job-keeps-changing", f"cannot stop job {job.id}: the cluster changes it all the time", hint="try again"
         )

@@ -21,7 +21,7 @@ from caliban.platforms.kubernetes.details import (
 )
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformId, Submission
-from tests.fakes import FakeClock, HeardReporter
+from tests.fakes import FakeClock, RecordingReporter
 from tests.standins.container_v1 import ContainerV1
 
 QUICK = RetryPolicy(connect_timeout=5, read_timeout=5)
@@ -64,7 +64,7 @@ def platform_context(
     gke: ContainerV1 | None = None,
     project_id: str | None = None,
     cloud_key: Path | None = None,
-    reporter: HeardReporter | None = None,
+    reporter: RecordingReporter | None = None,
 ) -> PlatformContext:
     """Return the context of a user with a kubeconfig, or with access to GKE. Nobody waits for its clock."""
     variables = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
@@ -73,7 +73,7 @@ def platform_context(
     options = {"project_id": project_id, "cloud_key": cloud_key}
     environ = {**variables, **(environ or {})}
     return PlatformContext(
-        environ, Path("/nonexistent"), reporter or HeardReporter(), no_engine, options, FakeClock()
+        environ, Path("/nonexistent"), reporter or RecordingReporter(), no_engine, options, FakeClock()
     )
 
 

@@ -60,9 +60,7 @@ def test_the_details_of_a_kubeconfig_cluster_are_read() -> None:
         ({"reason": "DeadlineExceeded: late"}, JobExit(None, FailureCause.TIMEOUT, "DeadlineExceeded: late")),
         (
             {"reason": "BackoffLimitExceeded: Job has reached the specified backoff limit"},
-            JobExit(
-                None, FailureCause.UNKNOWN, "BackoffLimitExceeded: Job has reached the specified backoff limit"
-            ),
+            JobExit(None, FailureCause.UNKNOWN, "BackoffLimitExceeded: Job has reached the specified backoff limit"),
         ),
         (
             {"reason": "exit code 5", "cause": "infrastructure"},
@@ -111,7 +109,6 @@ def test_a_long_reason_is_cut() -> None:
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [
-        ("2026-11-25T13:00:00Z", datetime(2026, 11, 25, 13, tzinfo=timezone.utc)),
         ("2026-11-25T13:00:00+00:00", datetime(2026, 11, 25, 13, tzinfo=timezone.utc)),
         ("2026-11-25T13:00:00", None),
         ("yesterday", None),
@@ -145,14 +142,14 @@ def test_malformed_details_have_no_destination(raw: dict[str, Any], parse: Any, 
 
 
 def test_a_new_state_replaces_the_earlier_one_and_nothing_else() -> None:
-    state = JobState(JobStatus.FAILED, "exit code 3", 3, FailureCause.CODE_ERROR, "2026-11-25T13:00:00Z")
+    state = JobState(JobStatus.FAILED, "exit code 3", 3, FailureCause.CODE_ERROR, "2026-11-25T13:00:00+00:00")
     stored = with_state({**PEER_DETAILS, "reason": "suspended", "ended": "x"}, state)
     assert stored == {
         **PEER_DETAILS,
         "reason": "exit code 3",
         "ret_code": 3,
         "cause": "code_error",
-        "started": "2026-11-25T13:00:00Z",
+        "started": "2026-11-25T13:00:00+00:00",
     }
     assert with_state(stored, JobState(JobStatus.RUNNING)) == PEER_DETAILS
 

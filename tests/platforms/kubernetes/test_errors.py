@@ -13,7 +13,9 @@ from caliban.platforms.kubernetes.errors import KubernetesRefusedError, Status, 
 DENIED = 'admission webhook "policy.example.com" denied the request: no cost centre'
 POLICY = "ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: no cost centre"
 OVER_QUOTA = 'jobs.batch "x" is forbidden: exceeded quota: compute, requested: count/jobs.batch=1'
-TERMINATING = 'jobs.batch "x" is forbidden: unable to create new content in namespace lab because it is being terminated'
+TERMINATING = (
+    'jobs.batch "x" is forbidden: unable to create new content in namespace lab because it is being terminated'
+)
 
 
 def response(code: int, message: str = "no", reason: str = "", kind: str = "jobs", **headers: str) -> Any:
@@ -142,7 +144,9 @@ POOL: Any = None
         (urllib3.exceptions.ProtocolError("reset"), True),
     ],
 )
-def test_without_a_response_the_outcome_is_unknown_if_the_request_was_sent(error: Exception, outcome_unknown: bool) -> None:
+def test_without_a_response_the_outcome_is_unknown_if_the_request_was_sent(
+    error: Exception, outcome_unknown: bool
+) -> None:
     made = unreachable("submit the job x", error)
     assert (made.id, made.message) == (
         "kubernetes-unreachable",

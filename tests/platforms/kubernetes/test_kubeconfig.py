@@ -157,9 +157,7 @@ def test_a_context_without_a_file_is_refused_with_the_location(tmp_path: Path) -
         (f"contexts: [{{token: {TOKEN}}}]\nusers: [{{token: {TOKEN}}}, {{token: {TOKEN}}}]", None),
     ],
 )
-def test_a_malformed_kubeconfig_is_refused_without_its_content(
-    tmp_path: Path, text: str, cause: str | None
-) -> None:
+def test_a_malformed_kubeconfig_is_refused_without_its_content(tmp_path: Path, text: str, cause: str | None) -> None:
     file = write(tmp_path / "config", text)
     error = refusal(Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).contexts)
     assert (error.id, error.message) == ("kubeconfig-malformed", f"malformed kubeconfig: {file}")

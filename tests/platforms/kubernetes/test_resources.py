@@ -46,7 +46,10 @@ def test_a_count_of_gpus_is_of_any_type_on_any_cluster(is_gke: bool) -> None:
 def test_a_malformed_gpu_spec_is_refused_with_the_types(text: str, is_gke: bool) -> None:
     with pytest.raises(UsageError) as caught:
         parse_gpu_spec(text, is_gke=is_gke)
-    assert (caught.value.id, caught.value.message) == ("gpu-spec-malformed", f'expected COUNTxTYPE for --gpu_spec, got "{text}"')
+    assert (caught.value.id, caught.value.message) == (
+        "gpu-spec-malformed",
+        f'expected COUNTxTYPE for --gpu_spec, got "{text}"',
+    )
     assert "K80, P4, P100, V100, T4, L4, A100, " in str(caught.value.hint)
 
 

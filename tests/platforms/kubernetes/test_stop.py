@@ -1,18 +1,17 @@
-"""Stopping a job: it is deleted with its pods, if it is still the very one that was meant and has not ended."""
+"""Stop a job: it is deleted with its pods, unless it has ended or is another job by now."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import timezone
 from typing import Any
 
 import pytest
 
 from caliban.errors import PlatformError
-from caliban.platforms.base import JobUpdate
 from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
-from caliban.records import JobRecord, JobStatus
-from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_record, submission, record_of
+from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, JsonObject
+from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_record, record_of, submission
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
 from tests.standins.kubernetes.controller import finished
@@ -20,7 +19,7 @@ from tests.standins.kubernetes.status import JOBS, PODS
 from tests.standins.serving import Answer, Call
 
 DELETE, GET = "jobs.delete", "jobs.get"
-GONE = "the cluster has this job no longer"
+NOT_FOUND = "the job no longer exists on the cluster"
 
 
 @pytest.fixture
@@ -28,10 +27,20 @@ def job(platform: KubeconfigPlatform) -> JobRecord:
     return record_of(platform.submit(PEER_SPEC, submission()))
 
 
+def stored(update: JobUpdate) -> JsonObject:
+    """Return what an update records, beside what was recorded before."""
+    keys = ("reason", "ret_code", "cause", "started", "ended")
+    return {} if update.details is None else {key: update.details.raw[key] for key in keys if key in update.details.raw}
+
+
 def test_a_running_job_is_deleted_with_its_pods(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
     cluster.jobs.start(NAME)
     there = cluster.jobs.get(NAME)["metadata"]
-    assert platform.stop(job) == JobUpdate(JobStatus.STOPPED)
+    update = platform.stop(job)
+    now = platform.context.clock.now().astimezone(timezone.utc)
+    assert update.status is JobStatus.STOPPED
+    assert update.details is not None
+    assert (update.details.exit, update.details.ended) == (JobExit(cause=FailureCause.STOPPED), now)
     assert (cluster.state.items(JOBS), cluster.state.items(PODS)) == ([], [])
     assert cluster.bodies(DELETE) == [
         {
@@ -42,32 +51,34 @@ def test_a_running_job_is_deleted_with_its_pods(cluster: KubeApi, platform: Kube
     assert (cluster.counts[GET], cluster.counts[DELETE]) == (1, 1)
 
 
-def test_a_job_that_was_suspended_and_is_stopped_keeps_no_reason(
+def test_a_suspended_job_that_is_stopped_keeps_no_reason(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord
 ) -> None:
-    known = replace(job, details={**job.details, "reason": "suspended"})
-    assert platform.stop(known) == JobUpdate(JobStatus.STOPPED, job.details)
+    known = job_record({**job.details.raw, "reason": "suspended"})
+    assert "reason" not in stored(platform.stop(known))
 
 
 @pytest.mark.parametrize(
-    ("step", "expected", "reason"),
+    ("step", "expected", "exit"),
     [
-        ("succeed", JobStatus.SUCCEEDED, None),
-        ("fail", JobStatus.FAILED, "BackoffLimitExceeded: Job has reached the specified backoff limit"),
+        ("succeed", JobStatus.SUCCEEDED, JobExit(0)),
+        ("fail", JobStatus.FAILED, JobExit(1, FailureCause.CODE_ERROR, "exit code 1")),
     ],
 )
-def test_a_job_that_has_ended_is_left_alone(
-    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, step: str, expected: JobStatus, reason: str | None
+def test_a_job_that_has_ended_is_not_deleted_and_its_end_recorded(
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, step: str, expected: JobStatus, exit: JobExit
 ) -> None:
     while not finished(cluster.jobs.get(NAME)):
         cluster.jobs.step(step, NAME)
-    details = {**job.details, "reason": reason} if reason else None
-    assert platform.stop(job) == JobUpdate(expected, details)
+    update = platform.stop(job)
+    assert update.details is not None
+    assert (update.status, update.details.exit) == (expected, exit)
+    assert None not in (update.details.started, update.details.ended)
     assert cluster.counts[DELETE] == 0
 
 
 def when_deleted(cluster: KubeApi, monkeypatch: pytest.MonkeyPatch, happens: Any, times: int = 1) -> None:
-    """Let something happen between the look at a job and its deletion."""
+    """Let something happen between the lookup of a job and its deletion."""
     real, count = cluster.answer, 0
 
     def answer(call: Call, fault: Fault | None) -> Answer:
@@ -80,24 +91,24 @@ def when_deleted(cluster: KubeApi, monkeypatch: pytest.MonkeyPatch, happens: Any
     monkeypatch.setattr(cluster, "answer", answer)
 
 
-def test_a_job_that_ends_meanwhile_is_not_deleted(
+def test_a_job_that_ends_before_its_deletion_is_not_deleted(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.succeed(NAME))
-    assert platform.stop(job) == JobUpdate(JobStatus.SUCCEEDED)
+    assert platform.stop(job).status is JobStatus.SUCCEEDED
     assert finished(cluster.jobs.get(NAME))
     assert (cluster.counts[GET], cluster.counts[DELETE]) == (2, 1)
 
 
-def test_a_job_that_changes_meanwhile_is_looked_at_again_and_deleted(
+def test_a_job_that_changes_before_its_deletion_is_looked_up_again_and_deleted(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.start(NAME))
-    assert platform.stop(job) == JobUpdate(JobStatus.STOPPED)
+    assert platform.stop(job).status is JobStatus.STOPPED
     assert (cluster.counts[GET], cluster.counts[DELETE]) == (2, 2)
 
 
-def test_a_job_that_keeps_changing_is_told(
+def test_a_job_that_keeps_changing_is_an_error(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = iter(["suspend", "resume"] * 5)
@@ -107,37 +118,42 @@ def test_a_job_that_keeps_changing_is_told(
     assert (caught.value.id, cluster.counts[DELETE]) == ("job-keeps-changing", 5)
 
 
-def test_a_job_that_is_gone_is_unknown(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
+def test_a_job_that_does_not_exist_is_unknown(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
     cluster.jobs.remove(NAME)
-    assert platform.stop(job) == JobUpdate(JobStatus.UNKNOWN, {**job.details, "reason": GONE})
+    update = platform.stop(job)
+    assert (update.status, stored(update)) == (JobStatus.UNKNOWN, {"reason": NOT_FOUND})
 
 
-def test_a_job_that_somebody_else_deletes_meanwhile_is_unknown(
+def test_a_job_that_another_user_deletes_first_is_unknown(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     when_deleted(cluster, monkeypatch, lambda: cluster.jobs.remove(NAME))
-    assert platform.stop(job) == JobUpdate(JobStatus.UNKNOWN, {**job.details, "reason": GONE})
+    update = platform.stop(job)
+    assert (update.status, stored(update)) == (JobStatus.UNKNOWN, {"reason": NOT_FOUND})
 
 
-def test_a_later_job_of_the_same_name_is_left_alone(
+def test_a_later_job_of_the_same_name_is_not_deleted(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord
 ) -> None:
     cluster.jobs.remove(NAME)
     platform.submit(PEER_SPEC, submission())
-    assert platform.stop(job) == JobUpdate(JobStatus.UNKNOWN, {**job.details, "reason": GONE})
+    update = platform.stop(job)
+    assert (update.status, stored(update)) == (JobStatus.UNKNOWN, {"reason": NOT_FOUND})
     assert cluster.counts[DELETE] == 0
 
 
 @pytest.mark.parametrize("kind", ["refuse", "drop", "garbage"])
-def test_a_job_whose_deletion_got_no_answer_is_stopped(
+def test_a_job_whose_deletion_got_no_response_is_stopped(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, kind: Any
 ) -> None:
     cluster.faults.add(Fault(DELETE, kind))
-    assert platform.stop(job) == JobUpdate(JobStatus.STOPPED)
+    assert platform.stop(job).status is JobStatus.STOPPED
     assert cluster.state.items(JOBS) == []
 
 
-def test_a_job_that_may_not_be_deleted_is_told(cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord) -> None:
+def test_a_job_that_may_not_be_deleted_is_an_error(
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord
+) -> None:
     cluster.forbidden.add(DELETE)
     with pytest.raises(KubernetesError) as caught:
         platform.stop(job)
@@ -145,7 +161,7 @@ def test_a_job_that_may_not_be_deleted_is_told(cluster: KubeApi, platform: Kubec
     assert 'cannot delete resource "jobs"' in str(caught.value.cause)
 
 
-def test_a_job_whose_place_is_not_recorded_cannot_be_stopped(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+def test_a_job_without_a_recorded_destination_cannot_be_stopped(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     with pytest.raises(PlatformError) as caught:
         platform.stop(job_record({"context": "lab"}))
     assert (caught.value.id, cluster.requests) == ("malformed-job-details", [])
