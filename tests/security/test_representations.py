@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -31,7 +30,7 @@ SURROUNDINGS = PlatformContext(ENVIRON, Path("/home/totoro"), HeardReporter(), n
     [
         Engine(cast("docker.DockerClient", None), "unix:///var/run/docker.sock", ENVIRON),
         SURROUNDINGS,
-        Context(Console(FakeStream(), FakeStream(), FakeStream()), ENVIRON, Path("/"), Path("/"), "t", datetime.now),
+        Context(Console(FakeStream(), FakeStream(), FakeStream()), ENVIRON, Path("/"), Path("/"), "t"),
         Login("totoro", SECRET),
         Login("<token>", SECRET),
         parse_address(ENVIRON["CALIBAN_DB_URL"]),
