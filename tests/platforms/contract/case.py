@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, ClassVar
@@ -122,7 +123,7 @@ class ContractCase(ABC):
         """Let jobs that were told to stop have stopped."""
 
     def engine(self) -> Engine:
-        """Return the Docker Engine, for a platform that uses it."""
+        """Connect to the Docker Engine, for a platform that uses it."""
         raise ImageError("docker-unreachable", "this platform does not need the Docker Engine")
 
     # What the tests use:
@@ -133,7 +134,7 @@ class ContractCase(ABC):
             self.environ,
             self.directory,
             HeardReporter(),
-            self.engine,
+            cache(self.engine),
             vars(self._args()),
             self.clock,
             self.stopping,
@@ -195,6 +196,12 @@ class ContractCase(ABC):
         answer = self.new_platform().statuses([job])[job.id]
         assert isinstance(answer, JobUpdate), answer
         return answer
+
+    def stop(self, job: JobRecord) -> JobRecord:
+        """Stop a job, and return it in its final state."""
+        stopping = job.updated(self.platform.stop(job))
+        self.finish_stopping()
+        return stopping if stopping.status.is_final else self.updated(stopping)
 
     def updated(self, job: JobRecord) -> JobRecord:
         """Return the job with its current state, as it is read from the store."""
