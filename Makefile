@@ -1,4 +1,4 @@
-# Everything that a newcomer runs. What a target needs and the machine has not, dev/ brings.
+# The commands of development. dev/ provides what a target needs and the machine does not have.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,26 +9,32 @@ QUICK := not docker and not postgresql and not peer
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage lint docs venv clean
+.PHONY: help demo test quick coverage test-engine test-cluster lint docs venv clean
 
-help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile
-	@echo '  make test ARGS="tests/store -k journal" hands arguments to pytest'
+help:  ## show this help
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' Makefile
+	@echo '  make test ARGS="tests/store -k journal" passes arguments to pytest'
 
-demo: venv  ## run the story of a re-run with real containers
+demo: venv  ## run, fix and re-run an example with real containers
 	@$(WITH) --base-image -- $(BIN)/python dev/demo.py
 
 test: venv  ## run every test with real services
-	@$(WITH) $(SERVICES) -- $(BIN)/pytest $(PARALLEL) $(ARGS)
+	@$(WITH) $(SERVICES) -- $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 quick: venv  ## run the tests that need neither Docker nor a database server
-	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/pytest $(PARALLEL) -m "$(QUICK)" $(ARGS)
+	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/python -m pytest $(PARALLEL) -m "$(QUICK)" $(ARGS)
 
 coverage: venv  ## run every test, and check the coverage
 	@$(BIN)/coverage erase
 	@$(WITH) $(SERVICES) -- $(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
+
+test-engine: venv  ## run the tests that use Docker on a current engine (needs Go and root, or Docker)
+	@$(WITH) --current-engine $(SERVICES) -- $(BIN)/python -m pytest $(PARALLEL) -m docker $(ARGS)
+
+test-cluster: venv  ## run tests/real_cluster on a real Kubernetes (needs Go and root, or a cluster)
+	@$(WITH) --kubernetes -- $(BIN)/python -m pytest tests/real_cluster $(ARGS)
 
 lint: venv  ## check style, types and the direction of imports
 	$(BIN)/ruff check
@@ -37,13 +43,13 @@ lint: venv  ## check style, types and the direction of imports
 	$(BIN)/mypy dev
 	$(BIN)/lint-imports
 
-docs: venv  ## build the documentation
+docs: venv  ## generate docs/commands.md
 	@$(BIN)/python dev/docs.py
 
-venv:  ## make .venv, or find it made
+venv:  ## create .venv, unless it is up to date
 	@$(PYTHON) dev/make_venv.py
 
-clean:  ## remove what was made in the clone; the cache folder outside (CALIBAN_DEV_DIR) stays
+clean:  ## remove what was made in the clone; the cache directory outside (CALIBAN_DEV_DIR) stays
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find caliban tests dev examples -name __pycache__ -type d -exec rm -rf {} +

@@ -1,13 +1,18 @@
 """Brings up what the tests and the demo need, runs a command with it, and takes down what it started.
 
-``python3 dev/with_services.py [--docker] [--base-image] [--postgresql] [--registry] [--peer] -- COMMAND...``
+``python3 dev/with_services.py [--docker | --current-engine] [--base-image] [--postgresql] [--registry] [--peer]
+[--kubernetes] -- COMMAND...``
 
 The command finds in its environment:
-    DOCKER_HOST                   a Docker Engine (--docker)
+    DOCKER_HOST                   a Docker Engine (--docker); with --current-engine, the one that is started where the
+                                  machine has none is today's, built with Go, instead of Debian's
     CALIBAN_TEST_BASE_IMAGE       an image with Python, pip and apt-get in that engine (--base-image)
     CALIBAN_TEST_POSTGRESQL_URL   an empty database (--postgresql)
     CALIBAN_TEST_REGISTRY         ``localhost:PORT`` of an empty registry (--registry)
     CALIBAN_TEST_PEER             the command of caliban 0.4.2 (--peer)
+    KUBECONFIG, CALIBAN_TEST_CONTEXT, CALIBAN_TEST_CLUSTER_IMAGE
+                                  a cluster and an image in it whose entrypoint is sh (--kubernetes); kubectl is on the
+                                  PATH, and CALIBAN_TEST_CLUSTER_STATE is its directory (see services/cluster_node.py)
 
 The exit code is the command's; 125 when something cannot be brought up, 126 or 127 when the command cannot be run,
 128 + N after signal N.
@@ -24,8 +29,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from services.base_image import base_image
-from services.engine import docker_engine
+from services.engine import CURRENT, DEBIAN, docker_engine
 from services.environments import peer
+from services.kubernetes import kubernetes
 from services.postgresql import postgresql
 from services.registry import registry
 from services.shell import Failure, Interrupted, dies_with_parent, ignore_signals, say, unwind_on_signals
@@ -39,8 +45,8 @@ def bring_up(wanted: argparse.Namespace, stack: ExitStack) -> dict[str, str]:
     found: dict[str, str] = {}
     if wanted.peer:
         found["CALIBAN_TEST_PEER"] = peer()
-    if wanted.docker or wanted.base_image:
-        engine = stack.enter_context(docker_engine())
+    if wanted.docker or wanted.current_engine or wanted.base_image:
+        engine = stack.enter_context(docker_engine(CURRENT if wanted.current_engine else DEBIAN))
         found["DOCKER_HOST"] = engine.address
         if wanted.base_image:
             found["CALIBAN_TEST_BASE_IMAGE"] = base_image(engine)
@@ -48,6 +54,8 @@ def bring_up(wanted: argparse.Namespace, stack: ExitStack) -> dict[str, str]:
         found["CALIBAN_TEST_POSTGRESQL_URL"] = stack.enter_context(postgresql())
     if wanted.registry:
         found["CALIBAN_TEST_REGISTRY"] = stack.enter_context(registry())
+    if wanted.kubernetes:
+        found.update(stack.enter_context(kubernetes()))
     return found
 
 
@@ -97,10 +105,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; everything after ``--`` is the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--docker", action="store_true", help="a Docker Engine")
+    parser.add_argument("--current-engine", action="store_true", help="today's Docker Engine, built with Go")
     parser.add_argument("--base-image", action="store_true", help="an engine and an image to build on")
     parser.add_argument("--postgresql", action="store_true", help="a PostgreSQL server")
     parser.add_argument("--registry", action="store_true", help="a container registry")
     parser.add_argument("--peer", action="store_true", help="caliban 0.4.2 from PyPI")
+    parser.add_argument("--kubernetes", action="store_true", help="a one-node cluster, built with Go")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""Records and rows for tests, with everything that a test does not care about filled in."""
+"""Build records and rows with defaults for what a test does not care about."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONTAINER = ContainerRecord(1, CPU_SPEC)
 
 
 def parse_details(platform: PlatformId, status: JobStatus, raw: JsonObject) -> JobDetails:
-    """Read stored details as the platform does; those of TEST are the fake platform's."""
+    """Parse stored details as the platform does; those of TEST as the fake platform does."""
     return fake_details(status, raw) if platform == "TEST" else registry.parse_details(platform, status, raw)
 
 
@@ -59,7 +59,7 @@ def a_job(
         id=id,
         platform=platform,
         spec_id=id,
-        spec={"image": IMAGE, "words": []} if spec is None else spec,
+        spec={"image": IMAGE, "arguments": []} if spec is None else spec,
         container=IMAGE,
         status=status,
         details=parse_details(platform, status, details or {}),
@@ -104,7 +104,7 @@ def add_group(
         for experiment, status in zip(group.experiments, states, strict=True):
             if status is None:
                 continue
-            spec = {"image": IMAGE, "words": list(experiment.arguments)} if job_spec is None else dict(job_spec)
+            spec = {"image": IMAGE, "arguments": list(experiment.arguments)} if job_spec is None else dict(job_spec)
             row = JobSpecRow(experiment_id=experiment.id, platform=platform, spec=spec, created=CREATED)
             session.add(row)
             session.flush()
@@ -130,7 +130,7 @@ def read_group(store: Store, *, user: str = "totoro", name: str = GROUP, all_job
 
 
 def latest_states(store: Store, *, name: str = GROUP) -> list[str]:
-    """The state of the latest job of each experiment; ``-`` for one without."""
+    """Return the state of the latest job of each experiment; ``-`` for one without a job."""
     return [
         str(experiment.latest.status) if experiment.latest else "-"
         for experiment in read_group(store, name=name).experiments
@@ -152,10 +152,10 @@ def leave_open(
     created: datetime | None = None,
     platform: PlatformId = "TEST",
 ) -> Submission:
-    """Write down a submission of another process, as it is before the platform answers."""
+    """Record a submission of another process, as it is before the platform answers."""
     with store.writing() as session:
         spec = JobSpecRow(
-            experiment_id=experiment.id, platform=platform, spec={"image": IMAGE, "words": []}, created=CREATED
+            experiment_id=experiment.id, platform=platform, spec={"image": IMAGE, "arguments": []}, created=CREATED
         )
         session.add(spec)
         session.flush()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from caliban.cli.command_line import parse
 from caliban.cli.context import Context
-from caliban.main import parse
 
 
 def call(context: Context, *words: str) -> int:

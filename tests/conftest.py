@@ -1,4 +1,4 @@
-"""What tests of all floors share: a process's platform_context, a store of the test's own, the real command."""
+"""Fixtures of tests of every layer: a context, a store, the fake platform, the installed command."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ from hypothesis import HealthCheck, settings
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
-from caliban.platforms import registry
+from caliban.platforms import registry as platform_registry
 from caliban.store.database import Access, Store, open_store
 from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
 from tests.docker_engine import base_image, engine, registry
-from tests.fakes import FakeClock, FakeEngine, FakePlatform, FakeService, FakeStream, HeardReporter
+from tests.fakes import (
+    FakeClock,
+    FakeEngine,
+    FakePlatform,
+    FakeService,
+    FakeStream,
+    HeardReporter,
+    RecordingReporter,
+)
 
-# What is slow on a machine that is shared is no mistake of the code's.
+# a shared machine may be slow
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-# Whoever starts the tests in the background of a shell, or under nohup, has signals ignored that tests send.
+# in the background of a shell, or under nohup, signals that tests send would be ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -36,13 +44,13 @@ _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIAL
 
 
 def pytest_report_header() -> str:
-    """Say which tests are left out: those on a real cluster, where none is named."""
+    """Report whether the tests on a real cluster run."""
     context = os.environ.get("CALIBAN_TEST_CONTEXT")
     if context:
         return f"real cluster: that of the context {context}"
     return (
-        "real cluster: tests/real_cluster is left out; CALIBAN_TEST_CONTEXT names a context of your kubeconfig to run "
-        "it on, CALIBAN_TEST_CLUSTER_IMAGE an image there whose entrypoint is sh"
+        "real cluster: tests/real_cluster is skipped; to run it, set CALIBAN_TEST_CONTEXT to a context of your "
+        "kubeconfig, and CALIBAN_TEST_CLUSTER_IMAGE to an image there whose entrypoint is sh"
     )
 
 
@@ -73,19 +81,19 @@ class Screen:
 
 @dataclass
 class MakeScreen:
-    """Makes screens, all with one clock."""
+    """Creates screens with a common clock."""
 
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __call__(self, typed: str = "", *, is_terminal: bool = False) -> Screen:
         stdin = FakeStream(typed.encode(), is_terminal=is_terminal)
         stdout, stderr = FakeStream(is_terminal=is_terminal), FakeStream(is_terminal=is_terminal)
-        return Screen(Console(stdin, stdout, stderr, self.clock.monotonic), stdin, stdout, stderr)
+        return Screen(Console(stdin, stdout, stderr, self.clock), stdin, stdout, stderr)
 
 
 @dataclass(frozen=True)
 class ScreenContext(Context):
-    """A context, and what a person would read."""
+    """A context, and what its user reads."""
 
     screen: Screen = field(kw_only=True)
 
@@ -116,16 +124,16 @@ def screen(make_screen: MakeScreen) -> Screen:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "home"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture
 def cwd(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "project"
+    directory.mkdir()
+    return directory
 
 
 class MakeContext(Protocol):
@@ -134,24 +142,24 @@ class MakeContext(Protocol):
 
 @pytest.fixture
 def make_context(make_screen: MakeScreen, home: Path, cwd: Path, clock: FakeClock) -> MakeContext:
-    """Contexts of user ``totoro``, whose store is in the temporary home."""
+    """Creates contexts of user ``totoro``, whose store is in the temporary home directory."""
 
     def make(typed: str = "", *, is_terminal: bool = False) -> ScreenContext:
         made = make_screen(typed, is_terminal=is_terminal)
-        return ScreenContext(made.console, {}, cwd, home, "totoro", clock.now, screen=made)
+        return ScreenContext(made.console, {}, cwd, home, "totoro", clock, screen=made)
 
     return make
 
 
 @pytest.fixture
 def context(make_context: MakeContext) -> ScreenContext:
-    """A command whose streams are pipes, with nothing to read."""
+    """A command with pipes as streams, and nothing to read."""
     return make_context()
 
 
 @pytest.fixture
 def terminal(make_context: MakeContext) -> ScreenContext:
-    """A command in a terminal, where nobody has typed anything but end of input."""
+    """A command in a terminal, at the end of its input."""
     return make_context(is_terminal=True)
 
 
@@ -165,8 +173,13 @@ def store_url(home: Path, sqlite_files: SqliteFiles) -> str:
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url, Access.WRITE, HeardReporter()) as opened:
+    with open_store(store_url, Access.WRITE, RecordingReporter()) as opened:
         yield opened
+
+
+@pytest.fixture
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
 
 
 @pytest.fixture
@@ -177,15 +190,16 @@ def heard() -> HeardReporter:
 def _install_service(monkeypatch: pytest.MonkeyPatch, cls: str) -> FakeService:
     service = FakeService()
     monkeypatch.setattr(FakePlatform, "service", service, raising=False)
-    table = cast(MutableMapping[str, registry.Entry], registry._BUILT_IN)
-    monkeypatch.setitem(table, "TEST", registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details"))
-    registry._parser.cache_clear()
+    table = cast(MutableMapping[str, platform_registry.Entry], platform_registry._BUILT_IN)
+    entry = platform_registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details")
+    monkeypatch.setitem(table, "TEST", entry)
+    platform_registry._parser.cache_clear()
     return service
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    """What stands behind the platform TEST, whose jobs run by themselves."""
+    """The service of the platform TEST, whose jobs run by themselves."""
     installed = _install_service(monkeypatch, "FakePlatform")
     yield installed
     installed.verify()
@@ -193,7 +207,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 
 @pytest.fixture
 def foreground(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    """What stands behind the platform TEST, whose jobs run while the command waits."""
+    """The service of the platform TEST, whose jobs run while the command waits."""
     installed = _install_service(monkeypatch, "FakeForegroundPlatform")
     yield installed
     installed.verify()
@@ -201,7 +215,7 @@ def foreground(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    """What stands behind the platform TEST, whose jobs run elsewhere, by images that are pushed there."""
+    """The service of the platform TEST, whose jobs run elsewhere, from images that are pushed there."""
     installed = _install_service(monkeypatch, "FakeRemotePlatform")
     yield installed
     installed.verify()
@@ -215,11 +229,11 @@ def unknown_platform() -> str:
 
 @pytest.fixture
 def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine on which nobody has logged in to Google Cloud, and which is none of Google's own."""
+    """A machine outside Google Cloud without a Google login."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "APPENGINE_RUNTIME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-    # $NO_GCE_CHECK is read when google-auth is imported, and another test may have done that.
+    # google-auth reads $NO_GCE_CHECK on import, which another test may have caused
     monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
 
 
@@ -237,13 +251,13 @@ Finished = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Caliban:
-    """The installed command, in a process of its own."""
+    """The installed command, in its own process."""
 
     home: Path
     cwd: Path
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
-        """That of this process, so that coverage is measured, but for what would make a test depend on a machine."""
+        """Return the environment of this process, to measure coverage, without what depends on the machine."""
         kept = {name: value for name, value in os.environ.items() if name not in _SET_BY_TESTS}
         return {**kept, "HOME": str(self.home), "CALIBAN_USER": "totoro", "COLUMNS": "80", **(env or {})}
 

@@ -46,7 +46,8 @@ def remove_descendants(client: docker.DockerClient, label: str) -> None:
         container.remove(force=True)
     # An image can be removed when nothing is built on it any more, so from the youngest on.
     while images := client.images.list(all=True, filters={"label": label}):
-        parents = {image.attrs["Parent"] for image in images}
+        # The containerd image store records no parents, and removes an image that others are built on.
+        parents = {image.attrs.get("Parent") for image in images}
         for image in images:
             if image.id not in parents:
                 client.images.remove(str(image.id), force=True)

@@ -1,6 +1,6 @@
-"""Stand-ins for the world outside: a terminal, a clock, a place where jobs run, a Docker Engine that builds.
+"""Fakes of what is outside the process: a terminal, a clock, a platform with its registry, a Docker Engine.
 
-Each is as strict as the real thing, and stricter in one way: it does only what it was told to expect.
+They are strict: a call that the test did not expect fails the test.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
-from caliban.images.spec import BuildSpec
-from caliban.config import ProjectConfig
 from caliban.images.registry.push import Registry
+from caliban.images.spec import BuildSpec
 from caliban.platforms.base import ForegroundPlatform, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
+    FailureCause,
     ImageRef,
     JobDetails,
     JobExit,
@@ -63,7 +64,7 @@ class FakeStream(io.TextIOWrapper):
 
 
 class FakeClock:
-    """A clock whose time passes when the test says so, or at once when somebody waits."""
+    """A clock that advances when a test sets it, and at once when somebody waits."""
 
     def __init__(self, start: datetime = datetime(2020, 5, 29, 10, 53, 30)) -> None:
         self._start = start
@@ -76,29 +77,29 @@ class FakeClock:
         return self._start + timedelta(seconds=self.seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Let the time pass, unless the event is set."""
+        """Advance, unless the event is set."""
         if not event.is_set():
             self.seconds += seconds
         return event.is_set()
 
 
-class HeardReporter:
-    """A reporter that keeps what it was told, in order."""
+class RecordingReporter:
+    """A reporter that keeps what is reported, in order."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
         self.notes: list[str] = []
         self.advanced = 0
 
     def info(self, line: str) -> None:
-        self.said.append(line)
+        self.lines.append(line)
 
     def warn(self, line: str) -> None:
-        self.warned.append(line)
+        self.warnings.append(line)
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
-        raise AssertionError("the fake platform's jobs write nothing")
+        raise AssertionError("jobs of the fake platform write nothing")
 
     @contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
@@ -111,89 +112,103 @@ class HeardReporter:
         self.notes.append(text)
 
 
+class HeardReporter(RecordingReporter):
+    """The former names of what is reported."""
+
+    @property
+    def said(self) -> list[str]:
+        return self.lines
+
+    @property
+    def warned(self) -> list[str]:
+        return self.warnings
+
+
 @dataclass
 class FakeService:
-    """What stands behind the fake platform: it knows its jobs by token and name, and answers as it was told to.
+    """The service behind the fake platform. It knows its jobs by token and name, and answers as expected by the test.
 
     Attributes:
-        calls: what was asked of it, in order: the method's name and its argument.
-        jobs: the jobs that it took on, by token.
-        watch: called with each submission as it arrives, before it is answered.
-        connections: how often somebody asked whether it can be reached.
-        out_of_reach: why it cannot be reached, or None.
-        registries: which were asked whether they accept images, each with the place where those run.
-        closed_registry: why they take none, or None.
-        stopping: of the platform_context of the platform before it.
+        calls: every call, in order: the method's name and its first argument.
+        jobs: the jobs that it accepted, by token.
+        on_submit: called with each submission before it is answered.
+        connections: the destinations that a connection was checked to, in order.
+        connection_error: why it cannot be reached, or None.
+        registry_checks: the registries that were checked, in order: the configured name and the zone.
+        registry_error: why its registries accept no images, or None.
+        stopping: of the context of its platform.
     """
 
     calls: list[tuple[str, object]] = field(default_factory=list)
     jobs: dict[str, NewJob] = field(default_factory=dict)
-    watch: Callable[[Submission], None] | None = None
-    connections: int = 0
-    out_of_reach: CalibanError | None = None
-    registries: list[tuple[str | None, object]] = field(default_factory=list)
-    closed_registry: CalibanError | None = None
+    on_submit: Callable[[Submission], None] | None = None
+    connections: list[Destination] = field(default_factory=list)
+    connection_error: CalibanError | None = None
+    registry_checks: list[tuple[str | None, str]] = field(default_factory=list)
+    registry_error: CalibanError | None = None
     stopping: threading.Event | None = None
     _names: dict[str, str] = field(default_factory=dict)
     _expected: dict[str, deque[Callable[..., object]]] = field(default_factory=dict)
 
     def expect(self, method: str, *answers: Callable[..., object]) -> None:
-        """The next calls of ``method`` are answered by ``answers``, one after the other."""
+        """Answer the next calls of ``method`` by ``answers``, one after the other."""
         self._expected.setdefault(method, deque()).extend(answers)
 
     def answer(self, method: str, *arguments: object) -> object:
         self.calls.append((method, arguments[0]))
-        waiting = self._expected.get(method)
-        if not waiting:
-            raise AssertionError(f"{method} was not expected: {arguments}")
-        return waiting.popleft()(*arguments)
+        expected = self._expected.get(method)
+        if not expected:
+            raise AssertionError(f"unexpected call of {method}: {arguments}")
+        return expected.popleft()(*arguments)
 
     def verify(self) -> None:
-        """Every call that was expected came."""
-        left = {method: len(waiting) for method, waiting in self._expected.items() if waiting}
-        assert not left, f"expected and never asked for: {left}"
+        """Check that every expected call was made."""
+        left = {method: len(expected) for method, expected in self._expected.items() if expected}
+        assert not left, f"calls that were expected and not made: {left}"
 
-    def asked(self, method: str) -> list[object]:
+    def arguments_of(self, method: str) -> list[object]:
+        """Return the first argument of each call of ``method``."""
         return [argument for name, argument in self.calls if name == method]
 
     def take(self, spec: JsonObject, submission: Submission) -> NewJob:
-        """Take a job on; the same token is the same job, and no two jobs have one name."""
-        assert len(submission.token) >= 16, "a token that could be guessed or met twice"
+        """Accept a job. The same token is the same job, and names are unique."""
+        assert len(submission.token) >= 16, "a token that can be guessed or repeated"
         if submission.token in self.jobs:
             return self.jobs[submission.token]
-        assert submission.name not in self._names, f"the name {submission.name} is taken"
+        assert submission.name not in self._names, f"the name {submission.name} is in use"
         self._names[submission.name] = submission.token
-        job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, fake_details(JobStatus.SUBMITTED, {"name": submission.name}))
+        details = fake_details(JobStatus.SUBMITTED, {"name": submission.name})
+        job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, details)
         self.jobs[submission.token] = job
         return job
 
-    def press(self, number: signal.Signals = signal.SIGINT) -> None:
-        """A person presses Ctrl-C, and it is heard, while the platform is being asked."""
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal as Ctrl-C does while a call is being answered, and wait until it is handled."""
         os.kill(os.getpid(), number)
         if threading.current_thread() is not threading.main_thread():
             assert self.stopping is not None
-            assert self.stopping.wait(10), "nobody heard it"
+            assert self.stopping.wait(10), "the signal was not handled"
 
-    # What `expect("submit", ...)` takes:
+    # Answers for `expect("submit", ...)`:
 
     def accept(self, spec: JsonObject, submission: Submission) -> NewJob:
         return self.take(spec, submission)
 
     def lose_answer(self, spec: JsonObject, submission: Submission) -> NewJob:
         self.take(spec, submission)
-        raise PlatformError("fake-timeout", "the answer of the fake platform was lost", cause="timed out")
+        raise PlatformError("fake-timeout", "the fake platform did not answer", cause="timed out")
 
     @staticmethod
     def refuse(spec: JsonObject, submission: Submission) -> NewJob:
         raise RefusedError(
-            "fake-quota", "the fake platform has no room", cause="0 left", hint="wait", details={"error": "0 left"}
+            "fake-quota", "the fake quota is exceeded", cause="0 left", hint="wait", details={"error": "0 left"}
         )
 
     @staticmethod
-    def be_unreachable(*arguments: object) -> NewJob:
-        raise PlatformError("fake-unreachable", "the fake platform cannot be reached", cause="no route")
+    def fail_to_connect(*arguments: object) -> NewJob:
+        raise PlatformError("fake-unreachable", "cannot reach the fake platform", cause="no route")
 
-    # What `expect("find", ...)` takes:
+    # An answer for `expect("find", ...)`:
 
     def look_up(self, submission: Submission) -> NewJob | None:
         return self.jobs.get(submission.token)
@@ -201,68 +216,74 @@ class FakeService:
 
 @dataclass(frozen=True)
 class FakeDestination(Destination):
-    """A place of the fake platform."""
+    """A zone of the fake platform."""
 
-    place: str = "here"
+    zone: str = "zone-a"
 
     def to_json(self) -> JsonObject:
-        return {"place": self.place}
+        return {"zone": self.zone}
 
 
 def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
-    """The details of a job of the fake platform: ``name``, ``place``, ``reason``, ``ret_code``, ``error``."""
-    code, reason = raw.get("ret_code"), raw.get("reason") or raw.get("error")
-    name, place = raw.get("name"), raw.get("place")
+    """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``."""
+    name, zone, code = (raw.get(key) for key in ("name", "zone", "ret_code"))
+    reason = raw.get("reason") or raw.get("error")
+    end = JobExit(
+        code if isinstance(code, int) else None,
+        FailureCause.REFUSED if "error" in raw else None,
+        str(reason) if reason else None,
+    )
     return JobDetails(
         raw,
         id=str(name) if name else None,
         display_name=str(name) if name else None,
-        destination=FakeDestination(str(place)) if place else None,
-        exit=JobExit(code if isinstance(code, int) else None, None, str(reason) if reason else None),
+        destination=FakeDestination(str(zone)) if zone else None,
+        exit=end if status.is_final else None,
+        pending_reason=str(reason) if reason and not status.is_final else None,
     )
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """An image that was pushed to the registry of the fake platform."""
+class Push:
+    """A push to the registry of the fake platform."""
 
     image: ImageRef
     registry: str | None
-    place: str
+    zone: str
 
     def accept(self) -> ImageRef:
-        """For ``expect("push", ...)``: the registry takes it."""
-        return f"{self.registry or 'registry.example.com'}/{self.place}/{self.image[7:19]}:latest"
+        """An answer for ``expect("push", ...)``."""
+        return f"{self.registry or 'registry.example.com'}/{self.zone}/{self.image[7:19]}:latest"
 
     def refuse(self) -> ImageRef:
-        """For ``expect("push", ...)``: it does not."""
+        """An answer for ``expect("push", ...)``."""
         raise ImageError("fake-registry-full", "the fake registry is full")
 
 
 @dataclass(frozen=True)
 class FakeRegistry(Registry):
-    """The registry of the fake platform; every place has one of its own."""
+    """The registry of one zone of the fake platform."""
 
-    place: str = field(kw_only=True)
+    zone: str = field(kw_only=True)
     configured: str | None = field(kw_only=True)
     service: FakeService = field(kw_only=True, compare=False, repr=False)
 
     def check(self) -> None:
-        self.service.registries.append((self.configured, self.place))
-        if self.service.closed_registry:
-            raise self.service.closed_registry
+        self.service.registry_checks.append((self.configured, self.zone))
+        if self.service.registry_error:
+            raise self.service.registry_error
 
     def push(self, engine: object, image: ImageRef) -> ImageRef:
         assert image.startswith("sha256:"), "only an image that was built here can be pushed"
-        answer = self.service.answer("push", Pushed(image, self.configured, self.place))
+        answer = self.service.answer("push", Push(image, self.configured, self.zone))
         assert isinstance(answer, str)
         return answer
 
 
 class FakePlatform(Platform):
-    """Jobs that run by themselves. A job spec is ``{"image": ..., "words": [...]}``.
+    """Jobs that run by themselves. A job spec is ``{"image": ..., "arguments": [...]}``.
 
-    A job runs in the place that is in its details, else ``here``.
+    A job runs in the zone in its details, by default in ``zone-a``.
     """
 
     id: ClassVar[PlatformId] = "TEST"
@@ -280,10 +301,9 @@ class FakePlatform(Platform):
         return None
 
     def connect(self, destination: Destination) -> None:
-        assert isinstance(destination, FakeDestination)
-        self.service.connections += 1
-        if self.service.out_of_reach:
-            raise self.service.out_of_reach
+        self.service.connections.append(destination)
+        if self.service.connection_error:
+            raise self.service.connection_error
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         answer = self.service.answer("statuses", tuple(jobs))
@@ -296,7 +316,7 @@ class FakePlatform(Platform):
 
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
         _check(spec)
-        return {"image": image, "words": list(arguments)}
+        return {"image": image, "arguments": list(arguments)}
 
     def destination(self, latest: JobRecord | None) -> FakeDestination:
         recorded = latest.details.destination if latest else None
@@ -309,8 +329,8 @@ class FakePlatform(Platform):
     def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
         _check(spec)
         assert submission.platform == "TEST"
-        if self.service.watch:
-            self.service.watch(submission)
+        if self.service.on_submit:
+            self.service.on_submit(submission)
         answer = self.service.answer("submit", spec, submission)
         assert isinstance(answer, NewJob)
         return answer
@@ -336,7 +356,7 @@ class FakeForegroundPlatform(FakePlatform, ForegroundPlatform):
 
 
 class FakeRemotePlatform(FakePlatform, RemotePlatform):
-    """Jobs that run elsewhere, by images that are pushed there."""
+    """Jobs that run elsewhere, from images that are pushed there."""
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         if destination is None:
@@ -345,45 +365,44 @@ class FakeRemotePlatform(FakePlatform, RemotePlatform):
         return FakeRegistry(
             config.registry or "registry.example.com",
             self.context.reporter,
-            place=destination.place,
+            zone=destination.zone,
             configured=config.registry,
             service=self.service,
         )
 
     def links(self, job: JobRecord) -> Sequence[str]:
-        assert not job.status.is_final, "a job that ended has no links"
+        assert not job.status.is_final, "a job that has ended has no links"
         return (f"https://jobs.example.com/{job.id}", f"fake logs {job.id}")
 
 
 def end(status: JobStatus, **details: object) -> Callable[[JobRecord], JobUpdate]:
-    """For ``expect("follow", ...)`` and ``expect("stop", ...)``: the job ends in that state."""
+    """Return an answer for ``expect("follow", ...)`` and ``expect("stop", ...)``: the job ends in that state."""
     return lambda job: JobUpdate(status, fake_details(status, {**job.details.raw, **details}) if details else None)
 
 
 def polls(**by_status: Sequence[int]) -> Callable[[Sequence[JobRecord]], Mapping[int, JobUpdate | StatusUnavailable]]:
-    """For ``expect("statuses", ...)``: ``polls(FAILED=[1, 2], unreachable=[3])``."""
+    """Return an answer for ``expect("statuses", ...)``: ``polls(FAILED=[1, 2], unavailable=[3])``."""
 
     def answer(jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        found: dict[int, JobUpdate | StatusUnavailable] = {}
-        for status, ids in by_status.items():
-            for job_id in ids:
-                found[job_id] = (
-                    StatusUnavailable("no route") if status == "unreachable" else JobUpdate(JobStatus(status))
-                )
-        assert set(found) == {job.id for job in jobs}, "asked about other jobs than was expected"
-        return found
+        updates: dict[int, JobUpdate | StatusUnavailable] = {
+            job_id: StatusUnavailable("no route") if status == "unavailable" else JobUpdate(JobStatus(status))
+            for status, ids in by_status.items()
+            for job_id in ids
+        }
+        assert set(updates) == {job.id for job in jobs}, "other jobs were queried than expected"
+        return updates
 
     return answer
 
 
 def _check(spec: JsonObject) -> None:
-    words = spec.get("words")
-    if set(spec) != {"image", "words"} or not isinstance(spec["image"], str) or not isinstance(words, list):
-        raise PlatformError("malformed-job-spec", "the recorded job cannot be run again", cause=f"found {dict(spec)}")
+    arguments = spec.get("arguments")
+    if set(spec) != {"image", "arguments"} or not isinstance(spec["image"], str) or not isinstance(arguments, list):
+        raise PlatformError("malformed-job-spec", "cannot re-run the recorded job", cause=f"found {dict(spec)}")
 
 
 class FakeEngine:
-    """A Docker Engine that builds what it was told to expect, and nothing else."""
+    """A Docker Engine that builds what the test expects."""
 
     def __init__(self) -> None:
         self.built: list[BuildSpec] = []
@@ -397,11 +416,11 @@ class FakeEngine:
         assert user.uid >= 0
         self.built.append(spec)
         self.no_cache.append(no_cache)
-        assert self._images, f"no build was expected: {spec}"
+        assert self._images, f"unexpected build: {spec}"
         image = self._images.popleft()
         if isinstance(image, CalibanError):
             raise image
         return image
 
     def verify(self) -> None:
-        assert not self._images, f"never built: {list(self._images)}"
+        assert not self._images, f"builds that were expected and not made: {list(self._images)}"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-
-from caliban.errors import UsageError
 
 
 def add_xgroup(parser: argparse.ArgumentParser, help: str = "experiment group") -> None:
@@ -28,41 +25,6 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
 def add_yes(parser: argparse.ArgumentParser) -> None:
     """Add ``-y``, ``--yes``."""
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
-
-
-def add_label(parser: argparse.ArgumentParser) -> None:
-    """Add ``-l KEY=VALUE``, ``--label KEY=VALUE``."""
-    parser.add_argument(
-        "-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label of the jobs; may be repeated"
-    )
-
-
-def parse_labels(values: Sequence[str]) -> dict[str, str]:
-    """Return the values of ``--label`` as a dict.
-
-    Raises:
-        UsageError: ``malformed-label``.
-    """
-    labels = {}
-    for text in values:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise UsageError(
-                "malformed-label", f'--label: expected KEY=VALUE, got "{text}"', hint="for example: --label team=vision"
-            )
-        labels[key] = value
-    return labels
-
-
-def at_least(minimum: int) -> Callable[[str], int]:
-    """Return the ``type`` of a flag whose value is an integer, ``minimum`` or more."""
-
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f'expected an integer >= {minimum}, got "{text}"')
-        return int(text)
-
-    return number
 
 
 def add_module(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.errors import ExitCode, StoreError
+from caliban.platforms.flags import integer_at_least
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_xgroup(parser)
     parser.add_argument(
         "--max_jobs",
-        type=flags.at_least(0),
+        type=integer_at_least(0),
         metavar="N",
         help="with --xgroup, how many jobs of each experiment to show, the most recent ones (default 1); without, how "
         f"many of your most recent jobs to show (default {_RECENT_JOBS}); 0 for all",

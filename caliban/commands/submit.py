@@ -83,7 +83,10 @@ class SubmitCommand:
         """Add the flags of every submitting command, those of the platforms, and MODULE."""
         launchers = self.launchers()
         flags.add_new_xgroup(parser)
-        flags.add_image_flags(parser)
+        if next(iter(launchers.values())).image_flag is None:
+            parser.set_defaults(nogpu=True, dir=[], extras=[], no_cache=False)
+        else:
+            flags.add_image_flags(parser)
         flags.add_experiment_config(parser)
         if len(launchers) > 1:
             default = next(iter(launchers))
@@ -133,7 +136,7 @@ class SubmitCommand:
         key = getattr(args, "cloud_key", None)
         if key and not key.is_file():
             raise UsageError("key-not-found", f"key file not found: {key}", hint="see --cloud_key")
-        image = getattr(args, launcher.image_flag)
+        image = getattr(args, launcher.image_flag) if launcher.image_flag else None
         return Request(
             xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
             source=image_spec(image, args, context) if image else build_spec(args, context, mode),
@@ -186,10 +189,12 @@ def _show(request: Request, context: Context, *, exporting: bool, verbose: bool)
         console.print(render.command_line(experiment))
     console.print("")
     source = request.source
+    directory = "" if isinstance(source, ImageSpec) else render.short_path(str(source.build_path), context.home)
     if isinstance(source, ImageSpec):
         console.print(f"container image: {source.image}")
+    elif launcher.image_flag is None:
+        console.print(f"directory: {directory}")
     else:
-        directory = render.short_path(str(source.build_path), context.home)
         console.print(f"container image: would be built from {directory} (job_mode: {source.job_mode})")
     for line in request.launch.summary_lines():
         console.print(line)

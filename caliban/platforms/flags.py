@@ -48,16 +48,6 @@ def cloud_key(options: Mapping[str, object]) -> Path | None:
     return value if isinstance(value, Path) else None
 
 
-def check_cloud_key(args: argparse.Namespace) -> None:
-    """Check the value of ``--cloud_key`` before anything is built.
-
-    Raises:
-        UsageError: ``key-not-found``.
-    """
-    if args.cloud_key and not args.cloud_key.is_file():
-        raise UsageError("key-not-found", f"file not found: {args.cloud_key}", hint="check --cloud_key")
-
-
 def add_label(parser: argparse.ArgumentParser) -> None:
     """Add ``-l KEY=VALUE``, ``--label KEY=VALUE``."""
     parser.add_argument(

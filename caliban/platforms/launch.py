@@ -132,18 +132,19 @@ class Launcher(ABC):
     """The flags of a submitting command for a platform, and what they come to.
 
     Attributes:
-        image_flag: the flag that names an image to run instead of building one, without dashes.
+        image_flag: the flag that names an image to run instead of building one, without dashes; None for a platform
+            that needs no images: the command then has no flags for images.
         verb: what happens to the jobs, for ``--dry_run``: ``submitted``, ``run``.
         command_verb: the same in the infinitive: ``submit``.
     """
 
-    image_flag: ClassVar[str] = "image_tag"
+    image_flag: ClassVar[str | None] = "image_tag"
     verb: ClassVar[str] = "submitted"
     command_verb: ClassVar[str] = "submit"
 
     @abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the platform's flags, ``image_flag`` among them. Import nothing heavy: ``--help`` pays for it."""
+        """Add the platform's flags, ``image_flag`` among them if there is one. Import nothing heavy: ``--help`` pays for it."""
 
     @abstractmethod
     def prepare(self, args: argparse.Namespace, context: LaunchContext) -> Launch:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
@@ -24,6 +24,7 @@ from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
 if TYPE_CHECKING:
     from caliban.images.secret_files import SecretFiles
     from caliban.platforms.base import Platform
+    from caliban.platforms.kubernetes.directory import ClusterDirectory
     from caliban.platforms.launch import Launcher
 
 ENTRY_POINT_GROUP = "caliban.platforms"
@@ -122,6 +123,14 @@ def has_capability(id: PlatformId, capability: type) -> bool:
         return False
 
 
+def needs_image(id: PlatformId) -> bool:
+    """Return whether jobs of the platform run in container images; True for an unknown platform."""
+    try:
+        return platform_class(id).needs_image
+    except PlatformError:  # reported for each job that is to be submitted there
+        return True
+
+
 @cache
 def _parser(id: PlatformId) -> ParseDetails:
     entry = find(id)
@@ -149,9 +158,9 @@ def launchers(command: str) -> dict[str, Launcher]:
     return {name: cast("Launcher", _imported(place)) for name, place in _LAUNCHERS[command].items()}
 
 
-def cluster_directory(context: PlatformContext) -> Any:  # noqa: ANN401 - see platforms/kubernetes/directory.py
-    """Return what lists the clusters that jobs can be submitted to, and the jobs there."""
-    return cast(Any, _imported(_CLUSTER_DIRECTORY))(context)
+def cluster_directory() -> type[ClusterDirectory]:
+    """Import what lists the clusters that jobs can be submitted to, and the jobs there. It imports nothing heavy."""
+    return cast("type[ClusterDirectory]", _imported(_CLUSTER_DIRECTORY))
 
 
 def secret_files() -> SecretFiles:

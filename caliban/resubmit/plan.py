@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
+from caliban.platforms import registry
 from caliban.records import ContainerRecord, ExperimentRecord, FirstAttempt, JobRecord, Rerun
 from caliban.resubmit.selection import SkippedExperiment
 from caliban.submission.pipeline import ReadyJob
@@ -35,6 +36,11 @@ class PlannedJob:
     route: Route | None = None
 
     @property
+    def needs_image(self) -> bool:
+        """Whether it would run in a container image; otherwise it runs in the directory of its container spec."""
+        return registry.needs_image(self.template.platform)
+
+    @property
     def is_migrated(self) -> bool:
         """Whether it would run on another platform than its latest attempt."""
         latest = self.experiment.latest
@@ -43,11 +49,12 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One image, for all jobs of one container spec."""
+    """One image, for all jobs of one container spec; or the directory where its jobs run that need no image."""
 
     container: ContainerRecord
     source: ImageSource
     jobs: int
+    is_needed: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,16 +84,17 @@ class Plan:
     @property
     def builds_images(self) -> bool:
         """Whether an image has to be built for the jobs that can be submitted."""
-        return any(isinstance(image.source, BuildSpec) for image in _images(self.ready))
+        return any(isinstance(job.source, BuildSpec) and job.needs_image for job in self.ready)
 
 
 def _images(jobs: Iterable[PlannedJob]) -> tuple[PlannedImage, ...]:
-    found: dict[int, PlannedImage] = {}
+    found: dict[tuple[int, bool], PlannedImage] = {}
     for job in jobs:
-        container = job.experiment.container
-        before = found[container.id].jobs if container.id in found else 0
-        found[container.id] = PlannedImage(container, job.source, before + 1)
-    return tuple(found[container_id] for container_id in sorted(found))
+        container, is_needed = job.experiment.container, job.needs_image
+        before = found.get((container.id, is_needed))
+        number = before.jobs + 1 if before else 1
+        found[container.id, is_needed] = PlannedImage(container, job.source, number, is_needed)
+    return tuple(found[key] for key in sorted(found))
 
 
 def ready_job(job: PlannedJob) -> ReadyJob:

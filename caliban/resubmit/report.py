@@ -49,6 +49,8 @@ def _origin(image: PlannedImage, home: Path) -> str:
     if isinstance(image.source, ImageSpec):
         return f"{image.source.image}, not rebuilt: the experiments name an existing image"
     directory = render.short_path(str(image.source.build_path), home)
+    if not image.is_needed:
+        return f"no image, would run in {directory}"
     return f"would be rebuilt from {directory} (job_mode: {image.source.job_mode})"
 
 

@@ -1,1 +1,1 @@
-"""What is remembered: experiment groups, experiments, jobs, and the journal of submissions."""
+"""The experiment store: experiment groups, experiments, jobs, and the journal of submissions."""

@@ -1,4 +1,4 @@
-"""Where the store is: from the environment to a checked URL."""
+"""Find out where the store is: from the environment to a checked URL."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sqlalchemy.exc import ArgumentError
 
 from caliban.errors import StoreError
 
-DEFAULT_FOLDER = ".caliban"
+DEFAULT_DIRECTORY = ".caliban"
 DEFAULT_FILE = "caliban.db"
 URL_VARIABLE = "CALIBAN_DB_URL"
 
 _FORMS = "sqlite:////absolute/path/caliban.db or postgresql://user:password@host:5432/database"
-_SET_URL = f"set {URL_VARIABLE} to {_FORMS}, or unset it for the store in your home folder"
+_SET_URL = f"set {URL_VARIABLE} to {_FORMS}, or unset it to use the store in your home directory"
 _POSTGRESQL_DRIVER = "postgresql+psycopg"
 
 
@@ -30,7 +30,7 @@ class SqliteAddress:
 
     @property
     def location(self) -> str:
-        """The store's name for people."""
+        """The store's name in messages."""
         return str(self.path)
 
 
@@ -42,7 +42,7 @@ class ServerAddress:
 
     @property
     def location(self) -> str:
-        """The store's name for people: no password, and no options, which may hold one."""
+        """The store's name in messages: no password, and no options, which may contain one."""
         shown = URL.create("postgresql", self.url.username, None, self.url.host, self.url.port, self.url.database)
         return shown.render_as_string()
 
@@ -58,19 +58,19 @@ Address = SqliteAddress | ServerAddress
 
 
 def store_url(environ: Mapping[str, str], home: Path) -> str:
-    """Name the store that a person uses: ``$CALIBAN_DB_URL``, else a file in the home folder.
+    """Return the URL of the user's store: ``$CALIBAN_DB_URL``, else that of a file in the home directory.
 
-    ``postgres://`` and ``postgresql://``, also with another driver's name behind them, become ``postgresql+psycopg://``.
-    The text may hold a password.
+    ``postgres://`` and ``postgresql://``, also with the name of another driver, become ``postgresql+psycopg://``.
+    The URL may contain a password.
     """
     url = environ.get(URL_VARIABLE, "")
     if not url:
-        return f"sqlite:///{home / DEFAULT_FOLDER / DEFAULT_FILE}"
+        return f"sqlite:///{home / DEFAULT_DIRECTORY / DEFAULT_FILE}"
     return _with_our_driver(url)
 
 
 def parse_address(url: str) -> Address:
-    """Check a store's URL, and that what it takes to open it is installed.
+    """Check the URL of a store, and that the driver of its database is installed.
 
     Raises:
         StoreError: ``store-url-malformed``, ``store-dialect-unknown``, ``postgresql-driver-missing``.
@@ -78,10 +78,10 @@ def parse_address(url: str) -> Address:
     try:
         parsed = make_url(_with_our_driver(url))
     except (ArgumentError, ValueError):
-        # What was not understood may be part of a password: neither it nor the parser's word about it is shown.
+        # The part that cannot be parsed may belong to a password: neither it nor the parser's message is shown.
         raise StoreError(
             "store-url-malformed",
-            f"the experiment store is not opened: {URL_VARIABLE} is not a database URL",
+            f"cannot open the experiment store: {URL_VARIABLE} is not a database URL",
             hint=_SET_URL,
         ) from None
     if parsed.get_backend_name() == "sqlite":
@@ -89,22 +89,22 @@ def parse_address(url: str) -> Address:
     if parsed.get_backend_name() != "postgresql":
         raise StoreError(
             "store-dialect-unknown",
-            f"the experiment store is not opened: caliban keeps it in SQLite or PostgreSQL, not in {parsed.drivername}",
+            f"cannot open the experiment store: {parsed.drivername} is not supported, use SQLite or PostgreSQL",
             hint=_SET_URL,
         )
     if find_spec("psycopg") is None:
         raise StoreError(
             "postgresql-driver-missing",
-            "the experiment store is not opened: the driver for PostgreSQL is not installed",
-            cause="there is no Python package psycopg",
+            "cannot open the experiment store: the PostgreSQL driver is not installed",
+            cause="the Python package psycopg is missing",
             hint="pip install 'caliban[postgresql]'",
         )
     if url.count("@") > 1:
-        # The parser would take a part of a password for the host's name, which is shown.
+        # The parser would take part of a password for the host name, which is shown.
         raise StoreError(
             "store-url-malformed",
-            f"the experiment store is not opened: {URL_VARIABLE} has more than one @",
-            hint="in names and passwords, write %40 for @, %2F for / and %3A for :",
+            f"cannot open the experiment store: {URL_VARIABLE} has more than one @",
+            hint="in user names and passwords, write %40 for @, %2F for / and %3A for :",
         )
     return ServerAddress(parsed)
 
@@ -113,8 +113,8 @@ def _sqlite(url: URL) -> SqliteAddress:
     if url.host or not url.database or url.database.startswith((":", "file:")) or url.query:
         raise StoreError(
             "store-url-malformed",
-            f"the experiment store is not opened: {URL_VARIABLE} does not name a file",
-            cause="a store in memory would be forgotten, and options behind the path are not supported",
+            f"cannot open the experiment store: {URL_VARIABLE} does not name a file",
+            cause="stores in memory and options after the path are not supported",
             hint="write sqlite:////absolute/path/caliban.db: four slashes before an absolute path, three otherwise",
         )
     return SqliteAddress(Path(url.database).expanduser().absolute())

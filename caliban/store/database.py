@@ -1,6 +1,6 @@
-"""Open the store, for reading as it is or for writing as this caliban writes it.
+"""Open the store: for reading as it is, or for writing at the revision of this version.
 
-Importing this module imports no Alembic; opening a store does so only when the store has to be upgraded.
+Importing this module does not import Alembic; opening a store does so only when the store has to be upgraded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
-from caliban.store.address import DEFAULT_FOLDER, Address, SqliteAddress, parse_address, store_url
+from caliban.store.address import DEFAULT_DIRECTORY, Address, SqliteAddress, parse_address, store_url
 from caliban.store.engines import begin_immediate, empty_engine, server_engine, sqlite_engine
 from caliban.store.failures import translate_errors
 from caliban.store.models import FIRST_WITH_JOURNAL, HEAD, REVISIONS, VERSION_TABLE, ExperimentGroupRow
@@ -35,16 +35,16 @@ class Access(Enum):
     READ = "read"
     """Nothing is created, upgraded or written."""
     WRITE = "write"
-    """It is created or upgraded where that is needed."""
+    """The store is created or upgraded if necessary."""
 
 
 class Store:
-    """An open store. A context manager that closes itself; may be used by several threads.
+    """An open store: a context manager, which closes it. Several threads can use it.
 
     Attributes:
-        exists: whether there is a store; one that is not answers every query as an empty store does.
-        has_journal: whether it was upgraded to hold submissions.
-        location: its name for people, without a password.
+        exists: whether there is a store; one that does not exist can be queried like an empty one.
+        has_journal: whether it has the table of submissions.
+        location: its name in messages, without a password.
     """
 
     def __init__(self, engine: Engine, address: Address, access: Access, *, revision: str | None, exists: bool) -> None:
@@ -59,23 +59,23 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Give a session that sees one state of the store and is rolled back at the end.
+        """Yield a session that sees one state of the store and is rolled back at the end.
 
         Raises:
-            StoreError: for whatever the database refuses within the block.
+            StoreError: for every database error within the block.
         """
         with translate_errors(self.location, self._address.secrets), Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Give a session that is committed at the end, or rolled back when the block raises.
+        """Yield a session that is committed at the end, or rolled back when the block raises.
 
         Raises:
-            StoreError: for whatever the database refuses within the block; ``store-opened-for-reading``.
+            StoreError: for every database error within the block; ``store-opened-for-reading``.
         """
         if self._access is Access.READ:
-            raise StoreError("store-opened-for-reading", f"the experiment store {self.location} was opened to be read")
+            raise StoreError("store-opened-for-reading", f"the experiment store {self.location} is open for reading")
         with (
             translate_errors(self.location, self._address.secrets),
             Session(begin_immediate(self._engine)) as session,
@@ -84,11 +84,11 @@ class Store:
             yield session
 
     def close(self) -> None:
-        """Close all connections. A second time does nothing."""
+        """Close all connections. Closing again does nothing."""
         self._closing.close()
 
     def close_with(self, resources: ExitStack) -> None:
-        """Let go of ``resources`` when the store is closed, after its connections."""
+        """Release ``resources`` when the store is closed, after its connections."""
         callbacks = self._closing.pop_all()
         self._closing.push(resources)
         self._closing.push(callbacks)
@@ -106,18 +106,19 @@ def open_store(url: str, access: Access, reporter: Reporter) -> Store:
     """Open the store that ``url`` names.
 
     Args:
-        url: as :func:`store_url` gives it.
-        access: with READ, a store that does not exist or was never upgraded is taken as it is. With WRITE, a missing
-            SQLite file is made (mode 0600), its folder too if that is called ``.caliban`` (mode 0700), and the store is
-            upgraded.
-        reporter: is told where the copy is that an upgrade makes of an SQLite file.
+        url: as :func:`store_url` returns it.
+        access: with READ, a store that does not exist or was never upgraded is used as it is. With WRITE, a missing
+            SQLite file is created (mode 0600), its directory too if that is called ``.caliban`` (mode 0700), and the
+            store is upgraded.
+        reporter: gets the path of the copy that an upgrade makes of an SQLite file.
 
     Raises:
-        StoreError: the URL is malformed or its database cannot be opened, is of a newer caliban, or cannot be upgraded.
+        StoreError: the URL is malformed, or the database cannot be opened, was upgraded by a newer version, or cannot
+            be upgraded.
     """
     address = parse_address(url)
     if isinstance(address, SqliteAddress):
-        _check_folder(address.path.parent)
+        _check_directory(address.path.parent)
     if access is Access.WRITE:
         return _open_for_writing(address, reporter)
     return _open_for_reading(address)
@@ -131,7 +132,7 @@ def _open_for_reading(address: Address) -> Store:
     try:
         return _as_it_is(sqlite_engine(address.path, writable=False), address)
     except StoreError:
-        # A process died while it wrote: reading takes rolling back first, which must not happen in the file itself.
+        # A process died while it wrote. Reading requires a rollback first, which must not change the file itself.
         if not _leftovers(address.path):
             raise
     return _read_a_copy(address)
@@ -148,32 +149,32 @@ def _as_it_is(engine: Engine, address: Address) -> Store:
 
 def _read_a_copy(address: SqliteAddress) -> Store:
     with ExitStack() as resources:
-        folder = Path(resources.enter_context(TemporaryDirectory(prefix="caliban-store-")))
+        directory = Path(resources.enter_context(TemporaryDirectory(prefix="caliban-store-")))
         try:
             for file in (*_leftovers(address.path), address.path):
-                shutil.copy(file, folder)
+                shutil.copy(file, directory)
         except OSError as error:
             raise _no_permission(address.path, error) from error
-        store = _as_it_is(sqlite_engine(folder / address.path.name, writable=True), address)
+        store = _as_it_is(sqlite_engine(directory / address.path.name, writable=True), address)
         store.close_with(resources.pop_all())
         return store
 
 
 def _leftovers(path: Path) -> list[Path]:
-    """Files beside a database that hold part of its content: see https://www.sqlite.org/tempfiles.html."""
-    beside = (path.with_name(path.name + suffix) for suffix in ("-journal", "-wal"))
-    return [file for file in beside if file.exists()]
+    """Return the files next to a database that hold part of its content: https://www.sqlite.org/tempfiles.html."""
+    files = (path.with_name(path.name + suffix) for suffix in ("-journal", "-wal"))
+    return [file for file in files if file.exists()]
 
 
 def _open_for_writing(address: Address, reporter: Reporter) -> Store:
     if isinstance(address, SqliteAddress):
-        _make_file(address.path)
+        _create_file(address.path)
         engine = sqlite_engine(address.path, writable=True)
     else:
         engine = server_engine(address, writable=True)
     with _disposed_on_failure(engine), translate_errors(address.location, address.secrets):
         if _revision(engine, address) != HEAD:
-            from caliban.store.upgrade import upgrade  # Alembic costs more to import than most commands take.
+            from caliban.store.upgrade import upgrade  # importing Alembic takes longer than most commands
 
             upgrade(address, reporter)
     return Store(engine, address, Access.WRITE, revision=HEAD, exists=True)
@@ -188,7 +189,7 @@ def _disposed_on_failure(engine: Engine) -> Iterator[None]:
 
 
 def _revision(engine: Engine, address: Address) -> str | None:
-    """Read the store's revision in one statement; None where no caliban after 0.4.2 wrote it."""
+    """Return the store's revision, in one statement; None for a store of caliban 0.4.2."""
     try:
         with engine.connect() as connection:
             revision: str | None = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
@@ -199,32 +200,32 @@ def _revision(engine: Engine, address: Address) -> str | None:
     if revision is not None and revision not in REVISIONS:
         raise StoreError(
             "store-newer",
-            f"the experiment store {address.location} is not opened: a newer caliban than this one upgraded it",
-            cause=f"the store is at revision {revision}; this caliban knows {', '.join(REVISIONS)}",
+            f"cannot open the experiment store {address.location}: it was upgraded by a newer version of caliban",
+            cause=f"the store is at revision {revision}; this version supports {', '.join(REVISIONS)}",
             hint="pip install --upgrade caliban",
         )
     return revision
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.name == DEFAULT_FOLDER:
-        folder = folder.parent
+def _check_directory(directory: Path) -> None:
+    if directory.name == DEFAULT_DIRECTORY:
+        directory = directory.parent
     try:
-        is_folder = folder.is_dir()
+        exists = directory.is_dir()
     except OSError as error:
-        raise _no_permission(folder, error) from error
-    if not is_folder:
+        raise _no_permission(directory, error) from error
+    if not exists:
         raise StoreError(
             "store-folder-missing",
-            f"the experiment store is not opened: there is no folder {folder}",
-            hint="make it, or correct CALIBAN_DB_URL",
+            f"cannot open the experiment store: directory not found: {directory}",
+            hint="create it, or correct CALIBAN_DB_URL",
         )
 
 
 def _file_exists(path: Path) -> bool:
     try:
         if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder")
+            raise IsADirectoryError(f"{path} is a directory")
         path.stat()
     except FileNotFoundError:
         return False
@@ -233,13 +234,13 @@ def _file_exists(path: Path) -> bool:
     return True
 
 
-def _make_file(path: Path) -> None:
+def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        # SQLite writes its journal beside the file. Better told now than after a job was submitted.
+        # SQLite writes its journal next to the file: fail now rather than after a job was submitted.
         if not os.access(path.parent, os.W_OK):
-            raise PermissionError(f"no permission to write in the folder {path.parent}")
+            raise PermissionError(f"no permission to write to the directory {path.parent}")
     except OSError as error:
         raise _no_permission(path, error) from error
 
@@ -247,7 +248,7 @@ def _make_file(path: Path) -> None:
 def _no_permission(path: Path, error: OSError) -> StoreError:
     return StoreError(
         "store-no-permission",
-        f"the experiment store {path} cannot be opened",
+        f"cannot open the experiment store {path}",
         cause=str(error),
-        hint="check that it is a file, not a folder, and that you may read and write it and the folder that it is in",
+        hint="check that it is a file, and that you have read and write permission for it and its directory",
     )

@@ -1,4 +1,4 @@
-"""SQLAlchemy engines, set up so that SQLite's transactions are what they say."""
+"""Create SQLAlchemy engines, with SQLite transactions that begin where SQLAlchemy begins them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from caliban.store.address import ServerAddress
 from caliban.store.models import Base
 
 BUSY_TIMEOUT = 30.0
-"""Seconds that a process waits for another one that is writing the same SQLite file."""
+"""How long a process waits for another one that writes to the same SQLite file, in seconds."""
 
 _CONNECT_TIMEOUT = 10
 _BEGIN = "caliban_begin"
 
 
 def sqlite_engine(path: Path, *, writable: bool, foreign_keys: bool = True) -> Engine:
-    """Make an engine for an SQLite file that exists; it is opened when it is first asked for something."""
+    """Return an engine for an existing SQLite file, which is opened on first use."""
     uri = f"{path.as_uri()}?mode={'rw' if writable else 'ro'}"
 
     def connect() -> sqlite3.Connection:
-        # isolation_level None: the driver leaves BEGIN to us; otherwise it would begin late, and never before a SELECT.
+        # isolation_level None: the driver sends no BEGIN of its own, which would come late, and never before a SELECT.
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         return connection
@@ -35,30 +35,31 @@ def sqlite_engine(path: Path, *, writable: bool, foreign_keys: bool = True) -> E
 
 
 def empty_engine() -> Engine:
-    """Make an engine of an empty store in memory: what a store that does not exist answers."""
+    """Return an engine of an empty store in memory, which takes the place of a store that does not exist."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     Base.metadata.create_all(engine)
     return engine
 
 
 def server_engine(address: ServerAddress, *, writable: bool) -> Engine:
-    """Make an engine for a PostgreSQL database; it is opened when it is first asked for something."""
+    """Return an engine for a PostgreSQL database, which is connected to on first use."""
     timeout = {} if "connect_timeout" in address.url.query else {"connect_timeout": _CONNECT_TIMEOUT}
     engine = create_engine(address.url, connect_args=timeout, json_deserializer=decode_json)
     return engine if writable else engine.execution_options(postgresql_readonly=True)
 
 
 def begin_immediate(engine: Engine) -> Engine:
-    """Give a view of the engine whose transactions wait for other writers at their begin.
+    """Return the engine with transactions that take the write lock when they begin.
 
-    One that reads first and writes later could not wait: SQLite refuses it at once when another wrote in between.
+    A transaction that reads first and writes later cannot wait for the lock: SQLite fails it immediately when another
+    connection wrote in between.
     """
     return engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
 
 
 @lru_cache(maxsize=4096)
 def decode_json(text: str | bytes) -> object:
-    """Decode a JSON column. Equal texts share one decoded value, which nobody may change.
+    """Decode a JSON column. Equal texts share one decoded value, which must not be modified.
 
     Raises:
         StoreError: ``store-malformed-json``.
@@ -68,9 +69,9 @@ def decode_json(text: str | bytes) -> object:
     except ValueError as error:
         raise StoreError(
             "store-malformed-json",
-            "the experiment store holds a text that is not JSON where a spec or details should be",
+            "the experiment store contains malformed JSON",
             cause=f"{error}: {text[:80]!r}",
-            hint="correct that row by hand, or restore the store from a backup",
+            hint="correct that row, or restore the store from a backup",
         ) from error
     return decoded
 

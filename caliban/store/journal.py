@@ -1,6 +1,6 @@
-"""The journal: what is about to be asked of a platform is written down first, and settled together with its job.
+"""The journal: a submission is recorded before it is sent, and settled together with its job.
 
-A crash in between leaves an OPEN row whose owner is gone; its token tells whether the platform ever got the request.
+A crash in between leaves an OPEN row whose process has ended. Its token tells whether the platform has the job.
 """
 
 from __future__ import annotations
@@ -33,41 +33,44 @@ from caliban.store.views import canonical, json_object, submission_of
 
 
 class AlreadyOpen(StoreError):
-    """Somebody is submitting this experiment just now, or was interrupted while doing so.
+    """Another process is submitting this experiment, or was interrupted while doing so.
 
     Attributes:
-        other: the row that is open.
+        other: the open row.
     """
 
     def __init__(self, other: Submission) -> None:
         super().__init__(
             "already-being-submitted",
-            f"experiment {other.experiment_id} is not submitted: {other.user} is submitting it already, "
-            f"from {other.host} (process {other.pid}) since {other.created:%Y-%m-%d %H:%M:%S}",
-            hint="wait for that process to end; if it is gone, the next command for the group clears this up",
+            f"experiment {other.experiment_id} is already being submitted by {other.user} on {other.host} "
+            f"(process {other.pid}) since {other.created:%Y-%m-%d %H:%M:%S}",
+            hint="wait for that process to end; if it was interrupted, run the command again to look its job up",
         )
         self.other = other
 
 
 class AlreadyResubmitted(StoreError):
-    """Somebody has run this experiment again since it was decided to do so here."""
+    """Another process has submitted this experiment since its state was read here."""
 
     def __init__(self, experiment_id: int, job_id: int, by: Submission | None) -> None:
-        who = f"{by.user} did so already, from {by.host} (process {by.pid})" if by else "that was done already"
+        origin = f" by {by.user} on {by.host} (process {by.pid})" if by else ""
         super().__init__(
             "already-resubmitted",
-            f"experiment {experiment_id} is not submitted again: {who}, as job {job_id}",
-            hint="see `caliban status` for that job; resubmit again to re-run it, should it fail",
+            f"experiment {experiment_id} was already submitted again{origin}, as job {job_id}",
+            hint="run: caliban status; resubmit it again if that job fails",
         )
 
 
 def new_token() -> str:
-    """Return a token for a submission: 16 hexadecimal digits, which every platform accepts in labels and names."""
+    """Return a random token for a submission: 16 hexadecimal digits, valid in names and labels of every platform."""
     return secrets.token_hex(8)
 
 
 class Journal:
-    """Submissions in a store that was opened for writing. Each method is a short transaction of its own."""
+    """The submissions of a store. Each method is one short transaction.
+
+    All but :meth:`open_submissions` require a store that is open for writing.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -84,26 +87,26 @@ class Journal:
         kind: AttemptKind,
         user: str,
     ) -> Submission:
-        """Write down what is about to be asked of a platform.
+        """Record a submission that is about to be sent.
 
         Args:
             experiment_id: whose attempt it is.
             platform: where it goes.
-            spec: what is submitted; the experiment's newest job spec is used again where it is equal.
+            spec: what is submitted; the experiment's newest job spec is reused if it is equal.
             destination: where on that platform.
-            name: what the platform is asked to call the job.
+            name: the name to request for the job.
             token: of :func:`new_token`.
-            kind: whether other jobs of the experiment stand against it.
+            kind: whether other jobs of the experiment prevent this one.
             user: who submits.
 
         Raises:
             AlreadyOpen: another submission of the experiment is open.
             AlreadyResubmitted: the experiment has a job (first attempt), or a newer one than the one to re-run.
-            StoreError: ``experiment-unknown``, or whatever the database refuses.
+            StoreError: ``experiment-unknown``, or any database error.
         """
         with self._store.writing() as session:
-            # The lock on the experiment's row makes two who come at once queue up on PostgreSQL; on SQLite the
-            # transaction itself does. The unique index stands behind both.
+            # The lock on the experiment's row serializes concurrent submissions on PostgreSQL; on SQLite the
+            # transaction does. The unique index is the last resort for both.
             of_group = session.execute(
                 select(ExperimentGroupRow.name)
                 .join(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
@@ -113,8 +116,8 @@ class Journal:
             if of_group is None:
                 raise StoreError(
                     "experiment-unknown",
-                    f"experiment {experiment_id} is not submitted: it is not in the store {self._store.location}",
-                    hint="see `caliban status` for the experiments that there are",
+                    f"experiment {experiment_id} is not in the experiment store {self._store.location}",
+                    hint="to list the experiments, run: caliban status",
                 )
             group = of_group.name or ""
             is_open = (SubmissionRow.experiment_id == experiment_id, SubmissionRow.state == SubmissionState.OPEN)
@@ -141,33 +144,33 @@ class Journal:
             return submission_of(row, group)
 
     def settle(self, submission: Submission, job: NewJob) -> JobRecord:
-        """Record the job that came of a submission and mark the submission DONE, in one commit.
+        """Record the job of a submission and mark the submission DONE, in one transaction.
 
-        A submission that was given up (ABANDONED) is settled too: a job that a platform did take on is never lost.
+        An ABANDONED submission can be settled too: a job that a platform accepted is never lost.
 
         Raises:
-            StoreError: ``already-settled`` when its job is recorded already; nothing is written then.
+            StoreError: ``already-settled`` if its job is already recorded; nothing is written then.
         """
         return self._record(submission, job, SubmissionState.DONE, None)
 
     def fail(self, submission: Submission, job: NewJob, error: str) -> JobRecord:
-        """Record a submission that did not work, with a job for the next ``resubmit`` to pick up.
+        """Record a submission that was refused, with a failed job that the next ``resubmit`` selects.
 
         Args:
-            submission: what was asked for.
+            submission: what was refused.
             job: its state is FAILED.
             error: why, in the platform's words.
 
         Raises:
-            StoreError: ``already-settled`` when its job is recorded already; nothing is written then.
+            StoreError: ``already-settled`` if its job is already recorded; nothing is written then.
         """
         return self._record(submission, job, SubmissionState.FAILED, error)
 
     def abandon(self, submission: Submission, reason: str) -> None:
-        """Give up an open submission that the platform knows nothing of; the experiment is free again.
+        """Close an open submission that the platform does not have; the experiment can be submitted again.
 
         Raises:
-            StoreError: ``already-settled`` when it is not open any more.
+            StoreError: ``already-settled`` if it is not open any more.
         """
         with self._store.writing() as session:
             self._change(
@@ -178,7 +181,7 @@ class Journal:
             )
 
     def open_submissions(self, user: str, group: str | None = None) -> list[Submission]:
-        """List the open submissions of the user's group, or of all of their groups, oldest first."""
+        """Return the open submissions of the user's group, or of all of their groups, oldest first."""
         if not self._store.has_journal:
             return []
         statement = (
@@ -223,7 +226,7 @@ class Journal:
     def _change(
         self, session: Session, submission: Submission, states: set[SubmissionState], values: Mapping[str, object]
     ) -> None:
-        """Change the row if it is in one of ``states``; otherwise everything of this transaction is taken back."""
+        """Change the row if it is in one of ``states``; otherwise raise, which rolls the transaction back."""
         row = SubmissionRow.id == submission.id
         changed = session.execute(
             update(SubmissionRow)
@@ -236,14 +239,14 @@ class Journal:
             now = session.scalar(select(SubmissionRow.state).where(row))
             raise StoreError(
                 "already-settled",
-                f"submission {submission.id} is not changed: it is not open any more",
-                cause=f"it is {now or 'gone'}",
-                hint="another process has finished it; `caliban status` shows what came of it",
+                f"submission {submission.id} was already settled by another process",
+                cause=f"its state is {now.value}" if now else "it was deleted",
+                hint="to see its job, run: caliban status",
             )
 
 
 def _check_newest(session: Session, experiment_id: int, group: str, kind: AttemptKind) -> None:
-    """Two may have decided on the same re-run; whoever begins when the other has ended must not repeat it."""
+    """Check that no other process has submitted the same attempt since the experiment was read."""
     if not isinstance(kind, FirstAttempt | Rerun):
         return
     newest = session.scalar(select(func.max(JobRow.id)).where(JobRow.experiment_id == experiment_id))

@@ -1,7 +1,7 @@
-"""The tables of the store as SQLAlchemy classes: five that caliban 0.4.2 made, and our journal.
+"""The tables of the store as SQLAlchemy classes: the five of caliban 0.4.2, and the journal.
 
-The five are column for column what caliban 0.4.2 creates, as seen in ``sqlite_master`` of the stores that it made and
-in ``pg_dump -s`` of a PostgreSQL database that it was pointed at. Enum types and CHECK constraints have its names.
+The five have the columns that caliban 0.4.2 creates, as read from ``sqlite_master`` of its SQLite stores and from
+``pg_dump -s`` of a PostgreSQL database that it created.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 from caliban.records import JobStatus, SubmissionState
 
 REVISIONS = ("0001", "0002", "0003")
-"""Every revision that this caliban knows, oldest first; the names of the files in ``migrations/versions``."""
+"""Every revision that this version supports, oldest first; see the files in ``migrations/versions``."""
 
 HEAD = REVISIONS[-1]
 """The revision that the classes below describe."""
@@ -23,14 +23,14 @@ HEAD = REVISIONS[-1]
 FIRST_WITH_JOURNAL = "0002"
 
 VERSION_TABLE = "caliban_version"
-"""Not Alembic's usual name: a PostgreSQL database shared with another tool may hold that one already."""
+"""Not Alembic's default name, which another tool may use in the same PostgreSQL database."""
 
 
 class LocalTime(TypeDecorator[datetime]):
     """Naive local time, as caliban 0.4.2 records it with ``datetime.now()``.
 
-    Its PostgreSQL columns are ``timestamp with time zone`` all the same: the server takes the naive time as one of the
-    session's zone and gives it back in that zone, so dropping the zone returns what was written.
+    Its PostgreSQL columns are ``timestamp with time zone`` nevertheless: the server reads the naive time as one of the
+    session's time zone and returns it in that zone, so dropping the zone returns what was written.
     """
 
     impl = DateTime(timezone=True)
@@ -46,7 +46,7 @@ class Base(DeclarativeBase):
 
 
 class ContainerSpecRow(Base):
-    """What an image is built from, or which image is used as it is."""
+    """What an image is built from, or the name of an existing image."""
 
     __tablename__ = "container_specs"
 
@@ -57,7 +57,7 @@ class ContainerSpecRow(Base):
 
 
 class ExperimentGroupRow(Base):
-    """A named group of one user. Nothing but caliban keeps the name unique for a user."""
+    """A named group of one user. No constraint of the database makes the name unique per user."""
 
     __tablename__ = "experiment_groups"
     __table_args__ = (Index("ix_experiment_groups_user_name", "user", "name"),)
@@ -69,7 +69,7 @@ class ExperimentGroupRow(Base):
 
 
 class ExperimentRow(Base):
-    """One set of flags, to be run with one container spec."""
+    """One set of flags, run with one container spec."""
 
     __tablename__ = "experiments"
 
@@ -112,7 +112,7 @@ _OPEN = text("state = 'OPEN'")
 
 
 class SubmissionRow(Base):
-    """The journal: written before a platform is asked, settled together with the job that came of it."""
+    """The journal: a row is written before a submission is sent, and settled together with its job."""
 
     __tablename__ = "submissions"
     __table_args__ = (

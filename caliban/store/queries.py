@@ -1,7 +1,7 @@
-"""The questions that commands ask of the store. Each is one statement, unless its own text says else.
+"""Query the store, in one statement each unless documented otherwise.
 
-They use the tables of caliban 0.4.2 only, so they work on a store that was never upgraded. JSON values that they return
-may be shared between records, and are not to be changed.
+Only tables of caliban 0.4.2 are used, so the queries work on a store that was never upgraded. JSON values in the
+results may be shared between records and must not be modified.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_
 FlagSet = tuple[tuple[str, ...], JsonObject]
 """The positional arguments and the flags of one experiment."""
 
-_IDS_AT_ONCE = 10_000
-"""Databases bound the parameters of one statement: SQLite to 32,766, PostgreSQL to 65,535."""
+_MAX_IDS = 10_000
+"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 
 def find_group(session: Session, user: str, name: str) -> int | None:
-    """Give the id of the user's group of that name, the oldest if there are several; None if there is none."""
+    """Return the id of the user's group of that name, the oldest if there are several; None if there is none."""
     return session.scalar(select(func.min(ExperimentGroupRow.id)).where(_is_group(user, name)))
 
 
 def group_names(session: Session, user: str) -> list[str]:
-    """List the names of the user's groups, in the order in which they were first made."""
+    """Return the names of the user's groups, in the order in which they were created."""
     name = ExperimentGroupRow.name
     mine = (ExperimentGroupRow.user == user, name.is_not(None))
     statement = select(name).where(*mine).group_by(name).order_by(func.min(ExperimentGroupRow.id))
@@ -43,16 +43,16 @@ def group_attempts(
     """Read a group with all its experiments and the newest attempts of each.
 
     Args:
-        session: of a store that may never have been upgraded.
+        session: of the store.
         parse: reads the stored details of jobs.
         user: whose group it is.
         name: the group's name. Groups of one user with the same name count as one, with the id of the oldest.
-        per_experiment: how many attempts of each experiment; None for all. The newest are those with the highest id:
-            local clocks jump back, ids do not.
+        per_experiment: how many attempts of each experiment; None for all. The newest are those with the highest ids,
+            as local clocks can go back.
 
     Returns:
-        The experiments in the order of their ids, each with its attempts, oldest first, or none; None when the user
-        has no such group.
+        The experiments in the order of their ids, each with its attempts, oldest first; None when the user has no such
+        group.
     """
     attempts = _newest_of_each(user, name, per_experiment)
     statement = (
@@ -73,7 +73,7 @@ def group_attempts(
 
 
 def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int | None) -> list[GroupRecord]:
-    """Read the user's newest ``limit`` jobs (None: all) as groups, experiments and jobs, in the order of their ids."""
+    """Return the user's newest ``limit`` jobs (None: all) in their groups and experiments, in the order of ids."""
     newest = (
         select(JobRow.id.label("job_id"))
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
@@ -106,23 +106,23 @@ def experiments_of_flag_sets(
     container_spec: JsonObject,
     flag_sets: Sequence[FlagSet],
 ) -> GroupRecord:
-    """Find the experiments of these flag sets in a group, and make those that are not there.
+    """Return the experiments of these flag sets in a group; those that do not exist are created.
 
-    The group and the container spec are made where they do not exist. The same user, group, container spec, args and
-    kwargs are the same experiment; JSON is compared by value. At most eight statements, however many flag sets.
+    The group and the container spec are created where they do not exist. The same user, group, container spec, args and
+    kwargs are the same experiment; JSON is compared by value. At most eight statements for any number of flag sets.
 
     Args:
         session: of a writing transaction.
         parse: reads the stored details of jobs.
         user: whose group it is.
         group: the group's name.
-        container_spec: what all of these experiments run with, as it is recorded.
-        flag_sets: the arguments and flags of each; equal ones give one experiment.
+        container_spec: of all of these experiments, as it is recorded.
+        flag_sets: the arguments and flags of each; equal ones are one experiment.
 
     Returns:
         The group with these experiments, in the order of ``flag_sets``, each with its latest attempt if it has one.
     """
-    _wait_for_others(session, user, group)
+    _lock_group(session, user, group)
     view = group_attempts(session, parse, user, group, per_experiment=1)
     group_id = view.id if view else _add_group(session, user, group)
     wanted: dict[str, FlagSet] = {}
@@ -139,12 +139,12 @@ def experiments_of_flag_sets(
 
 
 def record_states(session: Session, updates: Mapping[int, JobUpdate]) -> int:
-    """Write the states of jobs that changed. One statement to compare (for each 10,000 jobs), at most two to write.
+    """Record the states of jobs that changed. One statement to compare (per 10,000 jobs), at most two to write.
 
     Args:
         session: of a writing transaction.
-        updates: by ``jobs.id``; details None leaves those that are recorded. A final state in the store is never
-            overwritten by one that is not.
+        updates: by ``jobs.id``; details None leaves those that are recorded. A final state is never replaced by one
+            that is not final.
 
     Returns:
         How many rows were changed.
@@ -171,7 +171,7 @@ def _is_group(user: str, name: str) -> ColumnElement[bool]:
 
 
 def _newest_of_each(user: str, name: str, per_experiment: int | None) -> FromClause:
-    """Pairs of job id and experiment id; only these are sorted, not the long JSON texts."""
+    """Select pairs of job id and experiment id, so that the long JSON texts are not sorted."""
     age = func.row_number().over(partition_by=JobRow.experiment_id, order_by=JobRow.id.desc())
     attempts = (
         select(JobRow.id.label("job_id"), JobRow.experiment_id.label("experiment_id"), age.label("age"))
@@ -185,8 +185,8 @@ def _newest_of_each(user: str, name: str, per_experiment: int | None) -> FromCla
     return select(attempts).where(attempts.c.age <= per_experiment).subquery("newest")
 
 
-def _wait_for_others(session: Session, user: str, group: str) -> None:
-    # On SQLite the transaction holds the only write lock from its begin; PostgreSQL would let two make the same rows.
+def _lock_group(session: Session, user: str, group: str) -> None:
+    # on SQLite the transaction already holds the write lock; on PostgreSQL two could create the same rows
     if session.get_bind().dialect.name == "postgresql":
         digest = hashlib.blake2b(f"{user}\0{group}".encode(), digest_size=8).digest()
         session.execute(select(func.pg_advisory_xact_lock(int.from_bytes(digest, "big", signed=True))))
@@ -241,8 +241,8 @@ def _add_experiments(session: Session, group_id: int, spec_id: int, flag_sets: S
 
 def _recorded_states(session: Session, ids: Sequence[int]) -> list[tuple[int, JobStatus, JsonObject]]:
     found: list[tuple[int, JobStatus, JsonObject]] = []
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        chunk = ids[start : start + _IDS_AT_ONCE]
+    for start in range(0, len(ids), _MAX_IDS):
+        chunk = ids[start : start + _MAX_IDS]
         statement = (
             select(JobRow.id, JobRow.status, JobRow.details)
             .where(JobRow.id.in_(chunk))

@@ -1,4 +1,4 @@
-"""Bring a store up to what this caliban writes. Imported only when a store is not, as Alembic takes long to import."""
+"""Upgrade a store to the newest revision. Imported only when that is necessary, as Alembic takes long to import."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from sqlalchemy.exc import DBAPIError
 
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
-from caliban.store.address import DEFAULT_FOLDER, Address, SqliteAddress
+from caliban.store.address import DEFAULT_DIRECTORY, Address, SqliteAddress
 from caliban.store.engines import begin_immediate, server_engine, sqlite_engine
 from caliban.store.failures import store_failure
 from caliban.store.models import HEAD, VERSION_TABLE, ExperimentGroupRow
 
 _ADVISORY_LOCK = 0x63616C6962616E
-"""Any number that others are unlikely to lock: the letters of caliban."""
+"""An arbitrary key for PostgreSQL's advisory lock: the letters of caliban."""
 
-_ALEMBIC_IS_ONE = Lock()
+_ALEMBIC_LOCK = Lock()
 """Alembic keeps the running migration in a global variable."""
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Make the configuration for Alembic's commands; they run on ``connection``, in its transaction."""
+    """Return the configuration for Alembic's commands, which run on ``connection``, in its transaction."""
     config = Config()
     config.set_main_option("script_location", "caliban.store:migrations")
     config.attributes["connection"] = connection
@@ -37,31 +37,30 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def upgrade(address: Address, reporter: Reporter) -> None:
-    """Upgrade to :data:`~caliban.store.models.HEAD`, unless another process did so while this one waited for it.
+    """Upgrade to :data:`~caliban.store.models.HEAD`, unless another process does so first.
 
-    An SQLite file with history in it is copied beside itself first, and the person is told where. The default store
-    becomes private: 0600 in a folder of 0700.
+    An SQLite file with history is copied to the same directory first, and the path of the copy is reported. The default
+    store becomes private: mode 0600, in a directory of mode 0700.
 
     Raises:
-        StoreError: ``store-upgrade-failed``, or what the database refused before anything was begun. The store is
-            then as it was.
+        StoreError: ``store-upgrade-failed``, or a database error before the upgrade began. The store is then unchanged.
     """
     engine = _engine(address)
     try:
-        with _ALEMBIC_IS_ONE, ExitStack() as undo:
+        with _ALEMBIC_LOCK, ExitStack() as undo:
             copy = _upgrade(engine, address, undo)
             undo.pop_all()
     finally:
         engine.dispose()
-    if isinstance(address, SqliteAddress) and address.path.parent.name == DEFAULT_FOLDER:
+    if isinstance(address, SqliteAddress) and address.path.parent.name == DEFAULT_DIRECTORY:
         _make_private(address.path)
     if copy is not None:
-        reporter.info(f"the experiment store {address.location} was upgraded; a copy of it as it was is {copy}")
+        reporter.info(f"upgraded the experiment store {address.location}; the previous version was copied to {copy}")
 
 
 def _engine(address: Address) -> Engine:
     if isinstance(address, SqliteAddress):
-        # Foreign keys off: with them on, dropping a table that is being rebuilt counts as deleting its rows.
+        # with foreign keys on, dropping a table that is being rebuilt would count as deleting its rows
         return begin_immediate(sqlite_engine(address.path, writable=True, foreign_keys=False))
     return server_engine(address, writable=True)
 
@@ -72,7 +71,7 @@ def _upgrade(engine: Engine, address: Address, undo: ExitStack) -> Path | None:
         connection.begin()
         copy = None
         if isinstance(address, SqliteAddress):
-            copy = _copy_beside(address.path, undo) if _has_history_below_head(connection) else None
+            copy = _backup(address.path, undo) if _has_history_below_head(connection) else None
         else:
             connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
     except DBAPIError as error:
@@ -95,8 +94,8 @@ def _has_history_below_head(connection: Connection) -> bool:
     return connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar() != HEAD
 
 
-def _copy_beside(path: Path, undo: ExitStack) -> Path:
-    """Copy a database that this process has locked against writing; the copy goes again when ``undo`` unwinds."""
+def _backup(path: Path, undo: ExitStack) -> Path:
+    """Copy a database that this process has locked against writing; ``undo`` deletes the copy."""
     try:
         copy = _new_private_file(path.with_name(f"{path.name}.before-{HEAD}"))
         undo.callback(copy.unlink)
@@ -108,39 +107,39 @@ def _copy_beside(path: Path, undo: ExitStack) -> Path:
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
             "store-backup-failed",
-            f"the experiment store {path} is not upgraded: it could not be copied beside itself first",
+            f"cannot upgrade the experiment store {path}: it could not be backed up",
             cause=str(error),
-            hint="check space and permissions in that folder",
+            hint="check disk space and permissions in its directory",
         ) from error
     return copy
 
 
 def _make_private(path: Path) -> None:
-    """Take the default store from the eyes of others: caliban 0.4.2 left it to the umask."""
-    with suppress(PermissionError):  # it is somebody else's, who decides
+    """Hide the default store from other users: caliban 0.4.2 left its mode to the umask."""
+    with suppress(PermissionError):  # it belongs to another user
         path.parent.chmod(0o700)
         path.chmod(0o600)
 
 
-def _new_private_file(wanted: Path) -> Path:
-    file, number = wanted, 1
+def _new_private_file(path: Path) -> Path:
+    file, number = path, 1
     while True:
         try:
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            file, number = wanted.with_name(f"{wanted.name}.{number}"), number + 1
+            file, number = path.with_name(f"{path.name}.{number}"), number + 1
         else:
             return file
 
 
 def _failed(error: DBAPIError | CommandError, address: Address) -> StoreError:
-    cause, hint = str(error), "please report this as a bug, with the cause"
+    cause, hint = str(error), "report this as a bug, with the cause"
     if isinstance(error, DBAPIError):
         known = store_failure(error, address.location, address.secrets)
         cause, hint = known.cause or cause, known.hint or hint
     return StoreError(
         "store-upgrade-failed",
-        f"the experiment store {address.location} is not upgraded, and stays as it was",
+        f"cannot upgrade the experiment store {address.location}; it is unchanged",
         cause=cause,
         hint=hint,
     )

@@ -43,10 +43,10 @@ TREE_COLUMNS = (
     JobSpecRow.spec.label("job_spec"),
     JobSpecRow.platform,
 )
-"""What :func:`experiments_of` reads: one row per job, or one for an experiment or group without jobs."""
+"""The columns of :func:`experiments_of`: one row per job, or one for an experiment or group without jobs."""
 
 TreeRow = Any
-"""SQLAlchemy's row: its attributes have the names of the columns above."""
+"""A row of SQLAlchemy; its attributes have the names of the columns above."""
 
 
 def canonical(value: object) -> str:
@@ -86,7 +86,7 @@ def _experiment(rows: Sequence[TreeRow], parse: ParseDetails) -> ExperimentRecor
         id=first.experiment_id,
         args=tuple(str(arg) for arg in first.args or ()),
         kwargs=json_object(first.kwargs),
-        # An experiment without a container spec is kept; whoever wants to build from it says what is missing.
+        # kept without a container spec too: building from it reports what is missing
         container=ContainerRecord(first.container_id or 0, json_object(first.container_spec)),
         jobs=tuple(_job(row, parse) for row in rows if row.job_id is not None),
     )
@@ -111,7 +111,7 @@ def _job(row: TreeRow, parse: ParseDetails) -> JobRecord:
 def _damaged(what: str) -> StoreError:
     return StoreError(
         "store-malformed-value",
-        "the experiment store holds a row that cannot be read",
+        "the experiment store contains an invalid row",
         cause=what,
         hint="correct that row, or restore the store from a backup",
     )

@@ -52,6 +52,42 @@ def install(packages: list[str], *, why: str) -> None:
         )
 
 
+def unpack(packages: list[str], *, why: str) -> Path:
+    """Download Debian packages and unpack them in the cache directory; return the root of their files.
+
+    Nothing is installed: Debian's runc would replace the containerd.io of a machine that has Docker from elsewhere.
+    apt's lists and cache are its own ones too, so this works for any user.
+
+    Raises:
+        Failure: there is no apt-get, or it fails.
+    """
+    text = " ".join(packages)
+    if shutil.which("apt-get") is None:
+        raise Failure(f"{why}: there is no apt-get to download {text} with", "use Debian or a derivative of it")
+    folder = cache_folder() / "programs" / f"debian-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    folder.parent.mkdir(exist_ok=True)
+    with locked(folder.with_suffix(".lock"), waiting=f"another run is downloading {text}"):
+        if not folder.exists():
+            say(f"{why}: downloading {text}")
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            _download(packages, partial / "apt")
+            for package in sorted((partial / "apt").glob("*.deb")):
+                run(["dpkg-deb", "--extract", package, partial], f"unpacking {package.name}")
+            shutil.rmtree(partial / "apt")
+            partial.rename(folder)
+    return folder
+
+
+def _download(packages: list[str], folder: Path) -> None:
+    for name in ("lists/partial", "archives/partial"):
+        (folder / name).mkdir(parents=True)
+    options = [f"Dir::State::Lists={folder}/lists", f"Dir::Cache={folder}", "APT::Sandbox::User=root"]
+    apt = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
+    run([*apt, "update"], "apt-get update", hint=_APT_ADVICE, folder=folder)
+    run([*apt, "download", *packages], f"downloading {' '.join(packages)}", hint=_APT_ADVICE, folder=folder)
+
+
 class _ServicesStayDown:
     """Keep a package from starting its service: we start our own, elsewhere.
 

@@ -6,22 +6,42 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.cache import cache_folder, is_held, locked
-from services.debian import find_program, install
+from services.cache import cache_folder
+from services.debian import find_program
 from services.engine_api import DEFAULT_SOCKET, EngineApi
+from services.engine_programs import current_engine, debian_engine
+from services.sharing import STOP_SECONDS, is_guarded, shared_use, spawn_guard, with_path
 from services.shell import Failure, say, tail
 
 START_SECONDS = 60
-STOP_SECONDS = 60
-_PACKAGES = (("docker.io", "dockerd"), ("iptables", "iptables"))
+MACHINE_LOCK = Path("/run/caliban-dev-engine.lock")
+"""Held by the guard of an engine of ours: two engines would manage the same bridge and firewall rules."""
 _STORAGE_TROUBLE = ("graphdriver", "storage-driver", "overlay")
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """An engine that we can start.
+
+    Attributes:
+        name: part of the names of its directories.
+        programs: installs or builds it; returns the directories that its PATH starts with.
+        fallback_driver: storage driver for a file system that does not support the usual one.
+    """
+
+    name: str
+    programs: Callable[[], tuple[Path, ...]]
+    fallback_driver: str
+
+
+DEBIAN = EngineKind("docker", debian_engine, "vfs")
+CURRENT = EngineKind("docker-current", current_engine, "native")
 
 
 @dataclass(frozen=True)
@@ -46,15 +66,15 @@ class Engine:
         return self.api.address
 
 
-def run_folder() -> Path:
+def run_folder(kind: EngineKind = DEBIAN) -> Path:
     """Give the folder for the socket of our engine: short, as a socket's path may have 107 characters at most."""
     digest = hashlib.sha256(str(cache_folder()).encode()).hexdigest()[:8]
-    return Path(f"/run/caliban-dev-{digest}")
+    return Path(f"/run/caliban-dev-{digest}{kind.name.removeprefix('docker')}")
 
 
-def own_address() -> str:
+def own_address(kind: EngineKind = DEBIAN) -> str:
     """Give the address that an engine of ours has."""
-    return f"unix://{run_folder()}/docker.sock"
+    return f"unix://{run_folder(kind)}/docker.sock"
 
 
 def find_machines_engine() -> EngineApi | None:
@@ -74,78 +94,67 @@ def find_machines_engine() -> EngineApi | None:
 
 
 @contextmanager
-def docker_engine() -> Iterator[Engine]:
+def docker_engine(kind: EngineKind = DEBIAN) -> Iterator[Engine]:
     """Use an engine; everything of ours in it, and the engine if it is ours, goes when its last user has gone.
 
     A guard (``services.guard``) sees to that: it waits until no process holds the users' lock any more.
 
+    Args:
+        kind: what is started where the machine has no engine that answers.
+
     Raises:
         Failure: no engine answers and none can be started.
     """
-    api = find_machines_engine() or EngineApi(own_address())
+    api = find_machines_engine() or EngineApi(own_address(kind))
     key = hashlib.sha256(api.address.encode()).hexdigest()[:12]
     folder = cache_folder() / "engines" / key
-    folder.mkdir(parents=True, exist_ok=True)
     owner = hashlib.sha256(f"{os.getuid()} {cache_folder()}".encode()).hexdigest()[:12]
-    engine = Engine(api, api.address == own_address(), f"caliban.dev={owner}", folder)
-    try:
-        with locked(folder / "users.lock", shared=True, waiting="waiting for the last user's engine to be stopped"):
-            with locked(folder / "start.lock", waiting="another run is bringing the engine up"):
-                _bring_up(engine)
-            yield engine
-    finally:
-        _wait_for_guard(engine)
+    engine = Engine(api, api.address == own_address(kind), f"caliban.dev={owner}", folder)
+    with shared_use(folder, lambda: _bring_up(engine, kind), "Docker Engine"):
+        yield engine
 
 
-def _bring_up(engine: Engine) -> None:
-    guarded = is_held(engine.folder / "guard.lock")
-    if guarded and engine.api.answers() is None:
+def _bring_up(engine: Engine, kind: EngineKind) -> None:
+    if is_guarded(engine.folder) and engine.api.answers() is None:
         say(f"Docker Engine: using {engine.address}")
         return
     if not engine.is_ours:
-        say(f"Docker Engine: using this machine's at {engine.address}")
+        say(f"Docker Engine: using this machine's {engine.api.version()} at {engine.address}")
         if find_program("docker") is None:
             say("there is no docker client, which `caliban run` needs; this machine's Docker is left as it is")
-        _spawn_guard(engine, [])
+        _spawn_guard(engine, [], ())
         return
     if os.geteuid() != 0:
         raise Failure(
             f"no Docker Engine answers at {os.environ.get('DOCKER_HOST') or DEFAULT_SOCKET}; only root may start one",
             "start Docker, set DOCKER_HOST, or run this as root",
         )
-    _install_missing()
-    _clear_remains(run_folder())
+    programs = kind.programs()
+    _clear_remains(run_folder(kind))
     started = time.monotonic()
-    if not _start(engine, []):
+    if not _start(engine, kind, programs, []):
         if not any(word in _log(engine).read_text(errors="replace") for word in _STORAGE_TROUBLE):
             raise Failure(f"the Docker Engine does not start; its log ends:\n{tail(_log(engine))}")
-        say("the engine cannot use this file system's usual driver; trying again with vfs")
-        _clear_remains(run_folder())
-        if not _start(engine, ["--storage-driver", "vfs"]):
-            raise Failure(f"the Docker Engine does not start, nor with vfs; its log ends:\n{tail(_log(engine))}")
-    say(f"Docker Engine: started one at {engine.address} in {time.monotonic() - started:.0f} s")
-
-
-def _install_missing() -> None:
-    missing = [package for package, program in _PACKAGES if find_program(program) is None]
-    if missing:
-        install(missing, why="no Docker Engine answers")
-    # `caliban run` needs the client; up to bookworm it is part of docker.io.
-    if find_program("docker") is None:
-        install(["docker-cli"], why="there is no docker client")
+        driver = kind.fallback_driver
+        say(f"the engine cannot use this file system's usual driver; trying again with {driver}")
+        _clear_remains(run_folder(kind))
+        if not _start(engine, kind, programs, ["--storage-driver", driver]):
+            raise Failure(f"the Docker Engine does not start, nor with {driver}; its log ends:\n{tail(_log(engine))}")
+    seconds = time.monotonic() - started
+    say(f"Docker Engine: started {engine.api.version()} at {engine.address} in {seconds:.0f} s")
 
 
 def _log(engine: Engine) -> Path:
     return engine.folder / "engine.log"
 
 
-def _start(engine: Engine, options: list[str]) -> bool:
-    folder = run_folder()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    daemon = find_program("dockerd") or "dockerd"
-    command = [daemon, "--data-root", str(cache_folder() / "docker"), "--exec-root", str(folder / "exec")]
+def _start(engine: Engine, kind: EngineKind, programs: tuple[Path, ...], options: list[str]) -> bool:
+    folder = run_folder(kind)
+    daemon = next((str(path / "dockerd") for path in programs if (path / "dockerd").exists()), None)
+    daemon = daemon or find_program("dockerd") or "dockerd"
+    command = [daemon, "--data-root", str(cache_folder() / kind.name), "--exec-root", str(folder / "exec")]
     command += ["-H", engine.address, "-p", str(folder / "docker.pid"), *options]
-    guard = _spawn_guard(engine, command)
+    guard = _spawn_guard(engine, command, programs)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and guard.poll() is None:
         if engine.api.answers() is None:
@@ -157,23 +166,18 @@ def _start(engine: Engine, options: list[str]) -> bool:
     return False
 
 
-def _spawn_guard(engine: Engine, command: list[str]) -> subprocess.Popen[bytes]:
+def _spawn_guard(engine: Engine, command: list[str], programs: tuple[Path, ...]) -> subprocess.Popen[bytes]:
     options = ["--folder", str(engine.folder), "--address", engine.address, "--label", engine.label]
-    program = [sys.executable, "-m", "services.guard", *options, "--", *command]
-    with _log(engine).open("wb") as log:
-        guard = subprocess.Popen(
-            program,
-            cwd=Path(__file__).parent.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    while not is_held(engine.folder / "guard.lock"):
-        if guard.poll() is not None:
-            break
-        time.sleep(0.02)
-    return guard
+    lock = MACHINE_LOCK if command else None
+    options += ["--machine-lock", str(lock)] if lock else []
+    return spawn_guard(
+        "services.guard",
+        [*options, "--", *command],
+        engine.folder,
+        _log(engine),
+        machine_lock=lock,
+        environment=with_path(programs),
+    )
 
 
 def _clear_remains(folder: Path) -> None:
@@ -194,14 +198,3 @@ def _is_dockerd(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd"
     except OSError:
         return False
-
-
-def _wait_for_guard(engine: Engine) -> None:
-    """Wait until the guard has tidied up, unless somebody else uses the engine."""
-    users, guard = engine.folder / "users.lock", engine.folder / "guard.lock"
-    deadline = time.monotonic() + STOP_SECONDS
-    while is_held(guard) and time.monotonic() < deadline:
-        others_use_it = is_held(users) and not is_held(users, against_shared=True)
-        if others_use_it:
-            return
-        time.sleep(0.05)

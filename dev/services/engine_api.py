@@ -112,6 +112,11 @@ class EngineApi:
             return str(error)
         return None
 
+    def version(self) -> str:
+        """Return the engine's version, for people: ``29.1 (API 1.52)``."""
+        found = json.loads(self.request("GET", "/version"))
+        return f"{found['Version']} (API {found['ApiVersion']})"
+
     def has_image(self, name: str) -> bool:
         """Say whether the engine has an image of that name."""
         try:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from services import engine_network
 from services.cache import locked
 from services.engine_api import EngineApi, EngineRefusal
 from services.shell import Interrupted, dies_with_parent, raise_interrupted, say, stop
@@ -62,9 +63,10 @@ def _tidy_and_tell(arguments: argparse.Namespace) -> None:
         say(f"cannot tidy up at {arguments.address}: {error}")
 
 
-def _stop_daemon(daemon: subprocess.Popen[bytes], address: str) -> None:
+def _stop_daemon(daemon: subprocess.Popen[bytes], arguments: argparse.Namespace) -> None:
     stop(daemon, signal.SIGTERM, _STOP_SECONDS)
-    shutil.rmtree(Path(urlsplit(address).path).parent, ignore_errors=True)
+    shutil.rmtree(Path(urlsplit(arguments.address).path).parent, ignore_errors=True)
+    engine_network.restore(arguments.folder)
 
 
 def main() -> None:
@@ -73,13 +75,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--label", required=True)
+    parser.add_argument("--machine-lock", type=Path)
     parser.add_argument("daemon", nargs="*")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, raise_interrupted)
-    with ExitStack() as stack:
+    with ExitStack() as machine, ExitStack() as stack:
+        if arguments.machine_lock is not None:
+            machine.enter_context(locked(arguments.machine_lock))
         stack.enter_context(locked(arguments.folder / "guard.lock"))
         daemon = None
         if arguments.daemon:
+            engine_network.record(arguments.folder)
             # A daemon that ends by itself ends the guard.
             signal.signal(signal.SIGCHLD, raise_interrupted)
             daemon = subprocess.Popen(
@@ -90,12 +96,12 @@ def main() -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _tidy_and_tell(arguments)
                 if daemon is not None:
-                    _stop_daemon(daemon, arguments.address)
+                    _stop_daemon(daemon, arguments)
                 # New users wait for the users' lock; the guard's must be free before they look at it.
                 stack.close()
         except Interrupted:
             if daemon is not None:
-                _stop_daemon(daemon, arguments.address)
+                _stop_daemon(daemon, arguments)
 
 
 if __name__ == "__main__":

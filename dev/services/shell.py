@@ -106,7 +106,15 @@ def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds: floa
         process.wait()
 
 
-def run(command: Command, what: str, *, hint: str = "", environment: Mapping[str, str] | None = None) -> None:
+def run(
+    command: Command,
+    what: str,
+    *,
+    hint: str = "",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    ends_with_us: bool = False,
+) -> None:
     """Run a command to its end without showing what it writes.
 
     Args:
@@ -114,16 +122,24 @@ def run(command: Command, what: str, *, hint: str = "", environment: Mapping[str
         what: what it does, for the message: ``installing docker.io``.
         hint: advice that goes with its failure.
         environment: instead of ours.
+        folder: the working directory, instead of ours.
+        ends_with_us: whether it is terminated when this process is killed. A package manager must not be.
 
     Raises:
         Failure: it is not there, or its exit code is not 0; with the last lines that it wrote.
     """
-    with tempfile.TemporaryDirectory(prefix="caliban-dev-log-") as folder:
-        log = Path(folder) / "log"
+    with tempfile.TemporaryDirectory(prefix="caliban-dev-log-") as log_folder:
+        log = Path(log_folder) / "log"
         with log.open("wb") as output:
             try:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    cwd=folder,
+                    preexec_fn=dies_with_parent(signal.SIGTERM) if ends_with_us else None,
                 )
             except OSError as error:
                 raise Failure(f"{what} failed: {error}", hint) from error

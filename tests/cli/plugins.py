@@ -1,4 +1,4 @@
-"""Small packages of other people, laid out as ``pip install --target`` would."""
+"""Small packages with commands, laid out as by ``pip install --target``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HELLO = """
 
 
 def add_package(site: Path, package: str, entry_points: dict[str, str], modules: dict[str, str]) -> None:
-    """Put a package with commands into ``site``.
+    """Add a package with commands to ``site``.
 
     Args:
-        site: a folder of ``sys.path``.
-        package: its name on the index.
+        site: a directory of ``sys.path``.
+        package: its name.
         entry_points: command -> ``module`` or ``module:attribute``.
         modules: module -> source.
     """
@@ -36,12 +36,12 @@ def add_package(site: Path, package: str, entry_points: dict[str, str], modules:
         (site / f"{module}.py").write_text(dedent(source))
 
 
-def wheel_of(site: Path, folder: Path) -> Path:
-    """Make a wheel of the one package in ``site``, as a build backend would."""
+def wheel_of(site: Path, directory: Path) -> Path:
+    """Build a wheel of the only package in ``site``."""
     [info] = site.glob("*.dist-info")
     (info / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     (info / "RECORD").write_text("")
-    wheel = folder / f"{info.stem}-py3-none-any.whl"
+    wheel = directory / f"{info.stem}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for file in sorted(site.rglob("*")):
             if file.is_file():

@@ -23,46 +23,46 @@ def test_a_listing_goes_to_standard_output(screen: Screen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tell", "told"),
+    ("write", "written"),
     [
         (lambda console: console.info("building"), "building\n"),
         (lambda console: console.warn("no key"), "warning: no key\n"),
         (lambda console: console.error(CalibanError("x", "no", hint="go")), "error: no [x]\n  hint: go\n"),
     ],
 )  # fmt: skip
-def test_what_is_no_listing_goes_to_standard_error(tell: Callable[[Console], None], told: str, screen: Screen) -> None:
-    tell(screen.console)
-    assert (screen.stdout.text, screen.stderr.text) == ("", told)
+def test_everything_else_goes_to_standard_error(write: Callable[[Console], None], written: str, screen: Screen) -> None:
+    write(screen.console)
+    assert (screen.stdout.text, screen.stderr.text) == ("", written)
 
 
 @pytest.mark.parametrize("data", [b"", b"plain\n", bytes(range(256)), "Ünïcode ☃\r\n".encode("utf-16")])
 @pytest.mark.parametrize("is_stderr", [False, True])
-def test_what_a_job_writes_is_passed_on_byte_for_byte(data: bytes, is_stderr: bool, screen: Screen) -> None:
+def test_the_output_of_a_job_is_passed_on_byte_for_byte(data: bytes, is_stderr: bool, screen: Screen) -> None:
     screen.console.job_output(data, is_stderr=is_stderr)
     written = (screen.stdout.written, screen.stderr.written)
     assert written == ((b"", data) if is_stderr else (data, b""))
 
 
-def test_what_a_job_writes_comes_after_what_was_said_before(screen: Screen) -> None:
+def test_the_output_of_a_job_follows_earlier_output(screen: Screen) -> None:
     screen.console.print("one")
     screen.console.job_output(b"two\n", is_stderr=False)
     screen.console.print("three")
     assert screen.stdout.text == "one\ntwo\nthree\n"
 
 
-def test_a_stream_without_bytes_below_gets_a_jobs_output_as_text() -> None:
+def test_a_stream_without_a_binary_buffer_gets_the_output_of_a_job_as_text() -> None:
     out = io.StringIO()
     Console(stdout=out, stderr=io.StringIO()).job_output(b"caf\xc3\xa9 \xff\n", is_stderr=False)
     assert out.getvalue() == "café \\xff\n"
 
 
-def test_a_name_that_the_streams_encoding_lacks_does_not_end_a_listing() -> None:
+def test_a_name_outside_of_the_encoding_of_the_stream_does_not_end_a_listing() -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Console(stdout=out, stderr=io.StringIO()).print("xgroup größe:")
     assert out.buffer.getvalue() == b"xgroup gr\\xf6\\xdfe:\n"
 
 
-def test_a_console_speaks_through_the_process_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_console_uses_the_streams_of_the_process_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     Console().print("hello")
     assert capsys.readouterr().out == "hello\n"
 
@@ -85,7 +85,7 @@ def test_a_console_speaks_through_the_process_by_default(capsys: pytest.CaptureF
     ],
 )
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_only_y_and_yes_are_a_yes(typed: str, answer: bool | None, is_terminal: bool, make_screen: MakeScreen) -> None:
+def test_only_y_and_yes_confirm(typed: str, answer: bool | None, is_terminal: bool, make_screen: MakeScreen) -> None:
     assert make_screen(typed, is_terminal=is_terminal).console.confirm("go on?") is answer
 
 
@@ -95,7 +95,7 @@ def test_a_question_is_asked_on_standard_error(make_screen: MakeScreen) -> None:
     assert (screen.stdout.text, screen.stderr.text) == ("", "\n do you wish to resubmit these 1 jobs? [yN]: ")
 
 
-def test_an_answer_from_a_pipe_is_shown_since_nobody_typed_it(make_screen: MakeScreen) -> None:
+def test_an_answer_from_a_pipe_is_echoed(make_screen: MakeScreen) -> None:
     screen = make_screen("y\n")
     screen.console.confirm("go on?")
     assert screen.stderr.text == "\n go on? [yN]: y\n"
@@ -106,18 +106,34 @@ def test_each_question_reads_one_line(make_screen: MakeScreen) -> None:
     assert [console.confirm("?") for _ in range(4)] == [True, False, True, None]
 
 
+@pytest.mark.parametrize(
+    ("typed", "is_agreed", "reported"),
+    [
+        ("y\n", True, "y\n"),
+        ("n\n", False, "n\nnothing was stopped\n"),
+        ("", False, "\nno answer, nothing was stopped; in scripts, add --yes\n"),
+    ],
+)
+def test_a_missing_confirmation_is_reported(
+    typed: str, is_agreed: bool, reported: str, make_screen: MakeScreen
+) -> None:
+    screen = make_screen(typed)
+    assert screen.console.agreed("stop 1 job?", "stopped") is is_agreed
+    assert screen.stderr.text == f"\n stop 1 job? [yN]: {reported}"
+
+
 def test_all_of_standard_input_is_read(make_screen: MakeScreen) -> None:
     assert make_screen('{"a":\n 1}\n').console.read_input() == '{"a":\n 1}\n'
 
 
-def test_nothing_is_shown_of_what_is_quick(screen: Screen) -> None:
+def test_no_progress_is_shown_for_a_quick_operation(screen: Screen) -> None:
     with screen.console.progress("build", total=3, unit="step") as progress:
         progress.advance()
         progress.note("pip install")
     assert screen.stderr.text == ""
 
 
-def test_without_a_terminal_a_line_is_shown_every_two_seconds(screen: Screen, clock: FakeClock) -> None:
+def test_without_a_terminal_progress_is_a_line_every_two_seconds(screen: Screen, clock: FakeClock) -> None:
     with screen.console.progress("build", total=4, unit="step") as progress:
         for note in ("FROM", "RUN pip", "COPY", "USER"):
             clock.seconds += 1.5
@@ -135,7 +151,7 @@ def test_without_a_terminal_a_line_is_shown_every_two_seconds(screen: Screen, cl
         (None, "step", 7, "context: 7 steps\n"),
     ],
 )
-def test_a_progress_line_says_how_much_of_what(
+def test_a_progress_line_has_amount_and_unit(
     total: int | None, unit: str, amount: int, line: str, screen: Screen, clock: FakeClock
 ) -> None:
     with screen.console.progress("context", total=total, unit=unit) as progress:
@@ -151,7 +167,7 @@ def test_progress_lines_do_not_go_to_standard_output(screen: Screen, clock: Fake
     assert screen.stdout.text == ""
 
 
-def test_a_terminal_shows_a_bar(make_screen: MakeScreen) -> None:
+def test_on_a_terminal_progress_is_a_bar(make_screen: MakeScreen) -> None:
     screen = make_screen(is_terminal=True)
     with screen.console.progress("build", total=3, unit="step") as progress:
         progress.note("pip install")
@@ -174,20 +190,20 @@ def test_lines_are_written_while_the_bar_is_hidden(make_screen: MakeScreen) -> N
     screen = make_screen(is_terminal=True)
     with screen.console.progress("build", total=3, unit="step"):
         screen.console.info("Step 1/3 : FROM")
-    # After the line break, the screen holds what stands behind the last carriage return.
+    # The terminal shows what follows the last carriage return of a line.
     [line] = [line for line in screen.stderr.text.split("\n") if "Step" in line]
     assert line.split("\r")[-1] == "Step 1/3 : FROM"
     assert not line.split("\r")[-2].strip()
 
 
-def test_a_bar_leaves_nothing_behind(make_screen: MakeScreen) -> None:
+def test_a_finished_bar_is_removed(make_screen: MakeScreen) -> None:
     screen = make_screen(is_terminal=True)
     with screen.console.progress("build", total=3, unit="step"):
         pass
     assert not screen.stderr.text.split("\n")[-1].split("\r")[-1].strip()
 
 
-def test_a_bar_is_gone_after_an_error_too(make_screen: MakeScreen) -> None:
+def test_a_bar_is_removed_after_an_error(make_screen: MakeScreen) -> None:
     screen = make_screen(is_terminal=True)
     with pytest.raises(ZeroDivisionError), screen.console.progress("build", total=3, unit="step"):
         raise ZeroDivisionError
@@ -196,68 +212,70 @@ def test_a_bar_is_gone_after_an_error_too(make_screen: MakeScreen) -> None:
     assert screen.stderr.text == before + "the end\n"
 
 
-def test_lines_of_several_threads_are_never_mixed(make_screen: MakeScreen) -> None:
+def test_lines_of_several_threads_are_not_mixed(make_screen: MakeScreen) -> None:
     screen = make_screen(is_terminal=True)
-    words = ["a" * 50, "b" * 50, "c" * 50]
+    lines = ["a" * 50, "b" * 50, "c" * 50]
     with screen.console.progress("jobs", total=300, unit="job") as progress:
 
-        def tell(word: str) -> None:
+        def write(line: str) -> None:
             for _ in range(100):
-                screen.console.info(word)
+                screen.console.info(line)
                 progress.advance()
 
-        threads = [threading.Thread(target=tell, args=(word,)) for word in words]
+        threads = [threading.Thread(target=write, args=(line,)) for line in lines]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    told = [line.split("\r")[-1] for line in screen.stderr.text.split("\n")[:-1]]
-    assert sorted(told) == sorted(words * 100)
+    written = [line.split("\r")[-1] for line in screen.stderr.text.split("\n")[:-1]]
+    assert sorted(written) == sorted(lines * 100)
 
 
 @dataclass
 class RealTerminal:
-    """A pseudo-terminal: what a person types and sees, and a console at its other end."""
+    """A pseudo-terminal: the side of the user, and a console at the other side."""
 
-    person: int
+    user: int
     console: Console
 
     def type(self, text: str) -> None:
-        os.write(self.person, text.encode())
+        os.write(self.user, text.encode())
 
     def seen(self) -> str:
-        """Everything so far: what was typed, echoed, may come in a read of its own."""
+        """Return everything so far; the echo of what was typed may arrive separately."""
         read = b""
-        while select.select([self.person], [], [], 0.5)[0]:
-            read += os.read(self.person, 65536)
+        while select.select([self.user], [], [], 0.5)[0]:
+            read += os.read(self.user, 65536)
         return read.decode()
 
 
 @pytest.fixture
 def real_terminal() -> Iterator[RealTerminal]:
-    person, program = pty.openpty()
+    user, program = pty.openpty()
     with (
         os.fdopen(program, "r", closefd=False) as stdin,
         os.fdopen(program, "w", closefd=False) as stdout,
     ):
-        yield RealTerminal(person, Console(stdin, stdout, stdout))
+        yield RealTerminal(user, Console(stdin, stdout, stdout))
     os.close(program)
-    os.close(person)
+    os.close(user)
 
 
 @pytest.mark.parametrize(("typed", "answer"), [("y\n", True), ("n\n", False), ("\n", False), ("\x04", None)])
-def test_a_person_answers_at_a_real_terminal(typed: str, answer: bool | None, real_terminal: RealTerminal) -> None:
+def test_a_question_is_answered_at_a_real_terminal(
+    typed: str, answer: bool | None, real_terminal: RealTerminal
+) -> None:
     real_terminal.type(typed)
     assert real_terminal.console.confirm("go on?") is answer
 
 
-def test_a_person_sees_the_question_at_a_real_terminal(real_terminal: RealTerminal) -> None:
+def test_a_question_is_seen_at_a_real_terminal(real_terminal: RealTerminal) -> None:
     real_terminal.type("y\n")
     real_terminal.console.confirm("go on?")
     assert " go on? [yN]: " in real_terminal.seen()
 
 
-def test_progress_without_a_terminal_loads_no_bar(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_without_a_terminal_does_not_import_tqdm(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "tqdm", raising=False)
     with screen.console.progress("build", total=3, unit="step") as progress:
         progress.advance()

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import getpass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from caliban.cli.context import Context, login_name
 from caliban.errors import UsageError
-from tests.conftest import Screen
+from tests.conftest import Screen, ScreenContext
+from tests.fakes import FakeClock
 
 
 @pytest.mark.parametrize(
@@ -19,27 +21,31 @@ from tests.conftest import Screen
         ({"CALIBAN_USER": "", "USER": "totoro"}, "totoro"),
     ],
 )
-def test_the_user_is_named_by_the_environment(environ: dict[str, str], user: str) -> None:
+def test_the_environment_names_the_user(environ: dict[str, str], user: str) -> None:
     assert login_name(environ) == user
 
 
-def test_without_a_word_in_the_environment_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_variable_the_system_names_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "satsuki")
     assert login_name({}) == "satsuki"
 
 
 @pytest.mark.parametrize("error", [KeyError("uid not found: 4711"), OSError("no username set")])
-def test_a_bare_user_id_is_told_with_what_to_do(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_id_without_a_name_is_an_error_with_a_hint(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise error
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     with pytest.raises(UsageError) as caught:
         login_name({})
-    assert (caught.value.id, caught.value.hint) == ("no-user", "set $CALIBAN_USER to your name")
+    assert (caught.value.id, caught.value.message, caught.value.hint) == (
+        "no-user",
+        "cannot determine the user name",
+        "set $CALIBAN_USER to your name",
+    )
 
 
-def test_the_context_is_that_of_the_process(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_context_describes_the_process(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/mei")
     monkeypatch.setenv("CALIBAN_USER", "mei")
@@ -50,3 +56,24 @@ def test_the_context_is_that_of_the_process(screen: Screen, tmp_path: Path, monk
         "mei",
         "mei",
     )
+
+
+def test_a_current_directory_that_was_removed_is_an_error_with_a_hint(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    with pytest.raises(UsageError) as caught:
+        Context.of_this_process(screen.console)
+    assert (caught.value.id, caught.value.message) == (
+        "no-folder",
+        "cannot determine the current directory or the home directory",
+    )
+
+
+def test_the_time_is_that_of_the_clock(context: ScreenContext, clock: FakeClock) -> None:
+    before = context.now()
+    clock.seconds += 90
+    assert context.now() - before == timedelta(seconds=90)

@@ -4,7 +4,6 @@ import pytest
 
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import CalibanError, ExitCode
-from caliban.platforms.job_summary import ending, title
 from caliban.records import JobStatus, Outcome
 from tests.builders import IMAGE, a_job, an_experiment
 from tests.conftest import Screen
@@ -31,26 +30,26 @@ NEVER = Outcome(an_experiment(7), None, CalibanError("timeout", "timed out"))
         ([NEVER], ExitCode.NOT_DONE),
     ],
 )
-def test_whatever_was_asked_for_and_is_not_done_is_a_one(
+def test_the_exit_code_is_1_unless_every_job_was_submitted_and_none_failed(
     outcomes: list[Outcome], code: ExitCode, screen: Screen
 ) -> None:
-    assert report_outcomes(screen.console, outcomes, title, ending) == code
+    assert report_outcomes(screen.console, outcomes) == code
 
 
-def test_jobs_that_were_never_begun_are_not_done(screen: Screen) -> None:
-    assert report_outcomes(screen.console, [GOOD], title, ending, not_started=1) == ExitCode.NOT_DONE
+def test_jobs_that_were_not_started_are_not_done(screen: Screen) -> None:
+    assert report_outcomes(screen.console, [GOOD], not_started=1) == ExitCode.NOT_DONE
 
 
 def test_jobs_are_listed_on_standard_output(screen: Screen) -> None:
-    report_outcomes(screen.console, [REFUSED], title, ending)
+    report_outcomes(screen.console, [REFUSED])
     assert screen.stdout.text == (
         "cpu.py --foo 3 --sleep 1\n"
         f"  job 5        FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE}\n"
     )  # fmt: skip
 
 
-def test_causes_and_the_count_are_told_on_standard_error(screen: Screen) -> None:
-    report_outcomes(screen.console, [REFUSED], title, ending)
+def test_errors_and_the_count_go_to_standard_error(screen: Screen) -> None:
+    report_outcomes(screen.console, [REFUSED])
     assert screen.stderr.text == (
         "error: no room [no-room]\n"
         "  in: cpu.py --foo 3 --sleep 1\n"

@@ -1,4 +1,4 @@
-"""Commands of other packages, called as a person would."""
+"""Commands of other packages, called in a process of their own."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .plugins import HELLO, add_package, wheel_of
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "site"
+    directory.mkdir()
+    return directory
 
 
 def seeing(site: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
-def test_a_package_that_pip_installed_brings_its_command(site: Path, tmp_path: Path, run_caliban: Caliban) -> None:
+def test_a_package_installed_by_pip_adds_its_command(site: Path, tmp_path: Path, run_caliban: Caliban) -> None:
     source = tmp_path / "source"
     add_package(source, "caliban-hello", {"hello": "hello_plugin"}, {"hello_plugin": HELLO})
     wheel = wheel_of(source, tmp_path)
@@ -44,7 +44,7 @@ def hello(site: Path) -> dict[str, str]:
 
 @pytest.fixture
 def broken(site: Path, hello: dict[str, str]) -> dict[str, str]:
-    """A good package, and one whose command leaves a trace and breaks when it is imported."""
+    """A working package, and one whose command creates a file and fails when it is imported."""
     source = "import pathlib; pathlib.Path(__file__).with_suffix('.seen').touch(); 1 / 0"
     add_package(site, "caliban-broken", {"broken": "broken_plugin"}, {"broken_plugin": source})
     return hello
@@ -54,45 +54,58 @@ def test_a_plugin_is_listed_with_its_package(hello: dict[str, str], run_caliban:
     assert re.search(r"\n  hello +\(from the package caliban-hello\)\n", run_caliban("--help", env=hello).stdout)
 
 
-def test_a_plugin_explains_itself(hello: dict[str, str], run_caliban: Caliban) -> None:
+def test_a_plugin_has_help(hello: dict[str, str], run_caliban: Caliban) -> None:
     assert run_caliban("hello", "--help", env=hello).stdout.startswith(
         "usage: caliban hello [-h] [--helpfull] [--name NAME]\n\nGreet somebody.\n"
     )
 
 
-def test_a_plugin_that_is_nearly_named_is_suggested(hello: dict[str, str], run_caliban: Caliban) -> None:
-    assert "hint: did you mean hello?" in run_caliban("helo", env=hello).stderr
+def test_help_takes_the_name_of_a_plugin(hello: dict[str, str], run_caliban: Caliban) -> None:
+    done = run_caliban("help", "hello", env=hello)
+    assert (done.returncode, done.stdout) == (0, run_caliban("hello", "--help", env=hello).stdout)
 
 
-def test_a_broken_plugin_costs_a_warning(broken: dict[str, str], run_caliban: Caliban) -> None:
-    done = run_caliban("--help", env=broken)
-    assert (done.returncode, done.stderr) == (
-        0,
-        "warning: the command broken of the package caliban-broken cannot be used: "
-        "ZeroDivisionError: division by zero\n",
+def test_wrong_usage_of_a_plugin_is_reported_like_any_other(hello: dict[str, str], run_caliban: Caliban) -> None:
+    done = run_caliban("hello", "--nmae=mei", env=hello)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        'error: unknown flag "--nmae" [unknown-flag]\n  hint: did you mean --name?\n',
     )
 
 
-def test_a_broken_plugin_costs_its_own_command(broken: dict[str, str], run_caliban: Caliban) -> None:
+def test_a_mistyped_plugin_is_suggested(hello: dict[str, str], run_caliban: Caliban) -> None:
+    assert 'hint: did you mean "caliban hello"?' in run_caliban("helo", env=hello).stderr
+
+
+def test_a_broken_plugin_causes_a_warning(broken: dict[str, str], run_caliban: Caliban) -> None:
+    done = run_caliban("--help", env=broken)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "warning: cannot use the command broken of the package caliban-broken: ZeroDivisionError: division by zero\n",
+    )
+
+
+def test_a_broken_plugin_is_an_error_of_its_own_command(broken: dict[str, str], run_caliban: Caliban) -> None:
     done = run_caliban("broken", env=broken)
     assert (done.returncode, done.stdout, done.stderr) == (
         1,
         "",
-        "error: the command broken of the package caliban-broken cannot be used [broken-plugin]\n"
+        "error: cannot use the command broken of the package caliban-broken [broken-plugin]\n"
         "  cause: ZeroDivisionError: division by zero\n"
         "  hint: update or remove the package caliban-broken; all other commands work\n",
     )
 
 
-@pytest.mark.parametrize("words", [("resubmit", "--help"), ("hello",), ("status",)])
-def test_a_broken_plugin_is_not_even_looked_at_by_other_commands(
-    words: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
+@pytest.mark.parametrize("arguments", [("resubmit", "--help"), ("hello",), ("status",)])
+def test_a_broken_plugin_is_not_imported_by_other_commands(
+    arguments: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
 ) -> None:
-    done = run_caliban(*words, env=broken)
+    done = run_caliban(*arguments, env=broken)
     assert (done.returncode, done.stderr, (site / "broken_plugin.seen").exists()) == (0, "", False)
 
 
-def test_a_plugin_called_as_a_command_of_ours_is_never_run(site: Path, run_caliban: Caliban) -> None:
+def test_a_plugin_with_a_built_in_name_is_never_run(site: Path, run_caliban: Caliban) -> None:
     add_package(site, "caliban-evil", {"status": "evil_plugin"}, {"evil_plugin": "1 / 0"})
     done = run_caliban("status", env=seeing(site))
     assert (done.returncode, done.stdout) == (0, "most recent 8 jobs for user totoro:\n")

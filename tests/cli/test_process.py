@@ -1,4 +1,4 @@
-"""How the process begins and ends: exit codes, signals, closed pipes."""
+"""The process: exit codes, signals, closed pipes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import Caliban
 from .plugins import add_package
 
 WAITS = """
-    DESCRIPTION = "Wait for somebody to end the input."
+    DESCRIPTION = "Wait for the end of the input."
 
     def add_arguments(parser):
         pass
@@ -48,34 +48,50 @@ def plugged_in(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
-def test_exit_codes_are_what_scripts_know() -> None:
+def test_exit_codes_do_not_change() -> None:
     assert {code.name: int(code) for code in ExitCode} == {"DONE": 0, "NOT_DONE": 1, "USAGE": 2, "INTERRUPTED": 130}
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (("--version",), 0),
+        (("version",), 0),
+        (("help",), 0),
+        (("help", "status"), 0),
+        (("help", "nothing"), 2),
+        (("status", "--help"), 0),
+        (("status", "--nothing"), 2),
+        (("status", "--max_jobs", "x"), 2),
+        (("run",), 2),
         (("status",), 0),
         (("status", "--xgroup", "nobody_made_it"), 1),
         (("resubmit",), 2),
         (("run", "--experiment_config", "no_such.json", "no_such.py"), 2),
     ],
 )
-def test_a_command_ends_with_its_exit_code(words: tuple[str, ...], code: int, run_caliban: Caliban) -> None:
-    assert run_caliban(*words).returncode == code
+def test_a_command_ends_with_its_exit_code(arguments: tuple[str, ...], code: int, run_caliban: Caliban) -> None:
+    assert run_caliban(*arguments).returncode == code
 
 
-def test_a_store_that_cannot_be_opened_is_not_done(run_caliban: Caliban) -> None:
+def test_a_store_that_cannot_be_opened_is_an_error(run_caliban: Caliban) -> None:
     done = run_caliban("status", env={"CALIBAN_DB_URL": "mysql://lab/caliban"})
     assert (done.returncode, done.stdout, "[store-dialect-unknown]" in done.stderr) == (1, "", True)
 
 
-def test_an_error_is_told_without_a_traceback_or_a_prefix(run_caliban: Caliban) -> None:
+@pytest.mark.parametrize("arguments", [("run",), ("status", "--max_jobs", "x"), ("staus",), ("resubmit", "night")])
+def test_wrong_usage_is_reported_without_the_usage_text(arguments: tuple[str, ...], run_caliban: Caliban) -> None:
+    done = run_caliban(*arguments)
+    error, hint = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (error.startswith("error: "), error.endswith("]"), hint.startswith("  hint: ")) == (True, True, True)
+
+
+def test_an_error_has_an_id_and_a_hint_and_no_traceback(run_caliban: Caliban) -> None:
     done = run_caliban("staus")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: staus is not a command of caliban [unknown-command]\n  hint: did you mean status?\n"
+        'error: unknown command "staus" [unknown-command]\n  hint: did you mean "caliban status"?\n'
     )  # fmt: skip
 
 
@@ -87,26 +103,26 @@ def test_an_interrupted_command_ends_with_130(
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, told = process.communicate(timeout=30)
-    assert (process.returncode, told) == (130, "interrupted\n")
+        _, reported = process.communicate(timeout=30)
+    assert (process.returncode, reported) == (130, "interrupted\n")
 
 
-def test_a_reader_who_has_enough_ends_the_command_quietly(plugged_in: dict[str, str], run_caliban: Caliban) -> None:
+def test_a_pipe_that_is_closed_early_ends_the_command_quietly(plugged_in: dict[str, str], run_caliban: Caliban) -> None:
     with run_caliban.start("print-much", env=plugged_in) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "line 0\n"
         process.stdout.close()
-        told = process.stderr.read()
-    assert (process.returncode, told) == (1, "")
+        reported = process.stderr.read()
+    assert (process.returncode, reported) == (1, "")
 
 
-@pytest.mark.parametrize(("word", "code"), [("status", 1), ("--help", 0)])
-def test_a_listing_into_a_closed_pipe_ends_quietly(word: str, code: int, run_caliban: Caliban) -> None:
+@pytest.mark.parametrize(("argument", "code"), [("status", 1), ("--help", 0)])
+def test_a_listing_into_a_closed_pipe_ends_quietly(argument: str, code: int, run_caliban: Caliban) -> None:
     readable, writable = os.pipe()
     os.close(readable)
     done = subprocess.run(
-        [sys.executable, "-m", "caliban", word],
+        [sys.executable, "-m", "caliban", argument],
         stdout=writable,
         stderr=subprocess.PIPE,
         env=run_caliban.environment(),
@@ -117,12 +133,12 @@ def test_a_listing_into_a_closed_pipe_ends_quietly(word: str, code: int, run_cal
     assert (done.returncode, done.stderr) == (code, b"")
 
 
-def test_the_user_comes_from_the_login_where_nothing_else_is_said(run_caliban: Caliban) -> None:
+def test_the_user_is_the_login_name_by_default(run_caliban: Caliban) -> None:
     done = run_caliban("status", env={"CALIBAN_USER": "", "LOGNAME": "", "USER": "mei"})
     assert done.stdout == "most recent 8 jobs for user mei:\n"
 
 
-def test_nothing_is_written_where_nothing_was_asked_for(run_caliban: Caliban) -> None:
+def test_reading_commands_write_nothing(run_caliban: Caliban) -> None:
     run_caliban("status")
     run_caliban("resubmit", "--xgroup", "nobody_made_it")
     assert list(run_caliban.home.iterdir()) == []

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from caliban.cli import render
 from caliban.errors import CalibanError
-from caliban.platforms.job_summary import ending, title
-from caliban.records import ContainerRecord, JobRecord, JobStatus, JsonObject, Outcome, PlatformName
+from caliban.records import ContainerRecord, JobDetails, JobExit, JobRecord, JobStatus, JsonObject, Outcome
 from tests.builders import CPU_SPEC, CREATED, IMAGE, a_group, a_job, an_experiment
 
 HOME = Path("/home/totoro")
@@ -19,16 +18,20 @@ CAIP_IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
 
 
 def caip_job(id: int, status: JobStatus, name: str, *, second: int = 40) -> JobRecord:
-    job = a_job(id, status, platform=PlatformName.CAIP, details={"jobId": name})
+    job = replace(a_job(id, status), platform="CAIP", details=JobDetails(display_name=name))
     return replace(job, container=CAIP_IMAGE, created=CREATED.replace(second=second))
 
 
-def test_the_tree_is_that_of_the_document_word_for_word() -> None:
+def job_with(details: JobDetails, status: JobStatus = JobStatus.FAILED, *, platform: str = "LOCAL") -> JobRecord:
+    return replace(a_job(70, status), platform=platform, details=details)
+
+
+def test_the_tree_is_the_document_s_word_for_word() -> None:
     good = caip_job(69, JobStatus.SUCCEEDED, "caliban_totoro_20200529_105340_2", second=41)
     bad = caip_job(68, JobStatus.FAILED, "caliban_totoro_20200529_105338_1", second=40)
     group = a_group(an_experiment(37, good, kwargs={"sleep": 2}), an_experiment(38, bad, kwargs={"sleep": 1}))
     name = "container: gcr.io/totoro-project/cffd1475aaca:latest name: caliban_totoro_20200529"
-    assert list(render.group_lines(group, title, HOME)) == [
+    assert list(render.group_lines(group, HOME)) == [
         "xgroup resubmit_test:",
         "docker config 1: job_mode: CPU, build url: ~/sw/cluster/caliban/tmp/cpu, extra dirs: None",
         "  experiment id 37: cpu.py --foo 3 --sleep 2",
@@ -38,35 +41,60 @@ def test_the_tree_is_that_of_the_document_word_for_word() -> None:
     ]
 
 
-def test_a_digest_is_shown_by_its_beginning() -> None:
+def test_a_digest_is_abbreviated() -> None:
     job = replace(a_job(), container=f"us-docker.pkg.dev/p/lab/0123456789ab@sha256:{'0123456789abcdef' * 4}")
-    assert render.job_line(job, title).endswith(" us-docker.pkg.dev/p/lab/0123456789ab@sha256:0123456789ab")
+    assert render.job_line(job).endswith(" us-docker.pkg.dev/p/lab/0123456789ab@sha256:0123456789ab")
 
 
-def test_other_names_of_images_are_shown_whole() -> None:
+def test_other_image_references_are_shown_in_full() -> None:
     image = f"sha256:{'0123456789abcdef' * 4}"
-    assert render.job_line(replace(a_job(), container=image), title).endswith(f" {image}")
+    assert render.job_line(replace(a_job(), container=image)).endswith(f" {image}")
 
 
 @pytest.mark.parametrize("status", list(JobStatus))
-@pytest.mark.parametrize("platform", [PlatformName.LOCAL, PlatformName.CAIP, PlatformName.GKE])
+@pytest.mark.parametrize("platform", ["LOCAL", "CAIP", "GKE"])
 @pytest.mark.parametrize("id", [1, 68, 99_999_999])
-def test_the_columns_of_job_lines_stand_below_each_other(id: int, status: JobStatus, platform: PlatformName) -> None:
-    line = render.job_line(a_job(id, status, platform=platform), title)
+def test_the_columns_of_job_lines_are_aligned(id: int, status: JobStatus, platform: str) -> None:
+    line = render.job_line(replace(a_job(id, status), platform=platform))
     assert line.index(f" {CREATED:%Y-%m-%d}") == len("job 68       FAILED        CAIP")
 
 
-def test_an_id_that_is_too_wide_moves_the_rest_and_loses_nothing() -> None:
-    line = render.job_line(a_job(1_234_567_890), title)
+def test_an_id_that_is_too_wide_shifts_the_rest_of_the_line() -> None:
+    line = render.job_line(a_job(1_234_567_890))
     assert line == f"job 1234567890 FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE}"
 
 
 def test_a_job_without_a_name_has_no_empty_name() -> None:
-    assert not render.job_line(a_job(platform=PlatformName.LOCAL, details={"ret_code": 1}), title).endswith("name: ")
+    assert "name:" not in render.job_line(job_with(JobDetails(exit=JobExit(code=1))))
 
 
-def test_a_state_that_could_not_be_brought_up_to_date_is_marked() -> None:
-    line = render.job_line(a_job(status=JobStatus.RUNNING, refresh_error="no route"), title)
+@pytest.mark.parametrize("platform", ["LOCAL", "CAIP", "VERTEX", "GKE", "KUBERNETES", "SOMEWHERE"])
+@pytest.mark.parametrize(
+    ("status", "details", "reason"),
+    [
+        (JobStatus.FAILED, JobDetails(exit=JobExit(message="out of memory")), " (out of memory)"),
+        (JobStatus.FAILED, JobDetails(exit=JobExit(code=137, message="out of memory")), " (out of memory)"),
+        (JobStatus.FAILED, JobDetails(exit=JobExit(code=1)), ""),
+        (JobStatus.SUBMITTED, JobDetails(pending_reason="unschedulable"), " (unschedulable)"),
+        (JobStatus.SUCCEEDED, JobDetails(exit=JobExit(code=0)), ""),
+        (JobStatus.RUNNING, JobDetails(), ""),
+    ],
+)
+def test_the_reason_of_a_state_follows_in_parentheses_on_every_platform(
+    status: JobStatus, details: JobDetails, reason: str, platform: str
+) -> None:
+    line = render.job_line(job_with(replace(details, display_name="n"), status, platform=platform))
+    assert line == (f"job 70       {status:9s} {platform:>8s} 2020-05-29 10:53:40 container: {IMAGE} name: n{reason}")
+
+
+def test_a_reason_precedes_the_mark_of_a_state_that_could_not_be_refreshed() -> None:
+    job = job_with(JobDetails(pending_reason="unschedulable"), JobStatus.SUBMITTED)
+    line = render.job_line(replace(job, refresh_error="no route"))
+    assert line.endswith(" (unschedulable, last known state; no route)")
+
+
+def test_a_state_that_could_not_be_refreshed_is_marked() -> None:
+    line = render.job_line(a_job(status=JobStatus.RUNNING, refresh_error="no route"))
     assert line.endswith(f"container: {IMAGE} (last known state; no route)")
 
 
@@ -98,44 +126,44 @@ def test_a_container_spec_is_one_line(spec: JsonObject, line: str) -> None:
         ("cpu", "cpu"),
     ],
 )
-def test_the_home_folder_is_shortened(path: str, shown: str) -> None:
+def test_the_home_directory_is_abbreviated(path: str, shown: str) -> None:
     assert render.short_path(path, HOME) == shown
 
 
-def test_an_experiment_of_an_image_shows_the_image_for_a_script() -> None:
+def test_an_experiment_of_an_image_shows_the_image_instead_of_a_script() -> None:
     experiment = an_experiment(container=ContainerRecord(2, {"image_id": CAIP_IMAGE}))
     assert render.command_line(experiment) == f"{CAIP_IMAGE} --foo 3 --sleep 1"
 
 
-def test_words_are_quoted_as_a_shell_wants_them() -> None:
+def test_arguments_are_quoted_for_a_shell() -> None:
     experiment = an_experiment(args=("it's", "", "$HOME"), kwargs={"name": "a b"})
     assert render.command_line(experiment) == """cpu.py 'it'"'"'s' '' '$HOME' --name 'a b'"""
 
 
 @given(st.lists(st.text(), max_size=5))
-def test_a_shell_reads_the_shown_words_back(args: list[str]) -> None:
+def test_a_shell_parses_the_command_line_back(args: list[str]) -> None:
     line = render.command_line(an_experiment(args=args, kwargs={}))
     assert shlex.split(line) == ["cpu.py", *args]
 
 
-def test_an_experiment_without_a_job_says_so() -> None:
-    assert list(render.group_lines(a_group(an_experiment(38)), title, HOME))[-1] == "    no job yet"
+def test_an_experiment_without_a_job_was_never_run() -> None:
+    assert list(render.group_lines(a_group(an_experiment(38)), HOME))[-1] == "    never run"
 
 
-def test_a_group_without_experiments_is_its_name() -> None:
-    assert list(render.group_lines(a_group(name="empty"), title, HOME)) == ["xgroup empty:"]
+def test_a_group_without_experiments_is_one_line() -> None:
+    assert list(render.group_lines(a_group(name="empty"), HOME)) == ["xgroup empty:"]
 
 
 def test_all_attempts_of_an_experiment_are_listed_oldest_first() -> None:
     group = a_group(an_experiment(1, a_job(2), a_job(5)))
-    jobs = [line.split()[1] for line in render.group_lines(group, title, HOME) if line.startswith("    job")]
+    jobs = [line.split()[1] for line in render.group_lines(group, HOME) if line.startswith("    job")]
     assert jobs == ["2", "5"]
 
 
-def test_experiments_are_listed_below_their_docker_config_in_the_order_of_ids() -> None:
+def test_experiments_are_listed_below_their_docker_config_ordered_by_id() -> None:
     one, two = ContainerRecord(1, CPU_SPEC), ContainerRecord(2, {"image_id": CAIP_IMAGE})
     group = a_group(an_experiment(1, container=two), an_experiment(2, container=one), an_experiment(3, container=two))
-    heads = [line.split(":")[0].strip() for line in render.group_lines(group, title, HOME) if "no job" not in line]
+    heads = [line.split(":")[0].strip() for line in render.group_lines(group, HOME) if "never run" not in line]
     assert heads == [
         "xgroup resubmit_test",
         "docker config 1",
@@ -146,7 +174,7 @@ def test_experiments_are_listed_below_their_docker_config_in_the_order_of_ids() 
     ]
 
 
-def test_an_error_says_what_why_and_what_to_do() -> None:
+def test_an_error_has_message_cause_and_hint() -> None:
     error = CalibanError("no-bread", "there is no toast", cause="no bread\nno flour", hint="go to the baker")
     assert render.error_lines(error) == [
         "error: there is no toast [no-bread]",
@@ -161,7 +189,7 @@ def test_an_error_without_cause_and_hint_is_one_line(nothing: str | None) -> Non
     assert render.error_lines(CalibanError("x", "no", cause=nothing, hint=nothing)) == ["error: no [x]"]
 
 
-def test_the_same_error_of_several_jobs_is_told_once() -> None:
+def test_the_same_error_of_several_jobs_is_reported_once() -> None:
     outcomes = [Outcome(an_experiment(number), None, CalibanError("x", "no room")) for number in (1, 2, 3)]
     assert list(render.failure_lines(outcomes)) == [
         "error: no room [x]",
@@ -170,8 +198,8 @@ def test_the_same_error_of_several_jobs_is_told_once() -> None:
     ]
 
 
-def test_different_errors_are_told_each() -> None:
-    outcomes = [Outcome(an_experiment(), None, CalibanError("x", word)) for word in ("no room", "no bread")]
+def test_different_errors_are_all_reported() -> None:
+    outcomes = [Outcome(an_experiment(), None, CalibanError("x", message)) for message in ("no room", "no bread")]
     assert [line for line in render.failure_lines(outcomes) if "error" in line] == [
         "error: no room [x]",
         "error: no bread [x]",
@@ -182,17 +210,17 @@ def test_good_outcomes_have_no_failure_lines() -> None:
     assert not list(render.failure_lines([Outcome(an_experiment(), a_job(status=JobStatus.SUCCEEDED))]))
 
 
-def test_a_job_that_failed_is_listed_with_its_exit_code() -> None:
-    failed = a_job(70, platform=PlatformName.LOCAL, details={"ret_code": 137, "reason": "out of memory"})
-    *_, line = render.outcome_lines([Outcome(an_experiment(), failed)], title, ending)
+def test_a_failed_job_is_listed_with_its_exit_code_and_reason() -> None:
+    failed = job_with(JobDetails(exit=JobExit(code=137, message="out of memory")))
+    *_, line = render.outcome_lines([Outcome(an_experiment(), failed)])
     assert line.endswith("(exit code 137, out of memory)")
 
 
-def test_what_was_not_recorded_is_not_listed_as_a_job() -> None:
-    assert not list(render.outcome_lines([Outcome(an_experiment(), None)], title, ending))
+def test_a_job_that_was_not_recorded_is_not_listed() -> None:
+    assert not list(render.outcome_lines([Outcome(an_experiment(), None)]))
 
 
-def test_the_summary_counts_by_what_came_of_the_jobs() -> None:
+def test_the_summary_counts_jobs_by_state() -> None:
     states = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.SUCCEEDED)
     outcomes = [Outcome(an_experiment(), a_job(status=status)) for status in states]
     outcomes.append(Outcome(an_experiment(), None))
@@ -203,40 +231,20 @@ def test_the_summary_of_one_job_is_in_the_singular() -> None:
     assert render.summary_line([Outcome(an_experiment(), a_job())]) == "1 job: 1 failed"
 
 
-def test_jobs_that_were_never_begun_are_counted() -> None:
+def test_jobs_that_were_not_started_are_counted() -> None:
     stopped = Outcome(an_experiment(), a_job(status=JobStatus.STOPPED))
     assert render.summary_line([stopped], not_started=3) == "4 jobs: 1 stopped, 3 not started"
 
 
 @pytest.mark.parametrize(
-    ("platform", "details", "name"),
+    ("status", "code", "shown"),
     [
-        (PlatformName.LOCAL, {"name": "caliban-1"}, "caliban-1"),
-        (PlatformName.LOCAL, {"ret_code": 1}, None),
-        (PlatformName.CAIP, {"jobId": "caliban_totoro_1"}, "caliban_totoro_1"),
-        (PlatformName.CAIP, {"jobId": 7}, None),
-        (PlatformName.VERTEX, {"displayName": "caliban_totoro_1", "name": "projects/1"}, "caliban_totoro_1"),
-        (PlatformName.GKE, {"job": {"metadata": {"name": "stop-test-rssqq"}}}, "stop-test-rssqq"),
-        (PlatformName.GKE, {"job": None}, None),
-        (PlatformName.GKE, {"job": {"metadata": []}}, None),
-        (PlatformName.TEST, {"name": "x"}, None),
+        (JobStatus.FAILED, 1, " (exit code 1)"),
+        (JobStatus.FAILED, None, ""),
+        (JobStatus.SUCCEEDED, 0, ""),
+        (JobStatus.STOPPED, 143, ""),
     ],
 )
-def test_a_job_is_called_what_its_platform_recorded(
-    platform: PlatformName, details: JsonObject, name: str | None
-) -> None:
-    assert title(a_job(platform=platform, details=details)) == name
-
-
-@pytest.mark.parametrize(
-    ("status", "details", "words"),
-    [
-        (JobStatus.FAILED, {"ret_code": 1}, "exit code 1"),
-        (JobStatus.FAILED, {"reason": "out of memory"}, None),
-        (JobStatus.FAILED, {}, None),
-        (JobStatus.SUCCEEDED, {"ret_code": 0}, None),
-        (JobStatus.STOPPED, {"ret_code": 143}, None),
-    ],
-)
-def test_only_a_failed_job_has_an_ending(status: JobStatus, details: JsonObject, words: str | None) -> None:
-    assert ending(a_job(status=status, details=details)) == words
+def test_only_a_failed_job_has_an_exit_code(status: JobStatus, code: int | None, shown: str) -> None:
+    job = job_with(JobDetails(exit=JobExit(code=code)), status)
+    assert render.job_line(job, with_exit=True) == render.job_line(job) + shown

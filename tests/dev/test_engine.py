@@ -20,7 +20,7 @@ from services.shell import Failure
 
 DEV = Path(__file__).resolve().parents[2] / "dev"
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("cache")]
 
 
 @pytest.fixture

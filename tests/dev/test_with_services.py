@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from services.engine import docker_engine
 
 WITH_SERVICES = Path(__file__).resolve().parents[2] / "dev" / "with_services.py"
 NOT_BROUGHT_UP = 125
@@ -171,3 +172,15 @@ def test_a_cache_folder_that_is_a_link_is_refused(cache: Path, tmp_path: Path) -
     cache.symlink_to(tmp_path)
     code, _, stderr = run("--peer", "--", "true")
     assert (code, "is not a folder" in stderr) == (NOT_BROUGHT_UP, True)
+
+
+def test_the_cluster_that_the_environment_names_is_left_to_the_command() -> None:
+    command = ("--kubernetes", "--", "sh", "-c", "echo $CALIBAN_TEST_CONTEXT $KUBECONFIG")
+    assert run(*command, CALIBAN_TEST_CONTEXT="mine", KUBECONFIG="/my/config")[:2] == (0, "mine /my/config\n")
+
+
+@pytest.mark.docker
+def test_the_docker_engine_of_the_machine_is_used_though_a_current_one_is_wanted() -> None:
+    with docker_engine() as engine:
+        command = ("--current-engine", "--", "sh", "-c", "echo $DOCKER_HOST")
+        assert run(*command, DOCKER_HOST=engine.address)[:2] == (0, f"{engine.address}\n")

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.retry import DEFAULT
 from tests.e2e.conftest import Answer, Researcher, wait_until
+from tests.fakes import RecordingReporter
+from tests.platforms.kubernetes.helpers import no_engine
 
 CONTEXT = os.environ.get("CALIBAN_TEST_CONTEXT", "")
 IMAGE = os.environ.get("CALIBAN_TEST_CLUSTER_IMAGE", "")
@@ -76,7 +79,9 @@ def real(tmp_path: Path) -> Iterator[RealCluster]:
     person.home.mkdir()
     person.write("job.sh", "")
     configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
-    cluster = Cluster(configuration, CONTEXT, DEFAULT, "caliban-tests", lambda error, seconds: None)
+    cluster = Cluster(
+        configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
+    )
     made = RealCluster(person, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():

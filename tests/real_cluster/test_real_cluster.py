@@ -60,7 +60,7 @@ def test_a_job_that_was_deleted_is_unknown(real: RealCluster) -> None:
     while not real.cluster.delete_job(NAMESPACE, job):
         (job,) = real.jobs()
 
-    assert "the cluster has this job no longer" in real.wait_for(" UNKNOWN ")
+    assert "the job no longer exists on the cluster" in real.wait_for(" UNKNOWN ")
 
 
 def test_the_jobs_of_the_namespace_are_listed(real: RealCluster) -> None:

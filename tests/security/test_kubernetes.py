@@ -1,11 +1,10 @@
-"""Clusters: what a kubeconfig and Google's tokens hold turns up nowhere, and nobody unsigned gets any of it."""
+"""Clusters: credentials are neither shown nor stored, and no server with an untrusted certificate gets any."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,20 @@ import yaml
 
 from caliban.errors import CalibanError
 from caliban.platforms.kubernetes.client import Cluster
+from caliban.platforms.kubernetes.details import ClusterDestination
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.platform import ClusterPlatform
-from caliban.records import JobRecord, PlatformName
+from caliban.records import JobRecord
 from tests.e2e.conftest import Researcher
 from tests.platforms.kubernetes.helpers import (
-    GKE_TARGET,
+    DESTINATION,
+    GKE_DESTINATION,
     PEER_DETAILS,
     PEER_SPEC,
     QUICK,
-    TARGET,
-    job_view,
+    job_record,
     platform_context,
     submission,
 )
@@ -39,10 +39,9 @@ from .test_said import all_that_is_said
 
 TOKEN = "planted-secret-token"
 PASSWORD = "planted-password"
-WORDS = "certificate verify failed"
-HASTY = replace(QUICK, deadline=0.05)
-OURS = job_view({"context": "lab", "job": {"metadata": {"name": "x", "namespace": "default"}}})
-PEERS = job_view(PEER_DETAILS, platform=PlatformName.GKE)
+VERIFY_FAILED = "certificate verify failed"
+OURS = job_record({"context": "lab", "job": {"metadata": {"name": "x", "namespace": "default"}}})
+PEERS = job_record(PEER_DETAILS, platform="GKE")
 
 
 def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None, **cluster: object) -> Path:
@@ -59,19 +58,19 @@ def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None
     return path
 
 
-def all_of(platform: ClusterPlatform, job: JobRecord, target: Any) -> str:
-    """All that is said when everything is asked of a platform."""
+def all_output(platform: ClusterPlatform[Any], job: JobRecord, destination: ClusterDestination) -> str:
+    """Return everything that the methods of a platform return or raise."""
     said = [repr(platform.statuses([job]))]
-    submitted = submission(target=target, platform=platform.name)
-    for ask in (
-        lambda: platform.connect(target),
+    submitted = submission(destination=destination)
+    for call in (
+        lambda: platform.connect(destination),
         lambda: platform.submit(PEER_SPEC, submitted),
         lambda: platform.find(submitted),
         lambda: platform.stop(job),
-        lambda: platform.listing(target),
+        lambda: platform.listing(destination),
     ):
         try:
-            said.append(repr(ask()))
+            said.append(repr(call()))
         except CalibanError as error:
             said.append(all_that_is_said(error))
     return "\n".join(said)
@@ -83,7 +82,7 @@ def certificate(tmp_path: Path) -> Certificate:
 
 
 def reply_as_a_cluster(request: Request) -> Answer:
-    """An error that repeats all that was sent."""
+    """Return an error that repeats the whole request."""
     status = {"kind": "Status", "apiVersion": "v1", "message": request.text, "reason": "Forbidden", "code": 403}
     return 403, {"Content-Type": "application/json", "X-Repeated": "x"}, json.dumps(status).encode()
 
@@ -93,33 +92,33 @@ def reply_as_a_cluster(request: Request) -> Answer:
     [reply_as_a_cluster, *(repeating(status, as_json=kind) for status in (200, 401, 502) for kind in (True, False))],
 )
 @pytest.mark.parametrize("user", [{"token": TOKEN}, {"username": "totoro", "password": PASSWORD}])
-def test_a_login_that_a_cluster_or_who_stands_before_it_repeats(
+def test_credentials_that_a_response_repeats_are_redacted(
     tmp_path: Path, certificate: Certificate, reply: Callable[[Request], Answer], user: dict[str, str]
 ) -> None:
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", user, **authority)
-        said = all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
+        said = all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
         sent = {re.search(r"Authorization: \w+ (\S+)", request.text, re.IGNORECASE) for request in server.requests}
     logins = {match[1] for match in sent if match}
     assert len(logins) == 1
     assert not [login for login in (*logins, TOKEN, PASSWORD) if login in said]
 
 
-def test_a_google_token_that_a_cluster_repeats(tmp_path: Path, no_google_login: None) -> None:
+def test_a_google_token_that_a_cluster_repeats_is_redacted(tmp_path: Path, no_google_login: None) -> None:
     with ContainerV1() as gke, KubeApi(accepts=gke.account.accepts) as cluster:
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", cluster))
-        platform = GkePlatform(platform_context(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), HASTY)
+        platform = GkePlatform(platform_context(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), QUICK)
         token = platform.google.access_token()
         cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"no entry with Bearer {token}"))
-        said = all_of(platform, PEERS, GKE_TARGET)
+        said = all_output(platform, PEERS, GKE_DESTINATION)
     assert "no entry with Bearer ***" in said
     assert token not in said
 
 
 @pytest.fixture
 def impostor(certificate: Certificate) -> Iterator[Server]:
-    """Would be anybody's cluster."""
+    """A server that answers like an empty cluster."""
 
     def reply(request: Request) -> Answer:
         content = {"kind": "JobList", "apiVersion": "batch/v1", "metadata": {}, "items": []}
@@ -131,24 +130,24 @@ def impostor(certificate: Certificate) -> Iterator[Server]:
 
 @pytest.mark.parametrize("cluster", [{}, {"insecure-skip-tls-verify": True}, {"insecure-skip-tls-verify": False}])
 @pytest.mark.parametrize("user", [{"token": TOKEN}, {"username": "totoro", "password": PASSWORD}])
-def test_a_cluster_without_a_signed_certificate_is_asked_nothing_whatever_the_kubeconfig_says(
+def test_a_cluster_with_an_untrusted_certificate_gets_no_request_whatever_the_kubeconfig_says(
     impostor: Server, tmp_path: Path, cluster: dict[str, bool], user: dict[str, str]
 ) -> None:
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", user, **cluster)
-    said = all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
-    assert (WORDS in said, impostor.requests) == (True, [])
+    said = all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
+    assert (VERIFY_FAILED in said, impostor.requests) == (True, [])
 
 
-def test_a_cluster_whose_certificate_its_authority_has_signed_is_asked(
+def test_a_cluster_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, tmp_path: Path
 ) -> None:
     authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", **authority)
-    KubernetesPlatform(platform_context(kubeconfig=path), HASTY).statuses([OURS])
+    KubeconfigPlatform(platform_context(kubeconfig=path), QUICK).statuses([OURS])
     assert len(impostor.requests) == 1
 
 
-def test_a_token_is_not_taken_along_to_where_a_cluster_sends_us(
+def test_a_token_is_not_sent_to_the_target_of_a_redirect(
     impostor: Server, certificate: Certificate, tmp_path: Path
 ) -> None:
     def reply(request: Request) -> Answer:
@@ -157,14 +156,12 @@ def test_a_token_is_not_taken_along_to_where_a_cluster_sends_us(
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", **authority)
-        all_of(KubernetesPlatform(platform_context(kubeconfig=path), HASTY), OURS, TARGET)
+        all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
         assert server.requests
     assert impostor.requests == []
 
 
-def test_who_renews_an_oidc_login_is_asked_nothing_without_a_signed_certificate(
-    impostor: Server, tmp_path: Path
-) -> None:
+def test_an_oidc_issuer_with_an_untrusted_certificate_gets_no_request(impostor: Server, tmp_path: Path) -> None:
     expired = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.x"
     config = {
         "idp-issuer-url": f"https://127.0.0.1:{impostor.port}",
@@ -177,19 +174,19 @@ def test_who_renews_an_oidc_login_is_asked_nothing_without_a_signed_certificate(
     path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1", user)
     with pytest.raises(CalibanError) as caught:
         Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
-    assert (WORDS in str(caught.value.cause), impostor.requests) == (True, [])
+    assert (VERIFY_FAILED in str(caught.value.cause), impostor.requests) == (True, [])
     said = all_that_is_said(caught.value)
     assert not [secret for secret in (TOKEN, PASSWORD, expired) if secret in said]
 
 
-def test_what_a_cluster_is_reached_by_shows_no_token(tmp_path: Path) -> None:
+def test_the_repr_of_clients_has_no_token(tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1")
     configuration = Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
-    cluster = Cluster(configuration, "lab", QUICK, "caliban", lambda error, seconds: None)
+    cluster = Cluster(configuration, "lab", platform_context(), QUICK)
     assert TOKEN not in f"{configuration!r} {cluster!r} {Kubeconfig({'KUBECONFIG': str(path)}, tmp_path)!r}"
 
 
-def test_the_history_of_jobs_that_worked_and_failed_holds_no_login(person: Researcher) -> None:
+def test_the_store_and_the_output_of_commands_have_no_token(person: Researcher) -> None:
     with KubeApi() as cluster:
         cluster.access.tokens[TOKEN] = "totoro"
         path = cluster.write_kubeconfig(person.home / "config", "lab", user={"token": TOKEN})

@@ -61,12 +61,12 @@ def test_comments_and_trailing_commas_change_nothing(axes: dict[str, list[Any]])
 
 
 @given(st.lists(AXES, min_size=1, max_size=3))
-def test_a_list_of_objects_is_one_after_the_other(entries: list[dict[str, list[Any]]]) -> None:
+def test_a_list_of_objects_is_expanded_in_order(entries: list[dict[str, list[Any]]]) -> None:
     assert parsed(entries) == [experiment for entry in entries for experiment in parsed(entry)]
 
 
 @given(st.dictionaries(NAMES, SCALARS, max_size=4))
-def test_values_outside_of_lists_are_one_experiment(flags: dict[str, Any]) -> None:
+def test_single_values_are_one_experiment(flags: dict[str, Any]) -> None:
     assert parsed(flags) == [flags]
 
 
@@ -92,61 +92,61 @@ def test_the_example_of_the_documentation_is_six_experiments() -> None:
         ({"a-b": 1}, [{"a-b": 1}]),
     ],
 )
-def test_unusual_files_mean_what_they_say(document: object, experiments: list[dict[str, object]]) -> None:
+def test_unusual_files_are_valid(document: object, experiments: list[dict[str, object]]) -> None:
     assert parsed(document) == experiments
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (3, "experiment.json: an object or a list of objects is wanted, not a number"),
-        (None, "experiment.json: an object or a list of objects is wanted, not null"),
-        ("a", "experiment.json: an object or a list of objects is wanted, not a string"),
-        (True, "experiment.json: an object or a list of objects is wanted, not true or false"),
-        ([], "experiment.json: the list is empty, so there is no experiment to run"),
-        ([{}, 3], "experiment.json, entry 2: an object is wanted, not a number"),
-        ([{}, []], "experiment.json, entry 2: an object is wanted, not a list"),
-        ({"a": []}, 'experiment.json, key "a": the list has no values, so there would be no experiment'),
-        ({"a": None}, 'experiment.json, key "a": a string, number, true or false is wanted, not null'),
-        ({"a": {}}, 'experiment.json, key "a": a string, number, true or false is wanted, not an object'),
-        ({"a": [1, [2]]}, 'experiment.json, key "a": a string, number, true or false is wanted, not a list'),
-        ([{}, {"a": None}], 'experiment.json, entry 2, key "a": a string, number, true or false is wanted, not null'),
-        ({"--a": 1}, 'experiment.json, key "--a": a flag is named without its dashes: "a"'),
-        ({"": 1}, 'experiment.json, key "": this cannot be the name of a flag'),
-        ({"a b": 1}, 'experiment.json, key "a b": this cannot be the name of a flag'),
-        ({"a=1": 1}, 'experiment.json, key "a=1": this cannot be the name of a flag'),
-        ({"[a,]": [[1, 2]]}, 'experiment.json, key "[a,]": this cannot be the name of a flag'),
-        ({"[]": [[]]}, 'experiment.json, key "[]": this cannot be the name of a flag'),
-        ({"[a,-b]": [[1, 2]]}, 'experiment.json, key "[a,-b]": a flag is named without its dashes: "b"'),
-        ({"[a,a]": [[1, 2]]}, 'experiment.json, key "[a,a]": a flag is named twice'),
-        ({"[a,b]": 3}, 'experiment.json, key "[a,b]": a list of lists is wanted, one value for each of a, b'),
-        ({"[a,b]": []}, 'experiment.json, key "[a,b]": a list of lists is wanted, one value for each of a, b'),
+        (3, "experiment.json: expected an object or a list of objects, got a number"),
+        (None, "experiment.json: expected an object or a list of objects, got null"),
+        ("a", "experiment.json: expected an object or a list of objects, got a string"),
+        (True, "experiment.json: expected an object or a list of objects, got true or false"),
+        ([], "experiment.json: the list of experiments is empty"),
+        ([{}, 3], "experiment.json, entry 2: expected an object, got a number"),
+        ([{}, []], "experiment.json, entry 2: expected an object, got a list"),
+        ({"a": []}, 'experiment.json, key "a": the list of values is empty'),
+        ({"a": None}, 'experiment.json, key "a": expected a string, number, true or false, got null'),
+        ({"a": {}}, 'experiment.json, key "a": expected a string, number, true or false, got an object'),
+        ({"a": [1, [2]]}, 'experiment.json, key "a": expected a string, number, true or false, got a list'),
+        ([{}, {"a": None}], 'experiment.json, entry 2, key "a": expected a string, number, true or false, got null'),
+        ({"--a": 1}, 'experiment.json, key "--a": write the flag without dashes: "a"'),
+        ({"": 1}, 'experiment.json, key "": invalid flag name'),
+        ({"a b": 1}, 'experiment.json, key "a b": invalid flag name'),
+        ({"a=1": 1}, 'experiment.json, key "a=1": invalid flag name'),
+        ({"[a,]": [[1, 2]]}, 'experiment.json, key "[a,]": invalid flag name'),
+        ({"[]": [[]]}, 'experiment.json, key "[]": invalid flag name'),
+        ({"[a,-b]": [[1, 2]]}, 'experiment.json, key "[a,-b]": write the flag without dashes: "b"'),
+        ({"[a,a]": [[1, 2]]}, 'experiment.json, key "[a,a]": duplicate flag'),
+        ({"[a,b]": 3}, 'experiment.json, key "[a,b]": expected a list of lists, with one value for each of a, b'),
+        ({"[a,b]": []}, 'experiment.json, key "[a,b]": expected a list of lists, with one value for each of a, b'),
         (
             {"[a,b]": [[1, 2], [3]]},
-            'experiment.json, key "[a,b]", row 2: one value for each of a, b is wanted, not 1 of them',
+            'experiment.json, key "[a,b]", row 2: expected one value for each of a, b, got 1',
         ),
         (
             {"[a,b]": [[1, None]]},
-            'experiment.json, key "[a,b]", row 1: a string, number, true or false is wanted, not null',
+            'experiment.json, key "[a,b]", row 1: expected a string, number, true or false, got null',
         ),
-        ({"a": 1, "[a,b]": [[1, 2]]}, 'experiment.json, key "[a,b]": the flag a is set by another key as well'),
-        ({"[a,b]": [[1, 2]], "b": 1}, 'experiment.json, key "b": the flag b is set by another key as well'),
+        ({"a": 1, "[a,b]": [[1, 2]]}, 'experiment.json, key "[a,b]": the flag a is already set by another key'),
+        ({"[a,b]": [[1, 2]], "b": 1}, 'experiment.json, key "b": the flag b is already set by another key'),
     ],
 )
-def test_a_wrong_file_is_told_by_key_and_place(document: object, message: str) -> None:
+def test_an_error_names_file_entry_and_key(document: object, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parsed(document)
     assert (caught.value.id, caught.value.message) == ("malformed-experiments", message)
 
 
-def test_a_wrong_file_is_told_with_an_example_that_is_right() -> None:
+def test_the_example_in_the_hint_is_valid() -> None:
     with pytest.raises(UsageError) as caught:
         parsed(3)
     example = str(caught.value.hint).removeprefix("for example: ")
     assert len(parse_experiments(example, source="the hint")) == 4
 
 
-def test_what_is_no_json_is_told_by_line_and_column() -> None:
-    with pytest.raises(UsageError, match=r"^experiment\.json is not JSON: line 2, column 3$") as caught:
+def test_invalid_json_is_reported_with_line_and_column() -> None:
+    with pytest.raises(UsageError, match=r"^experiment\.json: invalid JSON at line 2, column 3$") as caught:
         parse_experiments("{\n  sleep: 1}", source="experiment.json")
     assert caught.value.id == "malformed-json"

@@ -1,41 +1,22 @@
-"""``caliban cluster job ls``: the jobs of a cluster's namespace, as the cluster shows them."""
+"""``caliban cluster job ls``: the jobs in a namespace, as the cluster reports them."""
 
 from __future__ import annotations
 
 import argparse
 
 from caliban.cli.context import Context
-from caliban.commands.cluster.destination import add_place_flags
 from caliban.errors import ExitCode
+from caliban.platforms.registry import cluster_directory
 
-DESCRIPTION = (
-    "List the jobs of a cluster's namespace, caliban's and others', the newest first. The experiment store is not "
-    "asked: see caliban status for experiments."
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which cluster and namespace."""
-    add_place_flags(parser)
+DESCRIPTION = cluster_directory().JOBS_DESCRIPTION
+add_arguments = cluster_directory().add_jobs_arguments
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Ask the cluster, print."""
-    from caliban.commands.cluster.destination import cluster_platform, find_place
+    """Print the jobs."""
     from caliban.submission.setup import make_platforms
 
-    platforms = make_platforms(
-        context.environ, context.home, context.console, project_id=args.project_id, cloud_key=args.cloud_key
-    )
-    place = find_place(args, context, platforms)
-    platform = cluster_platform(platforms, place.platform)
-    platform.connect(place.target)
-    jobs = platform.listing(place.target)
-    where = f"{platform.cluster(place.target).name}, namespace {place.target['namespace']}"
-    context.console.print(f"jobs of the {where}:" if jobs else f"no jobs in the {where}")
-    width = max((len(job.name) for job in jobs), default=0)
-    for job in jobs:
-        group = f"  group: {job.group}" if job.group else ""
-        reason = f"  ({job.reason})" if job.reason else ""
-        context.console.print(f"  {job.name:{width}}  {job.status:9}  {job.created}{group}{reason}")
+    platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+    for line in cluster_directory()(platforms.context).job_lines():
+        context.console.print(line)
     return ExitCode.DONE

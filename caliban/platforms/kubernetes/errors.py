@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster's refusals and silences become: errors that tell them in the cluster's own words."""
+"""Errors of requests to a Kubernetes cluster, with the cluster's own messages as their causes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ QUOTA_EXHAUSTED = "kubernetes-quota-exhausted"
 NOT_FOUND = 404
 
 _CAUSE_LIMIT = 2000
-_PASSING = frozenset({429, 500, 502, 503, 504})
-_DOUBTFUL = frozenset({500, 502, 503, 504})
-_TIMED_OUT = frozenset({"Timeout", "ServerTimeout"})
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+_OUTCOME_UNKNOWN = frozenset({500, 502, 503, 504})
+_TIMEOUT_REASONS = frozenset({"Timeout", "ServerTimeout"})
 
 
 class KubernetesError(ServiceError):
-    """A call to a cluster that did not succeed."""
+    """A request to a cluster failed."""
 
 
 class KubernetesUnreachableError(KubernetesError):
-    """No answer came. Whether the cluster did what it was asked is not known, unless ``outcome_unknown`` says else."""
+    """No response came. Unless ``outcome_unknown`` is False, the cluster may have processed the request."""
 
     def __init__(
-        self, what: str, cause: str, hint: str | None = None, *, is_transient: bool = True, outcome_unknown: bool = True
+        self,
+        message: str,
+        cause: str,
+        hint: str | None = None,
+        *,
+        is_transient: bool = True,
+        outcome_unknown: bool = True,
     ) -> None:
         super().__init__(
             "kubernetes-unreachable",
-            what,
+            message,
             cause=strip_userinfo(cause)[:_CAUSE_LIMIT],
-            hint=hint or "see whether `kubectl cluster-info` reaches it from here: network, VPN, proxy",
+            hint=hint or "check network, VPN and proxy with: kubectl cluster-info",
         )
         self.is_transient = is_transient
         self.outcome_unknown = outcome_unknown
@@ -45,27 +51,27 @@ class KubernetesRefusedError(KubernetesError):
     Attributes:
         code: the HTTP status.
         reason: Kubernetes' name for it (``AlreadyExists``), or "".
-        kind: what it is about, in the plural (``jobs``, ``namespaces``), or "".
+        kind: the resource that it is about, in the plural (``jobs``, ``namespaces``), or "".
     """
 
-    def __init__(self, code: int, status: Status, doing: str, retry_after: float | None = None) -> None:
+    def __init__(self, code: int, status: Status, action: str, retry_after: float | None = None) -> None:
         kind = _kind_of(code, status)
         super().__init__(
-            kind.id, f"cannot {doing}: {kind.words}", cause=status.message or f"HTTP {code}", hint=kind.hint
+            kind.id, f"cannot {action}: {kind.message}", cause=status.message or f"HTTP {code}", hint=kind.hint
         )
         self.code = code
         self.reason = status.reason
         self.kind = status.kind
         # Conflict is a race between writers in the cluster, as of two that use up one quota; AlreadyExists is not.
-        self.is_transient = code in _PASSING or (code == 409 and status.reason == "Conflict")
+        self.is_transient = code in _TRANSIENT or (code == 409 and status.reason == "Conflict")
         self.is_over_quota = code == 429
-        self.outcome_unknown = code in _DOUBTFUL or status.reason == "AlreadyExists"
+        self.outcome_unknown = code in _OUTCOME_UNKNOWN or status.reason == "AlreadyExists"
         self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
 class Status:
-    """An error's body: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/."""
+    """The body of an error: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/."""
 
     message: str = ""
     reason: str = ""
@@ -73,7 +79,7 @@ class Status:
 
     @classmethod
     def of(cls, body: object, http_reason: str) -> Status:
-        """Read it; what is no Status, such as a proxy's page, is its own message."""
+        """Parse a body. One that is no Status, such as a proxy's page, becomes the message."""
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
         try:
             found = json.loads(text)
@@ -89,48 +95,55 @@ class Status:
 @dataclass(frozen=True)
 class _Kind:
     id: str
-    words: str
+    message: str
     hint: str | None = None
 
 
-_OTHER_KIND = _Kind("kubernetes-refused", "the cluster refuses")
+_OTHER_KIND = _Kind("kubernetes-refused", "the cluster rejected the request")
 _KINDS: Mapping[int, _Kind] = {
-    400: _Kind("kubernetes-bad-request", "the cluster does not accept the request"),
+    400: _Kind("kubernetes-bad-request", "the cluster rejected the request as malformed"),
     401: _Kind(
         "kubernetes-not-authenticated",
-        "the cluster does not accept the credentials",
-        "log in anew as this cluster asks for it, until `kubectl get jobs` works",
+        "the cluster rejected the credentials",
+        "log in to the cluster again, and check with: kubectl get jobs",
     ),
     403: _Kind(
         "kubernetes-permission-denied",
         "permission denied",
-        "ask who runs the cluster for a role that may create, get, list and delete jobs, and list pods, there",
+        "ask the cluster's administrator for a role that may create, get, list and delete jobs, and list pods, in this "
+        "namespace",
     ),
-    404: _Kind("kubernetes-not-found", "the cluster knows no such thing"),
-    409: _Kind("kubernetes-conflict", "there is one already"),
-    413: _Kind("kubernetes-too-large", "the cluster does not accept so large a request"),
-    422: _Kind("kubernetes-invalid", "the cluster does not accept the job"),
-    429: _Kind("kubernetes-busy", "the cluster takes no more requests just now", "wait a while"),
-    500: _Kind("kubernetes-unavailable", "the cluster fails just now", "try again later"),
+    404: _Kind("kubernetes-not-found", "not found"),
+    409: _Kind("kubernetes-conflict", "it already exists"),
+    413: _Kind("kubernetes-too-large", "the request is too large"),
+    422: _Kind("kubernetes-invalid", "the cluster rejected the job as invalid"),
+    429: _Kind("kubernetes-busy", "the cluster is busy", "try again later"),
+    500: _Kind("kubernetes-unavailable", "the cluster is unavailable", "try again later"),
 }
 _NO_NAMESPACE = _Kind(
     "namespace-not-found",
-    "there is no such namespace",
-    "make it with `kubectl create namespace`, or name another with --namespace",
+    "the namespace does not exist",
+    "create it with kubectl create namespace, or choose another one with --namespace",
 )
-_NAMESPACE_GOING = _Kind(
-    "namespace-terminating", "the namespace is being deleted", "wait until it is gone, and make it anew"
+_NAMESPACE_TERMINATING = _Kind(
+    "namespace-terminating",
+    "the namespace is being deleted",
+    "create it again after its deletion, or choose another one with --namespace",
 )
 _OVER_QUOTA = _Kind(
-    QUOTA_EXHAUSTED, "a quota of the namespace is used up", "wait until other jobs have ended, or ask for more quota"
+    QUOTA_EXHAUSTED,
+    "a resource quota of the namespace is exhausted",
+    "wait for other jobs to end, or request more quota",
 )
 _WEBHOOK = _Kind(
-    "kubernetes-admission-denied", "an admission rule of the cluster refuses", "see the rule's own words above"
+    "kubernetes-admission-denied",
+    "denied by an admission rule of the cluster",
+    "ask the cluster's administrator about this rule",
 )
 
 
 def _kind_of(code: int, status: Status) -> _Kind:
-    """Which kind of refusal this is. What admission says comes with codes of all kinds.
+    """Return the kind of an error. Admission control uses status codes of all kinds.
 
     Source: the messages of k8s.io/apiserver (admission/plugin/webhook/errors/statuserror.go,
     admission/plugin/resourcequota/controller.go, admission/plugin/namespace/lifecycle/admission.go).
@@ -145,41 +158,41 @@ def _kind_of(code: int, status: Status) -> _Kind:
     if code == 403 and "exceeded quota" in status.message:
         return _OVER_QUOTA
     if code == 403 and "because it is being terminated" in status.message:
-        return _NAMESPACE_GOING
-    if status.reason in _TIMED_OUT:
+        return _NAMESPACE_TERMINATING
+    if status.reason in _TIMEOUT_REASONS:
         return _KINDS[500]
     return _KINDS.get(code, _KINDS[500] if code >= 500 else _OTHER_KIND)
 
 
 def refused(
-    code: int, body: object, http_reason: str, headers: Mapping[str, str], doing: str
+    code: int, body: object, http_reason: str, headers: Mapping[str, str], action: str
 ) -> KubernetesRefusedError:
-    """The error for an answer that is one.
+    """Return the error for an error response.
 
     Args:
         code: the HTTP status.
-        body: of the answer.
-        http_reason: what stands beside the code.
-        headers: of the answer.
-        doing: what was being done, in the infinitive: ``submit the job x``.
+        body: of the response.
+        http_reason: the reason phrase of the status line.
+        headers: of the response.
+        action: what was requested, in the infinitive: ``submit the job x``.
     """
     retry_after = parse_retry_after(next((v for k, v in headers.items() if k.lower() == "retry-after"), None))
-    return KubernetesRefusedError(code, Status.of(body, http_reason), doing, retry_after)
+    return KubernetesRefusedError(code, Status.of(body, http_reason), action, retry_after)
 
 
-def unreachable(doing: str, error: Exception) -> KubernetesUnreachableError:
-    """The error for no answer, from what urllib3 raised."""
+def unreachable(action: str, error: Exception) -> KubernetesUnreachableError:
+    """Return the error for a missing response, from an exception of urllib3."""
     import urllib3.exceptions as urllib3
 
-    words = str(error) or type(error).__name__
+    cause = str(error) or type(error).__name__
     if isinstance(error, urllib3.SSLError):
         return KubernetesUnreachableError(
-            f"cannot {doing}: the cluster's certificate is not accepted",
-            words,
-            "certificates are always verified, whatever a kubeconfig says: see certificate-authority-data there, and "
-            "whether the cluster was made anew",
+            f"cannot {action}: the cluster's certificate cannot be verified",
+            cause,
+            "check certificate-authority-data in the kubeconfig, and whether the cluster was created again; "
+            "certificates are verified even with insecure-skip-tls-verify",
             is_transient=False,
             outcome_unknown=False,
         )
     was_sent = not isinstance(error, urllib3.NewConnectionError | urllib3.ConnectTimeoutError | urllib3.ProxyError)
-    return KubernetesUnreachableError(f"cannot {doing}: the cluster does not answer", words, outcome_unknown=was_sent)
+    return KubernetesUnreachableError(f"cannot {action}: no response from the cluster", cause, outcome_unknown=was_sent)

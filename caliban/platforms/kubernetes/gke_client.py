@@ -1,4 +1,4 @@
-"""GKE's clusters, by container v1: which there are, and how to reach one.
+"""GKE clusters, by container v1: which exist, and how to connect to one.
 
 Source: the discovery document that google-api-python-client ships, ``container.v1.json``, and
 https://cloud.google.com/kubernetes-engine/docs/how-to/api-server-authentication.
@@ -11,7 +11,6 @@ import base64
 import binascii
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.google.client import Google
 from caliban.platforms.google.errors import GoogleRefusedError
+from caliban.platforms.kubernetes.details import object_at
 from caliban.records import JsonObject
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
-ANYWHERE = "-"
-_NOT_REACHABLE = frozenset({"PROVISIONING", "STOPPING", "ERROR"})
-_LISTING_HINT = "`caliban cluster ls --project_id {project}` shows the clusters that there are"
+_ALL_LOCATIONS = "-"
+_NOT_RUNNING = frozenset({"PROVISIONING", "STOPPING", "ERROR"})
+_LIST_HINT = "list the clusters of project {project} with: gcloud container clusters list --project {project}"
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class GkeCluster:
         name: its name there.
         status: ``RUNNING``, ``PROVISIONING``, ...
         version: of its control plane.
-        nodes: how many there are now.
+        nodes: the current number of nodes.
         endpoint: ``HOST`` or ``HOST:PORT`` of the API server; "" where there is none yet.
-        authority: the PEM certificate that has signed the server's; "" for those that everybody trusts.
+        ca_certificate: PEM, of the CA of its certificate; "" where that is a public CA.
     """
 
     project: str
@@ -51,7 +51,7 @@ class GkeCluster:
     version: str
     nodes: int
     endpoint: str
-    authority: str = field(repr=False)
+    ca_certificate: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -59,64 +59,65 @@ class GkeListing:
     """The clusters of a project.
 
     Attributes:
-        clusters: those that were told of.
-        silent_zones: the zones that did not answer GKE; there may be more clusters in them.
+        clusters: those that GKE returned.
+        missing_zones: zones that did not respond to GKE; they may have more clusters.
     """
 
     clusters: tuple[GkeCluster, ...]
-    silent_zones: tuple[str, ...] = ()
+    missing_zones: tuple[str, ...] = ()
 
 
 class GkeService:
-    """The two calls of container v1 that are made. May be shared by threads.
+    """Queries container v1. May be shared by threads.
 
     Every method raises :class:`~caliban.platforms.google.errors.GoogleError` or
-    :class:`~caliban.platforms.google.errors.CredentialsError`, or :class:`~caliban.errors.UsageError` for a credentials
-    file or endpoint that is of no use.
+    :class:`~caliban.platforms.google.errors.CredentialsError`, or :class:`~caliban.errors.UsageError` for a malformed
+    credentials file or endpoint.
     """
 
     def __init__(self, google: Google) -> None:
         self._google = google
 
     def clusters(self, project: str) -> GkeListing:
-        """The clusters of a project, wherever they are."""
-        request = self._api().list(parent=f"projects/{project}/locations/{ANYWHERE}")
-        answer = self._google.execute(request, f"list the GKE clusters of project {project}")
-        found, silent = answer.get("clusters"), answer.get("missingZones")
+        """Return the clusters of a project in all locations."""
+        request = self._api().list(parent=f"projects/{project}/locations/{_ALL_LOCATIONS}")
+        response = self._google.execute(request, f"list the GKE clusters of project {project}")
+        found, missing = response.get("clusters"), response.get("missingZones")
         return GkeListing(
-            tuple(_cluster(project, each) for each in found) if isinstance(found, list) else (),
-            tuple(map(str, silent)) if isinstance(silent, list) else (),
+            tuple(_parse_cluster(project, each) for each in found) if isinstance(found, list) else (),
+            tuple(map(str, missing)) if isinstance(missing, list) else (),
         )
 
     def cluster(self, project: str, location: str, name: str) -> GkeCluster:
-        """One cluster.
+        """Return one cluster.
 
         Raises:
             PlatformError: ``cluster-not-found``, ``cluster-not-running``.
         """
         request = self._api().get(name=f"projects/{project}/locations/{location}/clusters/{name}")
         try:
-            found = _cluster(project, self._google.execute(request, f"ask project {project} after its cluster {name}"))
+            response = self._google.execute(request, f"get the GKE cluster {name} of project {project}")
         except GoogleRefusedError as error:
             if error.code != 404:
                 raise
             raise PlatformError(
                 "cluster-not-found",
-                f"there is no GKE cluster {name} in {location} of project {project}",
+                f"project {project} has no GKE cluster {name} in {location}",
                 cause=error.cause,
-                hint=_LISTING_HINT.format(project=project),
+                hint=_LIST_HINT.format(project=project),
             ) from error
-        if found.status in _NOT_REACHABLE or not found.endpoint:
+        found = _parse_cluster(project, response)
+        if found.status in _NOT_RUNNING or not found.endpoint:
             raise PlatformError(
                 "cluster-not-running",
-                f"the GKE cluster {name} in {location} of project {project} cannot be reached",
+                f"cannot connect to the GKE cluster {name} in {location} of project {project}",
                 cause=f"its status is {found.status}" if found.endpoint else f"it has no endpoint ({found.status})",
-                hint=_LISTING_HINT.format(project=project),
+                hint=_LIST_HINT.format(project=project),
             )
         return found
 
     def location_of(self, project: str, name: str) -> str:
-        """Where the cluster of that name is.
+        """Return the location of the cluster of that name.
 
         Raises:
             UsageError: ``cluster-not-found``, or ``cluster-ambiguous`` where several have that name.
@@ -128,42 +129,44 @@ class GkeService:
         if locations:
             raise UsageError(
                 "cluster-ambiguous",
-                f"project {project} has several GKE clusters of the name {name}",
+                f"project {project} has several GKE clusters named {name}",
                 cause=f"in {', '.join(locations)}",
-                hint="name one of these with --zone",
+                hint="choose one of these locations with --zone",
             )
         known = ", ".join(f"{cluster.name} ({cluster.location})" for cluster in listing.clusters)
-        silent = ", ".join(listing.silent_zones)
+        missing = ", ".join(listing.missing_zones)
         raise UsageError(
             "cluster-not-found",
-            f"project {project} has no GKE cluster {name}" + (" that GKE can tell of" if silent else ""),
-            cause=f"these zones do not answer GKE: {silent}" if silent else None,
-            hint=f"its clusters are {known}" if known else "it has no clusters; --project_id names another project",
+            f"project {project} has no GKE cluster {name}" + (" in the zones that responded" if missing else ""),
+            cause=f"no response from {missing}" if missing else None,
+            hint=f"its clusters are {known}"
+            if known
+            else "it has no clusters; choose another project with --project_id",
         )
 
     def configuration(self, cluster: GkeCluster) -> Configuration:
-        """How to reach a cluster: its own CA, and an access token that is renewed when it must be."""
+        """Return how to connect to a cluster: its CA, and an access token that is refreshed before it expires."""
         from kubernetes.client import Configuration
 
         made: Any = Configuration()
         made.host = f"https://{cluster.endpoint}"
-        if cluster.authority:
-            made.ssl_ca_cert = _as_file(cluster.authority)
+        if cluster.ca_certificate:
+            made.ssl_ca_cert = _as_file(cluster.ca_certificate)
 
-        def renew(made: Any) -> None:  # noqa: ANN401  # the client has types in some versions alone
+        def refresh(made: Any) -> None:  # noqa: ANN401 - not all versions of the client have types
             made.api_key["authorization"] = f"Bearer {self._google.access_token()}"
 
-        renew(made)
-        made.refresh_api_key_hook = renew
+        refresh(made)
+        made.refresh_api_key_hook = refresh
         configuration: Configuration = made
         return configuration
 
-    def _api(self) -> Any:  # noqa: ANN401  # made at run time
+    def _api(self) -> Any:  # noqa: ANN401 - created at run time
         return self._google.service("container", "v1").projects().locations().clusters()
 
 
 def _as_file(certificate: str) -> str:
-    """The client wants its CA in a file, here one that goes with the process; a certificate is no secret."""
+    """Write a CA certificate, which is no secret, to a file for the client; it is removed when the process ends."""
     descriptor, name = tempfile.mkstemp(prefix="caliban-ca-", suffix=".pem")
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(certificate)
@@ -171,8 +174,8 @@ def _as_file(certificate: str) -> str:
     return name
 
 
-def _cluster(project: str, raw: JsonObject) -> GkeCluster:
-    endpoint, authority = _way_in(raw)
+def _parse_cluster(project: str, raw: JsonObject) -> GkeCluster:
+    endpoint, ca_certificate = _endpoint(raw)
     return GkeCluster(
         project=project,
         location=str(raw.get("location") or raw.get("zone") or ""),
@@ -181,32 +184,25 @@ def _cluster(project: str, raw: JsonObject) -> GkeCluster:
         version=str(raw.get("currentMasterVersion") or ""),
         nodes=int(str(raw.get("currentNodeCount") or 0)),
         endpoint=endpoint,
-        authority=authority,
+        ca_certificate=ca_certificate,
     )
 
 
-def _way_in(raw: JsonObject) -> tuple[str, str]:
-    """Endpoint and CA: by address where the cluster has one, else by name, where a public CA signs.
+def _endpoint(raw: JsonObject) -> tuple[str, str]:
+    """Return endpoint and CA: the IP endpoint, or where that is disabled the DNS endpoint, which has a public CA.
 
     Source: https://cloud.google.com/kubernetes-engine/docs/concepts/network-isolation#dns-based_endpoint
     """
-    endpoints = _object(raw, "controlPlaneEndpointsConfig")
-    by_name = _object(endpoints, "dnsEndpointConfig")
-    by_address = str(raw.get("endpoint") or "")
-    if by_address and _object(endpoints, "ipEndpointsConfig").get("enabled") is not False:
-        return by_address, _decoded(_object(raw, "masterAuth").get("clusterCaCertificate"))
-    if by_name.get("allowExternalTraffic") and by_name.get("endpoint"):
-        return str(by_name["endpoint"]), ""
-    return by_address, _decoded(_object(raw, "masterAuth").get("clusterCaCertificate"))
+    dns = object_at(raw, "controlPlaneEndpointsConfig", "dnsEndpointConfig")
+    ip = str(raw.get("endpoint") or "")
+    is_enabled = object_at(raw, "controlPlaneEndpointsConfig", "ipEndpointsConfig").get("enabled") is not False
+    if not (ip and is_enabled) and dns.get("allowExternalTraffic") and dns.get("endpoint"):
+        return str(dns["endpoint"]), ""
+    return ip, _decode(object_at(raw, "masterAuth").get("clusterCaCertificate"))
 
 
-def _decoded(value: object) -> str:
+def _decode(value: object) -> str:
     try:
         return base64.b64decode(str(value or ""), validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def _object(parent: JsonObject, name: str) -> Mapping[str, object]:
-    value = parent.get(name)
-    return value if isinstance(value, Mapping) else {}

@@ -1,7 +1,7 @@
-"""What a job of a cluster is made of: its spec, names and labels; pure.
+"""Job specs, manifests, names and labels. No I/O.
 
-A job spec has the shape that caliban 0.4.2 records: a JobSpec of batch/v1, whose container is called what the job's
-name begins with. Name and labels come in when it is submitted.
+A job spec has the shape that caliban 0.4.2 records: a JobSpec of batch/v1. The name of its container is the base of the
+job's name. Name and labels are added when it is submitted.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/.
 """
 
@@ -21,22 +21,21 @@ _LABEL_LENGTH = 63
 _LABEL = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _PREFIX_LENGTH = 253
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
-_TOKEN_LETTERS = 10
-# Shared memory: the 64 MiB that containers have otherwise are too few for the data loaders of PyTorch.
-_SHARED_MEMORY = "shared-memory"
+_TOKEN_PREFIX = 10
+_SHARED_MEMORY = "shared-memory"  # containers have 64 MiB by default, too little for the data loaders of PyTorch
 
 
 def new_job_spec(
     *, base: str, image: ImageRef, arguments: Sequence[str], hardware: Hardware, labels: Mapping[str, str] | None = None
 ) -> dict[str, object]:
-    """The spec of a new job: one attempt, and another only for one that its node was taken away from.
+    """Return the spec of a new job. Its pod is replaced after a disruption, as by a preempted node, and only then.
 
     Args:
-        base: what its name begins with; see :func:`job_base`.
+        base: the beginning of its name; see :func:`job_base`.
         image: the pushed image.
-        arguments: of the image's entry point.
-        hardware: what it asks of its node.
-        labels: more labels, as a person gave them; see :func:`check_label`.
+        arguments: of the image's entrypoint.
+        hardware: the resources that it requests.
+        labels: the user's labels; see :func:`check_label`.
     """
     container = {
         "name": base,
@@ -66,7 +65,7 @@ def new_job_spec(
 
 
 def with_image(spec: JsonObject, image: ImageRef) -> dict[str, object]:
-    """``spec`` with another image.
+    """Return ``spec`` with another image.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
@@ -75,7 +74,7 @@ def with_image(spec: JsonObject, image: ImageRef) -> dict[str, object]:
 
 
 def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> dict[str, object]:
-    """``spec`` with another image and other arguments.
+    """Return ``spec`` with another image and other arguments.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
@@ -84,7 +83,7 @@ def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) 
 
 
 def manifest(spec: JsonObject, name: str, labels: Mapping[str, str]) -> dict[str, object]:
-    """The whole job: ``spec`` under a name, with labels beside its own, which its pods get too.
+    """Return the whole job: ``spec`` with a name, and with more labels, which its pods get too.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
@@ -92,17 +91,17 @@ def manifest(spec: JsonObject, name: str, labels: Mapping[str, str]) -> dict[str
     template = _object(spec, "template")
     metadata = template.get("metadata")
     metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
-    together = {**_labels(metadata), **labels}
+    all_labels = {**_labels(metadata), **labels}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": together},
-        "spec": {**spec, "template": {**template, "metadata": {**metadata, "labels": together}}},
+        "metadata": {"name": name, "labels": all_labels},
+        "spec": {**spec, "template": {**template, "metadata": {**metadata, "labels": all_labels}}},
     }
 
 
 def submission_labels(submission: Submission) -> dict[str, str]:
-    """What tells that a job is of a submission: its token, its group and its experiment."""
+    """Return the labels of a submission: token, group and experiment."""
     return {
         TOKEN_LABEL: submission.token,
         GROUP_LABEL: label_value(submission.group),
@@ -111,23 +110,23 @@ def submission_labels(submission: Submission) -> dict[str, str]:
 
 
 def has_token(job: JsonObject, token: str) -> bool:
-    """Whether a job that the cluster has is the one that was submitted with ``token``."""
+    """Return whether a job of the cluster was submitted with ``token``."""
     return label_of(job, TOKEN_LABEL) == token
 
 
 def label_of(job: JsonObject, key: str) -> str | None:
-    """A label of a job; None where it has none of that key."""
+    """Return a label of a job or pod; None where it has none of that key."""
     metadata = job.get("metadata")
     return _labels(metadata).get(key) if isinstance(metadata, Mapping) else None
 
 
 def name_of(job: JsonObject) -> str:
-    """A job's name."""
+    """Return the name of a job."""
     return str(_object(job, "metadata").get("name"))
 
 
 def image_of(spec: JsonObject) -> ImageRef:
-    """The image that a job runs.
+    """Return the image of a job.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
@@ -136,28 +135,28 @@ def image_of(spec: JsonObject) -> ImageRef:
 
 
 def job_base(name: str) -> str:
-    """``name`` as names of jobs and containers allow it: lower-case letters, digits and dashes (RFC 1123)."""
+    """Convert ``name`` to a valid name of jobs and containers: lowercase letters, digits and dashes (RFC 1123)."""
     cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_BASE_LENGTH].rstrip("-")
     return cleaned or "caliban"
 
 
 def job_name(spec: JsonObject, token: str) -> str:
-    """``{base}-{the token's beginning}``: the base is the container's name.
+    """Return ``{base}-{beginning of the token}``; the base is the container's name.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
     """
-    return f"{job_base(str(_container(spec).get('name') or ''))}-{token[:_TOKEN_LETTERS]}"
+    return f"{job_base(str(_container(spec).get('name') or ''))}-{token[:_TOKEN_PREFIX]}"
 
 
 def candidate_names(name: str, token: str) -> tuple[str, ...]:
-    """The names to try for a submission, in order; always the same ones, so that its job can be found again."""
-    end = f"-{token[_TOKEN_LETTERS:]}"
+    """Return the names to try for a submission, in order; always the same ones, so that its job can be looked up."""
+    end = f"-{token[_TOKEN_PREFIX:]}"
     return name, f"{name[: _NAME_LENGTH - len(end)].rstrip('-')}{end}"
 
 
 def check_label(key: str, value: str) -> None:
-    """Refuse what no cluster takes as a label.
+    """Check the syntax of a user's label.
 
     Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 
@@ -170,19 +169,19 @@ def check_label(key: str, value: str) -> None:
     if not is_key or not _LABEL.fullmatch(value) or key in (TOKEN_LABEL, GROUP_LABEL, EXPERIMENT_LABEL):
         raise UsageError(
             "malformed-label",
-            f"{key}={value} is not a label that a cluster takes",
-            hint="at most 63 letters, digits, dashes, underscores and dots, a letter or digit first and last; "
-            f"{TOKEN_LABEL}, {GROUP_LABEL} and {EXPERIMENT_LABEL} are caliban's own",
+            f'invalid label "{key}={value}"',
+            hint="use at most 63 letters, digits, dashes, underscores and dots, with a letter or digit first and last; "
+            f"{TOKEN_LABEL}, {GROUP_LABEL} and {EXPERIMENT_LABEL} are reserved",
         )
 
 
 def label_value(text: str) -> str:
-    """``text`` as a label's value: what is not allowed becomes a dash."""
+    """Convert ``text`` to a valid label value: a character that is not allowed becomes a dash."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:_LABEL_LENGTH].strip("-_.")
 
 
 def _given(name: str, value: Sized) -> dict[str, object]:
-    """``{name: value}``, or nothing for what is empty."""
+    """Return ``{name: value}``, or {} for an empty value."""
     return {name: value} if value else {}
 
 
@@ -192,12 +191,12 @@ def _with_container(spec: JsonObject, container: Mapping[str, object]) -> dict[s
 
 
 def _container(spec: JsonObject) -> Mapping[str, object]:
-    """The one container, which has an image."""
+    """Return the only container, which has an image."""
     containers = _object(_object(spec, "template"), "spec").get("containers")
     if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], Mapping):
-        raise _malformed("it does not have exactly one container")
+        raise _malformed("expected exactly one container")
     if not isinstance(containers[0].get("image"), str) or not containers[0]["image"]:
-        raise _malformed("its container names no image")
+        raise _malformed("the container has no image")
     return containers[0]
 
 
@@ -209,14 +208,14 @@ def _labels(metadata: Mapping[str, object]) -> dict[str, str]:
 def _object(parent: JsonObject, name: str) -> Mapping[str, object]:
     value = parent.get(name)
     if not isinstance(value, Mapping):
-        raise _malformed(f"it has no {name}")
+        raise _malformed(f"{name} is missing")
     return value
 
 
 def _malformed(problem: str) -> PlatformError:
     return PlatformError(
         "malformed-job-spec",
-        "the recorded job cannot be run again",
-        cause=f"in the recorded job spec: {problem}",
-        hint="submit the experiment anew with caliban cluster job submit",
+        "cannot re-run the job: its recorded spec is malformed",
+        cause=problem,
+        hint="submit the experiment again",
     )

@@ -1,4 +1,4 @@
-"""What a cluster says of a job and its pods -> the job's state, and why it is in it; pure.
+"""Derive the state of a job, and why it is in it, from what a cluster reports of the job and its pods. No I/O.
 
 Sources: https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions,
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/ and
@@ -8,22 +8,53 @@ https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from caliban.records import JobStatus, JsonObject
+from caliban.platforms.kubernetes.details import JobState, cause_of, object_at, shorten
+from caliban.records import FailureCause, JobStatus, JsonObject
 
 _FINAL: Mapping[str, JobStatus] = {"Complete": JobStatus.SUCCEEDED, "Failed": JobStatus.FAILED}
 _INTERIM = frozenset({"SuccessCriteriaMet", "FailureTarget"})
-_SHOWN_BY_PODS = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
-"""Why a job failed, where its pods know better."""
-_SUSPENDED = "suspended"
-_REASON_LENGTH = 300
-# What a container waits for that has not gone wrong.
-_USUAL_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
+_EXPLAINED_BY_PODS = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
+"""Reasons of failed jobs for which the pods have a better one."""
+_NORMAL_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
+"""Why a container waits that nothing is wrong with."""
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    """Why a job failed or waits.
+
+    Attributes:
+        reason: Kubernetes' name for it: ``OOMKilled``, ``Evicted``, ``unschedulable``; "" for a plain exit code.
+        message: more about it, or "".
+        exit_code: of the container that it is about, or None.
+        is_foreign: whether that is not the job's own container, but one that a policy or service mesh added.
+    """
+
+    reason: str
+    message: str = ""
+    exit_code: int | None = None
+    is_foreign: bool = False
+
+    @property
+    def text(self) -> str | None:
+        """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line."""
+        code = "" if self.exit_code is None else f"exit code {self.exit_code}"
+        return shorten(": ".join(filter(None, (", ".join(filter(None, (self.reason, code))), self.message))))
+
+    @property
+    def cause(self) -> FailureCause:
+        """The kind of failure."""
+        if not self.is_foreign:
+            return cause_of(self.reason, self.exit_code)
+        cause = cause_of(self.reason, None)
+        return FailureCause.INFRASTRUCTURE if cause is FailureCause.UNKNOWN else cause
 
 
 def status_of(job: JsonObject) -> JobStatus:
-    """A job's state. An interim condition promises an end that has not come: pods may still run."""
-    holding = {str(condition["type"]) for condition in _holding(job)}
+    """Return the state of a job. An interim condition announces an end that has not come: pods may still run."""
+    holding = {str(condition.get("type")) for condition in _conditions(job)}
     for kind, status in _FINAL.items():
         if kind in holding:
             return status
@@ -33,106 +64,121 @@ def status_of(job: JsonObject) -> JobStatus:
 
 
 def needs_pods(job: JsonObject) -> bool:
-    """Whether its pods may tell more than the job does: it failed, or nothing of it runs."""
+    """Return whether the pods of a job may explain its state: it failed, or none of its pods is ready."""
     status = status_of(job)
     is_waiting = not status.is_final and not _count(job, "ready") and not _is_suspended(job)
     return status is JobStatus.FAILED or (is_waiting and _count(job, "active") > 0)
 
 
-def reason_of(job: JsonObject, pods: Sequence[JsonObject]) -> str | None:
-    """Why a job is in its state, in a line: of its pods, the last one first, else of the job; None for nothing odd."""
+def state_of(job: JsonObject, pods: Sequence[JsonObject] = ()) -> JobState:
+    """Return the state of a job; the reason comes from the newest of its pods that has one, else from the job.
+
+    Args:
+        job: as the cluster returned it.
+        pods: of the job, where :func:`needs_pods` says so and they could be listed.
+    """
     status = status_of(job)
-    if status is JobStatus.SUCCEEDED:
-        return None
-    if status is not JobStatus.FAILED and _is_suspended(job):
-        return _SUSPENDED
+    started, ended = _time(object_at(job, "status").get("startTime")), _end_time(job)
     newest_first = sorted(pods, key=_created, reverse=True)
-    if status is not JobStatus.FAILED:
-        return _line(next(filter(None, map(_waiting, newest_first)), ""))
-    failed = next(_holding(job, "Failed"))
-    of_pods = next(filter(None, map(_failure, newest_first)), "") if failed.get("reason") in _SHOWN_BY_PODS else ""
-    return _line(of_pods or _words(failed))
+    if status is JobStatus.FAILED:
+        why = _failure(job, newest_first)
+        code = None if why.is_foreign else why.exit_code
+        return JobState(status, why.text, code, why.cause, started, ended)
+    reason = None
+    if status is not JobStatus.SUCCEEDED:
+        reason = "suspended" if _is_suspended(job) else _first_text(map(_wait, newest_first))
+    return JobState(status, reason, started=started, ended=ended)
+
+
+def _failure(job: JsonObject, pods: Sequence[JsonObject]) -> _Explanation:
+    failed = next(_conditions(job, "Failed"))
+    found = None
+    if failed.get("reason") in _EXPLAINED_BY_PODS:
+        own = _own_container(job)
+        found = next(filter(None, (_pod_failure(pod, own) for pod in pods)), None)
+    return found or _of_condition(failed)
+
+
+def _pod_failure(pod: JsonObject, own: object) -> _Explanation | None:
+    """Return how a pod failed: evicted, disrupted, by the exit code of a container, or never started."""
+    status = object_at(pod, "status")
+    if status.get("reason"):  # of the whole pod: Evicted, for example
+        return _Explanation(str(status["reason"]), str(status.get("message") or ""))
+    disruption = next(_conditions(pod, "DisruptionTarget"), None)
+    if disruption is not None:
+        return _of_condition(disruption)
+    containers = [
+        (each, own is not None and each.get("name", own) != own) for each in _objects(status, "containerStatuses")
+    ]
+    containers += [(each, True) for each in _objects(status, "initContainerStatuses")]
+    for each, is_foreign in sorted(containers, key=lambda pair: pair[1]):
+        ended = object_at(each, "state", "terminated") or object_at(each, "lastState", "terminated")
+        code = ended.get("exitCode")
+        if isinstance(code, int) and code != 0:
+            reason = str(ended.get("reason") or "Error")
+            message = str(ended.get("message") or "").strip()
+            return _Explanation("" if reason == "Error" else reason, message, code, is_foreign)
+    return _wait(pod)
+
+
+def _wait(pod: JsonObject) -> _Explanation | None:
+    """Return what keeps a pod from running; None where nothing is wrong with it."""
+    status = object_at(pod, "status")
+    for container in (*_objects(status, "initContainerStatuses"), *_objects(status, "containerStatuses")):
+        waiting = object_at(container, "state", "waiting")
+        if waiting and waiting.get("reason") not in _NORMAL_WAITS:
+            return _Explanation(str(waiting.get("reason") or "waiting"), str(waiting.get("message") or ""))
+    for condition in _objects(status, "conditions"):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return _Explanation("unschedulable", str(condition.get("message") or ""))
+    return None
+
+
+def _first_text(explanations: Iterator[_Explanation | None]) -> str | None:
+    return next((each.text for each in explanations if each), None)
+
+
+def _of_condition(condition: JsonObject) -> _Explanation:
+    return _Explanation(str(condition.get("reason") or condition.get("type")), str(condition.get("message") or ""))
+
+
+def _own_container(job: JsonObject) -> object:
+    """Return the name of the container that a job was submitted with, or None."""
+    containers = _objects(object_at(job, "spec", "template", "spec"), "containers")
+    return containers[0].get("name") if containers else None
+
+
+def _end_time(job: JsonObject) -> str | None:
+    """Return when a job ended. ``completionTime`` is set for jobs that succeeded only."""
+    final = next((condition for kind in _FINAL for condition in _conditions(job, kind)), {})
+    return _time(object_at(job, "status").get("completionTime")) or _time(final.get("lastTransitionTime"))
 
 
 def _is_suspended(job: JsonObject) -> bool:
-    return _object(job, "spec").get("suspend") is True or any(True for _ in _holding(job, "Suspended"))
+    return object_at(job, "spec").get("suspend") is True or any(True for _ in _conditions(job, "Suspended"))
 
 
-def _failure(pod: JsonObject) -> str:
-    """How a pod failed: thrown out, ended from outside, by its program's exit, or never begun."""
-    status = _object(pod, "status")
-    if status.get("reason"):  # of the whole pod: Evicted, for example
-        return _told(str(status["reason"]), str(status.get("message") or ""))
-    disruption = next(_holding(pod, "DisruptionTarget"), None)
-    if disruption is not None:
-        return _words(disruption)
-    for container in _containers(status):
-        state, before = _object(container, "state"), _object(container, "lastState")
-        ended = _object(state, "terminated") or _object(before, "terminated")
-        if ended and ended.get("exitCode") != 0:
-            return _exit(ended)
-    return _waiting(pod)
-
-
-def _exit(ended: JsonObject) -> str:
-    """``OOMKilled, exit code 137``."""
-    reason = str(ended.get("reason") or "Error")
-    code = f"exit code {ended.get('exitCode')}"
-    return _told(code if reason == "Error" else f"{reason}, {code}", str(ended.get("message") or "").strip())
-
-
-def _waiting(pod: JsonObject) -> str:
-    """What keeps a pod from running."""
-    status = _object(pod, "status")
-    for container in _containers(status):
-        waits = _object(_object(container, "state"), "waiting")
-        if waits and waits.get("reason") not in _USUAL_WAITS:
-            return _told(str(waits.get("reason") or "waiting"), str(waits.get("message") or ""))
-    for condition in _objects(status, "conditions"):
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return _told("unschedulable", str(condition.get("message") or ""))
-    return ""
-
-
-def _containers(status: JsonObject) -> Iterator[JsonObject]:
-    """What is said of a pod's containers, those first that prepare it: a mesh or a policy may add such."""
-    yield from _objects(status, "initContainerStatuses")
-    yield from _objects(status, "containerStatuses")
-
-
-def _holding(of: JsonObject, kind: str | None = None) -> Iterator[JsonObject]:
-    """The conditions that hold, all or those of one type."""
-    for condition in _objects(_object(of, "status"), "conditions"):
+def _conditions(of: JsonObject, kind: str | None = None) -> Iterator[JsonObject]:
+    """Yield the conditions that hold, all or those of one type."""
+    for condition in _objects(object_at(of, "status"), "conditions"):
         if condition.get("status") == "True" and kind in (None, condition.get("type")):
             yield condition
 
 
-def _words(condition: JsonObject) -> str:
-    return _told(str(condition.get("reason") or condition.get("type")), str(condition.get("message") or ""))
-
-
-def _told(reason: str, message: str) -> str:
-    return f"{reason}: {message}" if message else reason
-
-
-def _line(words: str) -> str | None:
-    return " ".join(words.split())[:_REASON_LENGTH] or None
-
-
 def _created(pod: JsonObject) -> str:
-    return str(_object(pod, "metadata").get("creationTimestamp") or "")
+    return str(object_at(pod, "metadata").get("creationTimestamp") or "")
 
 
 def _count(job: JsonObject, name: str) -> int:
-    value = _object(job, "status").get(name)
+    value = object_at(job, "status").get(name)
     return value if isinstance(value, int) else 0
-
-
-def _object(parent: JsonObject, name: str) -> Mapping[str, object]:
-    value = parent.get(name)
-    return value if isinstance(value, Mapping) else {}
 
 
 def _objects(parent: JsonObject, name: str) -> list[Mapping[str, object]]:
     value = parent.get(name)
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _time(value: object) -> str | None:
+    """Return a time of Kubernetes, which is in UTC, as it is stored: ``datetime.fromisoformat`` reads Z since 3.11."""
+    return value.replace("Z", "+00:00") if isinstance(value, str) and value else None

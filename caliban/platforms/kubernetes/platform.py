@@ -1,351 +1,364 @@
-"""Jobs on Kubernetes, whatever the way to the cluster: what its two platforms share."""
+"""Jobs on Kubernetes clusters: what is the same however a cluster is named and reached."""
 
 from __future__ import annotations
 
-import json
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import timezone
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import (
-    GROUP_LABEL,
-    TOKEN_LABEL,
-    JobUpdate,
-    Platform,
-    PlatformContext,
-    RefusedError,
-    RemotePlatform,
-    StatusUnavailable,
-)
+from caliban.config import ProjectConfig
+from caliban.errors import CalibanError, PlatformError, one_line
+from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, Platform, RefusedError, RemotePlatform
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.client import Google
-from caliban.platforms.google.errors import one_line
-from caliban.platforms.kubernetes import job_spec, job_status
+from caliban.platforms.google.image_registry import image_registry
+from caliban.platforms.kubernetes import details, job_spec
+from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
-from caliban.platforms.kubernetes.errors import KubernetesError
-from caliban.platforms.retry import Backoff, RetryPolicy
+from caliban.platforms.kubernetes.details import ClusterDestination, JobState
+from caliban.platforms.kubernetes.job_status import needs_pods, state_of
+from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
 from caliban.platforms.submit_once import submit_once
-from caliban.records import ImageRef, JobRecord, JobStatus, JsonObject, NewJob, Submission
+from caliban.records import (
+    Destination,
+    ImageRef,
+    JobDetails,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    NewJob,
+    StatusUnavailable,
+    Submission,
+)
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
-_SELECTED_AT_ONCE = 50
-"""So many values in one label selector: it is a part of a URL, which proxies bound."""
+    from caliban.images.registry.push import Registry
 
-_KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp", "labels")
+_D = TypeVar("_D", bound=ClusterDestination)
+
+_MAX_SELECTOR_VALUES = 50
+"""A label selector is a part of a URL, whose length proxies limit."""
+
 _STOP_ATTEMPTS = 5
-_GONE = "the cluster has this job no longer"
+_NOT_FOUND = "the job no longer exists on the cluster"
 
 
 @dataclass(frozen=True)
 class ListedJob:
-    """A job as its cluster shows it.
+    """A job in a namespace, whoever submitted it.
 
     Attributes:
         name: its name in the namespace.
-        status: its state.
-        created: when, by the cluster's clock, in UTC: ``2026-11-25T13:00:00Z``.
-        group: the experiment group on its label; None for jobs without one.
-        reason: why it is in its state, or None.
+        state: its state.
+        created: when, by the cluster's clock: ``2026-11-25T13:00:00Z``.
+        group: the value of its experiment group label; None for a job without one.
     """
 
     name: str
-    status: JobStatus
+    state: JobState
     created: str
     group: str | None
-    reason: str | None
 
 
-class ClusterPlatform(Platform, RemotePlatform):
+class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
     """Jobs of batch/v1 in namespaces of clusters. Its methods may be called on several threads.
 
-    What differs is how a cluster is named and reached.
+    Attributes:
+        destination_type: the class of its destinations.
+        google: Google's APIs, for a registry of Google's, and for GKE.
     """
 
-    def __init__(self, platform_context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
-        super().__init__(platform_context)
-        self.google = Google(platform_context, retry_policy)
+    destination_type: ClassVar[type[ClusterDestination]]
+
+    def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
+        super().__init__(context)
+        self.google = Google(context, retry_policy)
+        self._retry_policy = retry_policy or DEFAULT
         self._lock = threading.RLock()
-        self._clusters: dict[str, Cluster] = {}
+        self._clusters: dict[ClusterDestination, Cluster] = {}
 
     @abstractmethod
-    def _reach(self, target: JsonObject) -> tuple[Configuration, str]:
-        """How to reach the cluster of a place, and what to call it in messages.
+    def choose(self, choice: ClusterChoice) -> _D:
+        """Return the destination that the user chose with flags; may ask Google.
 
         Raises:
-            CalibanError: there is none, or no way to it.
+            CalibanError: there is no such cluster, or it cannot be looked up.
         """
 
     @abstractmethod
-    def _place(self, details: JsonObject) -> dict[str, str] | None:
-        """The place of a recorded job, as a target: that of its cluster, without the namespace; None for none."""
-
-    @abstractmethod
-    def _place_details(self, target: JsonObject) -> dict[str, object]:
-        """The same the other way round, for the record."""
-
-    def cluster(self, target: JsonObject) -> Cluster:
-        """The cluster of a place, looked up and made once.
+    def _configuration(self, destination: _D) -> tuple[Configuration, str]:
+        """Return how to connect to a cluster, and its name for messages.
 
         Raises:
-            CalibanError: there is none, or no way to it.
+            CalibanError: there is no such cluster, or no way to connect to it.
         """
-        key = json.dumps({name: value for name, value in target.items() if name != "namespace"}, sort_keys=True)
-        with self._lock:
-            if key not in self._clusters:
-                configuration, name = self._reach(target)
-                user_agent = f"caliban/{metadata.version('caliban')}"
-                self._clusters[key] = Cluster(
-                    configuration, name, self.google.retry_policy, user_agent, self.google.on_retry
-                )
-            return self._clusters[key]
 
-    def connect(self, target: JsonObject) -> None:
-        """Look the cluster up, log in, and see whether the namespace is there.
+    @classmethod
+    def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
+        """See :meth:`Platform.parse_details`."""
+        return details.parse_details(cls.destination_type, status, raw)
 
-        Raises:
-            CalibanError: no cluster, no credentials, no answer, or no such namespace.
-        """
-        self.cluster(target).check_namespace(str(target["namespace"]))
-
-    def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        """One list of jobs for each cluster and namespace, and one of the pods of those that failed or wait."""
-        found: dict[int, JobUpdate | StatusUnavailable] = {}
-        by_place: dict[str, list[JobRecord]] = {}
-        for job in jobs:
-            try:
-                by_place.setdefault(json.dumps(self.target(job), sort_keys=True), []).append(job)
-            except CalibanError as error:
-                found[job.id] = StatusUnavailable(one_line(error))
-        for place, group in by_place.items():
-            try:
-                found.update(self._observe(json.loads(place), group))
-            except CalibanError as error:
-                reason = StatusUnavailable(one_line(error))
-                found.update({job.id: reason for job in group})
-        return found
-
-    def image_target(self) -> JsonObject:
-        """What :meth:`publish` has to know of a place, where no cluster is chosen."""
-        return {}
-
-    def listing(self, target: JsonObject) -> list[ListedJob]:
-        """Every job of a namespace, caliban's and others', the newest first.
-
-        Raises:
-            CalibanError: the cluster cannot be asked.
-        """
-        cluster, namespace = self.cluster(target), str(target["namespace"])
-        jobs = list(cluster.jobs(namespace, None))
-        asked = [job_spec.name_of(job) for job in jobs if job_status.needs_pods(job)]
-        pods = self._pods(cluster, namespace, asked)
-        found = [
-            ListedJob(
-                name=job_spec.name_of(job),
-                status=job_status.status_of(job),
-                created=text_at(job, "metadata", "creationTimestamp") or "",
-                group=job_spec.label_of(job, GROUP_LABEL),
-                reason=job_status.reason_of(job, pods.get(job_spec.name_of(job), ())),
-            )
-            for job in jobs
-        ]
-        return sorted(found, key=lambda job: job.created, reverse=True)
-
-    def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
-        """The same job with another image."""
-        return job_spec.with_image(spec, image)
-
-    def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
-        """The same hardware with another image and other arguments."""
-        return job_spec.with_arguments(spec, image, arguments)
-
-    def target(self, latest: JobRecord | None) -> JsonObject:
-        """The cluster and namespace of the last attempt.
+    def destination(self, latest: JobRecord | None) -> _D:
+        """Return the cluster and namespace of the latest attempt.
 
         Raises:
             PlatformError: ``malformed-job-details``: they are not recorded.
         """
-        details = latest.details if latest else {}
-        place = self._place(details)
-        namespace = text_at(details, "job", "metadata", "namespace")
-        if place is None or namespace is None:
+        if latest is None or latest.details.destination is None:
             raise PlatformError(
                 "malformed-job-details",
-                f"where job {latest.id} ran is not known" if latest else "which cluster is meant is not said",
-                cause="its cluster and its namespace are not both recorded" if latest else None,
-                hint="submit the experiment anew with caliban cluster job submit",
+                f"cannot determine where job {latest.id} ran" if latest else "no cluster is selected",
+                cause="its cluster or namespace is not recorded" if latest else None,
+                hint="submit the experiment again",
             )
-        return {**place, "namespace": namespace}
+        return self._own(latest.details.destination)
+
+    def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
+        """See :meth:`Platform.image_registry`."""
+        project = None if destination is None else self._project(self._own(destination))
+        return image_registry(config.registry, project, self.context, self.google)
+
+    def _project(self, destination: _D) -> str | None:
+        """Return the Google Cloud project whose registry is the default, or None."""
+        return None
+
+    def connect(self, destination: Destination) -> None:
+        """Find the cluster, log in, and check that the namespace exists.
+
+        Raises:
+            CalibanError: no cluster, no credentials, no response, or no such namespace.
+        """
+        own = self._own(destination)
+        self.cluster(own).check_namespace(own.namespace)
+
+    def cluster(self, destination: _D) -> Cluster:
+        """Return the client of a cluster, created once.
+
+        Raises:
+            CalibanError: there is no such cluster, or no way to connect to it.
+        """
+        key = replace(destination, namespace="")
+        with self._lock:
+            if key not in self._clusters:
+                configuration, name = self._configuration(destination)
+                self._clusters[key] = Cluster(configuration, name, self.context, self._retry_policy)
+            return self._clusters[key]
+
+    def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+        """List the jobs of each cluster and namespace once, and the pods of those that failed or wait."""
+        found: dict[int, JobUpdate | StatusUnavailable] = {}
+        by_destination: dict[_D, list[JobRecord]] = {}
+        for job in jobs:
+            try:
+                by_destination.setdefault(self.destination(job), []).append(job)
+            except CalibanError as error:
+                found[job.id] = StatusUnavailable(one_line(error))
+        for destination, group in by_destination.items():
+            try:
+                found.update(self._statuses_at(destination, group))
+            except CalibanError as error:
+                unavailable = StatusUnavailable(one_line(error))
+                found.update({job.id: unavailable for job in group})
+        return found
+
+    def listing(self, destination: _D) -> list[ListedJob]:
+        """Return every job of a namespace, caliban's and others', newest first.
+
+        Raises:
+            CalibanError: the cluster cannot be queried.
+        """
+        jobs = list(self.cluster(destination).jobs(destination.namespace, None))
+        states = self._states(destination, jobs)
+        listed = [
+            ListedJob(
+                name=job_spec.name_of(job),
+                state=states[job_spec.name_of(job)],
+                created=str(details.object_at(job, "metadata").get("creationTimestamp") or ""),
+                group=job_spec.label_of(job, GROUP_LABEL),
+            )
+            for job in jobs
+        ]
+        return sorted(listed, key=lambda job: job.created, reverse=True)
+
+    def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
+        """See :meth:`Platform.with_image`."""
+        return job_spec.with_image(spec, image)
+
+    def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
+        """See :meth:`Platform.with_arguments`."""
+        return job_spec.with_arguments(spec, image, arguments)
 
     def job_name(self, spec: JsonObject, token: str) -> str:
-        """``caliban-totoro-0f1e2d3c4b``: base of the spec, and the token's beginning."""
+        """Return the base of the spec with the beginning of the token: ``caliban-totoro-0f1e2d3c4b``."""
         return job_spec.job_name(spec, token)
 
     def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
-        """Create the job under the submission's name, or where another job has it, the next one.
+        """Create the job under the submission's name or, where another job has it, under the next one.
 
-        Asking twice starts one job: the one there is adopted if it carries our token. After a lost answer it is
-        looked up before it is asked for again.
+        A job with the submission's token is adopted. After a lost response it is looked up before it is sent again.
         """
         job_spec.image_of(spec)
-        namespace = str(submission.target["namespace"])
+        destination = self._destination_of(submission)
         try:
-            cluster = self.cluster(submission.target)
+            cluster = self.cluster(destination)
         except CalibanError as error:
-            raise self._refused(error, submission) from error
+            raise _refused(error, destination, submission) from error
         labels = job_spec.submission_labels(submission)
         for name in job_spec.candidate_names(submission.name, submission.token):
-            job = self._create(cluster, namespace, job_spec.manifest(spec, name, labels), submission)
+            job = self._create(cluster, destination, job_spec.manifest(spec, name, labels), submission)
             if job_spec.has_token(job, submission.token):
-                return self._new_job(job, submission.target)
-        raise self._refused(
-            PlatformError(
-                "job-name-taken",
-                f"cannot submit the job {submission.name}: other jobs of the {cluster.name} have its names",
-                hint="try again: the new name will be another",
-            ),
-            submission,
+                return self._new_job(destination, job)
+        taken = PlatformError(
+            "job-name-taken",
+            f"cannot submit the job {submission.name}: the {cluster.name} already has jobs of its names",
+            hint="try again: the job will get a new name",
         )
+        raise _refused(taken, destination, submission)
 
     def find(self, submission: Submission) -> NewJob | None:
-        """The job with the submission's token, under the names that :meth:`submit` tries.
+        """Return the job with the submission's token, under any of the names that :meth:`submit` tries.
 
-        All of them: the job of another that had the first name may have been deleted since.
+        All of them: the job of another user that had the first name may have been deleted since.
         """
-        cluster = self.cluster(submission.target)
+        destination = self._destination_of(submission)
+        cluster = self.cluster(destination)
         for name in job_spec.candidate_names(submission.name, submission.token):
-            job = cluster.get_job(str(submission.target["namespace"]), name)
+            job = cluster.get_job(destination.namespace, name)
             if job is not None and job_spec.has_token(job, submission.token):
-                return self._new_job(job, submission.target)
+                return self._new_job(destination, job)
         return None
 
     def stop(self, job: JobRecord) -> JobUpdate:
-        """Delete the job and its pods, unless it has ended meanwhile."""
-        target = self.target(job)
-        cluster, namespace = self.cluster(target), str(target["namespace"])
+        """Delete the job and its pods, unless it has ended."""
+        destination = self.destination(job)
+        cluster = self.cluster(destination)
         for _ in range(_STOP_ATTEMPTS):
-            there = cluster.get_job(namespace, str(text_at(job.details, "job", "metadata", "name")))
-            if there is None or not _is_same(job, there):
-                return self._with_reason(job, JobStatus.UNKNOWN, _GONE)
-            status = job_status.status_of(there)
-            if status.is_final:
-                return self._with_reason(job, status, job_status.reason_of(there, ()))
-            if cluster.delete_job(namespace, there):
-                return self._with_reason(job, JobStatus.STOPPED, None)
+            found = cluster.get_job(destination.namespace, str(job.details.display_name))
+            if found is None or not _is_same(job, found):
+                return self._update(job, None)
+            state = self._state(destination, found)
+            if state.status.is_final:
+                return self._update(job, state)
+            if cluster.delete_job(destination.namespace, found):
+                now = self.context.clock.now().astimezone(timezone.utc)
+                ended = now.isoformat(timespec="seconds")
+                return self._update(job, JobState(JobStatus.STOPPED, started=state.started, ended=ended))
         raise PlatformError(
-            "job-keeps-changing", f"job {job.id} is not stopped: it changes faster than it can be", hint="try again"
+            "job-keeps-changing", f"cannot stop job {job.id}: the cluster changes it all the time", hint="try again"
         )
 
-    def _create(self, cluster: Cluster, namespace: str, body: JsonObject, submission: Submission) -> JsonObject:
-        """The job that has the name of ``body``: started, adopted, or somebody else's.
+    def links(self, job: JobRecord) -> Sequence[str]:
+        """See :meth:`RemotePlatform.links`."""
+        return job.details.links
+
+    def _own(self, destination: Destination) -> _D:
+        assert isinstance(destination, self.destination_type)
+        return destination  # type: ignore[return-value]  # a class variable cannot have a type variable
+
+    def _destination_of(self, submission: Submission) -> _D:
+        return self._own(self.destination_type.from_json(submission.destination))
+
+    def _create(self, cluster: Cluster, destination: _D, body: JsonObject, submission: Submission) -> JsonObject:
+        """Return the job that has the name of ``body``: created, adopted, or another user's.
 
         Raises:
-            RefusedError: it was not started.
-            CalibanError: whether it was is not known.
+            RefusedError: it was not created.
+            CalibanError: whether it was is unknown.
         """
-        name, stopping = job_spec.name_of(body), self.context.stopping
+        name = job_spec.name_of(body)
+        busy = f"the {cluster.name} is busy; jobs are submitted as soon as it accepts requests again ..."
         return submit_once(
-            lambda: cluster.create_job(namespace, body),
-            lambda: cluster.get_job(namespace, name),
+            lambda: cluster.create_job(destination.namespace, body),
+            lambda: cluster.get_job(destination.namespace, name),
             name=name,
             backoff=Backoff(
-                self.google.retry_policy, stopping, lambda: self._tell_of_queue(cluster), self.google.on_retry
+                self._retry_policy,
+                self.context.clock,
+                self.context.stopping,
+                partial(self.context.announce, busy),
+                self.google.on_retry,
             ),
-            stopping=stopping,
-            refused=lambda error: self._refused(error, submission),
+            context=self.context,
+            refused=lambda error: _refused(error, destination, submission),
         )
 
-    def _tell_of_queue(self, cluster: Cluster) -> None:
-        self.context.announce(f"the {cluster.name} takes no more requests just now; the jobs wait for their turn ...")
+    def _new_job(self, destination: _D, job: JsonObject) -> NewJob:
+        state = self._state(destination, job)
+        raw = details.with_state(details.job_details(destination, job), state)
+        image = job_spec.image_of(details.object_at(job, "spec"))
+        return NewJob(image, state.status, self.parse_details(state.status, raw))
 
-    def _new_job(self, job: JsonObject, target: JsonObject) -> NewJob:
-        spec, found = job["spec"], job["metadata"]
-        assert isinstance(spec, Mapping)
-        assert isinstance(found, Mapping)
-        kept = {key: found[key] for key in _KEPT_METADATA if key in found}
-        recorded = {"apiVersion": "batch/v1", "kind": "Job", "metadata": kept}
-        status = job_status.status_of(job)
-        return NewJob(job_spec.image_of(spec), status, {**self._place_details(target), "job": recorded})
-
-    def _refused(self, error: CalibanError, submission: Submission) -> RefusedError:
-        """The error for a job that for certain does not run; what is recorded of it says where it was to run."""
-        kept = {"name": submission.name, "namespace": submission.target["namespace"]}
-        details = {**self._place_details(submission.target), "job": {"metadata": kept}, "reason": one_line(error)}
-        return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=details)
-
-    def _observe(self, target: JsonObject, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
-        cluster, namespace = self.cluster(target), str(target["namespace"])
-        there = {job_spec.name_of(job): job for job in cluster.jobs(namespace, _selector(jobs))}
-        named = {job.id: there.get(str(text_at(job.details, "job", "metadata", "name"))) for job in jobs}
-        asked = [job_spec.name_of(job) for job in named.values() if job and job_status.needs_pods(job)]
-        pods = self._pods(cluster, namespace, asked)
-        found = {}
+    def _statuses_at(self, destination: _D, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
+        listed = self.cluster(destination).jobs(destination.namespace, _selector(jobs))
+        by_name = {job_spec.name_of(job): job for job in listed}
+        found = {job.id: by_name.get(str(job.details.display_name)) for job in jobs}
+        states = self._states(destination, [each for each in found.values() if each])
+        updates = {}
         for job in jobs:
-            seen = named[job.id]
-            if seen is None or not _is_same(job, seen):
-                found[job.id] = self._with_reason(job, JobStatus.UNKNOWN, _GONE)
-            else:
-                reason = job_status.reason_of(seen, pods.get(job_spec.name_of(seen), ()))
-                found[job.id] = self._with_reason(job, job_status.status_of(seen), reason)
-        return found
+            current = found[job.id]
+            is_there = current is not None and _is_same(job, current)
+            updates[job.id] = self._update(job, states[job_spec.name_of(current)] if current and is_there else None)
+        return updates
 
-    def _pods(self, cluster: Cluster, namespace: str, names: Sequence[str]) -> dict[str, list[JsonObject]]:
-        """The pods of some jobs, by the job's name; {} where they may not be seen: the jobs' own words have to do."""
+    def _state(self, destination: _D, job: JsonObject) -> JobState:
+        """Return the state of one job, explained by its pods if it failed."""
+        state = state_of(job)
+        return self._states(destination, [job])[job_spec.name_of(job)] if state.status is JobStatus.FAILED else state
+
+    def _states(self, destination: _D, jobs: Sequence[JsonObject]) -> dict[str, JobState]:
+        """Return the state of each job by its name, explained by its pods where necessary."""
+        pods = self._pods(destination, [job_spec.name_of(job) for job in jobs if needs_pods(job)])
+        return {job_spec.name_of(job): state_of(job, pods.get(job_spec.name_of(job), ())) for job in jobs}
+
+    def _pods(self, destination: _D, names: Sequence[str]) -> dict[str, list[JsonObject]]:
+        """Return the pods of some jobs by the job's name; {} if they cannot be listed: the jobs have a reason, too."""
         found: dict[str, list[JsonObject]] = {}
+        cluster = self.cluster(destination)
         try:
-            for begin in range(0, len(names), _SELECTED_AT_ONCE):
-                selector = f"job-name in ({','.join(names[begin : begin + _SELECTED_AT_ONCE])})"
-                for pod in cluster.pods(namespace, selector):
+            for start in range(0, len(names), _MAX_SELECTOR_VALUES):
+                selector = f"job-name in ({','.join(names[start : start + _MAX_SELECTOR_VALUES])})"
+                for pod in cluster.pods(destination.namespace, selector):
                     found.setdefault(str(job_spec.label_of(pod, "job-name")), []).append(pod)
-        except KubernetesError as error:
-            self.context.announce(f"why jobs wait or failed is not known in full: {one_line(error)}")
+        except CalibanError as error:
+            self.context.announce(f"cannot determine in full why jobs wait or failed: {one_line(error)}")
         return found
 
-    @staticmethod
-    def _with_reason(job: JobRecord, status: JobStatus, reason: str | None) -> JobUpdate:
-        """What was seen; details only where the reason is new, or no longer holds."""
-        if reason == job.reason:
-            return JobUpdate(status)
-        details = {key: value for key, value in job.details.items() if key != "reason"}
-        return JobUpdate(status, {**details, "reason": reason} if reason else details)
+    def _update(self, job: JobRecord, state: JobState | None) -> JobUpdate:
+        """Return the update for a state; None is that of a job that the cluster does not have."""
+        if state is None:
+            started = job.details.raw.get("started")
+            state = JobState(JobStatus.UNKNOWN, _NOT_FOUND, started=started if isinstance(started, str) else None)
+        updated = self.parse_details(state.status, details.with_state(job.details.raw, state))
+        return JobUpdate(state.status, None if updated == job.details else updated)
+
+
+def _refused(error: CalibanError, destination: ClusterDestination, submission: Submission) -> RefusedError:
+    """Return the error for a job that certainly does not run."""
+    raw = details.refused_details(destination, submission.name, one_line(error))
+    return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=raw)
 
 
 def _selector(jobs: Sequence[JobRecord]) -> str | None:
-    """What selects these jobs, and few others: their groups, else whatever is ours; jobs of 0.4.2 have no labels."""
-    labels = [object_at(job.details, "job", "metadata", "labels") for job in jobs]
+    """Return a label selector of these jobs and few others: by group, else all jobs of caliban.
+
+    None, for all jobs of the namespace, where some have no labels, as those of caliban 0.4.2.
+    """
+    labels = [details.stored_labels(job.details.raw) for job in jobs]
     if not all(TOKEN_LABEL in each for each in labels):
         return None
     groups = {str(each.get(GROUP_LABEL, "")) for each in labels}
-    if "" in groups or len(groups) > _SELECTED_AT_ONCE:
+    if "" in groups or len(groups) > _MAX_SELECTOR_VALUES:
         return TOKEN_LABEL
     return f"{TOKEN_LABEL},{GROUP_LABEL} in ({','.join(sorted(groups))})"
 
 
-def _is_same(job: JobRecord, there: JsonObject) -> bool:
-    """Whether the cluster's job is the recorded one, not a later one of the same name."""
-    uid = text_at(job.details, "job", "metadata", "uid")
-    return uid is None or uid == text_at(there, "metadata", "uid")
-
-
-def logs_command(context: str, details: JsonObject) -> str:
-    """The command that streams a recorded job's log."""
-    namespace, name = (text_at(details, "job", "metadata", key) for key in ("namespace", "name"))
-    return f"kubectl --context {context} --namespace {namespace} logs --follow job/{name}"
-
-
-def object_at(parent: JsonObject, *path: str) -> Mapping[str, object]:
-    """The object at a path of keys; {} where there is none."""
-    value: object = parent
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
-
-
-def text_at(parent: JsonObject, *path: str) -> str | None:
-    """The text at a path of keys; None where there is none."""
-    value = object_at(parent, *path[:-1]).get(path[-1])
-    return value if isinstance(value, str) else None
+def _is_same(job: JobRecord, found: JsonObject) -> bool:
+    """Return whether a job of the cluster is the recorded one, not a later one of the same name."""
+    return job.details.id in (None, details.object_at(found, "metadata").get("uid"))

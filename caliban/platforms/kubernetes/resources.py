@@ -1,4 +1,4 @@
-"""What a job may ask of a cluster's nodes, and how GKE's nodes are labelled.
+"""The resources that a job requests of a cluster's nodes, and the labels of GKE's nodes.
 
 Sources, read in November 2026; a cluster may offer more, or less:
 
@@ -7,13 +7,13 @@ Sources, read in November 2026; a cluster may offer more, or less:
 - TPUs: https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (slices of one host)
 - Spot: https://cloud.google.com/kubernetes-engine/docs/concepts/spot-vms
 - machine types: https://kubernetes.io/docs/reference/labels-annotations-taints/#nodekubernetesioinstance-type
-- taints that keep others off nodes with accelerators: https://cloud.google.com/kubernetes-engine/docs/how-to/gpus
+- taints of nodes with accelerators: https://cloud.google.com/kubernetes-engine/docs/how-to/gpus
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caliban.errors import UsageError
@@ -42,7 +42,7 @@ _GPUS: Mapping[str, str] = {
     "B200": "nvidia-b200",
     "GB200": "nvidia-gb200",
 }
-"""Short name -> the value of GKE's label."""
+"""Short name -> the value of GKE's node label."""
 
 _TPUS: Mapping[str, tuple[str, Mapping[int, str]]] = {
     "V4": ("tpu-v4-podslice", {4: "2x2x1"}),
@@ -50,12 +50,12 @@ _TPUS: Mapping[str, tuple[str, Mapping[int, str]]] = {
     "V5P": ("tpu-v5p-slice", {4: "2x2x1"}),
     "V6E": ("tpu-v6e-slice", {1: "1x1", 4: "2x2", 8: "2x4"}),
 }
-"""Short name -> the value of GKE's label, and the topology of each number of chips that one machine has."""
+"""Short name -> the value of GKE's node label, and the topology for each number of chips of one machine."""
 
-_CPU_ALONE = (31_000, 119_000)
+_WITHOUT_ACCELERATOR = (31_000, 119_000)
 _CPU_WITH_ACCELERATOR = 1_500
-"""What caliban 0.4.2 asks for on GKE (``--min_cpu`` in its help, and the stores that it made): most of an
-n1-standard-32, so that a re-run elsewhere costs what it did."""
+"""The requests of caliban 0.4.2 on GKE (``--min_cpu`` in its help, and the stores that it made): most of an
+n1-standard-32."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Accelerator:
 
     Attributes:
         count: how many.
-        type: short name: ``V100``, ``V5E``; None for any that the cluster has.
-        resource: what a container asks for: ``nvidia.com/gpu``.
+        type: the short name: ``V100``, ``V5E``; None for any type.
+        resource: the resource that a container requests: ``nvidia.com/gpu``.
         selector: labels of the nodes that have them.
     """
 
@@ -80,14 +80,14 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What each job asks of the node that it runs on.
+    """The resources that each job requests.
 
     Attributes:
         accelerator: GPUs or TPUs, or None.
         machine_type: ``n1-standard-8``, or None for any.
         min_cpu: thousandths of a CPU, or None.
         min_mem: megabytes (10^6), or None.
-        is_spot: only nodes that may be taken away, which cost less.
+        is_spot: run on Spot nodes only, which cost less and may be preempted.
     """
 
     accelerator: Accelerator | None = None
@@ -108,7 +108,7 @@ class Hardware:
 
     @property
     def limits(self) -> dict[str, str]:
-        """``resources.limits`` of the container; those of accelerators are requests too."""
+        """``resources.limits`` of the container; a limit of accelerators is also their request."""
         return {self.accelerator.resource: str(self.accelerator.count)} if self.accelerator else {}
 
     @property
@@ -123,7 +123,7 @@ class Hardware:
 
     @property
     def tolerations(self) -> list[dict[str, str]]:
-        """``tolerations`` of the pod: the taints of nodes with accelerators, and of Spot nodes."""
+        """``tolerations`` of the pod, for the taints of nodes with accelerators, and of Spot nodes."""
         found = []
         if self.is_spot:
             found.append({"key": _SPOT_LABEL, "operator": "Equal", "value": "true", "effect": "NoSchedule"})
@@ -132,19 +132,18 @@ class Hardware:
         return found
 
     def __str__(self) -> str:
-        words = [str(self.accelerator)] if self.accelerator else []
-        words += [self.machine_type] if self.machine_type else []
-        words += [f"{name} {amount}" for name, amount in self.requests.items()]
-        words += ["Spot"] if self.is_spot else []
-        return ", ".join(words) or "whatever the cluster gives"
+        parts = [str(self.accelerator)] if self.accelerator else []
+        parts += [self.machine_type] if self.machine_type else []
+        parts += [f"{name} {amount}" for name, amount in self.requests.items()]
+        parts += ["Spot"] if self.is_spot else []
+        return ", ".join(parts) or "no resource requests"
 
 
 def parse_gpu_spec(text: str, *, is_gke: bool) -> Accelerator:
-    """``2xV100``, or ``2`` for any type, -> GPUs.
+    """Parse ``2xV100``, or ``2`` for any type.
 
     Raises:
-        UsageError: ``gpu-spec-malformed``; ``gpu-type-elsewhere``: only GKE labels its nodes so that the type can be
-            asked for.
+        UsageError: ``gpu-spec-malformed``; ``gpu-type-elsewhere``: only GKE has node labels for the type.
     """
     match = re.fullmatch(r"([1-9]\d?)(?:x(?:nvidia[_-](?:tesla[_-])?)?([a-z0-9_-]+))?", text.strip(), re.IGNORECASE)
     name = match[2].upper().replace("-", "_") if match and match[2] else None
@@ -152,23 +151,23 @@ def parse_gpu_spec(text: str, *, is_gke: bool) -> Accelerator:
     if match is None or (name is not None and name not in _GPUS):
         raise UsageError(
             "gpu-spec-malformed",
-            f"the GPUs {text!r} are not understood",
-            hint=f"write COUNTxTYPE, such as 2xV100, or COUNT for any type; the types are {_listed(_GPUS)}",
+            f'expected COUNTxTYPE for --gpu_spec, got "{text}"',
+            hint=f"write 2xV100, or 2 for any type; the types are {', '.join(_GPUS)}",
         )
     if name is None:
         return Accelerator(int(match[1]), None, GPU_RESOURCE, {})
     if not is_gke:
-        raise _elsewhere(
-            "gpu-type-elsewhere", f"GPUs of the type {name}", f"write --gpu_spec {match[1]} for any type, or"
+        raise _gke_only(
+            "gpu-type-elsewhere", f"GPUs of the type {name}", f"use --gpu_spec {match[1]} for any type, or "
         )
     return Accelerator(int(match[1]), name, GPU_RESOURCE, {_GPU_LABEL: _GPUS[name]})
 
 
 def parse_tpu_spec(text: str, *, is_gke: bool) -> Accelerator:
-    """``4xV5E``, chips of one machine, -> TPUs.
+    """Parse ``4xV5E``, chips of one machine.
 
     Raises:
-        UsageError: ``tpu-spec-malformed``; ``tpu-elsewhere``: GKE alone has TPUs.
+        UsageError: ``tpu-spec-malformed``; ``tpu-elsewhere``: only GKE has TPUs.
     """
     match = re.fullmatch(r"([1-9]\d?)x(?:tpu[_-]?)?(v\d[a-z]?)", text.strip(), re.IGNORECASE)
     name = match[2].upper() if match else ""
@@ -177,39 +176,35 @@ def parse_tpu_spec(text: str, *, is_gke: bool) -> Accelerator:
         known = [f"{count}x{kind}" for kind, (_, counts) in _TPUS.items() for count in counts]
         raise UsageError(
             "tpu-spec-malformed",
-            f"the TPUs {text!r} are not understood, or are more than one machine has",
-            hint=f"there are {_listed(known)}",
+            f'expected COUNTxTYPE for --tpu_spec, as many chips as one machine has, got "{text}"',
+            hint=f"choose one of {', '.join(known)}",
         )
     if not is_gke:
-        raise _elsewhere("tpu-elsewhere", "TPUs", "")
+        raise _gke_only("tpu-elsewhere", "TPUs")
     count = int(match[1])
     return Accelerator(count, name, TPU_RESOURCE, {_TPU_LABEL: label, _TPU_TOPOLOGY_LABEL: topologies[count]})
 
 
 def any_gpu() -> Accelerator:
-    """One GPU, of whatever type."""
+    """Return one GPU of any type."""
     return Accelerator(1, None, GPU_RESOURCE, {})
 
 
 def default_requests(accelerator: Accelerator | None, machine_type: str | None) -> tuple[int | None, int | None]:
-    """What a job on GKE asks for where the person says nothing: (thousandths of a CPU, megabytes).
+    """Return the requests of a job on GKE without ``--min_cpu`` and ``--min_mem``: (thousandths of a CPU, megabytes).
 
-    On a machine type that is named, all of its CPUs but one, which GKE's own programs need a part of.
+    For a machine type they are all of its CPUs but one: system pods need a part of that.
     """
     cpus = re.search(r"-(\d+)$", machine_type or "")
     if machine_type:
         return (1000 * (int(cpus[1]) - 1) if cpus and int(cpus[1]) > 1 else None), None
-    return _CPU_ALONE if accelerator is None else (_CPU_WITH_ACCELERATOR, None)
+    return _WITHOUT_ACCELERATOR if accelerator is None else (_CPU_WITH_ACCELERATOR, None)
 
 
-def _elsewhere(id: str, what: str, instead: str) -> UsageError:
+def _gke_only(id: str, subject: str, alternative: str = "") -> UsageError:
     return UsageError(
         id,
-        f"{what} can be asked for on GKE alone",
-        cause="other clusters label their nodes in ways of their own",
-        hint=f"{instead} name the GKE cluster with --cluster_name in place of its context".strip(),
+        f"{subject} can be requested on GKE only",
+        cause="other clusters have no common node labels for them",
+        hint=f"{alternative}choose a GKE cluster with --cluster_name instead of a context",
     )
-
-
-def _listed(items: Iterable[object]) -> str:
-    return ", ".join(map(str, items))

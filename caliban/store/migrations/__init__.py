@@ -1,1 +1,1 @@
-"""Alembic's environment and revisions; a package so that an installed wheel carries them."""
+"""Alembic's environment and revisions; a package so that wheels include them."""

@@ -1,4 +1,4 @@
-"""Alembic runs this for every command; ``caliban.store.upgrade`` hands the connection, already in a transaction."""
+"""Alembic runs this for every command, on the connection of ``caliban.store.upgrade``, already in a transaction."""
 
 from __future__ import annotations
 

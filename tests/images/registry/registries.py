@@ -38,6 +38,9 @@ storage: {{filesystem: {{rootdirectory: "{folder}/images"}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 auth: {{htpasswd: {{realm: test, path: "{folder}/htpasswd"}}}}
 """
+_TLS_HANDSHAKE = b"\x16"  # the content type of a TLS record, RFC 8446, section 5.1
+_TLS_HEADER_SIZE = 5
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request"
 _HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
 
 
@@ -98,6 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: Front
 
     def handle_one_request(self) -> None:
+        assert isinstance(self.rfile, io.BufferedReader)
+        if self.rfile.peek(1)[:1] == _TLS_HANDSHAKE:
+            self._reject_tls()
+            return
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
@@ -108,6 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(self.server.rule(request) or self._forwarded(request))
         except HungUpError:
             self.close_connection = True
+
+    def _reject_tls(self) -> None:
+        """Answer as Go's net/http does: a client that tries TLS first recognizes HTTP by these bytes."""
+        header = self.rfile.read(_TLS_HEADER_SIZE)
+        self.rfile.read(int.from_bytes(header[3:], "big"))
+        self.wfile.write(_BAD_REQUEST)
+        self.close_connection = True
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
-from tests.fakes import HeardReporter
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import QUICK, platform_context
 from tests.standins.container_v1 import ContainerV1, GkeCluster
 from tests.standins.kubernetes import KubeApi
@@ -25,25 +25,25 @@ def kubeconfig(cluster: KubeApi, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reporter() -> HeardReporter:
-    return HeardReporter()
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
 
 
 @pytest.fixture
-def platform(kubeconfig: Path, reporter: HeardReporter) -> KubernetesPlatform:
-    return KubernetesPlatform(platform_context(kubeconfig=kubeconfig, reporter=reporter), QUICK)
+def platform(kubeconfig: Path, reporter: RecordingReporter) -> KubeconfigPlatform:
+    return KubeconfigPlatform(platform_context(kubeconfig=kubeconfig, reporter=reporter), QUICK)
 
 
 @pytest.fixture
 def gke() -> Iterator[ContainerV1]:
-    """GKE, with no cluster yet."""
+    """GKE without clusters."""
     with ContainerV1({"totoro-project", "zoo-project"}) as running:
         yield running
 
 
 @pytest.fixture
 def blueshift(gke: ContainerV1) -> Iterator[KubeApi]:
-    """The cluster that caliban 0.4.2 has recorded, which takes Google's tokens alone."""
+    """The cluster that caliban 0.4.2 recorded. It accepts only tokens of Google."""
     with KubeApi("1.33", accepts=gke.account.accepts) as running:
         running.access.tokens.clear()
         gke.add("totoro-project", GkeCluster("blueshift", "us-central1-a", running))
@@ -56,5 +56,5 @@ def key(gke: ContainerV1, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gke_platform(gke: ContainerV1, key: Path, reporter: HeardReporter) -> GkePlatform:
+def gke_platform(gke: ContainerV1, key: Path, reporter: RecordingReporter) -> GkePlatform:
     return GkePlatform(platform_context(gke=gke, cloud_key=key, reporter=reporter), QUICK)

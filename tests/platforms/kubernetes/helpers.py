@@ -1,11 +1,10 @@
-"""What the tests of clusters share: the recorded job of caliban 0.4.2, pods and conditions, validation by schema."""
+"""Shared by the tests of clusters: the recorded job of caliban 0.4.2, pods and conditions, validation by schema."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,16 +12,19 @@ from typing import Any, NoReturn
 import kubernetes_validate  # type: ignore[import-untyped]
 
 from caliban.errors import ImageError
-from caliban.platforms.base import PlatformContext
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.kubernetes.details import (
+    ClusterDestination,
+    GkeDestination,
+    KubeconfigDestination,
+    parse_details,
+)
 from caliban.platforms.retry import RetryPolicy
-from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformName, Submission
-from tests.fakes import HeardReporter
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformId, Submission
+from tests.fakes import FakeClock, RecordingReporter
 from tests.standins.container_v1 import ContainerV1
 
-QUICK = RetryPolicy(
-    connect_timeout=5, read_timeout=5, initial_delay=0.01, max_delay=0.02, deadline=10, quota_deadline=10
-)
-SHORT = replace(QUICK, deadline=0.5, quota_deadline=0.5)
+QUICK = RetryPolicy(connect_timeout=5, read_timeout=5)
 
 PEER_STORE = Path(__file__).parents[2] / "data" / "peer_stores" / "mixed.sqlite"
 VERSIONS = ("1.30", "1.33", "1.36")
@@ -30,13 +32,17 @@ TOKEN = "0123456789abcdef"
 IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
 NEW_IMAGE = "gcr.io/totoro-project/81b2087b5026:latest"
 NAME = "job-stop-test-0123456789"
-GKE_TARGET = {"project": "totoro-project", "location": "us-central1-a", "cluster": "blueshift", "namespace": "default"}
-TARGET = {"context": "lab", "namespace": "default"}
+GKE_DESTINATION = GkeDestination("totoro-project", "us-central1-a", "blueshift", namespace="default")
+DESTINATION = KubeconfigDestination("lab", namespace="default")
+DESTINATION_TYPES: Mapping[PlatformId, type[ClusterDestination]] = {
+    "GKE": GkeDestination,
+    "KUBERNETES": KubeconfigDestination,
+}
 OUR_LABELS = {"caliban.token": TOKEN, "caliban.group": "mixed", "caliban.experiment": "6"}
 
 
 def peer_record(column: str, statement: str) -> dict[str, Any]:
-    """What caliban 0.4.2 wrote into a column of JSON."""
+    """Return what caliban 0.4.2 wrote into a column of JSON."""
     with sqlite3.connect(f"file:{PEER_STORE}?mode=ro", uri=True) as store:
         ((text,),) = store.execute(f"SELECT {column} FROM {statement}")
     read: dict[str, Any] = json.loads(text)
@@ -48,7 +54,7 @@ PEER_DETAILS = peer_record("details", "jobs JOIN job_specs ON job_spec_id = job_
 
 
 def no_engine() -> NoReturn:
-    raise ImageError("docker-unreachable", "a cluster needs no Docker Engine here")
+    raise ImageError("docker-unreachable", "these tests need no Docker Engine")
 
 
 def platform_context(
@@ -58,22 +64,24 @@ def platform_context(
     gke: ContainerV1 | None = None,
     project_id: str | None = None,
     cloud_key: Path | None = None,
-    reporter: HeardReporter | None = None,
+    reporter: RecordingReporter | None = None,
 ) -> PlatformContext:
-    """A person's, with a kubeconfig, or with a way to GKE."""
-    ways = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
+    """Return the context of a user with a kubeconfig, or with access to GKE. Nobody waits for its clock."""
+    variables = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
     if gke:
-        ways["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = gke.url
-    heard = reporter or HeardReporter()
-    return PlatformContext({**ways, **(environ or {})}, Path("/nonexistent"), heard, no_engine, project_id, cloud_key)
+        variables["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = gke.url
+    options = {"project_id": project_id, "cloud_key": cloud_key}
+    environ = {**variables, **(environ or {})}
+    return PlatformContext(
+        environ, Path("/nonexistent"), reporter or RecordingReporter(), no_engine, options, FakeClock()
+    )
 
 
 def submission(
     name: str = NAME,
     token: str = TOKEN,
-    target: JsonObject = TARGET,
+    destination: ClusterDestination = DESTINATION,
     *,
-    platform: PlatformName = PlatformName.KUBERNETES,
     experiment_id: int = 6,
 ) -> Submission:
     return Submission(
@@ -83,8 +91,8 @@ def submission(
         group="mixed",
         job_spec_id=7,
         resubmits=7,
-        platform=platform,
-        target=target,
+        platform="GKE" if isinstance(destination, GkeDestination) else "KUBERNETES",
+        destination=destination.to_json(),
         name=name,
         user="totoro",
         host="here",
@@ -93,12 +101,12 @@ def submission(
     )
 
 
-def job_view(
+def job_record(
     details: JsonObject,
     *,
     id: int = 7,
     status: JobStatus = JobStatus.SUBMITTED,
-    platform: PlatformName = PlatformName.KUBERNETES,
+    platform: PlatformId = "KUBERNETES",
 ) -> JobRecord:
     return JobRecord(
         id=id,
@@ -107,14 +115,14 @@ def job_view(
         spec=PEER_SPEC,
         container=IMAGE,
         status=status,
-        details=details,
+        details=parse_details(DESTINATION_TYPES[platform], status, details),
         created=datetime(2021, 1, 1, 9, 7),
     )
 
 
-def view_of(new: NewJob, *, id: int = 7, platform: PlatformName = PlatformName.KUBERNETES) -> JobRecord:
-    """A job that was just submitted, as the store has it."""
-    return job_view(new.details, id=id, status=new.status, platform=platform)
+def record_of(new: NewJob, *, id: int = 7, platform: PlatformId = "KUBERNETES") -> JobRecord:
+    """Return the record of a job that was just submitted."""
+    return job_record(new.details.raw, id=id, status=new.status, platform=platform)
 
 
 def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
@@ -122,7 +130,7 @@ def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
 
 
 def job(*conditions: Mapping[str, str], suspend: bool = False, **counts: int) -> dict[str, Any]:
-    """A job as a cluster shows it."""
+    """Return a job as a cluster reports it."""
     spec = {"suspend": True} if suspend else {}
     return {"metadata": {"name": "x"}, "spec": spec, "status": {"conditions": [*conditions], **counts}}
 
@@ -132,7 +140,7 @@ def failed(reason: str = "BackoffLimitExceeded", message: str = "Job has reached
 
 
 def pod(*containers: Mapping[str, Any], created: str = "2026-11-25T13:00:00Z", **status: Any) -> dict[str, Any]:
-    """A pod whose containers are in the given states."""
+    """Return a pod whose containers are in the given states."""
     return {
         "metadata": {"creationTimestamp": created},
         "status": {"containerStatuses": [{"state": state} for state in containers], **status},
@@ -148,6 +156,6 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 
 def assert_valid(manifest: Mapping[str, Any]) -> None:
-    """Three versions of Kubernetes take it, without an unknown field."""
+    """Check a manifest against the schemas of three versions of Kubernetes, without unknown fields."""
     for version in VERSIONS:
         kubernetes_validate.validate(json.loads(json.dumps(manifest)), version, strict=True)

@@ -1,4 +1,4 @@
-"""What a cluster's refusals and silences become."""
+"""Errors of requests to a cluster: ids, messages, hints, and whether a retry makes sense."""
 
 from __future__ import annotations
 
@@ -13,94 +13,97 @@ from caliban.platforms.kubernetes.errors import KubernetesRefusedError, Status, 
 DENIED = 'admission webhook "policy.example.com" denied the request: no cost centre'
 POLICY = "ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: no cost centre"
 OVER_QUOTA = 'jobs.batch "x" is forbidden: exceeded quota: compute, requested: count/jobs.batch=1'
-GOING = 'jobs.batch "x" is forbidden: unable to create new content in namespace lab because it is being terminated'
+TERMINATING = (
+    'jobs.batch "x" is forbidden: unable to create new content in namespace lab because it is being terminated'
+)
 
 
-def answered(code: int, message: str = "no", reason: str = "", kind: str = "jobs", **headers: str) -> Any:
+def response(code: int, message: str = "no", reason: str = "", kind: str = "jobs", **headers: str) -> Any:
     details = {"kind": kind, "name": "x"}
     status = {"kind": "Status", "message": message, "reason": reason, "details": details, "code": code}
     return refused(code, json.dumps(status).encode(), "Reason", headers, "submit the job x")
 
 
 @pytest.mark.parametrize(
-    ("error", "id", "words"),
+    ("error", "id", "message"),
     [
-        (answered(400), "kubernetes-bad-request", "the cluster does not accept the request"),
-        (answered(401, reason="Unauthorized"), "kubernetes-not-authenticated", "the cluster does not accept the cred"),
-        (answered(403, reason="Forbidden"), "kubernetes-permission-denied", "permission denied"),
-        (answered(403, OVER_QUOTA), "kubernetes-quota-exhausted", "a quota of the namespace is used up"),
-        (answered(403, GOING), "namespace-terminating", "the namespace is being deleted"),
-        (answered(404), "kubernetes-not-found", "the cluster knows no such thing"),
-        (answered(404, kind="namespaces"), "namespace-not-found", "there is no such namespace"),
-        (answered(409, reason="AlreadyExists"), "kubernetes-conflict", "there is one already"),
-        (answered(413), "kubernetes-too-large", "the cluster does not accept so large a request"),
-        (answered(418), "kubernetes-refused", "the cluster refuses"),
-        (answered(422, reason="Invalid"), "kubernetes-invalid", "the cluster does not accept the job"),
-        (answered(429), "kubernetes-busy", "the cluster takes no more requests just now"),
-        (answered(500), "kubernetes-unavailable", "the cluster fails just now"),
-        (answered(501), "kubernetes-unavailable", "the cluster fails just now"),
-        (answered(504, reason="Timeout"), "kubernetes-unavailable", "the cluster fails just now"),
-        (answered(400, DENIED), "kubernetes-admission-denied", "an admission rule of the cluster refuses"),
-        (answered(403, DENIED), "kubernetes-admission-denied", "an admission rule of the cluster refuses"),
-        (answered(422, POLICY), "kubernetes-admission-denied", "an admission rule of the cluster refuses"),
+        (response(400), "kubernetes-bad-request", "the cluster rejected the request as malformed"),
+        (response(401, reason="Unauthorized"), "kubernetes-not-authenticated", "the cluster rejected the credentials"),
+        (response(403, reason="Forbidden"), "kubernetes-permission-denied", "permission denied"),
+        (response(403, OVER_QUOTA), "kubernetes-quota-exhausted", "a resource quota of the namespace is exhausted"),
+        (response(403, TERMINATING), "namespace-terminating", "the namespace is being deleted"),
+        (response(404), "kubernetes-not-found", "not found"),
+        (response(404, kind="namespaces"), "namespace-not-found", "the namespace does not exist"),
+        (response(409, reason="AlreadyExists"), "kubernetes-conflict", "it already exists"),
+        (response(413), "kubernetes-too-large", "the request is too large"),
+        (response(418), "kubernetes-refused", "the cluster rejected the request"),
+        (response(422, reason="Invalid"), "kubernetes-invalid", "the cluster rejected the job as invalid"),
+        (response(429), "kubernetes-busy", "the cluster is busy"),
+        (response(500), "kubernetes-unavailable", "the cluster is unavailable"),
+        (response(501), "kubernetes-unavailable", "the cluster is unavailable"),
+        (response(504, reason="Timeout"), "kubernetes-unavailable", "the cluster is unavailable"),
+        (response(400, DENIED), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
+        (response(403, DENIED), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
+        (response(422, POLICY), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
     ],
 )
-def test_each_refusal_has_its_own_name_and_words(error: KubernetesRefusedError, id: str, words: str) -> None:
+def test_each_error_has_its_id_and_message(error: KubernetesRefusedError, id: str, message: str) -> None:
     assert error.id == id
-    assert error.message.startswith(f"cannot submit the job x: {words}")
+    assert error.message.startswith(f"cannot submit the job x: {message}")
 
 
-@pytest.mark.parametrize("message", ["no", DENIED, OVER_QUOTA, GOING])
-def test_the_cluster_s_own_words_are_the_cause(message: str) -> None:
-    assert answered(403, message).cause == message
+@pytest.mark.parametrize("message", ["no", DENIED, OVER_QUOTA, TERMINATING])
+def test_the_cluster_s_message_is_the_cause(message: str) -> None:
+    assert response(403, message).cause == message
 
 
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        (answered(401), "log in anew as this cluster asks for it, until `kubectl get jobs` works"),
+        (response(401), "log in to the cluster again, and check with: kubectl get jobs"),
         (
-            answered(403),
-            "ask who runs the cluster for a role that may create, get, list and delete jobs, and list pods, there",
+            response(403),
+            "ask the cluster's administrator for a role that may create, get, list and delete jobs, and list pods, in "
+            "this namespace",
         ),
-        (answered(403, OVER_QUOTA), "wait until other jobs have ended, or ask for more quota"),
+        (response(403, OVER_QUOTA), "wait for other jobs to end, or request more quota"),
         (
-            answered(404, kind="namespaces"),
-            "make it with `kubectl create namespace`, or name another with --namespace",
+            response(404, kind="namespaces"),
+            "create it with kubectl create namespace, or choose another one with --namespace",
         ),
     ],
 )
-def test_what_can_be_done_is_the_hint(error: KubernetesRefusedError, hint: str) -> None:
+def test_the_hint_is_what_to_do(error: KubernetesRefusedError, hint: str) -> None:
     assert error.hint == hint
 
 
 @pytest.mark.parametrize(
     ("error", "is_transient", "outcome_unknown"),
     [
-        (answered(400), False, False),
-        (answered(401), False, False),
-        (answered(403), False, False),
-        (answered(403, OVER_QUOTA), False, False),
-        (answered(404), False, False),
-        (answered(409, reason="AlreadyExists"), False, True),
-        (answered(409, reason="Conflict"), True, False),
-        (answered(422), False, False),
-        (answered(429), True, False),
-        (answered(500), True, True),
-        (answered(501), False, False),
-        (answered(503), True, True),
-        (answered(504, reason="Timeout"), True, True),
+        (response(400), False, False),
+        (response(401), False, False),
+        (response(403), False, False),
+        (response(403, OVER_QUOTA), False, False),
+        (response(404), False, False),
+        (response(409, reason="AlreadyExists"), False, True),
+        (response(409, reason="Conflict"), True, False),
+        (response(422), False, False),
+        (response(429), True, False),
+        (response(500), True, True),
+        (response(501), False, False),
+        (response(503), True, True),
+        (response(504, reason="Timeout"), True, True),
     ],
 )
-def test_what_may_pass_is_tried_again_and_what_is_in_doubt_looked_up(
+def test_transient_errors_and_unknown_outcomes_are_marked(
     error: KubernetesRefusedError, is_transient: bool, outcome_unknown: bool
 ) -> None:
     assert (error.is_transient, error.outcome_unknown) == (is_transient, outcome_unknown)
 
 
-def test_how_long_to_wait_is_read_from_a_header_in_whatever_case() -> None:
-    assert answered(429, **{"retry-after": "3"}).retry_after == 3
-    assert answered(429).retry_after is None
+def test_the_retry_after_header_is_read_in_any_case() -> None:
+    assert response(429, **{"retry-after": "3"}).retry_after == 3
+    assert response(429).retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -116,15 +119,15 @@ def test_how_long_to_wait_is_read_from_a_header_in_whatever_case() -> None:
         (b"\xff", Status("\N{REPLACEMENT CHARACTER}")),
     ],
 )
-def test_what_is_no_status_is_told_as_it_is(body: object, status: Status) -> None:
+def test_a_body_that_is_no_status_is_the_message(body: object, status: Status) -> None:
     assert Status.of(body, "Bad Gateway") == status
 
 
-def test_a_long_page_is_cut() -> None:
+def test_a_long_message_is_cut() -> None:
     assert len(Status.of("x" * 10_000, "").message) == 2000
 
 
-def test_a_refusal_without_words_is_told_by_its_code() -> None:
+def test_an_error_without_a_message_has_its_code_as_cause() -> None:
     assert refused(502, b'{"kind": "Status"}', "", {}, "do it").cause == "HTTP 502"
 
 
@@ -141,25 +144,27 @@ POOL: Any = None
         (urllib3.exceptions.ProtocolError("reset"), True),
     ],
 )
-def test_no_answer_leaves_doubt_where_the_request_may_have_arrived(error: Exception, outcome_unknown: bool) -> None:
+def test_without_a_response_the_outcome_is_unknown_if_the_request_was_sent(
+    error: Exception, outcome_unknown: bool
+) -> None:
     made = unreachable("submit the job x", error)
     assert (made.id, made.message) == (
         "kubernetes-unreachable",
-        "cannot submit the job x: the cluster does not answer",
+        "cannot submit the job x: no response from the cluster",
     )
     assert (made.is_transient, made.outcome_unknown) == (True, outcome_unknown)
 
 
-def test_a_certificate_that_is_not_accepted_will_not_pass_and_nothing_was_sent() -> None:
+def test_an_untrusted_certificate_is_not_transient_and_nothing_was_sent() -> None:
     made = unreachable("submit the job x", urllib3.exceptions.SSLError("certificate verify failed"))
-    assert made.message == "cannot submit the job x: the cluster's certificate is not accepted"
+    assert made.message == "cannot submit the job x: the cluster's certificate cannot be verified"
     assert (made.cause, made.is_transient, made.outcome_unknown) == ("certificate verify failed", False, False)
 
 
-def test_the_login_within_a_proxy_s_address_is_not_shown() -> None:
+def test_the_login_in_a_proxy_url_is_not_shown() -> None:
     made = unreachable("do it", urllib3.exceptions.ProtocolError("via http://totoro:planted@proxy:1"))
     assert made.cause == "via http://proxy:1"
 
 
-def test_an_error_without_words_is_told_by_its_kind() -> None:
+def test_an_exception_without_a_message_has_its_type_as_cause() -> None:
     assert unreachable("do it", urllib3.exceptions.ProtocolError()).cause == "ProtocolError"

@@ -1,4 +1,4 @@
-"""The contexts of kubeconfig files, and how each says that its cluster is reached."""
+"""The contexts of kubeconfig files, and how to connect to their clusters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content(
     user: Mapping[str, Any] | None = None,
     cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A file with these contexts, all of one cluster and one user."""
+    """Return a kubeconfig with these contexts, all of one cluster and one user."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -55,7 +55,7 @@ def refusal(call: Any) -> CalibanError:
     return caught.value
 
 
-def test_contexts_are_listed_in_their_order_with_what_they_say(tmp_path: Path) -> None:
+def test_contexts_are_listed_in_their_order(tmp_path: Path) -> None:
     given = content("b", "a", current="a")
     given["contexts"][0]["context"]["namespace"] = "lab"
     file = write(tmp_path / "config", given)
@@ -65,65 +65,65 @@ def test_contexts_are_listed_in_their_order_with_what_they_say(tmp_path: Path) -
     ]
 
 
-def test_without_a_variable_the_file_is_that_of_the_home_folder(tmp_path: Path) -> None:
+def test_without_the_variable_the_file_in_the_home_directory_is_read(tmp_path: Path) -> None:
     write(tmp_path / ".kube" / "config", content("lab", current="lab"))
     for environ in ({}, {"KUBECONFIG": ""}):
         assert [each.name for each in Kubeconfig(environ, tmp_path).contexts()] == ["lab"]
 
 
-def test_several_files_are_joined_and_the_first_that_names_a_context_counts(tmp_path: Path) -> None:
+def test_several_files_are_merged_and_the_first_definition_of_a_context_wins(tmp_path: Path) -> None:
     first = write(tmp_path / "first", content("a"))
     other = content("a", "b", current="b", server="https://192.0.2.2")
     other["clusters"][0]["name"] = other["contexts"][1]["context"]["cluster"] = "d"
     second = write(tmp_path / "second", other)
-    joined = Kubeconfig({"KUBECONFIG": f"{first}:{tmp_path / 'none'}:{second}"}, tmp_path)
-    assert [(each.name, each.server, each.is_current) for each in joined.contexts()] == [
+    merged = Kubeconfig({"KUBECONFIG": f"{first}:{tmp_path / 'none'}:{second}"}, tmp_path)
+    assert [(each.name, each.server, each.is_current) for each in merged.contexts()] == [
         ("a", SERVER, False),
         ("b", "https://192.0.2.2", True),
     ]
 
 
-def test_the_current_context_of_the_first_file_that_names_one_counts(tmp_path: Path) -> None:
+def test_the_current_context_of_the_first_file_that_has_one_wins(tmp_path: Path) -> None:
     files = [write(tmp_path / name, content("a", "b", current=name)) for name in ("a", "b")]
-    joined = Kubeconfig({"KUBECONFIG": ":".join(map(str, files))}, tmp_path)
-    assert joined.context(None).name == "a"
-    assert [each.name for each in joined.contexts() if each.is_current] == ["a"]
+    merged = Kubeconfig({"KUBECONFIG": ":".join(map(str, files))}, tmp_path)
+    assert merged.context(None).name == "a"
+    assert [each.name for each in merged.contexts() if each.is_current] == ["a"]
 
 
-def test_a_certificate_authority_beside_its_file_is_found_from_anywhere(tmp_path: Path) -> None:
+def test_a_relative_path_of_a_ca_is_relative_to_its_file(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("certificate")
     file = write(tmp_path / "config", content("lab", cluster={"certificate-authority": "ca.pem"}))
     made: Any = Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).configuration("lab")
     assert Path(made.ssl_ca_cert) == tmp_path / "ca.pem"
 
 
-def test_the_context_that_is_named_is_found_and_else_the_current_one(tmp_path: Path) -> None:
+def test_a_context_is_found_by_name_or_is_the_current_one(tmp_path: Path) -> None:
     found = kubeconfig(tmp_path, "a", "b", current="b")
     assert (found.context("a").name, found.context(None).name) == ("a", "b")
 
 
-def test_no_file_has_no_contexts(tmp_path: Path) -> None:
+def test_without_a_file_there_are_no_contexts(tmp_path: Path) -> None:
     none = Kubeconfig({}, tmp_path)
     assert (none.exists, none.contexts()) == (False, [])
 
 
-def test_without_a_file_both_ways_to_name_a_cluster_are_told(tmp_path: Path) -> None:
+def test_without_a_file_the_hint_has_both_ways_to_choose_a_cluster(tmp_path: Path) -> None:
     error = refusal(lambda: Kubeconfig({}, tmp_path).context(None))
     assert (error.id, error.message, error.cause, error.hint) == (
         "no-cluster",
-        "which cluster is meant is not said",
-        f"there is no {tmp_path}/.kube/config",
-        "name a context with --context, or a GKE cluster with --cluster_name; `caliban cluster ls` shows both",
+        "no cluster is selected",
+        f"file not found: {tmp_path}/.kube/config",
+        "choose a context with --context, or a GKE cluster with --cluster_name",
     )
 
 
-def test_without_a_current_context_those_that_there_are_are_told(tmp_path: Path) -> None:
+def test_without_a_current_context_the_hint_has_all_contexts(tmp_path: Path) -> None:
     error = refusal(lambda: kubeconfig(tmp_path, "a", "b").context(None))
-    assert (error.id, error.cause) == ("no-cluster", f"{tmp_path}/config names no current context")
-    assert "name a context with --context (a, b), or" in str(error.hint)
+    assert (error.id, error.cause) == ("no-cluster", f"{tmp_path}/config has no current context")
+    assert "choose a context with --context (a, b), or" in str(error.hint)
 
 
-def test_a_current_context_that_is_not_there_is_as_none(tmp_path: Path) -> None:
+def test_a_current_context_that_does_not_exist_counts_as_none(tmp_path: Path) -> None:
     assert refusal(lambda: kubeconfig(tmp_path, "a", current="gone").context(None)).id == "no-cluster"
 
 
@@ -131,25 +131,25 @@ def test_a_current_context_that_is_not_there_is_as_none(tmp_path: Path) -> None:
     ("name", "hint"),
     [("kind-lap", "did you mean kind-lab?"), ("elsewhere", "the contexts are kind-lab, prod")],
 )
-def test_an_unknown_context_is_told_with_the_nearest_or_all(tmp_path: Path, name: str, hint: str) -> None:
+def test_an_unknown_context_is_refused_with_a_suggestion_or_all_contexts(tmp_path: Path, name: str, hint: str) -> None:
     error = refusal(lambda: kubeconfig(tmp_path, "kind-lab", "prod").context(name))
     assert (error.id, error.message, error.hint) == (
         "unknown-context",
-        f"{tmp_path}/config has no context {name}",
+        f'{tmp_path}/config has no context "{name}"',
         hint,
     )
 
 
-def test_a_context_without_any_file_is_told_with_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_context_without_a_file_is_refused_with_the_location(tmp_path: Path) -> None:
     error = refusal(lambda: Kubeconfig({}, tmp_path).context("lab"))
-    assert error.message == f"there is no context lab: {tmp_path}/.kube/config has none"
+    assert error.message == f'unknown context "lab": {tmp_path}/.kube/config has no contexts'
 
 
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (f"users:\n- name: u\n  user: {{token: {TOKEN}\n", "it is not YAML, line 4"),
-        (f"\ttoken: {TOKEN}", "it is not YAML, line 1"),
+        (f"users:\n- name: u\n  user: {{token: {TOKEN}\n", "invalid YAML, line 4"),
+        (f"\ttoken: {TOKEN}", "invalid YAML, line 1"),
         ("", None),
         (f"{TOKEN}", None),
         (f"[{TOKEN}]", None),
@@ -157,22 +157,20 @@ def test_a_context_without_any_file_is_told_with_where_it_was_looked_for(tmp_pat
         (f"contexts: [{{token: {TOKEN}}}]\nusers: [{{token: {TOKEN}}}, {{token: {TOKEN}}}]", None),
     ],
 )
-def test_a_file_that_is_no_kubeconfig_is_told_without_what_stands_in_it(
-    tmp_path: Path, text: str, cause: str | None
-) -> None:
+def test_a_malformed_kubeconfig_is_refused_without_its_content(tmp_path: Path, text: str, cause: str | None) -> None:
     file = write(tmp_path / "config", text)
     error = refusal(Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).contexts)
-    assert (error.id, error.message) == ("kubeconfig-malformed", f"the kubeconfig {file} cannot be used")
+    assert (error.id, error.message) == ("kubeconfig-malformed", f"malformed kubeconfig: {file}")
     assert error.cause
     if cause:
         assert error.cause == cause
 
 
-def test_a_folder_in_place_of_a_file_is_as_no_file(tmp_path: Path) -> None:
+def test_a_directory_counts_as_no_file(tmp_path: Path) -> None:
     assert Kubeconfig({"KUBECONFIG": str(tmp_path)}, tmp_path).contexts() == []
 
 
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "config"
     file.write_bytes(b"contexts: \xff")
     assert refusal(Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).contexts).id == "kubeconfig-malformed"
@@ -187,13 +185,13 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
         {"tokenFile": "/nonexistent/token"},
     ],
 )
-def test_a_user_that_is_not_whole_is_told_without_secrets(tmp_path: Path, user: dict[str, Any]) -> None:
+def test_an_incomplete_user_is_refused_without_secrets(tmp_path: Path, user: dict[str, Any]) -> None:
     found = kubeconfig(tmp_path, "lab", user=user)
     error = refusal(lambda: found.configuration("lab"))
     assert error.id in ("kubeconfig-malformed", "kubernetes-unreachable")
 
 
-def test_a_token_is_sent_as_it_is_and_the_server_is_that_of_the_cluster(tmp_path: Path) -> None:
+def test_the_token_and_the_server_are_those_of_the_context(tmp_path: Path) -> None:
     made: Any = kubeconfig(tmp_path, "lab").configuration("lab")
     assert (made.host, made.auth_settings()["BearerToken"]["value"]) == (SERVER, f"Bearer {TOKEN}")
 
@@ -208,7 +206,7 @@ def test_a_server_without_tls_is_refused(tmp_path: Path, server: str | None) -> 
     assert isinstance(error, UsageError)
     assert (error.id, error.message, error.cause) == (
         "kubeconfig-insecure",
-        "the cluster of the context lab is not reached over https",
+        "the server of the context lab is not an https URL",
         f"server: {server or 'none'}",
     )
 
@@ -220,7 +218,7 @@ def test_a_proxy_on_this_machine_needs_no_tls(tmp_path: Path, server: str) -> No
 
 
 def plugin(program: str) -> dict[str, Any]:
-    """A user whose login comes from a program of Python."""
+    """Return a user whose credential plugin is a Python program."""
     version = "client.authentication.k8s.io/v1"
     return {"exec": {"apiVersion": version, "command": sys.executable, "args": ["-c", program]}}
 
@@ -231,12 +229,12 @@ def credential(token: str, expires: str = "2100-01-01T00:00:00Z") -> str:
     return json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})
 
 
-def test_a_plugin_s_token_is_sent(tmp_path: Path) -> None:
+def test_the_token_of_a_plugin_is_sent(tmp_path: Path) -> None:
     made: Any = kubeconfig(tmp_path, "lab", user=plugin(f"print({credential('fresh')!r})")).configuration("lab")
     assert made.auth_settings()["BearerToken"]["value"] == "Bearer fresh"
 
 
-def test_a_plugin_s_token_that_expired_is_asked_for_anew(tmp_path: Path) -> None:
+def test_an_expired_token_of_a_plugin_is_refreshed(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     program = f"open({str(calls)!r}, 'a').write('x'); print({credential('fresh', '2020-01-01T00:00:00Z')!r})"
     made: Any = kubeconfig(tmp_path, "lab", user=plugin(program)).configuration("lab")
@@ -245,7 +243,7 @@ def test_a_plugin_s_token_that_expired_is_asked_for_anew(tmp_path: Path) -> None
     assert calls.read_text() == "xxx"
 
 
-def test_a_plugin_that_fails_when_the_token_has_expired_is_told(tmp_path: Path) -> None:
+def test_a_plugin_that_fails_to_refresh_is_reported(tmp_path: Path) -> None:
     done = tmp_path / "done"
     program = (
         f"import os, sys; os.path.exists({str(done)!r}) and sys.exit('the session is over'); "
@@ -265,26 +263,26 @@ def test_a_plugin_that_fails_when_the_token_has_expired_is_told(tmp_path: Path) 
         ("print('{}')", "exec: malformed response. missing key 'apiVersion'"),
     ],
 )
-def test_a_plugin_that_gives_no_credentials_is_told_in_its_own_words(
+def test_a_plugin_that_fails_is_reported_with_its_message(
     tmp_path: Path, program: str, cause: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = kubeconfig(tmp_path, "lab", user=plugin(program))
     error = refusal(lambda: found.configuration("lab"))
     assert isinstance(error, KubernetesUnreachableError)
-    assert (error.message, error.cause) == ("there are no credentials for the cluster of the context lab", cause)
+    assert (error.message, error.cause) == ("cannot get credentials for the cluster of the context lab", cause)
     assert (error.is_transient, error.outcome_unknown) == (False, False)
     assert "kubectl --context lab get jobs" in str(error.hint)
     assert capfd.readouterr().err == ""
 
 
-def test_a_plugin_that_is_not_installed_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_plugin_that_is_not_installed_is_reported_by_name(tmp_path: Path) -> None:
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
     found = kubeconfig(tmp_path, "lab", user=user)
     error = refusal(lambda: found.configuration("lab"))
     assert (error.id, "no-such-plugin" in str(error.cause)) == ("kubernetes-unreachable", True)
 
 
-def test_a_plugin_gets_no_words_of_the_shell(tmp_path: Path) -> None:
+def test_a_plugin_is_not_run_by_a_shell(tmp_path: Path) -> None:
     made = tmp_path / "made"
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": f"touch {shlex.quote(str(made))}"}}
     refusal(lambda: kubeconfig(tmp_path, "lab", user=user).configuration("lab"))
@@ -292,7 +290,7 @@ def test_a_plugin_gets_no_words_of_the_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("user", [None, plugin(f"print({credential('fresh', '2020-01-01T00:00:00Z')!r})")])
-def test_the_file_is_never_written(tmp_path: Path, user: dict[str, Any] | None) -> None:
+def test_the_kubeconfig_is_never_written(tmp_path: Path, user: dict[str, Any] | None) -> None:
     found = kubeconfig(tmp_path, "lab", user=user)
     before = (tmp_path / "config").stat()
     found.contexts()

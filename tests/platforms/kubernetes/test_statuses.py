@@ -1,65 +1,65 @@
-"""States of many jobs in few requests, counted; and what becomes of jobs and clusters that are gone."""
+"""The states of many jobs in few requests, which are counted; jobs and clusters that no longer exist."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from caliban.platforms.base import JobUpdate, StatusUnavailable
 from caliban.platforms.kubernetes import client as kubernetes_client
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
-from caliban.platforms.kubernetes.platform import ListedJob
-from caliban.records import JobRecord, JobStatus, JsonObject
-from tests.fakes import HeardReporter
+from caliban.platforms.kubernetes.details import JobState, KubeconfigDestination
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
+from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, StatusUnavailable
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
+    DESTINATION,
     PEER_SPEC,
-    SHORT,
-    TARGET,
-    job_view,
+    QUICK,
+    job_record,
     platform_context,
+    record_of,
     submission,
-    view_of,
 )
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
+from tests.standins.kubernetes.controller import finished
 from tests.standins.kubernetes.status import JOBS
 from tests.standins.serving import Answer, Call
 
 LIST, PODS = "jobs.list", "pods.list"
-GONE = "the cluster has this job no longer"
+LIMIT_EXCEEDED = "BackoffLimitExceeded: Job has reached the specified backoff limit"
+NOT_FOUND = "the job no longer exists on the cluster"
 
 
-def jobs_at(platform: KubernetesPlatform, count: int, *, first: int = 1, **target: str) -> list[JobRecord]:
-    """Jobs that the cluster has, as the store has them: ``job-1`` has id 1."""
+def jobs_at(platform: KubeconfigPlatform, count: int, *, first: int = 1, **destination: str) -> list[JobRecord]:
+    """Return the records of jobs that the cluster has: ``job-1`` has id 1."""
+    where = replace(DESTINATION, **destination)
     return [
-        view_of(
-            platform.submit(PEER_SPEC, submission(f"job-{number}", f"{number:016x}", {**TARGET, **target})), id=number
-        )
+        record_of(platform.submit(PEER_SPEC, submission(f"job-{number}", f"{number:016x}", where)), id=number)
         for number in range(first, first + count)
     ]
 
 
-def many_jobs_at(cluster: KubeApi, platform: KubernetesPlatform, count: int) -> list[JobRecord]:
-    """The same, quicker: the cluster gets copies of the first."""
+def many_jobs_at(cluster: KubeApi, platform: KubeconfigPlatform, count: int) -> list[JobRecord]:
+    """Return the same faster: the cluster gets copies of the first job."""
     (first,) = jobs_at(platform, 1)
-    recorded: Any = first.details["job"]
-    views = [first]
+    recorded: Any = first.details.raw["job"]
+    records = [first]
     for number in range(2, count + 1):
         copy = cluster.jobs.get("job-1")
         copy["metadata"].update(name=f"job-{number}", uid=f"uid-{number}")
         copy["spec"]["template"]["metadata"]["labels"]["job-name"] = f"job-{number}"
         cluster.state.add(JOBS, copy)
         metadata = {**recorded["metadata"], "name": f"job-{number}", "uid": f"uid-{number}"}
-        views.append(job_view({**first.details, "job": {**recorded, "metadata": metadata}}, id=number))
-    return views
+        records.append(job_record({**first.details.raw, "job": {**recorded, "metadata": metadata}}, id=number))
+    return records
 
 
-def asked(cluster: KubeApi) -> dict[str, int]:
-    """The questions by kind, but for those that submitted."""
+def queried(cluster: KubeApi) -> dict[str, int]:
+    """Return the number of requests by method, without those that submitted jobs."""
     return {method: count for method, count in cluster.counts.items() if method != "jobs.create"}
 
 
@@ -67,25 +67,36 @@ def queries(cluster: KubeApi, method: str) -> list[Mapping[str, str]]:
     return [received.query for received in cluster.requests if received.method == method]
 
 
-def seen(job: JobRecord, status: JobStatus, reason: str | None = None) -> JobUpdate:
-    """What is seen of a job that had no reason before."""
-    return JobUpdate(status, {**job.details, "reason": reason} if reason else None)
+def outcome(update: JobUpdate | StatusUnavailable) -> tuple[JobStatus, str | None]:
+    """Return the status, and the reason that is recorded with it."""
+    assert isinstance(update, JobUpdate)
+    return update.status, update.details.reason if update.details else None
 
 
-def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def outcomes(platform: KubeconfigPlatform, jobs: Sequence[JobRecord]) -> dict[int, tuple[JobStatus, str | None]]:
+    return {job_id: outcome(update) for job_id, update in platform.statuses(jobs).items()}
+
+
+def fail(cluster: KubeApi, name: str, *arguments: int) -> None:
+    """Let a job fail as often as its spec allows."""
+    while not finished(cluster.jobs.get(name)):
+        cluster.jobs.fail(name, *arguments)
+
+
+def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs = many_jobs_at(cluster, platform, 200)
     assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
-    assert asked(cluster) == {LIST: 1}
+    assert queried(cluster) == {LIST: 1}
     assert queries(cluster, LIST) == [{"labelSelector": "caliban.token,caliban.group in (mixed)", "limit": "500"}]
 
 
-def test_nothing_is_asked_for_no_jobs(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_without_jobs_nothing_is_requested(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     assert platform.statuses([]) == {}
     assert cluster.requests == []
 
 
 def test_each_namespace_and_cluster_is_one_request(
-    cluster: KubeApi, platform: KubernetesPlatform, kubeconfig: Path
+    cluster: KubeApi, platform: KubeconfigPlatform, kubeconfig: Path
 ) -> None:
     with KubeApi() as other:
         other.write_kubeconfig(kubeconfig, "other")
@@ -97,21 +108,21 @@ def test_each_namespace_and_cluster_is_one_request(
         cluster.jobs.start("job-4", "lab")
         other.jobs.start("job-6")
         found = platform.statuses(jobs)
-        assert (asked(cluster), asked(other)) == ({LIST: 2}, {LIST: 1})
-    running = {number for number, observed in found.items() if observed == JobUpdate(JobStatus.RUNNING)}
+        assert (queried(cluster), queried(other)) == ({LIST: 2}, {LIST: 1})
+    running = {number for number, update in found.items() if outcome(update)[0] is JobStatus.RUNNING}
     assert running == {4, 6}
 
 
-def test_jobs_of_the_peer_have_no_labels_to_be_selected_by(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_jobs_of_caliban_0_4_2_are_found_without_labels(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
-    recorded: Any = job.details["job"]
+    recorded: Any = job.details.raw["job"]
     metadata = {key: value for key, value in recorded["metadata"].items() if key != "labels"}
-    platform.statuses([replace(job, details={**job.details, "job": {**recorded, "metadata": metadata}})])
+    platform.statuses([job_record({**job.details.raw, "job": {**recorded, "metadata": metadata}})])
     assert queries(cluster, LIST) == [{"limit": "500"}]
 
 
 def test_pages_are_followed_to_the_last(
-    cluster: KubeApi, platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch
+    cluster: KubeApi, platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes_client, "PAGE_SIZE", 2)
     jobs = jobs_at(platform, 5)
@@ -120,8 +131,8 @@ def test_pages_are_followed_to_the_last(
     assert {query["limit"] for query in queries(cluster, LIST)} == {"2"}
 
 
-def test_a_list_that_became_too_old_is_begun_once_more(
-    cluster: KubeApi, platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch
+def test_a_list_that_became_too_old_starts_again(
+    cluster: KubeApi, platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes_client, "PAGE_SIZE", 2)
     jobs = jobs_at(platform, 5)
@@ -139,219 +150,237 @@ def test_a_list_that_became_too_old_is_begun_once_more(
     assert ["continue" in query for query in queries(cluster, LIST)] == [False, True, False, True, True]
 
 
-def test_pods_are_asked_for_only_where_they_may_tell_more_and_all_at_once(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_pods_are_listed_at_once_and_only_where_they_may_have_a_reason(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     jobs = jobs_at(platform, 6)
     cluster.jobs.start("job-1")
     cluster.jobs.succeed("job-2")
     cluster.jobs.unschedulable("job-3", "0/3 nodes are available: 3 Insufficient cpu.")
     cluster.jobs.image_pull_fails("job-4")
-    for _ in range(5):
-        cluster.jobs.fail("job-5", 3)
+    fail(cluster, "job-5", 3)
 
-    found = platform.statuses(jobs)
+    found = outcomes(platform, jobs)
 
-    assert asked(cluster) == {LIST: 1, PODS: 1}
+    assert queried(cluster) == {LIST: 1, PODS: 1}
     assert queries(cluster, PODS) == [{"labelSelector": "job-name in (job-3,job-4,job-5)", "limit": "500"}]
     assert found == {
-        1: seen(jobs[0], JobStatus.RUNNING),
-        2: seen(jobs[1], JobStatus.SUCCEEDED),
-        3: seen(jobs[2], JobStatus.RUNNING, "unschedulable: 0/3 nodes are available: 3 Insufficient cpu."),
-        4: seen(
-            jobs[3],
+        1: (JobStatus.RUNNING, None),
+        2: (JobStatus.SUCCEEDED, None),
+        3: (JobStatus.RUNNING, "unschedulable: 0/3 nodes are available: 3 Insufficient cpu."),
+        4: (
             JobStatus.RUNNING,
             'ImagePullBackOff: Back-off pulling image "gcr.io/totoro-project/cffd1475aaca:latest"',
         ),
-        5: seen(jobs[4], JobStatus.FAILED, "exit code 3"),
-        6: seen(jobs[5], JobStatus.SUBMITTED),
+        5: (JobStatus.FAILED, "exit code 3"),
+        6: (JobStatus.SUBMITTED, None),
     }
 
 
-def test_the_pods_of_very_many_jobs_are_asked_for_in_portions_that_fit_a_url(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_the_pods_of_many_jobs_are_listed_in_portions_that_fit_a_url(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     jobs = many_jobs_at(cluster, platform, 60)
     for job in jobs:
         cluster.jobs.unschedulable(f"job-{job.id}", "full")
-    found = platform.statuses(jobs)
-    assert asked(cluster) == {LIST: 1, PODS: 2}
-    assert found[60] == seen(jobs[59], JobStatus.RUNNING, "unschedulable: full")
+    found = outcomes(platform, jobs)
+    assert queried(cluster) == {LIST: 1, PODS: 2}
+    assert found[60] == (JobStatus.RUNNING, "unschedulable: full")
 
 
 @pytest.mark.parametrize(
-    ("step", "arguments", "reason"),
+    ("step", "arguments", "expected"),
     [
-        ("fail", {"exit_code": 137, "reason": "OOMKilled"}, "OOMKilled, exit code 137"),
+        (
+            "fail",
+            {"exit_code": 137, "reason": "OOMKilled"},
+            JobExit(137, FailureCause.OUT_OF_MEMORY, "OOMKilled, exit code 137"),
+        ),
         (
             "evict",
             {"message": "The node was low on memory."},
-            "Evicted: The node was low on memory.",
+            JobExit(None, FailureCause.INFRASTRUCTURE, "Evicted: The node was low on memory."),
         ),
-        ("preempt", {"message": "preempting"}, "PreemptionByScheduler: preempting"),
+        (
+            "preempt",
+            {"message": "preempting"},
+            JobExit(None, FailureCause.PREEMPTED, "PreemptionByScheduler: preempting"),
+        ),
+        (
+            "shut_node_down",
+            {},
+            JobExit(
+                None,
+                FailureCause.PREEMPTED,
+                "Terminated: Pod was terminated in response to imminent node shutdown.",
+            ),
+        ),
     ],
 )
-def test_why_a_job_failed_is_learnt_from_its_last_pod(
-    cluster: KubeApi, platform: KubernetesPlatform, step: str, arguments: dict[str, Any], reason: str
+def test_the_last_pod_explains_why_a_job_failed(
+    cluster: KubeApi, platform: KubeconfigPlatform, step: str, arguments: dict[str, Any], expected: JobExit
 ) -> None:
     (job,) = jobs_at(platform, 1)
-    for _ in range(5):
+    while not finished(cluster.jobs.get("job-1")):
         cluster.jobs.step(step, "job-1", **arguments)
-    assert platform.statuses([job]) == {1: seen(job, JobStatus.FAILED, reason)}
+    update = platform.statuses([job])[1]
+    assert isinstance(update, JobUpdate)
+    assert update.details is not None
+    assert (update.status, update.details.exit) == (JobStatus.FAILED, expected)
+    assert None not in (update.details.started, update.details.ended)
 
 
-def test_a_job_that_has_not_come_to_its_end_runs(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_with_an_interim_condition_runs(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.succeed("job-1", is_final=False)
-    assert platform.statuses([job]) == {1: JobUpdate(JobStatus.RUNNING)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.RUNNING, None)}
     cluster.jobs.conclude("job-1")
-    assert platform.statuses([job]) == {1: JobUpdate(JobStatus.SUCCEEDED)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.SUCCEEDED, None)}
 
 
-def test_a_suspended_job_says_so_and_forgets_it_when_it_goes_on(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_the_reason_of_a_suspended_job_is_removed_when_it_is_resumed(
+    cluster: KubeApi, platform: KubeconfigPlatform
+) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.suspend("job-1")
-    observed = platform.statuses([job])[1]
-    assert observed == seen(job, JobStatus.SUBMITTED, "suspended")
-    assert isinstance(observed, JobUpdate)
-    assert observed.details is not None
+    update = platform.statuses([job])[1]
+    assert outcome(update) == (JobStatus.SUBMITTED, "suspended")
     cluster.jobs.resume("job-1")
-    known = replace(job, details=observed.details)
-    assert platform.statuses([known]) == {1: JobUpdate(JobStatus.SUBMITTED, job.details)}
+    resumed = platform.statuses([job.updated(update)])[1]
+    assert isinstance(resumed, JobUpdate)
+    assert resumed.details is not None
+    assert "reason" not in resumed.details.raw
 
 
-def test_a_reason_that_is_known_is_not_recorded_again(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_what_is_recorded_already_is_not_recorded_again(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.suspend("job-1")
-    known = replace(job, details={**job.details, "reason": "suspended"})
+    known = job.updated(platform.statuses([job])[1])
+    assert known.reason == "suspended"
     assert platform.statuses([known]) == {1: JobUpdate(JobStatus.SUBMITTED)}
 
 
-def test_where_pods_may_not_be_seen_the_job_s_own_words_have_to_do(
-    cluster: KubeApi, platform: KubernetesPlatform, reporter: HeardReporter
+def test_if_pods_may_not_be_listed_the_reason_is_that_of_the_job(
+    cluster: KubeApi, platform: KubeconfigPlatform, reporter: RecordingReporter
 ) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.forbidden.add(PODS)
-    for _ in range(5):
-        cluster.jobs.fail("job-1")
+    fail(cluster, "job-1")
     for _ in range(2):
-        found = platform.statuses([job])
-    words = "BackoffLimitExceeded: Job has reached the specified backoff limit"
-    assert found == {1: seen(job, JobStatus.FAILED, words)}
-    (told,) = reporter.said
-    assert told.startswith("why jobs wait or failed is not known in full: cannot list the pods of the cluster of the")
+        assert outcomes(platform, [job]) == {1: (JobStatus.FAILED, LIMIT_EXCEEDED)}
+    (line,) = reporter.lines
+    assert line.startswith("cannot determine in full why jobs wait or failed: cannot list the pods of the cluster of")
 
 
-def test_pods_that_were_collected_leave_the_word_to_the_job(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_if_the_pods_were_removed_the_reason_is_that_of_the_job(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
-    for _ in range(5):
-        cluster.jobs.fail("job-1")
+    fail(cluster, "job-1")
     cluster.jobs.remove_pods("job-1")
-    words = "BackoffLimitExceeded: Job has reached the specified backoff limit"
-    assert platform.statuses([job]) == {1: seen(job, JobStatus.FAILED, words)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.FAILED, LIMIT_EXCEEDED)}
 
 
-def test_a_job_that_was_removed_is_unknown_and_says_why(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_that_was_removed_is_unknown_with_a_reason(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.remove("job-1")
-    assert platform.statuses([job]) == {1: seen(job, JobStatus.UNKNOWN, GONE)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.UNKNOWN, NOT_FOUND)}
 
 
-def test_a_later_job_of_the_same_name_is_not_taken_for_ours(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_later_job_of_the_same_name_is_not_mistaken_for_ours(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     cluster.jobs.remove("job-1")
     jobs_at(platform, 1)
     cluster.jobs.succeed("job-1")
-    assert platform.statuses([job]) == {1: seen(job, JobStatus.UNKNOWN, GONE)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.UNKNOWN, NOT_FOUND)}
 
 
-def test_a_namespace_that_is_gone_has_the_jobs_no_longer(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_jobs_in_a_removed_namespace_are_unknown(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1, namespace="lab")
     cluster.state.remove_namespace("lab")
-    assert platform.statuses([job]) == {1: seen(job, JobStatus.UNKNOWN, GONE)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.UNKNOWN, NOT_FOUND)}
 
 
-def test_a_cluster_that_cannot_be_reached_decides_nothing_while_others_are_read(
-    platform: KubernetesPlatform, cluster: KubeApi, kubeconfig: Path
+def test_an_unreachable_cluster_changes_no_state_while_others_are_refreshed(
+    platform: KubeconfigPlatform, cluster: KubeApi, kubeconfig: Path
 ) -> None:
     with KubeApi() as other:
         other.write_kubeconfig(kubeconfig, "other")
         jobs = [*jobs_at(platform, 1), *jobs_at(platform, 1, first=2, context="other")]
-    hurried = KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT)
-    found = hurried.statuses(jobs)
+    found = KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), QUICK).statuses(jobs)
     assert found[1] == JobUpdate(JobStatus.SUBMITTED)
     assert isinstance(found[2], StatusUnavailable)
     assert found[2].reason.startswith(
-        "cannot list the jobs of the cluster of the context other in the namespace default: the cluster does not answer"
+        "cannot list the jobs of the cluster of the context other in the namespace default: no response from the "
     )
 
 
-def test_a_context_that_is_gone_decides_nothing_while_others_are_read(
-    platform: KubernetesPlatform, kubeconfig: Path
+def test_a_removed_context_changes_no_state_while_others_are_refreshed(
+    platform: KubeconfigPlatform, kubeconfig: Path
 ) -> None:
     jobs = jobs_at(platform, 1)
-    lost = job_view({**jobs[0].details, "context": "gone"}, id=2)
+    lost = job_record({**jobs[0].details.raw, "context": "gone"}, id=2)
     found = platform.statuses([lost, *jobs])
     assert found == {
         1: JobUpdate(JobStatus.SUBMITTED),
-        2: StatusUnavailable(f"{kubeconfig} has no context gone"),
+        2: StatusUnavailable(f'{kubeconfig} has no context "gone"'),
     }
 
 
-def test_a_job_whose_place_is_not_recorded_decides_nothing(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_the_state_of_a_job_without_a_recorded_destination_is_unavailable(
+    cluster: KubeApi, platform: KubeconfigPlatform
+) -> None:
     for details in ({}, {"context": "lab"}, {"job": {"metadata": {"namespace": "default"}}}):
-        assert platform.statuses([job_view(details)]) == {
-            7: StatusUnavailable("where job 7 ran is not known: its cluster and its namespace are not both recorded")
+        assert platform.statuses([job_record(details)]) == {
+            7: StatusUnavailable("cannot determine where job 7 ran: its cluster or namespace is not recorded")
         }
     assert cluster.requests == []
 
 
-def test_a_list_that_is_denied_decides_nothing_and_says_why(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_denied_list_changes_no_state_and_has_a_reason(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs = jobs_at(platform, 2)
     cluster.forbidden.add(LIST)
     found = platform.statuses(jobs)
-    assert {type(observed) for observed in found.values()} == {StatusUnavailable}
+    assert {type(update) for update in found.values()} == {StatusUnavailable}
     assert 'cannot list resource "jobs"' in str(found[1])
-    assert asked(cluster) == {LIST: 1}
+    assert queried(cluster) == {LIST: 1}
 
 
 @pytest.mark.parametrize("kind", ["refuse", "drop", "garbage"])
-def test_a_passing_failure_is_not_seen_at_all(cluster: KubeApi, platform: KubernetesPlatform, kind: Any) -> None:
+def test_a_transient_failure_is_retried(cluster: KubeApi, platform: KubeconfigPlatform, kind: Any) -> None:
     jobs = jobs_at(platform, 1)
     cluster.faults.add(Fault(LIST, kind, times=2))
     assert platform.statuses(jobs) == {1: JobUpdate(JobStatus.SUBMITTED)}
-    assert asked(cluster) == {LIST: 3}
+    assert queried(cluster) == {LIST: 3}
 
 
-def test_the_client_of_a_cluster_is_made_once(
-    platform: KubernetesPlatform, monkeypatch: pytest.MonkeyPatch, cluster: KubeApi
+def test_the_client_of_a_cluster_is_created_once(
+    platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch, cluster: KubeApi
 ) -> None:
-    made: list[JsonObject] = []
-    real = KubernetesPlatform._reach
+    created: list[KubeconfigDestination] = []
+    real = KubeconfigPlatform._configuration
 
-    def reach(self: KubernetesPlatform, target: JsonObject) -> Any:
-        made.append(target)
-        return real(self, target)
+    def configuration(self: KubeconfigPlatform, destination: KubeconfigDestination) -> Any:
+        created.append(destination)
+        return real(self, destination)
 
-    monkeypatch.setattr(KubernetesPlatform, "_reach", reach)
+    monkeypatch.setattr(KubeconfigPlatform, "_configuration", configuration)
     platform.statuses([*jobs_at(platform, 1), *jobs_at(platform, 1, first=2, namespace="lab")])
-    assert made == [TARGET]
+    assert created == [DESTINATION]
 
 
-def test_a_listing_has_everybody_s_jobs_the_newest_first(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_listing_has_the_jobs_of_all_users_newest_first(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs_at(platform, 2)
     with cluster.state.change(JOBS, "default", "job-1") as job:
         job["metadata"]["creationTimestamp"] = "2020-05-29T10:53:40Z"
         job["metadata"]["labels"] = {}
-    for _ in range(5):
-        cluster.jobs.fail("job-1", 2)
-    (newer, older) = platform.listing(TARGET)
-    assert (newer.name, newer.status, newer.group, newer.reason) == ("job-2", JobStatus.SUBMITTED, "mixed", None)
-    assert older == ListedJob("job-1", JobStatus.FAILED, "2020-05-29T10:53:40Z", None, "exit code 2")
-    assert asked(cluster) == {LIST: 1, PODS: 1}
+    fail(cluster, "job-1", 2)
+    (newer, older) = platform.listing(DESTINATION)
+    assert (newer.name, newer.group, newer.state) == ("job-2", "mixed", JobState(JobStatus.SUBMITTED))
+    assert (older.name, older.group, older.created) == ("job-1", None, "2020-05-29T10:53:40Z")
+    assert (older.state.status, older.state.reason) == (JobStatus.FAILED, "exit code 2")
+    assert queried(cluster) == {LIST: 1, PODS: 1}
     assert queries(cluster, LIST) == [{"limit": "500"}]
 
 
-def test_where_a_job_is_to_be_looked_at_is_a_command(platform: KubernetesPlatform) -> None:
+def test_the_link_of_a_job_is_a_command(platform: KubeconfigPlatform) -> None:
     (job,) = jobs_at(platform, 1)
     assert platform.links(job) == ("kubectl --context lab --namespace default logs --follow job/job-1",)

@@ -1,6 +1,6 @@
 """The five tables of caliban 0.4.2.
 
-Where they exist already this revision is only stamped. Going down leaves them, and the history in them, where they are.
+Where they exist, only the revision is recorded. Downgrading leaves the tables and their content in place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _STATUSES = ("SUBMITTED", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "UNKNOWN"
 
 
 def upgrade() -> None:
-    """Make the tables, in the order that their foreign keys ask for."""
+    """Create the tables, in the order that their foreign keys require."""
     if sa.inspect(op.get_bind()).has_table("experiment_groups"):
         return
     op.create_table(

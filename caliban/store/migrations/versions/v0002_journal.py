@@ -1,4 +1,4 @@
-"""The journal of submissions, three indexes, and room for the platforms that caliban 0.4.2 did not know."""
+"""Add the journal of submissions, three indexes, and the platforms that caliban 0.4.2 does not have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPEN = sa.text("state = 'OPEN'")
 
 
 def upgrade() -> None:
-    """Add to the tables; no row of caliban 0.4.2 changes."""
+    """Add tables, indexes and values; no row of caliban 0.4.2 changes."""
     if op.get_bind().dialect.name == "sqlite":
         _rebuild_job_specs((*_OLD_PLATFORMS, *_NEW_PLATFORMS))
     else:
@@ -54,7 +54,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take everything back; refused by the database where a job spec of a new platform is recorded."""
+    """Undo the upgrade; the database refuses that where a job spec of a new platform is recorded."""
     op.drop_table("submissions")
     op.drop_index("ix_experiment_groups_user_name", "experiment_groups")
     op.drop_index("ix_experiments_xgroup_id", "experiments")
@@ -66,8 +66,8 @@ def downgrade() -> None:
 
 
 def _rebuild_job_specs(platforms: Sequence[str]) -> None:
-    # SQLite cannot alter a CHECK constraint. The order (make, copy, drop, rename) is the one that
-    # https://www.sqlite.org/lang_altertable.html#otheralter gives; foreign keys are off while upgrading.
+    # SQLite cannot alter a CHECK constraint. For the order of steps (create, copy, drop, rename) see
+    # https://www.sqlite.org/lang_altertable.html#otheralter; foreign keys are off during an upgrade.
     op.create_table(
         "job_specs_rebuilt",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -85,7 +85,7 @@ def _rebuild_job_specs(platforms: Sequence[str]) -> None:
 
 
 def _narrow_platform_type() -> None:
-    # PostgreSQL cannot take a value out of an enum type.
+    # PostgreSQL cannot remove a value from an enum type.
     values = ", ".join(f"'{platform}'" for platform in _OLD_PLATFORMS)
     op.execute("ALTER TYPE platform RENAME TO platform_wide")
     op.execute(f"CREATE TYPE platform AS ENUM ({values})")

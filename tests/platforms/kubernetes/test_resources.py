@@ -1,4 +1,4 @@
-"""What people write of hardware, and what nodes it comes to."""
+"""Resource flags, and the requests and node labels that they come to."""
 
 from __future__ import annotations
 
@@ -29,34 +29,37 @@ from caliban.platforms.kubernetes.resources import (
         ("8xnvidia-h200-141gb", 8, "nvidia-h200-141gb"),
     ],
 )
-def test_gpus_of_a_type_are_asked_for_by_gke_s_label(text: str, count: int, label: str) -> None:
+def test_gpus_of_a_type_are_selected_by_gke_s_label(text: str, count: int, label: str) -> None:
     parsed = parse_gpu_spec(text, is_gke=True)
     assert (parsed.count, parsed.resource) == (count, "nvidia.com/gpu")
     assert parsed.selector == {"cloud.google.com/gke-accelerator": label}
 
 
 @pytest.mark.parametrize("is_gke", [True, False])
-def test_a_number_of_gpus_is_of_any_type_on_any_cluster(is_gke: bool) -> None:
+def test_a_count_of_gpus_is_of_any_type_on_any_cluster(is_gke: bool) -> None:
     parsed = parse_gpu_spec("2", is_gke=is_gke)
     assert (parsed.count, parsed.type, parsed.selector) == (2, None, {})
 
 
 @pytest.mark.parametrize("text", ["", "0", "0xV100", "-1", "100xV100", "V100", "2x", "2xV101", "2 V100", "2.5"])
 @pytest.mark.parametrize("is_gke", [True, False])
-def test_gpus_that_are_not_understood_are_told_with_the_types(text: str, is_gke: bool) -> None:
+def test_a_malformed_gpu_spec_is_refused_with_the_types(text: str, is_gke: bool) -> None:
     with pytest.raises(UsageError) as caught:
         parse_gpu_spec(text, is_gke=is_gke)
-    assert (caught.value.id, caught.value.message) == ("gpu-spec-malformed", f"the GPUs {text!r} are not understood")
+    assert (caught.value.id, caught.value.message) == (
+        "gpu-spec-malformed",
+        f'expected COUNTxTYPE for --gpu_spec, got "{text}"',
+    )
     assert "K80, P4, P100, V100, T4, L4, A100, " in str(caught.value.hint)
 
 
-def test_a_type_of_gpu_is_for_gke_alone() -> None:
+def test_gpu_types_are_supported_on_gke_only() -> None:
     with pytest.raises(UsageError) as caught:
         parse_gpu_spec("2xV100", is_gke=False)
     assert (caught.value.id, caught.value.message, caught.value.hint) == (
         "gpu-type-elsewhere",
-        "GPUs of the type V100 can be asked for on GKE alone",
-        "write --gpu_spec 2 for any type, or name the GKE cluster with --cluster_name in place of its context",
+        "GPUs of the type V100 can be requested on GKE only",
+        "use --gpu_spec 2 for any type, or choose a GKE cluster with --cluster_name instead of a context",
     )
 
 
@@ -70,7 +73,7 @@ def test_a_type_of_gpu_is_for_gke_alone() -> None:
         ("8xtpu_v6e", "tpu-v6e-slice", "2x4"),
     ],
 )
-def test_tpus_are_asked_for_by_type_and_topology(text: str, label: str, topology: str) -> None:
+def test_tpus_are_selected_by_type_and_topology(text: str, label: str, topology: str) -> None:
     parsed = parse_tpu_spec(text, is_gke=True)
     assert parsed.resource == "google.com/tpu"
     assert parsed.selector == {
@@ -80,24 +83,24 @@ def test_tpus_are_asked_for_by_type_and_topology(text: str, label: str, topology
 
 
 @pytest.mark.parametrize("text", ["", "8", "V5E", "3xV5E", "16xV5E", "8xV2", "0xV5E", "4xV100"])
-def test_tpus_that_no_machine_has_are_told_with_those_that_there_are(text: str) -> None:
+def test_tpus_that_no_machine_has_are_refused_with_the_choices(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_tpu_spec(text, is_gke=True)
     assert caught.value.id == "tpu-spec-malformed"
-    assert caught.value.hint == "there are 4xV4, 1xV5E, 4xV5E, 8xV5E, 4xV5P, 1xV6E, 4xV6E, 8xV6E"
+    assert caught.value.hint == "choose one of 4xV4, 1xV5E, 4xV5E, 8xV5E, 4xV5P, 1xV6E, 4xV6E, 8xV6E"
 
 
-def test_tpus_are_for_gke_alone() -> None:
+def test_tpus_are_supported_on_gke_only() -> None:
     with pytest.raises(UsageError) as caught:
         parse_tpu_spec("4xV5E", is_gke=False)
     assert (caught.value.id, caught.value.hint) == (
         "tpu-elsewhere",
-        "name the GKE cluster with --cluster_name in place of its context",
+        "choose a GKE cluster with --cluster_name instead of a context",
     )
 
 
 @pytest.mark.parametrize(
-    ("machine_type", "with_gpu", "asked"),
+    ("machine_type", "with_gpu", "requests"),
     [
         (None, False, (31_000, 119_000)),
         (None, True, (1_500, None)),
@@ -108,16 +111,16 @@ def test_tpus_are_for_gke_alone() -> None:
         ("a2-highgpu-1g", True, (None, None)),
     ],
 )
-def test_on_gke_most_of_a_machine_is_asked_for_where_nothing_is_said(
-    machine_type: str | None, with_gpu: bool, asked: tuple[int | None, int | None]
+def test_the_default_requests_on_gke_are_most_of_a_machine(
+    machine_type: str | None, with_gpu: bool, requests: tuple[int | None, int | None]
 ) -> None:
-    assert default_requests(any_gpu() if with_gpu else None, machine_type) == asked
+    assert default_requests(any_gpu() if with_gpu else None, machine_type) == requests
 
 
 @pytest.mark.parametrize(
-    ("hardware", "words"),
+    ("hardware", "text"),
     [
-        (Hardware(), "whatever the cluster gives"),
+        (Hardware(), "no resource requests"),
         (Hardware(any_gpu()), "1 GPU"),
         (Hardware(parse_gpu_spec("2", is_gke=False)), "2 GPUs"),
         (
@@ -126,5 +129,5 @@ def test_on_gke_most_of_a_machine_is_asked_for_where_nothing_is_said(
         ),
     ],
 )
-def test_hardware_is_told_in_a_line(hardware: Hardware, words: str) -> None:
-    assert str(hardware) == words
+def test_hardware_is_described_in_one_line(hardware: Hardware, text: str) -> None:
+    assert str(hardware) == text

@@ -1,4 +1,4 @@
-"""What is sent to a cluster: whole jobs compared, and each taken by three versions of Kubernetes."""
+"""Jobs as they are sent: compared completely, and valid by the schemas of three versions of Kubernetes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_job(hardware: Hardware, **labels: str) -> dict[str, Any]:
     return jobs.manifest(spec, "caliban-totoro-0123456789", OUR_LABELS)
 
 
-def test_a_new_job_is_whole() -> None:
+def test_a_new_job_is_complete() -> None:
     made = new_job(Hardware())
     assert made == {
         "apiVersion": "batch/v1",
@@ -68,14 +68,14 @@ def test_a_new_job_is_whole() -> None:
 
 
 def differences(made: dict[str, Any]) -> dict[str, Any]:
-    """What hardware adds to a job."""
+    """Return what hardware adds to a job."""
     pod, plain = made["spec"]["template"]["spec"], new_job(Hardware())["spec"]["template"]["spec"]
     container, plain_container = pod["containers"][0], plain["containers"][0]
     found = {key: value for key, value in pod.items() if key != "containers" and plain.get(key) != value}
     return found | {key: value for key, value in container.items() if plain_container.get(key) != value}
 
 
-def test_a_job_with_gpus_on_spot_nodes_of_gke_asks_for_them_and_bears_their_taints() -> None:
+def test_gpus_on_spot_nodes_of_gke_are_requested_and_their_taints_tolerated() -> None:
     made = new_job(Hardware(parse_gpu_spec("2xV100", is_gke=True), min_cpu=1500, is_spot=True))
     assert differences(made) == {
         "resources": {"requests": {"cpu": "1500m"}, "limits": {"nvidia.com/gpu": "2"}},
@@ -88,7 +88,7 @@ def test_a_job_with_gpus_on_spot_nodes_of_gke_asks_for_them_and_bears_their_tain
     assert_valid(made)
 
 
-def test_a_job_with_tpus_asks_for_the_slice_of_one_host() -> None:
+def test_tpus_are_requested_as_a_slice_of_one_host() -> None:
     made = new_job(Hardware(parse_tpu_spec("8xv5e", is_gke=True)))
     assert differences(made) == {
         "resources": {"limits": {"google.com/tpu": "8"}},
@@ -101,7 +101,7 @@ def test_a_job_with_tpus_asks_for_the_slice_of_one_host() -> None:
     assert_valid(made)
 
 
-def test_a_job_with_any_gpu_names_no_type() -> None:
+def test_a_gpu_of_any_type_selects_no_nodes() -> None:
     made = new_job(Hardware(any_gpu()))
     assert differences(made) == {
         "resources": {"limits": {"nvidia.com/gpu": "1"}},
@@ -110,7 +110,7 @@ def test_a_job_with_any_gpu_names_no_type() -> None:
     assert_valid(made)
 
 
-def test_a_machine_cpu_and_memory_are_asked_for() -> None:
+def test_machine_type_cpu_and_memory_are_requested() -> None:
     made = new_job(Hardware(machine_type="n1-standard-8", min_cpu=7000, min_mem=20_000))
     assert differences(made) == {
         "resources": {"requests": {"cpu": "7000m", "memory": "20000M"}},
@@ -119,7 +119,7 @@ def test_a_machine_cpu_and_memory_are_asked_for() -> None:
     assert_valid(made)
 
 
-def test_labels_of_a_person_stand_beside_ours_on_job_and_pod() -> None:
+def test_the_user_s_labels_are_on_job_and_pod_beside_ours() -> None:
     made = new_job(Hardware(), team="vision", **{"lab.example.com/cost": "x"})
     expected = {"team": "vision", "lab.example.com/cost": "x", **OUR_LABELS}
     assert made["metadata"]["labels"] == expected
@@ -127,19 +127,19 @@ def test_labels_of_a_person_stand_beside_ours_on_job_and_pod() -> None:
     assert_valid(made)
 
 
-def test_a_recorded_spec_is_run_again_with_another_image_and_nothing_else() -> None:
+def test_another_image_changes_nothing_else_of_a_recorded_spec() -> None:
     expected = copy.deepcopy(PEER_SPEC)
     expected["template"]["spec"]["containers"][0]["image"] = NEW_IMAGE
     assert jobs.with_image(PEER_SPEC, NEW_IMAGE) == expected
 
 
-def test_a_sibling_s_spec_is_taken_with_other_arguments_and_nothing_else() -> None:
+def test_other_arguments_change_nothing_else_of_a_recorded_spec() -> None:
     expected = copy.deepcopy(PEER_SPEC)
     expected["template"]["spec"]["containers"][0].update(image=NEW_IMAGE, args=["--foo", "4"])
     assert jobs.with_arguments(PEER_SPEC, NEW_IMAGE, ["--foo", "4"]) == expected
 
 
-def test_a_recorded_spec_is_left_as_it_was() -> None:
+def test_a_recorded_spec_is_not_modified() -> None:
     before = copy.deepcopy(PEER_SPEC)
     jobs.with_image(PEER_SPEC, NEW_IMAGE)
     jobs.with_arguments(PEER_SPEC, NEW_IMAGE, [])
@@ -147,7 +147,7 @@ def test_a_recorded_spec_is_left_as_it_was() -> None:
     assert before == PEER_SPEC
 
 
-def test_a_recorded_spec_becomes_a_job_that_differs_in_labels_alone() -> None:
+def test_the_job_of_a_recorded_spec_differs_in_labels_only() -> None:
     made = jobs.manifest(PEER_SPEC, NAME, OUR_LABELS)
     expected = copy.deepcopy(PEER_SPEC)
     expected["template"]["metadata"]["labels"] = OUR_LABELS
@@ -160,7 +160,7 @@ def test_a_recorded_spec_becomes_a_job_that_differs_in_labels_alone() -> None:
     assert_valid(made)
 
 
-def test_a_pod_template_keeps_what_else_its_metadata_says() -> None:
+def test_a_pod_template_keeps_its_other_metadata() -> None:
     spec = copy.deepcopy(PEER_SPEC)
     spec["template"]["metadata"] = {"annotations": {"a": "b"}, "labels": {"team": "vision"}}
     made: Any = jobs.manifest(spec, NAME, OUR_LABELS)
@@ -168,38 +168,38 @@ def test_a_pod_template_keeps_what_else_its_metadata_says() -> None:
     assert made["spec"]["template"]["metadata"] == metadata
 
 
-def test_labels_of_an_earlier_attempt_give_way_to_those_of_this_one() -> None:
+def test_labels_of_an_earlier_attempt_are_replaced() -> None:
     earlier: Any = jobs.manifest(PEER_SPEC, NAME, {**OUR_LABELS, "caliban.token": "0" * 16})
     again: Any = jobs.manifest(earlier["spec"], NAME, OUR_LABELS)
     assert again["metadata"]["labels"] == again["spec"]["template"]["metadata"]["labels"] == OUR_LABELS
 
 
-def test_a_submission_is_told_by_its_labels() -> None:
+def test_the_labels_of_a_submission() -> None:
     assert jobs.submission_labels(submission()) == OUR_LABELS
 
 
-def test_the_image_of_a_recorded_spec_is_found() -> None:
+def test_the_image_of_a_recorded_spec() -> None:
     assert jobs.image_of(PEER_SPEC) == IMAGE
 
 
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({}, "it has no template"),
-        ({"template": None}, "it has no template"),
-        ({"template": {}}, "it has no spec"),
-        ({"template": {"spec": {}}}, "it does not have exactly one container"),
-        ({"template": {"spec": {"containers": []}}}, "it does not have exactly one container"),
-        ({"template": {"spec": {"containers": [{}, {}]}}}, "it does not have exactly one container"),
-        ({"template": {"spec": {"containers": ["x"]}}}, "it does not have exactly one container"),
-        ({"template": {"spec": {"containers": {"image": "x"}}}}, "it does not have exactly one container"),
-        ({"template": {"spec": {"containers": [{"name": "x"}]}}}, "its container names no image"),
-        ({"template": {"spec": {"containers": [{"image": ""}]}}}, "its container names no image"),
-        ({"template": {"spec": {"containers": [{"image": 3}]}}}, "its container names no image"),
-        ({"container": IMAGE, "command": ["docker", "run"]}, "it has no template"),
+        ({}, "template is missing"),
+        ({"template": None}, "template is missing"),
+        ({"template": {}}, "spec is missing"),
+        ({"template": {"spec": {}}}, "expected exactly one container"),
+        ({"template": {"spec": {"containers": []}}}, "expected exactly one container"),
+        ({"template": {"spec": {"containers": [{}, {}]}}}, "expected exactly one container"),
+        ({"template": {"spec": {"containers": ["x"]}}}, "expected exactly one container"),
+        ({"template": {"spec": {"containers": {"image": "x"}}}}, "expected exactly one container"),
+        ({"template": {"spec": {"containers": [{"name": "x"}]}}}, "the container has no image"),
+        ({"template": {"spec": {"containers": [{"image": ""}]}}}, "the container has no image"),
+        ({"template": {"spec": {"containers": [{"image": 3}]}}}, "the container has no image"),
+        ({"container": IMAGE, "command": ["docker", "run"]}, "template is missing"),
     ],
 )
-def test_a_spec_that_is_no_job_s_is_refused_with_what_is_wrong(spec: dict[str, Any], problem: str) -> None:
+def test_a_malformed_spec_is_refused_with_the_problem(spec: dict[str, Any], problem: str) -> None:
     for make in (
         lambda: jobs.with_image(spec, NEW_IMAGE),
         lambda: jobs.with_arguments(spec, NEW_IMAGE, []),
@@ -208,11 +208,11 @@ def test_a_spec_that_is_no_job_s_is_refused_with_what_is_wrong(spec: dict[str, A
     ):
         with pytest.raises(PlatformError) as caught:
             make()
-        assert (caught.value.id, caught.value.cause) == ("malformed-job-spec", f"in the recorded job spec: {problem}")
-        assert caught.value.hint == "submit the experiment anew with caliban cluster job submit"
+        assert (caught.value.id, caught.value.cause) == ("malformed-job-spec", problem)
+        assert caught.value.hint == "submit the experiment again"
 
 
-def test_a_job_is_called_after_its_container_and_token() -> None:
+def test_the_name_of_a_job_is_that_of_its_container_with_the_token() -> None:
     assert jobs.job_name(PEER_SPEC, TOKEN) == NAME
 
 
@@ -230,12 +230,12 @@ def test_a_job_is_called_after_its_container_and_token() -> None:
         ("x" * 39 + "-y", "x" * 39),
     ],
 )
-def test_a_name_becomes_what_clusters_take(name: str, base: str) -> None:
+def test_a_name_is_converted_to_a_valid_one(name: str, base: str) -> None:
     assert jobs.job_base(name) == base
 
 
 @given(st.text(), TOKENS)
-def test_every_name_of_a_job_and_of_its_container_is_a_label_of_rfc_1123(name: str, token: str) -> None:
+def test_every_name_of_a_job_and_of_its_container_is_an_rfc_1123_label(name: str, token: str) -> None:
     base = jobs.job_base(name)
     spec = jobs.new_job_spec(base=base, image=IMAGE, arguments=[], hardware=Hardware())
     for made in (base, *jobs.candidate_names(jobs.job_name(spec, token), token)):
@@ -243,25 +243,25 @@ def test_every_name_of_a_job_and_of_its_container_is_a_label_of_rfc_1123(name: s
 
 
 @given(st.text(), TOKENS)
-def test_a_recorded_container_s_name_whatever_it_is_makes_a_job_s_name(name: str, token: str) -> None:
+def test_any_recorded_container_name_makes_a_valid_job_name(name: str, token: str) -> None:
     spec = {"template": {"spec": {"containers": [{"name": name, "image": IMAGE}]}}}
     assert RFC_1123.fullmatch(jobs.job_name(spec, token))
 
 
 @given(st.text(), TOKENS)
-def test_the_names_to_try_differ_and_are_always_the_same(name: str, token: str) -> None:
+def test_the_candidate_names_differ_and_are_always_the_same(name: str, token: str) -> None:
     first = f"{jobs.job_base(name)}-{token[:10]}"
-    tried = jobs.candidate_names(first, token)
-    assert tried == jobs.candidate_names(first, token)
-    assert (tried[0], len(set(tried))) == (first, 2)
+    names = jobs.candidate_names(first, token)
+    assert names == jobs.candidate_names(first, token)
+    assert (names[0], len(set(names))) == (first, 2)
 
 
-def test_the_second_name_carries_the_rest_of_the_token() -> None:
+def test_the_second_name_has_the_rest_of_the_token() -> None:
     assert jobs.candidate_names(NAME, TOKEN) == (NAME, f"{NAME}-abcdef")
 
 
 @given(st.text(min_size=1))
-def test_a_group_s_name_becomes_a_label_s_value(group: str) -> None:
+def test_a_group_name_is_converted_to_a_valid_label_value(group: str) -> None:
     value = jobs.label_value(group)
     assert re.fullmatch(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", value)
     assert len(value) <= 63
@@ -278,7 +278,7 @@ def test_a_group_s_name_becomes_a_label_s_value(group: str) -> None:
         ("1", "2"),
     ],
 )
-def test_a_label_that_a_cluster_takes_is_taken(key: str, value: str) -> None:
+def test_a_valid_label_is_accepted(key: str, value: str) -> None:
     jobs.check_label(key, value)
     assert_valid(new_job(Hardware(), **{key: value}))
 
@@ -308,16 +308,16 @@ def test_a_label_that_a_cluster_takes_is_taken(key: str, value: str) -> None:
         ("caliban.experiment", "x"),
     ],
 )
-def test_a_label_that_no_cluster_takes_is_refused(key: str, value: str) -> None:
+def test_an_invalid_label_is_refused(key: str, value: str) -> None:
     with pytest.raises(UsageError) as caught:
         jobs.check_label(key, value)
     assert (caught.value.id, caught.value.message) == (
         "malformed-label",
-        f"{key}={value} is not a label that a cluster takes",
+        f'invalid label "{key}={value}"',
     )
 
 
-def test_a_job_carries_the_token_that_it_was_submitted_with() -> None:
+def test_a_job_has_the_token_that_it_was_submitted_with() -> None:
     made = jobs.manifest(PEER_SPEC, NAME, OUR_LABELS)
     assert jobs.has_token(made, TOKEN)
     assert not jobs.has_token(made, "f" * 16)

@@ -1,4 +1,4 @@
-"""Submitting to a cluster: exactly once, whatever goes wrong, and each refusal in the cluster's words."""
+"""Submit to a cluster: exactly once, whatever goes wrong, and each refusal with the cluster's message."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import NotSentError, RefusedError
 from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.job_spec import manifest
-from caliban.platforms.kubernetes.kubeconfig_platform import KubernetesPlatform
-from caliban.records import JobStatus
-from tests.fakes import HeardReporter
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
+from caliban.records import FailureCause, JobExit, JobStatus
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
+    DESTINATION,
     IMAGE,
     NAME,
     OUR_LABELS,
     PEER_SPEC,
     QUICK,
-    SHORT,
-    TARGET,
     TOKEN,
     assert_valid,
     platform_context,
+    record_of,
     submission,
-    view_of,
 )
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi, Quota, Webhook
+from tests.standins.kubernetes.controller import finished
 from tests.standins.kubernetes.status import JOBS
 
 CREATE, GET = "jobs.create", "jobs.get"
 NEXT_NAME = f"{NAME}-abcdef"
-LAB = {"context": "lab", "namespace": "lab"}
+LAB = replace(DESTINATION, namespace="lab")
 
 
 def calls(cluster: KubeApi) -> tuple[int, int]:
-    """How often a job was submitted, and looked up."""
+    """Return how often a job was submitted, and looked up."""
     return cluster.counts[CREATE], cluster.counts[GET]
 
 
-def somebody_elses(platform: KubernetesPlatform, name: str) -> None:
-    """Let another person have a job of that name."""
+def create_foreign_job(platform: KubeconfigPlatform, name: str) -> None:
+    """Let another user have a job of that name."""
     platform.submit(PEER_SPEC, submission(name, "f" * 16))
 
 
-def refusal(platform: KubernetesPlatform, **more: Any) -> RefusedError:
+def refusal(platform: KubeconfigPlatform, **more: Any) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
         platform.submit(PEER_SPEC, submission(**more))
     return caught.value
 
 
-def test_the_recorded_spec_is_sent_whole_with_its_name_and_labels(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_the_recorded_spec_is_sent_completely_with_name_and_labels(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     platform.submit(PEER_SPEC, submission())
     (sent,) = cluster.bodies(CREATE)
@@ -72,11 +72,12 @@ def test_the_recorded_spec_is_sent_whole_with_its_name_and_labels(
     assert_valid(sent)
 
 
-def test_what_is_recorded_tells_where_the_job_is(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_the_record_has_the_destination_of_the_job(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     new = platform.submit(PEER_SPEC, submission())
     metadata = cluster.jobs.get(NAME)["metadata"]
     assert (new.container, new.status) == (IMAGE, JobStatus.SUBMITTED)
-    assert new.details == {
+    assert new.details.destination == DESTINATION
+    assert new.details.raw == {
         "context": "lab",
         "job": {
             "apiVersion": "batch/v1",
@@ -92,8 +93,8 @@ def test_what_is_recorded_tells_where_the_job_is(cluster: KubeApi, platform: Kub
     }
 
 
-def test_a_submission_is_one_request_which_wants_unknown_fields_refused(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_a_submission_is_one_request_that_refuses_unknown_fields(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     platform.submit(PEER_SPEC, submission())
     (received,) = cluster.requests
@@ -101,47 +102,47 @@ def test_a_submission_is_one_request_which_wants_unknown_fields_refused(
     assert received.headers["User-Agent"].startswith("caliban/")
 
 
-def test_it_goes_to_the_namespace_that_was_written_down(cluster: KubeApi, platform: KubernetesPlatform) -> None:
-    platform.submit(PEER_SPEC, submission(target=LAB))
+def test_a_job_is_created_in_the_journaled_namespace(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    platform.submit(PEER_SPEC, submission(destination=LAB))
     assert cluster.jobs.get(NAME, "lab")["metadata"]["labels"] == OUR_LABELS
 
 
-def test_submitting_twice_with_one_token_adopts_the_first_job(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_submitting_twice_with_one_token_adopts_the_first_job(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     first, second = platform.submit(PEER_SPEC, submission()), platform.submit(PEER_SPEC, submission())
     assert first == second
     assert calls(cluster) == (2, 1)
 
 
-def test_another_s_name_is_left_alone_and_the_next_one_taken(cluster: KubeApi, platform: KubernetesPlatform) -> None:
-    somebody_elses(platform, NAME)
+def test_if_another_job_has_the_name_the_next_one_is_used(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    create_foreign_job(platform, NAME)
     new = platform.submit(PEER_SPEC, submission())
     assert cluster.jobs.get(NEXT_NAME)["metadata"]["labels"]["caliban.token"] == TOKEN
-    assert new.details["job"]["metadata"]["name"] == NEXT_NAME  # type: ignore[index]
+    assert new.details.display_name == NEXT_NAME
     assert platform.find(submission()) == new
 
 
-def test_a_job_of_the_second_name_is_found_though_the_first_is_free_again(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_a_job_of_the_second_name_is_found_after_the_first_became_free(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
-    somebody_elses(platform, NAME)
+    create_foreign_job(platform, NAME)
     new = platform.submit(PEER_SPEC, submission())
     cluster.jobs.remove(NAME)
     assert platform.find(submission()) == new
 
 
-def test_when_every_name_is_taken_the_error_says_so(platform: KubernetesPlatform) -> None:
+def test_if_every_name_is_taken_the_job_is_refused(platform: KubeconfigPlatform) -> None:
     for name in (NAME, NEXT_NAME):
-        somebody_elses(platform, name)
+        create_foreign_job(platform, name)
     error = refusal(platform)
     assert (error.id, error.message) == (
         "job-name-taken",
-        f"cannot submit the job {NAME}: other jobs of the cluster of the context lab have its names",
+        f"cannot submit the job {NAME}: the cluster of the context lab already has jobs of its names",
     )
     assert platform.find(submission()) is None
 
 
-def test_after_a_lost_answer_the_job_is_looked_up_before_it_is_asked_for_again(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_after_a_lost_response_the_job_is_looked_up_before_it_is_sent_again(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     cluster.faults.add(Fault(CREATE, "drop"))
     new = platform.submit(PEER_SPEC, submission())
@@ -149,21 +150,21 @@ def test_after_a_lost_answer_the_job_is_looked_up_before_it_is_asked_for_again(
     assert new == platform.find(submission())
 
 
-def test_after_a_page_of_a_proxy_the_job_is_looked_up(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_after_the_page_of_a_proxy_the_job_is_looked_up(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.faults.add(Fault(CREATE, "garbage"))
     platform.submit(PEER_SPEC, submission())
     assert calls(cluster) == (1, 1)
 
 
 def test_after_a_timeout_the_job_is_looked_up(cluster: KubeApi, kubeconfig: Path) -> None:
-    cluster.faults.add(Fault(CREATE, "delay", seconds=1))
-    hurried = KubernetesPlatform(platform_context(kubeconfig=kubeconfig), replace(QUICK, read_timeout=0.3))
-    hurried.submit(PEER_SPEC, submission())
+    cluster.faults.add(Fault(CREATE, "delay", seconds=0.5))
+    platform = KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), replace(QUICK, read_timeout=0.3))
+    platform.submit(PEER_SPEC, submission())
     assert [job["metadata"]["name"] for job in cluster.state.items(JOBS)] == [NAME]
 
 
-def test_a_broken_connection_without_a_job_is_followed_by_another_request(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_after_a_broken_connection_without_a_job_the_job_is_sent_again(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     cluster.faults.add(Fault(CREATE, "refuse"))
     platform.submit(PEER_SPEC, submission())
@@ -171,54 +172,54 @@ def test_a_broken_connection_without_a_job_is_followed_by_another_request(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_failing_cluster_is_asked_again_after_looking(
-    cluster: KubeApi, platform: KubernetesPlatform, status: int
+def test_after_a_server_error_the_job_is_looked_up_and_sent_again(
+    cluster: KubeApi, platform: KubeconfigPlatform, status: int
 ) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=2, status=status))
     platform.submit(PEER_SPEC, submission())
     assert calls(cluster) == (3, 2)
 
 
-def test_a_lost_answer_under_a_taken_name_leads_to_the_next_name(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_a_lost_response_under_a_taken_name_leads_to_the_next_name(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
-    somebody_elses(platform, NAME)
+    create_foreign_job(platform, NAME)
     cluster.faults.add(Fault(CREATE, "refuse"))
     platform.submit(PEER_SPEC, submission())
     assert cluster.jobs.get(NEXT_NAME)["metadata"]["labels"]["caliban.token"] == TOKEN
 
 
-def test_a_busy_cluster_is_waited_for_as_it_asks_and_that_is_told_once(
-    cluster: KubeApi, platform: KubernetesPlatform, reporter: HeardReporter
+def test_retry_after_of_a_busy_cluster_is_respected_and_reported_once(
+    cluster: KubeApi, platform: KubeconfigPlatform, reporter: RecordingReporter
 ) -> None:
-    cluster.faults.add(Fault(CREATE, "status", times=3, status=429, retry_after="0"))
+    cluster.faults.add(Fault(CREATE, "status", times=3, status=429, retry_after="7"))
     platform.submit(PEER_SPEC, submission())
     assert calls(cluster) == (4, 0)
-    assert reporter.said == [
-        "the cluster of the context lab takes no more requests just now; the jobs wait for their turn ..."
+    assert reporter.lines == [
+        "the cluster of the context lab is busy; jobs are submitted as soon as it accepts requests again ..."
     ]
 
 
-def test_a_cluster_that_asks_to_wait_for_too_long_refuses(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_cluster_that_asks_to_wait_too_long_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="3600"))
     error = refusal(platform)
     assert (error.id, calls(cluster)) == ("kubernetes-busy", (1, 0))
     assert "(tried once; the service asks to wait 3600 s)" in str(error.cause)
 
 
-def test_waiting_for_a_busy_cluster_ends_when_the_person_wants_to_stop(cluster: KubeApi, kubeconfig: Path) -> None:
+def test_waiting_for_a_busy_cluster_ends_when_the_user_wants_to_stop(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="5"))
-    around = platform_context(kubeconfig=kubeconfig)
-    around.stopping.set()
+    context = platform_context(kubeconfig=kubeconfig)
+    context.stopping.set()
     with pytest.raises(NotSentError):
-        KubernetesPlatform(around, QUICK).submit(PEER_SPEC, submission())
+        KubeconfigPlatform(context, QUICK).submit(PEER_SPEC, submission())
 
 
-def test_a_namespace_that_is_not_there_is_a_refusal_in_the_cluster_s_words(platform: KubernetesPlatform) -> None:
-    error = refusal(platform, target={**TARGET, "namespace": "gone"})
+def test_a_missing_namespace_is_a_refusal_with_the_cluster_s_message(platform: KubeconfigPlatform) -> None:
+    error = refusal(platform, destination=replace(DESTINATION, namespace="gone"))
     assert (error.id, error.message, error.cause) == (
         "namespace-not-found",
-        f"cannot submit the job {NAME} to the cluster of the context lab: there is no such namespace",
+        f"cannot submit the job {NAME} to the cluster of the context lab: the namespace does not exist",
         'namespaces "gone" not found',
     )
     assert error.details == {
@@ -228,16 +229,16 @@ def test_a_namespace_that_is_not_there_is_a_refusal_in_the_cluster_s_words(platf
     }
 
 
-def test_a_namespace_that_is_going_is_a_refusal(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_terminating_namespace_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.state.terminate_namespace("lab")
-    error = refusal(platform, target=LAB)
+    error = refusal(platform, destination=LAB)
     assert error.id == "namespace-terminating"
     assert str(error.cause).endswith("unable to create new content in namespace lab because it is being terminated")
 
 
-def test_a_quota_that_is_used_up_is_a_refusal(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_an_exhausted_quota_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.quota = Quota("compute", 1)
-    somebody_elses(platform, "other")
+    create_foreign_job(platform, "other")
     error = refusal(platform)
     assert error.id == "kubernetes-quota-exhausted"
     assert str(error.cause).endswith(
@@ -245,7 +246,7 @@ def test_a_quota_that_is_used_up_is_a_refusal(cluster: KubeApi, platform: Kubern
     )
 
 
-def test_a_webhook_that_denies_is_a_refusal_in_its_own_words(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_webhook_that_denies_is_a_refusal_with_its_message(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.webhooks.append(Webhook("costs.example.com", lambda job: "no cost centre"))
     error = refusal(platform)
     assert (error.id, error.cause) == (
@@ -254,12 +255,12 @@ def test_a_webhook_that_denies_is_a_refusal_in_its_own_words(cluster: KubeApi, p
     )
 
 
-def test_a_webhook_that_denies_without_a_word_is_a_refusal(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_webhook_that_denies_without_a_message_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.webhooks.append(Webhook("costs.example.com", lambda job: "", code=403))
     assert refusal(platform).id == "kubernetes-admission-denied"
 
 
-def test_a_denied_permission_is_a_refusal(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_denied_permission_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.forbidden.add(CREATE)
     error = refusal(platform)
     assert error.id == "kubernetes-permission-denied"
@@ -267,19 +268,19 @@ def test_a_denied_permission_is_a_refusal(cluster: KubeApi, platform: Kubernetes
     assert calls(cluster) == (1, 0)
 
 
-def test_credentials_that_are_not_accepted_are_a_refusal(cluster: KubeApi, tmp_path: Path) -> None:
+def test_rejected_credentials_are_a_refusal(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", user={"token": "planted-token"})
-    error = refusal(KubernetesPlatform(platform_context(kubeconfig=path), QUICK))
+    error = refusal(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK))
     assert (error.id, error.cause, calls(cluster)) == ("kubernetes-not-authenticated", "Unauthorized", (1, 0))
 
 
-def test_a_client_certificate_is_accepted_too(cluster: KubeApi, tmp_path: Path) -> None:
+def test_a_client_certificate_is_used(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", credential="certificate")
-    KubernetesPlatform(platform_context(kubeconfig=path), QUICK).submit(PEER_SPEC, submission())
+    KubeconfigPlatform(platform_context(kubeconfig=path), QUICK).submit(PEER_SPEC, submission())
     assert "Authorization" not in cluster.requests[0].headers
 
 
-def test_a_job_that_the_cluster_does_not_accept_is_a_refusal(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_an_invalid_job_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     spec = copy.deepcopy(PEER_SPEC)
     spec["template"]["spec"]["restartPolicy"] = "Always"
     with pytest.raises(RefusedError) as caught:
@@ -290,8 +291,8 @@ def test_a_job_that_the_cluster_does_not_accept_is_a_refusal(cluster: KubeApi, p
 
 
 @pytest.mark.parametrize("added", [{"cpuType": "fast"}, {"backoffLimit": "four"}])
-def test_a_recorded_spec_that_is_no_job_spec_is_a_refusal(
-    cluster: KubeApi, platform: KubernetesPlatform, added: dict[str, object]
+def test_an_invalid_recorded_spec_is_a_refusal(
+    cluster: KubeApi, platform: KubeconfigPlatform, added: dict[str, object]
 ) -> None:
     with pytest.raises(RefusedError) as caught:
         platform.submit({**PEER_SPEC, **added}, submission())
@@ -299,52 +300,48 @@ def test_a_recorded_spec_that_is_no_job_spec_is_a_refusal(
     assert next(iter(added)) in str(caught.value.cause)
 
 
-def test_a_spec_without_an_image_is_told_before_anything_is_sent(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_a_spec_without_an_image_is_an_error_before_anything_is_sent(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     with pytest.raises(PlatformError) as caught:
         platform.submit({"template": {"spec": {"containers": [{}]}}}, submission())
     assert (caught.value.id, cluster.requests) == ("malformed-job-spec", [])
 
 
-def test_a_cluster_that_nobody_answers_for_is_a_refusal_since_nothing_was_sent(
-    cluster: KubeApi, kubeconfig: Path
-) -> None:
+def test_a_refused_connection_is_a_refusal_since_nothing_was_sent(cluster: KubeApi, kubeconfig: Path) -> None:
     kubeconfig.write_text(kubeconfig.read_text().replace(str(cluster.port), "1"))
-    error = refusal(KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT))
+    error = refusal(KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), QUICK))
     assert (error.id, error.message) == (
         "kubernetes-unreachable",
-        f"cannot submit the job {NAME} to the cluster of the context lab: the cluster does not answer",
+        f"cannot submit the job {NAME} to the cluster of the context lab: no response from the cluster",
     )
 
 
-def test_a_certificate_of_another_authority_is_a_refusal_since_nothing_was_sent(
-    cluster: KubeApi, kubeconfig: Path
-) -> None:
+def test_an_untrusted_certificate_is_a_refusal_since_nothing_was_sent(cluster: KubeApi, kubeconfig: Path) -> None:
     with KubeApi() as impostor:
         content = kubeconfig.read_text().replace(str(cluster.port), str(impostor.port))
         kubeconfig.write_text(content)
-        error = refusal(KubernetesPlatform(platform_context(kubeconfig=kubeconfig), QUICK))
+        error = refusal(KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), QUICK))
         assert impostor.requests == []
     assert (error.id, "certificate verify failed" in str(error.cause)) == ("kubernetes-unreachable", True)
-    assert error.message.endswith("the cluster's certificate is not accepted")
+    assert error.message.endswith("the cluster's certificate cannot be verified")
 
 
-def test_a_context_that_is_gone_is_a_refusal(cluster: KubeApi, platform: KubernetesPlatform) -> None:
-    error = refusal(platform, target={**TARGET, "context": "gone"})
+def test_a_removed_context_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    error = refusal(platform, destination=replace(DESTINATION, context="gone"))
     assert (error.id, cluster.requests) == ("unknown-context", [])
     assert error.details["context"] == "gone"
 
 
-def test_a_cluster_that_keeps_failing_leaves_the_submission_in_doubt(cluster: KubeApi, kubeconfig: Path) -> None:
+def test_after_repeated_server_errors_the_outcome_is_unknown(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=503))
     with pytest.raises(KubernetesError) as caught:
-        KubernetesPlatform(platform_context(kubeconfig=kubeconfig), SHORT).submit(PEER_SPEC, submission())
+        KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), QUICK).submit(PEER_SPEC, submission())
     assert caught.value.id == "kubernetes-unavailable"
 
 
-def test_a_refusal_after_a_lost_request_leaves_the_submission_in_doubt(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_a_refusal_after_a_lost_request_leaves_the_outcome_unknown(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     cluster.faults.add(Fault(CREATE, "refuse"))
     cluster.faults.add(Fault(CREATE, "status", status=403, message="not any more"))
@@ -353,8 +350,8 @@ def test_a_refusal_after_a_lost_request_leaves_the_submission_in_doubt(
     assert not isinstance(caught.value, RefusedError)
 
 
-def test_a_lost_answer_that_cannot_be_looked_up_leaves_the_submission_in_doubt(
-    cluster: KubeApi, platform: KubernetesPlatform
+def test_a_lost_response_without_a_lookup_leaves_the_outcome_unknown(
+    cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     cluster.faults.add(Fault(CREATE, "drop"))
     cluster.forbidden.add(GET)
@@ -367,24 +364,40 @@ def test_a_lost_answer_that_cannot_be_looked_up_leaves_the_submission_in_doubt(
     assert found.status is JobStatus.SUBMITTED
 
 
-def test_a_job_is_found_with_its_present_state(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_is_found_in_its_current_state(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     new = platform.submit(PEER_SPEC, submission())
     cluster.jobs.start(NAME)
-    assert platform.find(submission()) == replace(new, status=JobStatus.RUNNING)
+    found = platform.find(submission())
+    assert found is not None
+    assert (found.status, found.details.id) == (JobStatus.RUNNING, new.details.id)
 
 
-def test_a_job_that_never_arrived_is_not_found(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_job_that_failed_before_it_was_found_is_recorded_with_its_exit(
+    cluster: KubeApi, platform: KubeconfigPlatform
+) -> None:
+    platform.submit(PEER_SPEC, submission())
+    while not finished(cluster.jobs.get(NAME)):
+        cluster.jobs.fail(NAME, 3)
+    found = platform.find(submission())
+    assert found is not None
+    assert (found.status, found.details.exit) == (
+        JobStatus.FAILED,
+        JobExit(3, FailureCause.CODE_ERROR, "exit code 3"),
+    )
+
+
+def test_a_job_that_was_not_created_is_not_found(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     assert platform.find(submission()) is None
     assert calls(cluster) == (0, 2)
 
 
-def test_a_cluster_that_cannot_be_asked_for_a_job_is_an_error(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_failed_lookup_is_an_error(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.forbidden.add(GET)
     with pytest.raises(KubernetesError):
         platform.find(submission())
 
 
-def test_many_threads_submit_many_jobs_through_one_client(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_many_threads_submit_jobs_with_one_client(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     tokens = [f"{number:016x}"[::-1] for number in range(24)]
 
     def submit(number: int, token: str) -> None:
@@ -400,41 +413,41 @@ def test_many_threads_submit_many_jobs_through_one_client(cluster: KubeApi, plat
     assert calls(cluster) == (24, 0)
 
 
-def test_a_name_is_that_of_the_container_and_the_token(platform: KubernetesPlatform) -> None:
+def test_the_name_of_a_job_has_the_container_s_name_and_the_token(platform: KubeconfigPlatform) -> None:
     assert platform.job_name(PEER_SPEC, TOKEN) == NAME
 
 
-def test_connecting_looks_for_the_namespace(cluster: KubeApi, platform: KubernetesPlatform) -> None:
-    platform.connect(TARGET)
+def test_connect_checks_the_namespace(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    platform.connect(DESTINATION)
     assert [received.path for received in cluster.requests] == ["/api/v1/namespaces/default"]
 
 
-def test_connecting_to_a_namespace_that_is_not_there_says_so(platform: KubernetesPlatform) -> None:
+def test_connect_to_a_missing_namespace_is_an_error(platform: KubeconfigPlatform) -> None:
     with pytest.raises(KubernetesError) as caught:
-        platform.connect({**TARGET, "namespace": "gone"})
+        platform.connect(replace(DESTINATION, namespace="gone"))
     assert caught.value.id == "namespace-not-found"
 
 
-def test_who_may_not_see_namespaces_may_still_submit(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_user_who_may_not_read_namespaces_may_still_submit(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.forbidden.add("namespaces.get")
-    platform.connect(TARGET)
+    platform.connect(DESTINATION)
 
 
-def test_connecting_with_credentials_that_are_not_accepted_says_so(cluster: KubeApi, tmp_path: Path) -> None:
+def test_connect_with_rejected_credentials_is_an_error(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", user={"token": "planted-token"})
     with pytest.raises(KubernetesError) as caught:
-        KubernetesPlatform(platform_context(kubeconfig=path), QUICK).connect(TARGET)
+        KubeconfigPlatform(platform_context(kubeconfig=path), QUICK).connect(DESTINATION)
     assert caught.value.id == "kubernetes-not-authenticated"
 
 
-def test_a_re_run_goes_to_the_recorded_context_and_namespace(
-    platform: KubernetesPlatform, kubeconfig: Path, cluster: KubeApi
+def test_the_destination_of_a_rerun_is_the_recorded_context_and_namespace(
+    platform: KubeconfigPlatform, kubeconfig: Path, cluster: KubeApi
 ) -> None:
-    new = platform.submit(PEER_SPEC, submission(target=LAB))
+    new = platform.submit(PEER_SPEC, submission(destination=LAB))
     cluster.write_kubeconfig(kubeconfig, "another")
-    assert platform.target(view_of(new)) == LAB
+    assert platform.destination(record_of(new)) == LAB
 
 
-def test_the_manifest_of_a_submission_is_what_the_export_writes(cluster: KubeApi, platform: KubernetesPlatform) -> None:
+def test_a_submission_sends_the_manifest_of_its_job_spec(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     platform.submit(PEER_SPEC, submission())
     assert cluster.bodies(CREATE) == [manifest(PEER_SPEC, NAME, OUR_LABELS)]
