@@ -60,7 +60,7 @@ def test_an_image_that_the_registry_has_is_not_pushed_again(researcher: Research
 
     again = researcher.caliban(*cloud.submit())
 
-    assert "is in the registry already" in again.err
+    assert "already exists in the registry" in again.err
 
 
 def test_a_dry_run_asks_nobody(researcher: Researcher, cloud: Cloud) -> None:
