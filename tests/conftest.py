@@ -191,7 +191,8 @@ def _install_service(monkeypatch: pytest.MonkeyPatch, cls: str) -> FakeService:
     service = FakeService()
     monkeypatch.setattr(FakePlatform, "service", service, raising=False)
     table = cast(MutableMapping[str, platform_registry.Entry], platform_registry._BUILT_IN)
-    monkeypatch.setitem(table, "TEST", platform_registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details"))
+    entry = platform_registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details")
+    monkeypatch.setitem(table, "TEST", entry)
     platform_registry._parser.cache_clear()
     return service
 

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from caliban.store.database import Access, open_store
 from tests.environment import required_variable
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 
 Fill: TypeAlias = Callable[[str], None]
 """Is passed the URL of an empty store, and puts something into it."""
@@ -27,7 +27,7 @@ def nothing(url: str) -> None:
 
 def empty_store(url: str) -> None:
     """Create the tables of this version."""
-    open_store(url, Access.WRITE, HeardReporter()).close()
+    open_store(url, Access.WRITE, RecordingReporter()).close()
 
 
 class Databases(ABC):

@@ -141,9 +141,9 @@ def test_malformed_extra_dirs_are_not_taken_to_pieces() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--log_dir=/tmp", "--pdb", "--only_check_args"])
-def test_a_flag_without_a_command_is_not_told_as_a_command_called_none(flag: str, run_caliban: Caliban) -> None:
+def test_a_flag_without_a_command_is_an_error_that_names_no_command(flag: str, run_caliban: Caliban) -> None:
     done = run_caliban(flag)
-    assert "None is not a command" not in done.stderr
+    assert (done.returncode, "None" in done.stderr) == (2, False)
 
 
 def test_a_folder_that_is_gone_is_told(tmp_path: Path, run_caliban: Caliban) -> None:

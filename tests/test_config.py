@@ -7,7 +7,7 @@ import pytest
 
 from caliban.config import CONFIG_FILE, DEFAULT_BASE_IMAGE, ProjectConfig, config_from_record, load_config
 from caliban.errors import ExitCode, UsageError
-from caliban.records import JobMode, JsonObject, PlatformName
+from caliban.records import JobMode, JsonObject
 
 PEER_RECORD: JsonObject = {
     "base_image": "base:1",
@@ -21,18 +21,18 @@ PEER_RECORD: JsonObject = {
 }
 
 
-def load(folder: Path, value: object) -> ProjectConfig:
-    (folder / CONFIG_FILE).write_text(json.dumps(value))
-    return load_config(folder)
+def load(directory: Path, value: object) -> ProjectConfig:
+    (directory / CONFIG_FILE).write_text(json.dumps(value))
+    return load_config(directory)
 
 
-def failure(folder: Path, value: object) -> UsageError:
+def failure(directory: Path, value: object) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        load(folder, value)
+        load(directory, value)
     return caught.value
 
 
-def test_a_folder_without_a_file_gets_the_defaults(tmp_path: Path) -> None:
+def test_without_a_file_the_defaults_are_used(tmp_path: Path) -> None:
     config = load_config(tmp_path)
     assert config == ProjectConfig()
     assert config.base_image_for(JobMode.CPU) == config.base_image_for(JobMode.GPU) == DEFAULT_BASE_IMAGE
@@ -40,7 +40,7 @@ def test_a_folder_without_a_file_gets_the_defaults(tmp_path: Path) -> None:
     assert config.as_record() == {}
 
 
-def test_one_base_image_serves_both_modes(tmp_path: Path) -> None:
+def test_one_base_image_is_used_for_both_modes(tmp_path: Path) -> None:
     config = load(tmp_path, {"base_image": "host.example.com:5000/team/base@sha256:" + "a" * 64})
     assert config.base_image_for(JobMode.CPU) == config.base_image_for(JobMode.GPU)
 
@@ -59,7 +59,7 @@ def test_a_mode_without_a_base_image_of_its_own_gets_the_default(tmp_path: Path)
     assert config.base_image_for(JobMode.GPU) == "nvidia/cuda:12.4.0-runtime-ubuntu22.04"
 
 
-def test_one_list_of_packages_serves_both_modes(tmp_path: Path) -> None:
+def test_one_list_of_packages_is_used_for_both_modes(tmp_path: Path) -> None:
     config = load(tmp_path, {"apt_packages": ["git", "libsm6", "g++", "jq=1.6-2.1+deb12u1"]})
     assert config.apt_packages_for(JobMode.CPU) == ("git", "libsm6", "g++", "jq=1.6-2.1+deb12u1")
     assert config.apt_packages_for(JobMode.GPU) == config.apt_packages_for(JobMode.CPU)
@@ -75,28 +75,21 @@ def test_the_default_mode_may_be_written_in_any_case(tmp_path: Path, spelling: s
     assert load(tmp_path, {"default_mode": spelling}).default_mode is JobMode.CPU
 
 
-@pytest.mark.parametrize(("name", "platform"), [("vertex", PlatformName.VERTEX), ("caip", PlatformName.CAIP)])
-def test_the_cloud_platform_is_one_of_two(tmp_path: Path, name: str, platform: PlatformName) -> None:
-    assert load(tmp_path, {"cloud_platform": name}).cloud_platform is platform
+def test_the_cloud_platform_is_any_string_which_the_command_checks(tmp_path: Path) -> None:
+    assert load(tmp_path, {"cloud_platform": "lab"}).cloud_platform == "lab"
+    assert load(tmp_path, {}).cloud_platform is None
 
 
-def test_the_cloud_platform_is_vertex_ai_where_the_project_says_nothing(tmp_path: Path) -> None:
-    assert load(tmp_path, {}).cloud_platform is PlatformName.VERTEX
-
-
-@pytest.mark.parametrize("value", ["VERTEX", "gke", None, ["vertex"]])
-def test_any_other_cloud_platform_is_an_error(tmp_path: Path, value: object) -> None:
+@pytest.mark.parametrize("value", [None, ["lab"], 3])
+def test_a_cloud_platform_that_is_no_string_is_an_error(tmp_path: Path, value: object) -> None:
     error = failure(tmp_path, {"cloud_platform": value})
-    assert error.message == ".calibanconfig.json is not usable: cloud_platform"
-    assert str(error.cause).startswith("expected vertex or caip; found ")
+    assert error.message == "invalid .calibanconfig.json: cloud_platform"
+    assert str(error.cause).startswith("expected the name of a platform, got ")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "gcr.io/my-project",
-        "eu.gcr.io/example.com/my-project",
-        "us-docker.pkg.dev/my-project/my-repo",
         "localhost",
         "localhost:5000",
         "127.0.0.1:5000/team",
@@ -105,7 +98,7 @@ def test_any_other_cloud_platform_is_an_error(tmp_path: Path, value: object) -> 
         "docker.io/somebody",
     ],
 )
-def test_a_registry_may_be_named_with_a_place_in_it(tmp_path: Path, name: str) -> None:
+def test_a_registry_may_have_a_port_and_a_path(tmp_path: Path, name: str) -> None:
     assert load(tmp_path, {"registry": name}).registry == name
 
 
@@ -125,28 +118,24 @@ def test_a_registry_may_be_named_with_a_place_in_it(tmp_path: Path, name: str) -
         "user:secret@registry.example.com",
         "localhost:port",
         "-x.example.com",
-        "gcr.io",
-        "us.gcr.io",
-        "gcr.io/example.com:my-project",
-        "us-docker.pkg.dev",
-        "us-docker.pkg.dev/my-project",
+        "registry.example.com/example.com:my-project",
         "registry.example.com\n",
     ],
 )
-def test_a_name_that_images_cannot_start_with_is_no_registry(tmp_path: Path, name: str) -> None:
-    assert failure(tmp_path, {"registry": name}).message == f"{CONFIG_FILE} is not usable: registry"
+def test_a_name_that_image_references_cannot_start_with_is_no_registry(tmp_path: Path, name: str) -> None:
+    assert failure(tmp_path, {"registry": name}).message == f"invalid {CONFIG_FILE}: registry"
 
 
-def test_a_wrong_registry_is_told_with_an_example_of_a_right_one(tmp_path: Path) -> None:
+def test_an_invalid_registry_is_an_error_with_an_example(tmp_path: Path) -> None:
     assert failure(tmp_path, {"registry": "team"}).cause == (
-        "expected a registry and a place in it, such as us-docker.pkg.dev/my-project/my-repo; no scheme, no tag; "
-        "found 'team'"
+        "expected a registry and a path in it, such as registry.example.com/team/images, without scheme and tag, "
+        'got "team"'
     )
 
 
-def test_a_password_in_a_registrys_name_is_not_shown(tmp_path: Path) -> None:
+def test_a_password_in_the_name_of_a_registry_is_not_shown(tmp_path: Path) -> None:
     cause = failure(tmp_path, {"registry": "https://user:planted-secret@registry.example.com"}).cause or ""
-    assert cause.endswith("found 'https://***@registry.example.com'")
+    assert cause.endswith('got "https://***@registry.example.com"')
 
 
 def test_comments_are_allowed(tmp_path: Path) -> None:
@@ -154,30 +143,30 @@ def test_comments_are_allowed(tmp_path: Path) -> None:
     assert load_config(tmp_path).default_mode is JobMode.CPU
 
 
-def test_the_record_is_what_stands_in_the_file(tmp_path: Path) -> None:
+def test_the_record_is_the_object_of_the_file(tmp_path: Path) -> None:
     value = {"base_image": "team/base-{}:1", "default_mode": "cpu"}
     assert load(tmp_path, value).as_record() == value
 
 
-def test_a_misspelt_key_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+def test_a_misspelt_key_has_the_most_similar_one_as_a_hint(tmp_path: Path) -> None:
     error = failure(tmp_path, {"base_img": "a"})
     assert (error.id, error.hint) == ("unknown-config-key", "did you mean base_image?")
-    assert "'base_img'" in error.message
+    assert error.message == f'invalid {CONFIG_FILE}: unknown key "base_img"'
 
 
-def test_a_key_that_is_near_to_none_is_told_with_all_of_them(tmp_path: Path) -> None:
+def test_without_a_similar_key_the_hint_lists_all(tmp_path: Path) -> None:
     hint = failure(tmp_path, {"zzz": 1}).hint
-    assert hint == "the keys are: apt_packages, base_image, cloud_platform, default_mode, registry"
+    assert hint == "known keys: apt_packages, base_image, cloud_platform, default_mode, registry"
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "", False])
-def test_a_key_of_the_peer_that_says_nothing_is_passed_over(tmp_path: Path, value: object) -> None:
+def test_an_empty_key_of_caliban_0_4_2_is_ignored(tmp_path: Path, value: object) -> None:
     assert load(tmp_path, {"julia_version": value, "gcloud": value}).base_image == ProjectConfig().base_image
 
 
 @pytest.mark.parametrize("key", ["julia_version", "gcloud", "project_id"])
-def test_a_key_of_the_peer_that_says_something_is_refused_as_the_peers(tmp_path: Path, key: str) -> None:
-    assert f"caliban 0.4.2 read the key {key}" in failure(tmp_path, {key: "1.9"}).message
+def test_a_key_of_caliban_0_4_2_with_a_value_is_an_error(tmp_path: Path, key: str) -> None:
+    assert f'the key "{key}" of caliban 0.4.2 is no longer supported' in failure(tmp_path, {key: "1.9"}).message
 
 
 @pytest.mark.parametrize(
@@ -196,34 +185,34 @@ def test_a_key_of_the_peer_that_says_something_is_refused_as_the_peers(tmp_path:
         ({"registry": 5000}, "registry"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_by_its_key(tmp_path: Path, value: object, place: str) -> None:
+def test_a_value_of_the_wrong_type_is_an_error_that_names_the_key(tmp_path: Path, value: object, place: str) -> None:
     error = failure(tmp_path, value)
     assert error.id == "malformed-config"
-    assert error.message == f"{CONFIG_FILE} is not usable: {place}"
+    assert error.message == f"invalid {CONFIG_FILE}: {place}"
 
 
-def test_a_wrong_value_is_told_with_what_was_expected_and_found(tmp_path: Path) -> None:
-    assert failure(tmp_path, {"default_mode": "TPU"}).cause == "expected CPU or GPU; found 'TPU'"
+def test_an_invalid_value_is_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
+    assert failure(tmp_path, {"default_mode": "TPU"}).cause == 'expected CPU or GPU, got "TPU"'
 
 
-def test_a_long_wrong_value_is_cut(tmp_path: Path) -> None:
+def test_a_long_invalid_value_is_truncated(tmp_path: Path) -> None:
     assert len(failure(tmp_path, {"apt_packages": "x" * 1000}).cause or "") < 200
 
 
 @pytest.mark.parametrize(
     "name", ["", "a b", "a\nRUN id", "a;id", "$(id)", "`id`", "a'b", 'a"b', "-a", "a\\", "a:b:c", "a\n"]
 )
-def test_a_base_image_that_could_break_out_of_a_dockerfile_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_base_image_that_could_inject_an_instruction_is_an_error(tmp_path: Path, name: str) -> None:
     assert failure(tmp_path, {"base_image": name}).id == "malformed-config"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "a;id", "$(id)", "`id`", "a'b", "--force-yes", "a&&b", "a\n"])
-def test_a_package_that_could_break_out_of_a_dockerfile_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_package_that_could_inject_a_command_is_an_error(tmp_path: Path, name: str) -> None:
     assert failure(tmp_path, {"apt_packages": [name]}).id == "malformed-config"
 
 
-def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
-    assert failure(tmp_path, ["base_image"]).cause == "expected an object, found ['base_image']"
+def test_a_file_without_an_object_is_an_error(tmp_path: Path) -> None:
+    assert failure(tmp_path, ["base_image"]).cause == 'expected an object, got ["base_image"]'
 
 
 def test_a_malformed_file_is_wrong_usage(tmp_path: Path) -> None:
@@ -233,7 +222,7 @@ def test_a_malformed_file_is_wrong_usage(tmp_path: Path) -> None:
     assert caught.value.exit_code is ExitCode.USAGE
 
 
-def test_a_file_that_cannot_be_read_is_told_with_its_cause(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_with_its_cause(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).mkdir()
     with pytest.raises(UsageError) as caught:
         load_config(tmp_path)
@@ -241,19 +230,19 @@ def test_a_file_that_cannot_be_read_is_told_with_its_cause(tmp_path: Path) -> No
     assert "Is a directory" in (caught.value.cause or "")
 
 
-def test_a_config_that_the_peer_recorded_is_read() -> None:
+def test_a_config_that_caliban_0_4_2_recorded_is_read() -> None:
     config = config_from_record(PEER_RECORD)
     assert (config.base_image_for(JobMode.GPU), config.default_mode) == ("base:1", JobMode.CPU)
 
 
-def test_a_config_that_the_peer_recorded_is_recorded_again_as_it_was() -> None:
+def test_a_config_that_caliban_0_4_2_recorded_is_written_unchanged() -> None:
     assert config_from_record(PEER_RECORD).as_record() == PEER_RECORD
 
 
-def test_a_recorded_key_of_the_peer_that_had_no_part_in_the_image_is_passed_over() -> None:
+def test_a_recorded_key_that_did_not_change_the_image_is_ignored() -> None:
     assert config_from_record({**PEER_RECORD, "gcloud": {"region": "us-central1"}}).default_mode is JobMode.CPU
 
 
-def test_a_recorded_key_of_the_peer_that_shaped_the_image_is_refused() -> None:
+def test_a_recorded_key_that_changed_the_image_is_an_error() -> None:
     with pytest.raises(UsageError, match="julia_version"):
         config_from_record({**PEER_RECORD, "julia_version": "1.9"})

@@ -1,4 +1,4 @@
-"""Parse a command line: find the command, import it alone, and let its own parser read the rest."""
+"""Parse a command line: find the command, import only that, and let its parser read the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
     """Parse a command line, importing only the command that it names.
 
     Args:
-        argv: ``[program, word, ...]``.
+        argv: ``[program, argument, ...]``.
         console: where to report broken plugins.
 
     Returns:
@@ -37,27 +37,27 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
         CalibanError: ``broken-plugin``.
         SystemExit: after ``--help`` and ``--version``.
     """
-    words = list(argv[1:])
-    _check_text(words)
+    arguments = list(argv[1:])
+    _check_text(arguments)
     script: list[str] | None = None
-    if "--" in words:
-        cut = words.index("--")
-        words, script = words[:cut], words[cut + 1 :]
-    first = next((index for index, word in enumerate(words) if not word.startswith("-")), None)
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, script = arguments[:cut], arguments[cut + 1 :]
+    first = next((index for index, argument in enumerate(arguments) if not argument.startswith("-")), None)
     if first is None:
-        _top_parser(console).parse(words or ["--help"])
+        _top_parser(console).parse(arguments or ["--help"])
         raise UsageError("missing-command", "no command given", hint='for a list of commands, run "caliban help"')
-    entry, length = command_table.find(words[first:])
+    entry, length = command_table.find(arguments[first:])
     if entry is None:
-        raise _incomplete_or_unknown(words, first, length)
-    del words[first : first + length]
-    return _parse_command(entry, words, script)
+        raise _incomplete_or_unknown(arguments, first, length)
+    del arguments[first : first + length]
+    return _parse_command(entry, arguments, script)
 
 
-def _parse_command(entry: Entry, words: Sequence[str], script: Sequence[str] | None) -> argparse.Namespace:
+def _parse_command(entry: Entry, arguments: Sequence[str], script: Sequence[str] | None) -> argparse.Namespace:
     command, parser = _command_parser(entry)
     takes_script_arguments = getattr(command, "TAKES_SCRIPT_ARGS", False)
-    args = parser.parse(words, script=(script or ()) if takes_script_arguments else None)
+    args = parser.parse(arguments, script=(script or ()) if takes_script_arguments else None)
     if script is not None and not takes_script_arguments:
         raise UsageError(
             "unexpected-argument",
@@ -69,33 +69,33 @@ def _parse_command(entry: Entry, words: Sequence[str], script: Sequence[str] | N
     return args
 
 
-def help_parser(words: Sequence[str], console: Console) -> Parser:
-    """Return the parser whose help describes a command, the commands that begin with ``words``, or, for no words, all.
+def help_parser(name: Sequence[str], console: Console) -> Parser:
+    """Return the parser whose help describes a command, several that begin alike, or all.
 
     Raises:
         UsageError: ``unknown-command``.
         CalibanError: ``broken-plugin``.
     """
-    if not words:
+    if not name:
         return _top_parser(console)
-    entry, length = command_table.find(words)
-    if entry is not None and length == len(words):
+    entry, length = command_table.find(name)
+    if entry is not None and length == len(name):
         return _command_parser(entry)[1]
-    family = command_table.family(words)
+    family = command_table.family(name)
     if family:
-        return _family_parser(family, " ".join(words))
-    raise _unknown_command(" ".join(words))
+        return _family_parser(family, " ".join(name))
+    raise _unknown_command(" ".join(name))
 
 
-def _check_text(words: Sequence[str]) -> None:
+def _check_text(arguments: Sequence[str]) -> None:
     """Refuse bytes that are not UTF-8: the store and every service accept only text."""
-    for word in words:
+    for argument in arguments:
         try:
-            word.encode()
+            argument.encode()
         except UnicodeEncodeError:
             raise UsageError(
                 "argument-not-text",
-                f"argument is not valid UTF-8: {os.fsencode(word)!r}",
+                f"argument is not valid UTF-8: {os.fsencode(argument)!r}",
                 hint="write the bytes to a file, and pass the file's name instead",
             ) from None
 
@@ -139,22 +139,22 @@ def _listing_parser(prog: str, flags: str, description: str, entries: Sequence[E
     )
 
 
-def _incomplete_or_unknown(words: Sequence[str], first: int, length: int) -> UsageError:
-    """Return the error for words that name no command; show the help of ``caliban cluster`` and the like.
+def _incomplete_or_unknown(arguments: Sequence[str], first: int, length: int) -> UsageError:
+    """Return the error for a command line without a known command; show the help of ``caliban cluster`` and the like.
 
     Args:
-        words: the command line without the program and the script's arguments.
-        first: the index of the command's first word.
-        length: how many words from there are the beginning of a command's name, at least 1.
+        arguments: the command line without the program and the script's arguments.
+        first: the index of the first that is not a flag.
+        length: how many from there are the beginning of a command's name, at least 1.
     """
-    beginning, rest = words[first : first + length], words[first + length :]
+    beginning, rest = arguments[first : first + length], arguments[first + length :]
     family = command_table.family(beginning)
     name = " ".join(beginning)
-    if family and all(word.startswith("-") for word in rest):
-        _family_parser(family, name).parse([*words[:first], *rest] or ["--help"])
+    if family and all(argument.startswith("-") for argument in rest):
+        _family_parser(family, name).parse([*arguments[:first], *rest] or ["--help"])
         return UsageError("missing-command", f'"caliban {name}" is not a complete command', hint=_names(family))
-    name = " ".join(words[first : first + length + bool(family)])
-    return _unknown_command(name, flag=words[0] if first else None)
+    name = " ".join(arguments[first : first + length + bool(family)])
+    return _unknown_command(name, flag=arguments[0] if first else None)
 
 
 def _unknown_command(name: str, *, flag: str | None = None) -> UsageError:
@@ -164,7 +164,7 @@ def _unknown_command(name: str, *, flag: str | None = None) -> UsageError:
         name: what was typed: ``staus``, ``cluster lst``.
         flag: the flag that precedes it, whose value it may be.
     """
-    family = command_table.family(name.split()[:-1])
+    family = command_table.family(name.split(" ")[:-1])
     suggestions = command_table.suggestions(name)
     if suggestions:
         quoted = (f'"caliban {suggestion}"' for suggestion in suggestions)

@@ -111,7 +111,7 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "man": ("help",),
     "usage": ("help",),
 }
-"""Words that people type, after other tools' commands -> the commands of ours that do the same, for "did you mean"."""
+"""Words that people type, because other tools have such commands -> our commands for "did you mean"."""
 
 
 def plugins() -> dict[str, Entry]:
@@ -124,25 +124,26 @@ def plugins() -> dict[str, Entry]:
     return found
 
 
-def find(words: Sequence[str]) -> tuple[Entry | None, int]:
+def find(arguments: Sequence[str]) -> tuple[Entry | None, int]:
     """Return the command that a command line begins with, and the number of words of its name.
 
     Args:
-        words: the command line from the command's first word on: ``["cluster", "job", "ls", "--zone", ...]``.
+        arguments: the command line from the command's name on: ``["cluster", "job", "ls", "--zone", ...]``.
 
     Returns:
-        For an unknown command None, and how many words are the beginning of a built-in name, at least 1.
+        For an unknown command None, and the number of words that begin a built-in name, at least 1.
     """
-    for length in range(min(len(words), _LONGEST_NAME), 0, -1):
-        name = " ".join(words[:length])
+    for length in range(min(len(arguments), _LONGEST_NAME), 0, -1):
+        name = " ".join(arguments[:length])
         entry = BUILT_IN.get(name) or (plugins().get(name) if length == 1 else None)
         if entry is not None:
             return entry, length
-    return None, next((n for n in range(_LONGEST_NAME, 1, -1) if len(words) >= n and family(words[:n])), 1)
+    lengths = (n for n in range(min(len(arguments), _LONGEST_NAME), 1, -1) if family(arguments[:n]))
+    return None, next(lengths, 1)
 
 
 def family(beginning: Sequence[str]) -> tuple[Entry, ...]:
-    """Return the built-in commands whose names continue after these words: ``cluster ls`` for ``cluster``."""
+    """Return the built-in commands whose names begin with these words and continue: ``cluster ls`` for ``cluster``."""
     start = list(beginning)
     return tuple(
         entry
@@ -155,7 +156,7 @@ def suggestions(name: str) -> tuple[str, ...]:
     """Return the commands that an unknown name was probably meant to be: by :data:`SUGGESTIONS`, else by spelling."""
     if name.lower() in SUGGESTIONS:
         return SUGGESTIONS[name.lower()]
-    *beginning, last = name.split()
+    *beginning, last = name.split(" ")
     prefix = " ".join([*beginning, ""])
     names = [entry.name for entry in family(beginning)] if beginning else [*BUILT_IN, *plugins()]
     near = closest(last, [name.removeprefix(prefix) for name in names])

@@ -18,7 +18,7 @@ VERBATIM = "ARGS"
 """The metavar of a flag whose value may look like a flag: ``--docker_run_args --init``."""
 
 _REQUIRED = "the following arguments are required: "
-_IGNORED_VALUE = re.compile(r"ignored explicit argument '(.*)'", re.DOTALL)
+_IGNORED_VALUE = re.compile(r"ignored explicit argument (['\"])(.*)\1", re.DOTALL)
 _NOT_SUGGESTED = ("--help", "--helpfull")
 
 
@@ -33,11 +33,11 @@ class Parser(argparse_flags.ArgumentParser):
             prog=prog, allow_abbrev=False, exit_on_error=False, conflict_handler="resolve", **kwargs
         )
 
-    def parse(self, words: Sequence[str], *, script: Sequence[str] | None = None) -> argparse.Namespace:
+    def parse(self, arguments: Sequence[str], *, script: Sequence[str] | None = None) -> argparse.Namespace:
         """Parse a command line.
 
         Args:
-            words: what follows the command's name, without ``--`` and what follows that.
+            arguments: those after the command's name, up to ``--``.
             script: the arguments after ``--``, for a command that takes them; None for one that does not.
 
         Raises:
@@ -45,15 +45,16 @@ class Parser(argparse_flags.ArgumentParser):
             SystemExit: after ``--help``.
         """
         try:
-            args, unknown = self.parse_known_args(list(self._normalized(words)))  # type: ignore[no-untyped-call]  # as above
+            args, unknown = self.parse_known_args(list(self._normalized(arguments)))  # type: ignore[no-untyped-call]  # as above
         except argparse.ArgumentError as error:
             if error.argument_name is None:
                 self.error(error.message)
             raise self._usage_error("invalid-value", f"{error.argument_name}: {_reworded(error.message)}") from error
         except AbslFlagError as error:
-            raise UsageError("invalid-value", "cannot parse the flags of absl", cause=str(error)) from error
+            hint = f'for details, run "{self.prog} --helpfull"'
+            raise UsageError("invalid-value", "invalid value of an absl flag", cause=str(error), hint=hint) from error
         if unknown:
-            raise self._unknown(unknown, takes_script_arguments=script is not None)
+            raise self._unknown(unknown, args, takes_script_arguments=script is not None)
         assert isinstance(args, argparse.Namespace)
         return args
 
@@ -86,40 +87,36 @@ class Parser(argparse_flags.ArgumentParser):
                 raise
             raise argparse.ArgumentError(action, f'invalid value "{text}"') from error
 
-    def _normalized(self, words: Sequence[str]) -> Iterator[str]:
+    def _normalized(self, arguments: Sequence[str]) -> Iterator[str]:
         """Spell flags as they were declared, and attach the values that argparse would take for flags."""
         flags = {flag: action for action in self._actions for flag in action.option_strings}
-        pending = iter(words)
-        for word in pending:
-            typed, equals, value = word.partition("=")
+        pending = iter(arguments)
+        for argument in pending:
+            typed, equals, value = argument.partition("=")
             flag = typed if typed in flags or not typed.startswith("--") else "--" + typed[2:].replace("-", "_")
             if flag not in flags:
-                yield word
+                yield argument
                 continue
             following = next(pending, None) if flags[flag].metavar == VERBATIM and not equals else None
             yield f"{flag}{equals}{value}" if following is None else f"{flag}={following}"
 
-    def _unknown(self, unknown: Sequence[str], *, takes_script_arguments: bool) -> UsageError:
-        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        if not flags:
-            return self._unexpected(unknown)
-        message = f"unknown flag{'s' if len(flags) > 1 else ''} {', '.join(map(_quoted, flags))}"
+    def _unknown(self, unknown: Sequence[str], args: argparse.Namespace, *, takes_script_arguments: bool) -> UsageError:
+        """Return the error for arguments that the command does not take; ``args`` are those that it does."""
+        flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]
+        what = "unknown flag" if flags else "unexpected argument"
+        reported = flags or unknown
         own = self._own_flags()
         near = [match for match in (closest(flag, own) for flag in flags) if match is not None]
         if near:
             hint = f"did you mean {', '.join(dict.fromkeys(near))}?"
         elif takes_script_arguments:
-            hint = f"put the flags of your script after --: {self.prog} train.py -- {shlex.join(unknown)}"
+            hint = f"put the arguments of your script after --: {self.prog} MODULE -- {shlex.quote(reported[0])} ..."
+        elif not flags and len(unknown) == 1 and getattr(args, "xgroup", "") is None:
+            hint = f"did you mean --xgroup {shlex.quote(unknown[0])}?"
         else:
             hint = self._help_hint()
-        return UsageError("unknown-flag", message, hint=hint)
-
-    def _unexpected(self, unknown: Sequence[str]) -> UsageError:
-        hint = self._help_hint()
-        if len(unknown) == 1 and "--xgroup" in self._own_flags():
-            hint = f"did you mean --xgroup {shlex.quote(unknown[0])}?"
-        message = f"unexpected argument{'s' if len(unknown) > 1 else ''} {', '.join(map(_quoted, unknown))}"
-        return UsageError("unexpected-argument", message, hint=hint)
+        names = ", ".join(f'"{name}"' for name in reported)
+        return UsageError(what.replace(" ", "-"), f"{what}{'s' if len(reported) > 1 else ''} {names}", hint=hint)
 
     def _own_flags(self) -> list[str]:
         """The long flags that ``--help`` shows: those of the command, not absl's."""
@@ -136,8 +133,4 @@ class Parser(argparse_flags.ArgumentParser):
 
 def _reworded(message: str) -> str:
     ignored = _IGNORED_VALUE.fullmatch(message)
-    return f'takes no value, got "{ignored[1]}"' if ignored else message
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"'
+    return f'takes no value, got "{ignored[2]}"' if ignored else message

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable
 
 _MIN_PREFIX = 2
-_MIN_SIMILARITY = 0.65
-"""Ratio of :class:`difflib.SequenceMatcher`: ``staus`` and ``status`` have 0.91, ``job`` and ``max_jobs`` 0.6."""
+_MIN_SIMILARITY = 0.75
+"""Ratio of :class:`difflib.SequenceMatcher`: ``staus`` and ``status`` have 0.91, ``jobs`` and ``all_jobs`` 0.73."""
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
     """Return the only name that begins with ``word``, else one that differs in a letter or two, else None.
 
-    Dashes, underscores, spaces and case are ignored: ``--no-gpu`` is close to ``--nogpu``.
+    Dashes, underscores and case are ignored: ``--no-gpu`` is close to ``--nogpu``.
     """
     import difflib
 
@@ -27,4 +27,4 @@ def closest(word: str, names: Iterable[str]) -> str | None:
 
 
 def _letters_of(name: str) -> str:
-    return re.sub(r"[-_\s]", "", name).lower()
+    return re.sub(r"[-_]", "", name).lower()

@@ -100,18 +100,19 @@ def test_a_context_that_is_not_there_never_leads_to_another_engine(docker: Path,
     if how == "configuration":
         (docker / "config.json").write_text('{"currentContext": "gone"}')
     error = connecting(docker, **({"DOCKER_CONTEXT": "gone"} if how == "variable" else {}))
-    assert (error.id, "docker context gone" in error.message) == ("docker-context-missing", True)
+    assert (error.id, "docker context not found: gone" in error.message) == ("docker-context-missing", True)
 
 
 def test_a_context_leads_to_its_engine_by_name(docker: Path) -> None:
     add_context(docker, {"Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": "unix:///nowhere/lab.sock"}}})
     (docker / "config.json").write_text('{"currentContext": "lab"}')
-    assert connecting(docker).message == "Docker does not answer at unix:///nowhere/lab.sock (docker context lab)"
+    endpoint = "unix:///nowhere/lab.sock (docker context lab)"
+    assert connecting(docker).message == f"cannot reach the Docker daemon at {endpoint}"
 
 
 def test_the_docker_host_goes_before_any_context(docker: Path) -> None:
     error = connecting(docker, DOCKER_CONTEXT="gone", DOCKER_HOST="unix:///nowhere/docker.sock")
-    assert error.message == "Docker does not answer at unix:///nowhere/docker.sock"
+    assert error.message == "cannot reach the Docker daemon at unix:///nowhere/docker.sock"
 
 
 @pytest.mark.parametrize(
@@ -145,5 +146,6 @@ def test_a_command_tells_it_and_writes_nothing(run_caliban: Caliban) -> None:
     done = run_caliban("run", "--nogpu", "cpu.py", env={"DOCKER_CONFIG": ""})
 
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert f"{run_caliban.home}/.docker/config.json cannot be understood [docker-config-malformed]" in done.stderr
+    file = run_caliban.home / ".docker" / "config.json"
+    assert f"invalid Docker configuration: {file} [docker-config-malformed]" in done.stderr
     assert not (run_caliban.home / ".caliban").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from absl import app, logging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,35 +17,38 @@ from tests.calls import call
 from tests.conftest import Screen, ScreenContext
 from tests.fakes import FakeStream
 
+ABSL = (app, logging)
+"""The modules whose flags every command takes, as the process imports them."""
 
-def parsed(*words: str) -> argparse.Namespace:
-    return parse(["caliban", *words], Console(FakeStream(), FakeStream(), FakeStream()))
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    return parse(["caliban", *arguments], Console(FakeStream(), FakeStream(), FakeStream()))
 
 
-def refused(*words: str) -> UsageError:
+def refused(*arguments: str) -> UsageError:
     """Return the error that a wrong command line is reported as."""
     with pytest.raises(UsageError) as caught:
-        parsed(*words)
+        parsed(*arguments)
     assert caught.value.exit_code == ExitCode.USAGE
     return caught.value
 
 
-def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return the help that a command line prints before the process ends with 0."""
     with pytest.raises(SystemExit) as caught:
-        parsed(*words)
+        parsed(*arguments)
     assert (caught.value.code or 0) == 0
     return capsys.readouterr().out
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"))))
 @settings(suppress_health_check=[HealthCheck.differing_executors])
-def test_arguments_after_the_dashes_belong_to_the_script(words: list[str]) -> None:
-    assert parsed("run", "cpu.py", "--", *words).script_args == tuple(words)
+def test_arguments_after_the_dashes_belong_to_the_script(arguments: list[str]) -> None:
+    assert parsed("run", "cpu.py", "--", *arguments).script_args == tuple(arguments)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--foo", "3"),
         ("", " ", "\n", "\t"),
@@ -55,9 +59,9 @@ def test_arguments_after_the_dashes_belong_to_the_script(words: list[str]) -> No
         ("--foo=a b", "'quoted'", '"', "$HOME", "*", "\\"),
     ],
 )
-def test_script_arguments_are_kept_byte_for_byte(words: tuple[str, ...]) -> None:
-    args = parsed("run", "--xgroup", "mine", "cpu.py", "--", *words)
-    assert (args.xgroup, args.dry_run, args.script_args) == ("mine", False, words)
+def test_script_arguments_are_kept_byte_for_byte(arguments: tuple[str, ...]) -> None:
+    args = parsed("run", "--xgroup", "mine", "cpu.py", "--", *arguments)
+    assert (args.xgroup, args.dry_run, args.script_args) == ("mine", False, arguments)
 
 
 def test_without_dashes_a_script_gets_no_arguments() -> None:
@@ -90,14 +94,14 @@ def test_flags_may_precede_the_command() -> None:
     assert parsed("--dry_run", "resubmit", "--xgroup", "x").dry_run is True
 
 
-@pytest.mark.parametrize("words", [("--dry-run",), ("--dry_run",), ("--xgroup", "y", "--dry-run")])
-def test_flags_may_be_spelt_with_hyphens(words: tuple[str, ...]) -> None:
-    assert parsed("resubmit", "--xgroup", "x", *words).dry_run is True
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("--dry_run",), ("--xgroup", "y", "--dry-run")])
+def test_flags_may_be_spelt_with_hyphens(arguments: tuple[str, ...]) -> None:
+    assert parsed("resubmit", "--xgroup", "x", *arguments).dry_run is True
 
 
-@pytest.mark.parametrize("words", [("--max-jobs", "3"), ("--max-jobs=3",), ("--max_jobs", "3")])
-def test_a_flag_with_hyphens_takes_its_value(words: tuple[str, ...]) -> None:
-    assert parsed("status", *words).max_jobs == 3
+@pytest.mark.parametrize("arguments", [("--max-jobs", "3"), ("--max-jobs=3",), ("--max_jobs", "3")])
+def test_a_flag_with_hyphens_takes_its_value(arguments: tuple[str, ...]) -> None:
+    assert parsed("status", *arguments).max_jobs == 3
 
 
 def test_a_value_keeps_its_hyphens() -> None:
@@ -166,9 +170,11 @@ def commands_listed(text: str) -> list[str]:
     return [entry.name for entry in command_table.BUILT_IN.values() if f"\n  {entry.name} " in text]
 
 
-@pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
-def test_without_a_command_every_command_is_listed(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands_listed(shown(capsys, *words)) == [*command_table.BUILT_IN]
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
+def test_without_a_command_every_command_is_listed(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands_listed(shown(capsys, *arguments)) == [*command_table.BUILT_IN]
 
 
 def test_help_without_a_command_lists_every_command(context: ScreenContext) -> None:
@@ -176,11 +182,11 @@ def test_help_without_a_command_lists_every_command(context: ScreenContext) -> N
     assert commands_listed(context.out) == [*command_table.BUILT_IN]
 
 
-@pytest.mark.parametrize("words", [("cluster",), ("cluster", "--help"), ("cluster", "job")])
+@pytest.mark.parametrize("arguments", [("cluster",), ("cluster", "--help"), ("cluster", "job")])
 def test_the_beginning_of_a_command_lists_the_commands_that_begin_so(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = shown(capsys, *words)
+    out = shown(capsys, *arguments)
     assert ("\n  cluster job ls " in out, "resubmit" in out) == (True, False)
 
 
@@ -189,11 +195,11 @@ def test_help_takes_the_beginning_of_a_command(context: ScreenContext) -> None:
     assert commands_listed(context.out) == ["cluster job submit", "cluster job ls"]
 
 
-@pytest.mark.parametrize("words", [("logs",), ("status", "logs"), ("cluster", "logs")])
-def test_help_of_an_unknown_command_is_an_error(words: tuple[str, ...], context: ScreenContext) -> None:
+@pytest.mark.parametrize("arguments", [("logs",), ("status", "logs"), ("cluster", "logs")])
+def test_help_of_an_unknown_command_is_an_error(arguments: tuple[str, ...], context: ScreenContext) -> None:
     with pytest.raises(UsageError) as caught:
-        call(context, "help", *words)
-    assert (caught.value.id, caught.value.message) == ("unknown-command", f'unknown command "{" ".join(words)}"')
+        call(context, "help", *arguments)
+    assert (caught.value.id, caught.value.message) == ("unknown-command", f'unknown command "{" ".join(arguments)}"')
 
 
 def test_version_prints_what_the_version_flag_prints(

@@ -21,8 +21,8 @@ HEAVY = (
     "tqdm",
     "yaml",
     "caliban.store",
-    "caliban.platforms.base",
-    "caliban.submission.pipeline",
+    "caliban.images",
+    "caliban.submission",
 )
 
 LISTINGS = (("--help",), ("--version",), ("help",), ("version",), ("cluster", "--help"), ("help", "cluster"))
@@ -39,9 +39,9 @@ finally:
 """
 
 
-def loaded(caliban: Caliban, *words: str) -> set[str]:
+def loaded(caliban: Caliban, *arguments: str) -> set[str]:
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-c", PROGRAM, *arguments],
         env=caliban.environment(),
         cwd=caliban.cwd,
         capture_output=True,
@@ -51,11 +51,11 @@ def loaded(caliban: Caliban, *words: str) -> set[str]:
     return set((caliban.cwd / "loaded").read_text().splitlines())
 
 
-@pytest.mark.parametrize("words", LISTINGS)
-def test_a_list_of_commands_imports_none_of_them(words: tuple[str, ...], run_caliban: Caliban) -> None:
-    found = loaded(run_caliban, *words)
+@pytest.mark.parametrize("arguments", LISTINGS)
+def test_a_list_of_commands_imports_none_of_them(arguments: tuple[str, ...], run_caliban: Caliban) -> None:
+    found = loaded(run_caliban, *arguments)
     own = {entry.location.partition(":")[0] for entry in command_table.BUILT_IN.values()}
-    called = {f"caliban.commands.{word}" for word in words[:1]}
+    called = {f"caliban.commands.{argument}" for argument in arguments[:1]}
     assert found & (own - called) == set()
     assert {name for name in found if name.startswith(("caliban.platforms", "caliban.images"))} == set()
     assert found.intersection(HEAVY) == set()

@@ -97,11 +97,11 @@ def test_a_broken_plugin_is_an_error_of_its_own_command(broken: dict[str, str], 
     )
 
 
-@pytest.mark.parametrize("words", [("resubmit", "--help"), ("hello",), ("status",)])
+@pytest.mark.parametrize("arguments", [("resubmit", "--help"), ("hello",), ("status",)])
 def test_a_broken_plugin_is_not_imported_by_other_commands(
-    words: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
+    arguments: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
 ) -> None:
-    done = run_caliban(*words, env=broken)
+    done = run_caliban(*arguments, env=broken)
     assert (done.returncode, done.stderr, (site / "broken_plugin.seen").exists()) == (0, "", False)
 
 

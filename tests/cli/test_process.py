@@ -53,7 +53,7 @@ def test_exit_codes_do_not_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (("--version",), 0),
         (("version",), 0),
@@ -70,8 +70,8 @@ def test_exit_codes_do_not_change() -> None:
         (("run", "--experiment_config", "no_such.json", "no_such.py"), 2),
     ],
 )
-def test_a_command_ends_with_its_exit_code(words: tuple[str, ...], code: int, run_caliban: Caliban) -> None:
-    assert run_caliban(*words).returncode == code
+def test_a_command_ends_with_its_exit_code(arguments: tuple[str, ...], code: int, run_caliban: Caliban) -> None:
+    assert run_caliban(*arguments).returncode == code
 
 
 def test_a_store_that_cannot_be_opened_is_an_error(run_caliban: Caliban) -> None:
@@ -79,9 +79,9 @@ def test_a_store_that_cannot_be_opened_is_an_error(run_caliban: Caliban) -> None
     assert (done.returncode, done.stdout, "[store-dialect-unknown]" in done.stderr) == (1, "", True)
 
 
-@pytest.mark.parametrize("words", [("run",), ("status", "--max_jobs", "x"), ("staus",), ("resubmit", "night")])
-def test_wrong_usage_is_reported_without_the_usage_text(words: tuple[str, ...], run_caliban: Caliban) -> None:
-    done = run_caliban(*words)
+@pytest.mark.parametrize("arguments", [("run",), ("status", "--max_jobs", "x"), ("staus",), ("resubmit", "night")])
+def test_wrong_usage_is_reported_without_the_usage_text(arguments: tuple[str, ...], run_caliban: Caliban) -> None:
+    done = run_caliban(*arguments)
     error, hint = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert (error.startswith("error: "), error.endswith("]"), hint.startswith("  hint: ")) == (True, True, True)
@@ -117,12 +117,12 @@ def test_a_pipe_that_is_closed_early_ends_the_command_quietly(plugged_in: dict[s
     assert (process.returncode, reported) == (1, "")
 
 
-@pytest.mark.parametrize(("word", "code"), [("status", 1), ("--help", 0)])
-def test_a_listing_into_a_closed_pipe_ends_quietly(word: str, code: int, run_caliban: Caliban) -> None:
+@pytest.mark.parametrize(("argument", "code"), [("status", 1), ("--help", 0)])
+def test_a_listing_into_a_closed_pipe_ends_quietly(argument: str, code: int, run_caliban: Caliban) -> None:
     readable, writable = os.pipe()
     os.close(readable)
     done = subprocess.run(
-        [sys.executable, "-m", "caliban", word],
+        [sys.executable, "-m", "caliban", argument],
         stdout=writable,
         stderr=subprocess.PIPE,
         env=run_caliban.environment(),

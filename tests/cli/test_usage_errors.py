@@ -14,7 +14,7 @@ from tests.cli.test_command_line import refused
 
 
 @pytest.mark.parametrize(
-    ("words", "flag", "suggestion"),
+    ("arguments", "flag", "suggestion"),
     [
         (("resubmit", "--xgruop=x"), "--xgruop", "--xgroup"),
         (("resubmit", "--all"), "--all", "--all_jobs"),
@@ -24,8 +24,8 @@ from tests.cli.test_command_line import refused
         (("run", "--no-gpu", "cpu.py"), "--no-gpu", "--nogpu"),
     ],
 )
-def test_an_unknown_flag_is_reported_with_a_similar_one(words: tuple[str, ...], flag: str, suggestion: str) -> None:
-    error = refused(*words)
+def test_an_unknown_flag_is_reported_with_a_similar_one(arguments: tuple[str, ...], flag: str, suggestion: str) -> None:
+    error = refused(*arguments)
     assert (error.id, error.message, error.hint) == (
         "unknown-flag",
         f'unknown flag "{flag}"',
@@ -45,11 +45,19 @@ def test_several_unknown_flags_are_reported_together() -> None:
     assert error.hint == "did you mean --xgroup, --dry_run?"
 
 
-def test_flags_of_the_script_belong_after_the_dashes() -> None:
-    error = refused("run", "train.py", "--lr", "0.1")
+@pytest.mark.parametrize(
+    ("arguments", "message", "shown"),
+    [
+        (("train.py", "--lr", "0.1"), 'unknown flag "--lr"', "--lr"),
+        (("--lr=0.1", "train.py"), 'unknown flag "--lr"', "--lr"),
+        (("train.py", "my data", "2"), 'unexpected arguments "my data", "2"', "'my data'"),
+    ],
+)
+def test_arguments_of_the_script_belong_after_the_dashes(arguments: tuple[str, ...], message: str, shown: str) -> None:
+    error = refused("run", *arguments)
     assert (error.message, error.hint) == (
-        'unknown flag "--lr"',
-        "put the flags of your script after --: caliban run train.py -- --lr 0.1",
+        message,
+        f"put the arguments of your script after --: caliban run MODULE -- {shown} ...",
     )
 
 
@@ -60,6 +68,10 @@ def test_a_group_without_its_flag_is_recognized() -> None:
         'unexpected argument "my group"',
         "did you mean --xgroup 'my group'?",
     )
+
+
+def test_a_second_group_is_not_suggested() -> None:
+    assert refused("resubmit", "--xgroup", "night", "day").hint == 'for details, run "caliban resubmit --help"'
 
 
 def test_several_unexpected_arguments_are_reported_together() -> None:
@@ -84,7 +96,7 @@ def test_a_malformed_integer_is_reported_with_its_flag(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--xgroup",), "--xgroup: expected one argument"),
         (("--xgroup", "--dry_run"), "--xgroup: expected one argument"),
@@ -92,8 +104,8 @@ def test_a_malformed_integer_is_reported_with_its_flag(value: str) -> None:
         (("--dry-run=a'b",), '--dry_run: takes no value, got "a\'b"'),
     ],
 )
-def test_a_value_too_few_or_too_many_is_reported(words: tuple[str, ...], message: str) -> None:
-    assert refused("resubmit", *words).message == message
+def test_a_value_too_few_or_too_many_is_reported(arguments: tuple[str, ...], message: str) -> None:
+    assert refused("resubmit", *arguments).message == message
 
 
 def test_missing_arguments_of_docker_are_reported() -> None:
@@ -105,7 +117,7 @@ def test_a_wrong_value_of_an_absl_flag_is_reported(flag: str) -> None:
     error = refused("status", flag)
     assert (error.id, error.message, error.cause is not None) == (
         "invalid-value",
-        "cannot parse the flags of absl",
+        "invalid value of an absl flag",
         True,
     )
 
@@ -123,7 +135,7 @@ def parser_of_a_plugin() -> Parser:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--config=c", "--times=x"), '--times: invalid value "x"'),
         (("--config=c", "--size", "huge"), '--size: invalid choice "huge" (choose from small, large)'),
@@ -131,12 +143,12 @@ def parser_of_a_plugin() -> Parser:
         ((), "--config is required"),
     ],
 )
-def test_wrong_usage_of_a_plugin_is_reported_alike(words: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_of_a_plugin_is_reported_alike(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parser_of_a_plugin().parse(words)
+        parser_of_a_plugin().parse(arguments)
     assert (caught.value.message, caught.value.hint) == (
         message,
-        'for details, run "caliban hello --help"' if words else "--config: the file to read",
+        'for details, run "caliban hello --help"' if arguments else "--config: the file to read",
     )
 
 
@@ -150,7 +162,6 @@ def test_flags_of_a_group_may_be_spelt_with_hyphens() -> None:
         ("staus", 'did you mean "caliban status"?'),
         ("stat", 'did you mean "caliban status"?'),
         ("resumbit", 'did you mean "caliban resubmit"?'),
-        ("rum", 'did you mean "caliban run"?'),
         ("rerun", 'did you mean "caliban resubmit"?'),
         ("Retry", 'did you mean "caliban resubmit"?'),
         ("ps", 'did you mean "caliban status"?'),
@@ -159,6 +170,7 @@ def test_flags_of_a_group_may_be_spelt_with_hyphens() -> None:
         ("kill", 'did you mean "caliban stop"?'),
         ("cancel", 'did you mean "caliban stop"?'),
         ("submit", 'did you mean "caliban cloud" or "caliban cluster job submit"?'),
+        ("Status", 'did you mean "caliban status"?'),
         ("zzz", f"the commands are {', '.join(command_table.BUILT_IN)}"),
         ("logs", f"the commands are {', '.join(command_table.BUILT_IN)}"),
         ("cluster qqqqqqqqqqqqqqqq", "the commands are cluster ls, cluster job submit, cluster job ls"),
@@ -183,8 +195,12 @@ def test_every_suggested_command_exists(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("word", command_table.SUGGESTIONS)
-def test_no_suggestion_hides_a_command(word: str) -> None:
+def test_no_suggestion_is_for_the_name_of_a_command(word: str) -> None:
     assert (word in command_table.BUILT_IN, word) == (False, word.lower())
+
+
+def test_an_empty_command_is_an_error() -> None:
+    assert refused("").message == 'unknown command ""'
 
 
 def test_a_value_before_the_command_is_reported_as_a_flag_in_the_wrong_place() -> None:

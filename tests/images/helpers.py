@@ -1,4 +1,4 @@
-"""What tests of images build from, and who listens to the builds."""
+"""Projects to build, and a reporter that records."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from caliban.images.package import Package
 from caliban.images.spec import BuildSpec
 from caliban.records import JobMode
 
-"""What every image and container of a test session has_token, with a value of the session's own."""
-
 
 @dataclass
 class RecordingReporter:
-    """Keeps everything that it is told."""
+    """Keeps everything that is reported."""
 
     said: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
@@ -49,13 +47,13 @@ class RecordingReporter:
 
 @dataclass
 class Project:
-    """A folder to build from."""
+    """A directory to build from."""
 
-    folder: Path
+    directory: Path
     base_image: str
 
     def write(self, name: str, text: str) -> Path:
-        path = self.folder / name
+        path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
@@ -64,10 +62,10 @@ class Project:
         self, module: str = "cpu.py", *, extra_dirs: tuple[str, ...] = (), setup_extras: tuple[str, ...] = ()
     ) -> BuildSpec:
         return BuildSpec.detect(
-            self.folder,
-            Package.parse(module, self.folder),
+            self.directory,
+            Package.parse(module, self.directory),
             job_mode=JobMode.CPU,
-            config=load_config(self.folder),
+            config=load_config(self.directory),
             extra_dirs=extra_dirs,
             setup_extras=setup_extras,
         )

@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 from caliban.errors import ImageError
 from caliban.images import context as context_module
 from caliban.images.context import BuildContext, collect
+from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
 
 from .helpers import Project
+
+RULES = GENERIC.combined(
+    SecretFiles(
+        names=frozenset({"default_key.json"}),
+        names_in=frozenset({("cloud", "tokens.db")}),
+        marks=frozenset({(b'"kind": "key"', b'"secret"'), (b'"kind": "user"', b'"token"')}),
+        variables=frozenset({"LAB_KEY", "LAB_OTHER_KEY"}),
+    )
+)
 
 
 @pytest.fixture
@@ -26,7 +36,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def gather(spec: BuildSpec, **environ: str) -> BuildContext:
-    return collect(spec, "FROM x\n", environ)
+    return collect(spec, "FROM x\n", environ, RULES)
 
 
 def unpacked(context: BuildContext) -> dict[str, tarfile.TarInfo]:
@@ -45,12 +55,12 @@ def failure(spec: BuildSpec) -> ImageError:
     return caught.value
 
 
-def test_a_script_at_the_top_brings_the_whole_folder(project: Project) -> None:
+def test_a_top_level_script_includes_the_whole_project(project: Project) -> None:
     project.write("lib/a.py", "")
     assert names(project.spec()) == ["Dockerfile", "code/cpu.py", "code/lib/a.py"]
 
 
-def test_a_script_below_brings_its_top_folder_alone(project: Project) -> None:
+def test_a_script_in_a_directory_includes_its_top_level_directory_only(project: Project) -> None:
     project.write("trainer/deep/train.py", "")
     project.write("trainer/model.py", "")
     assert names(project.spec("trainer/deep/train.py")) == [
@@ -60,34 +70,34 @@ def test_a_script_below_brings_its_top_folder_alone(project: Project) -> None:
     ]
 
 
-def test_a_dockerfile_of_the_projects_own_is_just_a_file(project: Project) -> None:
+def test_a_dockerfile_of_the_project_is_an_ordinary_file(project: Project) -> None:
     project.write("Dockerfile", "FROM scratch\n")
     assert names(project.spec()) == ["Dockerfile", "code/Dockerfile", "code/cpu.py"]
 
 
-def test_an_extra_folder_is_a_part_of_its_own_and_not_sent_twice(project: Project) -> None:
+def test_an_extra_directory_is_sent_once(project: Project) -> None:
     project.write("data/deep/points.txt", "")
     spec = project.spec(extra_dirs=("data/deep",))
     assert names(spec) == ["Dockerfile", "extra/0/data/deep/points.txt", "code/cpu.py"]
 
 
 @pytest.mark.parametrize("extra", [".", "trainer"])
-def test_an_extra_folder_may_hold_the_script(project: Project, extra: str) -> None:
+def test_an_extra_directory_may_contain_the_script(project: Project, extra: str) -> None:
     project.write("trainer/train.py", "")
     assert "extra/0/trainer/train.py" in names(project.spec("trainer/train.py", extra_dirs=(extra,)))
 
 
-def test_a_folder_that_is_a_link_within_the_project_is_sent_as_a_folder(project: Project) -> None:
+def test_a_link_to_a_directory_of_the_project_is_sent_as_a_directory(project: Project) -> None:
     project.write("src/trainer/train.py", "")
-    (project.folder / "trainer").symlink_to("src/trainer")
+    (project.directory / "trainer").symlink_to("src/trainer")
     assert names(project.spec("trainer/train.py")) == ["Dockerfile", "code/trainer/train.py"]
 
 
-def test_a_folder_that_has_become_a_link_that_leads_out_is_refused(project: Project, tmp_path: Path) -> None:
+def test_a_link_to_a_directory_outside_the_project_is_an_error(project: Project, tmp_path: Path) -> None:
     project.write("trainer/train.py", "")
     spec = project.spec("trainer/train.py")
-    (project.folder / "trainer").rename(tmp_path / "outside")
-    (project.folder / "trainer").symlink_to(tmp_path / "outside")
+    (project.directory / "trainer").rename(tmp_path / "outside")
+    (project.directory / "trainer").symlink_to(tmp_path / "outside")
     assert failure(spec).id == "folder-leads-out"
 
 
@@ -119,7 +129,7 @@ def test_modes_are_kept(project: Project, mode: int) -> None:
     content=st.binary(max_size=2000),
 )
 def test_any_name_and_content_arrive_byte_for_byte(project: Project, name: str, content: bytes) -> None:
-    path = project.folder / "any" / f"x{name}"
+    path = project.directory / "any" / f"x{name}"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     data = b"".join(gather(project.spec()).stream(lambda _: None))
@@ -131,12 +141,12 @@ def test_any_name_and_content_arrive_byte_for_byte(project: Project, name: str, 
 
 
 def test_a_name_that_is_not_utf_8_arrives_as_it_is(project: Project) -> None:
-    (project.folder / os.fsdecode(b"latin-\xe9")).touch()
+    (project.directory / os.fsdecode(b"latin-\xe9")).touch()
     assert f"code/{os.fsdecode(bytes([*b'latin-', 0xE9]))}" in unpacked(gather(project.spec()))
 
 
 def test_a_large_file_arrives_in_chunks_that_add_up(project: Project) -> None:
-    (project.folder / "large").write_bytes(b"x" * 1_000_001)
+    (project.directory / "large").write_bytes(b"x" * 1_000_001)
     context = gather(project.spec())
     sent: list[int] = []
     chunks = list(context.stream(sent.append))
@@ -144,14 +154,14 @@ def test_a_large_file_arrives_in_chunks_that_add_up(project: Project) -> None:
     assert max(map(len, chunks)) < 1_000_000
 
 
-def test_dockerignore_may_bring_back_what_is_left_out_by_default(project: Project) -> None:
+def test_dockerignore_may_include_what_is_excluded_by_default(project: Project) -> None:
     project.write(".dockerignore", "!.git/config\n")
     project.write(".git/config", "")
     project.write(".git/objects", "")
     assert [name for name in names(project.spec()) if ".git" in name] == ["code/.git/config"]
 
 
-def test_a_script_that_dockerignore_leaves_out_is_told(project: Project) -> None:
+def test_a_script_that_dockerignore_excludes_is_an_error(project: Project) -> None:
     project.write(".dockerignore", "*.py\n")
     error = failure(project.spec())
     assert error.id == "script-ignored"
@@ -171,11 +181,11 @@ def test_dependency_files_are_sent_whatever_dockerignore_says(project: Project) 
     ]
 
 
-def test_requirements_are_followed_within_the_folder_only(project: Project) -> None:
+def test_requirements_are_followed_within_the_project_only(project: Project) -> None:
     project.write("requirements.txt", "-r a/b.txt\n--constraint=limits.txt\n-rnone.txt\n-r ../outside\n-r /etc/hosts\n")
     project.write("a/b.txt", "-r ../requirements.txt\n")
     project.write("limits.txt", "")
-    project.folder.parent.joinpath("outside").touch()
+    project.directory.parent.joinpath("outside").touch()
     found = [name for name in names(project.spec()) if name.startswith("requirements/")]
     assert found == ["requirements/requirements.txt", "requirements/a/b.txt", "requirements/limits.txt"]
 
@@ -192,20 +202,20 @@ def test_packaging_files_and_package_markers_come_before_the_code(project: Proje
     ]
 
 
-def test_sockets_and_pipes_stay_out(project: Project) -> None:
-    os.mkfifo(project.folder / "pipe")
+def test_sockets_and_pipes_are_left_out(project: Project) -> None:
+    os.mkfifo(project.directory / "pipe")
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(project.folder / "sock"))
+        listening.bind(str(project.directory / "sock"))
         assert names(project.spec()) == ["Dockerfile", "code/cpu.py"]
 
 
 def test_a_link_is_sent_with_the_target_that_it_names(project: Project) -> None:
-    (project.folder / "link").symlink_to("../elsewhere")
+    (project.directory / "link").symlink_to("../elsewhere")
     member = unpacked(gather(project.spec()))["code/link"]
     assert (member.issym(), member.linkname) == (True, "../elsewhere")
 
 
-KEY = '{"type": "service_account", "private_key": "x"}'
+KEY = '{"kind": "key", "secret": "x"}'
 
 
 @pytest.mark.parametrize(
@@ -213,29 +223,45 @@ KEY = '{"type": "service_account", "private_key": "x"}'
     [
         (".creds", ""),
         (".ssh/id_rsa", ""),
-        ("application_default_credentials.json", ""),
+        ("default_key.json", ""),
+        ("cloud/tokens.db", ""),
         ("key.json", KEY),
-        ("adc.json", '{"type": "authorized_user", "refresh_token": "x"}'),
+        ("adc.json", '{"kind": "user", "token": "x"}'),
         ("named.bin", ""),
+        ("other.bin", ""),
     ],
 )
-def test_a_credential_stays_out_with_a_warning(project: Project, name: str, content: str) -> None:
+def test_credentials_are_left_out_with_a_warning(project: Project, name: str, content: str) -> None:
     project.write(name, content)
-    named = str(project.folder / "named.bin")
-    context = gather(project.spec(), GOOGLE_APPLICATION_CREDENTIALS=named)
+    named, other = (str(project.directory / file) for file in ("named.bin", "other.bin"))
+    context = gather(project.spec(), LAB_KEY=named, LAB_OTHER_KEY=other)
     assert [file.name for file in context.files if file.path and file.path.is_file()] == ["code/cpu.py"]
-    assert [warning.split()[0] for warning in context.warnings()] == [Path(name).parts[0]]
+    assert context.credentials == (name if "/" not in name or name.startswith("cloud") else Path(name).parts[0],)
+    assert [warning.split()[0] for warning in context.warnings()] == list(context.credentials)
 
 
-@pytest.mark.parametrize("content", ["{}", '{"type": "service_account"}', KEY + " " * 100_000])
-def test_other_json_goes_in_without_a_warning(project: Project, content: str) -> None:
+@pytest.mark.parametrize("content", ["{}", '{"kind": "key"}', KEY + " " * 100_000])
+def test_other_json_files_are_included_without_a_warning(project: Project, content: str) -> None:
     project.write("data.json", content)
-    context = gather(project.spec(), GOOGLE_APPLICATION_CREDENTIALS="/no/such/file")
+    context = gather(project.spec(), LAB_KEY="/no/such/file")
     assert "code/data.json" in [file.name for file in context.files]
     assert context.warnings() == []
 
 
-def test_a_large_context_is_told_with_its_largest_folders(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_a_credential_in_its_directory_only(project: Project) -> None:
+    project.write("elsewhere/tokens.db", "")
+    assert gather(project.spec()).warnings() == []
+
+
+def test_without_platforms_only_generic_names_are_credentials(project: Project) -> None:
+    project.write("key.json", KEY)
+    project.write(".netrc", "")
+    assert collect(project.spec(), "FROM x\n", {}).credentials == (".netrc",)
+
+
+def test_a_large_context_causes_a_warning_with_its_largest_directories(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(context_module, "LARGE_CONTEXT", 100)
     project.write("data/a", "x" * 2500)
     project.write("more/b", "x" * 300)
@@ -245,11 +271,11 @@ def test_a_large_context_is_told_with_its_largest_folders(project: Project, monk
 
 
 @pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (1_500_000, "2 MB"), (12_300_000_000, "12.3 GB")])
-def test_sizes_are_told_in_units_for_people(size: int, text: str) -> None:
+def test_sizes_have_units(size: int, text: str) -> None:
     assert context_module._human(size) == text
 
 
-def test_a_file_that_has_gone_meanwhile_is_told(project: Project) -> None:
+def test_a_file_that_was_deleted_in_the_meantime_is_an_error(project: Project) -> None:
     path = project.write("data", "x")
     context = gather(project.spec())
     path.unlink()
@@ -259,14 +285,14 @@ def test_a_file_that_has_gone_meanwhile_is_told(project: Project) -> None:
     assert str(path) in caught.value.message
 
 
-def test_a_dockerignore_that_cannot_be_read_is_told(project: Project) -> None:
-    (project.folder / ".dockerignore").mkdir()
+def test_an_unreadable_dockerignore_is_an_error(project: Project) -> None:
+    (project.directory / ".dockerignore").mkdir()
     assert failure(project.spec()).id == "context-unreadable"
 
 
-def test_a_folder_that_cannot_be_read_is_told(project: Project) -> None:
+def test_an_unreadable_directory_is_an_error(project: Project) -> None:
     project.write("trainer/train.py", "")
     spec = project.spec(extra_dirs=("trainer",))
-    (project.folder / "trainer/train.py").unlink()
-    (project.folder / "trainer").rmdir()
+    (project.directory / "trainer/train.py").unlink()
+    (project.directory / "trainer").rmdir()
     assert failure(spec).id == "context-unreadable"

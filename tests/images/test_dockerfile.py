@@ -21,7 +21,7 @@ SPEC = BuildSpec(
     job_mode=JobMode.CPU,
     config=ProjectConfig(),
 )
-# What a file may be called on Linux, and what Docker can be told: UTF-8 without the zero byte.
+# Valid file names on Linux that Docker accepts: UTF-8 without the zero byte.
 FILE_NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
@@ -30,7 +30,7 @@ def keywords(spec: BuildSpec, user: BuildUser = USER) -> list[str]:
 
 
 def json_form(spec: BuildSpec, keyword: str, user: BuildUser = USER) -> list[list[str]]:
-    """Give the arguments of every instruction of a kind, as Docker parses them."""
+    """Return the arguments of every instruction of a kind, as Docker parses them."""
     found = []
     for line in dockerfile(spec, user).splitlines():
         name, _, rest = line.partition(" ")
@@ -40,13 +40,13 @@ def json_form(spec: BuildSpec, keyword: str, user: BuildUser = USER) -> list[lis
 
 
 @given(name=FILE_NAMES, module=st.none() | FILE_NAMES)
-def test_the_entry_point_carries_any_name_byte_for_byte(name: str, module: str | None) -> None:
+def test_the_entrypoint_has_any_name_byte_for_byte(name: str, module: str | None) -> None:
     package = Package(("python",), ".", name, module)
     assert json_form(replace(SPEC, package=package), "ENTRYPOINT") == [list(package.command)]
 
 
 @given(name=FILE_NAMES)
-def test_recorded_dependency_files_of_any_name_are_carried_byte_for_byte(name: str) -> None:
+def test_dependency_files_may_have_any_name(name: str) -> None:
     spec = replace(SPEC, requirements_path=name, conda_env_path=name)
     arguments = [run[-1] for run in json_form(spec, "RUN")]
     assert f"/opt/caliban/requirements/{name}" in arguments
@@ -83,13 +83,13 @@ def test_no_name_adds_an_instruction(
 
 
 @given(name=st.text())
-def test_a_user_name_becomes_part_of_the_script_only_where_it_is_plain(name: str) -> None:
+def test_a_user_name_with_special_characters_is_not_used(name: str) -> None:
     script = json_form(SPEC, "RUN", BuildUser(1234, 2345, name))[-1][2]
     assert script.startswith((f"name={name}\n", "name=caliban\n"))
     assert set(script.splitlines()[0]) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-=")
 
 
-def test_what_changes_seldom_comes_first() -> None:
+def test_what_changes_least_comes_first() -> None:
     spec = replace(
         SPEC,
         config=config_from_record({"apt_packages": ["git"]}),
@@ -99,24 +99,24 @@ def test_what_changes_seldom_comes_first() -> None:
         setup_extras=("cpu",),
     )
     assert [each.purpose for each in instructions(spec, USER)] == [
-        "getting the base image python:3.12-slim",
-        "becoming root",
-        "setting the environment",
-        "installing apt packages",
-        "looking for Python",
-        "adding the user",
-        "copying environment.yml",
-        "installing environment.yml",
-        "copying requirements.txt",
-        "installing requirements.txt",
-        "copying the packaging files",
-        "installing the project's dependencies",
-        "setting the module path",
-        "setting the working folder",
-        "becoming the user",
-        "copying an extra folder",
-        "setting the entry point",
-        "copying the code",
+        "pull the base image python:3.12-slim",
+        "switch to root",
+        "set environment variables",
+        "install apt packages",
+        "find Python",
+        "add the user",
+        "copy environment.yml",
+        "install environment.yml",
+        "copy requirements.txt",
+        "install requirements.txt",
+        "copy the packaging files",
+        "install the project's dependencies",
+        "set the module path",
+        "set the working directory",
+        "switch to the user",
+        "copy an extra directory",
+        "set the entrypoint",
+        "copy the code",
     ]
 
 
@@ -130,11 +130,11 @@ def test_the_base_image_is_that_of_the_mode() -> None:
     assert dockerfile(replace(SPEC, config=config, job_mode=JobMode.GPU), USER).startswith("FROM team/base-gpu:1\n")
 
 
-def test_root_needs_no_user_of_its_own() -> None:
-    assert "adding the user" not in [each.purpose for each in instructions(SPEC, BuildUser(0, 0, "root"))]
+def test_no_user_is_added_for_root() -> None:
+    assert "add the user" not in [each.purpose for each in instructions(SPEC, BuildUser(0, 0, "root"))]
 
 
 @pytest.mark.parametrize(("extras", "expected"), [((), ""), (("cpu", "dev"), "[cpu,dev]")])
-def test_extras_are_named_to_pip(extras: tuple[str, ...], expected: str) -> None:
+def test_pip_installs_the_extras(extras: tuple[str, ...], expected: str) -> None:
     arguments = [run[-1] for run in json_form(replace(SPEC, setup_extras=extras), "RUN")]
     assert f"/opt/caliban/packaging{expected}" in arguments

@@ -19,6 +19,7 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images.docker.engine import LABELS, Engine
 from caliban.images.dockerfile import BuildUser
+from caliban.platforms.registry import secret_files
 from tests.docker_engine import SESSION_LABEL
 
 from .helpers import Project, RecordingReporter
@@ -59,9 +60,7 @@ def test_a_script_is_built_and_run(build: Callable[..., str], project: Project, 
     assert run(image, "--foo", "3") == "arguments --foo 3\n"
 
 
-def test_a_module_is_built_and_run_with_its_package_alone(
-    build: Callable[..., str], project: Project, run: Run
-) -> None:
+def test_a_module_is_built_and_run_with_its_package_only(build: Callable[..., str], project: Project, run: Run) -> None:
     project.write("trainer/__init__.py", "")
     project.write("trainer/train.py", "from trainer import model\nimport os\nprint(model.NAME, sorted(os.listdir()))\n")
     project.write("trainer/model.py", "NAME = 'model'\n")
@@ -73,7 +72,7 @@ def test_a_shell_script_is_built_and_run(build: Callable[..., str], project: Pro
     assert run(build(project, "run.sh"), "x") == "from the shell: x\n"
 
 
-def test_a_job_runs_as_the_caller_with_a_home_and_a_folder_to_write_to(
+def test_a_job_runs_as_the_caller_with_a_home_and_a_writable_working_directory(
     build: Callable[..., str], project: Project, run: Run
 ) -> None:
     project.write(
@@ -88,7 +87,7 @@ def test_a_job_runs_as_the_caller_with_a_home_and_a_folder_to_write_to(
 @pytest.mark.parametrize(
     "caller", [BuildUser(33, 33, "www-data"), BuildUser(1001, 20, "root"), BuildUser(7, 100, "né")]
 )
-def test_a_uid_gid_or_name_that_the_base_image_has_already_does_no_harm(
+def test_uid_gid_and_name_may_exist_in_the_base_image(
     engine: Engine, project: Project, caller: BuildUser, reporter: RecordingReporter, run: Run
 ) -> None:
     project.write(
@@ -107,7 +106,7 @@ def test_root_may_build_and_run(engine: Engine, project: Project, reporter: Reco
     assert run(engine.build(project.spec(), BuildUser(0, 0, "root"), reporter)) == "0 /root\n"
 
 
-def test_an_image_can_be_built_on_an_image_of_ours(
+def test_an_image_of_caliban_can_be_a_base_image(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter, run: Run
 ) -> None:
     first = engine.build(project.spec(), user, reporter)
@@ -119,7 +118,7 @@ def test_an_image_can_be_built_on_an_image_of_ours(
         engine.client.images.remove("caliban-test-own:1")
 
 
-def test_the_same_folder_gives_the_same_image(build: Callable[..., str], project: Project) -> None:
+def test_the_same_directory_results_in_the_same_image(build: Callable[..., str], project: Project) -> None:
     assert build(project) == build(project)
 
 
@@ -138,7 +137,7 @@ def test_a_code_change_rebuilds_only_the_code_layer(
     assert run(image) == "changed\n"
 
 
-def test_no_cache_builds_every_layer_anew(engine: Engine, project: Project, user: BuildUser) -> None:
+def test_no_cache_builds_every_layer_again(engine: Engine, project: Project, user: BuildUser) -> None:
     engine.build(project.spec(), user, RecordingReporter())
     second = RecordingReporter()
     engine.build(project.spec(), user, second, no_cache=True)
@@ -180,16 +179,16 @@ def test_apt_packages_are_installed(build: Callable[..., str], project: Project,
     assert run(build(project), entrypoint=["hello"]) == "Hello, world!\n"
 
 
-def test_an_apt_package_that_does_not_exist_is_told_with_aptitudes_own_words(
+def test_the_message_of_apt_about_an_unknown_package_is_the_cause(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter
 ) -> None:
     project.write(CONFIG_FILE, f'{{"base_image": "{project.base_image}", "apt_packages": ["no-such-package-here"]}}')
     error = failure(engine, project, user, reporter)
     assert "Unable to locate package no-such-package-here" in (error.cause or "")
-    assert error.hint == "check apt_packages in .calibanconfig.json"
+    assert error.hint == 'check "apt_packages" in .calibanconfig.json'
 
 
-def test_environment_yml_on_a_base_image_without_conda_fails_with_a_clear_sentence(
+def test_environment_yml_without_conda_in_the_base_image_is_an_error(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter
 ) -> None:
     project.write("environment.yml", "dependencies: []\n")
@@ -212,7 +211,7 @@ def conda_that(engine: Engine, project: Project, does: str) -> Iterator[None]:
         engine.client.images.remove(name)
 
 
-def test_environment_yml_is_handed_to_the_base_images_conda(
+def test_environment_yml_is_installed_by_the_conda_of_the_base_image(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter, run: Run
 ) -> None:
     with conda_that(engine, project, "echo $@ >> /conda-was-asked"):
@@ -222,19 +221,19 @@ def test_environment_yml_is_handed_to_the_base_images_conda(
     assert asked.splitlines()[0] == "env update --name base --file /opt/caliban/conda/environment.yml"
 
 
-def test_a_broken_step_is_told_with_its_last_lines(
+def test_a_failed_step_has_its_last_lines_as_the_cause(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter
 ) -> None:
     project.write("requirements.txt", "six==0.0.0.no-such-version\n")
     error = failure(engine, project, user, reporter)
     assert error.id == "build-step-failed"
-    assert "installing requirements.txt, failed with exit code 1" in error.message
+    assert "(install requirements.txt) failed with exit code 1" in error.message
     assert "six==0.0.0.no-such-version" in (error.cause or "")
     assert len((error.cause or "").splitlines()) <= 20
 
 
 @pytest.mark.parametrize("image", ["caliban-no-such-image:1", "registry.invalid/no/such:1", "UPPER/case:1"])
-def test_a_base_image_that_is_not_to_be_had_is_told_as_such(
+def test_a_base_image_that_is_not_available_has_an_error_of_its_own(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter, image: str
 ) -> None:
     project.write(CONFIG_FILE, f'{{"base_image": "{image}"}}')
@@ -242,10 +241,10 @@ def test_a_base_image_that_is_not_to_be_had_is_told_as_such(
     assert error.id == "base-image-unavailable"
     assert image in error.message
     assert error.cause
-    assert "base_image in .calibanconfig.json" in (error.hint or "")
+    assert '"base_image" in .calibanconfig.json' in (error.hint or "")
 
 
-def test_dockerignore_is_honoured(build: Callable[..., str], project: Project, run: Run) -> None:
+def test_dockerignore_is_respected(build: Callable[..., str], project: Project, run: Run) -> None:
     project.write(".dockerignore", "# big things\n*.bin\n!keep.bin\nsecret\n")
     for name in ("drop.bin", "keep.bin", "secret/x", ".git/config", "a/__pycache__/x.pyc", "a/x.py"):
         project.write(name, "x")
@@ -256,7 +255,7 @@ def test_dockerignore_is_honoured(build: Callable[..., str], project: Project, r
 NAMES = ["a b.txt", "it's.txt", 'say "hi".txt', "$HOME.txt", "[x]*.txt", "back\\slash.txt", "new\nline.txt", "ü.txt"]
 
 
-def test_no_file_name_is_taken_for_anything_else(build: Callable[..., str], project: Project, run: Run) -> None:
+def test_files_may_have_any_name(build: Callable[..., str], project: Project, run: Run) -> None:
     for name in NAMES:
         project.write(name, "x")
         project.write(f"extra {name}/file", "x")
@@ -280,8 +279,8 @@ def test_a_planted_credential_is_not_in_the_image(
     project.write("named.txt", "planted-secret")
     project.write(".creds/token", "planted-secret")
     project.write("deep/application_default_credentials.json", "planted-secret")
-    environ = {**os.environ, "GOOGLE_APPLICATION_CREDENTIALS": str(project.folder / "named.txt")}
-    image = Engine(engine.client, engine.host, environ).build(project.spec(), user, reporter)
+    environ = {**os.environ, "GOOGLE_APPLICATION_CREDENTIALS": str(project.directory / "named.txt")}
+    image = Engine(engine.client, engine.host, environ, secret_files()).build(project.spec(), user, reporter)
     found = run(image, "-c", "grep -rl planted-secret /usr/app /opt /home || echo none", entrypoint=["sh"])
     assert found == "none\n"
     assert [line.split()[0] for line in reporter.warned] == [
@@ -294,8 +293,8 @@ def test_a_planted_credential_is_not_in_the_image(
 
 def test_a_link_is_copied_as_a_link(build: Callable[..., str], project: Project, run: Run, tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("not to be read")
-    (project.folder / "out").symlink_to("../outside")
-    (project.folder / "absolute").symlink_to(tmp_path / "outside")
+    (project.directory / "out").symlink_to("../outside")
+    (project.directory / "absolute").symlink_to(tmp_path / "outside")
     project.write("cpu.py", "import os\nprint(os.readlink('out'), os.readlink('absolute'))\n")
     assert run(build(project)) == f"../outside {tmp_path / 'outside'}\n"
 
@@ -306,26 +305,26 @@ def test_progress_counts_bytes_first_and_then_every_step(
     build(project)
     assert [(title, unit) for title, _, unit in reporter.titles] == [("build context", "B"), ("build", "step")]
     assert reporter.done == [total for _, total, _ in reporter.titles]
-    assert "copying the code" in reporter.notes
+    assert "copy the code" in reporter.notes
 
 
 def test_images_carry_our_label(build: Callable[..., str], project: Project, engine: Engine) -> None:
     assert LABELS.items() <= engine.client.images.get(build(project)).labels.items()
 
 
-def test_an_image_that_is_there_is_found(engine: Engine, base_image: str) -> None:
+def test_an_existing_image_is_found(engine: Engine, base_image: str) -> None:
     assert engine.image_exists(base_image)
     assert engine.image_id(base_image).startswith("sha256:")
 
 
-def test_an_image_that_is_not_there_is_told_as_such(engine: Engine) -> None:
+def test_a_missing_image_has_an_error_of_its_own(engine: Engine) -> None:
     assert not engine.image_exists("caliban-no-such-image:1")
     with pytest.raises(ImageError) as caught:
         engine.image_id("caliban-no-such-image:1")
     assert caught.value.id == "image-not-found"
 
 
-def test_a_name_that_no_image_can_have_is_refused_in_the_engines_words(engine: Engine) -> None:
+def test_an_invalid_image_name_is_rejected_by_the_engine(engine: Engine) -> None:
     with pytest.raises(ImageError) as caught:
         engine.image_id("UPPER case")
     assert caught.value.id == "docker-refused"
@@ -333,7 +332,7 @@ def test_a_name_that_no_image_can_have_is_refused_in_the_engines_words(engine: E
 
 
 class Interrupting(RecordingReporter):
-    """Stands for a person who presses Ctrl-C when a step begins to write."""
+    """A user who presses Ctrl-C when a step writes its first line."""
 
     def info(self, line: str) -> None:
         super().info(line)
@@ -360,7 +359,7 @@ def test_an_interrupted_build_stops_in_the_engine_too(
         assert containers() <= before
 
 
-def test_a_file_that_shrinks_while_it_is_sent_ends_the_build(
+def test_a_file_that_is_truncated_while_it_is_sent_ends_the_build(
     engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = project.write("data.bin", "x" * 10_000)
@@ -401,7 +400,7 @@ def dying_engine(tmp_path: Path) -> Iterator[str]:
         server.join(10)
 
 
-def test_an_engine_that_goes_away_during_a_build_is_told_as_unreachable(
+def test_an_engine_that_disconnects_during_a_build_is_unreachable(
     dying_engine: str, project: Project, user: BuildUser, reporter: RecordingReporter
 ) -> None:
     engine = Engine.connect({"DOCKER_HOST": dying_engine})
@@ -416,18 +415,18 @@ def connection_failure(host: str) -> ImageError:
     return caught.value
 
 
-def test_a_socket_that_is_not_there_is_told_with_how_to_start_docker(tmp_path: Path) -> None:
+def test_a_missing_socket_has_a_hint_to_start_docker(tmp_path: Path) -> None:
     error = connection_failure(f"unix://{tmp_path}/none")
     assert error.cause == "No such file or directory"
     assert "start Docker" in (error.hint or "")
 
 
-def test_a_port_where_nothing_listens_is_told_with_how_to_start_docker() -> None:
+def test_a_port_where_nothing_listens_has_a_hint_to_start_docker() -> None:
     error = connection_failure("tcp://127.0.0.1:1")
     assert error.cause == "Connection refused"
 
 
-def test_a_socket_without_permission_is_told_with_the_docker_group(tmp_path: Path) -> None:
+def test_a_socket_without_permission_has_a_hint_about_the_docker_group(tmp_path: Path) -> None:
     code = (
         "import os, sys, docker\nfrom caliban.errors import ImageError\n"
         "from caliban.images.docker.engine import Engine\n"
@@ -439,8 +438,8 @@ def test_a_socket_without_permission_is_told_with_the_docker_group(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         path.chmod(0)
-        for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(0o755)
+        for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            directory.chmod(0o755)
         done = subprocess.run(
             [sys.executable, "-c", code, f"unix://{path}"], capture_output=True, text=True, check=True
         )
@@ -448,12 +447,12 @@ def test_a_socket_without_permission_is_told_with_the_docker_group(tmp_path: Pat
     assert "docker" in done.stdout
 
 
-def test_a_wrong_docker_host_is_told_without_its_password() -> None:
+def test_the_password_of_an_invalid_docker_host_is_in_no_message() -> None:
     error = connection_failure("nonsense://user:planted-secret@example.com")
     assert "planted-secret" not in f"{error.message} {error.cause} {error.hint}"
 
 
-def test_certificates_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_certificates_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         Engine.connect(
             {"DOCKER_HOST": "tcp://127.0.0.1:1", "DOCKER_CERT_PATH": str(tmp_path), "DOCKER_TLS_VERIFY": "1"}

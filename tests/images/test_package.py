@@ -11,7 +11,7 @@ from caliban.images.package import Package
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     for name in (
         "cpu.py",
@@ -28,9 +28,9 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def failure(module: str, folder: Path) -> UsageError:
+def failure(module: str, directory: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        Package.parse(module, folder)
+        Package.parse(module, directory)
     assert caught.value.exit_code is ExitCode.USAGE
     return caught.value
 
@@ -52,12 +52,12 @@ def failure(module: str, folder: Path) -> UsageError:
         ("app/", Package(("python", "-m"), "app", "app/__main__.py", "app")),
     ],
 )
-def test_module_is_taken_as_caliban_0_4_2_takes_it(module: str, expected: Package, folder: Path) -> None:
-    assert Package.parse(module, folder) == expected
+def test_module_is_interpreted_as_in_caliban_0_4_2(module: str, expected: Package, directory: Path) -> None:
+    assert Package.parse(module, directory) == expected
 
 
-def test_an_absolute_path_inside_the_folder_is_one_of_its_files(folder: Path) -> None:
-    assert Package.parse(str(folder / "cpu.py"), folder).script_path == "cpu.py"
+def test_an_absolute_path_inside_the_project_is_accepted(directory: Path) -> None:
+    assert Package.parse(str(directory / "cpu.py"), directory).script_path == "cpu.py"
 
 
 def test_a_script_is_started_by_its_path() -> None:
@@ -68,7 +68,7 @@ def test_a_module_is_started_by_its_name() -> None:
     assert Package(("python", "-m"), "a", "a/b.py", "a.b").command == ("python", "-m", "a.b")
 
 
-def test_people_see_the_file_of_a_module() -> None:
+def test_a_module_is_shown_as_its_file() -> None:
     assert Package(("python", "-m"), "trainer", "trainer/train.py", "trainer.train").script == "trainer/train.py"
 
 
@@ -76,52 +76,54 @@ def test_people_see_the_file_of_a_module() -> None:
     ("module", "near"),
     [("cpv.py", "cpu.py"), ("trainer/trian.py", "trainer/train.py"), ("trainer.trian", "trainer.train")],
 )
-def test_a_misspelt_script_is_told_with_the_nearest_one(module: str, near: str, folder: Path) -> None:
-    error = failure(module, folder)
+def test_a_misspelt_script_has_the_most_similar_one_as_a_hint(module: str, near: str, directory: Path) -> None:
+    error = failure(module, directory)
     assert (error.id, error.hint) == ("module-not-found", f"did you mean {near}?")
 
 
-def test_a_script_that_is_near_to_none_is_told_with_some_that_are_there(folder: Path) -> None:
-    assert (failure("zzzzzzzz", folder).hint or "").startswith("there are: cpu.py, ")
+def test_without_a_similar_script_the_hint_lists_some(directory: Path) -> None:
+    assert (failure("zzzzzzzz", directory).hint or "").startswith("available: cpu.py, ")
 
 
-def test_a_folder_without_any_script_is_told_with_examples(tmp_path: Path) -> None:
+def test_without_any_script_the_hint_has_examples(tmp_path: Path) -> None:
     assert "such as cpu.py" in (failure("zzz", tmp_path).hint or "")
 
 
 @pytest.mark.parametrize("module", ["", ".", "no such.thing", "trainer..train"])
-def test_what_names_neither_file_nor_module_is_not_found(module: str, folder: Path) -> None:
-    assert failure(module, folder).id == "module-not-found"
+def test_what_is_neither_file_nor_module_is_not_found(module: str, directory: Path) -> None:
+    assert failure(module, directory).id == "module-not-found"
 
 
-def test_a_folder_without_a_main_is_told_as_such_with_a_script_in_it(folder: Path) -> None:
-    error = failure("trainer", folder)
+def test_a_directory_without_a_main_has_a_script_in_it_as_a_hint(directory: Path) -> None:
+    error = failure("trainer", directory)
     assert "without a __main__.py" in error.message
     assert "trainer/train.py" in (error.hint or "") or "trainer.train" in (error.hint or "")
 
 
 @pytest.mark.parametrize("module", ["../other.py", "/etc/hosts", "../project2/cpu.py"])
-def test_a_script_outside_the_folder_is_refused(module: str, folder: Path) -> None:
-    assert failure(module, folder).id == "module-outside-folder"
+def test_a_script_outside_the_project_is_an_error(module: str, directory: Path) -> None:
+    assert failure(module, directory).id == "module-outside-folder"
 
 
 @pytest.mark.parametrize("module", ["link.py", "linked.train"])
-def test_a_link_that_leads_out_of_the_folder_is_refused(module: str, folder: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_script_outside_the_project_is_an_error(module: str, directory: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/train.py").touch()
-    (folder / "link.py").symlink_to(tmp_path / "outside/train.py")
-    (folder / "linked").symlink_to(tmp_path / "outside")
-    assert failure(module, folder).id == "module-outside-folder"
+    (directory / "link.py").symlink_to(tmp_path / "outside/train.py")
+    (directory / "linked").symlink_to(tmp_path / "outside")
+    assert failure(module, directory).id == "module-outside-folder"
 
 
-def test_looking_for_candidates_ends_in_a_folder_of_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_a_hint_ends_in_a_directory_with_many_files(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(package, "_SCANNED_FILES", 1)
-    assert "trainer/train.py" not in (failure("trainer/trian.py", folder).hint or "")
+    assert "trainer/train.py" not in (failure("trainer/trian.py", directory).hint or "")
 
 
-def test_a_folder_that_may_not_be_read_does_not_hide_the_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_directory_does_not_hide_the_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Path) -> None:
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    assert failure("zzz.py", folder).id == "module-not-found"
+    assert failure("zzz.py", directory).id == "module-not-found"

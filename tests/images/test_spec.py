@@ -48,17 +48,17 @@ def peer_specs() -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     (tmp_path / "project").mkdir()
     (tmp_path / "project/cpu.py").touch()
     return tmp_path / "project"
 
 
 def detect(
-    folder: Path, *, mode: JobMode = JobMode.CPU, dirs: tuple[str, ...] = (), extras: tuple[str, ...] = ()
+    directory: Path, *, mode: JobMode = JobMode.CPU, dirs: tuple[str, ...] = (), extras: tuple[str, ...] = ()
 ) -> BuildSpec:
-    config = load_config(folder)
-    return BuildSpec.detect(folder, SCRIPT, job_mode=mode, config=config, extra_dirs=dirs, setup_extras=extras)
+    config = load_config(directory)
+    return BuildSpec.detect(directory, SCRIPT, job_mode=mode, config=config, extra_dirs=dirs, setup_extras=extras)
 
 
 def malformed(record: object) -> ImageError:
@@ -69,12 +69,12 @@ def malformed(record: object) -> ImageError:
     return caught.value
 
 
-def test_there_are_specs_of_the_peer_to_read() -> None:
+def test_the_stores_of_caliban_0_4_2_have_specs() -> None:
     assert len(peer_specs()) == 4
 
 
 @pytest.mark.parametrize("text", peer_specs())
-def test_a_spec_that_the_peer_recorded_is_recorded_again_as_it_was(text: str) -> None:
+def test_a_spec_of_caliban_0_4_2_is_written_unchanged(text: str) -> None:
     assert parse_container_spec(json.loads(text)).as_record() == json.loads(text)
 
 
@@ -93,11 +93,11 @@ def test_a_full_record_is_read_key_by_key() -> None:
     assert spec.config.base_image_for(JobMode.CPU) == "base:1"
 
 
-def test_a_full_record_is_written_again_as_it_was() -> None:
+def test_a_full_record_is_written_unchanged() -> None:
     assert parse_container_spec(PEER_RECORD).as_record() == PEER_RECORD
 
 
-def test_recorded_credentials_are_passed_over() -> None:
+def test_recorded_credentials_are_ignored() -> None:
     record = parse_container_spec({**PEER_RECORD, "credentials_path": "key.json", "adc_path": "adc.json"}).as_record()
     assert (record["credentials_path"], record["adc_path"]) == (None, None)
 
@@ -108,12 +108,12 @@ def test_a_record_that_names_only_an_image_has_no_package() -> None:
     assert spec.as_record() == {"image_id": "gcr.io/p/x:latest"}
 
 
-def test_the_package_of_an_image_may_name_what_is_in_the_image_alone() -> None:
+def test_the_package_of_an_image_may_name_files_of_the_image() -> None:
     spec = ImageSpec("x:1", Package(("python",), ".", "/opt/train.py"))
     assert parse_container_spec(spec.as_record()) == spec
 
 
-def test_an_image_of_ours_is_recorded_with_its_package() -> None:
+def test_an_image_is_recorded_with_its_package() -> None:
     spec = ImageSpec("x:1", SCRIPT)
     assert spec.as_record() == {"image_id": "x:1", "package": [["python"], ".", "cpu.py", None]}
     assert parse_container_spec(spec.as_record()) == spec
@@ -145,107 +145,107 @@ def test_an_image_of_ours_is_recorded_with_its_package() -> None:
         ("caliban_config", {"no_such_key": 3}),
     ],
 )
-def test_a_wrong_record_is_told_by_its_key(key: str, value: object) -> None:
+def test_a_malformed_record_is_an_error_that_names_the_key(key: str, value: object) -> None:
     assert key in malformed({**PEER_RECORD, key: value}).message
 
 
-def test_an_empty_image_name_is_told_by_its_key() -> None:
+def test_an_empty_image_name_is_an_error_that_names_the_key() -> None:
     assert "image_id" in malformed({"image_id": ""}).message
 
 
-def test_a_folder_with_nothing_but_a_script_needs_nothing(folder: Path) -> None:
-    spec = detect(folder)
+def test_a_directory_with_a_script_only_has_no_dependencies(directory: Path) -> None:
+    spec = detect(directory)
     assert (spec.requirements_path, spec.conda_env_path, spec.setup_extras, spec.extra_dirs) == (None, None, None, ())
-    assert spec.as_record()["build_path"] == str(folder)
+    assert spec.as_record()["build_path"] == str(directory)
 
 
-def test_the_files_that_name_dependencies_are_found(folder: Path) -> None:
+def test_dependency_files_are_found(directory: Path) -> None:
     for name in ("requirements.txt", "environment.yml", "setup.py"):
-        (folder / name).touch()
-    spec = detect(folder)
+        (directory / name).touch()
+    spec = detect(directory)
     assert (spec.requirements_path, spec.conda_env_path) == ("requirements.txt", "environment.yml")
 
 
 @pytest.mark.parametrize(("mode", "first"), [(JobMode.CPU, "cpu"), (JobMode.GPU, "gpu")])
-def test_the_mode_is_the_first_extra_of_a_project_with_a_setup_py(folder: Path, mode: JobMode, first: str) -> None:
-    (folder / "setup.py").touch()
-    assert detect(folder, mode=mode, extras=("dev",)).setup_extras == (first, "dev")
+def test_the_mode_is_the_first_extra_of_a_project_with_a_setup_py(directory: Path, mode: JobMode, first: str) -> None:
+    (directory / "setup.py").touch()
+    assert detect(directory, mode=mode, extras=("dev",)).setup_extras == (first, "dev")
 
 
-def test_a_mode_that_was_asked_for_as_an_extra_is_not_named_twice(folder: Path) -> None:
-    (folder / "setup.py").touch()
-    assert detect(folder, extras=("dev", "cpu")).setup_extras == ("dev", "cpu")
+def test_a_mode_given_as_an_extra_is_not_repeated(directory: Path) -> None:
+    (directory / "setup.py").touch()
+    assert detect(directory, extras=("dev", "cpu")).setup_extras == ("dev", "cpu")
 
 
-def test_a_pyproject_that_describes_a_project_is_installed(folder: Path) -> None:
-    (folder / "pyproject.toml").write_text('[project]\nname = "x"\n')
-    assert detect(folder).setup_extras == ("cpu",)
+def test_a_pyproject_that_describes_a_project_is_installed(directory: Path) -> None:
+    (directory / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    assert detect(directory).setup_extras == ("cpu",)
 
 
-def test_a_pyproject_with_settings_of_tools_alone_is_not_installed(folder: Path) -> None:
-    (folder / "pyproject.toml").write_text("[tool.ruff]\nline-length = 120\n")
-    assert detect(folder).setup_extras is None
+def test_a_pyproject_with_settings_of_tools_only_is_not_installed(directory: Path) -> None:
+    (directory / "pyproject.toml").write_text("[tool.ruff]\nline-length = 120\n")
+    assert detect(directory).setup_extras is None
 
 
-def test_a_pyproject_that_cannot_be_read_is_told(folder: Path) -> None:
-    (folder / "pyproject.toml").mkdir()
-    with pytest.raises(UsageError, match=r"pyproject\.toml cannot be read"):
-        detect(folder)
+def test_an_unreadable_pyproject_is_an_error(directory: Path) -> None:
+    (directory / "pyproject.toml").mkdir()
+    with pytest.raises(UsageError, match=r"cannot read pyproject\.toml"):
+        detect(directory)
 
 
-def test_extras_of_a_folder_that_cannot_be_installed_are_refused(folder: Path) -> None:
+def test_extras_of_a_project_that_cannot_be_installed_are_an_error(directory: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        detect(folder, extras=("dev",))
+        detect(directory, extras=("dev",))
     assert caught.value.id == "extras-without-setup"
 
 
 @pytest.mark.parametrize("extra", ["", "a b", "a]", "a,b", "$x", "é"])
-def test_an_extra_that_is_no_name_is_refused(folder: Path, extra: str) -> None:
-    (folder / "setup.py").touch()
+def test_an_invalid_name_of_an_extra_is_an_error(directory: Path, extra: str) -> None:
+    (directory / "setup.py").touch()
     with pytest.raises(UsageError) as caught:
-        detect(folder, extras=(extra,))
+        detect(directory, extras=(extra,))
     assert caught.value.id == "malformed-extra"
 
 
 @pytest.mark.parametrize("given", ["data", "./data", "data/", "data//"])
-def test_an_extra_folder_is_recorded_relative_to_the_project(folder: Path, given: str) -> None:
-    (folder / "data").mkdir()
-    assert detect(folder, dirs=(given,)).extra_dirs == ("data",)
+def test_an_extra_directory_is_recorded_relative_to_the_project(directory: Path, given: str) -> None:
+    (directory / "data").mkdir()
+    assert detect(directory, dirs=(given,)).extra_dirs == ("data",)
 
 
 @pytest.mark.parametrize("given", ["..", "../other", "data/../..", "/etc", "", "link", "a\0b"])
-def test_an_extra_folder_outside_the_project_is_refused(folder: Path, given: str) -> None:
-    (folder / "link").symlink_to(folder.parent)
+def test_an_extra_directory_outside_the_project_is_an_error(directory: Path, given: str) -> None:
+    (directory / "link").symlink_to(directory.parent)
     with pytest.raises(UsageError) as caught:
-        detect(folder, dirs=(given,))
+        detect(directory, dirs=(given,))
     assert caught.value.id == "extra-dir-outside-folder"
 
 
 @pytest.mark.parametrize("given", ["none", "cpu.py"])
-def test_an_extra_folder_that_is_not_there_is_refused(folder: Path, given: str) -> None:
+def test_a_missing_extra_directory_is_an_error(directory: Path, given: str) -> None:
     with pytest.raises(UsageError) as caught:
-        detect(folder, dirs=(given,))
+        detect(directory, dirs=(given,))
     assert caught.value.id == "extra-dir-not-found"
 
 
-def test_a_rerun_takes_what_the_folder_holds_now(folder: Path) -> None:
-    (folder / CONFIG_FILE).write_text('{"base_image": "old:1"}')
-    (folder / "environment.yml").touch()
-    spec = detect(folder)
-    (folder / CONFIG_FILE).write_text('{"base_image": "new:1"}')
-    (folder / "environment.yml").unlink()
-    (folder / "requirements.txt").touch()
-    (folder / "setup.py").touch()
+def test_a_rerun_uses_the_present_files(directory: Path) -> None:
+    (directory / CONFIG_FILE).write_text('{"base_image": "old:1"}')
+    (directory / "environment.yml").touch()
+    spec = detect(directory)
+    (directory / CONFIG_FILE).write_text('{"base_image": "new:1"}')
+    (directory / "environment.yml").unlink()
+    (directory / "requirements.txt").touch()
+    (directory / "setup.py").touch()
     refreshed = spec.refreshed()
     assert refreshed.config.base_image_for(JobMode.CPU) == "new:1"
     assert (refreshed.conda_env_path, refreshed.requirements_path) == (None, "requirements.txt")
     assert refreshed.setup_extras == ("cpu",)
 
 
-def test_a_rerun_takes_the_recorded_configuration_where_the_folder_has_none(folder: Path) -> None:
-    (folder / CONFIG_FILE).write_text('{"base_image": "old:1"}')
-    spec = detect(folder)
-    (folder / CONFIG_FILE).unlink()
+def test_a_rerun_uses_the_recorded_configuration_where_there_is_no_file(directory: Path) -> None:
+    (directory / CONFIG_FILE).write_text('{"base_image": "old:1"}')
+    spec = detect(directory)
+    (directory / CONFIG_FILE).unlink()
     assert spec.refreshed().config.base_image_for(JobMode.CPU) == "old:1"
 
 
@@ -256,20 +256,20 @@ def rerun_failure(spec: BuildSpec) -> str:
     return caught.value.id
 
 
-def test_a_rerun_without_its_folder_is_refused() -> None:
-    spec = parse_container_spec({**PEER_RECORD, "build_path": "/no/such/folder"})
+def test_a_rerun_without_its_directory_is_an_error() -> None:
+    spec = parse_container_spec({**PEER_RECORD, "build_path": "/no/such/directory"})
     assert isinstance(spec, BuildSpec)
     assert rerun_failure(spec) == "build-folder-gone"
 
 
-def test_a_rerun_without_its_script_is_refused(folder: Path) -> None:
-    spec = detect(folder)
-    (folder / "cpu.py").unlink()
+def test_a_rerun_without_its_script_is_an_error(directory: Path) -> None:
+    spec = detect(directory)
+    (directory / "cpu.py").unlink()
     assert rerun_failure(spec) == "script-gone"
 
 
-def test_a_rerun_without_an_extra_folder_is_refused(folder: Path) -> None:
-    (folder / "data").mkdir()
-    spec = detect(folder, dirs=("data",))
-    (folder / "data").rmdir()
+def test_a_rerun_without_an_extra_directory_is_an_error(directory: Path) -> None:
+    (directory / "data").mkdir()
+    spec = detect(directory, dirs=("data",))
+    (directory / "data").rmdir()
     assert rerun_failure(spec) == "extra-dir-gone"

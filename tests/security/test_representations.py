@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +10,7 @@ import pytest
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
-from caliban.images.docker.endpoint import EngineAddress
+from caliban.images.docker.endpoint import Endpoint
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.auth import Login
 from caliban.platforms.base import PlatformContext
@@ -29,14 +28,14 @@ SURROUNDINGS = PlatformContext(ENVIRON, Path("/home/totoro"), HeardReporter(), n
 @pytest.mark.parametrize(
     "value",
     [
-        Engine(cast("docker.DockerClient", None), "the default socket", ENVIRON),
+        Engine(cast("docker.DockerClient", None), "unix:///var/run/docker.sock", ENVIRON),
         SURROUNDINGS,
-        Context(Console(FakeStream(), FakeStream(), FakeStream()), ENVIRON, Path("/"), Path("/"), "t", datetime.now),
+        Context(Console(FakeStream(), FakeStream(), FakeStream()), ENVIRON, Path("/"), Path("/"), "t"),
         Login("totoro", SECRET),
         Login("<token>", SECRET),
         parse_address(ENVIRON["CALIBAN_DB_URL"]),
         parse_address(f"postgresql://totoro@db.example.com/caliban?password={SECRET}"),
-        EngineAddress(f"tcp://totoro:{SECRET}@docker.example.com"),
+        Endpoint(f"tcp://totoro:{SECRET}@docker.example.com"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -14,7 +14,7 @@ import pytest
 
 from caliban.errors import CalibanError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import NoAnswerError, RegistryRefusedError, digest_there
+from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login, stored_login
 from caliban.platforms.base import StatusUnavailable
 from caliban.platforms.caip.platform import CaipPlatform
@@ -136,8 +136,8 @@ def test_a_login_that_a_registry_or_its_token_service_repeats(repeat: Repeat, us
             status, headers, body = echo(request)
             return status, {**headers, "WWW-Authenticate": challenge}, body
 
-        with serving(refuse) as registry, pytest.raises((RegistryRefusedError, NoAnswerError)) as caught:
-            digest_there(f"127.0.0.1:{registry.port}/a:latest", "sha256:" + "ab" * 32, Login(user, SECRET))
+        with serving(refuse) as registry, pytest.raises((AccessDeniedError, RegistryUnavailableError)) as caught:
+            find_digest(f"127.0.0.1:{registry.port}/a:latest", "sha256:" + "ab" * 32, Login(user, SECRET))
         assert_hidden(all_that_is_said(caught.value))
     assert tokens.requests
 

@@ -13,7 +13,7 @@ import pytest
 
 from caliban.errors import CalibanError, ImageError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import NoAnswerError, digest_there
+from caliban.images.registry.api import RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login
 from caliban.platforms.base import StatusUnavailable
 from caliban.platforms.caip.platform import CaipPlatform
@@ -98,8 +98,8 @@ def names_lead_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("names_lead_here")
 def test_a_registry_is_told_no_login_without_a_signed_certificate(impostor: Server) -> None:
-    with pytest.raises(NoAnswerError, match=WORDS):
-        digest_there(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, Login("totoro", "planted-secret"))
+    with pytest.raises(RegistryUnavailableError, match=WORDS):
+        find_digest(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, Login("totoro", "planted-secret"))
     assert impostor.requests == []
 
 
@@ -108,7 +108,7 @@ def test_a_registry_is_asked_with_a_certificate_that_this_machine_trusts(
     impostor: Server, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    assert not digest_there(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, None)
+    assert not find_digest(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, None)
 
 
 def docker_folder(folder: Path, authority: Certificate, client: Certificate) -> Path:

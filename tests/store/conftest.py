@@ -1,4 +1,4 @@
-"""Stores of one test's own, on SQLite and on a real PostgreSQL server, and a count of the statements sent to them."""
+"""Stores for one test each, on SQLite and on a real PostgreSQL server, and a count of the statements sent to them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from sqlalchemy import Engine, event
 from caliban.store.database import Access, Store, open_store
 from tests.databases import Databases, empty_store
 from tests.environment import required_variable
+from tests.fakes import RecordingReporter
 
-from .helpers import HeardReporter, Statements, peer_history, upgraded_peer_history
+from .helpers import Statements, peer_history, upgraded_peer_history
 
 
 @pytest.fixture
-def reporter() -> HeardReporter:
-    return HeardReporter()
+def reporter() -> Iterator[RecordingReporter]:
+    """A reporter that gets no warnings and no progress from the store."""
+    recording = RecordingReporter()
+    yield recording
+    assert (recording.warnings, recording.notes, recording.advanced) == ([], [], 0)
 
 
 @pytest.fixture
 def peer_executable() -> str:
-    """``caliban`` of version 0.4.2, in an environment of its own."""
+    """The command ``caliban`` of version 0.4.2."""
     return required_variable("CALIBAN_TEST_PEER")
 
 
@@ -42,27 +46,27 @@ def url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def store_url(databases: Databases) -> Iterator[str]:
-    """A store of this version with nothing in it."""
+    """An empty store of this version."""
     with databases.database(empty_store) as made:
         yield made
 
 
 @pytest.fixture
 def peer_url(databases: Databases) -> Iterator[str]:
-    """A store with the history of ``mixed.sqlite``, as caliban 0.4.2 left it."""
+    """A store of caliban 0.4.2 with the rows of ``mixed.sqlite``."""
     with databases.database(peer_history) as made:
         yield made
 
 
 @pytest.fixture
-def store(store_url: str, reporter: HeardReporter) -> Iterator[Store]:
+def store(store_url: str, reporter: RecordingReporter) -> Iterator[Store]:
     """A new store, open for writing."""
     with open_store(store_url, Access.WRITE, reporter) as opened:
         yield opened
 
 
 @pytest.fixture
-def peer_store(databases: Databases, reporter: HeardReporter) -> Iterator[Store]:
+def peer_store(databases: Databases, reporter: RecordingReporter) -> Iterator[Store]:
     """The store of ``mixed.sqlite``, upgraded and open for writing."""
     with databases.database(upgraded_peer_history) as made, open_store(made, Access.WRITE, reporter) as opened:
         yield opened
@@ -70,20 +74,20 @@ def peer_store(databases: Databases, reporter: HeardReporter) -> Iterator[Store]
 
 @pytest.fixture
 def statements() -> Statements:
-    """Collects the statements sent within a block, by any engine; BEGIN is none."""
+    """Collects the statements that any engine sends within a block, without BEGIN."""
 
     @contextmanager
     def counting() -> Iterator[list[str]]:
         sent: list[str] = []
 
-        def hear(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        def record(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             if not statement.startswith("BEGIN"):
                 sent.append(statement)
 
-        event.listen(Engine, "before_cursor_execute", hear)
+        event.listen(Engine, "before_cursor_execute", record)
         try:
             yield sent
         finally:
-            event.remove(Engine, "before_cursor_execute", hear)
+            event.remove(Engine, "before_cursor_execute", record)
 
     return counting

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import socket
@@ -12,15 +11,27 @@ import pytest
 from sqlalchemy import func, select, text
 
 from caliban.errors import StoreError
-from caliban.records import JobStatus, JsonObject, NewJob, PlatformId, Submission, SubmissionState
+from caliban.records import (
+    AdditionalAttempt,
+    AttemptKind,
+    FirstAttempt,
+    JobDetails,
+    JobStatus,
+    JsonObject,
+    NewJob,
+    PlatformId,
+    Rerun,
+    Submission,
+    SubmissionState,
+)
 from caliban.store.database import Access, Store, open_store
-from caliban.store.journal import FirstAttempt(), AlreadyOpen, AlreadyResubmitted, Journal, new_token
+from caliban.store.journal import AlreadyOpen, AlreadyResubmitted, Journal, new_token
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
-from caliban.store.queries import group_attempts
+from tests.fakes import FakeDestination, RecordingReporter
 
-from .helpers import HeardReporter, add_experiments
+from .helpers import add_experiments, read_group
 
-DONE = NewJob("sha256:ab", JobStatus.SUBMITTED, {"ret_code": None})
+DONE = NewJob("sha256:ab", JobStatus.SUBMITTED, JobDetails({"ret_code": None}))
 FAILED = NewJob("sha256:ab", JobStatus.FAILED)
 
 
@@ -37,16 +48,16 @@ def _open(
     spec: JsonObject | None = None,
     platform: PlatformId = "LOCAL",
     token: str | None = None,
-    resubmits: int | None = None,
+    kind: AttemptKind = AdditionalAttempt(),  # noqa: B008 - a frozen value
 ) -> Submission:
     return journal.open(
         experiment_id=experiment_id,
         platform=platform,
         spec=spec or {"command": ["docker", "run"]},
-        target={"project": "p"},
+        destination=FakeDestination("zone-b"),
         name="caliban_mei_1",
         token=token or new_token(),
-        resubmits=resubmits,
+        kind=kind,
         user="mei",
     )
 
@@ -62,7 +73,7 @@ def _count(store: Store, table: type[JobRow] | type[JobSpecRow] | type[Submissio
         return session.scalars(select(func.count()).select_from(table)).one()
 
 
-def test_a_token_is_fit_for_labels() -> None:
+def test_a_token_is_valid_in_labels() -> None:
     assert re.fullmatch(r"[0-9a-f]{16}", new_token())
 
 
@@ -70,7 +81,7 @@ def test_no_two_tokens_are_the_same() -> None:
     assert len({new_token() for _ in range(1000)}) == 1000
 
 
-def test_a_submission_tells_who_is_submitting(journal: Journal) -> None:
+def test_a_submission_has_the_user_host_and_process(journal: Journal) -> None:
     found = _open(journal)
     assert (found.user, found.host, found.pid, found.state) == (
         "mei",
@@ -80,22 +91,22 @@ def test_a_submission_tells_who_is_submitting(journal: Journal) -> None:
     )
 
 
-def test_a_submission_is_written_with_the_local_time(journal: Journal) -> None:
+def test_a_submission_is_recorded_with_the_local_time(journal: Journal) -> None:
     assert abs(_open(journal).created - datetime.now()) < timedelta(minutes=1)
 
 
-def test_an_open_submission_is_found_as_it_was_written(journal: Journal) -> None:
+def test_an_open_submission_is_read_as_it_was_recorded(journal: Journal) -> None:
     assert [_open(journal)] == journal.open_submissions(user="mei", group="g")
 
 
-def test_open_submissions_are_those_of_the_group(journal: Journal, store: Store) -> None:
+def test_open_submissions_are_limited_to_the_group(journal: Journal, store: Store) -> None:
     other = add_experiments(store, "mei", "other", 1)
     _open(journal)
     _open(journal, other.experiments[0].id)
     assert [found.experiment_id for found in journal.open_submissions(user="mei", group="g")] == [1]
 
 
-def test_without_a_group_the_open_submissions_are_those_of_the_user(journal: Journal, store: Store) -> None:
+def test_without_a_group_open_submissions_are_those_of_the_user(journal: Journal, store: Store) -> None:
     hers = add_experiments(store, "satsuki", "g", 1)
     for experiment in (1, 2, hers.experiments[0].id):
         _open(journal, experiment)
@@ -107,19 +118,19 @@ def test_settled_submissions_are_not_open(journal: Journal) -> None:
     assert journal.open_submissions(user="mei", group="g") == []
 
 
-def test_a_store_without_a_journal_has_no_open_submissions(peer_url: str, reporter: HeardReporter) -> None:
+def test_a_store_without_a_journal_has_no_open_submissions(peer_url: str, reporter: RecordingReporter) -> None:
     with open_store(peer_url, Access.READ, reporter) as store:
         assert Journal(store).open_submissions(user="mei", group="mixed") == []
 
 
 def test_an_experiment_is_submitted_once_at_a_time(journal: Journal) -> None:
     first = _open(journal)
-    with pytest.raises(AlreadyOpen, match=rf"mei is submitting it already, from {re.escape(first.host)}") as caught:
+    with pytest.raises(AlreadyOpen, match=rf"already being submitted by mei on {re.escape(first.host)}") as caught:
         _open(journal)
     assert (caught.value.id, caught.value.other) == ("already-being-submitted", first)
 
 
-def test_another_experiment_is_not_in_the_way(journal: Journal) -> None:
+def test_another_experiment_can_be_submitted_meanwhile(journal: Journal) -> None:
     assert (_open(journal, 1).experiment_id, _open(journal, 2).experiment_id) == (1, 2)
 
 
@@ -128,29 +139,29 @@ def test_a_settled_experiment_can_be_submitted_again(journal: Journal) -> None:
     assert _open(journal).state is SubmissionState.OPEN
 
 
-def test_whoever_comes_late_to_a_re_run_does_not_repeat_it(journal: Journal) -> None:
+def test_a_job_is_re_run_once_when_two_processes_decide_to(journal: Journal) -> None:
     failed = journal.settle(_open(journal), FAILED)
-    again = journal.settle(_open(journal, resubmits=failed.id), DONE)
+    again = journal.settle(_open(journal, kind=Rerun(failed.id)), DONE)
     with pytest.raises(AlreadyResubmitted) as caught:
-        _open(journal, resubmits=failed.id)
-    assert (
-        f"mei did so already, from {socket.gethostname()} (process {os.getpid()}), as job {again.id}"
-        in caught.value.message
+        _open(journal, kind=Rerun(failed.id))
+    assert caught.value.message == (
+        f"experiment 1 was already submitted again by mei on {socket.gethostname()} (process {os.getpid()}), "
+        f"as job {again.id}"
     )
 
 
-def test_a_re_run_of_the_newest_job_is_no_repetition(journal: Journal) -> None:
+def test_a_re_run_of_the_newest_job_is_recorded_with_it(journal: Journal) -> None:
     failed = journal.settle(_open(journal), FAILED)
-    assert _open(journal, resubmits=failed.id).resubmits == failed.id
+    assert _open(journal, kind=Rerun(failed.id)).resubmits == failed.id
 
 
-def test_whoever_comes_late_to_a_first_run_does_not_repeat_it(journal: Journal) -> None:
-    journal.settle(_open(journal, resubmits=FirstAttempt()), DONE)
+def test_a_first_attempt_is_made_once_when_two_processes_decide_to(journal: Journal) -> None:
+    journal.settle(_open(journal, kind=FirstAttempt()), DONE)
     with pytest.raises(AlreadyResubmitted):
-        _open(journal, resubmits=FirstAttempt())
+        _open(journal, kind=FirstAttempt())
 
 
-def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Journal, store: Store) -> None:
+def test_a_newer_job_without_a_submission_prevents_a_re_run_too(journal: Journal, store: Store) -> None:
     failed = journal.settle(_open(journal), FAILED)
     with store.writing() as session:
         session.add(
@@ -164,75 +175,69 @@ def test_a_late_re_run_of_a_job_that_no_submission_made_is_told_too(journal: Jou
                 details={},
             )
         )
-    with pytest.raises(AlreadyResubmitted, match="that was done already, as job 2"):
-        _open(journal, resubmits=failed.id)
+    with pytest.raises(AlreadyResubmitted, match="experiment 1 was already submitted again, as job 2"):
+        _open(journal, kind=Rerun(failed.id))
 
 
-def test_of_many_who_submit_at_once_one_does(journal: Journal, store: Store) -> None:
-    told: list[str] = []
+def test_of_concurrent_submissions_one_succeeds(journal: Journal, store: Store) -> None:
+    results: list[str] = []
 
     def submit() -> None:
         try:
-            told.append(_open(journal).state.value)
+            results.append(_open(journal).state.value)
         except AlreadyOpen as error:
-            told.append(error.id)
+            results.append(error.id)
 
     threads = [threading.Thread(target=submit) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(told) == ["OPEN", *["already-being-submitted"] * 4]
+    assert sorted(results) == ["OPEN", *["already-being-submitted"] * 4]
 
 
 def test_the_database_itself_allows_one_open_submission(journal: Journal, store: Store) -> None:
     first = _open(journal)
-    columns = {name: value for name, value in dataclasses.asdict(first).items() if name != "group"}
-    second = SubmissionRow(**{**columns, "id": None, "token": "another"})
+    with store.reading() as session:
+        row = session.get_one(SubmissionRow, first.id)
+        columns = {column.name: getattr(row, column.name) for column in SubmissionRow.__table__.columns}
     with pytest.raises(StoreError) as caught, store.writing() as session:
-        session.add(second)
+        session.add(SubmissionRow(**{**columns, "id": None, "token": "another"}))
     assert caught.value.id == "store-failed"
 
 
-def test_a_token_is_used_once(journal: Journal) -> None:
+def test_a_token_is_unique(journal: Journal) -> None:
     _open(journal, 1, token="same")
-    with pytest.raises(StoreError, match="did not do what was asked"):
+    with pytest.raises(StoreError, match="unexpected database error"):
         _open(journal, 2, token="same")
 
 
-def test_an_experiment_that_is_not_there_is_told(journal: Journal) -> None:
-    with pytest.raises(StoreError, match="experiment 4711 is not submitted") as caught:
+def test_an_unknown_experiment_is_reported(journal: Journal) -> None:
+    with pytest.raises(StoreError, match="experiment 4711 is not in the experiment store") as caught:
         _open(journal, 4711)
     assert caught.value.id == "experiment-unknown"
 
 
-def test_an_equal_job_spec_is_used_again(journal: Journal) -> None:
+def test_an_equal_job_spec_is_reused(journal: Journal) -> None:
     first = _open(journal, spec={"a": 1, "b": 2})
     journal.settle(first, DONE)
     assert _open(journal, spec={"b": 2, "a": 1}).job_spec_id == first.job_spec_id
 
 
-@pytest.mark.parametrize(
-    ("spec", "platform"), [({"a": 2}, "LOCAL"), ({"a": 1}, "CAIP")], ids=["spec", "platform"]
-)
-def test_another_spec_or_platform_is_another_job_spec(
-    journal: Journal, spec: JsonObject, platform: PlatformId
-) -> None:
+@pytest.mark.parametrize(("spec", "platform"), [({"a": 2}, "LOCAL"), ({"a": 1}, "CAIP")], ids=["spec", "platform"])
+def test_another_spec_or_platform_is_a_new_job_spec(journal: Journal, spec: JsonObject, platform: PlatformId) -> None:
     first = _open(journal, spec={"a": 1})
     journal.settle(first, DONE)
     assert _open(journal, spec=spec, platform=platform).job_spec_id != first.job_spec_id
 
 
-def test_the_job_spec_of_another_experiment_is_not_used(journal: Journal) -> None:
+def test_a_job_spec_is_not_shared_between_experiments(journal: Journal) -> None:
     assert _open(journal, 1).job_spec_id != _open(journal, 2).job_spec_id
 
 
 def test_settling_records_the_job(journal: Journal, store: Store) -> None:
     settled = journal.settle(_open(journal), DONE)
-    with store.reading() as session:
-        view = group_attempts(session, parse_details, "mei", "g", per_experiment=None)
-    assert view is not None
-    assert view.experiments[0].jobs == (settled,)
+    assert read_group(store, "mei", "g", None).experiments[0].jobs == (settled,)
 
 
 def test_settling_marks_the_submission_with_its_job(journal: Journal, store: Store) -> None:
@@ -241,10 +246,10 @@ def test_settling_marks_the_submission_with_its_job(journal: Journal, store: Sto
     assert _row(store, submission) == ("DONE", job.id, None)
 
 
-def test_failing_records_a_job_to_be_run_again(journal: Journal, store: Store) -> None:
+def test_a_refused_submission_is_recorded_with_a_failed_job(journal: Journal, store: Store) -> None:
     submission = _open(journal)
     job = journal.fail(submission, FAILED, "quota exceeded")
-    assert (job.status.wants_rerun, _row(store, submission)) == (True, ("FAILED", job.id, "quota exceeded"))
+    assert (job.status.is_rerunnable, _row(store, submission)) == (True, ("FAILED", job.id, "quota exceeded"))
 
 
 def _settle(journal: Journal, submission: Submission) -> None:
@@ -265,12 +270,12 @@ def test_a_settled_submission_is_not_settled_again(
 ) -> None:
     submission = _open(journal)
     journal.settle(submission, DONE)
-    with pytest.raises(StoreError, match="not open any more") as caught:
+    with pytest.raises(StoreError, match="already settled") as caught:
         again(journal, submission)
     assert (caught.value.id, _count(store, JobRow)) == ("already-settled", 1)
 
 
-def test_of_many_who_settle_at_once_one_records_a_job(journal: Journal, store: Store) -> None:
+def test_of_concurrent_settlements_one_records_a_job(journal: Journal, store: Store) -> None:
     submission = _open(journal)
 
     def settle() -> None:
@@ -290,21 +295,21 @@ def test_of_many_who_settle_at_once_one_records_a_job(journal: Journal, store: S
 
 def test_an_abandoned_submission_frees_the_experiment(journal: Journal, store: Store) -> None:
     submission = _open(journal)
-    journal.abandon(submission, "its owner is gone")
-    assert (_row(store, submission), _open(journal).experiment_id) == (("ABANDONED", None, "its owner is gone"), 1)
+    journal.abandon(submission, "its process has ended")
+    assert (_row(store, submission), _open(journal).experiment_id) == (("ABANDONED", None, "its process has ended"), 1)
 
 
-def test_a_job_that_came_of_an_abandoned_submission_is_not_lost(journal: Journal, store: Store) -> None:
+def test_the_job_of_an_abandoned_submission_is_not_lost(journal: Journal, store: Store) -> None:
     submission = _open(journal)
-    journal.abandon(submission, "its owner seemed gone")
+    journal.abandon(submission, "its process seemed to have ended")
     job = journal.settle(submission, DONE)
     assert _row(store, submission) == ("DONE", job.id, None)
 
 
-def test_a_submission_that_is_gone_cannot_be_settled(journal: Journal, store: Store) -> None:
+def test_a_deleted_submission_cannot_be_settled(journal: Journal, store: Store) -> None:
     submission = _open(journal)
     with store.writing() as session:
         session.execute(text("DELETE FROM submissions"))
     with pytest.raises(StoreError) as caught:
         journal.settle(submission, DONE)
-    assert (caught.value.cause, _count(store, JobRow)) == ("it is gone", 0)
+    assert (caught.value.cause, _count(store, JobRow)) == ("it was deleted", 0)

@@ -20,8 +20,9 @@ from caliban.errors import StoreError
 from caliban.store.database import Access, Store, open_store
 from caliban.store.models import HEAD, VERSION_TABLE
 from caliban.store.queries import find_group, group_attempts, group_names, recent_attempts
+from tests.fakes import RecordingReporter
 
-from .helpers import PEER_STORES, HeardReporter, Statements, add_experiments
+from .helpers import PEER_STORES, Statements, add_experiments, keep_raw, read_group
 
 NOBODY = 65534
 
@@ -30,8 +31,8 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def _names_in(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir()]
+def _names_in(directory: Path) -> list[str]:
+    return [file.name for file in directory.iterdir()]
 
 
 @pytest.fixture
@@ -43,77 +44,77 @@ def peer_file(tmp_path: Path) -> Path:
 
 @contextmanager
 def _as_an_ordinary_user() -> Iterator[Path]:
-    """Give an empty folder of a user to whom permissions apply; root may do everything."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Yield an empty directory of a user whose permissions are checked, as those of root are not."""
+    with tempfile.TemporaryDirectory() as directory:
         if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
+            os.chown(directory, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, 0)
         try:
-            yield Path(folder)
+            yield Path(directory)
         finally:
             os.setresuid(*[os.getresuid()[2]] * 3)
 
 
-def test_a_missing_store_is_read_as_an_empty_one(url: str, reporter: HeardReporter) -> None:
+def test_a_missing_store_is_read_as_an_empty_one(url: str, reporter: RecordingReporter) -> None:
     with open_store(url, Access.READ, reporter) as store, store.reading() as session:
         answers = (
             group_names(session, "mei"),
             find_group(session, "mei", "mixed"),
-            group_attempts(session, parse_details, "mei", "mixed", per_experiment=1),
-            recent_attempts(session, parse_details, "mei", 8),
+            group_attempts(session, keep_raw, "mei", "mixed", per_experiment=1),
+            recent_attempts(session, keep_raw, "mei", 8),
         )
     assert (store.exists, store.has_journal, answers) == (False, False, ([], None, None, []))
 
 
-def test_reading_a_missing_file_makes_none(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_reading_a_missing_file_creates_none(tmp_path: Path, reporter: RecordingReporter) -> None:
     open_store(f"sqlite:///{tmp_path}/.caliban/caliban.db", Access.READ, reporter).close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_file_is_read_as_an_empty_store(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_an_empty_file_is_read_as_an_empty_store(tmp_path: Path, reporter: RecordingReporter) -> None:
     (tmp_path / "x.db").touch()
     with open_store(f"sqlite:///{tmp_path}/x.db", Access.READ, reporter) as store:
         assert not store.exists
 
 
-def test_a_new_default_folder_is_private(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_a_new_default_directory_is_private(tmp_path: Path, reporter: RecordingReporter) -> None:
     open_store(f"sqlite:///{tmp_path}/.caliban/caliban.db", Access.WRITE, reporter).close()
     assert _mode(tmp_path / ".caliban") == 0o700
 
 
-def test_a_new_file_is_private(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_a_new_file_is_private(tmp_path: Path, reporter: RecordingReporter) -> None:
     open_store(f"sqlite:///{tmp_path}/caliban.db", Access.WRITE, reporter).close()
     assert _mode(tmp_path / "caliban.db") == 0o600
 
 
-def test_a_new_store_is_not_copied(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_a_new_store_is_not_copied(tmp_path: Path, reporter: RecordingReporter) -> None:
     open_store(f"sqlite:///{tmp_path}/caliban.db", Access.WRITE, reporter).close()
-    assert (_names_in(tmp_path), reporter.said) == (["caliban.db"], [])
+    assert (_names_in(tmp_path), reporter.lines) == (["caliban.db"], [])
 
 
 def test_a_new_store_exists_and_has_a_journal(store: Store) -> None:
     assert (store.exists, store.has_journal) == (True, True)
 
 
-def test_a_store_that_was_never_upgraded_has_no_journal(peer_url: str, reporter: HeardReporter) -> None:
+def test_a_store_that_was_never_upgraded_has_no_journal(peer_url: str, reporter: RecordingReporter) -> None:
     with open_store(peer_url, Access.READ, reporter) as store:
         assert (store.exists, store.has_journal) == (True, False)
 
 
-def test_reading_a_store_leaves_every_byte(peer_file: Path, reporter: HeardReporter) -> None:
+def test_reading_a_store_changes_no_byte(peer_file: Path, reporter: RecordingReporter) -> None:
     before = peer_file.read_bytes()
-    with open_store(f"sqlite:///{peer_file}", Access.READ, reporter) as store, store.reading() as session:
-        group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
+    with open_store(f"sqlite:///{peer_file}", Access.READ, reporter) as store:
+        read_group(store, "mei", "mixed")
     assert (peer_file.read_bytes(), _names_in(peer_file.parent)) == (before, ["caliban.db"])
 
 
-def test_a_store_opened_for_reading_refuses_to_write(peer_url: str, reporter: HeardReporter) -> None:
+def test_a_store_opened_for_reading_refuses_to_write(peer_url: str, reporter: RecordingReporter) -> None:
     with open_store(peer_url, Access.READ, reporter) as store, pytest.raises(StoreError) as caught, store.writing():
         pass
     assert caught.value.id == "store-opened-for-reading"
 
 
-def test_the_database_too_refuses_writes_of_a_reader(peer_url: str, reporter: HeardReporter) -> None:
+def test_the_database_refuses_writes_of_a_reader_too(peer_url: str, reporter: RecordingReporter) -> None:
     with (
         open_store(peer_url, Access.READ, reporter) as store,
         pytest.raises(StoreError) as caught,
@@ -123,52 +124,52 @@ def test_the_database_too_refuses_writes_of_a_reader(peer_url: str, reporter: He
     assert caught.value.id == "store-read-only"
 
 
-def test_a_read_only_file_in_a_read_only_folder_is_read(reporter: HeardReporter) -> None:
+def test_a_read_only_file_in_a_read_only_directory_is_read(reporter: RecordingReporter) -> None:
     content = (PEER_STORES / "mixed.sqlite").read_bytes()
-    with _as_an_ordinary_user() as folder:
-        file = folder / "caliban.db"
+    with _as_an_ordinary_user() as directory:
+        file = directory / "caliban.db"
         file.write_bytes(content)
         file.chmod(0o400)
-        folder.chmod(0o500)
+        directory.chmod(0o500)
         with open_store(f"sqlite:///{file}", Access.READ, reporter) as store, store.reading() as session:
             assert group_names(session, "mei") == ["mixed"]
 
 
-@pytest.mark.parametrize(("file_mode", "folder_mode"), [(0o400, 0o700), (0o600, 0o500)])
-def test_a_store_that_cannot_be_written_is_told_when_it_is_opened(
-    reporter: HeardReporter, file_mode: int, folder_mode: int
+@pytest.mark.parametrize(("file_mode", "directory_mode"), [(0o400, 0o700), (0o600, 0o500)])
+def test_a_store_that_cannot_be_written_is_reported_on_opening(
+    reporter: RecordingReporter, file_mode: int, directory_mode: int
 ) -> None:
-    with _as_an_ordinary_user() as folder:
-        file = folder / "caliban.db"
+    with _as_an_ordinary_user() as directory:
+        file = directory / "caliban.db"
         open_store(f"sqlite:///{file}", Access.WRITE, reporter).close()
         file.chmod(file_mode)
-        folder.chmod(folder_mode)
+        directory.chmod(directory_mode)
         with pytest.raises(StoreError) as caught:
             open_store(f"sqlite:///{file}", Access.WRITE, reporter)
     assert caught.value.id == "store-no-permission"
 
 
-def test_a_folder_that_may_not_be_searched_is_told(reporter: HeardReporter) -> None:
-    with _as_an_ordinary_user() as folder:
-        (folder / "a").mkdir()
-        (folder / "a").chmod(0)
+def test_a_directory_without_search_permission_is_reported(reporter: RecordingReporter) -> None:
+    with _as_an_ordinary_user() as directory:
+        (directory / "a").mkdir()
+        (directory / "a").chmod(0)
         with pytest.raises(StoreError) as caught:
-            open_store(f"sqlite:///{folder}/a/caliban.db", Access.READ, reporter)
+            open_store(f"sqlite:///{directory}/a/caliban.db", Access.READ, reporter)
     assert caught.value.id == "store-no-permission"
 
 
-def test_a_folder_below_one_that_may_not_be_searched_is_told(reporter: HeardReporter) -> None:
-    with _as_an_ordinary_user() as folder:
-        (folder / "a").mkdir()
-        (folder / "a").chmod(0)
+def test_a_parent_directory_without_search_permission_is_reported(reporter: RecordingReporter) -> None:
+    with _as_an_ordinary_user() as directory:
+        (directory / "a").mkdir()
+        (directory / "a").chmod(0)
         with pytest.raises(StoreError) as caught:
-            open_store(f"sqlite:///{folder}/a/b/caliban.db", Access.READ, reporter)
+            open_store(f"sqlite:///{directory}/a/b/caliban.db", Access.READ, reporter)
     assert caught.value.id == "store-no-permission"
 
 
 @pytest.fixture
 def interrupted_file(peer_file: Path) -> Path:
-    """A store whose writer died in the middle of a commit: half of the pages changed, and a journal to undo them."""
+    """A store whose writer died during a commit: some pages are changed, and a journal can undo that."""
     with closing(sqlite3.connect(peer_file, isolation_level=None)) as writer:
         writer.execute("CREATE TABLE ballast (text)")
         writer.executemany("INSERT INTO ballast VALUES (?)", [("x" * 3000,)] * 50)
@@ -184,22 +185,21 @@ def interrupted_file(peer_file: Path) -> Path:
     return file
 
 
-def test_an_interrupted_write_is_not_read(interrupted_file: Path, reporter: HeardReporter) -> None:
-    with open_store(f"sqlite:///{interrupted_file}", Access.READ, reporter) as store, store.reading() as session:
-        view = group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
-    assert view is not None
-    assert [str(experiment.latest.status) for experiment in view.experiments if experiment.latest] == ["FAILED"]
+def test_an_interrupted_write_is_not_read(interrupted_file: Path, reporter: RecordingReporter) -> None:
+    with open_store(f"sqlite:///{interrupted_file}", Access.READ, reporter) as store:
+        group = read_group(store, "mei", "mixed")
+    assert [str(experiment.latest.status) for experiment in group.experiments if experiment.latest] == ["FAILED"]
 
 
-def test_reading_leaves_an_interrupted_write_to_a_writer(interrupted_file: Path, reporter: HeardReporter) -> None:
+def test_reading_does_not_undo_an_interrupted_write(interrupted_file: Path, reporter: RecordingReporter) -> None:
     journal = Path(f"{interrupted_file}-journal")
     before = (interrupted_file.read_bytes(), journal.read_bytes())
     open_store(f"sqlite:///{interrupted_file}", Access.READ, reporter).close()
     assert (interrupted_file.read_bytes(), journal.read_bytes()) == before
 
 
-def test_the_private_copy_of_an_interrupted_store_goes_when_it_is_closed(
-    interrupted_file: Path, reporter: HeardReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_private_copy_of_an_interrupted_store_is_deleted_on_closing(
+    interrupted_file: Path, reporter: RecordingReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -209,31 +209,31 @@ def test_the_private_copy_of_an_interrupted_store_goes_when_it_is_closed(
     assert (during, list((tmp_path / "temporary").iterdir())) == (1, [])
 
 
-def test_an_interrupted_write_is_undone_by_the_next_writer(interrupted_file: Path, reporter: HeardReporter) -> None:
+def test_an_interrupted_write_is_undone_by_the_next_writer(interrupted_file: Path, reporter: RecordingReporter) -> None:
     open_store(f"sqlite:///{interrupted_file}", Access.WRITE, reporter).close()
     with closing(sqlite3.connect(interrupted_file)) as connection:
         assert connection.execute("SELECT status FROM jobs WHERE user = 'mei'").fetchall() == [("FAILED",)]
 
 
-def test_a_store_at_head_costs_one_statement(store: Store, store_url: str, reporter: HeardReporter) -> None:
+def test_opening_a_store_at_head_takes_one_statement(store: Store, store_url: str, reporter: RecordingReporter) -> None:
     store.close()
-    with _what_caliban_asks() as sent:
+    with _statements_of_caliban() as sent:
         open_store(store_url, Access.WRITE, reporter).close()
     assert sent == [f"SELECT version_num FROM {VERSION_TABLE}"]
 
 
 @contextmanager
-def _what_caliban_asks() -> Iterator[list[str]]:
+def _statements_of_caliban() -> Iterator[list[str]]:
     sent: list[str] = []
 
-    def hear(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        # SQLAlchemy asks a PostgreSQL server for its version and settings once for each engine.
+    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        # SQLAlchemy queries version and settings of a PostgreSQL server once per engine
         if not statement.startswith(("BEGIN", "select pg_catalog", "show ")):
             sent.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", hear)
+    event.listen(Engine, "before_cursor_execute", record)
     yield sent
-    event.remove(Engine, "before_cursor_execute", hear)
+    event.remove(Engine, "before_cursor_execute", record)
 
 
 @pytest.mark.parametrize("access", ["READ", "WRITE"])
@@ -248,24 +248,24 @@ def test_a_store_at_head_is_opened_without_alembic(store: Store, store_url: str,
     assert done.stdout == "[]\n"
 
 
-def test_a_newer_store_is_refused(store: Store, store_url: str, reporter: HeardReporter) -> None:
+def test_a_newer_store_is_refused(store: Store, store_url: str, reporter: RecordingReporter) -> None:
     with store.writing() as session:
         session.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     store.close()
     for access in Access:
-        with pytest.raises(StoreError, match="newer caliban") as caught:
+        with pytest.raises(StoreError, match="newer version of caliban") as caught:
             open_store(store_url, access, reporter)
         assert caught.value.id == "store-newer"
 
 
-def test_a_missing_folder_is_told(tmp_path: Path, reporter: HeardReporter) -> None:
-    with pytest.raises(StoreError, match="there is no folder") as caught:
+def test_a_missing_directory_is_reported(tmp_path: Path, reporter: RecordingReporter) -> None:
+    with pytest.raises(StoreError, match="directory not found") as caught:
         open_store(f"sqlite:///{tmp_path}/gone/caliban.db", Access.READ, reporter)
     assert caught.value.id == "store-folder-missing"
 
 
 @pytest.mark.parametrize("access", list(Access))
-def test_a_file_that_is_no_database_is_told(tmp_path: Path, reporter: HeardReporter, access: Access) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path, reporter: RecordingReporter, access: Access) -> None:
     (tmp_path / "x.db").write_text("this is a shopping list" * 100)
     with pytest.raises(StoreError) as caught:
         open_store(f"sqlite:///{tmp_path}/x.db", access, reporter)
@@ -273,22 +273,24 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, reporter: HeardRepor
 
 
 @pytest.mark.parametrize("access", list(Access))
-def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path, reporter: HeardReporter, access: Access) -> None:
+def test_a_directory_in_place_of_a_file_is_reported(
+    tmp_path: Path, reporter: RecordingReporter, access: Access
+) -> None:
     with pytest.raises(StoreError) as caught:
         open_store(f"sqlite:///{tmp_path}", access, reporter)
     assert caught.value.id == "store-no-permission"
 
 
-def test_a_server_that_is_down_is_told(reporter: HeardReporter) -> None:
-    with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))
-        port = unheard.getsockname()[1]
+def test_an_unreachable_server_is_reported(reporter: RecordingReporter) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
         with pytest.raises(StoreError) as caught:
             open_store(f"postgresql://mei:hunter2@127.0.0.1:{port}/lab", Access.READ, reporter)
     assert caught.value.id == "store-unreachable"
 
 
-def test_a_refused_login_is_told(postgresql_url: str, reporter: HeardReporter) -> None:
+def test_a_rejected_login_is_reported(postgresql_url: str, reporter: RecordingReporter) -> None:
     stranger = make_url(postgresql_url).set(username="stranger", password="hunter2")
     with pytest.raises(StoreError) as caught:
         open_store(stranger.render_as_string(hide_password=False), Access.READ, reporter)
@@ -296,26 +298,26 @@ def test_a_refused_login_is_told(postgresql_url: str, reporter: HeardReporter) -
     assert "hunter2" not in f"{caught.value.message} {caught.value.cause} {caught.value.hint}"
 
 
-def test_a_missing_database_is_told(postgresql_url: str, reporter: HeardReporter) -> None:
+def test_a_missing_database_is_reported(postgresql_url: str, reporter: RecordingReporter) -> None:
     missing = make_url(postgresql_url).set(database="no_such_lab")
     with pytest.raises(StoreError) as caught:
         open_store(missing.render_as_string(), Access.WRITE, reporter)
     assert caught.value.id == "store-database-missing"
 
 
-def _forget_revision_and_fail(session: Session) -> None:
+def _delete_revision_and_fail(session: Session) -> None:
     session.execute(text(f"DELETE FROM {VERSION_TABLE}"))
     session.execute(text("DELETE FROM no_such_table"))
 
 
-def test_what_a_block_wrote_is_taken_back_when_it_raises(store: Store) -> None:
+def test_a_block_that_raises_is_rolled_back(store: Store) -> None:
     with pytest.raises(StoreError), store.writing() as session:
-        _forget_revision_and_fail(session)
+        _delete_revision_and_fail(session)
     with store.reading() as session:
         assert session.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == HEAD
 
 
-def test_foreign_keys_are_held(store: Store) -> None:
+def test_foreign_keys_are_enforced(store: Store) -> None:
     with pytest.raises(StoreError) as caught, store.writing() as session:
         session.execute(
             text("INSERT INTO experiments (created, xgroup_id) VALUES ('2021-01-01 09:00:00.000000', 4711)")
@@ -323,19 +325,15 @@ def test_foreign_keys_are_held(store: Store) -> None:
     assert caught.value.id == "store-failed"
 
 
-def test_a_text_that_is_not_json_is_told(peer_file: Path, reporter: HeardReporter) -> None:
+def test_malformed_json_is_reported(peer_file: Path, reporter: RecordingReporter) -> None:
     with closing(sqlite3.connect(peer_file)) as connection, connection:
         connection.execute("UPDATE job_specs SET spec = '{' WHERE id = 9")
-    with (
-        open_store(f"sqlite:///{peer_file}", Access.READ, reporter) as store,
-        store.reading() as session,
-        pytest.raises(StoreError) as caught,
-    ):
-        group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
+    with open_store(f"sqlite:///{peer_file}", Access.READ, reporter) as store, pytest.raises(StoreError) as caught:
+        read_group(store, "mei", "mixed")
     assert caught.value.id == "store-malformed-json"
 
 
-def test_a_damaged_file_is_told(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_a_corrupt_file_is_reported(tmp_path: Path, reporter: RecordingReporter) -> None:
     file = tmp_path / "x.db"
     with open_store(f"sqlite:///{file}", Access.WRITE, reporter) as store:
         add_experiments(store, "mei", "mixed", 300)
@@ -345,33 +343,31 @@ def test_a_damaged_file_is_told(tmp_path: Path, reporter: HeardReporter) -> None
     with (
         pytest.raises(StoreError) as caught,
         open_store(f"sqlite:///{file}", Access.READ, reporter) as store,
-        store.reading() as session,
     ):
-        group_attempts(session, parse_details, "mei", "mixed", per_experiment=1)
+        read_group(store, "mei", "mixed")
     assert caught.value.id == "store-corrupt"
 
 
-def test_two_writers_of_one_file_take_turns(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_two_writers_of_one_file_wait_for_each_other(tmp_path: Path, reporter: RecordingReporter) -> None:
     url = f"sqlite:///{tmp_path}/caliban.db"
     program = (
-        "import sys; from caliban.store.database import *; from caliban.store.queries import *\n"
+        "import sys; from caliban.records import JobDetails; from caliban.store.database import *\n"
+        "from caliban.store.queries import *\n"
         f"with open_store({url!r}, Access.WRITE, None) as store:\n"
         "    for number in range(40):\n"
         "        with store.writing() as session:\n"
-        "            experiments_of_flag_sets(session, parse_details, user='mei', group='g', container_spec={},\n"
+        "            experiments_of_flag_sets(session, JobDetails, user='mei', group='g', container_spec={},\n"
         "                flag_sets=[((sys.argv[1],), {'n': number})])\n"
     )
     open_store(url, Access.WRITE, reporter).close()
     writers = [subprocess.Popen([sys.executable, "-c", program, name]) for name in ("a", "b")]
     assert [writer.wait(60) for writer in writers] == [0, 0]
-    with open_store(url, Access.READ, reporter) as store, store.reading() as session:
-        view = group_attempts(session, parse_details, "mei", "g", per_experiment=1)
-    assert view is not None
-    assert len(view.experiments) == 80
+    with open_store(url, Access.READ, reporter) as store:
+        assert len(read_group(store, "mei", "g").experiments) == 80
 
 
-def test_a_writer_that_waited_too_long_is_told(
-    tmp_path: Path, reporter: HeardReporter, monkeypatch: pytest.MonkeyPatch
+def test_a_timeout_of_a_waiting_writer_is_reported(
+    tmp_path: Path, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caliban.store.engines.BUSY_TIMEOUT", 0.1)
     file = tmp_path / "caliban.db"
@@ -385,13 +381,13 @@ def test_a_writer_that_waited_too_long_is_told(
     assert caught.value.id == "store-locked"
 
 
-def test_a_full_disk_is_told(tmp_path: Path, reporter: HeardReporter) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, reporter: RecordingReporter) -> None:
     with open_store(f"sqlite:///{tmp_path}/caliban.db", Access.WRITE, reporter) as store:
         with store.writing() as session:
             pages = session.scalar(text("PRAGMA page_count"))
             session.execute(text(f"PRAGMA max_page_count = {pages}"))
         with pytest.raises(StoreError) as caught, store.writing() as session:
-            session.execute(text("CREATE TABLE more (text)"))
+            session.execute(text("CREATE TABLE more AS SELECT zeroblob(1000000)"))
         assert caught.value.id == "store-full"
 
 

@@ -1,4 +1,4 @@
-"""caliban 0.4.2 goes on reading a store that was used here."""
+"""caliban 0.4.2 can still read a store that this version has used."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from caliban.records import JobStatus, JsonObject, NewJob, PlatformId
+from caliban.records import AdditionalAttempt, JobDetails, JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.store.queries import experiments_of_flag_sets
+from tests.fakes import FakeDestination, RecordingReporter
 
-from .helpers import PEER_STORES, HeardReporter
+from .helpers import PEER_STORES, keep_raw
 
 CONTAINER: JsonObject = {
     "adc_path": None,
@@ -53,10 +54,11 @@ def _status_of_the_peer(executable: str, file: Path, user: str, group: str) -> s
 
 
 def _submit(file: Path, platform: PlatformId, spec: JsonObject, job: NewJob, group: str = "ours") -> int:
-    with open_store(f"sqlite:///{file}", Access.WRITE, HeardReporter()) as store:
+    with open_store(f"sqlite:///{file}", Access.WRITE, RecordingReporter()) as store:
         with store.writing() as session:
-            view = experiments_of_flag_sets(
-                session, parse_details,
+            made = experiments_of_flag_sets(
+                session,
+                keep_raw,
                 user="mei",
                 group=group,
                 container_spec=CONTAINER,
@@ -64,32 +66,32 @@ def _submit(file: Path, platform: PlatformId, spec: JsonObject, job: NewJob, gro
             )
         journal = Journal(store)
         submission = journal.open(
-            experiment_id=view.experiments[0].id,
+            experiment_id=made.experiments[0].id,
             platform=platform,
             spec=spec,
-            target={},
+            destination=FakeDestination(),
             name="caliban_mei_1",
             token=new_token(),
-            resubmits=None,
+            kind=AdditionalAttempt(),
             user="mei",
         )
         return journal.settle(submission, job).id
 
 
 def test_the_peer_reads_its_own_rows_after_an_upgrade(peer_file: Path, peer_executable: str) -> None:
-    open_store(f"sqlite:///{peer_file}", Access.WRITE, HeardReporter()).close()
-    said = _status_of_the_peer(peer_executable, peer_file, "mei", "mixed")
-    assert "experiment id 9: cpu.py" in said
-    assert "job 9 " in said
+    open_store(f"sqlite:///{peer_file}", Access.WRITE, RecordingReporter()).close()
+    output = _status_of_the_peer(peer_executable, peer_file, "mei", "mixed")
+    assert "experiment id 9: cpu.py" in output
+    assert "job 9 " in output
 
 
 def test_the_peer_reads_our_rows(peer_file: Path, peer_executable: str) -> None:
     image = "sha256:" + "cd" * 32
     spec = {"command": ["docker", "run", image, "--foo", "3", "--sleep", "77"], "container": image}
-    job_id = _submit(peer_file, "LOCAL", spec, NewJob(image, JobStatus.FAILED, {"ret_code": 1}))
-    said = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
-    assert "cpu.py --foo 3 --sleep 77" in said
-    assert f"job {job_id} " in said
+    job_id = _submit(peer_file, "LOCAL", spec, NewJob(image, JobStatus.FAILED, JobDetails({"ret_code": 1})))
+    output = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
+    assert "cpu.py --foo 3 --sleep 77" in output
+    assert f"job {job_id} " in output
 
 
 CAIP_SPEC = {
@@ -121,8 +123,8 @@ GKE_DETAILS: JsonObject = {
 def test_the_peer_reads_our_rows_of_its_cloud_platforms(
     peer_file: Path, peer_executable: str, platform: PlatformId, spec: JsonObject, details: JsonObject
 ) -> None:
-    # Only a final state: of others the peer asks Google.
-    job_id = _submit(peer_file, platform, spec, NewJob("gcr.io/p/x:latest", JobStatus.SUCCEEDED, details))
-    said = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
-    assert f"job {job_id} " in said
-    assert "SUCCEEDED" in said
+    # a final state: the peer would query Google for any other
+    job_id = _submit(peer_file, platform, spec, NewJob("gcr.io/p/x:latest", JobStatus.SUCCEEDED, JobDetails(details)))
+    output = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
+    assert f"job {job_id} " in output
+    assert "SUCCEEDED" in output

@@ -1,4 +1,4 @@
-"""The registry, images that it does not have, and a configuration of docker's that knows no login."""
+"""The registry, images that it does not have, and a Docker configuration without logins."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .registries import build_tiny
 
 @pytest.fixture(autouse=True)
 def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Docker's own configuration: empty, and not that of whoever runs the tests."""
-    folder = tmp_path / "docker"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
-    return folder / "config.json"
+    """Docker's own configuration: empty, instead of that of whoever runs the tests."""
+    directory = tmp_path / "docker"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(directory))
+    return directory / "config.json"
 
 
 @pytest.fixture(scope="module")
 def build(engine: Engine) -> Iterator[Callable[[], str]]:
-    """Build an image that no registry has; it has no name."""
+    """Build an image without a name, which no registry has."""
     token = uuid.uuid4().hex
     yield lambda: build_tiny(engine.client, uuid.uuid4().hex, token)
     remove_descendants(engine.client, f"{SESSION_LABEL}={token}")

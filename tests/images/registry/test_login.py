@@ -1,4 +1,4 @@
-"""Registries that want to know who pushes: a real one with passwords, and one that takes bearer tokens."""
+"""Registries that require a login: a real one with passwords, and a fake one with bearer tokens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import NoAnswerError, RegistryRefusedError, digest_there
-from caliban.images.registry.push import Login, push, reference
+from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest
+from caliban.images.registry.auth import Login
+from caliban.images.registry.names import image_reference
 from tests.images.helpers import RecordingReporter
 
-from .pushing import failure
+from .pushing import failure, push
 from .registries import (
     PASSWORD,
     USER,
@@ -37,26 +38,28 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def pushed_twice(engine: Engine, image: str, address: str, login: Login | None) -> list[str]:
-    """Push twice, and give what was said: the second time the registry has to understand the question."""
+    """Push twice, and return what was reported; the second push only asks for the manifest."""
     reporter = RecordingReporter()
     push(engine, image, address, reporter, login=login)
     push(engine, image, address, reporter, login=login)
     return [*reporter.said, *reporter.warned]
 
 
-def test_a_login_that_is_handed_in_is_used(engine: Engine, guarded: str, image: str) -> None:
+def test_a_given_login_is_used(engine: Engine, guarded: str, image: str) -> None:
     said = pushed_twice(engine, image, guarded, LOGIN)
-    assert said == [f"{reference(guarded, image)} is in the registry already"]
+    assert said == [f"{image_reference(guarded, image)} already exists in the registry"]
 
 
 def test_the_login_that_docker_stored_is_used(engine: Engine, guarded: str, image: str, docker_config: Path) -> None:
     entry = {"auth": basic(USER, PASSWORD).removeprefix("Basic ")}
     docker_config.write_text(json.dumps({"auths": {guarded: entry}}))
-    assert pushed_twice(engine, image, guarded, None) == [f"{reference(guarded, image)} is in the registry already"]
+    assert pushed_twice(engine, image, guarded, None) == [
+        f"{image_reference(guarded, image)} already exists in the registry"
+    ]
 
 
 def install_helper(docker_config: Path, monkeypatch: pytest.MonkeyPatch, host: str, script: str) -> None:
-    """Make a credential helper of docker's for a host."""
+    """Install a credential helper of docker for a host."""
     helper = docker_config.parent / "docker-credential-planted"
     helper.write_text(f"#!/bin/sh\n{script}\n")
     helper.chmod(0o755)
@@ -64,16 +67,18 @@ def install_helper(docker_config: Path, monkeypatch: pytest.MonkeyPatch, host: s
     docker_config.write_text(json.dumps({"credHelpers": {host: "planted"}}))
 
 
-def test_a_login_that_dockers_credential_helper_keeps_is_used(
+def test_the_login_of_a_credential_helper_is_used(
     engine: Engine, guarded: str, image: str, docker_config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = json.dumps({"ServerURL": guarded, "Username": USER, "Secret": PASSWORD})
     install_helper(docker_config, monkeypatch, guarded, f"echo '{answer}'")
-    assert pushed_twice(engine, image, guarded, None) == [f"{reference(guarded, image)} is in the registry already"]
+    assert pushed_twice(engine, image, guarded, None) == [
+        f"{image_reference(guarded, image)} already exists in the registry"
+    ]
 
 
 @pytest.mark.parametrize("script", ["echo broken; exit 1", "exec rm -- /nowhere/at/all"])
-def test_a_credential_helper_that_does_not_work_is_warned_about_and_passed_over(
+def test_a_broken_credential_helper_is_ignored_with_a_warning(
     engine: Engine,
     registry: str,
     image: str,
@@ -83,11 +88,11 @@ def test_a_credential_helper_that_does_not_work_is_warned_about_and_passed_over(
     script: str,
 ) -> None:
     install_helper(docker_config, monkeypatch, registry, script)
-    assert push(engine, image, registry, reporter, login=None).by_tag == reference(registry, image)
-    assert reporter.warned[0].startswith(f"docker's stored login for {registry} cannot be read: ")
+    assert push(engine, image, registry, reporter, login=None).by_tag == image_reference(registry, image)
+    assert reporter.warned[0].startswith(f"cannot read docker's stored login for {registry}: ")
 
 
-def test_a_credential_helper_that_is_not_installed_is_warned_about(
+def test_a_missing_credential_helper_causes_a_warning(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, docker_config: Path
 ) -> None:
     docker_config.write_text(json.dumps({"credsStore": "caliban-none"}))
@@ -95,7 +100,7 @@ def test_a_credential_helper_that_is_not_installed_is_warned_about(
     assert "docker-credential-caliban-none not installed" in reporter.warned[0]
 
 
-def test_an_entry_of_dockers_configuration_that_holds_no_login_is_none(
+def test_an_empty_entry_of_the_docker_configuration_is_no_login(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, docker_config: Path
 ) -> None:
     docker_config.write_text(json.dumps({"auths": {registry: {}}}))
@@ -103,15 +108,18 @@ def test_an_entry_of_dockers_configuration_that_holds_no_login_is_none(
     assert reporter.warned == []
 
 
-def test_a_registry_that_wants_a_login_refuses_without_one(engine: Engine, guarded: str, image: str) -> None:
+def test_without_a_login_the_push_is_denied_with_a_hint(engine: Engine, guarded: str, image: str) -> None:
     refused = failure(engine, image, f"{guarded}/team")
     assert refused.id == "push-refused"
-    assert refused.message == f"the image was not pushed: {guarded} refused {reference(f'{guarded}/team', image)}"
+    assert (
+        refused.message
+        == f"cannot push the image: {guarded} denied access to {image_reference(f'{guarded}/team', image)}"
+    )
     assert refused.cause == "unauthorized: authentication required"
-    assert refused.hint == f"log in with `docker login {guarded}`, as a user who may push to {guarded}/team"
+    assert refused.hint == f"run: docker login {guarded}, as a user who may push to {guarded}/team"
 
 
-def test_a_wrong_password_is_told_without_it(engine: Engine, guarded: str, image: str) -> None:
+def test_a_wrong_password_is_in_no_message(engine: Engine, guarded: str, image: str) -> None:
     refused = failure(engine, image, guarded, login=Login(USER, "another-secret"))
     assert refused.id == "push-refused"
     assert "another-secret" not in f"{refused.message} {refused.cause} {refused.hint}"
@@ -125,9 +133,11 @@ def token_registry(registry: str) -> Iterator[TokenRules]:
         yield rules
 
 
-def test_a_bearer_token_is_asked_for_with_the_login(engine: Engine, token_registry: TokenRules, image: str) -> None:
+def test_a_bearer_token_is_requested_with_the_login(engine: Engine, token_registry: TokenRules, image: str) -> None:
     address = token_registry.address
-    assert pushed_twice(engine, image, address, LOGIN) == [f"{reference(address, image)} is in the registry already"]
+    assert pushed_twice(engine, image, address, LOGIN) == [
+        f"{image_reference(address, image)} already exists in the registry"
+    ]
     first = token_registry.asked[0]
     assert (first.method, first.form) == (
         "GET",
@@ -141,7 +151,9 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token(
 ) -> None:
     address = token_registry.address
     docker_config.write_text(json.dumps({"auths": {address: {"identitytoken": PASSWORD}}}))
-    assert pushed_twice(engine, image, address, None) == [f"{reference(address, image)} is in the registry already"]
+    assert pushed_twice(engine, image, address, None) == [
+        f"{image_reference(address, image)} already exists in the registry"
+    ]
     first = token_registry.asked[0]
     assert (first.method, first.form) == (
         "POST",
@@ -156,7 +168,7 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token(
 
 
 @pytest.mark.parametrize("login", [None, Login(USER, "another-secret")])
-def test_a_token_service_that_refuses_is_told_in_its_own_words(
+def test_the_message_of_the_token_service_is_the_cause(
     engine: Engine, token_registry: TokenRules, image: str, login: Login | None
 ) -> None:
     refused = failure(engine, image, token_registry.address, login=login)
@@ -168,16 +180,16 @@ def test_a_token_service_that_refuses_is_told_in_its_own_words(
     ("answer", "words"),
     [
         (Answer(500), "its token service: 500 Internal Server Error"),
-        (Answer(200, b"{}"), "its token service gave no token"),
-        (Answer(200, b"[]"), "its token service gave no token"),
+        (Answer(200, b"{}"), "its token service returned no token"),
+        (Answer(200, b"[]"), "its token service returned no token"),
     ],
 )
-def test_a_token_service_that_does_not_work_leaves_the_question_open(image: str, answer: Answer, words: str) -> None:
+def test_a_broken_token_service_makes_the_registry_unavailable(image: str, answer: Answer, words: str) -> None:
     rules = TokenRules()
     with front("", lambda request: answer if request.path.startswith("/token") else rules(request)) as server:
         rules.address = server.address
-        with pytest.raises(NoAnswerError) as caught:
-            digest_there(reference(server.address, image), image, LOGIN)
+        with pytest.raises(RegistryUnavailableError) as caught:
+            find_digest(image_reference(server.address, image), image, LOGIN)
     assert str(caught.value) == words
 
 
@@ -185,12 +197,12 @@ def test_a_token_service_without_tls_gets_no_password(image: str) -> None:
     challenge = {"WWW-Authenticate": 'Bearer realm="http://tokens.example.com/",service="x"'}
     with (
         front("", lambda _: Answer(401, b"", challenge)) as server,
-        pytest.raises(NoAnswerError, match="not reached over https"),
+        pytest.raises(RegistryUnavailableError, match="does not use HTTPS"),
     ):
-        digest_there(reference(server.address, image), image, LOGIN)
+        find_digest(image_reference(server.address, image), image, LOGIN)
 
 
-def test_a_bearer_token_that_is_not_taken_is_in_no_message(image: str) -> None:
+def test_a_rejected_bearer_token_is_in_no_message(image: str) -> None:
     rules = TokenRules()
 
     def echo(request: Request) -> Answer | None:
@@ -200,8 +212,8 @@ def test_a_bearer_token_that_is_not_taken_is_in_no_message(image: str) -> None:
 
     with front("", echo) as server:
         rules.address = server.address
-        with pytest.raises(RegistryRefusedError) as caught:
-            digest_there(reference(server.address, image), image, LOGIN)
+        with pytest.raises(AccessDeniedError) as caught:
+            find_digest(image_reference(server.address, image), image, LOGIN)
     assert str(caught.value) == "unauthorized: not with Bearer ***"
 
 

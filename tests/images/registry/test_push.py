@@ -1,4 +1,4 @@
-"""Real pushes by a real engine into a real registry, with what a test needs to see or break standing before it."""
+"""Real pushes by a real engine to a real registry, through a proxy where a test observes or breaks requests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import digest_there
-from caliban.images.registry.push import push, reference
+from caliban.images.registry.api import find_digest
+from caliban.images.registry.names import image_reference
 from tests.images.helpers import RecordingReporter
 
-from .pushing import failure, is_manifest, names
+from .pushing import failure, is_manifest, names, push
 from .registries import (
     Answer,
+    ArtifactRules,
     HungUpError,
     Request,
     digest,
@@ -46,7 +47,7 @@ def test_the_digest_is_that_of_the_manifest_that_the_registry_has(
     assert pushed.by_digest == f"{registry}/team/{image[7:19]}@{pushed.digest}"
 
 
-def test_a_job_gets_what_was_built_though_the_tag_was_given_to_another_image(
+def test_a_job_gets_what_was_built_although_the_tag_was_moved_to_another_image(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
@@ -65,7 +66,7 @@ def test_an_engine_pulls_by_the_digest(
     assert engine.client.images.pull(pushed.by_digest).id == image
 
 
-def test_a_tag_that_was_given_to_another_image_is_taken_back(
+def test_a_tag_that_was_moved_to_another_image_is_moved_back(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
@@ -76,18 +77,18 @@ def test_a_tag_that_was_given_to_another_image_is_taken_back(
 
 
 def give_tag(engine: Engine, image: str, tag: str) -> None:
-    """Push an image under a tag that another one has, as anybody may."""
+    """Push an image with a tag that another one has, as anybody may."""
     engine.client.images.get(image).tag(tag)
     engine.client.images.push(tag)
     engine.client.images.remove(tag)
 
 
-def test_an_image_may_be_given_by_its_name(
-    engine: Engine, registry: str, image: str, reporter: RecordingReporter
-) -> None:
+def test_an_image_may_be_given_by_name(engine: Engine, registry: str, image: str, reporter: RecordingReporter) -> None:
     engine.client.images.get(image).tag("caliban-test-own", tag="1")
     try:
-        assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == reference(registry, image)
+        assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == image_reference(
+            registry, image
+        )
         assert names(engine, image) == ["caliban-test-own:1"]
     finally:
         engine.client.images.remove("caliban-test-own:1")
@@ -100,10 +101,10 @@ def test_an_image_without_a_name_stays_in_the_engine_without_one(
     assert names(engine, image) == []
 
 
-def test_a_name_that_was_there_before_stays(
+def test_a_name_that_existed_before_is_kept(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
-    name = reference(registry, image)
+    name = image_reference(registry, image)
     engine.client.images.get(image).tag(name.rpartition(":")[0], tag="latest")
     try:
         push(engine, image, registry, reporter, login=None)
@@ -119,7 +120,7 @@ def test_nothing_else_is_left_in_the_engine(
     assert engine.client.images.list("caliban-being-pushed") == []
 
 
-def test_the_second_push_of_an_image_sends_nothing_and_says_so(
+def test_the_second_push_of_an_image_sends_nothing_and_reports_it(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     with front(registry) as seen:
@@ -127,10 +128,10 @@ def test_the_second_push_of_an_image_sends_nothing_and_says_so(
         seen.requests.clear()
         assert push(engine, image, seen.address, reporter, login=None) == pushed
         assert seen.lines == [f"GET /v2/{image[7:19]}/manifests/latest"]
-    assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} is in the registry already"], [])
+    assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} already exists in the registry"], [])
 
 
-def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
+def test_manifests_of_docker_and_of_the_oci_are_accepted(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     with front(registry) as seen:
@@ -143,7 +144,7 @@ def test_the_registry_is_asked_for_manifests_of_docker_and_of_the_oci(
         ]
 
 
-def test_another_image_under_the_name_is_replaced(
+def test_another_image_with_the_same_name_is_replaced(
     engine: Engine, registry: str, build: Callable[[], str], reporter: RecordingReporter
 ) -> None:
     first, second = build(), build()
@@ -157,11 +158,11 @@ def test_another_image_under_the_name_is_replaced(
     assert json.loads(manifest_of(name, registry))["config"]["digest"] == first
 
 
-def test_an_engine_that_names_images_by_their_manifest_finds_them_too(
+def test_an_image_id_may_be_the_digest_of_the_manifest(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     pushed = push(engine, image, registry, reporter, login=None)
-    assert digest_there(pushed.by_tag, pushed.digest, None) == pushed.digest
+    assert find_digest(pushed.by_tag, pushed.digest, None) == pushed.digest
 
 
 def test_progress_counts_every_byte_of_the_layers(
@@ -173,7 +174,7 @@ def test_progress_counts_every_byte_of_the_layers(
     assert any(note.endswith(": Pushed") for note in reporter.notes)
 
 
-def test_layers_that_the_registry_has_are_counted_as_well(
+def test_layers_that_the_registry_has_are_counted_too(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     push(engine, image, f"{registry}/first", RecordingReporter(), login=None)
@@ -193,30 +194,30 @@ def test_layers_that_the_registry_has_are_counted_as_well(
         (Answer(307, b"", {"Location": "http://localhost:1/"}), "307 Temporary Redirect"),
         (
             Answer(200, b"{}", {"Docker-Content-Digest": f"sha256:{'0' * 64}"}),
-            f"the manifest that came is not the one that it tells of, sha256:{'0' * 64}",
+            f"the manifest does not match its digest sha256:{'0' * 64}",
         ),
     ],
 )
-def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
+def test_an_image_is_pushed_where_the_registry_cannot_be_queried(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, answer: Answer, words: str
 ) -> None:
     with front(registry, lambda request: answer if is_manifest(request, "GET") else None) as puzzling:
         name = push(engine, image, puzzling.address, reporter, login=None).by_tag
         host = puzzling.address
     assert json.loads(manifest_of(name, registry))["config"]["digest"] == image
-    assert reporter.said == [f"whether {host} has the image is not known, so it is pushed ({words})"]
+    assert reporter.said == [f"cannot check whether {host} has the image, so it is pushed ({words})"]
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_the_loopback(
+def test_a_proxy_of_the_environment_is_not_used_for_the_loopback_interface(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = push(engine, image, registry, RecordingReporter(), login=None).by_tag
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     push(engine, image, registry, reporter, login=None)
-    assert reporter.said == [f"{name} is in the registry already"]
+    assert reporter.said == [f"{name} already exists in the registry"]
 
 
-def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
+def test_a_denied_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
     def read_only(request: Request) -> Answer | None:
         return None if request.method in ("GET", "HEAD") else Answer(403, error("DENIED", "you may not write here"))
 
@@ -226,29 +227,27 @@ def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: 
     assert names(engine, image) == []
 
 
-def test_a_registry_where_nothing_listens_is_told_in_the_engines_words(engine: Engine, image: str) -> None:
+def test_a_port_where_nothing_listens_is_a_failed_connection(engine: Engine, image: str) -> None:
     failed = failure(engine, image, "localhost:1")
     assert (failed.id, failed.message) == (
         "push-failed",
-        "the image was not pushed: the connection to localhost:1 failed",
+        "cannot push the image: the connection to localhost:1 failed",
     )
     assert "connection refused" in (failed.cause or "")
 
 
-def test_a_registry_that_nobody_knows_is_told_in_the_engines_words(
-    engine: Engine, image: str, reporter: RecordingReporter
-) -> None:
+def test_an_unknown_host_is_a_failed_push(engine: Engine, image: str, reporter: RecordingReporter) -> None:
     with pytest.raises(ImageError) as caught:
         push(engine, image, "registry.invalid/team", reporter, login=None)
     assert caught.value.id == "push-failed"
     assert "registry.invalid" in (caught.value.cause or "")
-    assert reporter.said[0].startswith("whether registry.invalid has the image is not known, so it is pushed (")
+    assert reporter.said[0].startswith("cannot check whether registry.invalid has the image, so it is pushed (")
 
 
-def test_a_name_that_cannot_be_taken_away_is_warned_about(
+def test_a_name_that_cannot_be_removed_causes_a_warning(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
-    name = reference(registry, image)
+    name = image_reference(registry, image)
 
     def take_it_first(request: Request) -> Answer | None:
         if is_manifest(request, "PUT"):
@@ -260,12 +259,12 @@ def test_a_name_that_cannot_be_taken_away_is_warned_about(
         with front(registry, take_it_first) as early:
             pushed = push(engine, image, early.address, reporter, login=None).by_tag
         assert len(reporter.warned) == 1
-        assert reporter.warned[0].startswith(f"the name {pushed} stays in the Docker Engine: ")
+        assert reporter.warned[0].startswith(f"cannot remove the tag {pushed} from the Docker Engine: ")
     finally:
         engine.client.images.remove(image, force=True)
 
 
-def test_a_registry_that_goes_away_in_the_middle_is_told_and_leaves_no_name_behind(
+def test_a_registry_that_disconnects_is_an_error_and_leaves_no_name_behind(
     engine: Engine, registry: str, image: str
 ) -> None:
     def hang_up(request: Request) -> Answer | None:
@@ -283,11 +282,11 @@ def test_a_registry_that_goes_away_in_the_middle_is_told_and_leaves_no_name_behi
 @pytest.mark.parametrize(
     ("status", "id", "words"),
     [
-        (507, "registry-full", "has no room for"),
-        (500, "push-failed", "failed while it took"),
+        (507, "registry-full", "has no space left for"),
+        (500, "push-failed", "failed while receiving"),
     ],
 )
-def test_a_registry_that_fails_is_told_with_what_may_be_wrong_there(
+def test_a_registry_that_fails_is_an_error_with_a_hint(
     engine: Engine, registry: str, image: str, status: int, id: str, words: str
 ) -> None:
     with front(registry, lambda request: Answer(status) if is_manifest(request, "PUT") else None) as broken:
@@ -297,7 +296,7 @@ def test_a_registry_that_fails_is_told_with_what_may_be_wrong_there(
     assert str(status) in (failed.cause or "")
 
 
-def test_an_image_that_the_engine_does_not_have_cannot_be_pushed(engine: Engine, registry: str) -> None:
+def test_a_missing_image_cannot_be_pushed(engine: Engine, registry: str) -> None:
     assert failure(engine, "caliban-no-such-image:1", registry).id == "image-not-found"
 
 
@@ -320,9 +319,7 @@ def refusal(status: bytes, message: bytes) -> bytes:
         (refusal(b"500 Internal Server Error", b"connection reset by peer"), "push-failed"),
     ],
 )
-def test_an_engine_that_cannot_push_is_told_by_who_failed(
-    registry: str, image: str, tmp_path: Path, answer: bytes, id: str
-) -> None:
+def test_an_error_names_the_part_that_failed(registry: str, image: str, tmp_path: Path, answer: bytes, id: str) -> None:
     with engine_that_answers_a_push(tmp_path, answer) as address:
         engine = Engine.connect({**os.environ, "DOCKER_HOST": address})
         assert failure(engine, image, registry).id == id
@@ -330,10 +327,28 @@ def test_an_engine_that_cannot_push_is_told_by_who_failed(
 
 
 class Interrupting(RecordingReporter):
-    """Stands for a person who presses Ctrl-C when the first layer is on its way."""
+    """A user who presses Ctrl-C while the first layer is sent."""
 
     def note(self, text: str) -> None:
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "words"),
+    [
+        (404, "NAME_UNKNOWN", 'Repository "lab" not found', 'name unknown: Repository "lab" not found'),
+        (403, "DENIED", ArtifactRules.disabled, f"denied: {ArtifactRules.disabled}"),
+        (403, "DENIED", "gcr.io repo does not exist.", "denied: gcr.io repo does not exist."),
+    ],
+)
+def test_the_engine_passes_on_the_message_of_the_registry(
+    engine: Engine, registry: str, image: str, status: int, code: str, message: str, words: str
+) -> None:
+    def no_uploads(request: Request) -> Answer | None:
+        return Answer(status, error(code, message)) if request.method == "POST" else None
+
+    with front(registry, no_uploads) as strict:
+        assert failure(engine, image, strict.address).cause == words
 
 
 def test_an_interrupted_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:

@@ -1,27 +1,19 @@
-"""What becomes of the words of a registry that takes no image."""
+"""What the messages of a registry that does not accept an image mean."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from caliban.errors import ImageError
+from caliban.images.registry.api import AccessDeniedError
 from caliban.images.registry.auth import Login
-from caliban.images.registry.errors import certain_lack, place_refusal, push_failure
-
-from .registries import PASSWORD, USER, ArtifactRules
+from caliban.images.registry.errors import push_failure
+from caliban.images.registry.push import Registry
+from tests.images.helpers import RecordingReporter
 
 IMAGE = "registry.example.com/team/0123456789ab:latest"
-PLACE = "us-central1-docker.pkg.dev/totoro-project/lab"
-NOT_FOUND = 'name unknown: Repository "lab" not found'
-NO_GCR_IO = 'name unknown: Repository "gcr.io" not found'
-MAY_NOT_MAKE_IT = (
-    "denied: gcr.io repo does not exist. Creating on push requires the artifactregistry.repositories.createOnPush "
-    "permission"
-)
-DISABLED = f"denied: {ArtifactRules.disabled}"
-CREATION = (
-    "create it: gcloud artifacts repositories create lab --repository-format=docker --location=us-central1 "
-    "--project=totoro-project"
-)
 
 
 @pytest.mark.parametrize(
@@ -42,108 +34,76 @@ CREATION = (
         ("write tcp 10.0.0.1:4030: broken pipe", "push-failed"),
     ],
 )
-def test_the_registrys_words_decide_what_is_wrong(words: str, id: str) -> None:
-    failed = push_failure(words, IMAGE, None)
+def test_the_message_of_the_registry_decides_the_error(words: str, id: str) -> None:
+    failed = push_failure(words, IMAGE, "log in")
     assert (failed.id, failed.cause) == (id, words)
 
 
-def test_a_repository_that_is_missing_is_told_with_the_command_that_creates_it() -> None:
-    failed = push_failure(NOT_FOUND, f"{PLACE}/0123456789ab:latest", None)
-    assert (failed.id, failed.cause, failed.hint) == ("repository-missing", NOT_FOUND, CREATION)
-    assert failed.message == (
-        "images cannot be pushed: Artifact Registry has no repository lab in us-central1 of project totoro-project"
-    )
+def test_only_a_denied_push_has_the_hint_about_access() -> None:
+    assert push_failure("denied: no", IMAGE, "log in").hint == "log in"
+    assert push_failure("broken pipe", IMAGE, "log in").hint != "log in"
 
 
-@pytest.mark.parametrize(
-    ("place", "name", "location", "project"),
-    [
-        ("gcr.io/totoro-project", "gcr.io", "us", "totoro-project"),
-        ("us.gcr.io/totoro-project", "us.gcr.io", "us", "totoro-project"),
-        ("eu.gcr.io/totoro-project", "eu.gcr.io", "europe", "totoro-project"),
-        ("asia.gcr.io/totoro-project/sub", "asia.gcr.io", "asia", "totoro-project"),
-        ("gcr.io/example.com/wonder", "gcr.io", "us", "example.com:wonder"),
-        ("europe-docker.pkg.dev/example.com/wonder/lab", "lab", "europe", "example.com:wonder"),
-    ],
-)
-@pytest.mark.parametrize("words", [NO_GCR_IO, MAY_NOT_MAKE_IT])
-def test_every_name_of_a_repository_leads_to_its_command(
-    place: str, name: str, location: str, project: str, words: str
-) -> None:
-    failed = push_failure(words, f"{place}/0123456789ab:latest", None)
-    assert (failed.id, failed.hint) == (
-        "repository-missing",
-        f"create it: gcloud artifacts repositories create {name} --repository-format=docker --location={location} "
-        f"--project={project}",
-    )
+def test_a_registry_without_rules_of_its_own_is_not_probed_before_a_push() -> None:
+    Registry("registry.invalid/team", RecordingReporter()).check()
 
 
-@pytest.mark.parametrize("place", [PLACE, "gcr.io/totoro-project"])
-def test_an_api_that_is_not_enabled_is_told_with_the_command_that_enables_it(place: str) -> None:
-    failed = push_failure(DISABLED, f"{place}/0123456789ab:latest", None)
-    assert (failed.id, failed.hint) == (
-        "registry-api-disabled",
-        "enable it: gcloud services enable artifactregistry.googleapis.com --project=totoro-project",
-    )
+def test_registries_are_compared_by_type_repository_and_by_digest() -> None:
+    class OtherRegistry(Registry):
+        pass
+
+    make: Callable[..., Registry] = Registry
+    one = make("localhost:5000", RecordingReporter())
+    assert one == make("localhost:5000", RecordingReporter())
+    assert hash(one) == hash(make("localhost:5000", RecordingReporter()))
+    others = [
+        make("localhost:5001", one.reporter),
+        make("localhost:5000", one.reporter, by_digest=False),
+        OtherRegistry("localhost:5000", one.reporter),
+    ]
+    assert all(one != other for other in others)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        f"denied: {ArtifactRules().denial('uploadArtifacts')}",
-        "denied: Permission 'artifactregistry.repositories.uploadArtifacts' denied on resource (or it may not exist).",
-        'denied: Unauthenticated request. Unauthenticated requests do not have permission "artifactregistry'
-        '.repositories.uploadArtifacts" on resource "projects/p/locations/us/repositories/r" (or it may not exist)',
-        "unauthorized: You don't have the needed permissions to perform this operation, and you may have invalid "
-        "credentials.",
-    ],
-)
-def test_a_denial_names_the_role_and_how_to_create_what_may_be_missing(words: str) -> None:
-    failed = push_failure(words, f"{PLACE}/0123456789ab:latest", None)
-    assert (failed.id, failed.cause, failed.hint) == (
+def test_a_registry_of_a_provider_explains_messages_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Provider(Registry):
+        is_probed = True
+
+        def login(self) -> Login | None:
+            return Login("totoro", "planted-secret")
+
+        def explain(self, words: str) -> ImageError | None:
+            return ImageError("repository-missing", words)
+
+    def deny(*arguments: object) -> str:
+        raise AccessDeniedError("denied: not with planted-secret")
+
+    class Engine:
+        def image_id(self, image: str) -> str:
+            return image
+
+    monkeypatch.setattr("caliban.images.registry.push.find_digest", deny)
+    monkeypatch.setattr("caliban.images.registry.push.request_push_access", deny)
+    registry = Provider("localhost:5000", RecordingReporter())
+    for request in (registry.check, lambda: registry.push(Engine(), "sha256:" + "a" * 64)):  # type: ignore[arg-type]
+        with pytest.raises(ImageError) as caught:
+            request()
+        assert (caught.value.id, caught.value.message) == ("repository-missing", "denied: not with ***")
+
+
+def test_a_denied_check_has_the_hint_about_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Probed(Registry):
+        is_probed = True
+
+    def deny(*arguments: object) -> str:
+        raise AccessDeniedError("denied")
+
+    monkeypatch.setattr("caliban.images.registry.push.request_push_access", deny)
+    monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
+    with pytest.raises(ImageError) as caught:
+        Probed("localhost:5000/team", RecordingReporter()).check()
+    assert (caught.value.id, caught.value.message, caught.value.cause, caught.value.hint) == (
         "push-refused",
-        words,
-        "the account needs the role roles/artifactregistry.writer on the repository lab in us-central1 of project "
-        f"totoro-project; if there is no such repository: {CREATION.removeprefix('create it: ')}",
+        "cannot push images to localhost:5000/team: access denied",
+        "denied",
+        "run: docker login localhost:5000, as a user who may push to localhost:5000/team",
     )
-
-
-def test_a_denial_by_gcr_io_names_the_role_that_makes_the_repository_as_well() -> None:
-    hint = push_failure("denied: no", "gcr.io/totoro-project/0123456789ab:latest", None).hint or ""
-    assert "or roles/artifactregistry.createOnPushWriter; " in hint
-
-
-def test_a_host_of_google_s_whose_repository_nobody_can_create_names_the_role_alone() -> None:
-    failed = push_failure("denied: no", "staging-k8s.gcr.io/totoro-project/0123456789ab:latest", None)
-    assert failed.hint == "the account needs the role roles/artifactregistry.writer there"
-
-
-@pytest.mark.parametrize("words", [NOT_FOUND, DISABLED])
-def test_google_s_words_mean_nothing_special_elsewhere(words: str) -> None:
-    assert push_failure(words, IMAGE, None).id == "push-refused"
-
-
-def test_a_place_that_is_refused_is_told_without_the_password() -> None:
-    refused = place_refusal(f"denied: not with {PASSWORD}", PLACE, Login(USER, PASSWORD))
-    assert (refused.id, refused.message, refused.cause) == (
-        "push-refused",
-        f"images cannot be pushed to {PLACE}: it is refused",
-        "denied: not with ***",
-    )
-
-
-@pytest.mark.parametrize(
-    ("words", "place", "id"),
-    [
-        (NOT_FOUND, PLACE, "repository-missing"),
-        (NO_GCR_IO, "gcr.io/totoro-project", None),  # the push may make it
-        (MAY_NOT_MAKE_IT, "gcr.io/totoro-project", "repository-missing"),
-        (DISABLED, PLACE, "registry-api-disabled"),
-        (DISABLED, "gcr.io/totoro-project", "registry-api-disabled"),
-        ('manifest unknown: Failed to fetch "latest"', PLACE, None),
-        ("denied: no reading", PLACE, None),  # who may push need not be one who may read
-    ],
-)
-def test_only_what_every_push_would_meet_is_told_before_one(words: str, place: str, id: str | None) -> None:
-    lack = certain_lack(words, place)
-    assert (lack.id if lack else None) == id

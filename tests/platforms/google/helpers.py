@@ -19,8 +19,8 @@ from tests.standins.training import Quota, TrainingApi
 
 PROJECT, OTHER_PROJECT = "totoro-project", "wonder-project"
 TOKEN, OTHER_TOKEN = "0123456789abcdef", "fedcba9876543210"
-POLICY = RetryPolicy(connect_timeout=5, read_timeout=5)
-"""All delays but these are of a clock whose time passes at once."""
+POLICY = RetryPolicy(connect_timeout=5, read_timeout=5, consistency_delay=10)
+"""The timeouts are real; delays pass at once, by the fake clock."""
 
 
 def no_engine() -> NoReturn:

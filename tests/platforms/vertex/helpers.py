@@ -123,7 +123,7 @@ class VertexBackend(Backend):
         return submission(name or NAME, token, project=project)
 
     def job(self, name: str | None = None, id: int = 1, project: str = PROJECT) -> JobRecord:
-        return recorded_job(f"projects/1/locations/{REGION}/customJobs/{id}", id=id, project=project)
+        return recorded_job(f"projects/{project}/locations/{REGION}/customJobs/{id}", id=id, project=project)
 
     def accept(
         self, name: str | None = None, id: int = 1, project: str = PROJECT, token: str = "a", region: str = REGION

@@ -38,6 +38,7 @@ def downgrade() -> None:
                 "platform", type_=sa.String(16), existing_type=sa.String(), existing_nullable=False
             )
     else:
+        op.execute("DROP TYPE IF EXISTS platform")  # caliban 0.4.2 creates it when it opens the store
         op.execute(f"CREATE TYPE platform AS ENUM ({', '.join(map(repr, _PLATFORMS))})")
         op.execute("ALTER TABLE job_specs ALTER COLUMN platform TYPE platform USING platform::text::platform")
         op.alter_column("submissions", "platform", type_=sa.String(16), existing_nullable=False)
