@@ -109,18 +109,20 @@ def test_a_registry_that_is_silent_is_left_to_the_push(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message", "words"),
+    ("status", "code", "message"),
     [
-        (404, "NAME_UNKNOWN", 'Repository "lab" not found', 'name unknown: Repository "lab" not found'),
-        (403, "DENIED", ArtifactRules.disabled, f"denied: {ArtifactRules.disabled}"),
-        (403, "DENIED", "gcr.io repo does not exist.", "denied: gcr.io repo does not exist."),
+        (404, "NAME_UNKNOWN", 'Repository "lab" not found'),
+        (403, "DENIED", ArtifactRules.disabled),
+        (403, "DENIED", "gcr.io repo does not exist."),
     ],
 )
 def test_the_engine_passes_on_google_s_words(
-    engine: Engine, registry: str, image: str, status: int, code: str, message: str, words: str
+    engine: Engine, registry: str, image: str, status: int, code: str, message: str
 ) -> None:
+    """Before them, engines say the code in words of their own, or only that it is an error."""
+
     def no_uploads(request: Request) -> Answer | None:
         return Answer(status, error(code, message)) if request.method == "POST" else None
 
     with front(registry, no_uploads) as strict:
-        assert failure(engine, image, strict.address).cause == words
+        assert (failure(engine, image, strict.address).cause or "").endswith(f": {message}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from .registries import (
     engine_that_answers_a_push,
     error,
     front,
+    image_ids,
     manifest_of,
 )
 
@@ -35,7 +35,7 @@ def test_the_registry_has_exactly_the_image_that_was_pushed(
 ) -> None:
     name = push(engine, image, f"{registry}/team", reporter, login=None).by_tag
     assert name == f"{registry}/team/{image[7:19]}:latest"
-    assert json.loads(manifest_of(name))["config"]["digest"] == image
+    assert image in image_ids(manifest_of(name))
 
 
 def test_the_digest_is_that_of_the_manifest_that_the_registry_has(
@@ -52,8 +52,8 @@ def test_a_job_gets_what_was_built_though_the_tag_was_given_to_another_image(
     first, second = build(), build()
     pushed = push(engine, first, registry, reporter, login=None)
     give_tag(engine, second, pushed.by_tag)
-    assert json.loads(manifest_of(pushed.by_tag))["config"]["digest"] == second
-    assert json.loads(manifest_of(pushed.by_digest))["config"]["digest"] == first
+    assert second in image_ids(manifest_of(pushed.by_tag))
+    assert first in image_ids(manifest_of(pushed.by_digest))
 
 
 def test_an_engine_pulls_by_the_digest(
@@ -86,9 +86,10 @@ def test_an_image_may_be_given_by_its_name(
     engine: Engine, registry: str, image: str, reporter: RecordingReporter
 ) -> None:
     engine.client.images.get(image).tag("caliban-test-own", tag="1")
+    before = names(engine, image)
     try:
         assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == reference(registry, image)
-        assert names(engine, image) == ["caliban-test-own:1"]
+        assert names(engine, image) == before
     finally:
         engine.client.images.remove("caliban-test-own:1")
 
@@ -154,7 +155,7 @@ def test_another_image_under_the_name_is_replaced(
 
     with front(registry, other_manifest) as confused:
         name = push(engine, first, confused.address, reporter, login=None).by_tag
-    assert json.loads(manifest_of(name, registry))["config"]["digest"] == first
+    assert first in image_ids(manifest_of(name, registry))
 
 
 def test_an_engine_that_names_images_by_their_manifest_finds_them_too(
@@ -203,7 +204,7 @@ def test_a_question_that_gets_no_answer_is_no_reason_not_to_push(
     with front(registry, lambda request: answer if is_manifest(request, "GET") else None) as puzzling:
         name = push(engine, image, puzzling.address, reporter, login=None).by_tag
         host = puzzling.address
-    assert json.loads(manifest_of(name, registry))["config"]["digest"] == image
+    assert image in image_ids(manifest_of(name, registry))
     assert reporter.said == [f"whether {host} has the image is not known, so it is pushed ({words})"]
 
 
@@ -222,7 +223,8 @@ def test_a_push_that_is_refused_leaves_no_name_behind(engine: Engine, registry: 
 
     with front(registry, read_only) as strict:
         refused = failure(engine, image, strict.address)
-    assert (refused.id, refused.cause) == ("push-refused", "denied: you may not write here")
+    assert refused.id == "push-refused"
+    assert (refused.cause or "").endswith(": you may not write here")
     assert names(engine, image) == []
 
 
