@@ -127,12 +127,12 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         try:
             self.client.cancel(place, job_id)
         except GoogleRefusedError as error:
-            if error.code not in (400, 409):
+            if error.code not in (400, 404, 409):
                 raise
-            ended = self._query(place, job)  # a job that has ended cannot be cancelled
-            if isinstance(ended, StatusUnavailable) or not ended.status.is_final:
-                raise
-            return ended
+            ended = self._query(place, job)  # a job that has ended, or does not exist, cannot be cancelled
+            if isinstance(ended, JobUpdate) and (ended.status.is_final or ended.status is JobStatus.UNKNOWN):
+                return ended
+            raise
         after = self._query(place, job)
         return JobUpdate(JobStatus.RUNNING) if isinstance(after, StatusUnavailable) else after
 
@@ -257,7 +257,10 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
             found = self.client.get(place, str(job.details.id))
         except CalibanError as error:
             return self._unavailable(error)
-        return JobUpdate(JobStatus.UNKNOWN) if found is None else self._update(job, found)
+        if found is not None:
+            return self._update(job, found)
+        raw = {**job.details.raw, "reason": f"{self.service_name} does not have the job any more"}
+        return JobUpdate(JobStatus.UNKNOWN, self.parse_details(JobStatus.UNKNOWN, raw))
 
     def _update(self, job: JobRecord, found: JsonObject) -> JobUpdate | StatusUnavailable:
         """Return a job's state, and what is new about it, from the job that the service reports."""
