@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, settings
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.platforms import registry as platform_registry
+from caliban.platforms.registry import Platforms
 from caliban.store.database import Access, Store, open_store
+from caliban.submission.setup import make_platforms
 from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
 from tests.docker_engine import base_image, engine, registry
 from tests.fakes import (
@@ -180,6 +182,12 @@ def store(store_url: str) -> Iterator[Store]:
 @pytest.fixture
 def reporter() -> RecordingReporter:
     return RecordingReporter()
+
+
+@pytest.fixture
+def platforms(reporter: RecordingReporter) -> Platforms:
+    """The platforms of a command without flags or environment variables."""
+    return make_platforms({}, Path("/nowhere"), reporter)
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_a_recorded_cluster_that_is_gone_is_told_and_nothing_goes_elsewhere(
     answer = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
 
     assert answer.code == 1
-    assert f"there is no GKE cluster blueshift in us-central1-a of project {PROJECT}" in answer.err
+    assert f"project {PROJECT} has no GKE cluster blueshift in us-central1-a" in answer.err
     assert blueshift.bodies("jobs.create") == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from caliban.platforms.base import Platforms
-from caliban.platforms.docker.platform import CREDENTIALS_IN_CONTAINER
+from caliban.platforms.docker.job_spec import CREDENTIALS_PATH
 from caliban.records import PlatformName
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store
@@ -119,7 +119,7 @@ def test_google_credentials_are_handed_over_at_run_time_and_cannot_be_written(re
 
     answer = researcher.caliban("run", "--nogpu", *words, "cpu.py")
 
-    assert answer.lines[:2] == [f"{CREDENTIALS_IN_CONTAINER} planted-secret", "False"], answer.err
+    assert answer.lines[:2] == [f"{CREDENTIALS_PATH} planted-secret", "False"], answer.err
 
 
 def test_credentials_are_in_no_image_and_in_no_record(researcher: Researcher, engine: Engine) -> None:
@@ -154,7 +154,7 @@ def test_credentials_that_are_not_there_are_warned_about(researcher: Researcher)
     answer = researcher.caliban("run", "--nogpu", "cpu.py", GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
 
     assert answer.code == 0
-    assert "warning: there is no credentials file /nowhere/key.json" in answer.err
+    assert "warning: credentials file not found: /nowhere/key.json" in answer.err
 
 
 def test_a_key_given_on_the_command_line_that_is_not_there_stops_the_run(researcher: Researcher) -> None:

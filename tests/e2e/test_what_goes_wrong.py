@@ -39,7 +39,7 @@ def test_a_build_folder_that_is_gone_is_told_and_nothing_is_asked(group_with_a_f
     answer = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", folder=elsewhere)
 
     assert answer.code == 1
-    assert f"{group_with_a_failure.folder} is not there [build-folder-gone]" in answer.err
+    assert f"directory not found: {group_with_a_failure.folder} [build-folder-gone]" in answer.err
     assert "do you wish" not in answer.err
 
 
@@ -221,5 +221,5 @@ def test_a_state_that_cannot_be_asked_for_is_shown_as_last_known(
     answer = researcher.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
 
     assert answer.code == 0
-    assert "(last known state; Docker does not answer" in answer.out
+    assert "(last known state; cannot reach the Docker daemon" in answer.out
     assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",)]

@@ -9,7 +9,7 @@ from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.registry import Platforms
-from caliban.platforms.docker.platform import new_job_spec
+from caliban.platforms.docker.job_spec import new_job_spec
 from caliban.records import ContainerRecord, ExperimentRecord, JobMode, JobRecord, JsonObject, PlatformId
 from caliban.resubmit.preflight import image_sources, job_problems
 from caliban.resubmit.selection import Selection, select

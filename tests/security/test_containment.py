@@ -16,6 +16,7 @@ from caliban.errors import CalibanError, ImageError
 from caliban.images.context import collect
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, parse_container_spec
+from caliban.platforms.registry import secret_files
 from caliban.records import JobMode, JobStatus
 from caliban.store.database import Store
 from tests.builders import add_group
@@ -54,7 +55,7 @@ def spec_of(project: Path, *extra_dirs: str) -> BuildSpec:
 
 def sent(spec: BuildSpec) -> tuple[bytes, list[str]]:
     """All that goes to the engine, and the names in it."""
-    content = b"".join(collect(spec, "FROM x\n", {}).stream(lambda count: None))
+    content = b"".join(collect(spec, "FROM x\n", {}, secret_files()).stream(lambda count: None))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = archive.getnames()
     return content, names

@@ -80,10 +80,11 @@ def failure_cause(message: str | None, code: object = None) -> FailureCause:
         message: the service's.
         code: of its error (google.rpc.Code), where it has one.
     """
-    if match := _NON_ZERO_EXIT.search(message or ""):  # the rest is the program's, whatever words it uses
+    words = _one_line(message)
+    if match := _NON_ZERO_EXIT.search(words):  # the rest is the program's, whatever words it uses
         return FailureCause.OUT_OF_MEMORY if match["oom"] else FailureCause.CODE_ERROR
     for cause, pattern in _CAUSES.items():
-        if pattern.search(message or ""):
+        if pattern.search(words):
             return cause
     return _CODES.get(code, FailureCause.UNKNOWN) if isinstance(code, int) else FailureCause.UNKNOWN
 
@@ -97,13 +98,13 @@ def job_exit(status: JobStatus, raw: JsonObject, message: str | None) -> JobExit
         message: the service's reason for a failed or stopped job, or None.
     """
     if status is JobStatus.STOPPED:
-        return JobExit(cause=FailureCause.STOPPED, message=_one_line(message))
+        return JobExit(cause=FailureCause.STOPPED, message=_shown(message))
     refusal = text(raw, "error")
     if status is not JobStatus.FAILED or (refusal or message) is None:
         return None
     if refusal:
-        return JobExit(cause=FailureCause.REFUSED, message=_one_line(refusal))
-    return JobExit(_exit_code(message), _stored_cause(raw) or failure_cause(message), _one_line(message))
+        return JobExit(cause=FailureCause.REFUSED, message=_shown(refusal))
+    return JobExit(_exit_code(message), _stored_cause(raw) or failure_cause(message), _shown(message))
 
 
 def _stored_cause(raw: JsonObject) -> FailureCause | None:
@@ -115,15 +116,17 @@ def _stored_cause(raw: JsonObject) -> FailureCause | None:
 
 def _exit_code(message: str | None) -> int | None:
     """Return the exit status of the program; a number with the name of a signal behind it is none."""
-    match = _NON_ZERO_EXIT.search(message or "")
+    match = _NON_ZERO_EXIT.search(_one_line(message))
     return int(match["code"]) if match and match["code"] and not match["signal"] else None
 
 
-def _one_line(message: str | None) -> str | None:
-    if message is None:
-        return None
-    line = " ".join(message.split())
-    return line if len(line) <= _MESSAGE_LENGTH else f"{line[: _MESSAGE_LENGTH - 3]}..."
+def _one_line(message: str | None) -> str:
+    return " ".join((message or "").split())
+
+
+def _shown(message: str | None) -> str | None:
+    line = _one_line(message)
+    return f"{line[: _MESSAGE_LENGTH - 3]}..." if len(line) > _MESSAGE_LENGTH else line or None
 
 
 def _utc(moment: object) -> str | None:
