@@ -230,6 +230,14 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def imageless(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs need no container image."""
+    installed = _install_service(monkeypatch, "FakeImagelessPlatform")
+    yield installed
+    installed.verify()
+
+
+@pytest.fixture
 def unknown_platform() -> str:
     """A platform that neither this version of caliban nor an installed package provides."""
     return "MAINFRAME"
