@@ -102,7 +102,7 @@ def test_each_job_that_vertex_ai_accepts_is_told_with_its_page_and_the_command_f
     answer = researcher.caliban(*vertex_ai.submit())
 
     number = str(researcher.details(1)["name"]).rpartition("/")[2]
-    page = f"https://console.cloud.google.com/ai/platform/locations/us-central1/training/{number}?project={PROJECT}"
+    page = f"https://console.cloud.google.com/agent-platform/locations/us-central1/training/{number}?project={PROJECT}"
     assert page in answer.err
     assert f"gcloud ai custom-jobs stream-logs {number} --region us-central1 --project {PROJECT}" in answer.err
 

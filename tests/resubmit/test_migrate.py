@@ -1,4 +1,4 @@
-"""``caliban resubmit`` of jobs of AI Platform Training, which is gone: moved over by a flag, told without it."""
+"""``caliban resubmit`` of jobs of AI Platform Training, which was shut down: migrated with a flag, else reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.base import ServiceRetiredError
-from caliban.records import JobStatus, JsonObject, PlatformId
+from caliban.records import JobStatus, JsonObject
 from caliban.store.database import Store
 from caliban.store.models import JobRow
 from tests.builders import add_group, read_group, submissions
@@ -102,7 +102,7 @@ def test_the_new_job_is_the_next_attempt_of_its_experiment(
     [experiment] = read_group(store, all_jobs=True).experiments
     [submission] = submissions(store)
     assert [job.platform for job in experiment.jobs] == [CAIP, "VERTEX"]
-    assert (submission.resubmits, submission.target) == (
+    assert (submission.resubmits, submission.destination) == (
         experiment.jobs[0].id,
         {"project": "totoro-project", "region": "us-central1"},
     )
@@ -132,9 +132,9 @@ def test_what_is_lost_is_told_before_the_question(store: Store, vertex: Aiplatfo
     assert call(context, *TO_VERTEX) == 1
     assert context.out.splitlines()[5:] == [
         "2 jobs would be moved to VERTEX",
-        "not everything would be as it was:",
-        "  jobDir: Vertex AI does not give it to the code as --job-dir; $AIP_MODEL_DIR, $AIP_CHECKPOINT_DIR and "
-        "$AIP_TENSORBOARD_LOG_DIR name folders in it (2 jobs)",
+        "some settings would change:",
+        "  jobDir: Vertex AI does not pass --job-dir to the program; directories in it are in $AIP_MODEL_DIR, "
+        "$AIP_CHECKPOINT_DIR and $AIP_TENSORBOARD_LOG_DIR (2 jobs)",
     ]
     assert "do you wish to resubmit these 2 jobs?" in context.err
     assert vertex.counts[CREATE] == 0
@@ -154,7 +154,7 @@ def test_jobs_of_other_platforms_are_told_and_the_rest_goes_on(
     add_caip(store, FAILED)
     add_group(store, FAILED, container_spec={"image_id": "lab:1"})
     assert call(context, *TO_VERTEX, "--yes") == 1
-    assert "jobs on TEST cannot be moved to Vertex AI [not-translatable]" in context.err
+    assert "cannot migrate jobs on TEST to Vertex AI [not-translatable]" in context.err
     assert (places(store), vertex.counts[CREATE]) == (["VERTEX", "TEST"], 1)
 
 
@@ -163,7 +163,7 @@ def test_a_job_that_cannot_be_moved_is_told_with_the_reason(
 ) -> None:
     add_caip(store, FAILED, spec=WITH_TPU)
     assert call(context, *TO_VERTEX, "--yes") == 1
-    assert ("[not-translatable]" in context.err, "it asks for TPUs" in context.err) == (True, True)
+    assert ("[not-translatable]" in context.err, "it uses TPUs" in context.err) == (True, True)
     assert (submissions(store), vertex.requests) == ([], [])
 
 
@@ -173,7 +173,7 @@ def test_without_the_flag_one_message_tells_all_jobs_the_way_over(
     add_caip(store, FAILED, FAILED, FAILED)
     assert call(context, "resubmit", *GROUP, "--yes") == 1
     assert context.err.count("[service-gone]") == 1
-    assert (WAY_OVER in context.err, "shut it down on 2025-01-31" in context.err) == (True, True)
+    assert (WAY_OVER in context.err, "shut down by Google on 2025-01-31" in context.err) == (True, True)
     assert "and 2 more jobs" in context.err
 
 
@@ -212,8 +212,8 @@ def test_status_keeps_the_last_known_states_with_one_remark(store: Store, ended:
             details = {"project_id": "totoro-project", "jobId": f"job_{number}"}
             session.query(JobRow).filter_by(id=number).update({"details": details})
     assert call(context, "status", *GROUP) == 0
-    assert context.out.count("(last known state; the service is gone)") == 3
-    assert context.err.count("AI Platform Training is gone") == len(context.err.splitlines()) == 1
+    assert context.out.count("(last known state; the service was shut down)") == 3
+    assert context.err.count("AI Platform Training was shut down") == len(context.err.splitlines()) == 1
 
 
 def test_jobs_that_were_in_progress_at_the_end_are_moved_by_all_jobs(
@@ -229,5 +229,5 @@ def test_new_jobs_are_told_where_to_go(ended: MlV1, fake_engine: FakeEngine, con
     with pytest.raises(ServiceRetiredError) as caught:
         call(context, "cloud", "--platform", "caip", "--nogpu", "cpu.py")
     assert caught.value.hint is not None
-    assert "without --platform caip" in caught.value.hint
+    assert "omit --platform caip" in caught.value.hint
     assert not (context.home / ".caliban").exists()

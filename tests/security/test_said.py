@@ -16,18 +16,20 @@ from caliban.errors import CalibanError
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login, stored_login
-from caliban.platforms.base import StatusUnavailable
+from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.transport import RefreshingCredentials
+from caliban.records import StatusUnavailable
 from caliban.store.database import Access, open_store
 from tests.fakes import HeardReporter
-from tests.platforms.caip.helpers import NAME, PEER_SPEC, QUICK, job_view, platform_context, submission
+from tests.platforms.caip.helpers import NAME, PEER_SPEC, recorded_job, submission
+from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Server, repeating, serving
 
 SECRET = "planted/secret+"
-HASTY = replace(QUICK, deadline=0.05)
+HASTY = replace(POLICY, deadline=0.05)
 STATUSES = (200, 400, 401, 502)
 
 
@@ -68,8 +70,8 @@ def test_an_access_token_that_an_api_repeats(
     server = repeat(status, as_json=as_json)
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"http://127.0.0.1:{server.port}/"}
     platform = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY)
-    said = [repr(platform.statuses([job_view()])[1])]
-    for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(job_view())):
+    said = [repr(platform.statuses([recorded_job()])[1])]
+    for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(recorded_job())):
         try:
             said.append(repr(ask()))
         except CalibanError as error:
@@ -90,7 +92,7 @@ def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, s
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=key), HASTY).connect({})
+        CaipPlatform(platform_context(cloud_key=key), HASTY).connect(CaipDestination(PROJECT))
 
     sent = server.requests[-1].body.decode() or server.requests[0].body.decode()
     assertion = sent.partition("assertion=")[2].partition("&")[0]
@@ -185,7 +187,7 @@ def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(SECRET.replace("/", "")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "https://ml.example.com/"}
-    found = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY).statuses([job_view()])[1]
+    found = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY).statuses([recorded_job()])[1]
     assert isinstance(found, StatusUnavailable)
     assert SECRET.replace("/", "") not in repr(found)
 
@@ -223,5 +225,5 @@ def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monke
 def test_a_key_file_that_is_none(content: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(content))
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect({})
+        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect(CaipDestination(PROJECT))
     assert SECRET not in all_that_is_said(caught.value)

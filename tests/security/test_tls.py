@@ -15,9 +15,11 @@ from caliban.errors import CalibanError, ImageError
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.api import RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login
-from caliban.platforms.base import StatusUnavailable
+from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.caip.platform import CaipPlatform
-from tests.platforms.caip.helpers import SHORT, job_view, platform_context
+from caliban.records import StatusUnavailable
+from tests.platforms.caip.helpers import recorded_job
+from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Answer, Certificate, Request, Server, make_certificate, serving
@@ -52,11 +54,11 @@ def key(tmp_path: Path) -> Iterator[Path]:
 
 def caip_at(server: Server, key: Path) -> CaipPlatform:
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"https://127.0.0.1:{server.port}/"}
-    return CaipPlatform(platform_context(endpoint, cloud_key=key), SHORT)
+    return CaipPlatform(platform_context(endpoint, cloud_key=key), POLICY)
 
 
 def test_googles_api_is_asked_nothing_without_a_signed_certificate(impostor: Server, key: Path) -> None:
-    found = caip_at(impostor, key).statuses([job_view()])[1]
+    found = caip_at(impostor, key).statuses([recorded_job()])[1]
 
     assert isinstance(found, StatusUnavailable)
     assert WORDS in found.reason
@@ -67,7 +69,7 @@ def test_googles_api_is_asked_with_a_certificate_that_this_machine_trusts(
     impostor: Server, key: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    caip_at(impostor, key).statuses([job_view()])
+    caip_at(impostor, key).statuses([recorded_job()])
     assert len(impostor.requests) == 1
 
 
@@ -79,7 +81,7 @@ def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=key), SHORT).connect({})
+        CaipPlatform(platform_context(cloud_key=key), POLICY).connect(CaipDestination(PROJECT))
 
     assert WORDS in str(caught.value.cause)
     assert impostor.requests == []

@@ -92,13 +92,14 @@ def test_the_state_of_a_job_that_the_service_does_not_have_is_unknown(backend: B
     [update] = platform.statuses([backend.job()]).values()
     assert isinstance(update, JobUpdate)
     assert update.details is not None
-    reason = f"{backend.service_name} does not have the job any more"
+    reason = f"{backend.service_name} no longer has the job"
     assert (update.status, update.details.reason) == (JobStatus.UNKNOWN, reason)
+    assert platform.statuses([backend.job().updated(update)]) == {1: JobUpdate(JobStatus.UNKNOWN)}
 
 
-def test_the_reason_goes_when_the_service_has_the_job_again(backend: Backend, platform: Platform) -> None:
+def test_the_reason_is_removed_when_the_service_has_the_job_again(backend: Backend, platform: Platform) -> None:
     job = backend.accept()
-    raw = {**job.details.raw, "reason": f"{backend.service_name} does not have the job any more"}
+    raw = {**job.details.raw, "reason": f"{backend.service_name} no longer has the job"}
     gone = replace(job, status=JobStatus.UNKNOWN, details=platform.parse_details(JobStatus.UNKNOWN, raw))
     backend.set_state(job, "RUNNING")
     [update] = platform.statuses([gone]).values()
