@@ -47,9 +47,7 @@ def resubmitted(researcher: Researcher, folder: Path, last_words: bytes, *, come
     return answer
 
 
-def test_an_engine_that_restarts_during_a_build_fails_only_that_image(
-    group: Researcher, tmp_path: Path
-) -> None:
+def test_an_engine_that_restarts_during_a_build_fails_only_that_image(group: Researcher, tmp_path: Path) -> None:
     answer = resubmitted(group, tmp_path, b"Step 4/", comes_back=True)
 
     assert (answer.code, answer.err.count("[docker-unreachable]")) == (1, 1)

@@ -20,9 +20,7 @@ RESUBMIT = ("resubmit", "--xgroup", "resubmit_test")
 STATUS = ("status", "--xgroup", "resubmit_test")
 
 
-def test_the_walkthrough(
-    researcher: Researcher, cloud: Cloud, registry: str, finished: Callable[[], Answer]
-) -> None:
+def test_the_walkthrough(researcher: Researcher, cloud: Cloud, registry: str, finished: Callable[[], Answer]) -> None:
     submitted = researcher.caliban(*cloud.submit())
     assert submitted.code == 0, submitted.err
     assert "Submitting request!" in submitted.err

@@ -16,9 +16,7 @@ STATUS = ("status", "--xgroup", "resubmit_test")
 FIRST = "SELECT token, container, name FROM submissions JOIN jobs ON job_id = jobs.id WHERE jobs.experiment_id = 1"
 
 
-def test_the_whole_request_to_ai_platform(
-    researcher: Researcher, ai_platform: AiPlatform, registry: str
-) -> None:
+def test_the_whole_request_to_ai_platform(researcher: Researcher, ai_platform: AiPlatform, registry: str) -> None:
     researcher.caliban(*ai_platform.submit("--name", "My Job", "--label", "Team=Vision"))
 
     ((token, image, job_id),) = researcher.rows(FIRST)
@@ -96,9 +94,7 @@ def test_the_page_and_the_log_command_of_an_ai_platform_job_are_shown(
     assert f"gcloud ai-platform jobs stream-logs {name} --project" in answer.err
 
 
-def test_the_page_and_the_log_command_of_a_vertex_ai_job_are_shown(
-    researcher: Researcher, vertex_ai: VertexAi
-) -> None:
+def test_the_page_and_the_log_command_of_a_vertex_ai_job_are_shown(researcher: Researcher, vertex_ai: VertexAi) -> None:
     answer = researcher.caliban(*vertex_ai.submit())
 
     number = str(researcher.details(1)["name"]).rpartition("/")[2]
@@ -119,9 +115,7 @@ def test_unavailable_hardware_is_rejected_before_anything_is_built(
     assert "Step 1" not in answer.err
 
 
-def test_an_expired_vertex_ai_job_is_shown_as_expired_and_rerun(
-    researcher: Researcher, vertex_ai: VertexAi
-) -> None:
+def test_an_expired_vertex_ai_job_is_shown_as_expired_and_rerun(researcher: Researcher, vertex_ai: VertexAi) -> None:
     researcher.write("experiment.json", '{"sleep": [2]}')
     vertex_ai.service.runner = None
     researcher.caliban(*vertex_ai.submit())

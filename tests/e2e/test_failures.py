@@ -43,7 +43,9 @@ def test_a_missing_build_directory_is_reported_before_the_question(group_with_a_
     assert "do you wish" not in answer.err
 
 
-def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_directory(group_with_a_failure: Researcher) -> None:
+def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_directory(
+    group_with_a_failure: Researcher,
+) -> None:
     group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     decoy = group_with_a_failure.home / "cpu.py"
     decoy.write_text("raise SystemExit('the wrong folder')")

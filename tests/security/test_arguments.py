@@ -69,9 +69,7 @@ def test_flags_from_an_experiment_file_are_passed_unchanged(person: Researcher, 
     assert not (tmp_path / "marker").exists()
 
 
-def test_labels_are_sanitized_and_never_reach_a_shell(
-    person: Researcher, caip: MlV1, tmp_path: Path
-) -> None:
+def test_labels_are_sanitized_and_never_reach_a_shell(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
 
     cloud(person, "--label", f"team=$(touch {marker}) `touch {marker}`\nÜber", "cpu.py")

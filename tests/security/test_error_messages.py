@@ -85,7 +85,9 @@ def test_an_access_token_repeated_by_an_api_is_redacted(
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_an_assertion_repeated_by_a_token_endpoint_is_redacted(repeat: Repeat, key: Path, status: int, as_json: bool) -> None:
+def test_an_assertion_repeated_by_a_token_endpoint_is_redacted(
+    repeat: Repeat, key: Path, status: int, as_json: bool
+) -> None:
     server = repeat(status, as_json=as_json)
     content = json.loads(key.read_text())
     content["token_uri"] = f"http://127.0.0.1:{server.port}/token"
@@ -128,7 +130,9 @@ def assert_hidden(said: str, secret: str = SECRET) -> None:
 
 @pytest.mark.parametrize("user", ["totoro", "<token>"])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_login_repeated_by_a_registry_or_its_token_service_is_redacted(repeat: Repeat, user: str, status: int) -> None:
+def test_a_login_repeated_by_a_registry_or_its_token_service_is_redacted(
+    repeat: Repeat, user: str, status: int
+) -> None:
     tokens = repeat(status)
     challenges = (f'Bearer realm="http://127.0.0.1:{tokens.port}/token",service="x"', 'Basic realm="x"')
     for challenge in challenges:
