@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from caliban.platforms.kubernetes.details import JobState, cause_of, object_at, shorten
+from caliban.platforms.kubernetes.details import JobState, cause_of, object_at
+from caliban.platforms.stored_json import one_line
 from caliban.records import FailureCause, JobStatus, JsonObject
 
 _FINAL: Mapping[str, JobStatus] = {"Complete": JobStatus.SUCCEEDED, "Failed": JobStatus.FAILED}
@@ -41,7 +42,7 @@ class _Explanation:
     def text(self) -> str | None:
         """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line."""
         code = "" if self.exit_code is None else f"exit code {self.exit_code}"
-        return shorten(": ".join(filter(None, (", ".join(filter(None, (self.reason, code))), self.message))))
+        return one_line(": ".join(filter(None, (", ".join(filter(None, (self.reason, code))), self.message))))
 
     @property
     def cause(self) -> FailureCause:
