@@ -5,11 +5,15 @@ Imports only records and the standard library: listings read the details of thou
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from contextlib import suppress
+from datetime import datetime, timezone
 
 from caliban.records import FailureCause, JsonObject
 
 _MAX_LINE = 300
+# Python does not read the nanoseconds that some services write.
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")
 
 
 def text(raw: JsonObject, key: str) -> str | None:
@@ -19,12 +23,26 @@ def text(raw: JsonObject, key: str) -> str | None:
 
 
 def timestamp(raw: JsonObject, key: str) -> datetime | None:
-    """Return the time stored under ``key`` (ISO 8601 with an offset from UTC), or None."""
-    try:
-        time = datetime.fromisoformat(text(raw, key) or "")
-    except ValueError:
+    """Return the time stored under ``key``, in UTC, or None."""
+    return parse_time(raw.get(key))
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return a time (RFC 3339, with any number of digits after the second) in UTC; None for anything else."""
+    found = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
         return None
-    return time if time.tzinfo else None
+    seconds, fraction, zone = found.groups()
+    with suppress(ValueError, OverflowError):  # no such day, or a time before year 1 in UTC
+        text = f"{seconds}{(fraction or '.').ljust(7, '0')}{zone.replace('Z', '+00:00')}"
+        return datetime.fromisoformat(text).astimezone(timezone.utc)
+    return None
+
+
+def utc_text(value: object) -> str | None:
+    """Return a time as it is stored: ISO 8601, in UTC, to the second; None for anything that is not a time."""
+    time = parse_time(value)
+    return time.isoformat(timespec="seconds") if time else None
 
 
 def failure_cause(raw: JsonObject) -> FailureCause | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caliban.platforms import stored_json
-from caliban.platforms.stored_json import one_line, text
+from caliban.platforms.stored_json import one_line, text, utc_text
 from caliban.records import Destination, FailureCause, JobExit, JobStatus, JsonObject
 
 _NON_ZERO_EXIT = re.compile(
@@ -53,7 +53,7 @@ class ProjectDestination(Destination):
 
 def stored_times(job: JsonObject) -> dict[str, str]:
     """Return when a job started and ended, as it is stored, from a job of the service; {} while neither is known."""
-    times = {"started": _utc(job.get("startTime")), "ended": _utc(job.get("endTime"))}
+    times = {"started": utc_text(job.get("startTime")), "ended": utc_text(job.get("endTime"))}
     return {key: moment for key, moment in times.items() if moment}
 
 
@@ -95,9 +95,3 @@ def _exit_code(message: str | None) -> int | None:
     """Return the exit status of the program; a number with the name of a signal behind it is none."""
     match = _NON_ZERO_EXIT.search(" ".join((message or "").split()))
     return int(match["code"]) if match and match["code"] and not match["signal"] else None
-
-
-def _utc(moment: object) -> str | None:
-    """Return a time of Google's (RFC 3339, in UTC, with up to nine digits after the second) as it is stored."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z", str(moment))
-    return f"{match[1]}+00:00" if match else None
