@@ -12,6 +12,7 @@ import pytest
 from caliban.cli import command_table as command_table
 from caliban.config import ProjectConfig
 from caliban.errors import ExitCode
+from caliban.platforms.base import Platform
 from caliban.submission.experiments import parse_experiments
 
 CLONE = Path(__file__).resolve().parent.parent
@@ -26,7 +27,7 @@ def code_blocks(text: str) -> list[str]:
     return re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_command_reference_is_what_the_commands_declare() -> None:
+def test_the_command_reference_is_up_to_date() -> None:
     checked = subprocess.run([sys.executable, CLONE / "dev" / "docs.py", "--check"], check=False)
 
     assert checked.returncode == 0, "run `make docs`"
@@ -43,14 +44,14 @@ def test_every_exit_code_is_documented(code: ExitCode) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_between_pages_lead_somewhere(path: Path) -> None:
+def test_links_between_pages_are_valid(path: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_make_targets_that_are_named_exist(path: Path) -> None:
+def test_make_targets_in_the_documentation_exist(path: Path) -> None:
     targets = re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE)
 
     named = re.findall(r"(?:`|^ {4})make ([a-z]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -64,7 +65,7 @@ def test_every_key_of_the_project_configuration_is_documented() -> None:
     assert documented == {name for name, field in ProjectConfig.__dataclass_fields__.items() if field.metadata}
 
 
-def test_the_example_of_an_experiment_file_spans_what_is_said_of_it() -> None:
+def test_the_example_experiment_file_expands_as_documented() -> None:
     example, expected = code_blocks(page("docs/experiment-config.md"))
 
     experiments = parse_experiments(example, source="the example")
@@ -76,9 +77,26 @@ def test_the_example_of_an_experiment_file_spans_what_is_said_of_it() -> None:
     assert lines == expected.splitlines()
 
 
-def test_the_example_of_a_plugin_is_a_command() -> None:
+def test_the_example_plugin_is_a_command() -> None:
     example = next(block for block in code_blocks(page("docs/plugins.md")) if "DESCRIPTION" in block)
     namespace: dict[str, object] = {}
     exec(compile(example, "plugins.md", "exec"), namespace)
 
     assert {"DESCRIPTION", "add_arguments", "run"} <= set(namespace)
+
+
+def excerpts() -> list[tuple[str, str]]:
+    """Return the path and the text of each excerpt from a file: a code block that begins with the path as a comment."""
+    blocks = (block.partition("\n") for path in PAGES for block in code_blocks(path.read_text(encoding="utf-8")))
+    return [(first[2:], rest) for first, _, rest in blocks if re.fullmatch(r"# \S+/\S+\.\w+", first)]
+
+
+@pytest.mark.parametrize(("path", "text"), excerpts(), ids=lambda value: value if "\n" not in value else "")
+def test_an_excerpt_is_what_the_file_says(path: str, text: str) -> None:
+    assert text in page(path)
+
+
+def test_the_guide_names_everything_that_a_platform_implements() -> None:
+    guide = page("docs/add-a-platform.md")
+
+    assert [name for name in sorted(Platform.__abstractmethods__) if f"`{name}`" not in guide] == []

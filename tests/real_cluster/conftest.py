@@ -1,4 +1,4 @@
-"""Any real cluster that a kubeconfig names, and somebody who submits to it.
+"""Any real cluster of a kubeconfig, and a user who submits to it.
 
 Without ``$CALIBAN_TEST_CONTEXT`` nothing here is collected, and a line of pytest's header says so.
 """
@@ -25,14 +25,14 @@ from tests.platforms.kubernetes.helpers import no_engine
 CONTEXT = os.environ.get("CALIBAN_TEST_CONTEXT", "")
 IMAGE = os.environ.get("CALIBAN_TEST_CLUSTER_IMAGE", "")
 NAMESPACE = os.environ.get("CALIBAN_TEST_NAMESPACE", "default")
-PATIENCE_S = 180
+TIMEOUT = 180
 
 collect_ignore_glob = [] if CONTEXT else ["test_*.py"]
 
 
 @dataclass
 class RealCluster:
-    """A person, a group of their own, and the cluster."""
+    """A user, an experiment group, and the cluster."""
 
     person: Researcher
     group: str
@@ -49,19 +49,19 @@ class RealCluster:
         assert answer.code == 0, answer.err
         return answer.out
 
-    def wait_for(self, words: str) -> str:
-        """The first listing that has these words."""
+    def wait_for(self, text: str) -> str:
+        """Return the first listing with this text."""
         answers: list[str] = []
 
         def is_there() -> bool:
             answers.append(self.status())
-            return words in answers[-1]
+            return text in answers[-1]
 
-        wait_until(is_there, PATIENCE_S)
+        wait_until(is_there, TIMEOUT)
         return answers[-1]
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The group's jobs, as the cluster has them."""
+        """Return the group's jobs, as the cluster reports them."""
         found = self.cluster.jobs(NAMESPACE, f"caliban.token,caliban.group={self.group}")
         return [dict(job) for job in found]
 

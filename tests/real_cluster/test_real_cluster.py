@@ -1,9 +1,10 @@
-"""A job's life on a real cluster: kind, k3s, GKE, anything that ``$CALIBAN_TEST_CONTEXT`` names."""
+"""The life of a job on a real cluster: kind, k3s, GKE, any that ``$CALIBAN_TEST_CONTEXT`` names."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from typing import Any
 
 from tests.e2e.conftest import wait_until
 from tests.real_cluster.conftest import CONTEXT, IMAGE, NAMESPACE, RealCluster
@@ -18,12 +19,20 @@ def test_a_job_succeeds(real: RealCluster) -> None:
     (job,) = real.jobs()
     assert job["metadata"]["namespace"] == NAMESPACE
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["-c", "echo from the job"]
+    details: Any = real.person.details(1)
+    assert (details["started"], details["ended"]) == (
+        job["status"]["startTime"].replace("Z", "+00:00"),
+        job["status"]["completionTime"].replace("Z", "+00:00"),
+    )
 
 
-def test_a_job_that_failed_says_why_and_is_run_again(real: RealCluster) -> None:
+def test_a_failed_job_is_shown_with_its_reason_and_rerun(real: RealCluster) -> None:
     real.submit("exit 3")
     listing = real.wait_for(" FAILED ")
     assert "exit code 3" in listing
+    details: Any = real.person.details(1)
+    assert (details["ret_code"], details["cause"]) == (3, "code_error")
+    assert details["started"] <= details["ended"]
 
     again = real.person.caliban("resubmit", "--xgroup", real.group, "--yes")
 
@@ -34,7 +43,7 @@ def test_a_job_that_failed_says_why_and_is_run_again(real: RealCluster) -> None:
     assert (images, len(tokens)) == ({IMAGE}, 2)
 
 
-def test_an_image_that_cannot_be_had_is_told(real: RealCluster) -> None:
+def test_an_image_that_cannot_be_pulled_is_reported(real: RealCluster) -> None:
     place = ("--context", CONTEXT, "--namespace", NAMESPACE, "--xgroup", real.group, "--nogpu")
     real.person.caliban("cluster", "job", "submit", *place, "--image_tag", "localhost:1/no/such:image", "job.sh")
 
@@ -54,7 +63,7 @@ def test_a_running_job_is_stopped_with_its_pods(real: RealCluster) -> None:
     wait_until(lambda: not real.jobs())
 
 
-def test_a_job_that_was_deleted_is_unknown(real: RealCluster) -> None:
+def test_a_deleted_job_is_unknown(real: RealCluster) -> None:
     real.submit("sleep 600")
     (job,) = real.jobs()
     while not real.cluster.delete_job(NAMESPACE, job):
@@ -71,7 +80,7 @@ def test_the_jobs_of_the_namespace_are_listed(real: RealCluster) -> None:
     assert f"group: {real.group}" in listed.out
 
 
-def test_exported_jobs_are_taken_by_kubectl(real: RealCluster) -> None:
+def test_kubectl_accepts_exported_jobs(real: RealCluster) -> None:
     assert real.submit("true", "--export", "job.yaml").code == 0
 
     command = ["kubectl", "--context", CONTEXT, "--namespace", NAMESPACE, "apply", "--dry-run=server", "-f", "job.yaml"]
@@ -80,7 +89,7 @@ def test_exported_jobs_are_taken_by_kubectl(real: RealCluster) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_namespace_that_is_not_there_is_told(real: RealCluster) -> None:
+def test_a_missing_namespace_is_reported(real: RealCluster) -> None:
     place = ("--context", CONTEXT, "--namespace", "caliban-has-no-such")
     answer = real.person.caliban("cluster", "job", "submit", *place, "--image_tag", IMAGE, "--nogpu", "job.sh")
 

@@ -13,11 +13,11 @@ from caliban.cli.context import Context
 from caliban.images.docker.endpoint import Endpoint
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.auth import Login
-from caliban.platforms.base import PlatformContext
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.client import Google
 from caliban.store.address import parse_address
 from tests.fakes import FakeStream, HeardReporter
-from tests.platforms.caip.helpers import no_engine
+from tests.platforms.google.helpers import no_engine
 from tests.standins.ml_v1 import MlV1
 
 SECRET = "planted-secret"
@@ -39,14 +39,14 @@ SURROUNDINGS = PlatformContext(ENVIRON, Path("/home/totoro"), HeardReporter(), n
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_secret_is_in_no_representation(value: object) -> None:
+def test_no_representation_contains_a_secret(value: object) -> None:
     assert SECRET not in f"{value!r} {value!s}"
 
 
-def test_credentials_show_neither_their_key_nor_their_token(tmp_path: Path) -> None:
+def test_representations_of_credentials_contain_neither_key_nor_token(tmp_path: Path) -> None:
     with MlV1() as service:
         key = service.write_key_file(tmp_path / "key.json")
-        google = Google(PlatformContext(ENVIRON, tmp_path, HeardReporter(), no_engine, cloud_key=key))
+        google = Google(PlatformContext(ENVIRON, tmp_path, HeardReporter(), no_engine, {"cloud_key": key}))
         token = google.access_token()
         shown = (
             f"{google!r} {google.credentials()!r} {google.credentials().credentials!r} {google.service('ml', 'v1')!r}"

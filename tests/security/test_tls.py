@@ -15,9 +15,11 @@ from caliban.errors import CalibanError, ImageError
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.api import RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login
-from caliban.platforms.base import StatusUnavailable
+from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.caip.platform import CaipPlatform
-from tests.platforms.caip.helpers import SHORT, job_view, platform_context
+from caliban.records import StatusUnavailable
+from tests.platforms.caip.helpers import recorded_job
+from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Answer, Certificate, Request, Server, make_certificate, serving
@@ -52,26 +54,26 @@ def key(tmp_path: Path) -> Iterator[Path]:
 
 def caip_at(server: Server, key: Path) -> CaipPlatform:
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"https://127.0.0.1:{server.port}/"}
-    return CaipPlatform(platform_context(endpoint, cloud_key=key), SHORT)
+    return CaipPlatform(platform_context(endpoint, cloud_key=key), POLICY)
 
 
-def test_googles_api_is_asked_nothing_without_a_signed_certificate(impostor: Server, key: Path) -> None:
-    found = caip_at(impostor, key).statuses([job_view()])[1]
+def test_a_google_api_with_an_untrusted_certificate_gets_no_request(impostor: Server, key: Path) -> None:
+    found = caip_at(impostor, key).statuses([recorded_job()])[1]
 
     assert isinstance(found, StatusUnavailable)
     assert WORDS in found.reason
     assert impostor.requests == []
 
 
-def test_googles_api_is_asked_with_a_certificate_that_this_machine_trusts(
+def test_a_google_api_with_a_trusted_certificate_gets_requests(
     impostor: Server, key: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    caip_at(impostor, key).statuses([job_view()])
+    caip_at(impostor, key).statuses([recorded_job()])
     assert len(impostor.requests) == 1
 
 
-def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
+def test_a_token_endpoint_with_an_untrusted_certificate_gets_no_assertion(
     impostor: Server, key: Path, tmp_path: Path
 ) -> None:
     content = json.loads(key.read_text())
@@ -79,7 +81,7 @@ def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=key), SHORT).connect({})
+        CaipPlatform(platform_context(cloud_key=key), POLICY).connect(CaipDestination(PROJECT))
 
     assert WORDS in str(caught.value.cause)
     assert impostor.requests == []
@@ -97,14 +99,14 @@ def names_lead_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("names_lead_here")
-def test_a_registry_is_told_no_login_without_a_signed_certificate(impostor: Server) -> None:
+def test_a_registry_with_an_untrusted_certificate_gets_no_login(impostor: Server) -> None:
     with pytest.raises(RegistryUnavailableError, match=WORDS):
         find_digest(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, Login("totoro", "planted-secret"))
     assert impostor.requests == []
 
 
 @pytest.mark.usefixtures("names_lead_here")
-def test_a_registry_is_asked_with_a_certificate_that_this_machine_trusts(
+def test_a_registry_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
@@ -130,7 +132,7 @@ def environment(server: Server, certificates: Path, **more: str) -> dict[str, st
 
 
 @pytest.mark.parametrize("verify", [{"DOCKER_TLS_VERIFY": "1"}, {"DOCKER_TLS_VERIFY": ""}, {}])
-def test_an_engine_is_asked_nothing_without_a_certificate_signed_by_the_given_authority(
+def test_an_engine_with_an_untrusted_certificate_gets_no_request(
     impostor: Server, other: Certificate, tmp_path: Path, verify: dict[str, str]
 ) -> None:
     certificates = docker_folder(tmp_path / "certificates", other, other)
@@ -143,7 +145,7 @@ def test_an_engine_is_asked_nothing_without_a_certificate_signed_by_the_given_au
     assert impostor.requests == []
 
 
-def test_an_engine_whose_certificate_the_given_authority_signed_is_asked(
+def test_an_engine_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
 ) -> None:
     certificates = docker_folder(tmp_path / "certificates", certificate, other)
@@ -151,7 +153,7 @@ def test_an_engine_whose_certificate_the_given_authority_signed_is_asked(
     assert len(impostor.requests) == 1
 
 
-def test_an_engine_that_wants_no_certificate_of_ours_is_verified_all_the_same(
+def test_an_engine_is_verified_also_without_a_client_certificate(
     impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
 ) -> None:
     certificates = docker_folder(tmp_path / "certificates", certificate, other)
@@ -161,7 +163,7 @@ def test_an_engine_that_wants_no_certificate_of_ours_is_verified_all_the_same(
 
 
 @pytest.mark.parametrize("endpoint", [{"SkipTLSVerify": True}, {"SkipTLSVerify": False}, {}])
-def test_an_engine_of_a_context_is_verified_whatever_the_context_says(
+def test_the_engine_of_a_docker_context_is_always_verified(
     impostor: Server, other: Certificate, tmp_path: Path, endpoint: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = hashlib.sha256(b"lab").hexdigest()

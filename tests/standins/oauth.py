@@ -114,8 +114,8 @@ class ServiceAccount:
 
 @cache
 def _private_key(email: str) -> rsa.RSAPrivateKey:
-    """Return the account's key, generated once per process: that takes up to half a second of CPU time."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """Return the account's key, generated once per process. It is short: generating and loading keys takes CPU time."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
 
 def _refusal(error: str, description: str) -> TokenAnswer:

@@ -110,3 +110,16 @@ def test_a_job_that_a_platform_does_not_report_is_unchanged(service: FakeService
 
 def test_without_groups_nothing_is_queried(platforms: Platforms) -> None:
     assert refresh([], platforms) == Refreshed((), {})
+
+
+def test_a_platform_that_fails_does_not_hide_the_jobs_of_others(
+    three: list[GroupRecord], service: FakeService, platforms: Platforms
+) -> None:
+    def fail(jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+        raise KeyError("state")
+
+    service.expect("statuses", fail)
+    refreshed = refresh(three, platforms)
+    jobs = [job for group in refreshed.groups for experiment in group.experiments for job in experiment.jobs]
+    assert {job.refresh_error for job in jobs if job.id != 2} == {"the platform TEST failed: KeyError: 'state'"}
+    assert refreshed.changes == {}

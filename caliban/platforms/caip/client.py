@@ -57,7 +57,7 @@ class CaipClient(JobsClient[CaipDestination]):
             raise
 
     def _collection(self, place: CaipDestination) -> Any:  # noqa: ANN401 - created at run time
-        return self._google.service("ml", "v1").projects().jobs()
+        return self._google.resource("ml", "v1", "projects", "jobs")
 
     def _parent(self, place: CaipDestination) -> str:
         return f"projects/{place.project}"

@@ -53,6 +53,7 @@ class Google:
         self._no_login: CredentialsError | None = None
         self._found_project: str | None = None
         self._services: dict[tuple[str, str, str | None], Any] = {}
+        self._resources: dict[tuple[str, ...], Any] = {}
 
     def project(self) -> str:
         """Return ``--project_id``, or ``$PROJECT_ID``, or the key file's project, or that of the default credentials.
@@ -142,6 +143,24 @@ class Google:
                     cache_discovery=False,
                 )
             return self._services[api, version, region]
+
+    def resource(self, api: str, version: str, *path: str, region: str | None = None) -> Any:  # noqa: ANN401 - as above
+        """Return a part of an API client, created once: that takes the library tens of milliseconds each time.
+
+        Args:
+            api: see :meth:`service`, which raises the same.
+            version: likewise.
+            path: of the resource: ``"projects", "locations", "customJobs"``.
+            region: likewise.
+        """
+        key = (api, version, region or "", *path)
+        with self._lock:
+            if key not in self._resources:
+                resource = self.service(api, version, region)
+                for name in path:
+                    resource = getattr(resource, name)()
+                self._resources[key] = resource
+            return self._resources[key]
 
     def execute(self, request: ApiRequest, action: str) -> JsonObject:
         """Send a request that does no harm when it is sent twice, with retries.

@@ -24,7 +24,7 @@ class VertexClient(JobsClient[VertexDestination]):
     id_key = "name"
 
     def _collection(self, place: VertexDestination) -> Any:  # noqa: ANN401 - created at run time
-        return self._google.service("aiplatform", "v1", place.region).projects().locations().customJobs()
+        return self._google.resource("aiplatform", "v1", "projects", "locations", "customJobs", region=place.region)
 
     def _parent(self, place: VertexDestination) -> str:
         return f"projects/{place.project}/locations/{place.region}"

@@ -1,4 +1,4 @@
-"""AI Platform Training is gone: how caliban knows, what it says, and what it leaves as it was."""
+"""AI Platform Training was shut down: how that is recognized and reported, and what does not change."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import NoReturn
 import pytest
 
 from caliban.errors import CalibanError
-from caliban.platforms.base import ServiceRetiredError, StatusUnavailable
-from caliban.platforms.caip.client import _gone
+from caliban.platforms.base import ServiceRetiredError
+from caliban.platforms.caip.client import retirement
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.errors import GoogleRefusedError
-from tests.platforms.caip.helpers import PROJECT, HeardReporter, job_view, submission
+from caliban.records import StatusUnavailable
+from tests.platforms.caip.helpers import CaipBackend, recorded_job, submission
 from tests.standins.discovery import ApiError
-from tests.standins.ml_v1 import MlV1, shut_down
+from tests.standins.ml_v1 import shut_down
 
 NOT_USED = (
     "AI Platform Training & Prediction API has not been used in project 1234 before or it is disabled. Enable it by "
@@ -42,8 +43,8 @@ def raising(error: CalibanError) -> Callable[..., NoReturn]:
         (501, "UNIMPLEMENTED", "Operation is not implemented, or supported, or enabled."),
     ],
 )
-def test_an_answer_that_comes_of_the_services_end_is_known(code: int, status: str, words: str) -> None:
-    found = _gone(GoogleRefusedError(code, status, "list the jobs", words))
+def test_an_answer_of_a_retired_service_is_recognized(code: int, status: str, words: str) -> None:
+    found = retirement(GoogleRefusedError(code, status, "list the jobs", words))
     assert found is not None
     assert (found.id, found.successor) == ("service-gone", "vertex")
 
@@ -58,70 +59,70 @@ def test_an_answer_that_comes_of_the_services_end_is_known(code: int, status: st
         (503, "UNAVAILABLE", "The service is currently unavailable."),
     ],
 )
-def test_any_other_refusal_is_none_of_the_services_end(code: int, status: str, words: str) -> None:
-    assert _gone(GoogleRefusedError(code, status, "list the jobs", words)) is None
+def test_any_other_refusal_is_not_taken_for_a_retirement(code: int, status: str, words: str) -> None:
+    assert retirement(GoogleRefusedError(code, status, "list the jobs", words)) is None
 
 
-def test_a_page_of_html_is_not_shown() -> None:
-    found = _gone(GoogleRefusedError(404, "", "list the jobs", GOOGLES_404))
+def test_an_html_page_is_not_shown() -> None:
+    found = retirement(GoogleRefusedError(404, "", "list the jobs", GOOGLES_404))
     assert found is not None
-    assert found.cause == "HTTP 404, with a page instead of an answer"
+    assert found.cause == "HTTP 404, with an HTML page as answer"
 
 
-def test_connecting_tells_the_end_in_one_call(service: MlV1, platform: CaipPlatform) -> None:
-    service.end = shut_down()
+def test_connecting_reports_the_retirement_with_one_request(backend: CaipBackend, platform: CaipPlatform) -> None:
+    backend.service.end = shut_down()
     with pytest.raises(ServiceRetiredError) as caught:
-        platform.connect({"project": PROJECT})
+        platform.connect(backend.destination())
     assert caught.value.message == (
-        "AI Platform Training is gone: Google shut it down on 2025-01-31, and Container Registry on 2025-03-18"
+        "AI Platform Training was shut down by Google on 2025-01-31, and Container Registry on 2025-03-18"
     )
     assert caught.value.cause == str(shut_down())
     assert caught.value.hint is not None
-    assert "without --platform caip" in caught.value.hint
-    assert service.counts == {"oauth.token": 1, "ml.projects.jobs.list": 1}
+    assert "omit --platform caip" in caught.value.hint
+    assert backend.service.counts == {"oauth.token": 1, "ml.projects.jobs.list": 1}
 
 
-def test_who_may_not_list_jobs_may_still_submit_some(service: MlV1, platform: CaipPlatform) -> None:
-    service.forbidden.add("ml.jobs.list")
-    platform.connect({"project": PROJECT})
+def test_a_user_who_may_not_list_jobs_can_still_connect(backend: CaipBackend, platform: CaipPlatform) -> None:
+    backend.service.forbidden.add("ml.jobs.list")
+    platform.connect(backend.destination())
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
-def test_states_are_kept_with_one_remark(
-    count: int, service: MlV1, platform: CaipPlatform, reporter: HeardReporter
+def test_states_are_kept_and_the_retirement_is_announced_once(
+    count: int, backend: CaipBackend, platform: CaipPlatform
 ) -> None:
-    service.end = shut_down()
-    found = platform.statuses([job_view(f"job_{number}", id=number) for number in range(count)])
-    assert found == {number: StatusUnavailable("the service is gone") for number in range(count)}
-    assert len(reporter.lines) == 1
-    assert "caliban resubmit --xgroup NAME --platform vertex" in reporter.lines[0]
+    backend.service.end = shut_down()
+    found = platform.statuses([recorded_job(f"job_{number}", id=number) for number in range(count)])
+    assert found == {number: StatusUnavailable("the service was shut down") for number in range(count)}
+    assert len(backend.reporter.said) == 1
+    assert "--platform vertex" in backend.reporter.said[0]
 
 
-def test_many_jobs_are_asked_after_in_one_call(service: MlV1, platform: CaipPlatform) -> None:
-    service.end = shut_down()
-    platform.statuses([job_view(f"job_{number}", id=number) for number in range(40)])
-    assert service.counts == {"oauth.token": 1, "ml.projects.jobs.list": 1}
+def test_many_jobs_need_one_request(backend: CaipBackend, platform: CaipPlatform) -> None:
+    backend.service.end = shut_down()
+    platform.statuses([recorded_job(f"job_{number}", id=number) for number in range(40)])
+    assert backend.service.counts == {"oauth.token": 1, "ml.projects.jobs.list": 1}
 
 
-def test_a_disabled_api_does_not_make_jobs_unknown(service: MlV1, platform: CaipPlatform) -> None:
-    service.end = ApiError(403, NOT_USED)
-    assert platform.statuses([job_view()]) == {1: StatusUnavailable("the service is gone")}
+def test_a_disabled_api_does_not_make_jobs_unknown(backend: CaipBackend, platform: CaipPlatform) -> None:
+    backend.service.end = ApiError(403, NOT_USED)
+    assert platform.statuses([recorded_job()]) == {1: StatusUnavailable("the service was shut down")}
 
 
-def test_an_interrupted_submission_to_it_is_no_job(service: MlV1, platform: CaipPlatform) -> None:
-    service.end = shut_down()
+def test_an_interrupted_submission_did_not_become_a_job(backend: CaipBackend, platform: CaipPlatform) -> None:
+    backend.service.end = shut_down()
     assert platform.find(submission()) is None
 
 
-def test_a_page_in_place_of_an_answer_leaves_an_interrupted_submission_open(platform: CaipPlatform) -> None:
-    gone = _gone(GoogleRefusedError(404, "", "ask after the job", GOOGLES_404))
-    assert gone is not None
-    platform._service.get = raising(gone)  # type: ignore[method-assign]  # the stand-in has no such page
+def test_an_html_page_leaves_an_interrupted_submission_open(platform: CaipPlatform) -> None:
+    retired = retirement(GoogleRefusedError(404, "", "ask after the job", GOOGLES_404))
+    assert retired is not None
+    platform.client.get = raising(retired)  # type: ignore[method-assign]  # the stand-in has no such page
     with pytest.raises(ServiceRetiredError):
         platform.find(submission())
 
 
-def test_a_job_cannot_be_stopped_there(service: MlV1, platform: CaipPlatform) -> None:
-    service.end = shut_down()
-    with pytest.raises(CalibanError, match="is gone"):
-        platform.stop(job_view())
+def test_a_job_cannot_be_stopped(backend: CaipBackend, platform: CaipPlatform) -> None:
+    backend.service.end = shut_down()
+    with pytest.raises(CalibanError, match="was shut down"):
+        platform.stop(recorded_job())

@@ -1,3 +1,5 @@
+"""Credentials, projects and endpoints of Google's APIs."""
+
 from __future__ import annotations
 
 import json
@@ -5,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import google.auth as google_auth
@@ -12,14 +15,25 @@ import pytest
 
 from caliban.errors import CalibanError, ExitCode, UsageError
 from caliban.platforms.google.client import Google, endpoint_override
-from caliban.platforms.google.errors import CredentialsError, GoogleError, GoogleUnreachableError
-from tests.platforms.caip.helpers import QUICK, SHORT, platform_context
+from caliban.platforms.google.errors import CredentialsError, GoogleUnreachableError
+from tests.fakes import FakeClock
+from tests.platforms.google.helpers import POLICY, platform_context
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
 
 
+@pytest.fixture
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make google-auth fail where it waits by itself."""
+
+    def refuse(seconds: float) -> None:
+        raise AssertionError(f"google-auth sleeps for {seconds} s")
+
+    monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=refuse))
+
+
 def google(service: MlV1 | None = None, **kwargs: Any) -> Google:
-    return Google(platform_context(service=service, **kwargs), QUICK)
+    return Google(platform_context(service=service, **kwargs), POLICY)
 
 
 def changed_key(key: Path, **fields: object) -> Path:
@@ -51,17 +65,17 @@ def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         google(cloud_key=tmp_path / "gone.json").access_token()
     assert caught.value.id == "key-not-found"
-    assert caught.value.message == f"there is no credentials file {tmp_path / 'gone.json'}"
-    assert caught.value.hint == "see --cloud_key and $GOOGLE_APPLICATION_CREDENTIALS"
+    assert caught.value.message == f"file not found: {tmp_path / 'gone.json'}"
+    assert caught.value.hint == "check --cloud_key and $GOOGLE_APPLICATION_CREDENTIALS"
     assert caught.value.exit_code == ExitCode.USAGE
 
 
-def test_a_key_file_that_cannot_be_read_is_told_with_the_systems_words(tmp_path: Path) -> None:
+def test_a_key_file_that_cannot_be_read_is_reported_in_the_systems_words(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         google(cloud_key=tmp_path).access_token()
     assert caught.value.id == "key-not-readable"
     assert (caught.value.message, caught.value.cause) == (
-        f"the credentials file {tmp_path} cannot be read",
+        f"cannot read the credentials file {tmp_path}",
         os.strerror(21),
     )
 
@@ -69,8 +83,8 @@ def test_a_key_file_that_cannot_be_read_is_told_with_the_systems_words(tmp_path:
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        ("not JSON {", "it is not JSON"),
-        ("[1]", "it is not a JSON object"),
+        ("not JSON {", "not JSON"),
+        ("[1]", "not a JSON object"),
         (
             '{"type": "service_account", "client_email": "a@example.com"}',
             "Service account info was not in the expected format",
@@ -79,89 +93,89 @@ def test_a_key_file_that_cannot_be_read_is_told_with_the_systems_words(tmp_path:
         ('{"type": "house key"}', "does not have a valid type"),
     ],
 )
-def test_a_malformed_key_file_is_told_with_what_is_wrong(tmp_path: Path, content: str, cause: str) -> None:
+def test_a_malformed_key_file_is_reported_with_what_is_wrong(tmp_path: Path, content: str, cause: str) -> None:
     path = tmp_path / "key.json"
     path.write_text(content)
     with pytest.raises(UsageError) as caught:
         google(cloud_key=path).access_token()
     assert caught.value.id == "key-malformed"
-    assert caught.value.message == f"{path} is no Google credentials file"
+    assert caught.value.message == f"not a Google credentials file: {path}"
     assert cause in str(caught.value.cause)
 
 
-def test_a_broken_private_key_is_told_without_showing_any_of_it(key: Path) -> None:
+def test_a_malformed_private_key_is_reported_without_any_part_of_it(key: Path) -> None:
     changed_key(key, private_key="-----BEGIN PRIVATE KEY-----\nMIIsecretsecret\n-----END PRIVATE KEY-----\n")
     with pytest.raises(UsageError) as caught:
         google(cloud_key=key).access_token()
     assert caught.value.id == "key-malformed"
-    assert caught.value.cause == "its private key cannot be read"
+    assert caught.value.cause == "malformed private key"
 
 
-def test_tokens_are_not_fetched_in_the_clear_from_afar(key: Path) -> None:
+def test_tokens_are_not_fetched_without_tls_from_another_machine(key: Path) -> None:
     changed_key(key, token_uri="http://tokens.example.com/token")
     with pytest.raises(UsageError) as caught:
         google(cloud_key=key).access_token()
-    assert caught.value.cause == "its token_uri is not an https URL: http://tokens.example.com/token"
+    assert caught.value.cause == "token_uri is not an https URL: http://tokens.example.com/token"
 
 
-def test_credentials_of_a_person_are_understood(tmp_path: Path) -> None:
+def test_credentials_of_a_user_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
-    person = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
-    path.write_text(json.dumps(person))
+    user = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    path.write_text(json.dumps(user))
     assert google(cloud_key=path).credentials().credentials.token is None
 
 
-def test_credentials_of_another_kind_that_google_auth_knows_are_understood(tmp_path: Path) -> None:
+def test_other_kinds_of_credentials_that_google_auth_knows_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
-    person = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    user = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
     accounts = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
     other = {
         "type": "impersonated_service_account",
         "service_account_impersonation_url": f"{accounts}/a@totoro-project.iam.gserviceaccount.com:generateAccessToken",
-        "source_credentials": person,
+        "source_credentials": user,
     }
     path.write_text(json.dumps(other))
     assert google(cloud_key=path).credentials().credentials.token is None
 
 
-def test_credentials_that_come_of_another_file_say_when_it_is_missing(tmp_path: Path) -> None:
+def test_credentials_that_need_another_file_say_when_it_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "key.json"
-    outside = {
+    external = {
         "type": "external_account",
         "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
         "token_url": "https://sts.googleapis.com/v1/token",
         "credential_source": {"file": "/nowhere/token"},
     }
-    path.write_text(json.dumps(outside))
+    path.write_text(json.dumps(external))
     with pytest.raises(CredentialsError) as caught:
         google(cloud_key=path).project()
     assert caught.value.cause == "File '/nowhere/token' was not found."
 
 
 @pytest.mark.usefixtures("no_google_login")
-def test_without_any_credentials_the_error_says_how_to_get_some() -> None:
+def test_without_credentials_the_hint_says_how_to_get_some() -> None:
     with pytest.raises(CredentialsError) as caught:
         google().access_token()
     assert caught.value.id == "no-credentials"
-    assert caught.value.message == "there are no Google credentials"
+    assert caught.value.message == "no Google credentials found"
     assert "gcloud auth application-default login" in str(caught.value.hint)
 
 
 @pytest.mark.usefixtures("no_google_login")
-def test_the_application_default_credentials_serve_where_no_key_is_named(
+def test_without_a_key_the_application_default_credentials_are_used(
     service: MlV1, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
     assert service.account.accepts(google(service).access_token())
 
 
-def test_a_refused_assertion_is_told_in_googles_words(service: MlV1, key: Path) -> None:
+def test_a_refused_assertion_is_reported_in_googles_words(service: MlV1, key: Path) -> None:
     service.account.refusal = ("invalid_grant", "Invalid JWT Signature.")
     with pytest.raises(CredentialsError) as caught:
         google(service, cloud_key=key).access_token()
     assert caught.value.id == "credentials-refused"
-    assert caught.value.message == "Google does not accept the credentials: they give no access token"
+    assert caught.value.message == "Google does not accept the credentials"
     assert caught.value.cause == "invalid_grant: Invalid JWT Signature."
 
 
@@ -174,22 +188,39 @@ def test_refused_credentials_are_not_tried_again(service: MlV1, key: Path) -> No
     assert service.counts["oauth.token"] == 1
 
 
-def test_a_token_endpoint_that_cannot_be_reached_is_tried_again_and_then_told(service: MlV1, key: Path) -> None:
+def test_a_token_endpoint_that_cannot_be_reached_is_retried_and_then_reported(service: MlV1, key: Path) -> None:
     service.faults.add(Fault("oauth.token", "refuse", times=100))
     with pytest.raises(GoogleUnreachableError) as caught:
-        Google(platform_context(cloud_key=key), SHORT).access_token()
+        Google(platform_context(cloud_key=key), POLICY).access_token()
     assert caught.value.message == "cannot fetch an access token"
     assert service.counts["oauth.token"] > 1
 
 
-def test_a_token_endpoint_that_fails_for_a_while_is_no_refusal(
-    service: MlV1, key: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_token_endpoint_that_fails_for_a_while_is_retried_by_our_policy_alone(
+    service: MlV1, key: Path, clock: FakeClock, no_sleep: None, status: int
 ) -> None:
-    monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda seconds: None)
-    service.faults.add(Fault("oauth.token", "status", times=100))
-    with pytest.raises(GoogleError) as caught:
-        Google(platform_context(cloud_key=key), SHORT).access_token()
+    service.faults.add(Fault("oauth.token", "status", times=3, status=status))
+    token = Google(platform_context(cloud_key=key, clock=clock), POLICY).access_token()
+    assert service.account.accepts(token)
+    assert (service.counts["oauth.token"], clock.seconds > 0) == (4, True)
+
+
+@pytest.mark.usefixtures("no_sleep")
+def test_a_token_endpoint_that_keeps_failing_is_no_refusal_of_the_credentials(service: MlV1, key: Path) -> None:
+    service.faults.add(Fault("oauth.token", "status", times=1000))
+    with pytest.raises(GoogleUnreachableError) as caught:
+        Google(platform_context(cloud_key=key), POLICY).access_token()
     assert caught.value.id == "google-unreachable"
+    assert f"(tried {service.counts['oauth.token']} times in " in str(caught.value.cause)
+
+
+@pytest.mark.usefixtures("no_sleep")
+def test_an_oauth_error_that_is_temporary_is_retried(service: MlV1, key: Path) -> None:
+    service.account.refusal = ("temporarily_unavailable", "Try again.")
+    with pytest.raises(GoogleUnreachableError):
+        Google(platform_context(cloud_key=key), POLICY).access_token()
+    assert service.counts["oauth.token"] > 1
 
 
 @pytest.mark.parametrize(
@@ -213,39 +244,39 @@ def test_the_project_of_the_default_credentials_is_the_last_resort(key: Path, mo
     assert google().project() == "totoro-project"
 
 
-def test_no_project_anywhere_is_an_error_that_says_so(key: Path) -> None:
+def test_without_a_project_the_error_says_how_to_specify_one(key: Path) -> None:
     changed_key(key, project_id="")
     with pytest.raises(UsageError) as caught:
         google(cloud_key=key).project()
     assert caught.value.id == "no-project"
     assert caught.value.cause == (
-        "neither --project_id nor $PROJECT_ID is given, and the credentials belong to no project"
+        "neither --project_id nor $PROJECT_ID is set, and the credentials belong to no project"
     )
-    assert caught.value.hint == "name one with --project_id, or export PROJECT_ID"
+    assert caught.value.hint == "add --project_id PROJECT_ID, or set PROJECT_ID"
 
 
-def test_endpoints_are_those_that_gcloud_was_told() -> None:
+def test_endpoints_are_those_configured_for_gcloud() -> None:
     environ = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": "https://europe-west4-aiplatform.googleapis.com"}
     assert endpoint_override(environ, "aiplatform") == "https://europe-west4-aiplatform.googleapis.com/"
     assert endpoint_override(environ, "ml") is None
 
 
 @pytest.mark.parametrize("endpoint", ["ml.googleapis.com", "ftp://ml.googleapis.com/", "http://"])
-def test_an_endpoint_that_is_no_url_is_refused(key: Path, endpoint: str) -> None:
+def test_an_endpoint_that_is_not_a_url_is_refused(key: Path, endpoint: str) -> None:
     named = google(environ={"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": endpoint}, cloud_key=key)
     with pytest.raises(UsageError) as caught:
         named.service("ml", "v1")
-    assert caught.value.message == "$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML does not name an endpoint"
-    assert caught.value.cause == f"{endpoint!r} is not an http or https URL"
+    assert caught.value.message == "$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML is not an endpoint"
+    assert caught.value.cause == f'expected an http or https URL, got "{endpoint}"'
 
 
 @pytest.mark.parametrize(("api", "version"), [("ml", "v1"), ("container", "v1"), ("aiplatform", "v1")])
-def test_clients_are_made_without_a_network_and_only_once(key: Path, api: str, version: str) -> None:
+def test_clients_are_created_without_a_network_and_once(key: Path, api: str, version: str) -> None:
     offline = google(cloud_key=changed_key(key, token_uri="https://tokens.example.com/token"))
     assert offline.service(api, version) is offline.service(api, version)
 
 
-def test_every_error_of_credentials_is_one_of_ours() -> None:
+def test_errors_of_credentials_are_ours() -> None:
     assert issubclass(CredentialsError, CalibanError)
 
 
@@ -261,24 +292,24 @@ def test_without_an_override_the_endpoint_is_googles(key: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_google_login")
-def test_that_nobody_has_logged_in_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[object] = []
-    look = google_auth.default
+def test_missing_credentials_are_calls_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    default = google_auth.default
 
     def counted(**asked: Any) -> Any:
-        looked.append(asked)
-        return look(**asked)
+        calls.append(asked)
+        return default(**asked)
 
     monkeypatch.setattr(google_auth, "default", counted)
-    nobody = google()
+    without = google()
     for _ in range(3):
         with pytest.raises(CredentialsError):
-            nobody.credentials()
-    assert len(looked) == 1
+            without.credentials()
+    assert len(calls) == 1
 
 
 @pytest.mark.usefixtures("no_google_login")
-def test_google_s_library_has_no_words_of_its_own_for_a_missing_login(caplog: pytest.LogCaptureFixture) -> None:
+def test_google_auth_logs_nothing_about_missing_credentials(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(CredentialsError):
         google().credentials()
     assert caplog.records == []

@@ -1,10 +1,12 @@
+"""What Google's error answers become."""
+
 from __future__ import annotations
 
 import json
 
 import pytest
 
-from caliban.platforms.google.errors import GoogleRefusedError, words
+from caliban.platforms.google.errors import GoogleRefusedError, parse_error
 
 
 def body(message: str = "no", **fields: object) -> bytes:
@@ -12,24 +14,24 @@ def body(message: str = "no", **fields: object) -> bytes:
 
 
 def test_google_s_message_is_the_cause() -> None:
-    assert words(body("Quota exceeded.", status="RESOURCE_EXHAUSTED"), "Too Many Requests") == (
+    assert parse_error(body("Quota exceeded.", status="RESOURCE_EXHAUSTED"), "Too Many Requests") == (
         "RESOURCE_EXHAUSTED",
         "Quota exceeded.",
     )
 
 
-def test_a_page_of_html_is_told_as_it_is() -> None:
-    assert words(b"<html>Bad gateway</html>", "Bad Gateway") == ("", "<html>Bad gateway</html>")
+def test_an_html_page_is_the_cause_as_it_is() -> None:
+    assert parse_error(b"<html>Bad gateway</html>", "Bad Gateway") == ("", "<html>Bad gateway</html>")
 
 
 @pytest.mark.parametrize("content", [b"", b"  "])
-def test_an_empty_answer_is_told_by_its_reason(content: bytes) -> None:
-    assert words(content, "Bad Gateway") == ("", "Bad Gateway")
+def test_an_empty_answer_has_its_reason_as_cause(content: bytes) -> None:
+    assert parse_error(content, "Bad Gateway") == ("", "Bad Gateway")
 
 
 @pytest.mark.parametrize("content", [b"[]", b'{"error": "denied"}', b'{"error": {}}', b"null"])
-def test_an_error_of_another_shape_is_told_as_it_is(content: bytes) -> None:
-    assert words(content, "Forbidden") == ("", content.decode())
+def test_an_error_of_another_shape_is_the_cause_as_it_is(content: bytes) -> None:
+    assert parse_error(content, "Forbidden") == ("", content.decode())
 
 
 @pytest.mark.parametrize(
@@ -51,20 +53,20 @@ def test_an_error_of_another_shape_is_told_as_it_is(content: bytes) -> None:
     ],
 )
 def test_details_add_what_the_message_lacks(details: object, added: list[str]) -> None:
-    assert words(body(details=details), "")[1].splitlines() == ["no", *added]
+    assert parse_error(body(details=details), "")[1].splitlines() == ["no", *added]
 
 
 @pytest.mark.parametrize(
     ("code", "id", "message"),
     [
-        (400, "google-bad-request", "cannot do it: Google does not accept the request"),
-        (401, "google-not-authenticated", "cannot do it: Google does not accept the access token"),
+        (400, "google-bad-request", "cannot do it: bad request"),
+        (401, "google-not-authenticated", "cannot do it: access token not accepted"),
         (403, "google-permission-denied", "cannot do it: permission denied"),
-        (404, "google-not-found", "cannot do it: Google knows no such thing"),
-        (409, "google-conflict", "cannot do it: there is one already"),
-        (418, "google-refused", "cannot do it: Google refuses"),
-        (429, "google-quota-exhausted", "cannot do it: the quota is used up"),
-        (501, "google-unavailable", "cannot do it: Google's service fails just now"),
+        (404, "google-not-found", "cannot do it: not found"),
+        (409, "google-conflict", "cannot do it: already exists"),
+        (418, "google-refused", "cannot do it: request refused"),
+        (429, "google-quota-exhausted", "cannot do it: quota exceeded"),
+        (501, "google-unavailable", "cannot do it: service unavailable"),
     ],
 )
 def test_each_status_has_its_own_name_and_message(code: int, id: str, message: str) -> None:

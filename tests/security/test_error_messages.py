@@ -14,20 +14,22 @@ import pytest
 
 from caliban.errors import CalibanError
 from caliban.images.docker.engine import Engine
-from caliban.images.registry.api import RegistryUnavailableError, AccessDeniedError, find_digest
+from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest
 from caliban.images.registry.auth import Login, stored_login
-from caliban.platforms.base import StatusUnavailable
+from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.transport import RefreshingCredentials
+from caliban.records import StatusUnavailable
 from caliban.store.database import Access, open_store
 from tests.fakes import HeardReporter
-from tests.platforms.caip.helpers import NAME, PEER_SPEC, QUICK, job_view, platform_context, submission
+from tests.platforms.caip.helpers import NAME, PEER_SPEC, recorded_job, submission
+from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Server, repeating, serving
 
 SECRET = "planted/secret+"
-HASTY = replace(QUICK, deadline=0.05)
+HASTY = replace(POLICY, deadline=0.05)
 STATUSES = (200, 400, 401, 502)
 
 
@@ -62,14 +64,14 @@ Repeat = Callable[..., Server]
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_an_access_token_that_an_api_repeats(
+def test_an_access_token_repeated_by_an_api_is_redacted(
     repeat: Repeat, service: MlV1, key: Path, status: int, as_json: bool
 ) -> None:
     server = repeat(status, as_json=as_json)
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"http://127.0.0.1:{server.port}/"}
     platform = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY)
-    said = [repr(platform.statuses([job_view()])[1])]
-    for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(job_view())):
+    said = [repr(platform.statuses([recorded_job()])[1])]
+    for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(recorded_job())):
         try:
             said.append(repr(ask()))
         except CalibanError as error:
@@ -83,14 +85,16 @@ def test_an_access_token_that_an_api_repeats(
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, status: int, as_json: bool) -> None:
+def test_an_assertion_repeated_by_a_token_endpoint_is_redacted(
+    repeat: Repeat, key: Path, status: int, as_json: bool
+) -> None:
     server = repeat(status, as_json=as_json)
     content = json.loads(key.read_text())
     content["token_uri"] = f"http://127.0.0.1:{server.port}/token"
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=key), HASTY).connect({})
+        CaipPlatform(platform_context(cloud_key=key), HASTY).connect(CaipDestination(PROJECT))
 
     sent = server.requests[-1].body.decode() or server.requests[0].body.decode()
     assertion = sent.partition("assertion=")[2].partition("&")[0]
@@ -102,7 +106,7 @@ def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, s
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_refresh_token_that_a_token_endpoint_repeats(repeat: Repeat, status: int, as_json: bool) -> None:
+def test_a_refresh_token_repeated_by_a_token_endpoint_is_redacted(repeat: Repeat, status: int, as_json: bool) -> None:
     from google.oauth2.credentials import Credentials
 
     server = repeat(status, as_json=as_json)
@@ -126,7 +130,9 @@ def assert_hidden(said: str, secret: str = SECRET) -> None:
 
 @pytest.mark.parametrize("user", ["totoro", "<token>"])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_login_that_a_registry_or_its_token_service_repeats(repeat: Repeat, user: str, status: int) -> None:
+def test_a_login_repeated_by_a_registry_or_its_token_service_is_redacted(
+    repeat: Repeat, user: str, status: int
+) -> None:
     tokens = repeat(status)
     challenges = (f'Bearer realm="http://127.0.0.1:{tokens.port}/token",service="x"', 'Basic realm="x"')
     for challenge in challenges:
@@ -163,7 +169,7 @@ PASSWORDS = ("quixotic-zebra", "quixotic@zebra", "quix:otic@zebra", "quixotic/ze
     ],
 )
 @pytest.mark.parametrize("access", Access)
-def test_a_password_of_the_store(url: str, password: str, access: Access) -> None:
+def test_a_password_in_the_store_url_is_redacted(url: str, password: str, access: Access) -> None:
     with pytest.raises(CalibanError) as caught:
         open_store(url.format(password), access, HeardReporter())
     said = all_that_is_said(caught.value)
@@ -172,7 +178,7 @@ def test_a_password_of_the_store(url: str, password: str, access: Access) -> Non
 
 @pytest.mark.parametrize("password", PASSWORDS[:3])
 @pytest.mark.parametrize("scheme", ["tcp", "ssh", "https", "nonsense", "unix", "npipe"])
-def test_a_password_of_the_docker_host(scheme: str, password: str) -> None:
+def test_a_password_in_docker_host_is_redacted(scheme: str, password: str) -> None:
     with pytest.raises(CalibanError) as caught:
         Engine.connect({"DOCKER_HOST": f"{scheme}://totoro:{password}@127.0.0.1:1"})
     assert password not in all_that_is_said(caught.value)
@@ -181,11 +187,11 @@ def test_a_password_of_the_docker_host(scheme: str, password: str) -> None:
 @pytest.mark.parametrize(
     "proxy", ["http://totoro:{}@127.0.0.1:1", "socks9://totoro:{}@127.0.0.1:1", "http://totoro:{}@[x"]
 )
-def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_a_proxy_url_is_redacted(key: Path, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(SECRET.replace("/", "")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "https://ml.example.com/"}
-    found = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY).statuses([job_view()])[1]
+    found = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY).statuses([recorded_job()])[1]
     assert isinstance(found, StatusUnavailable)
     assert SECRET.replace("/", "") not in repr(found)
 
@@ -202,7 +208,7 @@ def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.Monkey
         {"identitytoken": [SECRET]},
     ],
 )
-def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_stored_login_is_redacted(entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:1": entry}}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     heard = HeardReporter()
@@ -220,8 +226,8 @@ def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monke
         {"private_key": SECRET},
     ],
 )
-def test_a_key_file_that_is_none(content: dict[str, object], tmp_path: Path) -> None:
+def test_the_content_of_an_invalid_key_file_is_redacted(content: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(content))
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect({})
+        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect(CaipDestination(PROJECT))
     assert SECRET not in all_that_is_said(caught.value)
