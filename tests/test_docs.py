@@ -27,7 +27,7 @@ def code_blocks(text: str) -> list[str]:
     return re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_command_reference_is_what_the_commands_declare() -> None:
+def test_the_command_reference_is_up_to_date() -> None:
     checked = subprocess.run([sys.executable, CLONE / "dev" / "docs.py", "--check"], check=False)
 
     assert checked.returncode == 0, "run `make docs`"
@@ -44,14 +44,14 @@ def test_every_exit_code_is_documented(code: ExitCode) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_between_pages_lead_somewhere(path: Path) -> None:
+def test_links_between_pages_are_valid(path: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_make_targets_that_are_named_exist(path: Path) -> None:
+def test_make_targets_in_the_documentation_exist(path: Path) -> None:
     targets = re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE)
 
     named = re.findall(r"(?:`|^ {4})make ([a-z]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -65,7 +65,7 @@ def test_every_key_of_the_project_configuration_is_documented() -> None:
     assert documented == {name for name, field in ProjectConfig.__dataclass_fields__.items() if field.metadata}
 
 
-def test_the_example_of_an_experiment_file_spans_what_is_said_of_it() -> None:
+def test_the_example_experiment_file_expands_as_documented() -> None:
     example, expected = code_blocks(page("docs/experiment-config.md"))
 
     experiments = parse_experiments(example, source="the example")
@@ -77,7 +77,7 @@ def test_the_example_of_an_experiment_file_spans_what_is_said_of_it() -> None:
     assert lines == expected.splitlines()
 
 
-def test_the_example_of_a_plugin_is_a_command() -> None:
+def test_the_example_plugin_is_a_command() -> None:
     example = next(block for block in code_blocks(page("docs/plugins.md")) if "DESCRIPTION" in block)
     namespace: dict[str, object] = {}
     exec(compile(example, "plugins.md", "exec"), namespace)

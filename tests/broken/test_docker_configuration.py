@@ -59,18 +59,18 @@ def add_context(folder: Path, content: object, name: str = "lab") -> None:
         '{"currentContext": ["a"]}',
     ],
 )
-def test_a_damaged_configuration_is_told_with_the_file(docker: Path, text: str) -> None:
+def test_a_damaged_configuration_is_reported_with_its_path(docker: Path, text: str) -> None:
     (docker / "config.json").write_text(text)
     error = connecting(docker)
     assert (error.id, str(docker / "config.json") in error.message) == ("docker-config-malformed", True)
 
 
-def test_a_configuration_of_random_bytes_is_told(docker: Path) -> None:
+def test_a_configuration_of_random_bytes_is_reported(docker: Path) -> None:
     (docker / "config.json").write_bytes(bytes(range(256)))
     assert connecting(docker).id == "docker-config-malformed"
 
 
-def test_a_configuration_that_is_a_folder_is_told(docker: Path) -> None:
+def test_a_configuration_that_is_a_directory_is_reported(docker: Path) -> None:
     (docker / "config.json").mkdir()
     assert connecting(docker).id == "docker-config-malformed"
 
@@ -89,28 +89,28 @@ def test_a_configuration_that_is_a_folder_is_told(docker: Path) -> None:
         {"Endpoints": {"kubernetes": {"Host": "tcp://127.0.0.1:1"}}},
     ],
 )
-def test_a_damaged_context_is_told_with_its_file(docker: Path, content: object) -> None:
+def test_a_damaged_context_is_reported_with_its_path(docker: Path, content: object) -> None:
     add_context(docker, content)
     error = connecting(docker, DOCKER_CONTEXT="lab")
     assert (error.id, "meta.json" in error.message) == ("docker-config-malformed", True)
 
 
 @pytest.mark.parametrize("how", ["variable", "configuration"])
-def test_a_context_that_is_not_there_never_leads_to_another_engine(docker: Path, how: str) -> None:
+def test_a_missing_context_is_an_error(docker: Path, how: str) -> None:
     if how == "configuration":
         (docker / "config.json").write_text('{"currentContext": "gone"}')
     error = connecting(docker, **({"DOCKER_CONTEXT": "gone"} if how == "variable" else {}))
     assert (error.id, "docker context not found: gone" in error.message) == ("docker-context-missing", True)
 
 
-def test_a_context_leads_to_its_engine_by_name(docker: Path) -> None:
+def test_the_current_context_names_the_engine(docker: Path) -> None:
     add_context(docker, {"Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": "unix:///nowhere/lab.sock"}}})
     (docker / "config.json").write_text('{"currentContext": "lab"}')
     endpoint = "unix:///nowhere/lab.sock (docker context lab)"
     assert connecting(docker).message == f"cannot reach the Docker daemon at {endpoint}"
 
 
-def test_the_docker_host_goes_before_any_context(docker: Path) -> None:
+def test_docker_host_takes_precedence_over_contexts(docker: Path) -> None:
     error = connecting(docker, DOCKER_CONTEXT="gone", DOCKER_HOST="unix:///nowhere/docker.sock")
     assert error.message == "cannot reach the Docker daemon at unix:///nowhere/docker.sock"
 
@@ -119,14 +119,14 @@ def test_the_docker_host_goes_before_any_context(docker: Path) -> None:
     "text",
     ['{"auths": ["a"]}', '{"auths": {"h:1": {"auth": 5}}}', '{"credHelpers": ["h:1"]}', '{"credsStore": 5}', "[1]"],
 )
-def test_a_login_that_cannot_be_read_is_warned_about(docker: Path, text: str) -> None:
+def test_an_unreadable_login_causes_a_warning(docker: Path, text: str) -> None:
     (docker / "config.json").write_text(text)
     heard = HeardReporter()
     assert (stored_login("h:1", heard), len(heard.warned)) == (None, 1)
 
 
 @pytest.mark.parametrize("answer", ["[]", '{"Username": "totoro"}', '"text"', "5", "\\377"])
-def test_a_credential_helper_that_answers_nonsense_is_warned_about(
+def test_invalid_output_of_a_credential_helper_causes_a_warning(
     docker: Path, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper = docker / "docker-credential-planted"
@@ -138,7 +138,7 @@ def test_a_credential_helper_that_answers_nonsense_is_warned_about(
     assert (stored_login("h:1", heard), len(heard.warned)) == (None, 1)
 
 
-def test_a_command_tells_it_and_writes_nothing(run_caliban: Caliban) -> None:
+def test_a_command_reports_a_damaged_configuration_and_writes_nothing(run_caliban: Caliban) -> None:
     (run_caliban.home / ".docker").mkdir()
     (run_caliban.home / ".docker" / "config.json").write_text('{"auths": ')
     (run_caliban.cwd / "cpu.py").write_text("")

@@ -20,9 +20,7 @@ RESUBMIT = ("resubmit", "--xgroup", "resubmit_test")
 STATUS = ("status", "--xgroup", "resubmit_test")
 
 
-def test_the_walk_through_of_the_document(
-    researcher: Researcher, cloud: Cloud, registry: str, finished: Callable[[], Answer]
-) -> None:
+def test_the_walkthrough(researcher: Researcher, cloud: Cloud, registry: str, finished: Callable[[], Answer]) -> None:
     submitted = researcher.caliban(*cloud.submit())
     assert submitted.code == 0, submitted.err
     assert "Submitting request!" in submitted.err
@@ -71,7 +69,7 @@ def test_an_image_that_the_registry_has_is_not_pushed_again(
     assert "already exists in the registry" in again.err
 
 
-def test_a_dry_run_asks_nobody(researcher: Researcher, cloud: Cloud) -> None:
+def test_a_dry_run_sends_no_request(researcher: Researcher, cloud: Cloud) -> None:
     answer = researcher.caliban(*cloud.submit("--dry_run", "-v"), DOCKER_HOST="unix:///nowhere.sock")
 
     assert answer.code == 0, answer.err
@@ -80,7 +78,7 @@ def test_a_dry_run_asks_nobody(researcher: Researcher, cloud: Cloud) -> None:
     assert cloud.machine in answer.out
 
 
-def test_a_rejected_token_is_told_before_anything_is_built(researcher: Researcher, cloud: Cloud) -> None:
+def test_rejected_credentials_are_reported_before_anything_is_built(researcher: Researcher, cloud: Cloud) -> None:
     cloud.service.faults.add(Fault("oauth.token", "status", status=401, times=100))
 
     answer = researcher.caliban(*cloud.submit())
@@ -90,7 +88,7 @@ def test_a_rejected_token_is_told_before_anything_is_built(researcher: Researche
     assert "Step 1" not in answer.err
 
 
-def test_a_job_that_is_refused_is_recorded_with_the_reason_and_the_rest_go_on(
+def test_a_refused_job_is_recorded_with_its_reason_and_the_others_are_submitted(
     researcher: Researcher, cloud: Cloud
 ) -> None:
     cloud.service.faults.add(Fault(cloud.create, "status", status=403, times=1))
@@ -102,7 +100,7 @@ def test_a_job_that_is_refused_is_recorded_with_the_reason_and_the_rest_go_on(
     assert sorted(researcher.rows("SELECT state FROM submissions")) == [("DONE",), ("FAILED",)]
 
 
-def test_a_job_whose_answer_was_lost_is_submitted_once(researcher: Researcher, cloud: Cloud) -> None:
+def test_a_job_is_submitted_once_after_a_lost_response(researcher: Researcher, cloud: Cloud) -> None:
     researcher.write("experiment.json", '{"sleep": [6000, 6001]}')
     cloud.service.faults.add(Fault(cloud.create, "drop", times=1))
 
@@ -113,7 +111,7 @@ def test_a_job_whose_answer_was_lost_is_submitted_once(researcher: Researcher, c
     assert researcher.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
-def test_a_group_of_another_project_is_re_run_there(
+def test_a_group_is_rerun_in_the_project_it_ran_in(
     researcher: Researcher, cloud: Cloud, finished: Callable[[], Answer]
 ) -> None:
     researcher.caliban(*cloud.submit("--project_id", OTHER_PROJECT))
@@ -129,7 +127,7 @@ def test_a_group_of_another_project_is_re_run_there(
     assert "jobs of project zoo-project are re-run in project totoro-project" in moves.err
 
 
-def test_running_jobs_are_stopped_on_request(researcher: Researcher, cloud: Cloud) -> None:
+def test_stop_stops_running_jobs(researcher: Researcher, cloud: Cloud) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')
     researcher.caliban(*cloud.submit())
     wait_until(lambda: " RUNNING " in researcher.caliban(*STATUS).out)
@@ -144,7 +142,7 @@ def test_running_jobs_are_stopped_on_request(researcher: Researcher, cloud: Clou
     assert "cpu.py --foo 3 --sleep 6000" in researcher.caliban(*RESUBMIT, "--dry_run").out
 
 
-def test_a_platform_that_does_not_answer_changes_no_state(researcher: Researcher, cloud: Cloud) -> None:
+def test_an_unavailable_platform_changes_no_state(researcher: Researcher, cloud: Cloud) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')
     researcher.caliban(*cloud.submit())
     wait_until(lambda: " RUNNING " in researcher.caliban(*STATUS).out)

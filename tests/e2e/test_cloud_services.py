@@ -16,9 +16,7 @@ STATUS = ("status", "--xgroup", "resubmit_test")
 FIRST = "SELECT token, container, name FROM submissions JOIN jobs ON job_id = jobs.id WHERE jobs.experiment_id = 1"
 
 
-def test_the_request_to_ai_platform_is_the_whole_job(
-    researcher: Researcher, ai_platform: AiPlatform, registry: str
-) -> None:
+def test_the_whole_request_to_ai_platform(researcher: Researcher, ai_platform: AiPlatform, registry: str) -> None:
     researcher.caliban(*ai_platform.submit("--name", "My Job", "--label", "Team=Vision"))
 
     ((token, image, job_id),) = researcher.rows(FIRST)
@@ -49,7 +47,7 @@ def test_the_request_to_ai_platform_is_the_whole_job(
     assert re.fullmatch(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}:latest", str(image))
 
 
-def test_the_request_to_vertex_ai_is_the_whole_job(researcher: Researcher, vertex_ai: VertexAi, registry: str) -> None:
+def test_the_whole_request_to_vertex_ai(researcher: Researcher, vertex_ai: VertexAi, registry: str) -> None:
     account = "robot@totoro-project.iam.gserviceaccount.com"
     network = "projects/123456789012/global/networks/lab"
     machines = ("--worker_count", "3", "--disk_size", "200", "--spot", "--timeout", "90m")
@@ -86,7 +84,7 @@ def test_the_request_to_vertex_ai_is_the_whole_job(researcher: Researcher, verte
     assert re.fullmatch(rf"{registry}/{PROJECT}/[0-9a-f]{{12}}@sha256:[0-9a-f]{{64}}", str(image))
 
 
-def test_each_job_that_ai_platform_accepts_is_told_with_its_page_and_the_command_for_its_log(
+def test_the_page_and_the_log_command_of_an_ai_platform_job_are_shown(
     researcher: Researcher, ai_platform: AiPlatform
 ) -> None:
     answer = researcher.caliban(*ai_platform.submit())
@@ -96,9 +94,7 @@ def test_each_job_that_ai_platform_accepts_is_told_with_its_page_and_the_command
     assert f"gcloud ai-platform jobs stream-logs {name} --project" in answer.err
 
 
-def test_each_job_that_vertex_ai_accepts_is_told_with_its_page_and_the_command_for_its_log(
-    researcher: Researcher, vertex_ai: VertexAi
-) -> None:
+def test_the_page_and_the_log_command_of_a_vertex_ai_job_are_shown(researcher: Researcher, vertex_ai: VertexAi) -> None:
     answer = researcher.caliban(*vertex_ai.submit())
 
     number = str(researcher.details(1)["name"]).rpartition("/")[2]
@@ -107,7 +103,7 @@ def test_each_job_that_vertex_ai_accepts_is_told_with_its_page_and_the_command_f
     assert f"gcloud ai custom-jobs stream-logs {number} --region us-central1 --project {PROJECT}" in answer.err
 
 
-def test_hardware_that_ai_platform_has_not_is_refused_before_anything_is_built(
+def test_unavailable_hardware_is_rejected_before_anything_is_built(
     researcher: Researcher, ai_platform: AiPlatform
 ) -> None:
     flags = ("--gpu_spec", "1xV100", "--region", "us-east4")
@@ -119,9 +115,7 @@ def test_hardware_that_ai_platform_has_not_is_refused_before_anything_is_built(
     assert "Step 1" not in answer.err
 
 
-def test_a_job_that_vertex_ai_let_expire_is_shown_with_that_word_and_re_run(
-    researcher: Researcher, vertex_ai: VertexAi
-) -> None:
+def test_an_expired_vertex_ai_job_is_shown_as_expired_and_rerun(researcher: Researcher, vertex_ai: VertexAi) -> None:
     researcher.write("experiment.json", '{"sleep": [2]}')
     vertex_ai.service.runner = None
     researcher.caliban(*vertex_ai.submit())
@@ -137,7 +131,7 @@ def test_a_job_that_vertex_ai_let_expire_is_shown_with_that_word_and_re_run(
     assert "expired" not in researcher.caliban(*STATUS).out
 
 
-def test_a_job_of_vertex_ai_that_is_being_stopped_runs_until_it_is(researcher: Researcher, vertex_ai: VertexAi) -> None:
+def test_a_vertex_ai_job_is_running_until_its_cancellation_ends(researcher: Researcher, vertex_ai: VertexAi) -> None:
     researcher.write("experiment.json", '{"sleep": [2]}')
     vertex_ai.service.runner = None
     researcher.caliban(*vertex_ai.submit())
@@ -151,7 +145,7 @@ def test_a_job_of_vertex_ai_that_is_being_stopped_runs_until_it_is(researcher: R
     assert re.search(r"job 1 +STOPPED +VERTEX ", at_last.out)
 
 
-def test_a_job_whose_command_died_before_vertex_ai_listed_it_is_neither_lost_nor_run_twice(
+def test_an_interrupted_job_that_vertex_ai_lists_late_is_neither_lost_nor_run_twice(
     researcher: Researcher, vertex_ai: VertexAi, started: list[subprocess.Popen[str]]
 ) -> None:
     service, look_up = vertex_ai.service, "aiplatform.projects.locations.customJobs.list"

@@ -152,7 +152,7 @@ def walk_through(
     assert first != rerun, "the fixed code runs in a new image"
 
 
-def test_the_walk_through_of_the_document_on_a_context_of_a_kubeconfig(
+def test_the_walkthrough_on_a_kubeconfig_context(
     researcher: Researcher, lab: KubeApi, repository: str, finished: Callable[..., Answer]
 ) -> None:
     walk_through(researcher, repository, finished, "KUBERNETES", *SUBMIT, "--context", "lab")
@@ -161,7 +161,7 @@ def test_the_walk_through_of_the_document_on_a_context_of_a_kubeconfig(
         assert_valid(body)
 
 
-def test_the_walk_through_of_the_document_on_gke(
+def test_the_walkthrough_on_gke(
     researcher: Researcher, blueshift: KubeApi, repository: str, finished: Callable[..., Answer]
 ) -> None:
     walk_through(researcher, repository, finished, "     GKE", *SUBMIT, *GKE_FLAGS)
@@ -207,7 +207,7 @@ def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, repo
     return folder
 
 
-def test_a_group_of_the_peer_on_gke_is_re_run_on_its_recorded_cluster(
+def test_a_gke_group_of_caliban_0_4_2_is_rerun_on_its_recorded_cluster(
     researcher: Researcher, peer_group: Path, blueshift: KubeApi, finished: Callable[..., Answer]
 ) -> None:
     status = ("status", "--xgroup", "mixed")
@@ -239,7 +239,7 @@ def test_a_group_of_the_peer_on_gke_is_re_run_on_its_recorded_cluster(
     }
 
 
-def test_a_recorded_cluster_that_is_gone_is_told_and_nothing_goes_elsewhere(
+def test_a_deleted_cluster_is_reported_and_no_other_cluster_is_used(
     researcher: Researcher, peer_group: Path, gke: ContainerV1, blueshift: KubeApi
 ) -> None:
     researcher.caliban("status", "--xgroup", "mixed")
@@ -253,7 +253,7 @@ def test_a_recorded_cluster_that_is_gone_is_told_and_nothing_goes_elsewhere(
     assert blueshift.bodies("jobs.create") == []
 
 
-def test_a_job_that_is_refused_is_recorded_with_the_reason_and_the_rest_go_on(
+def test_a_refused_job_is_recorded_with_its_reason_and_the_others_are_submitted(
     researcher: Researcher, lab: KubeApi, finished: Callable[..., Answer]
 ) -> None:
     lab.faults.add(Fault("jobs.create", "status", status=403, message="not for you"))
@@ -266,7 +266,7 @@ def test_a_job_that_is_refused_is_recorded_with_the_reason_and_the_rest_go_on(
     assert "not for you" in finished().out
 
 
-def test_a_job_whose_answer_was_lost_is_submitted_once(researcher: Researcher, lab: KubeApi) -> None:
+def test_a_job_is_submitted_once_after_a_lost_response(researcher: Researcher, lab: KubeApi) -> None:
     lab.faults.add(Fault("jobs.create", "drop"))
 
     answer = researcher.caliban(*SUBMIT, *FLAGS)
@@ -276,7 +276,7 @@ def test_a_job_whose_answer_was_lost_is_submitted_once(researcher: Researcher, l
     assert researcher.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
-def test_running_jobs_are_stopped_on_request(researcher: Researcher, lab: KubeApi) -> None:
+def test_stop_stops_running_jobs(researcher: Researcher, lab: KubeApi) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')
     researcher.caliban(*SUBMIT, *FLAGS)
     wait_until(lambda: " RUNNING " in researcher.caliban(*STATUS).out)
@@ -289,7 +289,7 @@ def test_running_jobs_are_stopped_on_request(researcher: Researcher, lab: KubeAp
     assert "cpu.py --foo 3 --sleep 6000" in researcher.caliban(*RESUBMIT, "--dry_run").out
 
 
-def test_the_log_s_command_and_the_page_are_told(researcher: Researcher, blueshift: KubeApi) -> None:
+def test_the_log_command_and_the_console_page_are_shown(researcher: Researcher, blueshift: KubeApi) -> None:
     answer = researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
 
     details: Any = researcher.details(1)
@@ -300,7 +300,7 @@ def test_the_log_s_command_and_the_page_are_told(researcher: Researcher, blueshi
     assert page in answer.err
 
 
-def test_what_is_exported_is_what_is_submitted_but_for_names_and_labels(
+def test_exported_jobs_equal_submitted_jobs_except_for_names_and_labels(
     researcher: Researcher, lab: KubeApi, repository: str
 ) -> None:
     file = researcher.home / "jobs.json"  # what is in the project's folder is in the image
@@ -317,7 +317,7 @@ def test_what_is_exported_is_what_is_submitted_but_for_names_and_labels(
     assert lab.counts["jobs.create"] == 2
 
 
-def test_caliban_0_4_2_still_reads_a_store_with_our_jobs_on_gke(
+def test_caliban_0_4_2_reads_a_store_with_our_gke_jobs(
     researcher: Researcher, blueshift: KubeApi, gke: ContainerV1, finished: Callable[..., Answer]
 ) -> None:
     researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
@@ -330,7 +330,7 @@ def test_caliban_0_4_2_still_reads_a_store_with_our_jobs_on_gke(
     assert states == [("1", ""), ("", "SUCCEEDED"), ("2", ""), ("", "FAILED")]
 
 
-def test_caliban_0_4_2_still_reads_other_groups_of_a_store_with_our_jobs_on_any_cluster(
+def test_caliban_0_4_2_reads_the_other_groups_of_a_store_with_our_kubernetes_jobs(
     researcher: Researcher, lab: KubeApi
 ) -> None:
     """Of a group with such jobs it shows nothing: it does not know the platform's name."""

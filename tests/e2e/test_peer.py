@@ -30,7 +30,7 @@ def peer(researcher: Researcher, *words: str, stdin: str = "") -> subprocess.Com
     return done
 
 
-def test_the_peer_runs_again_what_ran_here(researcher: Researcher) -> None:
+def test_caliban_0_4_2_reruns_a_job_of_this_version(researcher: Researcher) -> None:
     researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py", "--", "--sleep", "1")
 
     peer(researcher, "resubmit", "--xgroup", "g", stdin="y\n")
@@ -41,7 +41,7 @@ def test_the_peer_runs_again_what_ran_here(researcher: Researcher) -> None:
     assert "job 2        FAILED       LOCAL" in researcher.caliban("status", "--xgroup", "g").out
 
 
-def test_what_the_peer_ran_is_run_again_here(researcher: Researcher) -> None:
+def test_this_version_reruns_a_job_of_caliban_0_4_2(researcher: Researcher) -> None:
     peer(researcher, "run", "--xgroup", "g", "--nogpu", "cpu.py", "--", "--sleep", "1", "--foo", "7")
     assert researcher.rows("SELECT status FROM jobs") == [("FAILED",)]
     researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")

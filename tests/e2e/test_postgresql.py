@@ -13,7 +13,7 @@ def sharing(researcher: Researcher, postgresql_url: str) -> Researcher:
     return researcher
 
 
-def test_a_failed_experiment_is_run_again_from_a_shared_store(sharing: Researcher) -> None:
+def test_a_failed_experiment_is_rerun_from_a_shared_store(sharing: Researcher) -> None:
     ran = sharing.caliban(*RUN)
     sharing.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     resubmitted = sharing.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
@@ -25,7 +25,7 @@ def test_a_failed_experiment_is_run_again_from_a_shared_store(sharing: Researche
     assert not sharing.store.exists(), "nothing falls back to another store"
 
 
-def test_another_person_s_group_of_the_same_name_is_another_group(sharing: Researcher) -> None:
+def test_groups_of_different_users_may_have_the_same_name(sharing: Researcher) -> None:
     sharing.caliban(*RUN)
 
     answer = sharing.caliban("resubmit", "--xgroup", "resubmit_test", USER="mei")

@@ -9,7 +9,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import RUN, Researcher, wait_until
-from tests.e2e.test_what_goes_wrong import running_jobs
+from tests.e2e.test_failures import running_jobs
 
 STOP = ("stop", "--xgroup", "resubmit_test")
 
@@ -44,19 +44,19 @@ def test_a_dry_run_or_the_end_of_input_stops_nothing(abandoned: Researcher, word
     assert abandoned.rows("SELECT status FROM jobs") == [("RUNNING",)]
 
 
-def test_without_a_group_the_jobs_of_all_groups_are_stopped(abandoned: Researcher) -> None:
+def test_without_xgroup_the_jobs_of_all_groups_are_stopped(abandoned: Researcher) -> None:
     assert abandoned.caliban("stop", "--yes").code == 0
 
     assert abandoned.rows("SELECT status FROM jobs") == [("STOPPED",)]
 
 
-def test_there_is_nothing_to_stop_when_all_jobs_have_ended(group_with_a_failure: Researcher) -> None:
+def test_stop_does_nothing_when_all_jobs_have_ended(group_with_a_failure: Researcher) -> None:
     answer = group_with_a_failure.caliban(*STOP, "--yes")
 
     assert (answer.code, answer.out) == (0, "nothing to stop: no job runs or waits\n")
 
 
-def test_a_job_that_cannot_be_stopped_is_told(abandoned: Researcher) -> None:
+def test_a_job_that_cannot_be_stopped_is_reported(abandoned: Researcher) -> None:
     answer = abandoned.caliban(*STOP, "--yes", DOCKER_HOST="unix:///nowhere.sock")
 
     assert answer.code == 1

@@ -26,7 +26,7 @@ def test_a_job_succeeds(real: RealCluster) -> None:
     )
 
 
-def test_a_failed_job_has_a_reason_and_is_rerun(real: RealCluster) -> None:
+def test_a_failed_job_is_shown_with_its_reason_and_rerun(real: RealCluster) -> None:
     real.submit("exit 3")
     listing = real.wait_for(" FAILED ")
     assert "exit code 3" in listing
@@ -89,7 +89,7 @@ def test_kubectl_accepts_exported_jobs(real: RealCluster) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_namespace_is_an_error(real: RealCluster) -> None:
+def test_a_missing_namespace_is_reported(real: RealCluster) -> None:
     place = ("--context", CONTEXT, "--namespace", "caliban-has-no-such")
     answer = real.person.caliban("cluster", "job", "submit", *place, "--image_tag", IMAGE, "--nogpu", "job.sh")
 

@@ -47,7 +47,7 @@ def arguments(service: MlV1) -> list[object]:
     return [body["trainingInput"].get("args") for body in service.bodies(CREATE)]
 
 
-def test_arguments_arrive_byte_for_byte_and_do_so_again(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
+def test_arguments_are_passed_unchanged_also_by_a_rerun(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
     words = awkward(tmp_path / "marker")
 
     cloud(person, "cpu.py", "--", *words)
@@ -59,7 +59,7 @@ def test_arguments_arrive_byte_for_byte_and_do_so_again(person: Researcher, caip
     assert not (tmp_path / "marker").exists()
 
 
-def test_flags_of_an_experiment_file_arrive_byte_for_byte(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
+def test_flags_from_an_experiment_file_are_passed_unchanged(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
     words = awkward(tmp_path / "marker")
     person.write("experiment.json", json.dumps({"text": words}))
 
@@ -69,9 +69,7 @@ def test_flags_of_an_experiment_file_arrive_byte_for_byte(person: Researcher, ca
     assert not (tmp_path / "marker").exists()
 
 
-def test_labels_keep_what_the_service_allows_and_nothing_of_them_is_run(
-    person: Researcher, caip: MlV1, tmp_path: Path
-) -> None:
+def test_labels_are_sanitized_and_never_reach_a_shell(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
 
     cloud(person, "--label", f"team=$(touch {marker}) `touch {marker}`\nÜber", "cpu.py")
@@ -83,7 +81,7 @@ def test_labels_keep_what_the_service_allows_and_nothing_of_them_is_run(
 
 
 @pytest.mark.parametrize("command", ["run", "cloud"])
-def test_an_argument_that_is_no_text_is_refused_before_anything_is_written(
+def test_an_argument_that_is_not_text_is_rejected_before_anything_is_written(
     person: Researcher, caip: MlV1, command: str
 ) -> None:
     done = subprocess.run(

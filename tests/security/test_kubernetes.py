@@ -35,7 +35,7 @@ from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi, Webhook
 
 from .servers import Answer, Certificate, Request, Server, make_certificate, repeating, serving
-from .test_said import all_that_is_said
+from .test_error_messages import all_that_is_said
 
 TOKEN = "planted-secret-token"
 PASSWORD = "planted-password"

@@ -39,11 +39,11 @@ SURROUNDINGS = PlatformContext(ENVIRON, Path("/home/totoro"), HeardReporter(), n
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_secret_is_in_no_representation(value: object) -> None:
+def test_no_representation_contains_a_secret(value: object) -> None:
     assert SECRET not in f"{value!r} {value!s}"
 
 
-def test_credentials_show_neither_their_key_nor_their_token(tmp_path: Path) -> None:
+def test_representations_of_credentials_contain_neither_key_nor_token(tmp_path: Path) -> None:
     with MlV1() as service:
         key = service.write_key_file(tmp_path / "key.json")
         google = Google(PlatformContext(ENVIRON, tmp_path, HeardReporter(), no_engine, {"cloud_key": key}))

@@ -57,10 +57,10 @@ def _name(node: ast.AST) -> str | None:
         "eval('1')",
     ],
 )
-def test_what_is_forbidden_would_be_found(source: str) -> None:
+def test_forbidden_code_is_found(source: str) -> None:
     assert list(found_in(source))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
-def test_tls_is_never_unverified_and_nothing_goes_through_a_shell(module: Path) -> None:
+def test_no_module_disables_tls_verification_or_uses_a_shell(module: Path) -> None:
     assert list(found_in(module.read_text())) == []

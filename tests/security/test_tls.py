@@ -57,7 +57,7 @@ def caip_at(server: Server, key: Path) -> CaipPlatform:
     return CaipPlatform(platform_context(endpoint, cloud_key=key), POLICY)
 
 
-def test_googles_api_is_asked_nothing_without_a_signed_certificate(impostor: Server, key: Path) -> None:
+def test_a_google_api_with_an_untrusted_certificate_gets_no_request(impostor: Server, key: Path) -> None:
     found = caip_at(impostor, key).statuses([recorded_job()])[1]
 
     assert isinstance(found, StatusUnavailable)
@@ -65,7 +65,7 @@ def test_googles_api_is_asked_nothing_without_a_signed_certificate(impostor: Ser
     assert impostor.requests == []
 
 
-def test_googles_api_is_asked_with_a_certificate_that_this_machine_trusts(
+def test_a_google_api_with_a_trusted_certificate_gets_requests(
     impostor: Server, key: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
@@ -73,7 +73,7 @@ def test_googles_api_is_asked_with_a_certificate_that_this_machine_trusts(
     assert len(impostor.requests) == 1
 
 
-def test_a_token_endpoint_gets_no_assertion_without_a_signed_certificate(
+def test_a_token_endpoint_with_an_untrusted_certificate_gets_no_assertion(
     impostor: Server, key: Path, tmp_path: Path
 ) -> None:
     content = json.loads(key.read_text())
@@ -99,14 +99,14 @@ def names_lead_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("names_lead_here")
-def test_a_registry_is_told_no_login_without_a_signed_certificate(impostor: Server) -> None:
+def test_a_registry_with_an_untrusted_certificate_gets_no_login(impostor: Server) -> None:
     with pytest.raises(RegistryUnavailableError, match=WORDS):
         find_digest(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, Login("totoro", "planted-secret"))
     assert impostor.requests == []
 
 
 @pytest.mark.usefixtures("names_lead_here")
-def test_a_registry_is_asked_with_a_certificate_that_this_machine_trusts(
+def test_a_registry_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
@@ -132,7 +132,7 @@ def environment(server: Server, certificates: Path, **more: str) -> dict[str, st
 
 
 @pytest.mark.parametrize("verify", [{"DOCKER_TLS_VERIFY": "1"}, {"DOCKER_TLS_VERIFY": ""}, {}])
-def test_an_engine_is_asked_nothing_without_a_certificate_signed_by_the_given_authority(
+def test_an_engine_with_an_untrusted_certificate_gets_no_request(
     impostor: Server, other: Certificate, tmp_path: Path, verify: dict[str, str]
 ) -> None:
     certificates = docker_folder(tmp_path / "certificates", other, other)
@@ -145,7 +145,7 @@ def test_an_engine_is_asked_nothing_without_a_certificate_signed_by_the_given_au
     assert impostor.requests == []
 
 
-def test_an_engine_whose_certificate_the_given_authority_signed_is_asked(
+def test_an_engine_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
 ) -> None:
     certificates = docker_folder(tmp_path / "certificates", certificate, other)
@@ -153,7 +153,7 @@ def test_an_engine_whose_certificate_the_given_authority_signed_is_asked(
     assert len(impostor.requests) == 1
 
 
-def test_an_engine_that_wants_no_certificate_of_ours_is_verified_all_the_same(
+def test_an_engine_is_verified_also_without_a_client_certificate(
     impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
 ) -> None:
     certificates = docker_folder(tmp_path / "certificates", certificate, other)
@@ -163,7 +163,7 @@ def test_an_engine_that_wants_no_certificate_of_ours_is_verified_all_the_same(
 
 
 @pytest.mark.parametrize("endpoint", [{"SkipTLSVerify": True}, {"SkipTLSVerify": False}, {}])
-def test_an_engine_of_a_context_is_verified_whatever_the_context_says(
+def test_the_engine_of_a_docker_context_is_always_verified(
     impostor: Server, other: Certificate, tmp_path: Path, endpoint: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = hashlib.sha256(b"lab").hexdigest()

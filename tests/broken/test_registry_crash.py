@@ -75,7 +75,7 @@ def rows(researcher: Researcher) -> list[tuple[object, ...]]:
     return researcher.rows("SELECT experiment_id, job_id IS NOT NULL, state FROM submissions ORDER BY id")
 
 
-def test_the_jobs_of_other_images_go_and_the_rest_with_the_next_command(
+def test_jobs_of_other_images_are_submitted_and_the_rest_by_the_next_command(
     group: tuple[Researcher, MlV1], mortal: Mortal
 ) -> None:
     researcher, service = group

@@ -45,7 +45,7 @@ def test_a_new_store_is_private(file: Path, heard: HeardReporter) -> None:
     assert (mode(file.parent), modes(file.parent)) == ("0700", {"caliban.db": "0600"})
 
 
-def test_what_sqlite_puts_beside_it_while_it_writes_is_private(file: Path, heard: HeardReporter) -> None:
+def test_the_journal_file_of_sqlite_is_private(file: Path, heard: HeardReporter) -> None:
     with open_store(f"sqlite:///{file}", Access.WRITE, heard) as store, store.writing() as session:
         session.execute(text("INSERT INTO experiment_groups (name, created, user) VALUES ('g', '2020-01-01', 'mei')"))
         assert modes(file.parent) == {"caliban.db": "0600", "caliban.db-journal": "0600"}
@@ -59,14 +59,14 @@ def peer_store(file: Path) -> Path:
     return file
 
 
-def test_the_default_store_of_the_peer_is_private_once_it_is_upgraded(file: Path, heard: HeardReporter) -> None:
+def test_an_upgrade_makes_the_default_store_of_caliban_0_4_2_private(file: Path, heard: HeardReporter) -> None:
     open_store(f"sqlite:///{peer_store(file)}", Access.WRITE, heard).close()
     assert mode(file.parent) == "0700"
     assert set(modes(file.parent).values()) == {"0600"}
     assert len(modes(file.parent)) == 2  # it, and its copy
 
 
-def test_a_store_elsewhere_may_be_shared_on_purpose_and_stays_so(tmp_path: Path, heard: HeardReporter) -> None:
+def test_the_modes_of_a_store_elsewhere_are_kept(tmp_path: Path, heard: HeardReporter) -> None:
     file = tmp_path / "caliban.db"
     shutil.copy(PEER_STORES / "mixed.sqlite", file)
     file.chmod(0o660)
@@ -80,7 +80,7 @@ def test_reading_changes_no_mode(file: Path, heard: HeardReporter) -> None:
     assert (mode(file.parent), mode(file)) == ("0755", "0644")
 
 
-def test_the_copy_that_is_read_of_an_interrupted_store_is_private(
+def test_the_temporary_copy_of_an_interrupted_store_is_private(
     file: Path, heard: HeardReporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_store(f"sqlite:///{file}", Access.WRITE, heard).close()

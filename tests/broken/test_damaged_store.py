@@ -68,7 +68,7 @@ def zeros(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("damage", [truncated, one_page, a_few_bytes, random_bytes, random_but_for_the_head, zeros])
-def test_a_damaged_file_is_told_and_left_as_it_is(
+def test_a_damaged_file_is_reported_and_left_unchanged(
     file: Path,
     service: FakeService,
     make_context: MakeContext,
@@ -86,14 +86,14 @@ def test_a_damaged_file_is_told_and_left_as_it_is(
     assert [path.name for path in file.parent.iterdir()] == ["caliban.db"]
 
 
-def test_a_page_that_is_damaged_anywhere_ends_in_no_accident(file: Path) -> None:
+def test_a_damaged_page_causes_no_unexpected_error(file: Path) -> None:
     good, chance = file.read_bytes(), random.Random(2)
     for page in range(0, len(good), 4096):
         file.write_bytes(good[:page] + chance.randbytes(4096) + good[page + 4096 :])
         read_everything(file)
 
 
-def test_the_command_tells_it_in_words(file: Path, run_caliban: Caliban) -> None:
+def test_the_command_reports_a_damaged_store_with_a_hint(file: Path, run_caliban: Caliban) -> None:
     file.write_bytes(b"not a database at all" * 500)
     done = run_caliban("status")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
@@ -106,7 +106,7 @@ WRONG = (None, "", 2**63 - 1, "XYZ", b"\xff\xfe", "2020-99-99", "5")
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
-def test_a_wrong_value_in_any_column_ends_in_no_accident(file: Path, table: str, column: str) -> None:
+def test_a_wrong_value_in_any_column_causes_no_unexpected_error(file: Path, table: str, column: str) -> None:
     good = file.read_bytes()
     for value in WRONG:
         file.write_bytes(good)

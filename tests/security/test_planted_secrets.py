@@ -168,7 +168,7 @@ def recorded(service: MlV1) -> bytes:
     return json.dumps([received.body for received in service.requests if received.method != "oauth.token"]).encode()
 
 
-def test_an_image_that_was_built_and_pushed_and_its_job_hold_no_secret(
+def test_a_pushed_image_and_its_job_contain_no_secret(
     planted: Planted, engine: Engine, small_base_image: str, tmp_path: Path
 ) -> None:
     submitted = planted.caliban(*CLOUD)
@@ -185,7 +185,7 @@ def test_an_image_that_was_built_and_pushed_and_its_job_hold_no_secret(
     planted.assert_clean(recorded(planted.service), "the job")
 
 
-def test_a_push_that_was_refused_and_a_build_that_failed_leave_no_secret(
+def test_a_refused_push_and_a_failed_build_leave_no_secret_in_the_store(
     planted: Planted, store_url: str, guarded: str
 ) -> None:
     wrong_login = {"auths": {guarded: {"auth": base64.b64encode(f"{USER}:not-{PASSWORD}".encode()).decode()}}}
@@ -200,7 +200,7 @@ def test_a_push_that_was_refused_and_a_build_that_failed_leave_no_secret(
 
 
 @pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
-def test_the_history_of_jobs_that_worked_and_failed_holds_no_secret(planted: Planted, store_url: str) -> None:
+def test_the_store_contains_no_secret(planted: Planted, store_url: str) -> None:
     pushed = (*CLOUD[:-3], "--image_tag", "localhost:1/a:latest", *CLOUD[-3:])
     assert planted.caliban(*pushed).code == 0
     planted.service.jobs.set_state(planted.service.jobs.all()[0].id, "FAILED", "a coding error")
@@ -215,7 +215,7 @@ def test_the_history_of_jobs_that_worked_and_failed_holds_no_secret(planted: Pla
     planted.assert_clean(recorded(planted.service), "the job")
 
 
-def test_a_store_and_an_engine_that_are_not_there_are_told_without_a_password(planted: Planted) -> None:
+def test_an_unreachable_store_or_engine_is_reported_without_its_password(planted: Planted) -> None:
     store = planted.caliban("status", CALIBAN_DB_URL=f"postgresql://totoro:{STORE_PASSWORD}@127.0.0.1:1/caliban")
     engine = planted.caliban("build", "cpu.py", DOCKER_HOST=f"tcp://totoro:{STORE_PASSWORD}@127.0.0.1:1")
     assert ["[store-unreachable]" in store.err, "[docker-unreachable]" in engine.err] == [True, True]

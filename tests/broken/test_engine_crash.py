@@ -47,9 +47,7 @@ def resubmitted(researcher: Researcher, folder: Path, last_words: bytes, *, come
     return answer
 
 
-def test_an_engine_that_dies_and_comes_back_costs_one_image_until_the_next_command(
-    group: Researcher, tmp_path: Path
-) -> None:
+def test_an_engine_that_restarts_during_a_build_fails_only_that_image(group: Researcher, tmp_path: Path) -> None:
     answer = resubmitted(group, tmp_path, b"Step 4/", comes_back=True)
 
     assert (answer.code, answer.err.count("[docker-unreachable]")) == (1, 1)
@@ -62,7 +60,7 @@ def test_an_engine_that_dies_and_comes_back_costs_one_image_until_the_next_comma
     assert states(group)[2:] == [(2, "SUCCEEDED"), (1, "SUCCEEDED")]
 
 
-def test_an_engine_that_dies_for_good_is_told_and_leaves_nothing_half_done(group: Researcher, tmp_path: Path) -> None:
+def test_an_engine_that_crashes_is_reported_and_nothing_is_left_open(group: Researcher, tmp_path: Path) -> None:
     answer = resubmitted(group, tmp_path, b"Step 4/", comes_back=False)
 
     assert answer.code == 1
@@ -70,7 +68,7 @@ def test_an_engine_that_dies_for_good_is_told_and_leaves_nothing_half_done(group
     assert (states(group)[2:], open_rows(group)) == ([], [])
 
 
-def test_a_first_run_whose_engine_dies_records_no_job(researcher: Researcher, tmp_path: Path) -> None:
+def test_a_first_run_whose_engine_crashes_records_no_job(researcher: Researcher, tmp_path: Path) -> None:
     with dying_engine(tmp_path, b"Step 4/", comes_back=True) as dying:
         answer = researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py", DOCKER_HOST=dying.address)
 

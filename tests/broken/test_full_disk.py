@@ -55,7 +55,7 @@ def assert_told(answer: Answer, *ids: str) -> None:
 
 
 @pytest.mark.parametrize("full", FULL)
-def test_a_store_that_cannot_be_made_is_told_and_made_when_there_is_room(
+def test_a_store_that_cannot_be_created_is_reported_and_created_later(
     command: Command, service: MlV1, full: Full
 ) -> None:
     assert_told(full(command, 8192, *CLOUD), "store-upgrade-failed", "store-full", "store-disk-failed")
@@ -67,7 +67,7 @@ def test_a_store_that_cannot_be_made_is_told_and_made_when_there_is_room(
 
 @pytest.mark.parametrize("full", FULL)
 @pytest.mark.parametrize("copies", [1, 2], ids=["no room for the copy", "no room for the upgrade"])
-def test_an_upgrade_without_room_leaves_the_store_as_it_was(
+def test_an_upgrade_without_free_space_leaves_the_store_unchanged(
     command: Command, service: MlV1, full: Full, copies: int
 ) -> None:
     file = command.folder / STORE
@@ -84,7 +84,7 @@ def test_an_upgrade_without_room_leaves_the_store_as_it_was(
 
 
 @pytest.mark.parametrize("full", FULL)
-def test_nothing_is_sent_that_could_not_be_written_down(command: Command, service: MlV1, full: Full) -> None:
+def test_a_submission_that_cannot_be_journaled_is_not_sent(command: Command, service: MlV1, full: Full) -> None:
     assert command(*CLOUD).code == 0
     size = (command.folder / STORE).stat().st_size
 
@@ -115,7 +115,7 @@ def fake(request: pytest.FixtureRequest) -> FakeService:
     return _install_service(request.getfixturevalue("monkeypatch"), "FakePlatform")
 
 
-def test_a_job_that_was_accepted_as_the_disk_filled_is_recorded_by_the_next_command(
+def test_a_job_accepted_when_the_disk_filled_up_is_recorded_by_the_next_command(
     store: Store,
     fake: FakeService,
     make_context: MakeContext,
@@ -144,7 +144,7 @@ def test_a_job_that_was_accepted_as_the_disk_filled_is_recorded_by_the_next_comm
     assert (len(fake.jobs), latest_states(store)) == (1, ["SUBMITTED"])
 
 
-def test_a_store_that_is_deleted_while_a_command_runs_is_told(
+def test_a_store_deleted_while_a_command_runs_is_reported(
     store: Store, fake: FakeService, make_context: MakeContext, home: Path
 ) -> None:
     add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"})
@@ -162,7 +162,7 @@ def test_a_store_that_is_deleted_while_a_command_runs_is_told(
 
 @pytest.mark.parametrize("part", [STORE, "."], ids=["file", "folder"])
 @pytest.mark.parametrize("read_only", READ_ONLY)
-def test_a_read_only_store_takes_no_job_and_none_is_sent(
+def test_with_a_read_only_store_no_job_is_sent(
     command: Command, service: MlV1, read_only: Callable[..., Answer], part: str
 ) -> None:
     assert command(*CLOUD).code == 0
@@ -174,7 +174,7 @@ def test_a_read_only_store_takes_no_job_and_none_is_sent(
 
 
 @pytest.mark.parametrize("read_only", READ_ONLY)
-def test_a_read_only_store_is_listed_with_fresh_states_and_a_warning(
+def test_status_with_a_read_only_store_shows_current_states_and_a_warning(
     command: Command, service: MlV1, read_only: Callable[..., Answer]
 ) -> None:
     assert command(*CLOUD).code == 0

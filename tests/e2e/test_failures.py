@@ -15,7 +15,7 @@ from tests.e2e.conftest import RUN, Researcher, containers_of, wait_until
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
 
 
-def test_docker_that_does_not_run_is_told_before_anything_is_written(researcher: Researcher) -> None:
+def test_an_unreachable_docker_daemon_is_reported_before_anything_is_written(researcher: Researcher) -> None:
     answer = researcher.caliban(*RUN, DOCKER_HOST="unix:///nowhere/docker.sock")
 
     assert answer.code == 1
@@ -24,7 +24,7 @@ def test_docker_that_does_not_run_is_told_before_anything_is_written(researcher:
     assert not researcher.store.exists()
 
 
-def test_docker_that_does_not_run_is_told_before_the_question(group_with_a_failure: Researcher) -> None:
+def test_an_unreachable_docker_daemon_is_reported_before_the_question(group_with_a_failure: Researcher) -> None:
     answer = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", DOCKER_HOST="unix:///nowhere/docker.sock")
 
     assert answer.code == 1
@@ -32,7 +32,7 @@ def test_docker_that_does_not_run_is_told_before_the_question(group_with_a_failu
     assert "do you wish" not in answer.err
 
 
-def test_a_build_folder_that_is_gone_is_told_and_nothing_is_asked(group_with_a_failure: Researcher) -> None:
+def test_a_missing_build_directory_is_reported_before_the_question(group_with_a_failure: Researcher) -> None:
     elsewhere = group_with_a_failure.home
     shutil.rmtree(group_with_a_failure.folder)
 
@@ -43,7 +43,9 @@ def test_a_build_folder_that_is_gone_is_told_and_nothing_is_asked(group_with_a_f
     assert "do you wish" not in answer.err
 
 
-def test_images_are_rebuilt_from_the_recorded_folder_wherever_one_stands(group_with_a_failure: Researcher) -> None:
+def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_directory(
+    group_with_a_failure: Researcher,
+) -> None:
     group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     decoy = group_with_a_failure.home / "cpu.py"
     decoy.write_text("raise SystemExit('the wrong folder')")
@@ -53,7 +55,7 @@ def test_images_are_rebuilt_from_the_recorded_folder_wherever_one_stands(group_w
     assert answer.code == 0, answer.err
 
 
-def test_a_broken_dockerfile_step_is_told_with_its_last_lines(group_with_a_failure: Researcher) -> None:
+def test_a_failed_build_step_is_reported_with_its_last_lines(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.write("requirements.txt", "no-such-package-of-anybody==1.2.3\n")
 
     answer = group_with_a_failure.caliban(*RESUBMIT)
@@ -64,7 +66,7 @@ def test_a_broken_dockerfile_step_is_told_with_its_last_lines(group_with_a_failu
     assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
-def test_a_base_image_that_cannot_be_had_is_told_by_name(group_with_a_failure: Researcher) -> None:
+def test_an_unavailable_base_image_is_reported_by_name(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.write(".calibanconfig.json", '{"base_image": "localhost:1/no/such:image"}')
 
     answer = group_with_a_failure.caliban(*RESUBMIT)
@@ -74,7 +76,7 @@ def test_a_base_image_that_cannot_be_had_is_told_by_name(group_with_a_failure: R
     assert "localhost:1/no/such:image" in answer.err
 
 
-def test_one_image_that_cannot_be_built_does_not_keep_the_others_from_running(
+def test_a_failed_build_does_not_stop_the_jobs_of_other_images(
     group_with_a_failure: Researcher,
 ) -> None:
     other = group_with_a_failure.folder.parent / "other"
@@ -90,7 +92,7 @@ def test_one_image_that_cannot_be_built_does_not_keep_the_others_from_running(
     assert group_with_a_failure.rows("SELECT experiment_id, status FROM jobs WHERE id > 4") == [(2, "SUCCEEDED")]
 
 
-def test_a_malformed_recorded_spec_costs_only_its_own_job(group_with_a_failure: Researcher) -> None:
+def test_a_malformed_job_spec_affects_only_its_own_job(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.caliban(*RUN)
     with_bad_spec = 'UPDATE job_specs SET spec = \'{"command": "docker"}\' WHERE experiment_id = 1'
     with sqlite3.connect(group_with_a_failure.store) as connection:
@@ -103,7 +105,7 @@ def test_a_malformed_recorded_spec_costs_only_its_own_job(group_with_a_failure: 
     assert group_with_a_failure.rows("SELECT experiment_id FROM jobs WHERE id > 4") == [(2,)]
 
 
-def test_a_container_that_cannot_start_is_recorded_as_failed_with_the_reason(researcher: Researcher) -> None:
+def test_a_container_that_cannot_start_is_recorded_as_failed_with_its_reason(researcher: Researcher) -> None:
     words = ("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
 
     answer = researcher.caliban(*words)
@@ -115,13 +117,13 @@ def test_a_container_that_cannot_start_is_recorded_as_failed_with_the_reason(res
     assert researcher.rows("SELECT state, job_id FROM submissions") == [("FAILED", 1)]
 
 
-def test_a_container_that_cannot_start_leaves_nothing_behind_in_docker(researcher: Researcher, engine: Engine) -> None:
+def test_a_container_that_cannot_start_is_removed(researcher: Researcher, engine: Engine) -> None:
     researcher.caliban("run", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
 
     assert containers_of(engine, str(researcher.details(1)["name"])) == []
 
 
-def test_gpus_that_are_not_there_are_told_with_a_way_out(researcher: Researcher) -> None:
+def test_missing_gpus_are_reported_with_a_hint(researcher: Researcher) -> None:
     answer = researcher.caliban("run", "cpu.py")
 
     assert answer.code == 1
@@ -129,7 +131,7 @@ def test_gpus_that_are_not_there_are_told_with_a_way_out(researcher: Researcher)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_stops_its_container_and_records_that(
+def test_an_interrupted_run_stops_and_records_its_container(
     researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]], ending: signal.Signals
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000, 0]}')
@@ -154,7 +156,7 @@ def running_jobs(researcher: Researcher) -> list[tuple[object, ...]]:
         return []
 
 
-def test_what_an_interrupted_run_never_began_is_resubmitted(
+def test_experiments_that_an_interrupted_run_did_not_start_are_resubmitted(
     researcher: Researcher, started: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000, 0]}')
@@ -174,7 +176,7 @@ def test_what_an_interrupted_run_never_began_is_resubmitted(
     ]
 
 
-def test_a_job_outlives_the_death_of_its_caliban_and_status_learns_its_end(
+def test_status_finds_out_how_a_job_of_a_killed_command_ended(
     researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [20]}')
@@ -190,7 +192,7 @@ def test_a_job_outlives_the_death_of_its_caliban_and_status_learns_its_end(
     assert researcher.details(1)["ret_code"] == 0
 
 
-def test_a_container_removed_by_hand_makes_its_job_unknown_and_not_resubmitted(
+def test_the_job_of_a_removed_container_is_unknown_and_not_resubmitted(
     researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')
@@ -208,7 +210,7 @@ def test_a_container_removed_by_hand_makes_its_job_unknown_and_not_resubmitted(
     assert researcher.rows("SELECT status FROM jobs") == [("UNKNOWN",)]
 
 
-def test_a_state_that_cannot_be_asked_for_is_shown_as_last_known(
+def test_without_docker_the_last_known_state_is_shown(
     researcher: Researcher, started: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')

@@ -62,14 +62,14 @@ def sent(spec: BuildSpec) -> tuple[bytes, list[str]]:
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "environment.yml", "setup.py"])
-def test_a_file_of_dependencies_that_is_a_link_leading_out_is_refused(project: Path, outside: Path, name: str) -> None:
+def test_a_dependency_file_that_links_outside_is_rejected(project: Path, outside: Path, name: str) -> None:
     (project / name).symlink_to(outside / name)
     with pytest.raises(ImageError) as caught:
         sent(spec_of(project))
     assert (caught.value.id, name in caught.value.message) == ("folder-leads-out", True)
 
 
-def test_requirements_that_name_a_link_leading_out_are_refused(project: Path, outside: Path) -> None:
+def test_requirements_that_include_a_link_to_outside_are_rejected(project: Path, outside: Path) -> None:
     (project / "requirements.txt").write_text("-r more.txt\n")
     (project / "more.txt").symlink_to(outside / "requirements.txt")
     with pytest.raises(ImageError, match=r"more\.txt is a link to a path outside"):
@@ -79,18 +79,18 @@ def test_requirements_that_name_a_link_leading_out_are_refused(project: Path, ou
 @pytest.mark.parametrize(
     "name", ["../outside/requirements.txt", "{outside}/requirements.txt", "a/../../outside/requirements.txt"]
 )
-def test_requirements_outside_are_not_followed(project: Path, outside: Path, name: str) -> None:
+def test_requirements_outside_the_directory_are_not_included(project: Path, outside: Path, name: str) -> None:
     (project / "requirements.txt").write_text(f"-r {name.format(outside=outside)}\n")
     assert SECRET not in sent(spec_of(project))[0]
 
 
-def test_a_link_within_the_folder_is_followed_for_dependencies(project: Path) -> None:
+def test_a_dependency_file_may_be_a_link_inside_the_directory(project: Path) -> None:
     (project / "base.txt").write_text("numpy\n")
     (project / "requirements.txt").symlink_to("base.txt")
     assert "requirements/requirements.txt" in sent(spec_of(project))[1]
 
 
-def test_links_among_the_code_are_sent_as_links(project: Path, outside: Path) -> None:
+def test_links_in_the_code_are_sent_as_links(project: Path, outside: Path) -> None:
     (project / "data").symlink_to(outside)
     (project / "secret.txt").symlink_to(outside / "secret.txt")
     (project / "up").symlink_to("../outside/secret.txt")
@@ -99,13 +99,13 @@ def test_links_among_the_code_are_sent_as_links(project: Path, outside: Path) ->
     assert [name for name in names if name.startswith("code/data/")] == []
 
 
-def test_an_extra_folder_with_a_link_in_it_sends_the_link(project: Path, outside: Path) -> None:
+def test_links_in_an_extra_directory_are_sent_as_links(project: Path, outside: Path) -> None:
     (project / "extra").mkdir()
     (project / "extra" / "link").symlink_to(outside)
     assert SECRET not in sent(spec_of(project, "extra"))[0]
 
 
-def test_an_extra_folder_below_a_link_that_leads_out_is_refused(project: Path, outside: Path) -> None:
+def test_an_extra_directory_below_a_link_to_outside_is_rejected(project: Path, outside: Path) -> None:
     (project / "way").mkdir()
     (project / "way" / "pkg").mkdir()
     spec = spec_of(project, "way/pkg")
@@ -119,7 +119,7 @@ def test_an_extra_folder_below_a_link_that_leads_out_is_refused(project: Path, o
 @pytest.mark.parametrize(
     "pattern", ["!../outside/secret.txt", "!/**", "!../**", "!{outside}/secret.txt", "!**", "!code/../../outside/*"]
 )
-def test_dockerignore_brings_nothing_back_from_outside(project: Path, outside: Path, pattern: str) -> None:
+def test_dockerignore_cannot_include_files_from_outside(project: Path, outside: Path, pattern: str) -> None:
     (project / ".dockerignore").write_text(f"nothing\n{pattern.format(outside=outside)}\n")
     content, names = sent(spec_of(project))
     assert SECRET not in content
@@ -127,7 +127,7 @@ def test_dockerignore_brings_nothing_back_from_outside(project: Path, outside: P
 
 
 @pytest.mark.parametrize("pattern", ["[", "[a-", "!", "!!", "\\", "a[]b", "**[", "(", "*" * 50])
-def test_a_strange_pattern_of_dockerignore_ends_in_no_accident(project: Path, pattern: str) -> None:
+def test_an_unusual_dockerignore_pattern_causes_no_unexpected_error(project: Path, pattern: str) -> None:
     (project / ".dockerignore").write_text(f"{pattern}\n")
     try:
         sent(spec_of(project))
@@ -152,7 +152,7 @@ DOCTORED = {
 
 
 @pytest.mark.parametrize("wrong", DOCTORED.values(), ids=DOCTORED)
-def test_a_doctored_record_that_points_outside_is_refused_by_the_command(
+def test_a_manipulated_record_that_points_outside_is_rejected(
     project: Path,
     outside: Path,
     wrong: dict[str, object],
@@ -173,7 +173,7 @@ def test_a_doctored_record_that_points_outside_is_refused_by_the_command(
     assert (code, "[malformed-container-spec]" in context.err) == (1, True)
 
 
-def test_a_doctored_record_that_names_a_link_leading_out_sends_nothing_of_it(project: Path, outside: Path) -> None:
+def test_a_manipulated_record_that_names_a_link_to_outside_is_rejected(project: Path, outside: Path) -> None:
     (project / "pkg").symlink_to(outside / "pkg")
     record = {**spec_of(project).as_record(), "package": [["python"], "pkg", "pkg/__init__.py", None]}
     spec = parse_container_spec(record)
@@ -183,7 +183,7 @@ def test_a_doctored_record_that_names_a_link_leading_out_sends_nothing_of_it(pro
     assert caught.value.id == "folder-leads-out"
 
 
-def test_a_script_that_became_a_link_leading_out_sends_nothing_of_it(project: Path, outside: Path) -> None:
+def test_a_script_replaced_by_a_link_to_outside_is_not_followed(project: Path, outside: Path) -> None:
     spec = spec_of(project)
     (project / "cpu.py").unlink()
     (project / "cpu.py").symlink_to(outside / "cpu.py")
@@ -205,19 +205,19 @@ def test_a_script_that_became_a_link_leading_out_sends_nothing_of_it(project: Pa
     ],
     ids=lambda content: content["type"] if isinstance(content, dict) else content,
 )
-def test_a_key_of_any_kind_and_name_stays_out(project: Path, name: str, content: dict[str, object]) -> None:
+def test_key_files_of_any_type_and_name_are_excluded(project: Path, name: str, content: dict[str, object]) -> None:
     (project / name).write_text("\ufeff\n  " + json.dumps(content, indent=2))
     assert f"code/{name}" not in sent(spec_of(project))[1]
 
 
 @pytest.mark.parametrize("name", [".docker/config.json", ".config/gcloud/credentials.db", ".kube/config", ".dockercfg"])
-def test_logins_of_other_tools_stay_out(project: Path, name: str) -> None:
+def test_logins_of_other_tools_are_excluded(project: Path, name: str) -> None:
     path = project / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{}")
     assert f"code/{name}" not in sent(spec_of(project))[1]
 
 
-def test_code_that_speaks_of_keys_goes_in(project: Path) -> None:
+def test_code_that_mentions_keys_is_included(project: Path) -> None:
     (project / "oauth.py").write_text('KEY = {"type": "service_account", "private_key": ""}\n')
     assert "code/oauth.py" in sent(spec_of(project))[1]

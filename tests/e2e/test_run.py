@@ -24,7 +24,7 @@ SHOW_ARGUMENTS = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(3)
 AWKWARD = ["with space", "", "'single' \"double\"", "$(touch /tmp/x)`id`", "new\nline", "ünïcode", "--", "a=b", "\\"]
 
 
-def test_arguments_arrive_byte_for_byte_and_do_so_again(researcher: Researcher) -> None:
+def test_arguments_are_passed_unchanged_also_by_a_rerun(researcher: Researcher) -> None:
     researcher.write("cpu.py", SHOW_ARGUMENTS)
 
     first = researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py", "--", *AWKWARD)
@@ -45,7 +45,7 @@ def test_the_flags_of_an_experiment_follow_the_arguments(researcher: Researcher)
     assert json.loads(answer.lines[0]) == ["x", "--lr", "0.01", "--verbose", "--name", "a b"]
 
 
-def test_arguments_for_docker_run_are_recorded_and_used_again(researcher: Researcher) -> None:
+def test_docker_run_args_are_recorded_and_used_by_a_rerun(researcher: Researcher) -> None:
     researcher.write("cpu.py", "import os, sys\nprint(os.environ['COLOUR'])\nsys.exit(1)\n")
 
     first = researcher.caliban(
@@ -57,7 +57,7 @@ def test_arguments_for_docker_run_are_recorded_and_used_again(researcher: Resear
     assert "dark blue" in second.lines
 
 
-def test_a_container_asked_to_remove_itself_still_leaves_its_exit_code(researcher: Researcher) -> None:
+def test_a_container_with_rm_keeps_its_exit_code(researcher: Researcher) -> None:
     researcher.write("cpu.py", "raise SystemExit(5)\n")
 
     researcher.caliban("run", "--nogpu", "--docker_run_args", "--rm", "cpu.py")
@@ -65,7 +65,7 @@ def test_a_container_asked_to_remove_itself_still_leaves_its_exit_code(researche
     assert researcher.details(1)["ret_code"] == 5
 
 
-def test_without_a_group_one_is_made_and_named(researcher: Researcher) -> None:
+def test_without_xgroup_a_group_is_created_and_reported(researcher: Researcher) -> None:
     answer = researcher.caliban("run", "--nogpu", "cpu.py")
 
     ((name,),) = researcher.rows("SELECT name FROM experiment_groups")
@@ -73,7 +73,7 @@ def test_without_a_group_one_is_made_and_named(researcher: Researcher) -> None:
     assert f"experiment group {name}: 1 experiment\n" in answer.err
 
 
-def test_an_image_given_by_name_is_run_as_it_is_and_never_rebuilt(researcher: Researcher, engine: Engine) -> None:
+def test_an_image_id_is_run_unchanged_and_not_rebuilt(researcher: Researcher, engine: Engine) -> None:
     researcher.write("cpu.py", SHOW_ARGUMENTS)
     built = researcher.caliban("build", "--nogpu", "cpu.py")
     image = built.out.strip()
@@ -92,7 +92,7 @@ def test_an_image_given_by_name_is_run_as_it_is_and_never_rebuilt(researcher: Re
     assert json.loads(str(spec)) == {"image_id": image, "package": [["python"], ".", "cpu.py", None]}
 
 
-def test_a_module_is_run_as_one(researcher: Researcher) -> None:
+def test_a_module_is_run_as_a_module(researcher: Researcher) -> None:
     researcher.write("trainer/__init__.py", "")
     researcher.write("trainer/train.py", "print(__package__)")
 
@@ -106,7 +106,7 @@ CREDENTIALS = (
 
 
 @pytest.mark.parametrize("how", ["--cloud_key", "variable", "default"])
-def test_google_credentials_are_handed_over_at_run_time_and_cannot_be_written(researcher: Researcher, how: str) -> None:
+def test_google_credentials_are_mounted_read_only(researcher: Researcher, how: str) -> None:
     researcher.write("cpu.py", CREDENTIALS)
     key = researcher.home / ".config/gcloud/application_default_credentials.json"
     key.parent.mkdir(parents=True)
@@ -122,7 +122,7 @@ def test_google_credentials_are_handed_over_at_run_time_and_cannot_be_written(re
     assert answer.lines[:2] == [f"{CREDENTIALS_PATH} planted-secret", "False"], answer.err
 
 
-def test_credentials_are_in_no_image_and_in_no_record(researcher: Researcher, engine: Engine) -> None:
+def test_credentials_are_neither_in_the_image_nor_in_the_store(researcher: Researcher, engine: Engine) -> None:
     researcher.write("cpu.py", CREDENTIALS)
     key = researcher.write("key.json", "planted-secret")
     researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
@@ -137,7 +137,7 @@ def test_credentials_are_in_no_image_and_in_no_record(researcher: Researcher, en
     assert str(key).encode() not in researcher.store.read_bytes()
 
 
-def test_a_person_who_mounts_credentials_by_hand_keeps_them(researcher: Researcher) -> None:
+def test_credentials_in_docker_run_args_take_precedence(researcher: Researcher) -> None:
     researcher.write("cpu.py", "import os\nprint(os.environ['GOOGLE_APPLICATION_CREDENTIALS'])\n")
     key = researcher.home / "key.json"
     key.write_text("{}")
@@ -150,14 +150,14 @@ def test_a_person_who_mounts_credentials_by_hand_keeps_them(researcher: Research
     assert answer.lines[0] == "/mine"
 
 
-def test_credentials_that_are_not_there_are_warned_about(researcher: Researcher) -> None:
+def test_a_missing_credentials_file_causes_a_warning(researcher: Researcher) -> None:
     answer = researcher.caliban("run", "--nogpu", "cpu.py", GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
 
     assert answer.code == 0
     assert "warning: credentials file not found: /nowhere/key.json" in answer.err
 
 
-def test_a_key_given_on_the_command_line_that_is_not_there_stops_the_run(researcher: Researcher) -> None:
+def test_a_missing_cloud_key_is_an_error(researcher: Researcher) -> None:
     answer = researcher.caliban("run", "--nogpu", "--cloud_key", "/nowhere/key.json", "cpu.py")
 
     assert (answer.code, "[key-not-found]" in answer.err) == (2, True)
@@ -168,7 +168,7 @@ def local_platforms(researcher: Researcher) -> Platforms:
 
 
 @pytest.mark.parametrize("reached", [True, False])
-def test_an_interrupted_submission_is_finished_by_the_next_command(
+def test_an_interrupted_submission_is_settled_by_the_next_command(
     group_with_a_failure: Researcher, reached: bool
 ) -> None:
     researcher = group_with_a_failure
@@ -207,7 +207,7 @@ def make_owner_gone(store: Path, pid: int) -> None:
         connection.execute("UPDATE submissions SET pid = ? WHERE state = 'OPEN'", (pid,))
 
 
-def test_an_experiment_that_another_process_is_submitting_is_left_to_it(group_with_a_failure: Researcher) -> None:
+def test_an_experiment_that_another_process_is_submitting_is_not_submitted(group_with_a_failure: Researcher) -> None:
     researcher = group_with_a_failure
     with open_store(store_url({}, researcher.home), Access.WRITE, RecordingReporter()) as store:
         ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")

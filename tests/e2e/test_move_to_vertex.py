@@ -64,7 +64,7 @@ def ended(heir: Researcher, vertex: AiplatformV1) -> Iterator[MlV1]:
         yield service
 
 
-def test_the_peers_group_is_moved_over(heir: Researcher, vertex: AiplatformV1, registry: str) -> None:
+def test_a_group_of_caliban_0_4_2_is_moved_to_vertex_ai(heir: Researcher, vertex: AiplatformV1, registry: str) -> None:
     answer = heir.caliban(*RESUBMIT, "--platform", "vertex", stdin="y\n")
 
     assert answer.code == 0, answer.err
@@ -113,7 +113,7 @@ def test_the_peers_group_is_moved_over(heir: Researcher, vertex: AiplatformV1, r
     ]
 
 
-def test_without_the_flag_the_command_that_is_told_is_the_one_that_helps(
+def test_without_the_flag_the_hint_is_the_command_that_moves_the_group(
     heir: Researcher, vertex: AiplatformV1, ended: MlV1
 ) -> None:
     refused = heir.caliban(*RESUBMIT, "--yes")

@@ -14,7 +14,7 @@ def anonymous(answer: Answer) -> list[str]:
     return re.sub(r"caliban-\d{8}-\d{6}-[0-9a-f]{8}", "NAME", replaced).splitlines()
 
 
-def test_a_failed_experiment_is_fixed_and_run_again_with_one_command(researcher: Researcher) -> None:
+def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Researcher) -> None:
     ran = researcher.caliban(*RUN)
     assert ran.code == 1
     assert anonymous(ran) == [
@@ -59,7 +59,7 @@ def test_a_failed_experiment_is_fixed_and_run_again_with_one_command(researcher:
     assert images[0] == images[1] == images[2] != images[3], "the fixed code runs in a new image"
 
 
-def test_there_is_nothing_left_to_resubmit_once_all_succeeded(group_with_a_failure: Researcher) -> None:
+def test_nothing_is_resubmitted_when_all_jobs_succeeded(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
 
@@ -72,7 +72,7 @@ def test_there_is_nothing_left_to_resubmit_once_all_succeeded(group_with_a_failu
     )
 
 
-def test_a_job_that_fails_again_is_recorded_with_its_exit_code(group_with_a_failure: Researcher) -> None:
+def test_a_rerun_that_fails_is_recorded_with_its_exit_code(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.replace("cpu.py", 'sys.exit("a coding error")', "sys.exit(7)")
 
     answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
@@ -82,7 +82,7 @@ def test_a_job_that_fails_again_is_recorded_with_its_exit_code(group_with_a_fail
     assert group_with_a_failure.details(3)["ret_code"] == 7
 
 
-def test_all_jobs_are_resubmitted_on_request(group_with_a_failure: Researcher) -> None:
+def test_all_jobs_resubmits_every_job(group_with_a_failure: Researcher) -> None:
     answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--all_jobs", "--yes")
 
     assert answer.code == 1
@@ -99,7 +99,7 @@ def test_running_a_group_again_adds_jobs_to_the_same_experiments(group_with_a_fa
     assert group_with_a_failure.rows("SELECT count(*) FROM container_specs") == [(1,)]
 
 
-def test_a_dry_run_says_everything_and_writes_nothing(group_with_a_failure: Researcher) -> None:
+def test_a_dry_run_shows_the_plan_and_writes_nothing(group_with_a_failure: Researcher) -> None:
     store = group_with_a_failure.store
     before = (store.read_bytes(), sorted(store.parent.iterdir()))
 
@@ -124,7 +124,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(group_with_a_failure: Rese
     assert (store.read_bytes(), sorted(store.parent.iterdir())) == before
 
 
-def test_a_no_resubmits_nothing(group_with_a_failure: Researcher) -> None:
+def test_the_answer_no_resubmits_nothing(group_with_a_failure: Researcher) -> None:
     answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", stdin="n\n")
 
     assert answer.code == 1
@@ -132,7 +132,7 @@ def test_a_no_resubmits_nothing(group_with_a_failure: Researcher) -> None:
     assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
-def test_the_end_of_input_is_a_no_that_names_the_flag_for_scripts(group_with_a_failure: Researcher) -> None:
+def test_end_of_input_resubmits_nothing_and_names_the_flag_for_scripts(group_with_a_failure: Researcher) -> None:
     answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test")
 
     assert answer.code == 1

@@ -64,7 +64,7 @@ Repeat = Callable[..., Server]
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_an_access_token_that_an_api_repeats(
+def test_an_access_token_repeated_by_an_api_is_redacted(
     repeat: Repeat, service: MlV1, key: Path, status: int, as_json: bool
 ) -> None:
     server = repeat(status, as_json=as_json)
@@ -85,7 +85,9 @@ def test_an_access_token_that_an_api_repeats(
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, status: int, as_json: bool) -> None:
+def test_an_assertion_repeated_by_a_token_endpoint_is_redacted(
+    repeat: Repeat, key: Path, status: int, as_json: bool
+) -> None:
     server = repeat(status, as_json=as_json)
     content = json.loads(key.read_text())
     content["token_uri"] = f"http://127.0.0.1:{server.port}/token"
@@ -104,7 +106,7 @@ def test_an_assertion_that_a_token_endpoint_repeats(repeat: Repeat, key: Path, s
 
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_refresh_token_that_a_token_endpoint_repeats(repeat: Repeat, status: int, as_json: bool) -> None:
+def test_a_refresh_token_repeated_by_a_token_endpoint_is_redacted(repeat: Repeat, status: int, as_json: bool) -> None:
     from google.oauth2.credentials import Credentials
 
     server = repeat(status, as_json=as_json)
@@ -128,7 +130,9 @@ def assert_hidden(said: str, secret: str = SECRET) -> None:
 
 @pytest.mark.parametrize("user", ["totoro", "<token>"])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_login_that_a_registry_or_its_token_service_repeats(repeat: Repeat, user: str, status: int) -> None:
+def test_a_login_repeated_by_a_registry_or_its_token_service_is_redacted(
+    repeat: Repeat, user: str, status: int
+) -> None:
     tokens = repeat(status)
     challenges = (f'Bearer realm="http://127.0.0.1:{tokens.port}/token",service="x"', 'Basic realm="x"')
     for challenge in challenges:
@@ -165,7 +169,7 @@ PASSWORDS = ("quixotic-zebra", "quixotic@zebra", "quix:otic@zebra", "quixotic/ze
     ],
 )
 @pytest.mark.parametrize("access", Access)
-def test_a_password_of_the_store(url: str, password: str, access: Access) -> None:
+def test_a_password_in_the_store_url_is_redacted(url: str, password: str, access: Access) -> None:
     with pytest.raises(CalibanError) as caught:
         open_store(url.format(password), access, HeardReporter())
     said = all_that_is_said(caught.value)
@@ -174,7 +178,7 @@ def test_a_password_of_the_store(url: str, password: str, access: Access) -> Non
 
 @pytest.mark.parametrize("password", PASSWORDS[:3])
 @pytest.mark.parametrize("scheme", ["tcp", "ssh", "https", "nonsense", "unix", "npipe"])
-def test_a_password_of_the_docker_host(scheme: str, password: str) -> None:
+def test_a_password_in_docker_host_is_redacted(scheme: str, password: str) -> None:
     with pytest.raises(CalibanError) as caught:
         Engine.connect({"DOCKER_HOST": f"{scheme}://totoro:{password}@127.0.0.1:1"})
     assert password not in all_that_is_said(caught.value)
@@ -183,7 +187,7 @@ def test_a_password_of_the_docker_host(scheme: str, password: str) -> None:
 @pytest.mark.parametrize(
     "proxy", ["http://totoro:{}@127.0.0.1:1", "socks9://totoro:{}@127.0.0.1:1", "http://totoro:{}@[x"]
 )
-def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_a_proxy_url_is_redacted(key: Path, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(SECRET.replace("/", "")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "https://ml.example.com/"}
@@ -204,7 +208,7 @@ def test_a_password_of_a_proxy(key: Path, proxy: str, monkeypatch: pytest.Monkey
         {"identitytoken": [SECRET]},
     ],
 )
-def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_stored_login_is_redacted(entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:1": entry}}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     heard = HeardReporter()
@@ -222,7 +226,7 @@ def test_a_stored_login_that_cannot_be_read(entry: object, tmp_path: Path, monke
         {"private_key": SECRET},
     ],
 )
-def test_a_key_file_that_is_none(content: dict[str, object], tmp_path: Path) -> None:
+def test_the_content_of_an_invalid_key_file_is_redacted(content: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(content))
     with pytest.raises(CalibanError) as caught:
         CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect(CaipDestination(PROJECT))
