@@ -20,6 +20,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.clouds import CLOUDS, PROJECT, AiPlatform, Cloud, VertexAi
+from tests.forkserver import ForkServer
 from tests.standins.runners import Docker
 
 AnyCloud = TypeVar("AnyCloud", bound=Cloud)
@@ -56,18 +57,11 @@ class Researcher:
 
     home: Path
     folder: Path
+    server: ForkServer
     environ: dict[str, str] = field(default_factory=dict)
 
     def caliban(self, *words: str, stdin: str = "", folder: Path | None = None, **environ: str) -> Answer:
-        done = subprocess.run(
-            [sys.executable, "-m", "caliban", *words],
-            cwd=folder or self.folder,
-            env={**self.environ, **environ},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self.server.call(words, environ={**self.environ, **environ}, cwd=folder or self.folder, stdin=stdin)
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -107,11 +101,11 @@ class Researcher:
 
 
 @pytest.fixture
-def researcher(tmp_path: Path, base_image: str) -> Researcher:
+def researcher(tmp_path: Path, base_image: str, fork_server: ForkServer) -> Researcher:
     environ = {
         name: value for name, value in os.environ.items() if name not in ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER")
     }
-    person = Researcher(tmp_path / "home", tmp_path / "cpu")
+    person = Researcher(tmp_path / "home", tmp_path / "cpu", fork_server)
     person.environ = {**environ, "HOME": str(person.home), "USER": "totoro"}
     person.home.mkdir()
     person.write("cpu.py", SCRIPT)
