@@ -12,7 +12,9 @@ STATES = [*JobStatus]
 WANTED = (JobStatus.FAILED, JobStatus.STOPPED)
 
 
-def one(experiment: ExperimentRecord, *, all_jobs: bool = False, in_progress: dict[int, str] | None = None) -> Selection:
+def one(
+    experiment: ExperimentRecord, *, all_jobs: bool = False, in_progress: dict[int, str] | None = None
+) -> Selection:
     return select(a_group(experiment), all_jobs=all_jobs, in_progress=in_progress or {})
 
 

@@ -355,7 +355,9 @@ def test_a_platform_that_is_lost_while_a_job_runs_leaves_it_unfinished(bench: Be
     )
 
 
-def test_an_interrupt_stops_the_job_that_is_followed(bench: Bench, foreground: FakeService, heard: HeardReporter) -> None:
+def test_an_interrupt_stops_the_job_that_is_followed(
+    bench: Bench, foreground: FakeService, heard: HeardReporter
+) -> None:
     foreground.expect("submit", foreground.accept, foreground.accept)
     foreground.expect("follow", end(JobStatus.SUCCEEDED), interrupt)
     foreground.expect("stop", end(JobStatus.STOPPED))

@@ -24,7 +24,9 @@ VERTEX, CAIP = vertex_launch.LAUNCHER, caip_launch.LAUNCHER
 JOB = JobPreview(1, ("--foo", "3"), "resubmit_test")
 
 
-def prepared(launcher: TrainingLauncher, directory: Path, *words: str, environ: Any = None, gpu: bool = False) -> Launch:
+def prepared(
+    launcher: TrainingLauncher, directory: Path, *words: str, environ: Any = None, gpu: bool = False
+) -> Launch:
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--nogpu", action="store_true")
     launcher.add_arguments(parser)
@@ -70,7 +72,15 @@ def test_every_job_has_its_request(tmp_path: Path) -> None:
 
 def test_every_flag_of_vertex_ai_is_in_the_job_spec(tmp_path: Path) -> None:
     machines = ("--machine_type", "n1-standard-8", "--gpu_spec", "2xT4", "--worker_count", "3", "--disk_size", "250")
-    scheduling = ("--spot", "--timeout", "1h30m", "--service_account", "a@b.c", "--network", "projects/1/global/networks/n")
+    scheduling = (
+        "--spot",
+        "--timeout",
+        "1h30m",
+        "--service_account",
+        "a@b.c",
+        "--network",
+        "projects/1/global/networks/n",
+    )
     launch = prepared(VERTEX, tmp_path, *machines, *scheduling, "--label", "team=vision")
     spec: Any = launch.job_spec(1, [], IMAGE)
     pool = {

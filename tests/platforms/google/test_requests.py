@@ -65,9 +65,7 @@ def test_after_the_deadline_the_error_says_how_many_attempts_were_made(service: 
         jobs(service, key).get(PLACE, NAME)
     tried = service.counts[GET]
     assert tried > 2
-    assert caught.value.message == (
-        f"cannot get the job {NAME} of project {PROJECT}: service unavailable"
-    )
+    assert caught.value.message == (f"cannot get the job {NAME} of project {PROJECT}: service unavailable")
     assert re.fullmatch(
         rf"The service is currently unavailable\.\n\(tried {tried} times in \d\d s\)", str(caught.value.cause)
     )
@@ -137,9 +135,7 @@ def test_an_unknown_project_is_reported_in_googles_words(service: MlV1, key: Pat
     with pytest.raises(GoogleRefusedError) as caught:
         jobs(service, key).create(CaipDestination("no-such-project"), body())
     assert caught.value.id == "google-not-found"
-    assert caught.value.message == (
-        f"cannot submit the job {NAME} to project no-such-project: not found"
-    )
+    assert caught.value.message == (f"cannot submit the job {NAME} to project no-such-project: not found")
     assert "The project no-such-project was not found" in str(caught.value.cause)
     assert caught.value.hint == "check whether --project_id names the right project"
 
