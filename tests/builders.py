@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import insert
 
+from caliban.config import ProjectConfig
+from caliban.images.package import Package
+from caliban.images.spec import BuildSpec
 from caliban.platforms import registry
 from caliban.records import (
     ContainerRecord,
     ExperimentRecord,
     GroupRecord,
     JobDetails,
+    JobMode,
     JobRecord,
     JobStatus,
     JsonObject,
@@ -39,6 +45,13 @@ CPU_SPEC: JsonObject = {
     "package": [["python"], ".", "cpu.py", None],
 }
 CONTAINER = ContainerRecord(1, CPU_SPEC)
+BUILD = BuildSpec(Path("/srv/cpu"), Package(("python",), ".", "cpu.py"), JobMode.CPU, ProjectConfig())
+"""An image to build; the directory does not exist."""
+
+
+def build_for(registry: str | None) -> BuildSpec:
+    """Return an image to build in a project that configures a registry."""
+    return replace(BUILD, config=ProjectConfig(registry=registry))
 
 
 def parse_details(platform: PlatformId, status: JobStatus, raw: JsonObject) -> JobDetails:

@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, settings
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.platforms import registry as platform_registry
+from caliban.platforms.registry import Platforms
 from caliban.store.database import Access, Store, open_store
+from caliban.submission.setup import make_platforms
 from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
 from tests.docker_engine import base_image, engine, registry
 from tests.fakes import (
@@ -183,6 +185,12 @@ def reporter() -> RecordingReporter:
 
 
 @pytest.fixture
+def platforms(reporter: RecordingReporter) -> Platforms:
+    """The platforms of a command without flags or environment variables."""
+    return make_platforms({}, Path("/nowhere"), reporter)
+
+
+@pytest.fixture
 def heard() -> HeardReporter:
     return HeardReporter()
 
@@ -217,6 +225,14 @@ def foreground(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
 def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run elsewhere, from images that are pushed there."""
     installed = _install_service(monkeypatch, "FakeRemotePlatform")
+    yield installed
+    installed.verify()
+
+
+@pytest.fixture
+def imageless(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs need no container image."""
+    installed = _install_service(monkeypatch, "FakeImagelessPlatform")
     yield installed
     installed.verify()
 

@@ -346,6 +346,12 @@ class FakePlatform(Platform):
         return answer
 
 
+class FakeImagelessPlatform(FakePlatform):
+    """Jobs that need no container image."""
+
+    needs_image: ClassVar[bool] = False
+
+
 class FakeForegroundPlatform(FakePlatform, ForegroundPlatform):
     """Jobs that run while the command waits."""
 
@@ -359,6 +365,8 @@ class FakeRemotePlatform(FakePlatform, RemotePlatform):
     """Jobs that run elsewhere, from images that are pushed there."""
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
+        if config.registry is not None and "/" not in config.registry:
+            raise ImageError("fake-registry-malformed", f"the fake platform has no registry {config.registry}")
         if destination is None:
             return None
         assert isinstance(destination, FakeDestination)

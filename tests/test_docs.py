@@ -12,6 +12,7 @@ import pytest
 from caliban.cli import command_table
 from caliban.config import ProjectConfig
 from caliban.errors import ExitCode
+from caliban.platforms.base import Platform
 from caliban.submission.experiments import parse_experiments
 
 CLONE = Path(__file__).resolve().parent.parent
@@ -82,3 +83,20 @@ def test_the_example_plugin_is_a_command() -> None:
     exec(compile(example, "plugins.md", "exec"), namespace)
 
     assert {"DESCRIPTION", "add_arguments", "run"} <= set(namespace)
+
+
+def excerpts() -> list[tuple[str, str]]:
+    """Return the path and the text of each excerpt from a file: a code block that begins with the path as a comment."""
+    blocks = (block.partition("\n") for path in PAGES for block in code_blocks(path.read_text(encoding="utf-8")))
+    return [(first[2:], rest) for first, _, rest in blocks if re.fullmatch(r"# \S+/\S+\.\w+", first)]
+
+
+@pytest.mark.parametrize(("path", "text"), excerpts(), ids=lambda value: value if "\n" not in value else "")
+def test_an_excerpt_is_what_the_file_says(path: str, text: str) -> None:
+    assert text in page(path)
+
+
+def test_the_guide_names_everything_that_a_platform_implements() -> None:
+    guide = page("docs/add-a-platform.md")
+
+    assert [name for name in sorted(Platform.__abstractmethods__) if f"`{name}`" not in guide] == []

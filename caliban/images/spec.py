@@ -69,11 +69,7 @@ class BuildSpec:
         extras = tuple(setup_extras)
         for extra in extras:
             if not is_extra_name(extra):
-                raise UsageError(
-                    "malformed-extra",
-                    f'invalid extra "{extra}"',
-                    hint="extras have names such as dev or gpu",
-                )
+                raise UsageError("malformed-extra", f'invalid extra "{extra}"', hint="use a name such as dev or gpu")
         spec = cls(
             build_path=root,
             package=package,

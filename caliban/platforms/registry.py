@@ -11,13 +11,14 @@ Importing this module imports no platform, and listing jobs imports only the par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, cast
 
-from caliban.errors import PlatformError
+from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
 
@@ -41,12 +42,14 @@ class Entry:
         platform: where its class is: ``package.module:Class``.
         details: where the parser of its job details is: ``package.module:function``; None for the class's own.
         plugin: the package that provides it, or None for ours.
+        problem: why it cannot be used, or None.
     """
 
     id: PlatformId
     platform: str
     details: str | None = None
     plugin: str | None = None
+    problem: str | None = None
 
 
 def _built_in(id: PlatformId, package: str, platform: str) -> Entry:
@@ -80,7 +83,7 @@ _LAUNCHERS: Mapping[str, Mapping[str, str]] = {
     },
     "cluster job submit": {"cluster": "caliban.platforms.kubernetes.launch:LAUNCHER"},
 }
-"""Submitting command -> the launchers that it chooses from, by the value of ``--platform``; the first is the default."""
+"""Submitting command -> the launchers to choose from, by the value of ``--platform``; the first is the default."""
 
 MIGRATION_TARGETS: Mapping[str, PlatformId] = {"vertex": "VERTEX"}
 """Value of ``resubmit --platform`` -> the platform, a :class:`caliban.platforms.base.MigrationTarget`."""
@@ -102,7 +105,7 @@ def platform_class(id: PlatformId) -> type[Platform]:
     """Import a platform's class.
 
     Raises:
-        PlatformError: ``platform-not-supported``; ``broken-plugin``, for a package whose class cannot be imported.
+        PlatformError: ``platform-not-supported``; ``broken-plugin``, for a package whose class cannot be used.
     """
     entry = find(id)
     if entry is None:
@@ -112,7 +115,9 @@ def platform_class(id: PlatformId) -> type[Platform]:
             hint="its jobs are listed with their recorded state; install the package that provides it, or upgrade "
             "caliban",
         )
-    return cast("type[Platform]", _load(entry, entry.platform))
+    if entry.plugin is None:
+        return cast("type[Platform]", _imported(entry.platform))
+    return _plugin_class(entry)
 
 
 def has_capability(id: PlatformId, capability: type) -> bool:
@@ -133,24 +138,27 @@ def needs_image(id: PlatformId) -> bool:
 
 @cache
 def _parser(id: PlatformId) -> ParseDetails:
+    """Return the parser of a platform. A listing shows the jobs of unknown and broken ones, with their raw details."""
     entry = find(id)
-    if entry is None:
-        return _parse_unknown
-    if entry.details is not None:
-        return cast(ParseDetails, _load(entry, entry.details))
+    if entry is not None and entry.details is not None:
+        return cast(ParseDetails, _imported(entry.details))
     try:
-        return platform_class(id).parse_details
-    except PlatformError:  # a listing shows the jobs of a broken package with their recorded state
-        return _parse_unknown
+        parse = platform_class(id).parse_details
+    except PlatformError:
+        return lambda status, raw: JobDetails(raw)
+
+    def parse_safely(status: JobStatus, raw: JsonObject) -> JobDetails:
+        try:
+            return parse(status, raw)
+        except Exception:  # noqa: BLE001 - another package's code can raise anything
+            return JobDetails(raw)
+
+    return parse_safely
 
 
 def parse_details(id: PlatformId, status: JobStatus, raw: JsonObject) -> JobDetails:
     """Read the stored details of a job of any platform; those of an unknown platform have no typed values."""
     return _parser(id)(status, raw)
-
-
-def _parse_unknown(status: JobStatus, raw: JsonObject) -> JobDetails:
-    return JobDetails(raw)
 
 
 def launchers(command: str) -> dict[str, Launcher]:
@@ -188,30 +196,55 @@ class Platforms:
             PlatformError: ``platform-not-supported``, ``broken-plugin``.
         """
         if id not in self._created:
-            self._created[id] = platform_class(id)(self.context)
+            created = platform_class(id)
+            with _plugin_errors(find(id)):
+                self._created[id] = created(self.context)
         return self._created[id]
 
 
 @cache
 def _plugins() -> Mapping[PlatformId, Entry]:
-    """The platforms of installed packages. An id of ours cannot be replaced."""
-    found = {}
+    """Return the platforms of installed packages, none of them imported. A built-in id cannot be replaced."""
+    found: dict[PlatformId, Entry] = {}
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
-        if point.name not in _BUILT_IN:
-            package = point.dist.name if point.dist else "an unknown package"
+        package = point.dist.name if point.dist else "an unknown package"
+        other = found.get(point.name)
+        if other is not None:
+            problem = f"{other.plugin} and {package} provide a platform of this id"
+            found[point.name] = replace(other, problem=problem)
+        elif point.name not in _BUILT_IN:
             found[point.name] = Entry(point.name, point.value, plugin=package)
     return found
 
 
-def _load(entry: Entry, place: str) -> object:
-    if entry.plugin is None:
-        return _imported(place)
+def _plugin_class(entry: Entry) -> type[Platform]:
+    """Import the class of another package, and check that it is a platform."""
+    from caliban.platforms.base import Platform
+
+    with _plugin_errors(entry):
+        if entry.problem is not None:
+            raise ImportError(entry.problem)
+        found = _imported(entry.platform)
+        if not (isinstance(found, type) and issubclass(found, Platform)):
+            raise TypeError(f"{entry.platform} is not a subclass of {Platform.__module__}.{Platform.__qualname__}")
+        if missing := sorted(found.__abstractmethods__):
+            raise TypeError(f"{entry.platform} does not implement {', '.join(missing)}")
+        if found.id != entry.id:
+            raise ValueError(f"{entry.platform} has the id {found.id}")
+        return found
+
+
+@contextmanager
+def _plugin_errors(entry: Entry | None) -> Iterator[None]:
+    """Raise ``broken-plugin`` for whatever the code of another package raises."""
     try:
-        return _imported(place)
-    except (Exception, SystemExit) as error:  # importing another package's code can raise anything
+        yield
+    except (Exception, SystemExit) as error:
+        if entry is None or entry.plugin is None or isinstance(error, CalibanError):
+            raise
         raise PlatformError(
             "broken-plugin",
-            f"the platform {entry.id} of the package {entry.plugin} cannot be imported",
+            f"cannot use the platform {entry.id} of the package {entry.plugin}",
             cause=f"{type(error).__name__}: {error}",
             hint=f"update or remove the package {entry.plugin}; all other platforms work",
         ) from error

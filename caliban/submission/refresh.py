@@ -61,7 +61,10 @@ def _query(
     try:
         return platforms.get(platform).statuses(jobs)
     except CalibanError as error:
-        return {job.id: StatusUnavailable(error.message) for job in jobs}
+        reason = error.message
+    except Exception as error:  # noqa: BLE001 - a platform of another package must not hide the jobs of all others
+        reason = f"the platform {platform} failed: {type(error).__name__}: {error}"
+    return {job.id: StatusUnavailable(reason) for job in jobs}
 
 
 def _updated(experiment: ExperimentRecord, answers: Mapping[int, JobUpdate | StatusUnavailable]) -> ExperimentRecord:

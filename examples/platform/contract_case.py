@@ -64,12 +64,12 @@ class SubprocessCase(ContractCase):
         """Let the system start the process, and report an error nevertheless."""
         run: Callable[..., Any] = subprocess.run
 
-        def run_and_fail(*args: Any, **kwargs: Any) -> None:
-            self.patch.setattr(processes.subprocess, "run", run)
-            run(*args, **kwargs)
+        def run_and_fail(command: object, **options: object) -> None:
+            self.patch.setattr(subprocess, "run", run)
+            run(command, **options)
             raise OSError("Input/output error")
 
-        self.patch.setattr(processes.subprocess, "run", run_and_fail)
+        self.patch.setattr(subprocess, "run", run_and_fail)
 
     def refuse(self) -> None:
         """Remove the project."""

@@ -18,20 +18,27 @@ HELLO = """
 """
 
 
-def add_package(site: Path, package: str, entry_points: dict[str, str], modules: dict[str, str]) -> None:
-    """Add a package with commands to ``site``.
+def add_package(
+    site: Path,
+    package: str,
+    entry_points: dict[str, str],
+    modules: dict[str, str],
+    group: str = "caliban.commands",
+) -> None:
+    """Add a package with commands to ``site``, or with platforms.
 
     Args:
         site: a directory of ``sys.path``.
         package: its name.
         entry_points: command -> ``module`` or ``module:attribute``.
         modules: module -> source.
+        group: of the entry points.
     """
     info = site / f"{package.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     points = "".join(f"{name} = {value}\n" for name, value in entry_points.items())
-    (info / "entry_points.txt").write_text(f"[caliban.commands]\n{points}")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{points}")
     for module, source in modules.items():
         (site / f"{module}.py").write_text(dedent(source))
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from caliban.errors import StoreError
-from caliban.records import JobStatus, PlatformId, SubmissionState
+from caliban.records import JobStatus, SubmissionState
 from caliban.store.database import Store
 from caliban.store.queries import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from services import cluster_host, cluster_node
 from services.cluster_images import PAUSE_IMAGE, TEST_IMAGE, write_images
 from services.cluster_layout import COMPONENTS, Layout

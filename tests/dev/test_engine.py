@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from services.base_image import archive_path, base_image, machine_files
 from services.cache import is_held, locked
 from services.engine import Engine, docker_engine

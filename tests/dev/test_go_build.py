@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from services.go_build import GoModule, build, find_go
 from services.kubernetes_programs import go_mod, kubernetes_module
 from services.shell import Failure

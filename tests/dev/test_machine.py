@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from services import debian
 from services.environments import make_environment
 from services.postgresql import programs_folder

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from services.engine import docker_engine
 
 WITH_SERVICES = Path(__file__).resolve().parents[2] / "dev" / "with_services.py"

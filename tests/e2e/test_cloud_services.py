@@ -98,7 +98,7 @@ def test_the_page_and_the_log_command_of_a_vertex_ai_job_are_shown(researcher: R
     result = researcher.caliban(*vertex_ai.submit())
 
     number = str(researcher.details(1)["name"]).rpartition("/")[2]
-    page = f"https://console.cloud.google.com/ai/platform/locations/us-central1/training/{number}?project={PROJECT}"
+    page = f"https://console.cloud.google.com/agent-platform/locations/us-central1/training/{number}?project={PROJECT}"
     assert page in result.err
     assert f"gcloud ai custom-jobs stream-logs {number} --region us-central1 --project {PROJECT}" in result.err
 

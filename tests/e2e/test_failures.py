@@ -223,5 +223,5 @@ def test_without_docker_the_last_known_state_is_shown(
     result = researcher.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
 
     assert result.code == 0
-    assert "(last known state; Docker does not answer" in result.out
+    assert "(last known state; cannot reach the Docker daemon" in result.out
     assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",)]

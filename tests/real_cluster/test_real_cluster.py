@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from typing import Any
 
 from tests.e2e.conftest import wait_until
 from tests.real_cluster.conftest import CONTEXT, IMAGE, NAMESPACE, RealCluster
@@ -18,12 +19,20 @@ def test_a_job_succeeds(real: RealCluster) -> None:
     (job,) = real.jobs()
     assert job["metadata"]["namespace"] == NAMESPACE
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["-c", "echo from the job"]
+    details: Any = real.user.details(1)
+    assert (details["started"], details["ended"]) == (
+        job["status"]["startTime"].replace("Z", "+00:00"),
+        job["status"]["completionTime"].replace("Z", "+00:00"),
+    )
 
 
 def test_a_failed_job_is_shown_with_its_reason_and_rerun(real: RealCluster) -> None:
     real.submit("exit 3")
     listing = real.wait_for(" FAILED ")
     assert "exit code 3" in listing
+    details: Any = real.user.details(1)
+    assert (details["ret_code"], details["cause"]) == (3, "code_error")
+    assert details["started"] <= details["ended"]
 
     again = real.user.caliban("resubmit", "--xgroup", real.group, "--yes")
 

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from caliban.errors import CalibanError
 from caliban.records import JobStatus
 from caliban.store.database import Access, Store, open_store
-from caliban.submission.groups import unknown_group
+from caliban.submission.groups import read_group
 from tests.builders import add_group
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 
 
-def told(store: Store, name: str, user: str = "totoro") -> tuple[str, str | None]:
-    with store.reading() as session:
-        error = unknown_group(session, store, user, name)
-    return error.message, error.hint
+def error_of(store: Store, name: str) -> tuple[str, str, str | None]:
+    with pytest.raises(CalibanError) as caught:
+        read_group(store, "totoro", name)
+    return caught.value.id, caught.value.message, caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -25,31 +26,31 @@ def told(store: Store, name: str, user: str = "totoro") -> tuple[str, str | None
         ("zzz", "your experiment groups: resubmit_test, baseline"),
     ],
 )
-def test_groups_that_are_close_are_named(name: str, hint: str, store: Store) -> None:
+def test_groups_with_a_similar_name_are_suggested(name: str, hint: str, store: Store) -> None:
     add_group(store, JobStatus.FAILED, name="resubmit_test")
     add_group(store, JobStatus.FAILED, name="baseline")
-    assert told(store, name) == (f"totoro has no experiment group {name}", hint)
+    assert error_of(store, name) == ("unknown-xgroup", f'totoro has no experiment group "{name}"', hint)
 
 
-def test_several_close_groups_are_all_named(store: Store) -> None:
+def test_several_similar_names_are_suggested(store: Store) -> None:
     for number in (1, 2):
         add_group(store, None, name=f"sweep_{number}")
-    assert told(store, "sweep_3")[1] == "did you mean sweep_2 or sweep_1?"
+    assert error_of(store, "sweep_3")[2] == "did you mean sweep_2 or sweep_1?"
 
 
-def test_groups_of_others_are_not_named(store: Store) -> None:
+def test_groups_of_other_users_are_not_suggested(store: Store) -> None:
     add_group(store, JobStatus.FAILED, user="mei", name="resubmit_test")
-    hint = told(store, "resubmit_tset")[1]
-    assert hint == f"{store.location} has no experiment groups of totoro; set $CALIBAN_USER to look for another user's"
+    hint = error_of(store, "resubmit_tset")[2]
+    assert hint == f"{store.location} has no experiment groups of totoro; set $CALIBAN_USER to another user's name"
 
 
-def test_only_the_ten_newest_groups_are_named(store: Store) -> None:
+def test_the_ten_newest_groups_are_listed(store: Store) -> None:
     for number in range(12):
         add_group(store, None, name=f"sweep{number:02}")
-    assert told(store, "qqqqqq")[1] == "your experiment groups: " + ", ".join(f"sweep{n:02}" for n in range(2, 12))
+    assert error_of(store, "qqqqqq")[2] == "your experiment groups: " + ", ".join(f"sweep{n:02}" for n in range(2, 12))
 
 
-def test_a_store_that_is_not_there_yet_is_told(tmp_path: Path, heard: HeardReporter) -> None:
-    with open_store(f"sqlite:///{tmp_path}/caliban.db", Access.READ, heard) as store:
-        hint = told(store, "x")[1]
-    assert hint == f"there is no experiment store yet at {tmp_path}/caliban.db; caliban run makes one"
+def test_a_missing_store_is_reported(tmp_path: Path, reporter: RecordingReporter) -> None:
+    with open_store(f"sqlite:///{tmp_path}/caliban.db", Access.READ, reporter) as store:
+        hint = error_of(store, "x")[2]
+    assert hint == f"there is no experiment store at {tmp_path}/caliban.db yet; caliban run creates one"

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import ImageError, PlatformError
+from caliban.platforms.flags import cloud_key, project_id
 from caliban.platforms.registry import Platforms
 from caliban.records import PlatformId
 from caliban.submission.setup import build_user, make_platforms
-from tests.fakes import FakeEngine, FakeService, HeardReporter
+from tests.fakes import FakeEngine, FakeService, RecordingReporter
 
 
-def test_a_platform_is_made_once(service: FakeService, platforms: Platforms) -> None:
+def test_a_platform_is_created_once(service: FakeService, platforms: Platforms) -> None:
     assert platforms.get("TEST") is platforms.get("TEST")
 
 
@@ -20,31 +21,28 @@ def test_the_engine_is_connected_to_once(fake_engine: FakeEngine, platforms: Pla
     assert platforms.context.engine() is platforms.context.engine()
 
 
-def test_an_engine_that_does_not_answer_is_told(heard: HeardReporter, tmp_path: Path) -> None:
-    platforms = make_platforms({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, tmp_path, heard)
+def test_an_unreachable_engine_is_reported(reporter: RecordingReporter, tmp_path: Path) -> None:
+    platforms = make_platforms({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, tmp_path, reporter)
     with pytest.raises(ImageError) as caught:
         platforms.context.engine()
     assert caught.value.id == "docker-unreachable"
 
 
-def test_a_platform_of_a_later_version_is_told_with_what_still_works(platforms: Platforms) -> None:
-    with pytest.raises(PlatformError, match="this version of caliban cannot reach jobs on TEST") as caught:
-        platforms.get("TEST")
+def test_an_unknown_platform_is_reported_with_what_still_works(
+    platforms: Platforms, unknown_platform: PlatformId
+) -> None:
+    with pytest.raises(PlatformError, match="cannot use the platform MAINFRAME") as caught:
+        platforms.get(unknown_platform)
     assert (caught.value.id, caught.value.hint is None) == ("platform-not-supported", False)
 
 
-def test_what_was_asked_for_reaches_the_platforms(heard: HeardReporter) -> None:
-    made = make_platforms({"A": "1"}, Path("/h"), heard, project_id="lab", cloud_key=Path("/key.json"))
-    known = made.context
-    assert (known.environ, known.home, known.reporter, known.project_id, known.cloud_key) == (
-        {"A": "1"},
-        Path("/h"),
-        heard,
-        "lab",
-        Path("/key.json"),
-    )
+def test_platforms_get_the_environment_and_the_flags_of_the_command(reporter: RecordingReporter) -> None:
+    options = {"project_id": "lab", "cloud_key": Path("/key.json")}
+    context = make_platforms({"A": "1"}, Path("/h"), reporter, options).context
+    assert (context.environ, context.home, context.reporter) == ({"A": "1"}, Path("/h"), reporter)
+    assert (project_id(context.options), cloud_key(context.options)) == ("lab", Path("/key.json"))
 
 
-def test_code_in_an_image_runs_as_the_person_who_calls() -> None:
+def test_code_in_an_image_runs_as_the_calling_user() -> None:
     user = build_user("totoro")
     assert (user.uid, user.gid, user.name) == (os.getuid(), os.getgid(), "totoro")

@@ -96,9 +96,7 @@ def _of_context(name: str, directory: Path) -> Endpoint:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (
-        OSError
-    ):  # not searchable, as after `su` with $HOME kept: docker finds none there either
+    except OSError:  # not searchable, as after `su` with $HOME kept: docker finds none there either
         return False
 
 

@@ -12,9 +12,8 @@ from caliban.platforms.google.details import (
     failure_cause,
     job_exit,
     stored_times,
-    text,
-    timestamp,
 )
+from caliban.platforms.stored_json import text, timestamp
 from caliban.records import JobDetails, JobStatus, JsonObject
 
 
@@ -36,6 +35,7 @@ def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
         display_name=job_id,
         destination=CaipDestination(project) if project else None,
         exit=job_exit(status, raw, text(raw, "errorMessage")),
+        pending_reason=None if status.is_final else text(raw, "reason"),
         started=timestamp(raw, "started"),
         ended=timestamp(raw, "ended"),
         links=_links(project, job_id) if project and job_id else (),
@@ -49,7 +49,7 @@ def new_details(destination: CaipDestination, job_id: str) -> JsonObject:
 
 def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject) -> JsonObject:
     """Return what is stored of a job, with what the service reports of it."""
-    details = {**raw, **stored_times(job)}
+    details = {**{key: value for key, value in raw.items() if key != "reason"}, **stored_times(job)}
     message = text(job, "errorMessage")
     if message and status in (JobStatus.FAILED, JobStatus.STOPPED):
         details["errorMessage"] = message

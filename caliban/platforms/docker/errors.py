@@ -12,7 +12,7 @@ from caliban.records import Submission
 
 _NO_GPU = "Docker cannot access a GPU"
 _NO_GPU_HINT = "install the NVIDIA Container Toolkit, or add --nogpu"
-# Text in the output of `docker run` -> what it means, or None where that output says it well enough; what to do.
+# Text in the output of `docker run` -> the message, or None for the general one; the hint.
 _KNOWN_FAILURES = (
     ("could not select device driver", _NO_GPU, _NO_GPU_HINT),
     ("failed to discover GPU vendor from CDI", _NO_GPU, _NO_GPU_HINT),  # Docker 29

@@ -208,7 +208,7 @@ class DockerPlatform(Platform, ForegroundPlatform):
 
 
 def _obstacle(job: JobRecord) -> str | None:
-    """Return why this machine's engine cannot be asked for a job; None where it can."""
+    """Return why this machine's engine does not know a job; None where it does."""
     if job.details.display_name is None:
         return "no container name recorded"
     host = job.details.raw.get("host")

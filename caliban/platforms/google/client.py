@@ -148,8 +148,10 @@ class Google:
         """Return a part of an API client, created once: that takes the library tens of milliseconds each time.
 
         Args:
-            api, version, region: see :meth:`service`, which raises the same.
+            api: see :meth:`service`, which raises the same.
+            version: likewise.
             path: of the resource: ``"projects", "locations", "customJobs"``.
+            region: likewise.
         """
         key = (api, version, region or "", *path)
         with self._lock:

@@ -127,12 +127,12 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         try:
             self.client.cancel(place, job_id)
         except GoogleRefusedError as error:
-            if error.code not in (400, 409):
+            if error.code not in (400, 404, 409):
                 raise
-            ended = self._query(place, job)  # a job that has ended cannot be cancelled
-            if isinstance(ended, StatusUnavailable) or not ended.status.is_final:
-                raise
-            return ended
+            ended = self._query(place, job)  # a job that has ended, or does not exist, cannot be cancelled
+            if isinstance(ended, JobUpdate) and (ended.status.is_final or ended.status is JobStatus.UNKNOWN):
+                return ended
+            raise
         after = self._query(place, job)
         return JobUpdate(JobStatus.RUNNING) if isinstance(after, StatusUnavailable) else after
 
@@ -184,9 +184,6 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
             RefusedError: it was not created.
             CalibanError: whether it was is unknown.
         """
-        policy = self.google.retry_policy
-        if self._is_over_quota:  # it stayed exceeded while an earlier job waited: do not wait for it again
-            policy = replace(policy, quota_deadline=0)
 
         def create() -> JsonObject:
             created = self.client.create(place, body)
@@ -201,13 +198,18 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
             create,
             look_up,
             name=str(body[self.client.name_key]),
-            backoff=Backoff(
-                policy, self.context.clock, self.context.stopping, self._announce_quota, self.google.on_retry
-            ),
+            backoff=self._backoff(),
             context=self.context,
             refused=refused,
             consistency_delay=consistency_delay,
         )
+
+    def _backoff(self) -> Backoff:
+        policy = self.google.retry_policy
+        if self._is_over_quota:  # it stayed exceeded while an earlier job waited: do not wait for it again
+            policy = replace(policy, quota_deadline=0)
+        context = self.context
+        return Backoff(policy, context.clock, context.stopping, self._announce_quota, self.google.on_retry)
 
     def _announce_quota(self) -> None:
         self.context.announce(
@@ -257,14 +259,20 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
             found = self.client.get(place, str(job.details.id))
         except CalibanError as error:
             return self._unavailable(error)
-        return JobUpdate(JobStatus.UNKNOWN) if found is None else self._update(job, found)
+        if found is not None:
+            return self._update(job, found)
+        reason = f"{self.service_name} no longer has the job"
+        return self._changed(job, JobStatus.UNKNOWN, {**job.details.raw, "reason": reason})
 
     def _update(self, job: JobRecord, found: JsonObject) -> JobUpdate | StatusUnavailable:
         """Return a job's state, and what is new about it, from the job that the service reports."""
         status = self._status(found)
         if status is None:
             return StatusUnavailable(f"{self.service_name} reports an unknown state: {found.get('state')}")
-        details = self.parse_details(status, self._details_of(job, status, found))
+        return self._changed(job, status, self._details_of(job, status, found))
+
+    def _changed(self, job: JobRecord, status: JobStatus, raw: JsonObject) -> JobUpdate:
+        details = self.parse_details(status, raw)
         return JobUpdate(status, None if details == job.details else details)
 
     def _status(self, found: JsonObject) -> JobStatus | None:

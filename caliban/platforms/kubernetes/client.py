@@ -46,7 +46,6 @@ class Cluster:
 
     Attributes:
         name: for messages: ``GKE cluster blueshift``, ``cluster of the context kind-lab``.
-        server: its address.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class Cluster:
         client.user_agent = f"caliban/{metadata.version('caliban')}"
         client.set_default_header("Content-Type", "application/json")
         self.name = name
-        self.server = str(configuration.host)
         self._context, self._retry_policy = context, retry_policy
         self._configuration: Any = configuration
         self._batch: Any = BatchV1Api(client)  # not all versions of the client have types

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from caliban.platforms.retry import ServiceError, parse_retry_after
 from caliban.redaction import strip_userinfo
 
-QUOTA_EXHAUSTED = "kubernetes-quota-exhausted"
 NOT_FOUND = 404
 
 _CAUSE_LIMIT = 2000
@@ -131,7 +130,7 @@ _NAMESPACE_TERMINATING = _Kind(
     "create it again after its deletion, or choose another one with --namespace",
 )
 _OVER_QUOTA = _Kind(
-    QUOTA_EXHAUSTED,
+    "kubernetes-quota-exhausted",
     "a resource quota of the namespace is exhausted",
     "wait for other jobs to end, or request more quota",
 )

@@ -18,7 +18,6 @@ from typing import NamedTuple
 _SCRIPT = """
 echo $$ > "$0/pid" || exit
 {
-    trap : TERM  # the shell outlives a job that is stopped, and records its exit code
     "$@"
     echo $? > "$0/exit.part" && mv "$0/exit.part" "$0/exit"
 } > "$0/output" 2>&1 < /dev/null &
@@ -29,7 +28,10 @@ _GRACE, _POLL = 10, 0.05
 
 
 class State(NamedTuple):
-    """What a job's directory shows: where it runs or ran, whether it runs, was stopped, and its exit code, if any."""
+    """What a job's directory shows: where it runs or ran, whether it runs, was stopped, and its exit code.
+
+    The exit code is None while the job runs, and where nothing recorded it: for a job that was stopped or vanished.
+    """
 
     cwd: str
     is_running: bool

@@ -41,6 +41,7 @@ auth: {{htpasswd: {{realm: test, path: "{folder}/htpasswd"}}}}
 _TLS_HANDSHAKE = b"\x16"  # the content type of a TLS record, RFC 8446, section 5.1
 _TLS_HEADER_SIZE = 5
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request"
+_MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 _HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
 
 
@@ -300,10 +301,18 @@ def manifest_of(reference: str, upstream: str | None = None) -> bytes:
     host, _, rest = reference.partition("/")
     name, _, tag = rest.partition("@") if "@" in rest else rest.rpartition(":")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
-    request = urllib.request.Request(f"http://{upstream or host}/v2/{name}/manifests/{tag}", headers=accepted)
+    headers = {"Accept": ", ".join(_MANIFESTS)}
+    request = urllib.request.Request(f"http://{upstream or host}/v2/{name}/manifests/{tag}", headers=headers)
     with opener.open(request, timeout=10) as response:
         return bytes(response.read())
+
+
+def image_ids(manifest: bytes) -> set[str]:
+    """Return the ids that an engine may give to the image of a manifest.
+
+    It is the digest of the image's configuration, or, in the containerd image store, that of the manifest.
+    """
+    return {digest(manifest), json.loads(manifest)["config"]["digest"]}
 
 
 def build_tiny(client: docker.DockerClient, content: str, token: str) -> str:

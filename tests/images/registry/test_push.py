@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from .registries import (
     engine_that_answers_a_push,
     error,
     front,
+    image_ids,
     manifest_of,
 )
 
@@ -36,7 +36,7 @@ def test_the_registry_has_exactly_the_image_that_was_pushed(
 ) -> None:
     name = push(engine, image, f"{registry}/team", reporter, login=None).by_tag
     assert name == f"{registry}/team/{image[7:19]}:latest"
-    assert json.loads(manifest_of(name))["config"]["digest"] == image
+    assert image in image_ids(manifest_of(name))
 
 
 def test_the_digest_is_that_of_the_manifest_that_the_registry_has(
@@ -53,8 +53,8 @@ def test_a_job_gets_what_was_built_although_the_tag_was_moved_to_another_image(
     first, second = build(), build()
     pushed = push(engine, first, registry, reporter, login=None)
     give_tag(engine, second, pushed.by_tag)
-    assert json.loads(manifest_of(pushed.by_tag))["config"]["digest"] == second
-    assert json.loads(manifest_of(pushed.by_digest))["config"]["digest"] == first
+    assert second in image_ids(manifest_of(pushed.by_tag))
+    assert first in image_ids(manifest_of(pushed.by_digest))
 
 
 def test_an_engine_pulls_by_the_digest(
@@ -85,11 +85,12 @@ def give_tag(engine: Engine, image: str, tag: str) -> None:
 
 def test_an_image_may_be_given_by_name(engine: Engine, registry: str, image: str, reporter: RecordingReporter) -> None:
     engine.client.images.get(image).tag("caliban-test-own", tag="1")
+    before = names(engine, image)
     try:
         assert push(engine, "caliban-test-own:1", registry, reporter, login=None).by_tag == image_reference(
             registry, image
         )
-        assert names(engine, image) == ["caliban-test-own:1"]
+        assert names(engine, image) == before
     finally:
         engine.client.images.remove("caliban-test-own:1")
 
@@ -155,7 +156,7 @@ def test_another_image_with_the_same_name_is_replaced(
 
     with front(registry, other_manifest) as confused:
         name = push(engine, first, confused.address, reporter, login=None).by_tag
-    assert json.loads(manifest_of(name, registry))["config"]["digest"] == first
+    assert first in image_ids(manifest_of(name, registry))
 
 
 def test_an_image_id_may_be_the_digest_of_the_manifest(
@@ -204,7 +205,7 @@ def test_an_image_is_pushed_where_the_registry_cannot_be_queried(
     with front(registry, lambda request: answer if is_manifest(request, "GET") else None) as puzzling:
         name = push(engine, image, puzzling.address, reporter, login=None).by_tag
         host = puzzling.address
-    assert json.loads(manifest_of(name, registry))["config"]["digest"] == image
+    assert image in image_ids(manifest_of(name, registry))
     assert reporter.said == [f"cannot check whether {host} has the image, so it is pushed ({words})"]
 
 
@@ -223,7 +224,8 @@ def test_a_denied_push_leaves_no_name_behind(engine: Engine, registry: str, imag
 
     with front(registry, read_only) as strict:
         refused = failure(engine, image, strict.address)
-    assert (refused.id, refused.cause) == ("push-refused", "denied: you may not write here")
+    assert refused.id == "push-refused"
+    assert (refused.cause or "").endswith(": you may not write here")
     assert names(engine, image) == []
 
 
@@ -334,21 +336,23 @@ class Interrupting(RecordingReporter):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message", "words"),
+    ("status", "code", "message"),
     [
-        (404, "NAME_UNKNOWN", 'Repository "lab" not found', 'name unknown: Repository "lab" not found'),
-        (403, "DENIED", ArtifactRules.disabled, f"denied: {ArtifactRules.disabled}"),
-        (403, "DENIED", "gcr.io repo does not exist.", "denied: gcr.io repo does not exist."),
+        (404, "NAME_UNKNOWN", 'Repository "lab" not found'),
+        (403, "DENIED", ArtifactRules.disabled),
+        (403, "DENIED", "gcr.io repo does not exist."),
     ],
 )
 def test_the_engine_passes_on_the_message_of_the_registry(
-    engine: Engine, registry: str, image: str, status: int, code: str, message: str, words: str
+    engine: Engine, registry: str, image: str, status: int, code: str, message: str
 ) -> None:
+    """Engines put the code before it in words of their own, or only that it is an error."""
+
     def no_uploads(request: Request) -> Answer | None:
         return Answer(status, error(code, message)) if request.method == "POST" else None
 
     with front(registry, no_uploads) as strict:
-        assert failure(engine, image, strict.address).cause == words
+        assert (failure(engine, image, strict.address).cause or "").endswith(f": {message}")
 
 
 def test_an_interrupted_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:

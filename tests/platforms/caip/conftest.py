@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.caip.platform import CaipPlatform
-from caliban.platforms.context import PlatformContext
 from tests.fakes import FakeClock
 from tests.platforms.caip.helpers import CaipBackend
-from tests.platforms.google.helpers import POLICY
 
 
 @pytest.fixture
@@ -20,10 +18,5 @@ def backend(clock: FakeClock, tmp_path: Path) -> Iterator[CaipBackend]:
 
 
 @pytest.fixture
-def context(backend: CaipBackend) -> PlatformContext:
-    return backend.context()
-
-
-@pytest.fixture
-def platform(context: PlatformContext) -> CaipPlatform:
-    return CaipPlatform(context, POLICY)
+def platform(backend: CaipBackend) -> CaipPlatform:
+    return backend.platform()

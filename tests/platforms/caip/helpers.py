@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 from caliban.platforms.caip.details import CaipDestination, parse_details
 from caliban.platforms.caip.platform import CaipPlatform
-from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JobRecord, JobStatus, Submission
-from tests.platforms.google.helpers import OTHER_PROJECT, PROJECT, TOKEN, Backend
+from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.ml_v1 import MlV1
 from tests.standins.training import Quota
 
@@ -98,8 +97,8 @@ class CaipBackend(Backend):
     def start(self, quota: Quota | None) -> MlV1:
         return MlV1([PROJECT, OTHER_PROJECT], quota=quota, clock=self.clock)
 
-    def platform_of(self, context: PlatformContext, policy: RetryPolicy) -> CaipPlatform:
-        return CaipPlatform(context, policy)
+    def platform(self, policy: RetryPolicy = POLICY, **changes: Any) -> CaipPlatform:
+        return CaipPlatform(self.context(**changes), policy)
 
     def destination(self, project: str = PROJECT) -> CaipDestination:
         return CaipDestination(project)

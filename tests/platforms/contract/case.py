@@ -27,7 +27,7 @@ from caliban.errors import ImageError
 from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
-from caliban.records import Destination, JobRecord, JobUpdate, JsonObject, NewJob, Submission
+from caliban.records import JobRecord, JobUpdate, JsonObject, NewJob, Submission
 from tests.fakes import FakeClock, HeardReporter
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class ContractCase(ABC):
 
     platform_class: ClassVar[type[Platform]]
     launcher: ClassVar[Launcher]
-    flags: ClassVar[Sequence[str]] = ()
-    images: ClassVar[tuple[str, str]]
+    flags: Sequence[str] = ()
+    images: tuple[str, str]
     clock_type: ClassVar[type[Clock]] = FakeClock
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
@@ -116,10 +116,10 @@ class ContractCase(ABC):
         """Return the program of the jobs, where they are really run."""
         return ""
 
-    def throttle(self) -> None:
+    def throttle(self) -> None:  # noqa: B027 - optional: some services never do
         """Let the service ask to be asked later from now on, if it is one that ever does."""
 
-    def finish_stopping(self) -> None:
+    def finish_stopping(self) -> None:  # noqa: B027 - optional: some platforms wait for that
         """Let jobs that were told to stop have stopped."""
 
     def engine(self) -> Engine:

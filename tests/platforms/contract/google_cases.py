@@ -19,6 +19,7 @@ from tests.standins.ml_v1 import MlV1
 
 PROJECT = "totoro-project"
 FOREVER = 1_000_000
+_FAILURE = "The replica master 0 exited with a non-zero status of 1. Termination reason: Error."
 
 
 class TrainingCase(ContractCase):
@@ -61,7 +62,11 @@ class TrainingCase(ContractCase):
         self.api.faults.add(Fault(f"{self.methods}.create", "status", FOREVER, status=429))
 
     def end(self, job: JobRecord, *, succeeded: bool) -> None:
-        self.api.jobs.set_state(str(job.details.id), self.prefix + ("SUCCEEDED" if succeeded else "FAILED"))
+        name = str(job.details.id)
+        if succeeded:
+            self.api.jobs.set_state(name, f"{self.prefix}SUCCEEDED")
+        else:
+            self.api.jobs.set_state(name, f"{self.prefix}FAILED", _FAILURE)
 
     def remove(self, job: JobRecord) -> None:
         self.api.jobs.forget(str(job.details.id))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
+from caliban.platforms.base import Platform
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.launch import LAUNCHER
@@ -22,9 +24,9 @@ FOREVER = 1_000_000
 class KubeconfigCase(ContractCase):
     """A cluster of a kubeconfig."""
 
-    platform_class = KubeconfigPlatform
+    platform_class: ClassVar[type[Platform]] = KubeconfigPlatform
     launcher = LAUNCHER
-    flags = ("--nogpu",)
+    flags: Sequence[str] = ("--nogpu",)
     images = (f"gcr.io/{PROJECT}/cffd1475aaca:latest", f"gcr.io/{PROJECT}/81b2087b5026:latest")
 
     @contextmanager

@@ -22,10 +22,30 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-KEYS = st.text() | st.sampled_from(
-    ["name", "host", "jobId", "displayName", "project_id", "region", "context", "namespace", "job", "ret_code", "error"]
-    + ["errorMessage", "reason", "cause", "started", "ended", "state", "cluster_name", "cluster_zone", "container_id"]
-)
+STORED_KEYS = [
+    "name",
+    "host",
+    "jobId",
+    "displayName",
+    "project_id",
+    "region",
+    "context",
+    "namespace",
+    "directory",
+    "job",
+    "ret_code",
+    "error",
+    "errorMessage",
+    "reason",
+    "cause",
+    "started",
+    "ended",
+    "state",
+    "cluster_name",
+    "cluster_zone",
+    "container_id",
+]
+KEYS = st.text() | st.sampled_from(STORED_KEYS)
 in_one_case = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 """A case serves many examples: none of them changes it."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def backend(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) ->
 
 
 @pytest.fixture
-def platform(backend: Backend) -> TrainingPlatform[object]:
+def platform(backend: Backend) -> TrainingPlatform[Any]:
     return backend.platform()
 
 

@@ -60,9 +60,8 @@ class Backend(ABC):
         no_image_spec: one without an image.
         image: of ``spec``.
         name: the full name of a job.
-        states: state of the service -> ours, those without a reason.
-        unspecified: the state that means nothing.
-        links: of a job of ``name``.
+        service_name: in messages.
+        prefix: of its states.
     """
 
     service: TrainingApi
@@ -88,8 +87,8 @@ class Backend(ABC):
         """Create the stand-in."""
 
     @abstractmethod
-    def platform_of(self, context: PlatformContext, policy: RetryPolicy) -> TrainingPlatform[Any]:
-        """Create the platform."""
+    def platform(self, policy: RetryPolicy = POLICY, **changes: Any) -> TrainingPlatform[Any]:
+        """Create the platform, in a changed context."""
 
     @abstractmethod
     def destination(self, project: str = PROJECT) -> Destination:
@@ -121,9 +120,6 @@ class Backend(ABC):
     def context(self, **changes: Any) -> PlatformContext:
         given = {"service": self.service, "cloud_key": self.key(), "reporter": self.reporter, "clock": self.clock}
         return platform_context(**{**given, **changes})
-
-    def platform(self, policy: RetryPolicy = POLICY, **changes: Any) -> TrainingPlatform[Any]:
-        return self.platform_of(self.context(**changes), policy)
 
     def method(self, name: str) -> str:
         return f"{self.methods}.{name}"

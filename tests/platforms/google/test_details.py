@@ -54,7 +54,7 @@ def test_a_job_of_vertex_ai_has_its_resource_name_as_id() -> None:
 def test_why_a_job_failed_is_shown(parse: Any, raw: dict[str, Any], reason_key: str) -> None:
     details = parse(FAILED, {**raw, reason_key: "The replica x exited\n with a non-zero status of 3."})
     message = "The replica x exited with a non-zero status of 3."
-    assert details.exit == JobExit(None, FailureCause.UNKNOWN, message)
+    assert details.exit == JobExit(3, FailureCause.CODE_ERROR, message)
     assert details.reason == message
 
 
@@ -129,7 +129,7 @@ def test_a_malformed_destination_can_be_read(stored: dict[str, Any]) -> None:
     [
         ("The replica workerpool0-0 exited with a non-zero status of 1.", 3, FailureCause.CODE_ERROR),
         (
-            "The replica master 0 exited with a non-zero status of 1. Termination reason: Error. TimeoutError: no image",
+            "The replica master 0 exited with a non-zero status of 1. Termination reason: TimeoutError: no image",
             None,
             FailureCause.CODE_ERROR,
         ),

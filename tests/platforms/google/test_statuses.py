@@ -89,7 +89,22 @@ def test_what_is_recorded_of_a_failure_is_not_recorded_again(backend: Backend, p
 
 
 def test_the_state_of_a_job_that_the_service_does_not_have_is_unknown(backend: Backend, platform: Platform) -> None:
-    assert platform.statuses([backend.job()]) == {1: JobUpdate(JobStatus.UNKNOWN)}
+    [update] = platform.statuses([backend.job()]).values()
+    assert isinstance(update, JobUpdate)
+    assert update.details is not None
+    reason = f"{backend.service_name} no longer has the job"
+    assert (update.status, update.details.reason) == (JobStatus.UNKNOWN, reason)
+    assert platform.statuses([backend.job().updated(update)]) == {1: JobUpdate(JobStatus.UNKNOWN)}
+
+
+def test_the_reason_is_removed_when_the_service_has_the_job_again(backend: Backend, platform: Platform) -> None:
+    job = backend.accept()
+    raw = {**job.details.raw, "reason": f"{backend.service_name} no longer has the job"}
+    gone = replace(job, status=JobStatus.UNKNOWN, details=platform.parse_details(JobStatus.UNKNOWN, raw))
+    backend.set_state(job, "RUNNING")
+    [update] = platform.statuses([gone]).values()
+    assert isinstance(update, JobUpdate)
+    assert gone.updated(update).reason is None
 
 
 def test_an_unknown_state_of_the_service_changes_nothing(backend: Backend, platform: Platform) -> None:
@@ -219,12 +234,6 @@ def test_a_job_that_cannot_be_cancelled_though_it_runs_is_an_error(backend: Back
         platform.stop(job)
     assert re.fullmatch(rf"cannot stop the job \S+ of {job.details.destination}: bad request", caught.value.message)
     assert caught.value.cause == "Not now."
-
-
-def test_a_job_that_the_service_does_not_have_cannot_be_stopped(backend: Backend, platform: Platform) -> None:
-    with pytest.raises(CalibanError) as caught:
-        platform.stop(backend.job())
-    assert caught.value.id == "google-not-found"
 
 
 def test_a_job_without_a_recorded_id_cannot_be_stopped(backend: Backend, platform: Platform) -> None:

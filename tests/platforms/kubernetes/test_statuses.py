@@ -77,10 +77,10 @@ def outcomes(platform: KubeconfigPlatform, jobs: Sequence[JobRecord]) -> dict[in
     return {job_id: outcome(update) for job_id, update in platform.statuses(jobs).items()}
 
 
-def fail(cluster: KubeApi, name: str, *arguments: int) -> None:
+def fail(cluster: KubeApi, name: str, exit_code: int = 1) -> None:
     """Let a job fail as often as its spec allows."""
     while not finished(cluster.jobs.get(name)):
-        cluster.jobs.fail(name, *arguments)
+        cluster.jobs.fail(name, exit_code)
 
 
 def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubeconfigPlatform) -> None:

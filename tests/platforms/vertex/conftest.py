@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.vertex.platform import VertexPlatform
-from caliban.platforms.context import PlatformContext
 from tests.fakes import FakeClock
 from tests.platforms.vertex.helpers import VertexBackend
-from tests.platforms.google.helpers import POLICY
 
 
 @pytest.fixture
@@ -20,10 +18,5 @@ def backend(clock: FakeClock, tmp_path: Path) -> Iterator[VertexBackend]:
 
 
 @pytest.fixture
-def context(backend: VertexBackend) -> PlatformContext:
-    return backend.context()
-
-
-@pytest.fixture
-def platform(context: PlatformContext) -> VertexPlatform:
-    return VertexPlatform(context, POLICY)
+def platform(backend: VertexBackend) -> VertexPlatform:
+    return backend.platform()

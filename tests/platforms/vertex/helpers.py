@@ -6,13 +6,12 @@ import socket
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.vertex.details import VertexDestination, parse_details
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobRecord, JobStatus, Submission
 from tests.fakes import FakeClock
-from tests.platforms.google.helpers import OTHER_PROJECT, PROJECT, TOKEN, Backend
+from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.training import Quota
 
@@ -113,8 +112,8 @@ class VertexBackend(Backend):
     def start(self, quota: Quota | None) -> AiplatformV1:
         return AiplatformV1([PROJECT, OTHER_PROJECT], quota=quota, clock=self.clock)
 
-    def platform_of(self, context: PlatformContext, policy: RetryPolicy) -> VertexPlatform:
-        return VertexPlatform(context, policy)
+    def platform(self, policy: RetryPolicy = POLICY, **changes: Any) -> VertexPlatform:
+        return VertexPlatform(self.context(**changes), policy)
 
     def destination(self, project: str = PROJECT) -> VertexDestination:
         return VertexDestination(project, REGION)

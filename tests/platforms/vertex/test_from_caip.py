@@ -1,10 +1,11 @@
-"""A job of AI Platform Training in Vertex AI's terms, bodies compared whole; nothing is lost without a word."""
+"""Jobs of AI Platform Training as jobs of Vertex AI, whole bodies compared; dropped settings are reported."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
-from caliban.platforms.base import Translation
+from caliban.platforms.base import Migration
+from caliban.platforms.caip.details import parse_details as parse_caip_details
 from caliban.platforms.caip.machines import CATALOG as CAIP_CATALOG
+from caliban.platforms.google.labels import request_body
 from caliban.platforms.vertex import job_spec as vertex_job_spec
-from caliban.platforms.vertex.from_caip import translate
-from caliban.records import JobRecord, JobStatus, PlatformName
-from tests.platforms.caip.helpers import IMAGE, NEW_IMAGE, PEER_SPEC, PROJECT, TOKEN
+from caliban.platforms.vertex.details import VertexDestination, parse_details
+from caliban.platforms.vertex.from_caip import migrate
+from caliban.records import JobDetails, JobRecord, JobStatus
+from tests.platforms.caip.helpers import IMAGE, NEW_IMAGE, PEER_SPEC
+from tests.platforms.google.helpers import PROJECT, TOKEN
 from tests.standins.custom_job_rules import check_custom_job
 from tests.standins.discovery import Discovery
 
@@ -28,13 +33,14 @@ DISK = {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100}
 WORKER_IMAGE = "gcr.io/totoro-project/worker:latest"
 
 
-def recorded(spec: Mapping[str, Any], platform: PlatformName = PlatformName.CAIP) -> JobRecord:
-    details = {"jobId": "caliban_totoro_20200529_110259_1", "project_id": PROJECT}
+def recorded(spec: Mapping[str, Any], platform: str = "CAIP") -> JobRecord:
+    raw = {"jobId": "caliban_totoro_20200529_110259_1", "project_id": PROJECT}
+    details = parse_caip_details(JobStatus.FAILED, raw)
     return JobRecord(1, platform, 1, spec, IMAGE, JobStatus.FAILED, details, datetime(2020, 5, 29, 10, 53))
 
 
 def a_spec(**training_input: Any) -> dict[str, Any]:
-    """A job of one n1-standard-8 in us-central1, changed; None takes a field away."""
+    """Return the spec of a job on one n1-standard-8 in us-central1, changed; None removes a field."""
     whole = {
         "scaleTier": "CUSTOM",
         "masterType": "n1-standard-8",
@@ -46,8 +52,13 @@ def a_spec(**training_input: Any) -> dict[str, Any]:
     return {"jobId": "lab_1", "trainingInput": {key: value for key, value in whole.items() if value is not None}}
 
 
-def moved(**training_input: Any) -> Translation:
-    return translate(recorded(a_spec(**training_input)))
+def placed(region: str) -> JobDetails:
+    """Return the details of a migrated job."""
+    return parse_details(JobStatus.FAILED, {"project_id": PROJECT, "region": region})
+
+
+def migrated(**training_input: Any) -> Migration:
+    return migrate(recorded(a_spec(**training_input)))
 
 
 def a_pool(
@@ -67,13 +78,13 @@ def a_pool(
     }
 
 
-def pools(translation: Translation) -> Any:
-    job_spec: Any = translation.spec["jobSpec"]
+def pools(migration: Migration) -> Any:
+    job_spec: Any = migration.spec["jobSpec"]
     return job_spec["workerPoolSpecs"]
 
 
 def peer_jobs() -> list[JobRecord]:
-    """Every CAIP job that the peer's stores have."""
+    """Return every CAIP job in the stores of caliban 0.4.2."""
     jobs = []
     for store in sorted(STORES.glob("*.sqlite")):
         with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
@@ -82,41 +93,50 @@ def peer_jobs() -> list[JobRecord]:
     return jobs
 
 
-def test_the_job_of_the_walk_through_is_the_same_on_vertex_ai() -> None:
-    assert translate(recorded(PEER_SPEC)) == Translation(
+def test_the_job_of_the_user_document_is_the_same_on_vertex_ai() -> None:
+    assert migrate(recorded(PEER_SPEC)) == Migration(
         spec={
             "displayName": "caliban_totoro_1",
             "labels": PEER_SPEC["labels"],
             "jobSpec": {"workerPoolSpecs": [a_pool("n1-highcpu-32", args=["--foo", "3", "--sleep", "1"])]},
         },
-        details={"project_id": PROJECT, "region": "us-central1"},
-        lost=(),
+        details=placed("us-central1"),
     )
 
 
-def test_the_peers_stores_have_jobs_to_move() -> None:
+def test_a_migrated_job_has_a_destination_on_vertex_ai() -> None:
+    assert migrated(region="europe-west4").details.destination == VertexDestination(PROJECT, "europe-west4")
+    assert migrated(region=None).details.destination == VertexDestination(PROJECT, "us-central1")
+
+
+def test_a_job_without_a_recorded_project_is_migrated_without_a_destination() -> None:
+    job = replace(recorded(PEER_SPEC), details=JobDetails())
+    assert migrate(job).details.destination is None
+
+
+def test_the_stores_of_caliban_0_4_2_have_jobs_to_migrate() -> None:
     assert len(peer_jobs()) == 6
 
 
 @pytest.mark.parametrize("job", peer_jobs(), ids=lambda job: str(job.spec["jobId"]))
-def test_every_job_of_the_peers_stores_is_moved_whole(job: JobRecord) -> None:
+def test_every_job_of_caliban_0_4_2_is_migrated_completely(job: JobRecord) -> None:
     given: Any = job.spec
     machine = given["trainingInput"]["masterType"]
     asked = given["trainingInput"]["masterConfig"]["acceleratorConfig"]
     gpu = (asked["type"], asked["count"]) if asked["count"] else None
     pool = a_pool(machine, gpu, args=given["trainingInput"]["args"])
     pool["containerSpec"]["imageUri"] = given["trainingInput"]["masterConfig"]["imageUri"]
-    assert translate(job) == Translation(
+    assert migrate(job) == Migration(
         spec={
             "displayName": given["jobId"],
             "labels": given["labels"],
             "jobSpec": {"workerPoolSpecs": [pool]},
         },
-        details={"project_id": PROJECT, "region": given["trainingInput"]["region"]},
+        details=placed(given["trainingInput"]["region"]),
     )
 
 
-def test_a_job_with_everything_is_moved_whole() -> None:
+def test_a_job_with_every_setting_is_migrated_completely() -> None:
     spec = a_spec(
         masterConfig={
             "imageUri": IMAGE,
@@ -136,7 +156,7 @@ def test_a_job_with_everything_is_moved_whole() -> None:
         jobDir="gs://lab/out",
         useChiefInTfConfig=True,
     )
-    assert translate(recorded({**spec, "labels": {"team": "vision"}})) == Translation(
+    assert migrate(recorded({**spec, "labels": {"team": "vision"}})) == Migration(
         spec={
             "displayName": "lab_1",
             "labels": {"team": "vision"},
@@ -158,12 +178,12 @@ def test_a_job_with_everything_is_moved_whole() -> None:
             },
             "encryptionSpec": {"kmsKeyName": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"},
         },
-        details={"project_id": PROJECT, "region": "us-central1"},
-        lost=(
-            "scheduling.maxWaitTime: the job waits for machines longer than 3600s",
+        details=placed("us-central1"),
+        dropped_settings=(
+            "scheduling.maxWaitTime: the job waits for machines for longer than 3600s",
             "scheduling.priority: Vertex AI has no priorities",
-            "jobDir: Vertex AI does not give it to the code as --job-dir; $AIP_MODEL_DIR, $AIP_CHECKPOINT_DIR and "
-            "$AIP_TENSORBOARD_LOG_DIR name folders in it",
+            "jobDir: Vertex AI does not pass --job-dir to the program; directories in it are in $AIP_MODEL_DIR, "
+            "$AIP_CHECKPOINT_DIR and $AIP_TENSORBOARD_LOG_DIR",
         ),
     )
 
@@ -183,11 +203,11 @@ def test_a_job_with_everything_is_moved_whole() -> None:
         ("complex_model_l_v100", "n1-standard-32", ("NVIDIA_TESLA_V100", 8)),
     ],
 )
-def test_a_machine_of_the_old_names_is_that_of_compute_engine(
+def test_a_legacy_machine_type_becomes_that_of_compute_engine(
     legacy: str, machine: str, gpu: tuple[str, int] | None
 ) -> None:
-    found = moved(masterType=legacy)
-    assert (pools(found), found.lost) == ([a_pool(machine, gpu)], ())
+    found = migrated(masterType=legacy)
+    assert (pools(found), found.dropped_settings) == ([a_pool(machine, gpu)], ())
 
 
 @pytest.mark.parametrize(
@@ -197,121 +217,125 @@ def test_a_machine_of_the_old_names_is_that_of_compute_engine(
             {"masterType": "complex_model_s"},
             "n1-standard-8",
             None,
-            "masterType: n1-standard-8, with more memory, takes the place of complex_model_s (n1-highcpu-8)",
+            "masterType: n1-standard-8, with more memory, replaces complex_model_s (n1-highcpu-8)",
         ),
         (
             {"masterType": "standard_gpu"},
             "n1-standard-8",
             ("NVIDIA_TESLA_T4", 1),
-            "acceleratorConfig: 1xT4 takes the place of 1xK80, which are no more",
+            "acceleratorConfig: 1xT4 replaces 1xK80, which Google retired",
         ),
         (
             {"scaleTier": "BASIC_GPU", "masterType": None},
             "n1-standard-8",
             ("NVIDIA_TESLA_T4", 1),
-            "acceleratorConfig: 1xT4 takes the place of 1xK80, which are no more",
+            "acceleratorConfig: 1xT4 replaces 1xK80, which Google retired",
         ),
         (
             {"masterType": "complex_model_m_gpu"},
             "n1-standard-16",
             ("NVIDIA_TESLA_T4", 4),
-            "acceleratorConfig: 4xT4 takes the place of 4xK80, which are no more",
+            "acceleratorConfig: 4xT4 replaces 4xK80, which Google retired",
         ),
     ],
 )
-def test_what_takes_the_place_of_hardware_that_is_no_more_is_told(
+def test_replaced_hardware_is_reported(
     changes: Mapping[str, Any], machine: str, gpu: tuple[str, int] | None, lost: str
 ) -> None:
-    found = moved(**changes)
-    assert (pools(found), found.lost) == ([a_pool(machine, gpu)], (lost,))
+    found = migrated(**changes)
+    assert (pools(found), found.dropped_settings) == ([a_pool(machine, gpu)], (lost,))
 
 
-def test_a_machine_that_comes_with_gpus_has_them_there_too() -> None:
-    assert pools(moved(masterType="a2-highgpu-1g")) == [a_pool("a2-highgpu-1g", ("NVIDIA_TESLA_A100", 1))]
+def test_a_machine_with_built_in_gpus_keeps_them() -> None:
+    assert pools(migrated(masterType="a2-highgpu-1g")) == [a_pool("a2-highgpu-1g", ("NVIDIA_TESLA_A100", 1))]
 
 
 @pytest.mark.parametrize("changes", [{"scaleTier": "BASIC"}, {"scaleTier": None}])
-def test_a_job_that_names_no_machine_is_of_the_basic_tier(changes: Mapping[str, Any]) -> None:
-    assert pools(moved(masterType=None, **changes)) == [a_pool("n1-standard-4")]
+def test_a_job_without_a_machine_type_is_of_the_basic_tier(changes: Mapping[str, Any]) -> None:
+    assert pools(migrated(masterType=None, **changes)) == [a_pool("n1-standard-4")]
 
 
-def test_the_premium_tier_has_its_workers_and_servers_and_they_are_told() -> None:
-    found = moved(scaleTier="PREMIUM_1", masterType=None, useChiefInTfConfig=True)
+def test_the_premium_tier_keeps_its_workers_and_servers_and_their_number_is_reported() -> None:
+    found = migrated(scaleTier="PREMIUM_1", masterType=None, useChiefInTfConfig=True)
     assert pools(found) == [
         a_pool("n1-highcpu-16"),
         a_pool("n1-highcpu-16", count=19),
         a_pool("n1-highmem-8", count=11),
     ]
-    assert found.lost == ("scaleTier: PREMIUM_1 becomes a master, 19 workers and 11 parameter servers",)
+    assert found.dropped_settings == ("scaleTier: PREMIUM_1 becomes 1 master, 19 workers and 11 parameter servers",)
 
 
-def test_hardware_that_the_table_has_not_is_told_and_left_to_the_service() -> None:
-    found = moved(
+def test_hardware_that_is_not_in_the_catalog_is_reported_and_kept() -> None:
+    found = migrated(
         region="australia-southeast1",
         masterConfig={"imageUri": IMAGE, "acceleratorConfig": {"count": 1, "type": "NVIDIA_TESLA_P100"}},
     )
     assert pools(found) == [a_pool(gpu=("NVIDIA_TESLA_P100", 1))]
-    [line] = found.lost
+    [line] = found.dropped_settings
     assert line.startswith("masterType: Vertex AI may refuse it: ")
 
 
-def test_the_first_machines_other_name_is_told_where_there_are_several() -> None:
-    found = moved(workerType="n1-standard-8", workerCount=2)
-    assert found.lost == ("useChiefInTfConfig: $TF_CONFIG always calls the first machine chief, never master",)
+def test_the_other_name_of_the_first_machine_is_reported_if_there_are_several() -> None:
+    found = migrated(workerType="n1-standard-8", workerCount=2)
+    assert found.dropped_settings == (
+        "useChiefInTfConfig: $TF_CONFIG always names the first machine chief, not master",
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "lost"),
     [
-        ({"runtimeVersion": "2.1"}, "runtimeVersion: Vertex AI has nothing for it"),
-        ({"packageUris": ["gs://lab/x.tar.gz"]}, "packageUris: Vertex AI has nothing for it"),
-        ({"someday": 1}, "someday: Vertex AI has nothing for it"),
+        ({"runtimeVersion": "2.1"}, "runtimeVersion: Vertex AI has no equivalent"),
+        ({"packageUris": ["gs://lab/x.tar.gz"]}, "packageUris: Vertex AI has no equivalent"),
+        ({"someday": 1}, "someday: Vertex AI has no equivalent"),
         (
             {"masterConfig": {"imageUri": IMAGE, "tpuTfVersion": "2.1"}},
-            "masterConfig.tpuTfVersion: Vertex AI has nothing for it",
+            "masterConfig.tpuTfVersion: Vertex AI has no equivalent",
         ),
         (
             {"masterConfig": {"imageUri": IMAGE, "diskConfig": {"bootDiskSizeGb": 50}}},
-            "masterConfig.diskConfig: the boot disk has 100 GB, the least there is",
+            "masterConfig.diskConfig: the boot disk has 100 GB, the minimum",
         ),
     ],
 )
-def test_what_has_no_counterpart_is_told(changes: Mapping[str, Any], lost: str) -> None:
-    found = moved(**changes)
-    assert (pools(found), found.lost) == ([a_pool()], (lost,))
+def test_a_setting_without_an_equivalent_is_reported(changes: Mapping[str, Any], lost: str) -> None:
+    found = migrated(**changes)
+    assert (pools(found), found.dropped_settings) == ([a_pool()], (lost,))
 
 
-def test_a_pools_own_command_and_arguments_are_kept() -> None:
+def test_the_command_and_arguments_of_a_pool_are_kept() -> None:
     config = {"imageUri": IMAGE, "containerCommand": ["python", "-m"], "containerArgs": ["trainer"]}
-    assert pools(moved(args=None, masterConfig=config)) == [a_pool(command=["python", "-m"], args=["trainer"])]
+    assert pools(migrated(args=None, masterConfig=config)) == [a_pool(command=["python", "-m"], args=["trainer"])]
 
 
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
         ({"hyperparameters": {"goal": "MAXIMIZE"}}, "it tunes hyperparameters"),
-        ({"masterType": "cloud_tpu"}, "it asks for TPUs"),
-        ({"scaleTier": "BASIC_TPU"}, "it asks for TPUs"),
-        ({"workerType": "cloud_tpu", "workerCount": 1}, "it asks for TPUs"),
+        ({"masterType": "cloud_tpu"}, "it uses TPUs"),
+        ({"scaleTier": "BASIC_TPU"}, "it uses TPUs"),
+        ({"workerType": "cloud_tpu", "workerCount": 1}, "it uses TPUs"),
         (
             {"masterConfig": {"imageUri": IMAGE, "acceleratorConfig": {"count": 8, "type": "TPU_V3"}}},
-            "it asks for TPUs",
+            "it uses TPUs",
         ),
         ({"masterType": "complex_model_l_gpu"}, "n1-standard-32 cannot have 8xT4 instead of 8xK80"),
-        ({"masterConfig": None, "packageUris": ["gs://x"], "pythonModule": "trainer"}, "without an image"),
+        ({"masterConfig": None, "packageUris": ["gs://x"], "pythonModule": "trainer"}, "it has no container image"),
     ],
 )
-def test_a_job_that_could_not_run_without_what_is_lost_is_not_moved(changes: Mapping[str, Any], cause: str) -> None:
+def test_a_job_that_cannot_run_without_a_dropped_setting_is_not_migrated(
+    changes: Mapping[str, Any], cause: str
+) -> None:
     with pytest.raises(PlatformError) as caught:
-        moved(**changes)
+        migrated(**changes)
     assert caught.value.id == "not-translatable"
     assert cause in str(caught.value.cause)
 
 
-@pytest.mark.parametrize("platform", [PlatformName.LOCAL, PlatformName.GKE, PlatformName.KUBERNETES, PlatformName.TEST])
-def test_a_job_of_another_platform_is_not_moved(platform: PlatformName) -> None:
-    with pytest.raises(PlatformError, match=f"jobs on {platform} cannot be moved to Vertex AI"):
-        translate(recorded(PEER_SPEC, platform))
+@pytest.mark.parametrize("platform", ["LOCAL", "GKE", "KUBERNETES", "TEST"])
+def test_a_job_of_another_platform_is_not_migrated(platform: str) -> None:
+    with pytest.raises(PlatformError, match=f"cannot migrate jobs on {platform} to Vertex AI"):
+        migrate(recorded(PEER_SPEC, platform))
 
 
 @pytest.mark.parametrize(
@@ -326,14 +350,14 @@ def test_a_job_of_another_platform_is_not_moved(platform: PlatformName) -> None:
         a_spec(scheduling=[]),
     ],
 )
-def test_a_record_that_is_no_job_is_told_as_such(spec: Mapping[str, Any]) -> None:
+def test_a_malformed_spec_is_an_error(spec: Mapping[str, Any]) -> None:
     with pytest.raises(PlatformError) as caught:
-        translate(recorded(spec))
+        migrate(recorded(spec))
     assert caught.value.id == "malformed-job-spec"
 
 
-def test_a_new_image_takes_the_place_of_the_old_one_but_not_of_a_workers_own() -> None:
-    found = moved(
+def test_a_new_image_replaces_the_old_one_but_not_another_image_of_a_worker() -> None:
+    found = migrated(
         workerType="n1-standard-4",
         workerCount=1,
         workerConfig={"imageUri": WORKER_IMAGE},
@@ -389,13 +413,13 @@ DISCOVERY = Discovery("aiplatform", "v1")
 
 
 @given(training_input=INPUTS)
-def test_whatever_is_translated_vertex_ai_accepts(training_input: dict[str, Any]) -> None:
+def test_vertex_ai_accepts_every_migrated_job(training_input: dict[str, Any]) -> None:
     try:
-        found = translate(recorded({**PEER_SPEC, "trainingInput": training_input}))
+        found = migrate(recorded({**PEER_SPEC, "trainingInput": training_input}))
     except PlatformError as error:
-        assert error.id == "not-translatable"  # noqa: PT017 - K80s that no T4s take the place of
+        assert error.id == "not-translatable"  # noqa: PT017 - K80s that no T4s can replace
         return
     spec = vertex_job_spec.with_image(found.spec, NEW_IMAGE)
-    body = vertex_job_spec.request_body(spec, "caliban_totoro_20261125_110259_1", TOKEN)
+    body = request_body(spec, "displayName", "caliban_totoro_20261125_110259_1", TOKEN)
     DISCOVERY.check_schema("GoogleCloudAiplatformV1CustomJob", body)
     check_custom_job(body, any_registry=False)

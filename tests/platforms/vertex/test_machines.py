@@ -28,39 +28,41 @@ def refusal(region: str, machine_type: str, gpu: Gpu | None) -> UsageError:
         ("europe-west9", "n2-highmem-80", None),
     ],
 )
-def test_what_goes_together_is_let_through(region: str, machine_type: str, gpu: Gpu | None) -> None:
+def test_an_available_combination_is_accepted(region: str, machine_type: str, gpu: Gpu | None) -> None:
     CATALOG.check(Hardware(region, machine_type, gpu))
 
 
-def test_a_region_of_the_successor_that_there_is_not_is_refused() -> None:
-    assert refusal("us-centrall", "e2-standard-8", None).message == "Vertex AI has no region us-centrall"
+def test_an_unknown_region_is_refused() -> None:
+    assert refusal("us-centrall", "e2-standard-8", None).message == 'Vertex AI has no region "us-centrall"'
 
 
-def test_a_gpu_that_a_region_has_for_serving_only_is_refused() -> None:
-    assert refusal("asia-east1", "g2-standard-8", L4).message == (
-        "Vertex AI does not offer that: there is no L4 in asia-east1"
-    )
+def test_a_gpu_that_a_region_has_only_for_predictions_is_refused() -> None:
+    assert refusal("asia-east1", "g2-standard-8", L4).message == ("not available on Vertex AI: asia-east1 has no L4")
 
 
-def test_a_gpu_that_comes_with_machines_of_its_own_is_refused_elsewhere_with_those() -> None:
+def test_a_built_in_gpu_is_refused_on_other_machines_with_those_that_have_it() -> None:
     error = refusal(CENTRAL, "n1-standard-8", Gpu(2, "NVIDIA_L4"))
-    assert error.message == "Vertex AI does not offer that: n1-standard-8 cannot have 2xL4"
+    assert error.message == "not available on Vertex AI: n1-standard-8 cannot have 2xL4"
     assert error.hint == (
-        "n1-standard-8 may have T4, P4, P100, V100; 2xL4 may be on g2-standard-24; or overrule this with --force"
+        "n1-standard-8 can have T4, P4, P100, V100; 2xL4 is available on g2-standard-24; "
+        "or override this check with --force"
     )
 
 
-def test_a_count_that_no_machine_comes_with_is_refused_with_those_that_exist() -> None:
+def test_a_count_that_no_machine_has_is_refused_with_the_possible_ones() -> None:
     error = refusal(CENTRAL, "g2-standard-8", Gpu(3, "NVIDIA_L4"))
-    assert error.hint == "g2-standard-8 may have 1xL4; a machine may have 1, 2, 4, 8 L4; or overrule this with --force"
+    assert (
+        error.hint
+        == "g2-standard-8 can have 1xL4; a machine can have 1, 2, 4, 8 L4; or override this check with --force"
+    )
 
 
-def test_a_machine_that_comes_with_gpus_is_refused_without_them() -> None:
+def test_a_machine_with_built_in_gpus_is_refused_without_them() -> None:
     error = refusal(CENTRAL, "a3-highgpu-8g", None)
-    assert error.hint == "ask for --gpu_spec 8xH100_80GB; or overrule this with --force"
+    assert error.hint == "add --gpu_spec 8xH100_80GB; or override this check with --force"
 
 
-def test_gpus_that_google_withdrew_are_on_no_machine() -> None:
+def test_retired_gpus_are_on_no_machine() -> None:
     assert CATALOG.gpu_counts("n1-standard-8", "NVIDIA_TESLA_K80") == ()
 
 
@@ -77,13 +79,13 @@ def test_gpus_that_google_withdrew_are_on_no_machine() -> None:
         ("8xNVIDIA_H200_141GB", Gpu(8, "NVIDIA_H200_141GB")),
     ],
 )
-def test_gpus_are_read_in_short_or_in_full(text: str, gpu: Gpu) -> None:
+def test_gpus_are_parsed_by_short_or_full_name(text: str, gpu: Gpu) -> None:
     assert CATALOG.parse_gpus(text) == gpu
 
 
 @pytest.mark.parametrize("text", ["1xK80", "1xH", "L4", "0xL4", "1xA100_40GB"])
-def test_gpus_that_are_not_understood_are_told(text: str) -> None:
-    with pytest.raises(UsageError, match="are not understood"):
+def test_malformed_gpus_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected COUNTxTYPE"):
         CATALOG.parse_gpus(text)
 
 
@@ -97,7 +99,7 @@ def test_gpus_that_are_not_understood_are_told(text: str) -> None:
         ("a2-highgpu-2g", None, False, Hardware(CENTRAL, "a2-highgpu-2g", None)),
     ],
 )
-def test_what_a_person_leaves_open_is_chosen_to_go_together(
+def test_defaults_fit_what_the_user_chose(
     machine_type: str | None, gpu: Gpu | None, wants_gpu: bool, expected: Hardware
 ) -> None:
     assert CATALOG.choose(None, machine_type, gpu, wants_gpu=wants_gpu) == expected
@@ -108,7 +110,7 @@ def test_every_region_has_an_endpoint() -> None:
     assert set(CATALOG.regions) <= endpoints
 
 
-def test_every_gpu_is_one_that_the_api_has_and_some_machine_and_some_region_have() -> None:
+def test_every_gpu_is_in_the_api_and_available_on_a_machine_and_in_a_region() -> None:
     schema = Discovery("aiplatform", "v1").document["schemas"]["GoogleCloudAiplatformV1MachineSpec"]
     somewhere = {name for names in CATALOG.regions.values() for name in names}
     assert set(CATALOG.gpu_types) <= set(schema["properties"]["acceleratorType"]["enum"])

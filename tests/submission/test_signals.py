@@ -1,4 +1,4 @@
-"""Real signals to this very process."""
+"""Signals sent to the test process itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Whatever a test does to the handlers, they are as before in the end."""
+    """Restore the signal handlers after each test."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
@@ -29,7 +29,7 @@ def raise_all(*numbers: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_waits_until_the_block_is_done(number: signal.Signals) -> None:
+def test_a_signal_is_held_until_the_block_has_ended(number: signal.Signals) -> None:
     done = []
 
     def work() -> None:
@@ -42,7 +42,7 @@ def test_a_signal_waits_until_the_block_is_done(number: signal.Signals) -> None:
     assert done == ["first half", "second half"]
 
 
-def test_several_signals_are_one_interrupt() -> None:
+def test_several_signals_raise_one_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt), hold_signals():
         raise_all(*SIGNALS, *SIGNALS)
 
@@ -54,26 +54,26 @@ def test_without_a_signal_nothing_is_raised() -> None:
     assert done == [1]
 
 
-def test_handlers_are_as_before_in_the_end() -> None:
+def test_handlers_are_restored_after_the_block() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with hold_signals():
         during = [signal.getsignal(number) for number in SIGNALS]
     assert [signal.getsignal(number) for number in SIGNALS] == before != during
 
 
-def test_handlers_are_as_before_after_an_error() -> None:
+def test_handlers_are_restored_after_an_error() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(ZeroDivisionError), hold_signals():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_block_inside_another_ends_with_the_interrupt_of_the_inner_one() -> None:
+def test_nested_blocks_end_with_one_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt), hold_signals(), hold_signals():
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_other_threads_are_never_interrupted_so_nothing_is_held() -> None:
+def test_other_threads_do_not_replace_handlers() -> None:
     held: list[bool] = []
 
     def work() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from caliban.commands.launch import Launch, bring_image
+
 from caliban.config import ProjectConfig
 from caliban.errors import ImageError
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
-from caliban.records import JobMode, PlatformId
+from caliban.records import JobMode
 from caliban.submission.setup import make_platforms
 from tests.builders import IMAGE
 from tests.conftest import ScreenContext

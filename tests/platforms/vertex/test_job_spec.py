@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
 from caliban.platforms.google import labels as google_labels
+from caliban.platforms.google.launch import SchedulingOptions
 from caliban.platforms.google.machine_catalog import Gpu
 from caliban.platforms.vertex import job_spec as vertex_job_spec
-from caliban.platforms.vertex.job_spec import Machines, SchedulingOptions
-from caliban.platforms.vertex.platform import VertexPlatform
-from tests.platforms.vertex.helpers import IMAGE, NEW_IMAGE, PROJECT, REGION, RESOURCE, SPEC, TOKEN, platform_context
+from caliban.platforms.vertex.job_spec import Machines
+from tests.platforms.google.helpers import PROJECT, TOKEN
+from tests.platforms.vertex.helpers import IMAGE, NAME, NEW_IMAGE, REGION, SPEC
 from tests.standins.custom_job_rules import check_custom_job
 from tests.standins.discovery import Discovery
 
@@ -23,14 +24,14 @@ DISCOVERY = Discovery("aiplatform", "v1")
 
 
 def new_job(**changes: Any) -> dict[str, Any]:
-    asked: dict[str, Any] = {
+    given: dict[str, Any] = {
         "base": "caliban_totoro",
         "index": 2,
         "image": IMAGE,
         "machines": Machines("e2-standard-8"),
         "arguments": ["--foo", "3", "--sleep", "2"],
     }
-    return vertex_job_spec.custom_job(**{**asked, **changes})
+    return vertex_job_spec.custom_job(**{**given, **changes})
 
 
 def pools(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,11 +81,11 @@ def test_a_job_of_several_machines_has_a_second_pool_for_all_but_the_first() -> 
     assert job["labels"]["gpu_enabled"] == "true"
 
 
-def test_what_a_person_asks_for_beyond_machines_is_in_the_job() -> None:
-    asked = SchedulingOptions(
+def test_scheduling_options_are_in_the_job() -> None:
+    options = SchedulingOptions(
         "totoro@totoro-project.iam.gserviceaccount.com", "projects/1/global/networks/lab", True, 5400
     )
-    spec = dict(new_job(terms=asked)["jobSpec"])
+    spec = dict(new_job(scheduling=options)["jobSpec"])
     del spec["workerPoolSpecs"]
     assert spec == {
         "scheduling": {"strategy": "SPOT", "timeout": "5400s"},
@@ -97,7 +98,7 @@ def test_what_a_person_asks_for_beyond_machines_is_in_the_job() -> None:
     ("machine_type", "disk"),
     [("a3-highgpu-8g", "pd-ssd"), ("a3-ultragpu-8g", "hyperdisk-balanced"), ("a4-highgpu-8g", "hyperdisk-balanced")],
 )
-def test_a_machine_gets_a_disk_that_it_takes(machine_type: str, disk: str) -> None:
+def test_a_machine_gets_a_disk_that_it_supports(machine_type: str, disk: str) -> None:
     assert pools(new_job(machines=Machines(machine_type)))[0]["diskSpec"]["bootDiskType"] == disk
 
 
@@ -107,40 +108,39 @@ def test_a_machine_gets_a_disk_that_it_takes(machine_type: str, disk: str) -> No
     st.dictionaries(st.text(max_size=70), st.text(max_size=70)),
     st.integers(1, 5),
 )
-def test_whatever_a_person_writes_the_service_accepts_the_job(
+def test_whatever_the_user_writes_the_service_accepts_the_job(
     arguments: list[str], name: str, labels: dict[str, str], count: int
 ) -> None:
     machines = Machines("n1-standard-8", Gpu(1, "NVIDIA_TESLA_T4"), count)
     job = new_job(arguments=arguments, base=google_labels.job_base(name), labels=labels, machines=machines)
     refuse_what_the_service_refuses(
-        vertex_job_spec.request_body(job, vertex_job_spec.display_name(job, TOKEN, NOW), TOKEN)
+        google_labels.request_body(job, "displayName", google_labels.full_name(job["displayName"], TOKEN, NOW), TOKEN)
     )
 
 
 def test_a_job_is_sent_under_its_full_name_with_the_token() -> None:
-    name = vertex_job_spec.display_name(SPEC, TOKEN, NOW)
-    assert vertex_job_spec.request_body(SPEC, name, TOKEN) == {
+    assert google_labels.request_body(SPEC, "displayName", NAME, TOKEN) == {
         **SPEC,
-        "displayName": "caliban_totoro_20261125_110259_1",
+        "displayName": NAME,
         "labels": {**SPEC["labels"], "caliban_token": TOKEN},
     }
 
 
 def test_another_image_is_put_into_each_pool_and_the_label() -> None:
     spec = new_job(machines=Machines("e2-standard-8", count=3))
-    changed = VertexPlatform(platform_context()).with_image(spec, NEW_IMAGE)
+    changed = vertex_job_spec.with_image(spec, NEW_IMAGE)
     expected = new_job(machines=Machines("e2-standard-8", count=3), image=NEW_IMAGE)
     assert changed == expected
 
 
 def test_all_else_stays_when_the_image_changes() -> None:
     spec = {**SPEC, "encryptionSpec": {"kmsKeyName": "k"}, "jobSpec": {**SPEC["jobSpec"], "tensorboard": "t"}}
-    assert VertexPlatform(platform_context()).with_image(spec, IMAGE) == spec
+    assert vertex_job_spec.with_image(spec, IMAGE) == spec
 
 
 def test_the_label_of_an_image_by_digest_is_its_name() -> None:
     image = f"us-docker.pkg.dev/totoro-project/lab/81b2087b5026@sha256:{'ab' * 32}"
-    changed = VertexPlatform(platform_context()).with_image(SPEC, image)
+    changed = vertex_job_spec.with_image(SPEC, image)
     assert (vertex_job_spec.image_of(changed), changed["labels"]) == (
         image,
         {**SPEC["labels"], "docker_image": "us-docker_pkg_devtotoro-projectlab81b2087b5026"},
@@ -158,8 +158,8 @@ def test_the_recorded_spec_is_never_changed_in_place() -> None:
     assert SPEC["labels"]["foo"] == "3"
 
 
-def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None:
-    changed = VertexPlatform(platform_context()).with_arguments(SPEC, NEW_IMAGE, ["--bar", "5"])
+def test_the_spec_of_a_sibling_gets_other_arguments_and_their_labels() -> None:
+    changed = vertex_job_spec.with_arguments(SPEC, NEW_IMAGE, ["--bar", "5"])
     assert changed == {
         "displayName": "caliban_totoro_1",
         "labels": {
@@ -185,34 +185,16 @@ def test_a_siblings_spec_is_used_with_other_arguments_and_their_labels() -> None
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({"displayName": "x"}, "it has no jobSpec"),
-        ({"jobSpec": {}}, "it has no workerPoolSpecs"),
-        ({"jobSpec": {"workerPoolSpecs": []}}, "it has no workerPoolSpecs"),
-        ({"jobSpec": {"workerPoolSpecs": ["x"]}}, "it has no workerPoolSpecs"),
-        ({"jobSpec": {"workerPoolSpecs": [{}]}}, "it has no containerSpec"),
-        ({"jobSpec": {"workerPoolSpecs": [{"containerSpec": {"imageUri": ""}}]}}, "it has no imageUri"),
+        ({"displayName": "x"}, "jobSpec is missing"),
+        ({"jobSpec": {}}, "workerPoolSpecs is missing"),
+        ({"jobSpec": {"workerPoolSpecs": []}}, "workerPoolSpecs is missing"),
+        ({"jobSpec": {"workerPoolSpecs": ["x"]}}, "workerPoolSpecs is missing"),
+        ({"jobSpec": {"workerPoolSpecs": [{}]}}, "containerSpec is missing"),
+        ({"jobSpec": {"workerPoolSpecs": [{"containerSpec": {"imageUri": ""}}]}}, "imageUri is missing"),
     ],
 )
-def test_a_malformed_spec_is_told_with_what_it_lacks(spec: dict[str, object], problem: str) -> None:
+def test_a_malformed_spec_is_reported_with_what_is_missing(spec: dict[str, object], problem: str) -> None:
     with pytest.raises(PlatformError) as caught:
         vertex_job_spec.with_image(spec, NEW_IMAGE)
     assert caught.value.id == "malformed-job-spec"
     assert caught.value.cause == f"in the recorded job spec: {problem}"
-
-
-def test_a_spec_without_a_name_cannot_be_named_anew() -> None:
-    with pytest.raises(PlatformError) as caught:
-        vertex_job_spec.display_name({}, TOKEN, NOW)
-    assert caught.value.cause == "in the recorded job spec: it has no displayName"
-
-
-def test_the_console_shows_a_job_at_its_own_address() -> None:
-    assert vertex_job_spec.console_url(PROJECT, REGION, RESOURCE) == (
-        "https://console.cloud.google.com/ai/platform/locations/us-central1/training/42?project=totoro-project"
-    )
-
-
-def test_gcloud_streams_a_jobs_log() -> None:
-    assert vertex_job_spec.stream_logs_command(PROJECT, REGION, RESOURCE) == (
-        "gcloud ai custom-jobs stream-logs 42 --region us-central1 --project totoro-project"
-    )

@@ -1,0 +1,147 @@
+"""The example of a platform in a package of its own: built, installed and used as by its users, without Docker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Caliban, Finished
+
+CLONE = Path(__file__).resolve().parents[2]
+EXAMPLE = CLONE / "examples" / "platform"
+BROKEN = "import sys, time\nprint(sys.argv[1:], flush=True)\ntime.sleep(600 if '--wait' in sys.argv else 0)\n1 / 0\n"
+FIXED = BROKEN.replace("1 / 0\n", "")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the installed package."""
+    source = tmp_path_factory.mktemp("example") / "platform"
+    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    site = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), str(source)], check=True, capture_output=True, text=True)
+    return site
+
+
+class Installed:
+    """Caliban with the package, on a machine without Docker."""
+
+    def __init__(self, caliban: Caliban, site: Path) -> None:
+        self._caliban = caliban
+        self._environ = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+        self.script = caliban.cwd / "train.py"
+        self.script.write_text(BROKEN)
+        self.jobs = caliban.home / ".caliban" / "subprocess"
+
+    def __call__(self, *words: str, **environ: str) -> Finished:
+        without_docker = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+        return self._caliban(*words, env={**self._environ, **without_docker, **environ})
+
+    def wait(self, jobs: int) -> None:
+        """Wait until so many jobs have ended."""
+        while len(list(self.jobs.glob("*/exit"))) < jobs:
+            time.sleep(0.02)
+
+    def states(self, group: str) -> list[str]:
+        lines = self("status", "--xgroup", group).stdout.splitlines()
+        return [line.split()[2] for line in lines if line.strip().startswith("job ")]
+
+
+@pytest.fixture
+def installed(run_caliban: Caliban, site: Path) -> Iterator[Installed]:
+    made = Installed(run_caliban, site)
+    yield made
+    made("stop", "--yes")
+
+
+def test_jobs_are_submitted_listed_fixed_and_run_again(installed: Installed, run_caliban: Caliban) -> None:
+    (run_caliban.cwd / "experiment.json").write_text('{"epochs": [1, 2]}')
+    submitted = installed(
+        "subprocess", "--xgroup", "lab", "--experiment_config", "experiment.json", "train.py", "--", "--foo", "3"
+    )
+    assert (submitted.returncode, submitted.stderr.splitlines()[-1]) == (0, "2 jobs: 2 running")
+    installed.wait(2)
+    assert installed.states("lab") == ["FAILED", "FAILED"]
+
+    shown = installed("resubmit", "--xgroup", "lab", "--dry_run")
+    assert f"docker config 1, for 2 jobs: no image, would run in {run_caliban.cwd}" in shown.stdout
+    installed.script.write_text(FIXED)
+    again = installed("resubmit", "--xgroup", "lab", "--yes")
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (0, "2 jobs: 2 running")
+    installed.wait(4)
+    assert installed.states("lab") == ["SUCCEEDED", "SUCCEEDED"]
+    outputs = sorted(path.read_text().splitlines()[0] for path in installed.jobs.glob("*/output"))
+    assert outputs == sorted(2 * ["['--foo', '3', '--epochs', '1']", "['--foo', '3', '--epochs', '2']"])
+
+
+def test_a_running_job_is_stopped_and_run_again(installed: Installed) -> None:
+    installed("subprocess", "--xgroup", "lab", "train.py", "--", "--wait")
+    assert installed.states("lab") == ["RUNNING"]
+    assert installed("stop", "--xgroup", "lab", "--yes").returncode == 0
+    assert installed.states("lab") == ["STOPPED"]
+    assert installed("resubmit", "--xgroup", "lab", "--yes").returncode == 0
+    assert installed.states("lab") == ["RUNNING"]
+
+
+def test_a_refused_job_is_recorded_with_its_reason(installed: Installed) -> None:
+    refused = installed("subprocess", "--xgroup", "lab", "train.py", PATH="/nonexistent")
+    assert refused.returncode == 1
+    assert "cause: command not found: python" in refused.stderr
+    [job] = [line for line in installed("status", "--xgroup", "lab").stdout.splitlines() if " job " in line]
+    assert "FAILED" in job
+    assert job.endswith(" was not started: command not found: python)")
+
+
+def test_the_command_has_no_flags_for_images(installed: Installed) -> None:
+    shown = installed("subprocess", "--help").stdout
+    assert "--nice N" in shown
+    assert "--nogpu" not in shown
+    assert "image" not in shown
+
+
+def test_a_dry_run_names_the_directory(installed: Installed, run_caliban: Caliban) -> None:
+    shown = installed("subprocess", "--xgroup", "lab", "--dry_run", "train.py")
+    assert f"\ndirectory: {run_caliban.cwd}\n" in shown.stdout
+
+
+def test_without_the_package_its_jobs_are_listed_and_cannot_be_run_again(
+    installed: Installed, run_caliban: Caliban
+) -> None:
+    installed("subprocess", "--xgroup", "lab", "train.py")
+    installed.wait(1)
+    assert installed("resubmit", "--xgroup", "lab", "--dry_run").returncode == 0
+    assert installed.states("lab") == ["FAILED"]
+
+    listed = run_caliban("status", "--xgroup", "lab")
+    assert (listed.returncode, "SUBPROCESS" in listed.stdout) == (0, True)
+    refused = run_caliban("resubmit", "--xgroup", "lab", "--all_jobs", "--yes")
+    assert refused.returncode == 1
+    assert "this installation of caliban cannot use the platform SUBPROCESS [platform-not-supported]" in refused.stderr
+
+
+def test_the_installed_package_keeps_every_promise_of_a_platform(site: Path, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE / "contract_case.py", tmp_path)
+    environ = {
+        **os.environ,
+        "CALIBAN_TEST_PLATFORM": "contract_case:SubprocessCase",
+        "PYTHONPATH": os.pathsep.join([str(site), str(tmp_path), str(CLONE)]),
+    }
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-o", "pythonpath=", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*pytest_command, str(CLONE / "tests" / "platforms" / "contract")],
+        cwd=CLONE,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
