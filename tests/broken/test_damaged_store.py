@@ -20,7 +20,7 @@ from caliban.store.models import Base
 from caliban.store.queries import group_attempts, recent_attempts
 from tests.builders import add_group, leave_open
 from tests.calls import call
-from tests.conftest import Caliban, MakeContext
+from tests.conftest import ForkedCaliban, MakeContext
 from tests.fakes import FakeService, RecordingReporter
 
 COMMANDS = (
@@ -94,9 +94,9 @@ def test_a_damaged_page_causes_no_unexpected_error(file: Path) -> None:
         read_everything(file)
 
 
-def test_the_command_reports_a_damaged_store_with_a_hint(file: Path, run_caliban: Caliban) -> None:
+def test_the_command_reports_a_damaged_store_with_a_hint(file: Path, forked_caliban: ForkedCaliban) -> None:
     file.write_bytes(b"not a database at all" * 500)
-    done = run_caliban("status")
+    done = forked_caliban("status")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert f"error: the experiment store {file} is not an SQLite database [store-not-a-database]" in done.stderr
     assert "hint: " in done.stderr

@@ -11,7 +11,7 @@ import pytest
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.auth import stored_login
-from tests.conftest import Caliban
+from tests.conftest import ForkedCaliban
 from tests.fakes import RecordingReporter
 
 NO_HOST = {"DOCKER_HOST": ""}
@@ -138,14 +138,14 @@ def test_invalid_output_of_a_credential_helper_causes_a_warning(
     assert (stored_login("h:1", reporter), len(reporter.warnings)) == (None, 1)
 
 
-def test_a_command_reports_a_damaged_configuration_and_writes_nothing(run_caliban: Caliban) -> None:
-    (run_caliban.home / ".docker").mkdir()
-    (run_caliban.home / ".docker" / "config.json").write_text('{"auths": ')
-    (run_caliban.cwd / "cpu.py").write_text("")
+def test_a_command_reports_a_damaged_configuration_and_writes_nothing(forked_caliban: ForkedCaliban) -> None:
+    (forked_caliban.home / ".docker").mkdir()
+    (forked_caliban.home / ".docker" / "config.json").write_text('{"auths": ')
+    (forked_caliban.cwd / "cpu.py").write_text("")
 
-    done = run_caliban("run", "--nogpu", "cpu.py", env={"DOCKER_CONFIG": ""})
+    done = forked_caliban("run", "--nogpu", "cpu.py", env={"DOCKER_CONFIG": ""})
 
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    file = run_caliban.home / ".docker" / "config.json"
+    file = forked_caliban.home / ".docker" / "config.json"
     assert f"invalid Docker configuration: {file} [docker-config-malformed]" in done.stderr
-    assert not (run_caliban.home / ".caliban").exists()
+    assert not (forked_caliban.home / ".caliban").exists()

@@ -20,6 +20,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.clouds import CLOUDS, PROJECT, AiPlatform, Cloud, VertexAi
+from tests.forkserver import ForkServer
 from tests.standins.runners import Docker
 
 CloudT = TypeVar("CloudT", bound=Cloud)
@@ -56,18 +57,11 @@ class Researcher:
 
     home: Path
     project: Path
+    server: ForkServer
     environ: dict[str, str] = field(default_factory=dict)
 
     def caliban(self, *arguments: str, stdin: str = "", cwd: Path | None = None, **environ: str) -> CommandResult:
-        done = subprocess.run(
-            [sys.executable, "-m", "caliban", *arguments],
-            cwd=cwd or self.project,
-            env={**self.environ, **environ},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self.server.call(arguments, environ={**self.environ, **environ}, cwd=cwd or self.project, stdin=stdin)
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -107,11 +101,11 @@ class Researcher:
 
 
 @pytest.fixture
-def researcher(tmp_path: Path, base_image: str) -> Researcher:
+def researcher(tmp_path: Path, base_image: str, fork_server: ForkServer) -> Researcher:
     environ = {
         name: value for name, value in os.environ.items() if name not in ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER")
     }
-    user = Researcher(tmp_path / "home", tmp_path / "cpu")
+    user = Researcher(tmp_path / "home", tmp_path / "cpu", fork_server)
     user.environ = {**environ, "HOME": str(user.home), "USER": "totoro"}
     user.home.mkdir()
     user.write("cpu.py", SCRIPT)

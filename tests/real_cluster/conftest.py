@@ -20,6 +20,7 @@ from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.retry import DEFAULT
 from tests.e2e.conftest import CommandResult, Researcher, wait_until
 from tests.fakes import RecordingReporter
+from tests.forkserver import ForkServer
 from tests.platforms.kubernetes.helpers import no_engine
 
 CONTEXT = os.environ.get("CALIBAN_TEST_CONTEXT", "")
@@ -67,11 +68,11 @@ class RealCluster:
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[RealCluster]:
+def real(tmp_path: Path, fork_server: ForkServer) -> Iterator[RealCluster]:
     """The cluster; all jobs of the test are deleted at its end."""
     if not IMAGE:
         pytest.fail("CALIBAN_TEST_CLUSTER_IMAGE is not set: an image that the cluster can pull, whose entrypoint is sh")
-    user = Researcher(tmp_path / "home", tmp_path / "project")
+    user = Researcher(tmp_path / "home", tmp_path / "project", fork_server)
     location = Kubeconfig(os.environ, Path.home()).location
     user.environ = {**os.environ, "HOME": str(user.home), "USER": "totoro", "KUBECONFIG": location}
     for name in ("CALIBAN_DB_URL", "CALIBAN_USER", "LOGNAME"):

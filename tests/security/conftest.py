@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Researcher
+from tests.forkserver import ForkServer
 from tests.standins.ml_v1 import MlV1
 
 PUSHED = "localhost:1/totoro/cpu:latest"
@@ -16,9 +17,9 @@ PUSHED = "localhost:1/totoro/cpu:latest"
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Researcher:
+def user(tmp_path: Path, fork_server: ForkServer) -> Researcher:
     """A user with a project, without a Docker Engine."""
-    made = Researcher(tmp_path / "home", tmp_path / "project")
+    made = Researcher(tmp_path / "home", tmp_path / "project", fork_server)
     skipped = ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER", "GOOGLE_APPLICATION_CREDENTIALS", "DOCKER_CONFIG")
     made.environ = {name: value for name, value in os.environ.items() if name not in skipped}
     made.environ.update({"HOME": str(made.home), "USER": "totoro", "DOCKER_HOST": "unix:///nowhere/docker.sock"})
