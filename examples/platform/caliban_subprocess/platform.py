@@ -101,7 +101,7 @@ class SubprocessPlatform(Platform, RemotePlatform):
             Path(destination.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        """Read the directory of each job; a service would be asked for all of them in one request."""
+        """Read the directory of each job; a service would be queried for all of them in one request."""
         return {job.id: self._status(job) for job in jobs}
 
     def _status(self, job: JobRecord) -> JobUpdate | StatusUnavailable:

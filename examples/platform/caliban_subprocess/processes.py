@@ -24,7 +24,7 @@ echo $$ > "$0/pid" || exit
 """
 
 _GRACE, _POLL = 10, 0.05
-"""Seconds between SIGTERM and SIGKILL, and between two looks at a process that is being stopped."""
+"""Seconds between SIGTERM and SIGKILL, and between checks whether a process has stopped."""
 
 
 class State(NamedTuple):
