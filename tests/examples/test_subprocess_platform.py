@@ -41,6 +41,10 @@ def wait(is_over: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def output(job: Path) -> str:
+    return (job / "output").read_text() if (job / "output").exists() else ""
+
+
 def test_a_second_start_while_the_process_runs_starts_nothing(job: Path) -> None:
     for _ in range(2):
         start(job, "echo begun >> begun; until [ -e over ]; do sleep 0.02; done")
@@ -67,15 +71,15 @@ def test_the_exit_code_of_a_killed_program_is_that_of_a_shell(job: Path) -> None
 def test_a_program_that_ignores_sigterm_is_killed(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_GRACE", 0.2)
     start(job, "trap '' TERM; echo ready; while :; do sleep 0.02; done")
-    wait(lambda: (job / "output").read_text() == "ready\n")
+    wait(lambda: output(job) == "ready\n")
     processes.stop(job, time.sleep)
     assert processes.read(job) == processes.State(str(job.parent), False, True, None)
 
 
 def test_processes_that_the_program_started_are_stopped_too(job: Path) -> None:
     start(job, "sleep 600 & echo $!; wait")
-    wait(lambda: (job / "output").read_text().endswith("\n"))
-    child = int((job / "output").read_text())
+    wait(lambda: output(job).endswith("\n"))
+    child = int(output(job))
     processes.stop(job, time.sleep)
     wait(lambda: not _runs(child))
 
@@ -121,3 +125,15 @@ def test_a_command_that_does_not_exist_is_refused(case: SubprocessCase) -> None:
     with pytest.raises(PlatformError) as caught:
         case.platform.submit(spec, case.submission(spec))
     assert (caught.value.id, caught.value.cause) == ("process-not-started", "command not found: no-such-command")
+
+
+def test_a_process_that_could_not_be_started_is_not_reported_as_running(case: SubprocessCase) -> None:
+    spec = case.spec()
+    submission = case.submission(spec)
+    directory = Path(str(case.destination.to_json()["directory"])) / submission.name
+    directory.mkdir()
+    (directory / "pid").symlink_to("/nonexistent/pid")  # so that the shell cannot write it
+    with pytest.raises(PlatformError) as caught:
+        case.platform.submit(spec, submission)
+    assert caught.value.cause == "its process id could not be recorded"
+    assert not (directory / "output").exists()

@@ -146,7 +146,10 @@ class SubprocessPlatform(Platform, RemotePlatform):
             raise _refused(details, f"command not found: {command[0]}")
         with _errors(f"cannot start {submission.name}"):
             processes.start(_directory(details), command, cwd, self.context.environ)
-        return NewJob(cwd, JobStatus.RUNNING, details)
+            found = self.find(submission)
+            if found is None:
+                raise OSError("its process id could not be recorded")
+        return found
 
     def find(self, submission: Submission) -> NewJob | None:
         """Return the process that was started for the token, whether it still runs or not."""
