@@ -161,7 +161,7 @@ def test_an_exit_code_is_read_from_the_message(message: str, code: int | None) -
     ("reported", "stored"),
     [
         ("2026-11-25T11:03:00Z", "2026-11-25T11:03:00+00:00"),
-        ("2026-11-25T11:03:00.123456789Z", "2026-11-25T11:03:00+00:00"),
+        ("2026-11-25T11:03:00.123456789Z", "2026-11-25T11:03:00.123456+00:00"),
         ("yesterday", None),
         (None, None),
     ],
