@@ -67,10 +67,10 @@ def points(events: Sequence[Event]) -> dict[str, Point]:
         return Point(event.place, event.line, event.function, nth)
 
     return {
-        "before the build": point(first("images/engine.py", "build"), 1),
-        "while it is built": point(first("images/build_log.py", "feed"), 2),
-        "before the push": point(first("images/registry.py", "push"), 1),
-        "while it is pushed": point(first("images/push_log.py", "feed"), 2),
+        "before the build": point(first("images/docker/engine.py", "build"), 1),
+        "while it is built": point(first("images/docker/build_log.py", "feed"), 2),
+        "before the push": point(first("images/registry/push.py", "push"), 1),
+        "while it is pushed": point(first("images/registry/push_log.py", "feed"), 2),
         "after the push": point(last, lines.count(last)),
     }
 
