@@ -144,7 +144,7 @@ class Launcher(ABC):
 
     @abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the platform's flags, with ``image_flag`` if there is one. Import nothing heavy: ``--help`` pays for it."""
+        """Add the platform's flags, ``image_flag`` if there is one. Import nothing heavy: ``--help`` pays for it."""
 
     @abstractmethod
     def prepare(self, args: argparse.Namespace, context: LaunchContext) -> Launch:

@@ -12,9 +12,8 @@ from caliban.platforms.google.details import (
     failure_cause,
     job_exit,
     stored_times,
-    text,
-    timestamp,
 )
+from caliban.platforms.stored_json import text, timestamp
 from caliban.records import JobDetails, JobStatus, JsonObject
 
 

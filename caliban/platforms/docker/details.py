@@ -6,23 +6,19 @@ caliban 0.4.2 stores ``{"ret_code": 1}``. This version adds ``name``, ``host``, 
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
+from caliban.platforms import stored_json
+from caliban.platforms.stored_json import one_line, text, timestamp, utc_text
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject, Submission
 
 RUNNING_STATES = frozenset({"running", "paused", "restarting"})
 """Values of ``State.Status`` of a container that has not ended (Docker Engine API, ContainerInspect)."""
 
 _OUT_OF_MEMORY = "out of memory"
-_MAX_MESSAGE = 300
-# Docker writes nanoseconds, which Python does not read.
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")
 _NEVER = "0001-01-01T00:00:00Z"
 """What Docker writes where a container has not started or ended."""
 
@@ -45,12 +41,12 @@ def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
     """Read the stored details. What is missing or malformed is None."""
     return JobDetails(
         raw,
-        id=_text(raw, "container_id"),
-        display_name=_text(raw, "name"),
+        id=text(raw, "container_id"),
+        display_name=text(raw, "name"),
         destination=DockerDestination(),
         exit=_parse_exit(status, raw),
-        started=_parse_time(raw.get("started")),
-        ended=_parse_time(raw.get("ended")),
+        started=timestamp(raw, "started"),
+        ended=timestamp(raw, "ended"),
     )
 
 
@@ -129,13 +125,13 @@ def _times(state: Mapping[str, Any]) -> dict[str, str]:
     found = {"started": state.get("StartedAt"), "ended": state.get("FinishedAt")}
     if state["Status"] in RUNNING_STATES:
         del found["ended"]  # of a restarted container: when it ended before
-    times = {key: _parse_time(value) for key, value in found.items() if value != _NEVER}
-    return {key: time.isoformat() for key, time in times.items() if time}
+    times = {key: utc_text(value) for key, value in found.items() if value != _NEVER}
+    return {key: time for key, time in times.items() if time}
 
 
 def _parse_exit(status: JobStatus, raw: JsonObject) -> JobExit | None:
-    code, refusal = raw.get("ret_code"), _text(raw, "error")
-    message = _one_line(refusal or _text(raw, "reason"))
+    code, refusal = raw.get("ret_code"), text(raw, "error")
+    message = one_line(refusal or text(raw, "reason"))
     cause = _parse_cause(status, raw)
     if refusal is not None or not isinstance(code, int) or isinstance(code, bool):
         code = None  # `docker run` has an exit code of its own
@@ -147,8 +143,8 @@ def _parse_cause(status: JobStatus, raw: JsonObject) -> FailureCause | None:
     """Return the recorded cause; for older rows, the one that the other keys imply."""
     if status is JobStatus.SUCCEEDED:
         return None
-    with suppress(ValueError):
-        return FailureCause(raw.get("cause"))
+    if stored := stored_json.failure_cause(raw):
+        return stored
     if status is JobStatus.STOPPED:
         return FailureCause.STOPPED
     if "error" in raw:
@@ -158,24 +154,3 @@ def _parse_cause(status: JobStatus, raw: JsonObject) -> FailureCause | None:
     if status is JobStatus.FAILED and raw.get("ret_code"):
         return FailureCause.CODE_ERROR
     return FailureCause.UNKNOWN
-
-
-def _parse_time(value: object) -> datetime | None:
-    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        return None
-    seconds, fraction, zone = found.groups()
-    with suppress(ValueError, OverflowError):  # no such day, or a time before year 1 in UTC
-        text = f"{seconds}{(fraction or '.').ljust(7, '0')}{zone.replace('Z', '+00:00')}"
-        return datetime.fromisoformat(text).astimezone(timezone.utc)
-    return None
-
-
-def _text(raw: JsonObject, key: str) -> str | None:
-    value = raw.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def _one_line(text: str | None) -> str | None:
-    line = " ".join((text or "").split())
-    return (line if len(line) <= _MAX_MESSAGE else f"{line[: _MAX_MESSAGE - 3]}...") or None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
+from caliban.platforms import stored_json
+from caliban.platforms.stored_json import one_line, text, utc_text
 from caliban.records import Destination, FailureCause, JobExit, JobStatus, JsonObject
-
-_MESSAGE_LENGTH = 300
 
 _NON_ZERO_EXIT = re.compile(
     r"(?P<oom>ran out[- ]of[- ]memory and )?exited with a non-zero status of (?P<code>\d+)?(?P<signal>\()?"
@@ -52,24 +51,9 @@ class ProjectDestination(Destination):
         return {"project": self.project}
 
 
-def text(raw: JsonObject, key: str) -> str | None:
-    """Return the text that is stored under ``key``; None for anything else, and for none."""
-    value = raw.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def timestamp(raw: JsonObject, key: str) -> datetime | None:
-    """Return the time that is stored under ``key`` (ISO 8601, with an offset from UTC), or None."""
-    try:
-        moment = datetime.fromisoformat(text(raw, key) or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
-
-
 def stored_times(job: JsonObject) -> dict[str, str]:
     """Return when a job started and ended, as it is stored, from a job of the service; {} while neither is known."""
-    times = {"started": _utc(job.get("startTime")), "ended": _utc(job.get("endTime"))}
+    times = {"started": utc_text(job.get("startTime")), "ended": utc_text(job.get("endTime"))}
     return {key: moment for key, moment in times.items() if moment}
 
 
@@ -80,7 +64,7 @@ def failure_cause(message: str | None, code: object = None) -> FailureCause:
         message: the service's.
         code: of its error (google.rpc.Code), where it has one.
     """
-    words = _one_line(message)
+    words = " ".join((message or "").split())
     if match := _NON_ZERO_EXIT.search(words):  # the rest is the program's, whatever words it uses
         return FailureCause.OUT_OF_MEMORY if match["oom"] else FailureCause.CODE_ERROR
     for cause, pattern in _CAUSES.items():
@@ -98,38 +82,16 @@ def job_exit(status: JobStatus, raw: JsonObject, message: str | None) -> JobExit
         message: the service's reason for a failed or stopped job, or None.
     """
     if status is JobStatus.STOPPED:
-        return JobExit(cause=FailureCause.STOPPED, message=_shown(message))
+        return JobExit(cause=FailureCause.STOPPED, message=one_line(message))
     refusal = text(raw, "error")
     if status is not JobStatus.FAILED or (refusal or message) is None:
         return None
     if refusal:
-        return JobExit(cause=FailureCause.REFUSED, message=_shown(refusal))
-    return JobExit(_exit_code(message), _stored_cause(raw) or failure_cause(message), _shown(message))
-
-
-def _stored_cause(raw: JsonObject) -> FailureCause | None:
-    try:
-        return FailureCause(text(raw, "cause"))
-    except ValueError:
-        return None
+        return JobExit(cause=FailureCause.REFUSED, message=one_line(refusal))
+    return JobExit(_exit_code(message), stored_json.failure_cause(raw) or failure_cause(message), one_line(message))
 
 
 def _exit_code(message: str | None) -> int | None:
     """Return the exit status of the program; a number with the name of a signal behind it is none."""
-    match = _NON_ZERO_EXIT.search(_one_line(message))
+    match = _NON_ZERO_EXIT.search(" ".join((message or "").split()))
     return int(match["code"]) if match and match["code"] and not match["signal"] else None
-
-
-def _one_line(message: str | None) -> str:
-    return " ".join((message or "").split())
-
-
-def _shown(message: str | None) -> str | None:
-    line = _one_line(message)
-    return f"{line[: _MESSAGE_LENGTH - 3]}..." if len(line) > _MESSAGE_LENGTH else line or None
-
-
-def _utc(moment: object) -> str | None:
-    """Return a time of Google's (RFC 3339, in UTC, with up to nine digits after the second) as it is stored."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z", str(moment))
-    return f"{match[1]}+00:00" if match else None

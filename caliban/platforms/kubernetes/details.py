@@ -8,7 +8,7 @@ stores ``context`` in place of the first three for a cluster of a kubeconfig, an
     started, ended     ISO 8601, in UTC
     error              why the cluster refused the submission
 
-Listings read the details of thousands of jobs: nothing is imported but records and the standard library.
+Listings read the details of thousands of jobs: nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import shlex
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
 from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
+from caliban.platforms.stored_json import one_line, text, timestamp
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JsonObject
 
 _D = TypeVar("_D", bound="ClusterDestination")
 
-_MAX_REASON = 300
 _KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp", "labels")
 _REASON = re.compile(r"(?:(?P<name>\w+)(?:, |: |$))?(?:exit code (?P<code>\d+))?")
 
@@ -94,7 +93,11 @@ class ClusterDestination(Destination):
         """Read the destination from ``jobs.details``; None where it is not stored in full."""
         found = {name: raw.get(key) for name, key in cls.stored_as.items()}
         found["namespace"] = object_at(raw, "job", "metadata").get("namespace")
-        return cls(**{name: str(value) for name, value in found.items()}) if all(map(_text, found.values())) else None
+        return (
+            cls(**{name: str(value) for name, value in found.items()})
+            if all(text(found, name) for name in found)
+            else None
+        )
 
     @abstractmethod
     def links(self, job_name: str) -> tuple[str, ...]:
@@ -184,9 +187,9 @@ def parse_details(kind: type[ClusterDestination], status: JobStatus, raw: JsonOb
         raw: ``jobs.details``.
     """
     metadata = object_at(raw, "job", "metadata")
-    uid, name = _text(metadata.get("uid")), _text(metadata.get("name"))
+    uid, name = text(metadata, "uid"), text(metadata, "name")
     destination = kind.from_details(raw)
-    reason = shorten(_text(raw.get("reason")) or _text(raw.get("error")) or "")
+    reason = one_line(text(raw, "reason") or text(raw, "error"))
     return JobDetails(
         raw=raw,
         id=uid,
@@ -194,8 +197,8 @@ def parse_details(kind: type[ClusterDestination], status: JobStatus, raw: JsonOb
         destination=destination,
         exit=_exit(status, raw, reason),
         pending_reason=None if status.is_final else reason,
-        started=_time(raw.get("started")),
-        ended=_time(raw.get("ended")),
+        started=timestamp(raw, "started"),
+        ended=timestamp(raw, "ended"),
         links=destination.links(name) if destination and name and uid else (),
     )
 
@@ -241,11 +244,6 @@ def cause_of(reason: str, exit_code: int | None) -> FailureCause:
     return _CAUSES.get(reason) or (FailureCause.CODE_ERROR if exit_code else FailureCause.UNKNOWN)
 
 
-def shorten(text: str) -> str | None:
-    """Return ``text`` in one line of bounded length; None where nothing is left."""
-    return " ".join(text.split())[:_MAX_REASON] or None
-
-
 def object_at(parent: JsonObject, *path: str) -> Mapping[str, object]:
     """Return the object at a path of keys; {} where there is none."""
     value: object = parent
@@ -261,7 +259,7 @@ def _exit(status: JobStatus, raw: JsonObject, reason: str | None) -> JobExit | N
         return JobExit(cause=FailureCause.STOPPED, message=reason)
     if status is not JobStatus.FAILED:
         return None
-    if _text(raw.get("error")):
+    if text(raw, "error"):
         return JobExit(cause=FailureCause.REFUSED, message=reason)
     code, cause = raw.get("ret_code"), raw.get("cause")
     if isinstance(cause, str):
@@ -280,15 +278,3 @@ def _exit_of_reason(reason: str) -> JobExit:
 
 def _logs_command(context: str, namespace: str, job_name: str) -> str:
     return f"kubectl --context {shlex.quote(context)} --namespace {namespace} logs --follow job/{job_name}"
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return time if time.tzinfo else None

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from caliban.platforms.kubernetes.details import JobState, cause_of, object_at, shorten
+from caliban.platforms.kubernetes.details import JobState, cause_of, object_at
+from caliban.platforms.stored_json import one_line, utc_text
 from caliban.records import FailureCause, JobStatus, JsonObject
 
 _FINAL: Mapping[str, JobStatus] = {"Complete": JobStatus.SUCCEEDED, "Failed": JobStatus.FAILED}
@@ -41,7 +42,7 @@ class _Explanation:
     def text(self) -> str | None:
         """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line."""
         code = "" if self.exit_code is None else f"exit code {self.exit_code}"
-        return shorten(": ".join(filter(None, (", ".join(filter(None, (self.reason, code))), self.message))))
+        return one_line(": ".join(filter(None, (", ".join(filter(None, (self.reason, code))), self.message))))
 
     @property
     def cause(self) -> FailureCause:
@@ -78,7 +79,7 @@ def state_of(job: JsonObject, pods: Sequence[JsonObject] = ()) -> JobState:
         pods: of the job, where :func:`needs_pods` says so and they could be listed.
     """
     status = status_of(job)
-    started, ended = _time(object_at(job, "status").get("startTime")), _end_time(job)
+    started, ended = utc_text(object_at(job, "status").get("startTime")), _end_time(job)
     newest_first = sorted(pods, key=_created, reverse=True)
     if status is JobStatus.FAILED:
         why = _failure(job, newest_first)
@@ -151,7 +152,7 @@ def _own_container(job: JsonObject) -> object:
 def _end_time(job: JsonObject) -> str | None:
     """Return when a job ended. ``completionTime`` is set for jobs that succeeded only."""
     final = next((condition for kind in _FINAL for condition in _conditions(job, kind)), {})
-    return _time(object_at(job, "status").get("completionTime")) or _time(final.get("lastTransitionTime"))
+    return utc_text(object_at(job, "status").get("completionTime")) or utc_text(final.get("lastTransitionTime"))
 
 
 def _is_suspended(job: JsonObject) -> bool:
@@ -177,8 +178,3 @@ def _count(job: JsonObject, name: str) -> int:
 def _objects(parent: JsonObject, name: str) -> list[Mapping[str, object]]:
     value = parent.get(name)
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
-
-
-def _time(value: object) -> str | None:
-    """Return a time of Kubernetes, which is in UTC, as it is stored: ``datetime.fromisoformat`` reads Z since 3.11."""
-    return value.replace("Z", "+00:00") if isinstance(value, str) and value else None

@@ -102,7 +102,7 @@ class ContractCase(ABC):
 
     @abstractmethod
     def disconnect(self) -> None:
-        """Let the service be unreachable from now on."""
+        """Break every connection from now on, so that nobody knows whether a request arrived."""
 
     @abstractmethod
     def end(self, job: JobRecord, *, succeeded: bool) -> None:
