@@ -26,10 +26,11 @@ from tests.safety.traced import Point, Watch
 
 _LIFE_S = 120
 _IMPORTED = (
-    *("caliban.main", "caliban.commands.cloud", "caliban.commands.cloud_services", "caliban.commands.launch"),
+    *("caliban.main", "caliban.commands.cloud", "caliban.commands.submit"),
     *("caliban.commands.cluster.job_submit", "caliban.commands.status", "caliban.commands.stop"),
-    *("caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
+    *("caliban.resubmit.command", "caliban.resubmit.preflight", "caliban.resubmit.report"),
     *("caliban.submission.submit", "caliban.submission.reconcile", "caliban.submission.refresh"),
+    *("caliban.submission.pipeline", "caliban.platforms.google.client"),
     *(
         "caliban.platforms.caip.platform",
         "caliban.platforms.vertex.platform",
@@ -154,10 +155,13 @@ def _command(order: LaunchOptions) -> int:
 
 
 def _be_quick(retry_policy: Mapping[str, Any]) -> None:
-    """Let waiting for a service take less time than people have."""
-    from caliban.platforms import retry as waiting
+    """Replace the default retry policy, so that retries take less time."""
+    from caliban.platforms.google import client
+    from caliban.platforms.kubernetes import platform
+    from caliban.platforms.retry import RetryPolicy
 
-    vars(waiting)["_USUAL"] = waiting.RetryPolicy(**retry_policy)
+    for module in (client, platform):
+        vars(module)["DEFAULT"] = RetryPolicy(**retry_policy)
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def crash_and_go_on(world: World, table: Table, point: Point) -> list[str]:
         "a submission",
     ],
 )
-def test_wherever_a_command_is_killed_nothing_is_lost_and_nothing_done_twice(
+def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(
     command: str, worlds: Worlds, tables: dict[str, Table]
 ) -> None:
     table = tables[command]
@@ -211,14 +211,14 @@ def test_wherever_a_command_is_killed_nothing_is_lost_and_nothing_done_twice(
 
 
 @pytest.mark.parametrize("command", ["a listing after an interrupted re-run", "a submission"])
-def test_a_table_holds_every_effect(command: str, worlds: Worlds, tables: dict[str, Table]) -> None:
+def test_a_table_contains_every_effect(command: str, worlds: Worlds, tables: dict[str, Table]) -> None:
     effects = {str(point).partition(" (")[0] for point in tables[command].points if not point.line}
 
     assert ({"before commit", "after commit"} < effects) == worlds.is_whole_table
     assert any("service" in effect for effect in effects)
 
 
-def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -> None:
+def test_a_table_has_a_point_around_every_effect_and_in_every_function_between() -> None:
     passed = [
         Event("", 0, "POST token"),
         Event("a.py", 1, "early"),
@@ -243,7 +243,7 @@ def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -
     ]
 
 
-def test_a_table_of_what_differs_from_service_to_service_is_about_platforms_and_requests() -> None:
+def test_the_tables_of_other_services_contain_platform_code_and_requests() -> None:
     passed = [
         Event("", 0, "commit"),
         Event("submission/submit.py", 3, "submit"),

@@ -67,15 +67,15 @@ def points(events: Sequence[Event]) -> dict[str, Point]:
         return Point(event.place, event.line, event.function, nth)
 
     return {
-        "before the build": point(first("images/engine.py", "build"), 1),
-        "while it is built": point(first("images/build_log.py", "feed"), 2),
-        "before the push": point(first("images/registry.py", "push"), 1),
-        "while it is pushed": point(first("images/push_log.py", "feed"), 2),
+        "before the build": point(first("images/docker/engine.py", "build"), 1),
+        "while it is built": point(first("images/docker/build_log.py", "feed"), 2),
+        "before the push": point(first("images/registry/push.py", "push"), 1),
+        "while it is pushed": point(first("images/registry/push_log.py", "feed"), 2),
         "after the push": point(last, lines.count(last)),
     }
 
 
-def test_wherever_the_image_is_when_a_re_run_is_killed_the_next_one_does_it_all(building: World) -> None:
+def test_a_rerun_killed_around_build_or_push_is_completed_by_the_next_one(building: World) -> None:
     recording = building.folder / "recording.json"
     change_code(building, 0)
     whole = building.caliban(*RESUBMIT, recording=recording)

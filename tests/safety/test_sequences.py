@@ -28,15 +28,16 @@ from sqlalchemy.engine.default import DefaultDialect
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.errors import CalibanError
-from caliban.platforms import retry as platforms_retry
+from caliban.platforms.google import client as google_client
+from caliban.platforms.retry import RetryPolicy
 from caliban.store.database import Access, open_store
 from tests.calls import call
-from tests.fakes import FakeStream, HeardReporter
+from tests.fakes import FakeStream, RecordingReporter
 from tests.safety.places import AiPlatform, JobThere
 from tests.safety.worlds import RESUBMIT, STATUS, World
 from tests.standins.faults import Fault, Kind
 
-PATIENCE = platforms_retry.RetryPolicy(initial_delay=0.002, max_delay=0.004, deadline=0.4, quota_deadline=0.4)
+RETRY_POLICY = RetryPolicy(initial_delay=0.002, max_delay=0.004, deadline=0.4, quota_deadline=0.4)
 RE_RUN = frozenset({"FAILED", "STOPPED"})
 
 
@@ -100,7 +101,7 @@ def empty_store() -> bytes:
     """A store of this version, with nothing in it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "caliban.db"
-        open_store(f"sqlite:///{file}", Access.WRITE, HeardReporter()).close()
+        open_store(f"sqlite:///{file}", Access.WRITE, RecordingReporter()).close()
         return file.read_bytes()
 
 
@@ -205,8 +206,8 @@ class Lives(RuleBasedStateMachine):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_whatever_happens_the_store_and_the_service_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platforms_retry, "_USUAL", PATIENCE)
+def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(google_client, "DEFAULT", RETRY_POLICY)
     # Checking the key's primes takes a third of a command's time, and the key is always the same.
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)

@@ -82,7 +82,7 @@ def storms(kinds: Mapping[str, object]) -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize(("place_name", "faults"), storms(PASSING))
-def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault]) -> None:
+def test_temporary_failures_are_retried_until_they_end(failed: World, faults: Sequence[Fault]) -> None:
     failed.plant(*faults)
 
     answer = failed.caliban(*RESUBMIT)
@@ -92,7 +92,7 @@ def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault
 
 
 @pytest.mark.parametrize(("place_name", "fault"), storms(LASTING))
-def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed: World, fault: Fault) -> None:
+def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: World, fault: Fault) -> None:
     failed.retry_policy = {**QUICK, "deadline": 0.5, "quota_deadline": 0.5}
     failed.caliban(*STATUS)
     failed.plant(fault)
@@ -108,7 +108,7 @@ def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed
 
 
 @pytest.mark.parametrize("people", [2, 8])
-def test_of_several_who_re_run_a_group_at_once_each_experiment_is_run_by_one(world: World, people: int) -> None:
+def test_concurrent_reruns_of_a_group_run_each_experiment_once(world: World, people: int) -> None:
     with_failures(world)
     world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
 
@@ -119,7 +119,7 @@ def test_of_several_who_re_run_a_group_at_once_each_experiment_is_run_by_one(wor
     assert not [answer for answer in answers if "locked" in answer.err or "Traceback" in answer.err]
 
 
-def test_whoever_comes_second_is_told_who_has_it(world: World) -> None:
+def test_the_second_of_two_reruns_reports_who_is_submitting(world: World) -> None:
     with_failures(world)
     world.plant(Fault(CREATE, "delay", seconds=1, times=FOREVER))
 
@@ -130,7 +130,7 @@ def test_whoever_comes_second_is_told_who_has_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("people", [2, 8])
-def test_several_who_find_an_interrupted_re_run_finish_it_once(world: World, people: int) -> None:
+def test_concurrent_commands_settle_an_interrupted_rerun_once(world: World, people: int) -> None:
     with_failures(world)
     world.caliban(*STATUS)
     world.plant(Fault(CREATE, "drop", times=FOREVER))
@@ -144,7 +144,7 @@ def test_several_who_find_an_interrupted_re_run_finish_it_once(world: World, peo
     assert wrong(world) == ([], each(2))
 
 
-def test_eight_who_use_a_store_for_the_first_time_at_once_make_one(world: World) -> None:
+def test_eight_concurrent_first_commands_create_one_store(world: World) -> None:
     world.experiments(EXPERIMENTS)
 
     answers = world.at_once([world.place.command()] * 8)
@@ -154,7 +154,7 @@ def test_eight_who_use_a_store_for_the_first_time_at_once_make_one(world: World)
     assert world.experiment_count() == EXPERIMENTS
 
 
-def test_eight_who_come_after_a_crash_in_the_middle_of_a_transaction_find_a_store_that_can_be_read(
+def test_eight_concurrent_commands_can_use_the_store_after_a_crash_inside_a_transaction(
     failed: World,
 ) -> None:
     recording = failed.folder / "recording.json"
@@ -171,7 +171,7 @@ def test_eight_who_come_after_a_crash_in_the_middle_of_a_transaction_find_a_stor
     assert wrong(failed) == ([], each(3))
 
 
-def test_of_several_who_submit_what_never_was_each_experiment_is_run_by_one(world: World) -> None:
+def test_concurrent_reruns_submit_an_experiment_without_a_job_once(world: World) -> None:
     world.experiments(1)
     world.submit()
     world.experiments(EXPERIMENTS)
@@ -185,7 +185,7 @@ def test_of_several_who_submit_what_never_was_each_experiment_is_run_by_one(worl
 
 
 @pytest.mark.parametrize("place_name", ELSEWHERE)
-def test_of_eight_who_re_run_a_group_elsewhere_at_once_each_experiment_is_run_by_one(sqlite_world: World) -> None:
+def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqlite_world: World) -> None:
     with_failures(sqlite_world)
     sqlite_world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
 
@@ -197,7 +197,7 @@ def test_of_eight_who_re_run_a_group_elsewhere_at_once_each_experiment_is_run_by
 
 
 @pytest.mark.parametrize("place_name", ELSEWHERE)
-def test_eight_who_find_an_interrupted_re_run_elsewhere_finish_it_once(sqlite_world: World) -> None:
+def test_eight_concurrent_commands_on_other_services_settle_an_interrupted_rerun_once(sqlite_world: World) -> None:
     with_failures(sqlite_world)
     sqlite_world.caliban(*STATUS)
     sqlite_world.plant(Fault(CREATE, "drop", times=FOREVER), Fault(LOOK_UP, "status", status=403, times=FOREVER))
