@@ -1,4 +1,4 @@
-"""Every promise that is written down names tests that exist."""
+"""The tests that docs/promises.md names exist."""
 
 from __future__ import annotations
 
