@@ -53,8 +53,8 @@ class Sandbox:
     """A user's home directory, project and store, and the service that they use.
 
     Attributes:
-        folder: holds the home and the project.
-        place: the service.
+        directory: contains the home directory and the project.
+        service: the service.
         nursery: runs the commands.
         store_url: as in ``CALIBAN_DB_URL``.
         results: of all commands so far.
