@@ -32,6 +32,7 @@ from tests.fakes import (
     HeardReporter,
     RecordingReporter,
 )
+from tests.forkserver import ForkServer, fork_server
 
 # a shared machine may be slow
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,7 +42,7 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-__all__ = ["base_image", "engine", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
+__all__ = ["base_image", "engine", "fork_server", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
 
 _SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "PROJECT_ID")
 
@@ -310,3 +311,20 @@ class Caliban:
 @pytest.fixture
 def run_caliban(home: Path, cwd: Path) -> Caliban:
     return Caliban(home, cwd)
+
+
+@dataclass(frozen=True)
+class ForkedCaliban(Caliban):
+    """The command in a process forked from one that has imported everything: for tests that are not about imports."""
+
+    server: ForkServer
+
+    def __call__(
+        self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Finished:
+        return self.server.call(words, environ=self.environment(env), cwd=cwd or self.cwd, stdin=stdin)
+
+
+@pytest.fixture
+def forked_caliban(home: Path, cwd: Path, fork_server: ForkServer) -> ForkedCaliban:
+    return ForkedCaliban(home, cwd, fork_server)

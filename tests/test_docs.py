@@ -1,4 +1,4 @@
-"""What is written about caliban is true, as far as a program can tell."""
+"""The documentation agrees with the code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from caliban.cli import command_table as command_table
+from caliban.cli import command_table
 from caliban.config import ProjectConfig
 from caliban.errors import ExitCode
 from caliban.platforms.base import Platform

@@ -46,9 +46,9 @@ def parse_time(value: object) -> datetime | None:
 
 
 def utc_text(value: object) -> str | None:
-    """Return a time as it is stored: ISO 8601, in UTC, to the second; None for anything that is not a time."""
+    """Return a time as it is stored: ISO 8601, in UTC; None for anything that is not a time."""
     time = parse_time(value)
-    return time.isoformat(timespec="seconds") if time else None
+    return time.isoformat() if time else None
 
 
 def failure_cause(raw: JsonObject) -> FailureCause | None:

@@ -1,7 +1,7 @@
-"""Disks that are full or read-only, for one command, gone without a trace when it ends.
+"""Full and read-only disks for a single command.
 
-A mount namespace holds a real file system of a few pages; making one takes root, or a kernel that lets everybody. A
-limit on the size of files needs neither, and fails as a bad disk does instead of a full one.
+A mount namespace provides a real file system of a few pages that ends with the command; it requires root, or a kernel
+that allows user namespaces. A limit on file sizes requires neither, but fails like a defective disk.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 STORE = "caliban.db"
 _ON_A_SMALL_DISK = """
-mount -t tmpfs -o size="$SIZE" none "$FOLDER"
-[ ! -e "$ASIDE/caliban.db" ] || cp -p "$ASIDE/caliban.db" "$FOLDER"
+mount -t tmpfs -o size="$SIZE" none "$DIRECTORY"
+[ ! -e "$COPY/caliban.db" ] || cp -p "$COPY/caliban.db" "$DIRECTORY"
 status=0
 "$@" || status=$?
-rm -rf "$ASIDE"
-cp -a "$FOLDER" "$ASIDE"
+rm -rf "$COPY"
+cp -a "$DIRECTORY" "$COPY"
 exit $status
 """
 _READ_ONLY = """
@@ -34,7 +34,7 @@ exec "$@"
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     code: int
     out: str
     err: str
@@ -42,72 +42,74 @@ class Answer:
 
 @dataclass(frozen=True)
 class Command:
-    """The command caliban, with a store at ``folder / STORE``."""
+    """The command caliban, with its store at ``directory / STORE``."""
 
-    folder: Path
+    directory: Path
     cwd: Path
     environ: Mapping[str, str]
 
-    def __call__(self, *words: str, prefix: tuple[str, ...] = (), setup: Callable[[], None] | None = None) -> Answer:
+    def __call__(
+        self, *arguments: str, prefix: tuple[str, ...] = (), setup: Callable[[], None] | None = None
+    ) -> CommandResult:
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "caliban", *words],
+            [*prefix, sys.executable, "-m", "caliban", *arguments],
             cwd=self.cwd,
-            env={**self.environ, "CALIBAN_DB_URL": f"sqlite:///{self.folder / STORE}"},
+            env={**self.environ, "CALIBAN_DB_URL": f"sqlite:///{self.directory / STORE}"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             preexec_fn=setup,
             check=False,
         )
-        return Answer(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 @cache
 def namespace() -> tuple[str, ...] | None:
-    """The words that run a shell script where mounts are its own; None where that is not allowed."""
+    """Return the command that runs a shell script in a mount namespace of its own; None where that is not allowed."""
     for options in ((), ("--user", "--map-root-user")):
-        words = ("unshare", *options, "--mount", "sh", "-ec")
+        command = ("unshare", *options, "--mount", "sh", "-ec")
         if (
             shutil.which("unshare")
-            and not subprocess.run([*words, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode
+            and not subprocess.run([*command, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode
         ):
-            return words
+            return command
     return None
 
 
-def with_small_files(command: Command, size: int, *words: str) -> Answer:
-    """Call the command where no file can grow beyond ``size`` bytes."""
-    return command(*words, setup=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+def with_small_files(command: Command, size: int, *arguments: str) -> CommandResult:
+    """Run the command with a limit of ``size`` bytes per file."""
+    return command(*arguments, setup=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
 
 
-def on_small_disk(command: Command, size: int, *words: str) -> Answer:
-    """Call the command with its store on a disk of ``size`` bytes; afterwards the folder is as the disk was."""
+def on_small_disk(command: Command, size: int, *arguments: str) -> CommandResult:
+    """Run the command with its store on a disk of ``size`` bytes, whose content the directory has afterwards."""
     enter = namespace()
     assert enter
-    aside = command.folder.with_name("aside")
-    shutil.copytree(command.folder, aside)
-    environ = {**command.environ, "SIZE": str(size), "FOLDER": str(command.folder), "ASIDE": str(aside)}
-    there = Command(command.folder, command.cwd, environ)
-    answer = there(*words, prefix=(*enter, _ON_A_SMALL_DISK, "sh"))
-    shutil.rmtree(command.folder)
-    aside.rename(command.folder)
-    return answer
+    copy = command.directory.with_name("copy")
+    shutil.copytree(command.directory, copy)
+    environ = {**command.environ, "SIZE": str(size), "DIRECTORY": str(command.directory), "COPY": str(copy)}
+    mounted = Command(command.directory, command.cwd, environ)
+    result = mounted(*arguments, prefix=(*enter, _ON_A_SMALL_DISK, "sh"))
+    shutil.rmtree(command.directory)
+    copy.rename(command.directory)
+    return result
 
 
-def read_only_mount(command: Command, target: Path, *words: str) -> Answer:
-    """Call the command with ``target``, the store's file or folder, mounted read-only."""
+def read_only_mount(command: Command, target: Path, *arguments: str) -> CommandResult:
+    """Run the command with ``target``, the store's file or directory, mounted read-only."""
     enter = namespace()
     assert enter
-    there = Command(command.folder, command.cwd, {**command.environ, "TARGET": str(target)})
-    return there(*words, prefix=(*enter, _READ_ONLY, "sh"))
+    mounted = Command(command.directory, command.cwd, {**command.environ, "TARGET": str(target)})
+    return mounted(*arguments, prefix=(*enter, _READ_ONLY, "sh"))
 
 
-def read_only_mode(command: Command, target: Path, *words: str) -> Answer:
-    """Call the command without the permission to write to ``target``; root has it always."""
+def read_only_mode(command: Command, target: Path, *arguments: str) -> CommandResult:
+    """Run the command without write permission for ``target``, which has no effect for root."""
     before = target.stat().st_mode
     target.chmod(before & ~0o222)
     try:
-        return command(*words)
+        return command(*arguments)
     finally:
         target.chmod(before)
 

@@ -1,6 +1,6 @@
-"""A Docker Engine that dies when a test says so: the real one, reached through somebody who hangs up.
+"""A Docker Engine that crashes at a chosen moment: a proxy of the real one that closes all connections.
 
-What a client sees of an engine that is killed is its socket: open connections end, new ones are refused.
+A client sees the same of an engine that is killed: open connections end, and new ones are refused.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 
-class DyingEngine:
-    """Passes on everything until the engine says ``last_words``; then every connection ends.
+class CrashingEngine:
+    """Forwards everything until the engine sends ``crash_after``; then every connection ends.
 
     Args:
         path: of its socket.
-        last_words: bytes of an answer of the engine's.
-        comes_back: whether it answers again at once, as one does that systemd restarts.
+        crash_after: bytes of a response of the engine.
+        restarts: whether it accepts connections again at once, like an engine that systemd restarts.
     """
 
-    def __init__(self, path: Path, last_words: bytes, *, comes_back: bool) -> None:
+    def __init__(self, path: Path, crash_after: bytes, *, restarts: bool) -> None:
         self.address = f"unix://{path}"
-        self.has_died = threading.Event()
+        self.has_crashed = threading.Event()
         self._path = path
-        self._last_words = last_words
-        self._comes_back = comes_back
+        self._crash_after = crash_after
+        self._restarts = restarts
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listening = socket.socket(socket.AF_UNIX)
@@ -37,12 +37,12 @@ class DyingEngine:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """End it for good."""
+        """Close all connections, and accept no more."""
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._path.unlink(missing_ok=True)
-        self._hang_up()
+        self._disconnect()
 
     def _accept(self) -> None:
         while True:
@@ -53,26 +53,26 @@ class DyingEngine:
                 return
             with self._lock:
                 self._open |= {client, engine}
-            threading.Thread(target=self._pass_on, args=(client, engine, b""), daemon=True).start()
-            threading.Thread(target=self._pass_on, args=(engine, client, self._last_words), daemon=True).start()
+            threading.Thread(target=self._forward, args=(client, engine, b""), daemon=True).start()
+            threading.Thread(target=self._forward, args=(engine, client, self._crash_after), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, last_words: bytes) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket, crash_after: bytes) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if last_words and last_words in data and not self.has_died.is_set():
-                    self._die()
+                if crash_after and crash_after in data and not self.has_crashed.is_set():
+                    self._crash()
                     return
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
-    def _die(self) -> None:
-        self.has_died.set()
-        if self._comes_back:
-            self._hang_up()
+    def _crash(self) -> None:
+        self.has_crashed.set()
+        if self._restarts:
+            self._disconnect()
         else:
             self.close()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         with self._lock:
             gone, self._open = self._open, set()
         for connection in gone:
@@ -91,9 +91,9 @@ def _connect() -> socket.socket:
 
 
 @contextmanager
-def dying_engine(folder: Path, last_words: bytes, *, comes_back: bool) -> Iterator[DyingEngine]:
-    """An engine with a socket in ``folder``, gone at the end of the block."""
-    engine = DyingEngine(folder / "sock", last_words, comes_back=comes_back)
+def crashing_engine(directory: Path, crash_after: bytes, *, restarts: bool) -> Iterator[CrashingEngine]:
+    """Start an engine with a socket in ``directory``, and close it at the end of the block."""
+    engine = CrashingEngine(directory / "sock", crash_after, restarts=restarts)
     try:
         yield engine
     finally:

@@ -1,4 +1,4 @@
-"""A store that is damaged: told as one, by every command, and left as it is."""
+"""Every command reports a damaged store, and leaves it unchanged."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from caliban.errors import StoreError
+from caliban.platforms.registry import parse_details
 from caliban.records import JobStatus
 from caliban.store.database import Access, Store, open_store
 from caliban.store.journal import Journal
@@ -19,8 +20,8 @@ from caliban.store.models import Base
 from caliban.store.queries import group_attempts, recent_attempts
 from tests.builders import add_group, leave_open
 from tests.calls import call
-from tests.conftest import Caliban, MakeContext
-from tests.fakes import FakeService, HeardReporter
+from tests.conftest import ForkedCaliban, MakeContext
+from tests.fakes import FakeService, RecordingReporter
 
 COMMANDS = (
     ("status",),
@@ -93,9 +94,9 @@ def test_a_damaged_page_causes_no_unexpected_error(file: Path) -> None:
         read_everything(file)
 
 
-def test_the_command_reports_a_damaged_store_with_a_hint(file: Path, run_caliban: Caliban) -> None:
+def test_the_command_reports_a_damaged_store_with_a_hint(file: Path, forked_caliban: ForkedCaliban) -> None:
     file.write_bytes(b"not a database at all" * 500)
-    done = run_caliban("status")
+    done = forked_caliban("status")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert f"error: the experiment store {file} is not an SQLite database [store-not-a-database]" in done.stderr
     assert "hint: " in done.stderr
@@ -117,25 +118,27 @@ def test_a_wrong_value_in_any_column_causes_no_unexpected_error(file: Path, tabl
                 with database:
                     database.execute(change, (value,))
             except sqlite3.Error:
-                continue  # the database itself does not take it
+                continue  # the database rejects the value
         read_everything(file)
 
 
 def read_everything(file: Path) -> None:
-    """Ask all that commands ask; what cannot be answered is told as a fault of the store that has a name."""
-    questions: tuple[Callable[[Store], object], ...] = (
-        lambda store: _ask(store, lambda session: group_attempts(session, "totoro", "resubmit_test", per_experiment=1)),
-        lambda store: _ask(store, lambda session: recent_attempts(session, "totoro", 8)),
+    """Run all queries of the commands; one that fails raises a StoreError with a specific id."""
+    queries: tuple[Callable[[Store], object], ...] = (
+        lambda store: _query(
+            store, lambda session: group_attempts(session, parse_details, "totoro", "resubmit_test", per_experiment=1)
+        ),
+        lambda store: _query(store, lambda session: recent_attempts(session, parse_details, "totoro", 8)),
         lambda store: Journal(store).open_submissions("totoro"),
     )
-    for question in questions:
+    for query in queries:
         try:
-            with open_store(f"sqlite:///{file}", Access.READ, HeardReporter()) as store:
-                question(store)
+            with open_store(f"sqlite:///{file}", Access.READ, RecordingReporter()) as store:
+                query(store)
         except StoreError as error:
-            assert error.id != "store-failed"  # noqa: PT017 - an answer is as good
+            assert error.id != "store-failed"  # noqa: PT017 - success is correct, too
 
 
-def _ask(store: Store, question: Callable[[Session], object]) -> None:
+def _query(store: Store, query: Callable[[Session], object]) -> None:
     with store.reading() as session:
-        question(session)
+        query(session)

@@ -1,4 +1,4 @@
-"""A full disk, and a store that may not be written: told, with nothing half done and nothing sent unrecorded."""
+"""A full disk and a read-only store are reported; nothing is sent that was not journaled."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.fakes import FakeService
 from tests.standins.ml_v1 import MlV1
 from tests.store.helpers import PEER_STORES
 
-from .disks import FULL, READ_ONLY, STORE, Answer, Command
+from .disks import FULL, READ_ONLY, STORE, Command, CommandResult
 
 CLOUD = ("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "--image_tag", "localhost:1/a:latest", "cpu.py")
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
 CREATE = "ml.projects.jobs.create"
-Full = Callable[..., Answer]
+Full = Callable[..., CommandResult]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def service() -> Iterator[MlV1]:
 @pytest.fixture
 def command(home: Path, cwd: Path, tmp_path: Path, service: MlV1) -> Command:
     skipped = ("DOCKER_HOST", "DOCKER_CONTEXT", "LOGNAME", "CALIBAN_USER", "PROJECT_ID")
-    # Not measured: coverage would write its own data where there is no room.
+    # without coverage, which would write to the full disk, too
     environ = {name: value for name, value in os.environ.items() if name not in skipped and "COVERAGE" not in name}
     environ.update(HOME=str(home), USER="totoro", CLOUDSDK_API_ENDPOINT_OVERRIDES_ML=service.url)
     environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(service.write_key_file(home / "key.json"))
@@ -48,17 +48,17 @@ def command(home: Path, cwd: Path, tmp_path: Path, service: MlV1) -> Command:
     return Command(tmp_path / "store", cwd, environ)
 
 
-def assert_told(answer: Answer, *ids: str) -> None:
-    assert (answer.code, "Traceback" in answer.err) == (1, False), answer.err
-    assert re.findall(r"\[(store-[a-z-]+)\]", answer.err)[:1] in [[each] for each in ids], answer.err
-    assert "hint: " in answer.err
+def assert_reported(result: CommandResult, *ids: str) -> None:
+    assert (result.code, "Traceback" in result.err) == (1, False), result.err
+    assert re.findall(r"\[(store-[a-z-]+)\]", result.err)[:1] in [[each] for each in ids], result.err
+    assert "hint: " in result.err
 
 
 @pytest.mark.parametrize("full", FULL)
 def test_a_store_that_cannot_be_created_is_reported_and_created_later(
     command: Command, service: MlV1, full: Full
 ) -> None:
-    assert_told(full(command, 8192, *CLOUD), "store-upgrade-failed", "store-full", "store-disk-failed")
+    assert_reported(full(command, 8192, *CLOUD), "store-upgrade-failed", "store-full", "store-disk-failed")
     assert service.bodies(CREATE) == []
 
     assert command(*CLOUD).code == 0
@@ -66,41 +66,41 @@ def test_a_store_that_cannot_be_created_is_reported_and_created_later(
 
 
 @pytest.mark.parametrize("full", FULL)
-@pytest.mark.parametrize("copies", [1, 2], ids=["no room for the copy", "no room for the upgrade"])
+@pytest.mark.parametrize("copies", [1, 2], ids=["no space for the backup", "no space for the upgrade"])
 def test_an_upgrade_without_free_space_leaves_the_store_unchanged(
     command: Command, service: MlV1, full: Full, copies: int
 ) -> None:
-    file = command.folder / STORE
+    file = command.directory / STORE
     shutil.copy(PEER_STORES / "walkthrough_caip.sqlite", file)
     before = file.read_bytes()
     is_disk = full.__name__ == "on_small_disk"
-    room = copies * len(before) + 4096 if is_disk else len(before) - (4096 if copies == 1 else 0)
+    space = copies * len(before) + 4096 if is_disk else len(before) - (4096 if copies == 1 else 0)
 
-    answer = full(command, room, *RESUBMIT)
+    result = full(command, space, *RESUBMIT)
 
-    assert_told(answer, "store-backup-failed" if copies == 1 else "store-upgrade-failed")
+    assert_reported(result, "store-backup-failed" if copies == 1 else "store-upgrade-failed")
     assert file.read_bytes() == before
-    assert [path.name for path in command.folder.iterdir()] == [STORE]
+    assert [path.name for path in command.directory.iterdir()] == [STORE]
 
 
 @pytest.mark.parametrize("full", FULL)
 def test_a_submission_that_cannot_be_journaled_is_not_sent(command: Command, service: MlV1, full: Full) -> None:
     assert command(*CLOUD).code == 0
-    size = (command.folder / STORE).stat().st_size
+    size = (command.directory / STORE).stat().st_size
 
-    assert_told(
+    assert_reported(
         full(command, size if full.__name__ == "on_small_disk" else 100, *CLOUD), "store-full", "store-disk-failed"
     )
 
     assert len(service.bodies(CREATE)) == 1
-    with closing(sqlite3.connect(command.folder / STORE)) as database:
+    with closing(sqlite3.connect(command.directory / STORE)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert database.execute("SELECT state FROM submissions").fetchall() == [("DONE",)]
 
 
 @pytest.fixture
 def limit() -> Iterator[Callable[[], None]]:
-    """Let no file grow any more, until the test ends or calls it again."""
+    """Limit the size of files; the second call removes the limit."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     toggled = [(100, before[1]), before]
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, toggled.pop(0))
@@ -136,7 +136,7 @@ def test_a_job_accepted_when_the_disk_filled_up_is_recorded_by_the_next_command(
     assert [row.state for row in submissions(store)] == [SubmissionState.OPEN]
 
     fake.expect("find", fake.look_up)
-    monkeypatch.setattr("caliban.submission.reconcile.may_be_under_way", lambda *_: False)
+    monkeypatch.setattr("caliban.submission.reconcile.may_be_in_progress", lambda *_: False)
     fake.expect("statuses", lambda jobs: {})
     call(make_context(), *RESUBMIT)
     assert [row.state for row in submissions(store)] == [SubmissionState.DONE]
@@ -159,27 +159,27 @@ def test_a_store_deleted_while_a_command_runs_is_reported(
     assert (code, "[store-gone]" in context.err) == (1, True), context.err
 
 
-@pytest.mark.parametrize("part", [STORE, "."], ids=["file", "folder"])
+@pytest.mark.parametrize("part", [STORE, "."], ids=["file", "directory"])
 @pytest.mark.parametrize("read_only", READ_ONLY)
 def test_with_a_read_only_store_no_job_is_sent(
-    command: Command, service: MlV1, read_only: Callable[..., Answer], part: str
+    command: Command, service: MlV1, read_only: Callable[..., CommandResult], part: str
 ) -> None:
     assert command(*CLOUD).code == 0
 
-    answer = read_only(command, command.folder / part, *CLOUD)
+    result = read_only(command, command.directory / part, *CLOUD)
 
-    assert_told(answer, "store-read-only", "store-no-permission")
+    assert_reported(result, "store-read-only", "store-no-permission")
     assert len(service.bodies(CREATE)) == 1
 
 
 @pytest.mark.parametrize("read_only", READ_ONLY)
 def test_status_with_a_read_only_store_shows_current_states_and_a_warning(
-    command: Command, service: MlV1, read_only: Callable[..., Answer]
+    command: Command, service: MlV1, read_only: Callable[..., CommandResult]
 ) -> None:
     assert command(*CLOUD).code == 0
     service.jobs.set_state(service.jobs.all()[0].id, "SUCCEEDED")
 
-    answer = read_only(command, command.folder, "status", "--xgroup", "g")
+    result = read_only(command, command.directory, "status", "--xgroup", "g")
 
-    assert (answer.code, " SUCCEEDED " in answer.out) == (0, True), answer.err
-    assert "warning: the states below could not be recorded" in answer.err
+    assert (result.code, " SUCCEEDED " in result.out) == (0, True), result.err
+    assert "warning: cannot record the states below" in result.err

@@ -1,4 +1,4 @@
-"""A registry dies in the middle of a push: jobs of other images still go, the journal is clean, the code is 1."""
+"""A registry crashes during a push: jobs of other images are submitted, no submission is open, the exit code is 1."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ CLOUD = ("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "cpu.py")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
 
 
-class Mortal:
-    """What a registry does with requests: passes them on, until it is to die when it has the layers of an image.
+class CrashSwitch:
+    """Lets a registry crash when it gets a manifest, that is, after the layers of an image.
 
-    (It could die at a layer as well; then the engine tries again for 50 seconds, which changes nothing but the time.)
+    (After a crash at a layer, the engine retries for 50 seconds; nothing else would differ.)
     """
 
     def __init__(self) -> None:
-        self.is_to_die = False
-        self.is_dead = False
+        self.is_armed = False
+        self.has_crashed = False
 
     def __call__(self, request: Request) -> Answer | None:
-        self.is_dead = self.is_dead or (self.is_to_die and is_manifest(request, "PUT"))
-        if self.is_dead:
+        self.has_crashed = self.has_crashed or (self.is_armed and is_manifest(request, "PUT"))
+        if self.has_crashed:
             raise HungUpError
         return None
 
 
 @pytest.fixture
-def mortal() -> Mortal:
-    return Mortal()
+def switch() -> CrashSwitch:
+    return CrashSwitch()
 
 
 @pytest.fixture
-def dying(registry: str, mortal: Mortal) -> Iterator[Front]:
-    with front(registry, mortal) as server:
+def proxy(registry: str, switch: CrashSwitch) -> Iterator[Front]:
+    with front(registry, switch) as server:
         yield server
 
 
 @pytest.fixture
 def group(
-    researcher: Researcher, registry: str, dying: Front, small_base_image: str
+    researcher: Researcher, registry: str, proxy: Front, small_base_image: str
 ) -> Iterator[tuple[Researcher, MlV1]]:
-    """Two experiments with images of their own, in two registries; both have failed, and the code is mended."""
+    """Two failed experiments whose images are in two registries, with the code fixed."""
     with MlV1() as service:
         researcher.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_ML"] = service.url
         key = service.write_key_file(researcher.home / "key.json")
         researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
-        other = researcher.folder.parent / "other"
-        shutil.copytree(researcher.folder, other)
-        for folder, address in ((researcher.folder, dying.address), (other, registry)):
+        other = researcher.project.parent / "other"
+        shutil.copytree(researcher.project, other)
+        for directory, address in ((researcher.project, proxy.address), (other, registry)):
             config = {"base_image": small_base_image, "registry": f"{address}/totoro"}
-            (folder / ".calibanconfig.json").write_text(json.dumps(config))
-            answer = researcher.caliban(*CLOUD, folder=folder)
-            assert answer.code == 0, answer.err
-            (folder / "cpu.py").write_text(f"print('mended in {folder}')\n")
+            (directory / ".calibanconfig.json").write_text(json.dumps(config))
+            result = researcher.caliban(*CLOUD, cwd=directory)
+            assert result.code == 0, result.err
+            (directory / "cpu.py").write_text(f"print('fixed in {directory}')\n")
         for job in service.jobs.all():
             service.jobs.set_state(job.id, "FAILED", "a coding error")
         yield researcher, service
@@ -76,19 +76,19 @@ def rows(researcher: Researcher) -> list[tuple[object, ...]]:
 
 
 def test_jobs_of_other_images_are_submitted_and_the_rest_by_the_next_command(
-    group: tuple[Researcher, MlV1], mortal: Mortal
+    group: tuple[Researcher, MlV1], switch: CrashSwitch
 ) -> None:
     researcher, service = group
-    mortal.is_to_die = True
+    switch.is_armed = True
 
-    answer = researcher.caliban(*RESUBMIT)
+    result = researcher.caliban(*RESUBMIT)
 
-    assert (answer.code, "Traceback" in answer.err) == (1, False)
-    assert len(re.findall(r"\[push-failed\]", answer.err)) == 1
+    assert (result.code, "Traceback" in result.err) == (1, False)
+    assert len(re.findall(r"\[push-failed\]", result.err)) == 1
     assert rows(researcher)[2:] == [(2, 1, "DONE")]
     assert len(service.jobs.all()) == 3
 
-    mortal.is_to_die = mortal.is_dead = False
+    switch.is_armed = switch.has_crashed = False
 
     again = researcher.caliban(*RESUBMIT)
 

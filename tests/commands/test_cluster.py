@@ -17,7 +17,7 @@ from caliban.errors import CalibanError, UsageError
 from caliban.store.database import Store
 from tests.builders import latest_states, submissions
 from tests.calls import call
-from tests.conftest import Caliban, ScreenContext
+from tests.conftest import ForkedCaliban, ScreenContext
 from tests.fakes import FakeEngine
 from tests.platforms.kubernetes.helpers import assert_valid
 from tests.standins.container_v1 import ContainerV1, GkeCluster
@@ -110,14 +110,14 @@ def test_unsupported_gpus_are_refused_before_any_request(
 
 @pytest.mark.parametrize("flag", ["--min_cpu", "--min_mem"])
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
-def test_amounts_are_positive_integers(run_caliban: Caliban, flag: str, value: str) -> None:
-    answer = run_caliban(*SUBMIT, f"{flag}={value}", "cpu.py")
+def test_amounts_are_positive_integers(forked_caliban: ForkedCaliban, flag: str, value: str) -> None:
+    answer = forked_caliban(*SUBMIT, f"{flag}={value}", "cpu.py")
     assert answer.returncode == 2
     assert f'{flag}: expected an integer >= 1, got "{value}"' in answer.stderr
 
 
-def test_without_any_cluster_the_hint_has_both_ways_to_choose_one(run_caliban: Caliban) -> None:
-    answer = run_caliban(*GROUP, *MODULE, env={"KUBECONFIG": ""})
+def test_without_any_cluster_the_hint_has_both_ways_to_choose_one(forked_caliban: ForkedCaliban) -> None:
+    answer = forked_caliban(*GROUP, *MODULE, env={"KUBECONFIG": ""})
     assert answer.returncode == 2
     assert "[no-cluster]" in answer.stderr
     assert "--context" in answer.stderr

@@ -15,7 +15,7 @@ from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group
 from tests.calls import call
-from tests.conftest import Caliban, MakeContext, ScreenContext
+from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
 from tests.fakes import FakeEngine, FakeForegroundPlatform, FakeService, end
 
 GROUP = ("--xgroup", "resubmit_test")
@@ -279,7 +279,7 @@ def test_a_dry_run_of_an_image_shows_the_image(context: ScreenContext) -> None:
     assert "\ncontainer image: lab:1\n" in context.out
 
 
-def test_script_arguments_are_shown_quoted(run_caliban: Caliban) -> None:
+def test_script_arguments_are_shown_quoted(forked_caliban: ForkedCaliban) -> None:
     arguments = ("", "a b", "--", "--dry_run", "line\nbreak", "'")
-    done = run_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *arguments)
+    done = forked_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *arguments)
     assert "\ncpu.py '' 'a b' -- --dry_run 'line\nbreak' ''\"'\"''\n" in done.stdout

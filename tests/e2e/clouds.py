@@ -1,4 +1,4 @@
-"""The two services that ``caliban cloud`` submits to, each by its stand-in: what is worded differently for each."""
+"""The two services that ``caliban cloud`` submits to, as stand-ins, and what differs between them."""
 
 from __future__ import annotations
 
@@ -13,73 +13,83 @@ from tests.standins.training import Runner, TrainingApi
 
 PROJECT = "totoro-project"
 OTHER_PROJECT = "zoo-project"
-WHAT = ("--xgroup", "resubmit_test", "--nogpu", "--experiment_config", "experiment.json", "cpu.py", "--", "--foo", "3")
+EXPERIMENT = (
+    "--xgroup",
+    "resubmit_test",
+    "--nogpu",
+    "--experiment_config",
+    "experiment.json",
+    "cpu.py",
+    "--",
+    "--foo",
+    "3",
+)
 
 
 class Cloud(ABC):
-    """One of the services, as a researcher uses it.
+    """One of the services.
 
     Attributes:
-        flag: of ``--platform``.
-        word: what a listing calls it.
-        endpoint: the variable by which the command finds it.
-        create: the method that takes a job, as faults name it.
-        observe: those by which states are asked for.
-        machine: what a request says of it, where none is asked for.
-        which: what a listing has behind an image's name, as a pattern.
-        why_failed: what a listing adds to a job whose container failed.
+        flag: the value of ``--platform``.
+        display_name: the platform in a listing.
+        endpoint: the environment variable that overrides the service's URL.
+        create: the API method that creates a job, as faults name it.
+        status_methods: the API methods that return states.
+        machine: the default machine in a request.
+        image_suffix: a pattern of what follows an image's name in a listing.
+        failure_reason: what a listing adds to a job whose container failed.
         service: the stand-in.
     """
 
     flag: ClassVar[str]
-    word: ClassVar[str]
+    display_name: ClassVar[str]
     endpoint: ClassVar[str]
     create: ClassVar[str]
-    observe: ClassVar[tuple[str, ...]]
+    status_methods: ClassVar[tuple[str, ...]]
     machine: ClassVar[str]
-    which: ClassVar[str]
-    why_failed: ClassVar[str]
+    image_suffix: ClassVar[str]
+    failure_reason: ClassVar[str]
     service: TrainingApi
 
     def submit(self, *flags: str) -> tuple[str, ...]:
-        """The command line."""
-        return ("cloud", "--platform", self.flag, *flags, *WHAT)
+        """Return the arguments that submit the group."""
+        return ("cloud", "--platform", self.flag, *flags, *EXPERIMENT)
 
     def environ(self, key: str) -> Mapping[str, str]:
-        """What the command needs to find the service."""
+        """Return the environment variables with which the command uses the service."""
         return {self.endpoint: self.service.url, "GOOGLE_APPLICATION_CREDENTIALS": key}
 
     @property
     @abstractmethod
     def job_count(self) -> int:
-        """How many jobs the service has."""
+        """The number of jobs at the service."""
 
-    def in_the_words_of_the_document(self, out: str, registry: str) -> list[str]:
-        """Standard output with the document's registry, dates, hashes and ids in place of the real ones."""
+    def normalized(self, out: str, registry: str) -> list[str]:
+        """Return standard output with the user document's registry, dates, hashes and ids."""
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", out)
         text = re.sub(
-            rf"{registry}/{PROJECT}/[0-9a-f]{{12}}{self.which}", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
+            rf"{registry}/{PROJECT}/[0-9a-f]{{12}}{self.image_suffix}", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
         )
-        text = re.sub(r"job \d ", "job N ", text)  # several are submitted at a time
+        text = re.sub(r"job \d ", "job N ", text)  # jobs are submitted concurrently
         text = re.sub(r"caliban_totoro_\d{8}_\d{6}_", "caliban_totoro_20200529_105338_", text)
         return text.splitlines()
 
-    def line(self, state: str, number: int, remark: str = "") -> str:
-        """The document's line of a job."""
+    def job_line(self, state: str, number: int, remark: str = "") -> str:
+        """Return the user document's line of a job."""
         image = f"container: gcr.io/{PROJECT}/cffd1475aaca:latest"
         name = f"name: caliban_totoro_20200529_105338_{number}"
-        return f"job N        {state:9} {self.word:>8} 2020-05-29 10:53:40 {image} {name}{remark}"
+        return f"job N        {state:9} {self.display_name:>8} 2020-05-29 10:53:40 {image} {name}{remark}"
 
 
 class AiPlatform(Cloud):
     """AI Platform Training."""
 
-    flag, word, endpoint = "caip", "CAIP", "CLOUDSDK_API_ENDPOINT_OVERRIDES_ML"
+    flag, display_name, endpoint = "caip", "CAIP", "CLOUDSDK_API_ENDPOINT_OVERRIDES_ML"
     create = "ml.projects.jobs.create"
-    observe = ("ml.projects.jobs.get", "ml.projects.jobs.list")
+    status_methods = ("ml.projects.jobs.get", "ml.projects.jobs.list")
     machine = '"masterType": "n1-highcpu-32"'
-    which = ":latest"
-    why_failed = ""
+    image_suffix = ":latest"
+    failure_reason = ""
 
     def __init__(self, runner: Runner | None) -> None:
         self.service: MlV1 = MlV1({PROJECT, OTHER_PROJECT}, runner=runner)
@@ -90,17 +100,17 @@ class AiPlatform(Cloud):
 
 
 class VertexAi(Cloud):
-    """Vertex AI, which shows a new job in its lists a little later."""
+    """Vertex AI, whose lists show a new job with a delay."""
 
-    flag, word, endpoint = "vertex", "VERTEX", "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"
+    flag, display_name, endpoint = "vertex", "VERTEX", "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"
     create = "aiplatform.projects.locations.customJobs.create"
-    observe = tuple(f"aiplatform.projects.locations.customJobs.{name}" for name in ("get", "list"))
+    status_methods = tuple(f"aiplatform.projects.locations.customJobs.{name}" for name in ("get", "list"))
     machine = '"machineType": "e2-standard-8"'
-    which = "@sha256:[0-9a-f]{12}(?![0-9a-f])"
-    why_failed = " (The replica workerpool0-0 exited with a non-zero status of 1.)"
+    image_suffix = "@sha256:[0-9a-f]{12}(?![0-9a-f])"
+    failure_reason = " (The replica workerpool0-0 exited with a non-zero status of 1.)"
 
     def __init__(self, runner: Runner | None) -> None:
-        # A test's own registry is in the place of Artifact Registry.
+        # a local registry replaces Artifact Registry
         self.service: AiplatformV1 = AiplatformV1({PROJECT, OTHER_PROJECT}, runner=runner, any_registry=True)
         self.service.jobs.lag_s = 1
 

@@ -1,4 +1,4 @@
-"""A researcher with a project, the installed command and a real Docker Engine."""
+"""A user with a project, the installed command and a real Docker Engine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.clouds import CLOUDS, PROJECT, AiPlatform, Cloud, VertexAi
+from tests.forkserver import ForkServer
 from tests.standins.runners import Docker
 
-AnyCloud = TypeVar("AnyCloud", bound=Cloud)
+CloudT = TypeVar("CloudT", bound=Cloud)
 
 SCRIPT = """
 import argparse, sys, time
@@ -38,8 +39,8 @@ if args.sleep == 1:
 
 
 @dataclass
-class Answer:
-    """What a command left behind."""
+class CommandResult:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -52,28 +53,21 @@ class Answer:
 
 @dataclass
 class Researcher:
-    """Calls caliban in the project's folder, with a home folder and a store of their own."""
+    """A user who runs caliban in a project directory, with their own home directory and store."""
 
     home: Path
-    folder: Path
+    project: Path
+    server: ForkServer
     environ: dict[str, str] = field(default_factory=dict)
 
-    def caliban(self, *words: str, stdin: str = "", folder: Path | None = None, **environ: str) -> Answer:
-        done = subprocess.run(
-            [sys.executable, "-m", "caliban", *words],
-            cwd=folder or self.folder,
-            env={**self.environ, **environ},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
+    def caliban(self, *arguments: str, stdin: str = "", cwd: Path | None = None, **environ: str) -> CommandResult:
+        done = self.server.call(arguments, environ={**self.environ, **environ}, cwd=cwd or self.project, stdin=stdin)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "caliban", *words],
-            cwd=self.folder,
+            [sys.executable, "-m", "caliban", *arguments],
+            cwd=self.project,
             env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -82,13 +76,13 @@ class Researcher:
         )
 
     def write(self, name: str, text: str) -> Path:
-        path = self.folder / name
+        path = self.project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
 
     def replace(self, name: str, old: str, new: str) -> None:
-        text = (self.folder / name).read_text()
+        text = (self.project / name).read_text()
         assert old in text
         self.write(name, text.replace(old, new))
 
@@ -107,24 +101,24 @@ class Researcher:
 
 
 @pytest.fixture
-def researcher(tmp_path: Path, base_image: str) -> Researcher:
+def researcher(tmp_path: Path, base_image: str, fork_server: ForkServer) -> Researcher:
     environ = {
         name: value for name, value in os.environ.items() if name not in ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER")
     }
-    person = Researcher(tmp_path / "home", tmp_path / "cpu")
-    person.environ = {**environ, "HOME": str(person.home), "USER": "totoro"}
-    person.home.mkdir()
-    person.write("cpu.py", SCRIPT)
-    person.write(".calibanconfig.json", json.dumps({"base_image": base_image}))
-    person.write("experiment.json", '{"sleep": [2, 1]}  // 1 fails')
-    return person
+    user = Researcher(tmp_path / "home", tmp_path / "cpu", fork_server)
+    user.environ = {**environ, "HOME": str(user.home), "USER": "totoro"}
+    user.home.mkdir()
+    user.write("cpu.py", SCRIPT)
+    user.write(".calibanconfig.json", json.dumps({"base_image": base_image}))
+    user.write("experiment.json", '{"sleep": [2, 1]}  // 1 fails')
+    return user
 
 
 @pytest.fixture
 def group_with_a_failure(researcher: Researcher) -> Researcher:
     """The group ``resubmit_test``: job 1 succeeded, job 2 failed."""
-    answer = researcher.caliban(*RUN)
-    assert answer.code == 1, answer.err
+    result = researcher.caliban(*RUN)
+    assert result.code == 1, result.err
     return researcher
 
 
@@ -135,55 +129,55 @@ RUN = (
 
 
 @contextmanager
-def reached(cloud: AnyCloud, researcher: Researcher, registry: str) -> Iterator[AnyCloud]:
-    """A service that runs, and the researcher with a key to it and a registry to push to."""
+def running_service(cloud: CloudT, researcher: Researcher, registry: str) -> Iterator[CloudT]:
+    """Start the service, and give the researcher a key file for it and a registry."""
     with cloud.service as service:
         key = service.write_key_file(researcher.home / "key.json")
         researcher.environ.update(cloud.environ(str(key)))
-        config = json.loads((researcher.folder / ".calibanconfig.json").read_text())
+        config = json.loads((researcher.project / ".calibanconfig.json").read_text())
         researcher.write(".calibanconfig.json", json.dumps({**config, "registry": f"{registry}/{PROJECT}"}))
         yield cloud
 
 
 @pytest.fixture(params=list(CLOUDS.values()), ids=list(CLOUDS))
 def cloud(request: pytest.FixtureRequest, researcher: Researcher, registry: str) -> Iterator[Cloud]:
-    """Each of the services that ``caliban cloud`` submits to; its jobs run on the Docker Engine."""
-    with reached(request.param(Docker(["docker"], os.environ)), researcher, registry) as running:
+    """Each service that ``caliban cloud`` submits to; its jobs run on the Docker Engine."""
+    with running_service(request.param(Docker(["docker"], os.environ)), researcher, registry) as running:
         yield running
 
 
 @pytest.fixture
 def ai_platform(researcher: Researcher, registry: str) -> Iterator[AiPlatform]:
-    with reached(AiPlatform(Docker(["docker"], os.environ)), researcher, registry) as running:
+    with running_service(AiPlatform(Docker(["docker"], os.environ)), researcher, registry) as running:
         yield running
 
 
 @pytest.fixture
 def vertex_ai(researcher: Researcher, registry: str) -> Iterator[VertexAi]:
-    with reached(VertexAi(Docker(["docker"], os.environ)), researcher, registry) as running:
+    with running_service(VertexAi(Docker(["docker"], os.environ)), researcher, registry) as running:
         yield running
 
 
 @pytest.fixture
-def finished(researcher: Researcher) -> Callable[[], Answer]:
-    """Wait until no job of the group is under way any more, and give the last listing."""
+def wait_for_jobs(researcher: Researcher) -> Callable[[], CommandResult]:
+    """Wait until every job of the group has ended, and return the last listing."""
 
-    def wait() -> Answer:
-        answers: list[Answer] = []
+    def wait() -> CommandResult:
+        results: list[CommandResult] = []
 
         def none_runs() -> bool:
-            answers.append(researcher.caliban("status", "--xgroup", "resubmit_test"))
-            return not re.search(" (SUBMITTED|RUNNING) ", answers[-1].out)
+            results.append(researcher.caliban("status", "--xgroup", "resubmit_test"))
+            return not re.search(" (SUBMITTED|RUNNING) ", results[-1].out)
 
         wait_until(none_runs)
-        return answers[-1]
+        return results[-1]
 
     return wait
 
 
 @pytest.fixture
-def started() -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that must not outlive the test."""
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that are killed at the end of the test."""
     processes: list[subprocess.Popen[str]] = []
     yield processes
     for process in processes:
@@ -195,10 +189,10 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.05)
 
 
-def containers_of(engine: Engine, token_or_name: str) -> list[str]:
+def container_names(engine: Engine, token_or_name: str) -> list[str]:
     found = engine.client.api.containers(all=True, filters={"name": token_or_name})
     return [name.lstrip("/") for entry in found for name in entry["Names"]]

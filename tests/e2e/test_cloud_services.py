@@ -1,4 +1,4 @@
-"""What AI Platform alone has, and Vertex AI alone: their requests as a whole, their pages, and states of their own."""
+"""What is specific to AI Platform or to Vertex AI: whole requests, console pages, and states."""
 
 from __future__ import annotations
 
@@ -87,20 +87,20 @@ def test_the_whole_request_to_vertex_ai(researcher: Researcher, vertex_ai: Verte
 def test_the_page_and_the_log_command_of_an_ai_platform_job_are_shown(
     researcher: Researcher, ai_platform: AiPlatform
 ) -> None:
-    answer = researcher.caliban(*ai_platform.submit())
+    result = researcher.caliban(*ai_platform.submit())
 
     name = str(researcher.details(1)["jobId"])
-    assert f"https://console.cloud.google.com/mlengine/jobs/{name}?project={PROJECT}" in answer.err
-    assert f"gcloud ai-platform jobs stream-logs {name} --project" in answer.err
+    assert f"https://console.cloud.google.com/mlengine/jobs/{name}?project={PROJECT}" in result.err
+    assert f"gcloud ai-platform jobs stream-logs {name} --project" in result.err
 
 
 def test_the_page_and_the_log_command_of_a_vertex_ai_job_are_shown(researcher: Researcher, vertex_ai: VertexAi) -> None:
-    answer = researcher.caliban(*vertex_ai.submit())
+    result = researcher.caliban(*vertex_ai.submit())
 
     number = str(researcher.details(1)["name"]).rpartition("/")[2]
     page = f"https://console.cloud.google.com/agent-platform/locations/us-central1/training/{number}?project={PROJECT}"
-    assert page in answer.err
-    assert f"gcloud ai custom-jobs stream-logs {number} --region us-central1 --project {PROJECT}" in answer.err
+    assert page in result.err
+    assert f"gcloud ai custom-jobs stream-logs {number} --region us-central1 --project {PROJECT}" in result.err
 
 
 def test_unavailable_hardware_is_rejected_before_anything_is_built(
@@ -108,11 +108,11 @@ def test_unavailable_hardware_is_rejected_before_anything_is_built(
 ) -> None:
     flags = ("--gpu_spec", "1xV100", "--region", "us-east4")
 
-    answer = researcher.caliban("cloud", "--platform", "caip", *flags, "cpu.py")
+    result = researcher.caliban("cloud", "--platform", "caip", *flags, "cpu.py")
 
-    assert (answer.code, ai_platform.service.requests) == (2, [])
-    assert "[gpu-not-in-region]" in answer.err
-    assert "Step 1" not in answer.err
+    assert (result.code, ai_platform.service.requests) == (2, [])
+    assert "[gpu-not-in-region]" in result.err
+    assert "Step 1" not in result.err
 
 
 def test_an_expired_vertex_ai_job_is_shown_as_expired_and_rerun(researcher: Researcher, vertex_ai: VertexAi) -> None:
@@ -146,7 +146,7 @@ def test_a_vertex_ai_job_is_running_until_its_cancellation_ends(researcher: Rese
 
 
 def test_an_interrupted_job_that_vertex_ai_lists_late_is_neither_lost_nor_run_twice(
-    researcher: Researcher, vertex_ai: VertexAi, started: list[subprocess.Popen[str]]
+    researcher: Researcher, vertex_ai: VertexAi, processes: list[subprocess.Popen[str]]
 ) -> None:
     service, look_up = vertex_ai.service, "aiplatform.projects.locations.customJobs.list"
     researcher.write("experiment.json", '{"sleep": [2]}')
@@ -156,11 +156,11 @@ def test_an_interrupted_job_that_vertex_ai_lists_late_is_neither_lost_nor_run_tw
     died = researcher.caliban(*vertex_ai.submit())
 
     before = service.counts[look_up]
-    started.append(researcher.start(*STATUS))
-    wait_until(lambda: service.counts[look_up] == before + 2)  # it looked in vain, and looks again
+    processes.append(researcher.start(*STATUS))
+    wait_until(lambda: service.counts[look_up] == before + 2)  # the second lookup has begun
     service.jobs.lag_s = 0
-    out, err = started[0].communicate(timeout=60)
+    out, err = processes[0].communicate(timeout=60)
 
     assert (died.code, vertex_ai.job_count) == (1, 1)
-    assert "was started by an interrupted command; now recorded" in out + err
+    assert "which an interrupted command had submitted" in out + err
     assert researcher.rows("SELECT count(*) FROM jobs") == [(1,)]

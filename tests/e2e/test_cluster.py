@@ -1,7 +1,7 @@
-"""The story of caliban_resubmit.rst on Kubernetes: the real command, Docker Engine, registry, and client libraries.
+"""The walkthrough of caliban_resubmit.rst on Kubernetes, with a real Docker Engine, registry and client libraries.
 
-The clusters, and GKE, are stand-ins. They check what they are sent as strictly as the real ones do, and run each
-accepted job's image on the Docker Engine, so that a job's state is what its container really did.
+The clusters and GKE are stand-ins. They validate requests as strictly as the real ones, and run the image of each
+accepted job on the Docker Engine, so that the state of a job is that of its container.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, Researcher, wait_until
+from tests.e2e.conftest import CommandResult, Researcher, wait_until
 from tests.e2e.test_peer import peer
 from tests.platforms.kubernetes.helpers import PEER_DETAILS, PEER_SPEC, PEER_STORE, assert_valid
 from tests.standins.container_v1 import ContainerV1, GkeCluster
@@ -40,7 +40,7 @@ GKE_FLAGS = ("--cluster_name", "blueshift", "--nonpreemptible", "--min_cpu", "10
 
 @pytest.fixture
 def repository(researcher: Researcher, registry: str, base_image: str) -> str:
-    """Where the images of the researcher's project are pushed to."""
+    """The repository to which the project's images are pushed."""
     path = f"{registry}/{PROJECT}"
     researcher.write(".calibanconfig.json", json.dumps({"base_image": base_image, "registry": path}))
     return path
@@ -48,7 +48,7 @@ def repository(researcher: Researcher, registry: str, base_image: str) -> str:
 
 @pytest.fixture
 def lab(researcher: Researcher, repository: str, no_google: None) -> Iterator[KubeApi]:
-    """A cluster that the researcher's kubeconfig names."""
+    """A cluster in the researcher's kubeconfig."""
     with KubeApi("1.33", {"default", "lab"}, runner=Docker(["docker"], os.environ)) as cluster:
         (researcher.home / ".kube").mkdir()
         cluster.write_kubeconfig(researcher.home / ".kube" / "config", "lab")
@@ -57,7 +57,7 @@ def lab(researcher: Researcher, repository: str, no_google: None) -> Iterator[Ku
 
 @pytest.fixture
 def no_google(researcher: Researcher) -> None:
-    """Nobody has logged in to Google Cloud."""
+    """No Google credentials."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID", "KUBECONFIG"):
         researcher.environ.pop(name, None)
     researcher.environ["CLOUDSDK_CONFIG"] = str(researcher.home / "gcloud")
@@ -65,7 +65,7 @@ def no_google(researcher: Researcher) -> None:
 
 @pytest.fixture
 def gke(researcher: Researcher, repository: str, no_google: None) -> Iterator[ContainerV1]:
-    """GKE, and the researcher's key to it."""
+    """GKE, and the researcher's key file for it."""
     with ContainerV1({PROJECT}) as service:
         key = service.write_key_file(researcher.home / "key.json")
         researcher.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER"] = service.url
@@ -75,7 +75,7 @@ def gke(researcher: Researcher, repository: str, no_google: None) -> Iterator[Co
 
 @pytest.fixture
 def blueshift(gke: ContainerV1) -> Iterator[KubeApi]:
-    """The cluster of GKE that caliban 0.4.2 has recorded; another one stands before it in the list."""
+    """The GKE cluster that caliban 0.4.2 recorded, the second in the list of clusters."""
     docker = Docker(["docker"], os.environ)
     with KubeApi("1.33", accepts=gke.account.accepts, runner=docker) as cluster:
         cluster.access.tokens.clear()
@@ -85,37 +85,37 @@ def blueshift(gke: ContainerV1) -> Iterator[KubeApi]:
 
 
 @pytest.fixture
-def finished(researcher: Researcher) -> Callable[..., Answer]:
-    """Wait until no job of the group is under way any more, and give the last listing."""
+def wait_for_jobs(researcher: Researcher) -> Callable[..., CommandResult]:
+    """Wait until every job of the group has ended, and return the last listing."""
 
-    def wait(*words: str) -> Answer:
-        answers: list[Answer] = []
+    def wait(*arguments: str) -> CommandResult:
+        results: list[CommandResult] = []
 
         def none_runs() -> bool:
-            answers.append(researcher.caliban(*(words or STATUS)))
-            return not re.search(" (SUBMITTED|RUNNING) ", answers[-1].out)
+            results.append(researcher.caliban(*(arguments or STATUS)))
+            return not re.search(" (SUBMITTED|RUNNING) ", results[-1].out)
 
         wait_until(none_runs)
-        return answers[-1]
+        return results[-1]
 
     return wait
 
 
-def in_the_words_of_the_document(answer: Answer, repository: str) -> list[str]:
-    """Standard output with the document's registry, dates and hashes in place of the real ones."""
-    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", answer.out)
+def normalized(result: CommandResult, repository: str) -> list[str]:
+    """Return standard output with the user document's registry, dates and hashes."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2020-05-29 10:53:40", result.out)
     text = re.sub(
         rf"{repository}/[0-9a-f]{{12}}@sha256:[0-9a-f]{{12}}(?![0-9a-f])", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
     )
-    text = re.sub(r"job \d ", "job N ", text)  # several are submitted at a time
+    text = re.sub(r"job \d ", "job N ", text)  # jobs are submitted concurrently
     text = re.sub(r"caliban-totoro-[0-9a-f]{10}", "caliban-totoro-0123456789", text)
     return text.splitlines()
 
 
-def walk_through(
+def walkthrough(
     researcher: Researcher,
     repository: str,
-    finished: Callable[..., Answer],
+    wait_for_jobs: Callable[..., CommandResult],
     platform: str,
     *submit: str,
 ) -> None:
@@ -123,29 +123,29 @@ def walk_through(
     assert submitted.code == 0, submitted.err
     assert "Submitting request!" in submitted.err
 
-    before = finished()
+    before = wait_for_jobs()
     job = f"{platform} 2020-05-29 10:53:40 container: gcr.io/{PROJECT}/cffd1475aaca:latest name: "
     failure = f"    job N        FAILED    {job}caliban-totoro-0123456789"
-    assert in_the_words_of_the_document(before, repository)[:5] == [
+    assert normalized(before, repository)[:5] == [
         "xgroup resubmit_test:",
-        f"docker config 1: job_mode: CPU, build url: {researcher.folder}, extra dirs: None",
+        f"docker config 1: job_mode: CPU, build url: {researcher.project}, extra dirs: None",
         "  experiment id 1: cpu.py --foo 3 --sleep 2",
         f"    job N        SUCCEEDED {job}caliban-totoro-0123456789",
         "  experiment id 2: cpu.py --foo 3 --sleep 1",
     ]
-    assert in_the_words_of_the_document(before, repository)[5].startswith(failure)
+    assert normalized(before, repository)[5].startswith(failure)
     assert "exit code 1" in before.out
 
     researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     resubmitted = researcher.caliban(*RESUBMIT, stdin="y\n")
     assert resubmitted.code == 0, resubmitted.err
-    shown = in_the_words_of_the_document(resubmitted, repository)
+    shown = normalized(resubmitted, repository)
     assert shown[:2] == ["the following jobs would be resubmitted:", "cpu.py --foo 3 --sleep 1"]
     assert shown[2].startswith(failure.replace("    job", "  job"))
     question = resubmitted.err.index("\n do you wish to resubmit these 1 jobs? [yN]: y\n")
     assert question < resubmitted.err.index("rebuilding containers...") < resubmitted.err.index("Submitting request!")
 
-    states = re.findall(rf"job (\d+) +(\w+) +{platform.strip()} .* container: (\S+)", finished().out)
+    states = re.findall(rf"job (\d+) +(\w+) +{platform.strip()} .* container: (\S+)", wait_for_jobs().out)
     assert [state for _, state, _ in states] == ["SUCCEEDED", "SUCCEEDED"]
     assert states[1][0] == "3"
     first, rerun = (image for _, _, image in states)
@@ -153,20 +153,20 @@ def walk_through(
 
 
 def test_the_walkthrough_on_a_kubeconfig_context(
-    researcher: Researcher, lab: KubeApi, repository: str, finished: Callable[..., Answer]
+    researcher: Researcher, lab: KubeApi, repository: str, wait_for_jobs: Callable[..., CommandResult]
 ) -> None:
-    walk_through(researcher, repository, finished, "KUBERNETES", *SUBMIT, "--context", "lab")
+    walkthrough(researcher, repository, wait_for_jobs, "KUBERNETES", *SUBMIT, "--context", "lab")
     assert {researcher.details(job)["context"] for job in (1, 2, 3)} == {"lab"}
     for body in lab.bodies("jobs.create"):
         assert_valid(body)
 
 
 def test_the_walkthrough_on_gke(
-    researcher: Researcher, blueshift: KubeApi, repository: str, finished: Callable[..., Answer]
+    researcher: Researcher, blueshift: KubeApi, repository: str, wait_for_jobs: Callable[..., CommandResult]
 ) -> None:
-    walk_through(researcher, repository, finished, "     GKE", *SUBMIT, *GKE_FLAGS)
-    places = {researcher.details(job)["cluster_zone"] for job in (1, 2, 3)}
-    assert places == {"us-central1-a"}
+    walkthrough(researcher, repository, wait_for_jobs, "     GKE", *SUBMIT, *GKE_FLAGS)
+    zones = {researcher.details(job)["cluster_zone"] for job in (1, 2, 3)}
+    assert zones == {"us-central1-a"}
 
 
 TRAINER = """
@@ -178,23 +178,23 @@ sys.exit("a coding error")
 
 @pytest.fixture
 def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, repository: str, tmp_path: Path) -> Path:
-    """The experiment of the group ``mixed`` that caliban 0.4.2 ran on GKE; its job has failed since then.
+    """The project of the experiment that caliban 0.4.2 ran on GKE in the group ``mixed``; its job has failed.
 
-    Its folder is a new one, for the recorded one is not on this machine; the group's other experiments, which ran
-    elsewhere, are put aside.
+    The recorded build directory is replaced, as it does not exist on this machine; the other experiments of the group,
+    which ran elsewhere, are moved to another group.
     """
-    folder = tmp_path / "trainer-project"
-    (folder / "trainer").mkdir(parents=True)
-    (folder / "data").mkdir()
-    (folder / "data" / "x").write_text("")
-    (folder / "trainer" / "__init__.py").write_text("")
-    (folder / "trainer" / "train.py").write_text(TRAINER)
+    project = tmp_path / "trainer-project"
+    (project / "trainer").mkdir(parents=True)
+    (project / "data").mkdir()
+    (project / "data" / "x").write_text("")
+    (project / "trainer" / "__init__.py").write_text("")
+    (project / "trainer" / "train.py").write_text(TRAINER)
     researcher.store.parent.mkdir()
     shutil.copy(PEER_STORE, researcher.store)
     with sqlite3.connect(researcher.store) as store:
         ((text,),) = store.execute("SELECT spec FROM container_specs WHERE id = 3")
         config = {"base_image": base_image, "registry": repository}
-        spec = {**json.loads(text), "build_path": str(folder), "caliban_config": config, "requirements_path": None}
+        spec = {**json.loads(text), "build_path": str(project), "caliban_config": config, "requirements_path": None}
         store.execute("UPDATE container_specs SET spec = ? WHERE id = 3", [json.dumps(spec)])
         store.execute("UPDATE experiments SET xgroup_id = 3 WHERE xgroup_id = 1 AND id != 6")
     metadata = PEER_DETAILS["job"]["metadata"]
@@ -204,11 +204,11 @@ def peer_group(researcher: Researcher, blueshift: KubeApi, base_image: str, repo
     keep(blueshift.state, job, is_dry_run=False)
     for _ in range(5):
         blueshift.jobs.fail(metadata["name"], 3)
-    return folder
+    return project
 
 
 def test_a_gke_group_of_caliban_0_4_2_is_rerun_on_its_recorded_cluster(
-    researcher: Researcher, peer_group: Path, blueshift: KubeApi, finished: Callable[..., Answer]
+    researcher: Researcher, peer_group: Path, blueshift: KubeApi, wait_for_jobs: Callable[..., CommandResult]
 ) -> None:
     status = ("status", "--xgroup", "mixed")
     before = researcher.caliban(*status)
@@ -216,10 +216,10 @@ def test_a_gke_group_of_caliban_0_4_2_is_rerun_on_its_recorded_cluster(
 
     train = peer_group / "trainer" / "train.py"
     train.write_text(train.read_text().replace('sys.exit("a coding error")', ""))
-    answer = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
+    result = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
 
-    assert answer.code == 0, answer.err
-    after = finished(*status)
+    assert result.code == 0, result.err
+    after = wait_for_jobs(*status)
     assert re.search(r"job 10 +SUCCEEDED +GKE ", after.out), after.out
     ((token, name, image),) = researcher.rows(
         "SELECT token, name, container FROM submissions JOIN jobs ON job_id = jobs.id"
@@ -246,32 +246,32 @@ def test_a_deleted_cluster_is_reported_and_no_other_cluster_is_used(
     gke.remove(PROJECT, "us-central1-a", "blueshift")
     gke.add(PROJECT, GkeCluster("blueshift", "europe-west4", blueshift))
 
-    answer = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
+    result = researcher.caliban("resubmit", "--xgroup", "mixed", "--yes")
 
-    assert answer.code == 1
-    assert f"project {PROJECT} has no GKE cluster blueshift in us-central1-a" in answer.err
+    assert result.code == 1
+    assert f"project {PROJECT} has no GKE cluster blueshift in us-central1-a" in result.err
     assert blueshift.bodies("jobs.create") == []
 
 
 def test_a_refused_job_is_recorded_with_its_reason_and_the_others_are_submitted(
-    researcher: Researcher, lab: KubeApi, finished: Callable[..., Answer]
+    researcher: Researcher, lab: KubeApi, wait_for_jobs: Callable[..., CommandResult]
 ) -> None:
     lab.faults.add(Fault("jobs.create", "status", status=403, message="not for you"))
 
-    answer = researcher.caliban(*SUBMIT, *FLAGS)
+    result = researcher.caliban(*SUBMIT, *FLAGS)
 
-    assert answer.code == 1
-    assert "not for you" in answer.err
+    assert result.code == 1
+    assert "not for you" in result.err
     assert sorted(researcher.rows("SELECT state FROM submissions")) == [("DONE",), ("FAILED",)]
-    assert "not for you" in finished().out
+    assert "not for you" in wait_for_jobs().out
 
 
 def test_a_job_is_submitted_once_after_a_lost_response(researcher: Researcher, lab: KubeApi) -> None:
     lab.faults.add(Fault("jobs.create", "drop"))
 
-    answer = researcher.caliban(*SUBMIT, *FLAGS)
+    result = researcher.caliban(*SUBMIT, *FLAGS)
 
-    assert answer.code == 0, answer.err
+    assert result.code == 0, result.err
     assert len(lab.control("/_standin/state", {})["jobs"]) == 2
     assert researcher.rows("SELECT count(*) FROM jobs") == [(2,)]
 
@@ -290,20 +290,20 @@ def test_stop_stops_running_jobs(researcher: Researcher, lab: KubeApi) -> None:
 
 
 def test_the_log_command_and_the_console_page_are_shown(researcher: Researcher, blueshift: KubeApi) -> None:
-    answer = researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
+    result = researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
 
     details: Any = researcher.details(1)
     name = details["job"]["metadata"]["name"]
     context = f"gke_{PROJECT}_us-central1-a_blueshift"
-    assert f"kubectl --context {context} --namespace default logs --follow job/{name}" in answer.err
+    assert f"kubectl --context {context} --namespace default logs --follow job/{name}" in result.err
     page = f"https://console.cloud.google.com/kubernetes/job/us-central1-a/blueshift/default/{name}/details"
-    assert page in answer.err
+    assert page in result.err
 
 
 def test_exported_jobs_equal_submitted_jobs_except_for_names_and_labels(
     researcher: Researcher, lab: KubeApi, repository: str
 ) -> None:
-    file = researcher.home / "jobs.json"  # what is in the project's folder is in the image
+    file = researcher.home / "jobs.json"  # a file in the project directory would change the image
     researcher.caliban(*SUBMIT, "--export", str(file), *FLAGS)
     researcher.caliban(*SUBMIT, *FLAGS)
 
@@ -318,11 +318,11 @@ def test_exported_jobs_equal_submitted_jobs_except_for_names_and_labels(
 
 
 def test_caliban_0_4_2_reads_a_store_with_our_gke_jobs(
-    researcher: Researcher, blueshift: KubeApi, gke: ContainerV1, finished: Callable[..., Answer]
+    researcher: Researcher, blueshift: KubeApi, gke: ContainerV1, wait_for_jobs: Callable[..., CommandResult]
 ) -> None:
     researcher.caliban(*SUBMIT, *GKE_FLAGS, *FLAGS)
-    finished()
-    researcher.write(".calibanconfig.json", "{}")  # caliban 0.4.2 knows no registry
+    wait_for_jobs()
+    researcher.write(".calibanconfig.json", "{}")  # caliban 0.4.2 does not know the key registry
 
     done = peer(researcher, *STATUS)
 
@@ -333,12 +333,12 @@ def test_caliban_0_4_2_reads_a_store_with_our_gke_jobs(
 def test_caliban_0_4_2_reads_the_other_groups_of_a_store_with_our_kubernetes_jobs(
     researcher: Researcher, lab: KubeApi
 ) -> None:
-    """Of a group with such jobs it shows nothing: it does not know the platform's name."""
+    """It cannot show a group with such jobs, because it does not know the platform."""
     image = ("--image_tag", "localhost:1/no/such:image")
     researcher.caliban(*SUBMIT, "--xgroup", "elsewhere", *image, "--nogpu", "cpu.py")
     researcher.caliban("run", "--xgroup", "here", "--nogpu", "cpu.py")
 
-    researcher.write(".calibanconfig.json", "{}")  # caliban 0.4.2 knows no registry
+    researcher.write(".calibanconfig.json", "{}")  # caliban 0.4.2 does not know the key registry
 
     done = peer(researcher, "status", "--xgroup", "here")
 

@@ -1,4 +1,4 @@
-"""What stops a re-run, or part of it, is told with its cause; the rest goes on; nothing is half done."""
+"""Failures are reported with their cause, affect only their own jobs, and leave nothing open."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import subprocess
 import pytest
 
 from caliban.images.docker.engine import Engine
-from tests.e2e.conftest import RUN, Researcher, containers_of, wait_until
+from tests.e2e.conftest import RUN, Researcher, container_names, wait_until
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
 
 
 def test_an_unreachable_docker_daemon_is_reported_before_anything_is_written(researcher: Researcher) -> None:
-    answer = researcher.caliban(*RUN, DOCKER_HOST="unix:///nowhere/docker.sock")
+    result = researcher.caliban(*RUN, DOCKER_HOST="unix:///nowhere/docker.sock")
 
-    assert answer.code == 1
-    assert "[docker-unreachable]" in answer.err
-    assert "hint: " in answer.err
+    assert result.code == 1
+    assert "[docker-unreachable]" in result.err
+    assert "hint: " in result.err
     assert not researcher.store.exists()
 
 
 def test_an_unreachable_docker_daemon_is_reported_before_the_question(group_with_a_failure: Researcher) -> None:
-    answer = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", DOCKER_HOST="unix:///nowhere/docker.sock")
+    result = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", DOCKER_HOST="unix:///nowhere/docker.sock")
 
-    assert answer.code == 1
-    assert "[docker-unreachable]" in answer.err
-    assert "do you wish" not in answer.err
+    assert result.code == 1
+    assert "[docker-unreachable]" in result.err
+    assert "do you wish" not in result.err
 
 
 def test_a_missing_build_directory_is_reported_before_the_question(group_with_a_failure: Researcher) -> None:
     elsewhere = group_with_a_failure.home
-    shutil.rmtree(group_with_a_failure.folder)
+    shutil.rmtree(group_with_a_failure.project)
 
-    answer = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", folder=elsewhere)
+    result = group_with_a_failure.caliban(*RESUBMIT[:-1], stdin="y\n", cwd=elsewhere)
 
-    assert answer.code == 1
-    assert f"directory not found: {group_with_a_failure.folder} [build-folder-gone]" in answer.err
-    assert "do you wish" not in answer.err
+    assert result.code == 1
+    assert f"directory not found: {group_with_a_failure.project} [build-folder-gone]" in result.err
+    assert "do you wish" not in result.err
 
 
 def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_directory(
@@ -50,45 +50,45 @@ def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_director
     decoy = group_with_a_failure.home / "cpu.py"
     decoy.write_text("raise SystemExit('the wrong folder')")
 
-    answer = group_with_a_failure.caliban(*RESUBMIT, folder=group_with_a_failure.home)
+    result = group_with_a_failure.caliban(*RESUBMIT, cwd=group_with_a_failure.home)
 
-    assert answer.code == 0, answer.err
+    assert result.code == 0, result.err
 
 
 def test_a_failed_build_step_is_reported_with_its_last_lines(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.write("requirements.txt", "no-such-package-of-anybody==1.2.3\n")
 
-    answer = group_with_a_failure.caliban(*RESUBMIT)
+    result = group_with_a_failure.caliban(*RESUBMIT)
 
-    assert answer.code == 1
-    assert "[build-step-failed]" in answer.err
-    assert "no-such-package-of-anybody" in answer.err.split("[build-step-failed]")[1]
+    assert result.code == 1
+    assert "[build-step-failed]" in result.err
+    assert "no-such-package-of-anybody" in result.err.split("[build-step-failed]")[1]
     assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
 def test_an_unavailable_base_image_is_reported_by_name(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.write(".calibanconfig.json", '{"base_image": "localhost:1/no/such:image"}')
 
-    answer = group_with_a_failure.caliban(*RESUBMIT)
+    result = group_with_a_failure.caliban(*RESUBMIT)
 
-    assert answer.code == 1
-    assert "[base-image-unavailable]" in answer.err
-    assert "localhost:1/no/such:image" in answer.err
+    assert result.code == 1
+    assert "[base-image-unavailable]" in result.err
+    assert "localhost:1/no/such:image" in result.err
 
 
 def test_a_failed_build_does_not_stop_the_jobs_of_other_images(
     group_with_a_failure: Researcher,
 ) -> None:
-    other = group_with_a_failure.folder.parent / "other"
-    shutil.copytree(group_with_a_failure.folder, other)
-    group_with_a_failure.caliban(*RUN, folder=other)
+    other = group_with_a_failure.project.parent / "other"
+    shutil.copytree(group_with_a_failure.project, other)
+    group_with_a_failure.caliban(*RUN, cwd=other)
     (other / "requirements.txt").write_text("no-such-package-of-anybody==1.2.3\n")
     group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
 
-    answer = group_with_a_failure.caliban(*RESUBMIT)
+    result = group_with_a_failure.caliban(*RESUBMIT)
 
-    assert answer.code == 1
-    assert "[build-step-failed]" in answer.err
+    assert result.code == 1
+    assert "[build-step-failed]" in result.err
     assert group_with_a_failure.rows("SELECT experiment_id, status FROM jobs WHERE id > 4") == [(2, "SUCCEEDED")]
 
 
@@ -98,20 +98,20 @@ def test_a_malformed_job_spec_affects_only_its_own_job(group_with_a_failure: Res
     with sqlite3.connect(group_with_a_failure.store) as connection:
         connection.execute(with_bad_spec)
 
-    answer = group_with_a_failure.caliban(*RESUBMIT, "--all_jobs")
+    result = group_with_a_failure.caliban(*RESUBMIT, "--all_jobs")
 
-    assert answer.code == 1
-    assert '"command" is not a list of strings' in answer.err
+    assert result.code == 1
+    assert '"command" is not a list of strings' in result.err
     assert group_with_a_failure.rows("SELECT experiment_id FROM jobs WHERE id > 4") == [(2,)]
 
 
 def test_a_container_that_cannot_start_is_recorded_as_failed_with_its_reason(researcher: Researcher) -> None:
-    words = ("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
+    arguments = ("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
 
-    answer = researcher.caliban(*words)
+    result = researcher.caliban(*arguments)
 
-    assert answer.code == 1
-    assert "no-such-network" in answer.err.split("[container-not-started]")[1]
+    assert result.code == 1
+    assert "no-such-network" in result.err.split("[container-not-started]")[1]
     assert researcher.rows("SELECT status FROM jobs") == [("FAILED",)]
     assert "no-such-network" in str(researcher.details(1)["error"])
     assert researcher.rows("SELECT state, job_id FROM submissions") == [("FAILED", 1)]
@@ -120,26 +120,26 @@ def test_a_container_that_cannot_start_is_recorded_as_failed_with_its_reason(res
 def test_a_container_that_cannot_start_is_removed(researcher: Researcher, engine: Engine) -> None:
     researcher.caliban("run", "--nogpu", "--docker_run_args", "--network no-such-network", "cpu.py")
 
-    assert containers_of(engine, str(researcher.details(1)["name"])) == []
+    assert container_names(engine, str(researcher.details(1)["name"])) == []
 
 
 def test_missing_gpus_are_reported_with_a_hint(researcher: Researcher) -> None:
-    answer = researcher.caliban("run", "cpu.py")
+    result = researcher.caliban("run", "cpu.py")
 
-    assert answer.code == 1
-    assert "--nogpu" in answer.err.split("[container-not-started]")[1]
+    assert result.code == 1
+    assert "--nogpu" in result.err.split("[container-not-started]")[1]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_and_records_its_container(
-    researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]], ending: signal.Signals
+    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]], signal_number: signal.Signals
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000, 0]}')
     process = researcher.start(*RUN)
-    started.append(process)
+    processes.append(process)
     wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
 
-    process.send_signal(ending)
+    process.send_signal(signal_number)
     out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
@@ -152,24 +152,24 @@ def test_an_interrupted_run_stops_and_records_its_container(
 def running_jobs(researcher: Researcher) -> list[tuple[object, ...]]:
     try:
         return researcher.rows("SELECT id FROM jobs WHERE status = 'RUNNING'")
-    except sqlite3.OperationalError:  # the store is just being made
+    except sqlite3.OperationalError:  # the store is being created
         return []
 
 
 def test_experiments_that_an_interrupted_run_did_not_start_are_resubmitted(
-    researcher: Researcher, started: list[subprocess.Popen[str]]
+    researcher: Researcher, processes: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000, 0]}')
     process = researcher.start(*RUN)
-    started.append(process)
+    processes.append(process)
     wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     researcher.replace("cpu.py", "time.sleep(args.sleep / 10)", "")
 
-    answer = researcher.caliban(*RESUBMIT)
+    result = researcher.caliban(*RESUBMIT)
 
-    assert answer.code == 0, answer.err
+    assert result.code == 0, result.err
     assert researcher.rows("SELECT experiment_id, status FROM jobs WHERE id > 1") == [
         (1, "SUCCEEDED"),
         (2, "SUCCEEDED"),
@@ -177,11 +177,11 @@ def test_experiments_that_an_interrupted_run_did_not_start_are_resubmitted(
 
 
 def test_status_finds_out_how_a_job_of_a_killed_command_ended(
-    researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [20]}')
     process = researcher.start(*RUN)
-    started.append(process)
+    processes.append(process)
     wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -193,35 +193,35 @@ def test_status_finds_out_how_a_job_of_a_killed_command_ended(
 
 
 def test_the_job_of_a_removed_container_is_unknown_and_not_resubmitted(
-    researcher: Researcher, engine: Engine, started: list[subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')
     process = researcher.start(*RUN)
-    started.append(process)
+    processes.append(process)
     wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     engine.client.containers.get(str(researcher.details(1)["name"])).remove(force=True)
 
-    answer = researcher.caliban(*RESUBMIT)
+    result = researcher.caliban(*RESUBMIT)
 
-    assert answer.code == 0
-    assert "nothing to resubmit" in answer.out
+    assert result.code == 0
+    assert "nothing to resubmit" in result.out
     assert researcher.rows("SELECT status FROM jobs") == [("UNKNOWN",)]
 
 
 def test_without_docker_the_last_known_state_is_shown(
-    researcher: Researcher, started: list[subprocess.Popen[str]]
+    researcher: Researcher, processes: list[subprocess.Popen[str]]
 ) -> None:
     researcher.write("experiment.json", '{"sleep": [6000]}')
     process = researcher.start(*RUN)
-    started.append(process)
+    processes.append(process)
     wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
-    answer = researcher.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
+    result = researcher.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
 
-    assert answer.code == 0
-    assert "(last known state; cannot reach the Docker daemon" in answer.out
+    assert result.code == 0
+    assert "(last known state; cannot reach the Docker daemon" in result.out
     assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",)]

@@ -1,15 +1,15 @@
-"""The story of caliban_resubmit.rst, told on this machine's Docker Engine by the installed command."""
+"""The walkthrough of caliban_resubmit.rst with the installed command and a real Docker Engine."""
 
 from __future__ import annotations
 
 import re
 
-from tests.e2e.conftest import RUN, Answer, Researcher
+from tests.e2e.conftest import RUN, CommandResult, Researcher
 
 
-def anonymous(answer: Answer) -> list[str]:
-    """The lines on standard output, with dates, hashes and names taken out."""
-    replaced = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", answer.out)
+def normalized(result: CommandResult) -> list[str]:
+    """Return the lines of standard output with dates, hashes and names replaced."""
+    replaced = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", result.out)
     replaced = re.sub(r"sha256:[0-9a-f]{64}", "IMAGE", replaced)
     return re.sub(r"caliban-\d{8}-\d{6}-[0-9a-f]{8}", "NAME", replaced).splitlines()
 
@@ -17,7 +17,7 @@ def anonymous(answer: Answer) -> list[str]:
 def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Researcher) -> None:
     ran = researcher.caliban(*RUN)
     assert ran.code == 1
-    assert anonymous(ran) == [
+    assert normalized(ran) == [
         "running 3 2.0",
         "running 3 1.0",
         "cpu.py --foo 3 --sleep 2",
@@ -29,18 +29,18 @@ def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Res
     before = researcher.caliban("status", "--xgroup", "resubmit_test")
     tree = [
         "xgroup resubmit_test:",
-        f"docker config 1: job_mode: CPU, build url: {researcher.folder}, extra dirs: None",
+        f"docker config 1: job_mode: CPU, build url: {researcher.project}, extra dirs: None",
         "  experiment id 1: cpu.py --foo 3 --sleep 2",
         "    job 1        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
         "  experiment id 2: cpu.py --foo 3 --sleep 1",
         "    job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
     ]
-    assert (before.code, anonymous(before)) == (0, tree)
+    assert (before.code, normalized(before)) == (0, tree)
 
     researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     resubmitted = researcher.caliban("resubmit", "--xgroup", "resubmit_test", stdin="y\n")
     assert resubmitted.code == 0
-    assert anonymous(resubmitted) == [
+    assert normalized(resubmitted) == [
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
         "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
@@ -51,7 +51,7 @@ def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Res
     assert "\n do you wish to resubmit these 1 jobs? [yN]: y\nrebuilding containers...\n" in resubmitted.err
 
     after = researcher.caliban("status", "--xgroup", "resubmit_test")
-    assert anonymous(after) == [
+    assert normalized(after) == [
         *tree[:-1],
         "    job 3        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
     ]
@@ -68,24 +68,24 @@ def test_nothing_is_resubmitted_when_all_jobs_succeeded(group_with_a_failure: Re
     assert again.code == 0
     assert again.out == (
         "nothing to resubmit in the experiment group resubmit_test: 2 succeeded "
-        "(--all_jobs resubmits jobs whatever their state)\n"
+        "(--all_jobs resubmits jobs regardless of their state)\n"
     )
 
 
 def test_a_rerun_that_fails_is_recorded_with_its_exit_code(group_with_a_failure: Researcher) -> None:
     group_with_a_failure.replace("cpu.py", 'sys.exit("a coding error")', "sys.exit(7)")
 
-    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
+    result = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
 
-    assert answer.code == 1
-    assert "(exit code 7)" in answer.out
+    assert result.code == 1
+    assert "(exit code 7)" in result.out
     assert group_with_a_failure.details(3)["ret_code"] == 7
 
 
 def test_all_jobs_resubmits_every_job(group_with_a_failure: Researcher) -> None:
-    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--all_jobs", "--yes")
+    result = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", "--all_jobs", "--yes")
 
-    assert answer.code == 1
+    assert result.code == 1
     assert group_with_a_failure.rows("SELECT experiment_id, status FROM jobs WHERE id > 2 ORDER BY id") == [
         (1, "SUCCEEDED"),
         (2, "FAILED"),
@@ -103,38 +103,38 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(group_with_a_failure: Resea
     store = group_with_a_failure.store
     before = (store.read_bytes(), sorted(store.parent.iterdir()))
 
-    answer = group_with_a_failure.caliban(
+    result = group_with_a_failure.caliban(
         "resubmit", "--xgroup", "resubmit_test", "--dry_run", DOCKER_HOST="unix:///nowhere.sock"
     )
 
-    assert answer.code == 0
-    assert anonymous(answer) == [
+    assert result.code == 0
+    assert normalized(result) == [
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
         "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
         "",
         "container images:",
-        f"  docker config 1, for 1 job: would be rebuilt from {group_with_a_failure.folder} (job_mode: CPU)",
+        f"  docker config 1, for 1 job: would be rebuilt from {group_with_a_failure.project} (job_mode: CPU)",
         "",
         "left out:",
         "  cpu.py --foo 3 --sleep 2 (experiment 1, job 1): succeeded",
         "",
-        "nothing was submitted: to actually resubmit these jobs, run this command again without --dry_run",
+        "nothing was submitted: to resubmit these jobs, run this command without --dry_run",
     ]
     assert (store.read_bytes(), sorted(store.parent.iterdir())) == before
 
 
 def test_the_answer_no_resubmits_nothing(group_with_a_failure: Researcher) -> None:
-    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", stdin="n\n")
+    result = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test", stdin="n\n")
 
-    assert answer.code == 1
-    assert answer.err.endswith("nothing was resubmitted\n")
+    assert result.code == 1
+    assert result.err.endswith("nothing was resubmitted\n")
     assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
 def test_end_of_input_resubmits_nothing_and_names_the_flag_for_scripts(group_with_a_failure: Researcher) -> None:
-    answer = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test")
+    result = group_with_a_failure.caliban("resubmit", "--xgroup", "resubmit_test")
 
-    assert answer.code == 1
-    assert "in scripts, answer with --yes" in answer.err
+    assert result.code == 1
+    assert "in scripts, add --yes" in result.err
     assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]

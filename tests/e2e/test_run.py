@@ -1,48 +1,59 @@
-"""What runs in the container is what was asked for: arguments, docker arguments, image, credentials."""
+"""``caliban run`` with a real Docker Engine: arguments, image, credentials, interrupted submissions."""
 
 from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from caliban.images.docker.engine import Engine
-from caliban.platforms.base import Platforms
+from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.job_spec import CREDENTIALS_PATH
-from caliban.records import PlatformName
+from caliban.records import Rerun, Submission
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.submission.setup import make_platforms
 from tests.e2e.conftest import Researcher
-from tests.images.helpers import RecordingReporter
+from tests.fakes import RecordingReporter
 
 SHOW_ARGUMENTS = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(3)\n"
-AWKWARD = ["with space", "", "'single' \"double\"", "$(touch /tmp/x)`id`", "new\nline", "ünïcode", "--", "a=b", "\\"]
+UNUSUAL_ARGUMENTS = [
+    "with space",
+    "",
+    "'single' \"double\"",
+    "$(touch /tmp/x)`id`",
+    "new\nline",
+    "ünïcode",
+    "--",
+    "a=b",
+    "\\",
+]
 
 
 def test_arguments_are_passed_unchanged_also_by_a_rerun(researcher: Researcher) -> None:
     researcher.write("cpu.py", SHOW_ARGUMENTS)
 
-    first = researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py", "--", *AWKWARD)
+    first = researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py", "--", *UNUSUAL_ARGUMENTS)
     second = researcher.caliban("resubmit", "--xgroup", "g", "--yes")
 
-    assert json.loads(first.lines[0]) == AWKWARD
-    assert json.dumps(AWKWARD) in second.out
+    assert json.loads(first.lines[0]) == UNUSUAL_ARGUMENTS
+    assert json.dumps(UNUSUAL_ARGUMENTS) in second.out
 
 
 def test_the_flags_of_an_experiment_follow_the_arguments(researcher: Researcher) -> None:
     researcher.write("cpu.py", SHOW_ARGUMENTS)
     experiments = '{"lr": 0.01, "verbose": true, "quiet": false, "name": "a b"}'
 
-    answer = researcher.caliban(
+    result = researcher.caliban(
         "run", "--nogpu", "--experiment_config", "stdin", "cpu.py", "--", "x", stdin=experiments
     )
 
-    assert json.loads(answer.lines[0]) == ["x", "--lr", "0.01", "--verbose", "--name", "a b"]
+    assert json.loads(result.lines[0]) == ["x", "--lr", "0.01", "--verbose", "--name", "a b"]
 
 
 def test_docker_run_args_are_recorded_and_used_by_a_rerun(researcher: Researcher) -> None:
@@ -66,11 +77,11 @@ def test_a_container_with_rm_keeps_its_exit_code(researcher: Researcher) -> None
 
 
 def test_without_xgroup_a_group_is_created_and_reported(researcher: Researcher) -> None:
-    answer = researcher.caliban("run", "--nogpu", "cpu.py")
+    result = researcher.caliban("run", "--nogpu", "cpu.py")
 
     ((name,),) = researcher.rows("SELECT name FROM experiment_groups")
     assert str(name).startswith("totoro-xgroup-2")
-    assert f"experiment group {name}: 1 experiment\n" in answer.err
+    assert f"experiment group {name}: 1 experiment\n" in result.err
 
 
 def test_an_image_id_is_run_unchanged_and_not_rebuilt(researcher: Researcher, engine: Engine) -> None:
@@ -113,13 +124,13 @@ def test_google_credentials_are_mounted_read_only(researcher: Researcher, how: s
     if how != "default":
         key = researcher.home / "key, with comma.json"
     key.write_text("planted-secret")
-    words = ["--cloud_key", str(key)] if how == "--cloud_key" else []
+    arguments = ["--cloud_key", str(key)] if how == "--cloud_key" else []
     if how == "variable":
         researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
 
-    answer = researcher.caliban("run", "--nogpu", *words, "cpu.py")
+    result = researcher.caliban("run", "--nogpu", *arguments, "cpu.py")
 
-    assert answer.lines[:2] == [f"{CREDENTIALS_PATH} planted-secret", "False"], answer.err
+    assert result.lines[:2] == [f"{CREDENTIALS_PATH} planted-secret", "False"], result.err
 
 
 def test_credentials_are_neither_in_the_image_nor_in_the_store(researcher: Researcher, engine: Engine) -> None:
@@ -127,9 +138,9 @@ def test_credentials_are_neither_in_the_image_nor_in_the_store(researcher: Resea
     key = researcher.write("key.json", "planted-secret")
     researcher.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
 
-    answer = researcher.caliban("run", "--nogpu", "cpu.py")
+    result = researcher.caliban("run", "--nogpu", "cpu.py")
 
-    assert answer.code == 0, answer.err
+    assert result.code == 0, result.err
     ((image,),) = researcher.rows("SELECT container FROM jobs")
     saved = b"".join(engine.client.images.get(str(image)).save())
     assert b"planted-secret" not in saved
@@ -142,89 +153,78 @@ def test_credentials_in_docker_run_args_take_precedence(researcher: Researcher) 
     key = researcher.home / "key.json"
     key.write_text("{}")
 
-    answer = researcher.caliban(
+    result = researcher.caliban(
         *("run", "--nogpu", "--docker_run_args", "-e GOOGLE_APPLICATION_CREDENTIALS=/mine", "cpu.py"),
         GOOGLE_APPLICATION_CREDENTIALS=str(key),
     )
 
-    assert answer.lines[0] == "/mine"
+    assert result.lines[0] == "/mine"
 
 
 def test_a_missing_credentials_file_causes_a_warning(researcher: Researcher) -> None:
-    answer = researcher.caliban("run", "--nogpu", "cpu.py", GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
+    result = researcher.caliban("run", "--nogpu", "cpu.py", GOOGLE_APPLICATION_CREDENTIALS="/nowhere/key.json")
 
-    assert answer.code == 0
-    assert "warning: credentials file not found: /nowhere/key.json" in answer.err
+    assert result.code == 0
+    assert "warning: credentials file not found: /nowhere/key.json" in result.err
 
 
 def test_a_missing_cloud_key_is_an_error(researcher: Researcher) -> None:
-    answer = researcher.caliban("run", "--nogpu", "--cloud_key", "/nowhere/key.json", "cpu.py")
+    result = researcher.caliban("run", "--nogpu", "--cloud_key", "/nowhere/key.json", "cpu.py")
 
-    assert (answer.code, "[key-not-found]" in answer.err) == (2, True)
-
-
-def local_platforms(researcher: Researcher) -> Platforms:
-    return make_platforms(researcher.environ, researcher.home, RecordingReporter())
+    assert (result.code, "[key-not-found]" in result.err) == (2, True)
 
 
-@pytest.mark.parametrize("reached", [True, False])
-def test_an_interrupted_submission_is_settled_by_the_next_command(
-    group_with_a_failure: Researcher, reached: bool
-) -> None:
-    researcher = group_with_a_failure
-    gone = subprocess.Popen(["true"])
-    gone.wait()
+def open_submission(researcher: Researcher, token: str) -> Submission:
+    """Record a submission that reruns job 2, as a process does before it starts the container."""
+    ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
     with open_store(store_url({}, researcher.home), Access.WRITE, RecordingReporter()) as store:
-        journal = Journal(store)
-        ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
-        token = new_token()
-        submission = journal.open(
+        return Journal(store).open(
             experiment_id=2,
-            platform=PlatformName.LOCAL,
+            platform="LOCAL",
             spec=json.loads(str(spec)),
-            target={},
+            destination=DockerDestination(),
             name=f"caliban-test-{token}",
             token=token,
-            resubmits=2,
+            kind=Rerun(2),
             user="totoro",
         )
-    if reached:
-        local_platforms(researcher).get(PlatformName.LOCAL).submit(json.loads(str(spec)), submission)
-    make_owner_gone(researcher.store, gone.pid)
-
-    answer = researcher.caliban("status", "--xgroup", "resubmit_test")
-
-    expected = [("DONE", 3)] if reached else [("ABANDONED", None)]
-    assert researcher.rows(f"SELECT state, job_id FROM submissions WHERE token = '{token}'") == expected
-    assert researcher.rows("SELECT count(*) FROM jobs") == [(3 if reached else 2,)]
-    assert ("was started by an interrupted command" if reached else "never reached LOCAL") in answer.err
 
 
-def make_owner_gone(store: Path, pid: int) -> None:
-    import sqlite3
-
+def set_process_of_open_submissions(store: Path, pid: int) -> None:
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE submissions SET pid = ? WHERE state = 'OPEN'", (pid,))
 
 
+@pytest.mark.parametrize("was_accepted", [True, False])
+def test_an_interrupted_submission_is_settled_by_the_next_command(
+    group_with_a_failure: Researcher, was_accepted: bool
+) -> None:
+    researcher = group_with_a_failure
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    token = new_token()
+    submission = open_submission(researcher, token)
+    if was_accepted:
+        ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
+        platforms = make_platforms(researcher.environ, researcher.home, RecordingReporter())
+        platforms.get("LOCAL").submit(json.loads(str(spec)), submission)
+    set_process_of_open_submissions(researcher.store, ended.pid)
+
+    result = researcher.caliban("status", "--xgroup", "resubmit_test")
+
+    expected = [("DONE", 3)] if was_accepted else [("ABANDONED", None)]
+    assert researcher.rows(f"SELECT state, job_id FROM submissions WHERE token = '{token}'") == expected
+    assert researcher.rows("SELECT count(*) FROM jobs") == [(3 if was_accepted else 2,)]
+    assert ("recorded job 3" if was_accepted else "did not reach LOCAL") in result.err
+
+
 def test_an_experiment_that_another_process_is_submitting_is_not_submitted(group_with_a_failure: Researcher) -> None:
     researcher = group_with_a_failure
-    with open_store(store_url({}, researcher.home), Access.WRITE, RecordingReporter()) as store:
-        ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
-        Journal(store).open(
-            experiment_id=2,
-            platform=PlatformName.LOCAL,
-            spec=json.loads(str(spec)),
-            target={},
-            name="caliban-test",
-            token=new_token(),
-            resubmits=2,
-            user="totoro",
-        )
+    open_submission(researcher, new_token())
 
-    answer = researcher.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
+    result = researcher.caliban("resubmit", "--xgroup", "resubmit_test", "--yes")
     preview = researcher.caliban("resubmit", "--xgroup", "resubmit_test", "--dry_run")
 
     assert researcher.rows("SELECT count(*) FROM jobs") == [(2,)]
-    assert answer.code == 0
+    assert result.code == 0
     assert f"being submitted by totoro on {os.uname().nodename} (process {os.getpid()})" in preview.out

@@ -1,6 +1,6 @@
-"""Any real cluster of a kubeconfig, and a user who submits to it.
+"""A real cluster of a kubeconfig, and a user who submits jobs to it.
 
-Without ``$CALIBAN_TEST_CONTEXT`` nothing here is collected, and a line of pytest's header says so.
+Without ``$CALIBAN_TEST_CONTEXT`` no test is collected, and pytest's header says so.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.retry import DEFAULT
-from tests.e2e.conftest import Answer, Researcher, wait_until
+from tests.e2e.conftest import CommandResult, Researcher, wait_until
 from tests.fakes import RecordingReporter
+from tests.forkserver import ForkServer
 from tests.platforms.kubernetes.helpers import no_engine
 
 CONTEXT = os.environ.get("CALIBAN_TEST_CONTEXT", "")
@@ -34,55 +35,55 @@ collect_ignore_glob = [] if CONTEXT else ["test_*.py"]
 class RealCluster:
     """A user, an experiment group, and the cluster."""
 
-    person: Researcher
+    user: Researcher
     group: str
     cluster: Cluster
 
-    def submit(self, script: str, *words: str) -> Answer:
+    def submit(self, script: str, *arguments: str) -> CommandResult:
         """Submit a job whose image runs ``sh -c SCRIPT``."""
-        place = ("--context", CONTEXT, "--namespace", NAMESPACE)
-        what = ("--xgroup", self.group, "--nogpu", "--image_tag", IMAGE, *words)
-        return self.person.caliban("cluster", "job", "submit", *place, *what, "job.sh", "--", "-c", script)
+        destination = ("--context", CONTEXT, "--namespace", NAMESPACE)
+        options = ("--xgroup", self.group, "--nogpu", "--image_tag", IMAGE, *arguments)
+        return self.user.caliban("cluster", "job", "submit", *destination, *options, "job.sh", "--", "-c", script)
 
-    def status(self, *words: str) -> str:
-        answer = self.person.caliban("status", "--xgroup", self.group, *words)
-        assert answer.code == 0, answer.err
-        return answer.out
+    def status(self, *arguments: str) -> str:
+        result = self.user.caliban("status", "--xgroup", self.group, *arguments)
+        assert result.code == 0, result.err
+        return result.out
 
     def wait_for(self, text: str) -> str:
-        """Return the first listing with this text."""
-        answers: list[str] = []
+        """Wait for a listing with this text, and return it."""
+        results: list[str] = []
 
-        def is_there() -> bool:
-            answers.append(self.status())
-            return text in answers[-1]
+        def is_listed() -> bool:
+            results.append(self.status())
+            return text in results[-1]
 
-        wait_until(is_there, TIMEOUT)
-        return answers[-1]
+        wait_until(is_listed, TIMEOUT)
+        return results[-1]
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Return the group's jobs, as the cluster reports them."""
+        """Return the group's jobs on the cluster."""
         found = self.cluster.jobs(NAMESPACE, f"caliban.token,caliban.group={self.group}")
         return [dict(job) for job in found]
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[RealCluster]:
-    """The cluster, where every job of the test is deleted in the end."""
+def real(tmp_path: Path, fork_server: ForkServer) -> Iterator[RealCluster]:
+    """The cluster; all jobs of the test are deleted at its end."""
     if not IMAGE:
-        pytest.fail("CALIBAN_TEST_CLUSTER_IMAGE is not set: an image that the cluster can get, whose entrypoint is sh")
-    person = Researcher(tmp_path / "home", tmp_path / "project")
+        pytest.fail("CALIBAN_TEST_CLUSTER_IMAGE is not set: an image that the cluster can pull, whose entrypoint is sh")
+    user = Researcher(tmp_path / "home", tmp_path / "project", fork_server)
     location = Kubeconfig(os.environ, Path.home()).location
-    person.environ = {**os.environ, "HOME": str(person.home), "USER": "totoro", "KUBECONFIG": location}
+    user.environ = {**os.environ, "HOME": str(user.home), "USER": "totoro", "KUBECONFIG": location}
     for name in ("CALIBAN_DB_URL", "CALIBAN_USER", "LOGNAME"):
-        person.environ.pop(name, None)
-    person.home.mkdir()
-    person.write("job.sh", "")
+        user.environ.pop(name, None)
+    user.home.mkdir()
+    user.write("job.sh", "")
     configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
     cluster = Cluster(
         configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
     )
-    made = RealCluster(person, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
+    made = RealCluster(user, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():
         made.cluster.delete_job(NAMESPACE, job)

@@ -1,4 +1,4 @@
-"""The life of a job on a real cluster: kind, k3s, GKE, any that ``$CALIBAN_TEST_CONTEXT`` names."""
+"""Jobs on a real cluster: kind, k3s, GKE, or any other that ``$CALIBAN_TEST_CONTEXT`` names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_job_succeeds(real: RealCluster) -> None:
     (job,) = real.jobs()
     assert job["metadata"]["namespace"] == NAMESPACE
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["-c", "echo from the job"]
-    details: Any = real.person.details(1)
+    details: Any = real.user.details(1)
     assert (details["started"], details["ended"]) == (
         job["status"]["startTime"].replace("Z", "+00:00"),
         job["status"]["completionTime"].replace("Z", "+00:00"),
@@ -30,11 +30,11 @@ def test_a_failed_job_is_shown_with_its_reason_and_rerun(real: RealCluster) -> N
     real.submit("exit 3")
     listing = real.wait_for(" FAILED ")
     assert "exit code 3" in listing
-    details: Any = real.person.details(1)
+    details: Any = real.user.details(1)
     assert (details["ret_code"], details["cause"]) == (3, "code_error")
     assert details["started"] <= details["ended"]
 
-    again = real.person.caliban("resubmit", "--xgroup", real.group, "--yes")
+    again = real.user.caliban("resubmit", "--xgroup", real.group, "--yes")
 
     assert again.code == 0, again.err
     assert re.search(r"job 2 .*exit code 3", real.wait_for("job 2        FAILED"))
@@ -44,8 +44,8 @@ def test_a_failed_job_is_shown_with_its_reason_and_rerun(real: RealCluster) -> N
 
 
 def test_an_image_that_cannot_be_pulled_is_reported(real: RealCluster) -> None:
-    place = ("--context", CONTEXT, "--namespace", NAMESPACE, "--xgroup", real.group, "--nogpu")
-    real.person.caliban("cluster", "job", "submit", *place, "--image_tag", "localhost:1/no/such:image", "job.sh")
+    destination = ("--context", CONTEXT, "--namespace", NAMESPACE, "--xgroup", real.group, "--nogpu")
+    real.user.caliban("cluster", "job", "submit", *destination, "--image_tag", "localhost:1/no/such:image", "job.sh")
 
     listing = real.wait_for("ImagePull")
 
@@ -56,7 +56,7 @@ def test_a_running_job_is_stopped_with_its_pods(real: RealCluster) -> None:
     real.submit("sleep 600")
     real.wait_for(" RUNNING ")
 
-    stopped = real.person.caliban("stop", "--xgroup", real.group, "--yes")
+    stopped = real.user.caliban("stop", "--xgroup", real.group, "--yes")
 
     assert stopped.code == 0, stopped.err
     assert " STOPPED " in real.status()
@@ -75,7 +75,7 @@ def test_a_deleted_job_is_unknown(real: RealCluster) -> None:
 def test_the_jobs_of_the_namespace_are_listed(real: RealCluster) -> None:
     real.submit("true")
 
-    listed = real.person.caliban("cluster", "job", "ls", "--context", CONTEXT, "--namespace", NAMESPACE)
+    listed = real.user.caliban("cluster", "job", "ls", "--context", CONTEXT, "--namespace", NAMESPACE)
 
     assert f"group: {real.group}" in listed.out
 
@@ -84,14 +84,14 @@ def test_kubectl_accepts_exported_jobs(real: RealCluster) -> None:
     assert real.submit("true", "--export", "job.yaml").code == 0
 
     command = ["kubectl", "--context", CONTEXT, "--namespace", NAMESPACE, "apply", "--dry-run=server", "-f", "job.yaml"]
-    done = subprocess.run(command, cwd=real.person.folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=real.user.project, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_namespace_is_reported(real: RealCluster) -> None:
-    place = ("--context", CONTEXT, "--namespace", "caliban-has-no-such")
-    answer = real.person.caliban("cluster", "job", "submit", *place, "--image_tag", IMAGE, "--nogpu", "job.sh")
+    destination = ("--context", CONTEXT, "--namespace", "caliban-has-no-such")
+    result = real.user.caliban("cluster", "job", "submit", *destination, "--image_tag", IMAGE, "--nogpu", "job.sh")
 
-    assert answer.code == 1
-    assert "[namespace-not-found]" in answer.err
+    assert result.code == 1
+    assert "[namespace-not-found]" in result.err

@@ -1,4 +1,4 @@
-"""Servers that nobody should trust: one with a certificate that nobody signed, one that repeats what it is sent."""
+"""Untrusted servers: with a self-signed certificate, or repeating what they are sent."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-Answer = tuple[int, dict[str, str], bytes]
-Reply = Callable[["Request"], Answer]
+Response = tuple[int, dict[str, str], bytes]
+Reply = Callable[["Request"], Response]
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Request:
 
     @property
     def text(self) -> str:
-        """All of it, as a proxy shows it on its error page."""
+        """The whole request, as a proxy shows it on its error page."""
         fields = "\n".join(f"{name}: {value}" for name, value in self.headers.items())
         return f"{self.line}\n{fields}\n\n{self.body.decode('utf-8', 'replace')}"
 
 
 @dataclass
 class Server:
-    """A server on the loopback.
+    """A server on the loopback interface.
 
     Attributes:
         port: where it listens.
-        requests: what it has received.
+        requests: the requests that it received.
     """
 
     port: int
@@ -50,13 +50,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate that it signed itself, for the names that tests use, and its key; both as files."""
+    """A self-signed certificate for the host names of the tests, and its key, as files."""
 
     path: Path
     key: Path
 
 
-def make_certificate(folder: Path, name: str = "localhost") -> Certificate:
+def make_certificate(directory: Path, name: str = "localhost") -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -77,7 +77,7 @@ def make_certificate(folder: Path, name: str = "localhost") -> Certificate:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    made = Certificate(folder / f"{name}.cert.pem", folder / f"{name}.key.pem")
+    made = Certificate(directory / f"{name}.cert.pem", directory / f"{name}.key.pem")
     made.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     made.key.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -87,7 +87,7 @@ def make_certificate(folder: Path, name: str = "localhost") -> Certificate:
 
 @contextmanager
 def serving(reply: Reply, certificate: Certificate | None = None) -> Iterator[Server]:
-    """Answer every request by ``reply``; over TLS where there is a certificate."""
+    """Serve responses of ``reply``; over TLS if there is a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -108,11 +108,11 @@ def serving(reply: Reply, certificate: Certificate | None = None) -> Iterator[Se
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the requests are kept."""
+            """Do not log: the requests are kept."""
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
-    http.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # a client that hangs up
+    http.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # clients disconnect
     server = Server(http.server_address[1])
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -129,9 +129,9 @@ def serving(reply: Reply, certificate: Certificate | None = None) -> Iterator[Se
 
 
 def repeating(status: int, *, as_json: bool = True) -> Reply:
-    """Answer with all that was sent: as an error of Google's, or as a proxy's page."""
+    """Return a reply with the whole request: as an error of a Google API, or as the error page of a proxy."""
 
-    def reply(request: Request) -> Answer:
+    def reply(request: Request) -> Response:
         if not as_json:
             return status, {"Content-Type": "text/html"}, f"<html>{request.text}</html>".encode()
         words = {"code": status, "message": request.text, "status": "PERMISSION_DENIED"}

@@ -1,4 +1,4 @@
-"""A base image of a few megabytes, with a shell and what looks like Python: quick to push, and to look through."""
+"""A base image of a few megabytes, with a shell and a fake Python: quick to push and to search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABEL {label}
 
 @pytest.fixture(scope="session")
 def small_base_image(engine: Engine, base_image: str) -> Iterator[str]:
-    """Goes, with all that is made from it, at the end of the session."""
+    """The image; removed with all images built from it at the end of the session."""
     name = base_image.replace("caliban-test-base", "caliban-test-small")
     label = f"{SESSION_LABEL}=small-{name.rpartition(':')[2]}"
     text = _DOCKERFILE.format(base=base_image, label=label)

@@ -1,4 +1,4 @@
-"""Arguments reach a job on AI Platform byte for byte, the second time too, and nothing of them reaches a shell."""
+"""Arguments are passed to jobs on AI Platform unchanged, also by a rerun, and never reach a shell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.standins.ml_v1 import MlV1
 from .conftest import PUSHED
 
 CREATE = "ml.projects.jobs.create"
-AWKWARD = [
+UNUSUAL = [
     *(
         "with space",
         "",
@@ -34,45 +34,46 @@ AWKWARD = [
 ]
 
 
-def awkward(marker: Path) -> list[str]:
-    return [*AWKWARD, f"$(touch {marker})", f"`touch {marker}`", f"; touch {marker}", f"$HOME & touch {marker}"]
+def unusual_arguments(marker: Path) -> list[str]:
+    return [*UNUSUAL, f"$(touch {marker})", f"`touch {marker}`", f"; touch {marker}", f"$HOME & touch {marker}"]
 
 
-def cloud(person: Researcher, *words: str) -> None:
-    answer = person.caliban("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "--image_tag", PUSHED, *words)
-    assert answer.code == 0, answer.err
+def submit(user: Researcher, *arguments: str) -> None:
+    result = user.caliban("cloud", "--platform", "caip", "--xgroup", "g", "--nogpu", "--image_tag", PUSHED, *arguments)
+    assert result.code == 0, result.err
 
 
-def arguments(service: MlV1) -> list[object]:
-    return [body["trainingInput"].get("args") for body in service.bodies(CREATE)]
+def submitted_arguments(service: MlV1) -> list[object]:
+    # of the jobs, not of the requests: a request for a name that is taken is refused, and the next name tried
+    return [job.body["trainingInput"].get("args") for job in service.jobs.all()]
 
 
-def test_arguments_are_passed_unchanged_also_by_a_rerun(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
-    words = awkward(tmp_path / "marker")
+def test_arguments_are_passed_unchanged_also_by_a_rerun(user: Researcher, caip: MlV1, tmp_path: Path) -> None:
+    arguments = unusual_arguments(tmp_path / "marker")
 
-    cloud(person, "cpu.py", "--", *words)
+    submit(user, "cpu.py", "--", *arguments)
     caip.jobs.set_state(caip.jobs.all()[0].id, "FAILED")
-    again = person.caliban("resubmit", "--xgroup", "g", "--yes")
+    again = user.caliban("resubmit", "--xgroup", "g", "--yes")
 
     assert again.code == 0, again.err
-    assert arguments(caip) == [words, words]
+    assert submitted_arguments(caip) == [arguments, arguments]
     assert not (tmp_path / "marker").exists()
 
 
-def test_flags_from_an_experiment_file_are_passed_unchanged(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
-    words = awkward(tmp_path / "marker")
-    person.write("experiment.json", json.dumps({"text": words}))
+def test_flags_from_an_experiment_file_are_passed_unchanged(user: Researcher, caip: MlV1, tmp_path: Path) -> None:
+    arguments = unusual_arguments(tmp_path / "marker")
+    user.write("experiment.json", json.dumps({"text": arguments}))
 
-    cloud(person, "--experiment_config", "experiment.json", "cpu.py")
+    submit(user, "--experiment_config", "experiment.json", "cpu.py")
 
-    assert sorted(map(str, arguments(caip))) == sorted(str(["--text", word]) for word in words)
+    assert sorted(map(str, submitted_arguments(caip))) == sorted(str(["--text", word]) for word in arguments)
     assert not (tmp_path / "marker").exists()
 
 
-def test_labels_are_sanitized_and_never_reach_a_shell(person: Researcher, caip: MlV1, tmp_path: Path) -> None:
+def test_labels_are_sanitized_and_never_reach_a_shell(user: Researcher, caip: MlV1, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
 
-    cloud(person, "--label", f"team=$(touch {marker}) `touch {marker}`\nÜber", "cpu.py")
+    submit(user, "--label", f"team=$(touch {marker}) `touch {marker}`\nÜber", "cpu.py")
 
     ((label, marker_made),) = [(body["labels"]["team"], marker.exists()) for body in caip.bodies(CREATE)]
     assert label.startswith("touch")
@@ -82,15 +83,15 @@ def test_labels_are_sanitized_and_never_reach_a_shell(person: Researcher, caip: 
 
 @pytest.mark.parametrize("command", ["run", "cloud"])
 def test_an_argument_that_is_not_text_is_rejected_before_anything_is_written(
-    person: Researcher, caip: MlV1, command: str
+    user: Researcher, caip: MlV1, command: str
 ) -> None:
     done = subprocess.run(
         [os.fsencode(sys.executable), b"-m", b"caliban", command.encode(), b"--nogpu", b"cpu.py", b"--", b"a\xffb"],
-        cwd=person.folder,
-        env=person.environ,
+        cwd=user.project,
+        env=user.environ,
         capture_output=True,
         check=False,
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (2, False), done.stderr
     assert b"[argument-not-text]" in done.stderr
-    assert not person.store.exists()
+    assert not user.store.exists()

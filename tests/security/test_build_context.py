@@ -1,4 +1,4 @@
-"""An image gets files of the recorded folder alone, whatever links, patterns or a doctored store say."""
+"""An image contains only files of the recorded directory, despite links, patterns or a manipulated store."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SECRET = b"planted-outside"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the project's, with everything in it that a project could have."""
-    folder = tmp_path / "outside"
-    (folder / "pkg").mkdir(parents=True)
+    """A directory next to the project, with all kinds of files that a project can have."""
+    directory = tmp_path / "outside"
+    (directory / "pkg").mkdir(parents=True)
     for name in ("secret.txt", "requirements.txt", "environment.yml", "setup.py", "pkg/__init__.py", "cpu.py"):
-        (folder / name).write_bytes(SECRET)
-    return folder
+        (directory / name).write_bytes(SECRET)
+    return directory
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def spec_of(project: Path, *extra_dirs: str) -> BuildSpec:
     )
 
 
-def sent(spec: BuildSpec) -> tuple[bytes, list[str]]:
-    """All that goes to the engine, and the names in it."""
+def build_context(spec: BuildSpec) -> tuple[bytes, list[str]]:
+    """Return the build context that the engine gets, and the names in it."""
     content = b"".join(collect(spec, "FROM x\n", {}, secret_files()).stream(lambda count: None))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = archive.getnames()
@@ -65,7 +65,7 @@ def sent(spec: BuildSpec) -> tuple[bytes, list[str]]:
 def test_a_dependency_file_that_links_outside_is_rejected(project: Path, outside: Path, name: str) -> None:
     (project / name).symlink_to(outside / name)
     with pytest.raises(ImageError) as caught:
-        sent(spec_of(project))
+        build_context(spec_of(project))
     assert (caught.value.id, name in caught.value.message) == ("folder-leads-out", True)
 
 
@@ -73,7 +73,7 @@ def test_requirements_that_include_a_link_to_outside_are_rejected(project: Path,
     (project / "requirements.txt").write_text("-r more.txt\n")
     (project / "more.txt").symlink_to(outside / "requirements.txt")
     with pytest.raises(ImageError, match=r"more\.txt is a link to a path outside"):
-        sent(spec_of(project))
+        build_context(spec_of(project))
 
 
 @pytest.mark.parametrize(
@@ -81,20 +81,20 @@ def test_requirements_that_include_a_link_to_outside_are_rejected(project: Path,
 )
 def test_requirements_outside_the_directory_are_not_included(project: Path, outside: Path, name: str) -> None:
     (project / "requirements.txt").write_text(f"-r {name.format(outside=outside)}\n")
-    assert SECRET not in sent(spec_of(project))[0]
+    assert SECRET not in build_context(spec_of(project))[0]
 
 
 def test_a_dependency_file_may_be_a_link_inside_the_directory(project: Path) -> None:
     (project / "base.txt").write_text("numpy\n")
     (project / "requirements.txt").symlink_to("base.txt")
-    assert "requirements/requirements.txt" in sent(spec_of(project))[1]
+    assert "requirements/requirements.txt" in build_context(spec_of(project))[1]
 
 
 def test_links_in_the_code_are_sent_as_links(project: Path, outside: Path) -> None:
     (project / "data").symlink_to(outside)
     (project / "secret.txt").symlink_to(outside / "secret.txt")
     (project / "up").symlink_to("../outside/secret.txt")
-    content, names = sent(spec_of(project))
+    content, names = build_context(spec_of(project))
     assert SECRET not in content
     assert [name for name in names if name.startswith("code/data/")] == []
 
@@ -102,7 +102,7 @@ def test_links_in_the_code_are_sent_as_links(project: Path, outside: Path) -> No
 def test_links_in_an_extra_directory_are_sent_as_links(project: Path, outside: Path) -> None:
     (project / "extra").mkdir()
     (project / "extra" / "link").symlink_to(outside)
-    assert SECRET not in sent(spec_of(project, "extra"))[0]
+    assert SECRET not in build_context(spec_of(project, "extra"))[0]
 
 
 def test_an_extra_directory_below_a_link_to_outside_is_rejected(project: Path, outside: Path) -> None:
@@ -113,7 +113,7 @@ def test_an_extra_directory_below_a_link_to_outside_is_rejected(project: Path, o
     (project / "way").rmdir()
     (project / "way").symlink_to(outside)
     with pytest.raises(ImageError, match="way/pkg is a link to a path outside"):
-        sent(spec)
+        build_context(spec)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_extra_directory_below_a_link_to_outside_is_rejected(project: Path, o
 )
 def test_dockerignore_cannot_include_files_from_outside(project: Path, outside: Path, pattern: str) -> None:
     (project / ".dockerignore").write_text(f"nothing\n{pattern.format(outside=outside)}\n")
-    content, names = sent(spec_of(project))
+    content, names = build_context(spec_of(project))
     assert SECRET not in content
     assert not [name for name in names if ".." in name or name.startswith("/")]
 
@@ -130,12 +130,12 @@ def test_dockerignore_cannot_include_files_from_outside(project: Path, outside: 
 def test_an_unusual_dockerignore_pattern_causes_no_unexpected_error(project: Path, pattern: str) -> None:
     (project / ".dockerignore").write_text(f"{pattern}\n")
     try:
-        sent(spec_of(project))
+        build_context(spec_of(project))
     except CalibanError as error:
-        assert error.hint  # noqa: PT017 - both a build and a refusal are fine
+        assert error.hint  # noqa: PT017 - success is correct, too
 
 
-DOCTORED = {
+MANIPULATED = {
     "package path": {"package": [["python"], "..", "cpu.py", None]},
     "absolute package path": {"package": [["python"], "/etc", "cpu.py", None]},
     "script path": {"package": [["python"], ".", "../outside/cpu.py", None]},
@@ -146,12 +146,12 @@ DOCTORED = {
     "requirements": {"requirements_path": "../outside/requirements.txt"},
     "absolute requirements": {"requirements_path": "/etc/passwd"},
     "conda": {"conda_env_path": "../outside/environment.yml"},
-    "relative folder": {"build_path": "../outside"},
+    "relative build path": {"build_path": "../outside"},
     "nul": {"extra_dirs": ["a\x00b"]},
 }
 
 
-@pytest.mark.parametrize("wrong", DOCTORED.values(), ids=DOCTORED)
+@pytest.mark.parametrize("wrong", MANIPULATED.values(), ids=MANIPULATED)
 def test_a_manipulated_record_that_points_outside_is_rejected(
     project: Path,
     outside: Path,
@@ -164,12 +164,12 @@ def test_a_manipulated_record_that_points_outside_is_rejected(
 ) -> None:
     add_group(store, JobStatus.FAILED, container_spec=spec_of(project).as_record())
     with closing(sqlite3.connect(home / ".caliban" / "caliban.db")) as database, database:
-        doctored = {**spec_of(project).as_record(), **wrong}
-        database.execute("UPDATE container_specs SET spec = ?", (json.dumps(doctored),))
+        manipulated = {**spec_of(project).as_record(), **wrong}
+        database.execute("UPDATE container_specs SET spec = ?", (json.dumps(manipulated),))
 
     code = call(context, "resubmit", "--xgroup", "resubmit_test", "--yes")
 
-    # Nothing was asked of the engine or of the service: both would have objected.
+    # the fake engine and the fake service fail on any request
     assert (code, "[malformed-container-spec]" in context.err) == (1, True)
 
 
@@ -179,7 +179,7 @@ def test_a_manipulated_record_that_names_a_link_to_outside_is_rejected(project: 
     spec = parse_container_spec(record)
     assert isinstance(spec, BuildSpec)
     with pytest.raises(ImageError) as caught:
-        sent(spec.refreshed())
+        build_context(spec.refreshed())
     assert caught.value.id == "folder-leads-out"
 
 
@@ -187,7 +187,7 @@ def test_a_script_replaced_by_a_link_to_outside_is_not_followed(project: Path, o
     spec = spec_of(project)
     (project / "cpu.py").unlink()
     (project / "cpu.py").symlink_to(outside / "cpu.py")
-    assert SECRET not in sent(spec.refreshed())[0]
+    assert SECRET not in build_context(spec.refreshed())[0]
 
 
 @pytest.mark.parametrize("name", ["key", "key.txt", "config.yaml", "key.json.bak", ".hidden"])
@@ -207,7 +207,7 @@ def test_a_script_replaced_by_a_link_to_outside_is_not_followed(project: Path, o
 )
 def test_key_files_of_any_type_and_name_are_excluded(project: Path, name: str, content: dict[str, object]) -> None:
     (project / name).write_text("\ufeff\n  " + json.dumps(content, indent=2))
-    assert f"code/{name}" not in sent(spec_of(project))[1]
+    assert f"code/{name}" not in build_context(spec_of(project))[1]
 
 
 @pytest.mark.parametrize("name", [".docker/config.json", ".config/gcloud/credentials.db", ".kube/config", ".dockercfg"])
@@ -215,9 +215,9 @@ def test_logins_of_other_tools_are_excluded(project: Path, name: str) -> None:
     path = project / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{}")
-    assert f"code/{name}" not in sent(spec_of(project))[1]
+    assert f"code/{name}" not in build_context(spec_of(project))[1]
 
 
 def test_code_that_mentions_keys_is_included(project: Path) -> None:
     (project / "oauth.py").write_text('KEY = {"type": "service_account", "private_key": ""}\n')
-    assert "code/oauth.py" in sent(spec_of(project))[1]
+    assert "code/oauth.py" in build_context(spec_of(project))[1]

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, and whoever repeats what they were sent: no secret is in the error, its causes or traceback."""
+"""Errors, their causes and tracebacks contain no secret, even if a server repeats what it was sent."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.transport import RefreshingCredentials
 from caliban.records import StatusUnavailable
 from caliban.store.database import Access, open_store
-from tests.fakes import HeardReporter
-from tests.platforms.caip.helpers import NAME, PEER_SPEC, recorded_job, submission
+from tests.fakes import RecordingReporter
+from tests.platforms.caip.helpers import PEER_SPEC, recorded_job, submission
 from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
 
 from .servers import Server, repeating, serving
 
 SECRET = "planted/secret+"
-HASTY = replace(POLICY, deadline=0.05)
+SHORT = replace(POLICY, deadline=0.05)
 STATUSES = (200, 400, 401, 502)
 
 
-def all_that_is_said(error: BaseException) -> str:
-    """An error as a debugger, a log or a person could see it."""
-    told = [repr(error), *map(repr, error.args), "".join(traceback.format_exception(error))]
+def all_text(error: BaseException) -> str:
+    """Return everything that a debugger, a log or a user can see of an error."""
+    text = [repr(error), *map(repr, error.args), "".join(traceback.format_exception(error))]
     if isinstance(error, CalibanError):
-        told += [str(error.message), str(error.cause), str(error.hint), repr(getattr(error, "details", None))]
-    return "\n".join(told)
+        text += [str(error.message), str(error.cause), str(error.hint), repr(getattr(error, "details", None))]
+    return "\n".join(text)
 
 
 @pytest.fixture
 def repeat() -> Iterator[Callable[..., Server]]:
-    """Start servers that repeat what they are sent."""
+    """Starts servers that repeat what they are sent."""
     with ExitStack() as stack:
         yield lambda status, **how: stack.enter_context(serving(repeating(status, **how)))
 
@@ -69,18 +69,18 @@ def test_an_access_token_repeated_by_an_api_is_redacted(
 ) -> None:
     server = repeat(status, as_json=as_json)
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"http://127.0.0.1:{server.port}/"}
-    platform = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY)
-    said = [repr(platform.statuses([recorded_job()])[1])]
-    for ask in (lambda: platform.submit(PEER_SPEC, submission(NAME)), lambda: platform.stop(recorded_job())):
+    platform = CaipPlatform(platform_context(endpoint, cloud_key=key), SHORT)
+    shown = [repr(platform.statuses([recorded_job()])[1])]
+    for call in (lambda: platform.submit(PEER_SPEC, submission()), lambda: platform.stop(recorded_job())):
         try:
-            said.append(repr(ask()))
+            shown.append(repr(call()))
         except CalibanError as error:
-            said.append(all_that_is_said(error))
+            shown.append(all_text(error))
 
     received = "\n".join(request.text for request in server.requests)
     sent = [token for token in service.account._tokens if token in received]
     assert sent
-    assert not [token for token in sent if token in "\n".join(said)]
+    assert not [token for token in sent if token in "\n".join(shown)]
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -94,14 +94,14 @@ def test_an_assertion_repeated_by_a_token_endpoint_is_redacted(
     key.write_text(json.dumps(content))
 
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=key), HASTY).connect(CaipDestination(PROJECT))
+        CaipPlatform(platform_context(cloud_key=key), SHORT).connect(CaipDestination(PROJECT))
 
     sent = server.requests[-1].body.decode() or server.requests[0].body.decode()
     assertion = sent.partition("assertion=")[2].partition("&")[0]
     assert len(assertion) > 100
-    said = all_that_is_said(caught.value)
-    assert assertion not in said
-    assert assertion.rpartition(".")[2] not in said
+    shown = all_text(caught.value)
+    assert assertion not in shown
+    assert assertion.rpartition(".")[2] not in shown
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -115,17 +115,17 @@ def test_a_refresh_token_repeated_by_a_token_endpoint_is_redacted(repeat: Repeat
         None, refresh_token=SECRET, token_uri=endpoint, client_id="1", client_secret=f"client-{SECRET}"
     )
     with pytest.raises(CalibanError) as caught:
-        RefreshingCredentials(credentials, HASTY).apply({})
+        RefreshingCredentials(credentials, SHORT).apply({})
     assert server.requests
-    assert_hidden(all_that_is_said(caught.value))
+    assert_redacted(all_text(caught.value))
 
 
-def assert_hidden(said: str, secret: str = SECRET) -> None:
+def assert_redacted(shown: str, secret: str = SECRET) -> None:
     from urllib.parse import quote
 
     login = Login("totoro", secret)
     for form in (secret, quote(secret, safe=""), login.basic):
-        assert form not in said
+        assert form not in shown
 
 
 @pytest.mark.parametrize("user", ["totoro", "<token>"])
@@ -144,7 +144,7 @@ def test_a_login_repeated_by_a_registry_or_its_token_service_is_redacted(
 
         with serving(refuse) as registry, pytest.raises((AccessDeniedError, RegistryUnavailableError)) as caught:
             find_digest(f"127.0.0.1:{registry.port}/a:latest", "sha256:" + "ab" * 32, Login(user, SECRET))
-        assert_hidden(all_that_is_said(caught.value))
+        assert_redacted(all_text(caught.value))
     assert tokens.requests
 
 
@@ -171,9 +171,9 @@ PASSWORDS = ("quixotic-zebra", "quixotic@zebra", "quix:otic@zebra", "quixotic/ze
 @pytest.mark.parametrize("access", Access)
 def test_a_password_in_the_store_url_is_redacted(url: str, password: str, access: Access) -> None:
     with pytest.raises(CalibanError) as caught:
-        open_store(url.format(password), access, HeardReporter())
-    said = all_that_is_said(caught.value)
-    assert not [part for part in re.split("[@:/]", password) if part in said]
+        open_store(url.format(password), access, RecordingReporter())
+    shown = all_text(caught.value)
+    assert not [part for part in re.split("[@:/]", password) if part in shown]
 
 
 @pytest.mark.parametrize("password", PASSWORDS[:3])
@@ -181,7 +181,7 @@ def test_a_password_in_the_store_url_is_redacted(url: str, password: str, access
 def test_a_password_in_docker_host_is_redacted(scheme: str, password: str) -> None:
     with pytest.raises(CalibanError) as caught:
         Engine.connect({"DOCKER_HOST": f"{scheme}://totoro:{password}@127.0.0.1:1"})
-    assert password not in all_that_is_said(caught.value)
+    assert password not in all_text(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_a_password_in_a_proxy_url_is_redacted(key: Path, proxy: str, monkeypatc
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(SECRET.replace("/", "")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": "https://ml.example.com/"}
-    found = CaipPlatform(platform_context(endpoint, cloud_key=key), HASTY).statuses([recorded_job()])[1]
-    assert isinstance(found, StatusUnavailable)
-    assert SECRET.replace("/", "") not in repr(found)
+    update = CaipPlatform(platform_context(endpoint, cloud_key=key), SHORT).statuses([recorded_job()])[1]
+    assert isinstance(update, StatusUnavailable)
+    assert SECRET.replace("/", "") not in repr(update)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_a_password_in_a_proxy_url_is_redacted(key: Path, proxy: str, monkeypatc
 def test_an_unreadable_stored_login_is_redacted(entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:1": entry}}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    heard = HeardReporter()
-    assert stored_login("localhost:1", heard) is None
-    assert SECRET not in "\n".join(heard.warned)
+    reporter = RecordingReporter()
+    assert stored_login("localhost:1", reporter) is None
+    assert SECRET not in "\n".join(reporter.warnings)
 
 
 @pytest.mark.parametrize(
@@ -229,5 +229,5 @@ def test_an_unreadable_stored_login_is_redacted(entry: object, tmp_path: Path, m
 def test_the_content_of_an_invalid_key_file_is_redacted(content: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(content))
     with pytest.raises(CalibanError) as caught:
-        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), HASTY).connect(CaipDestination(PROJECT))
-    assert SECRET not in all_that_is_said(caught.value)
+        CaipPlatform(platform_context(cloud_key=tmp_path / "key.json"), SHORT).connect(CaipDestination(PROJECT))
+    assert SECRET not in all_text(caught.value)

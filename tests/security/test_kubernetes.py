@@ -1,4 +1,4 @@
-"""Clusters: credentials are neither shown nor stored, and no server with an untrusted certificate gets any."""
+"""Clusters: credentials are neither shown nor stored, and never sent to a server with an untrusted certificate."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.standins.container_v1 import ContainerV1, GkeCluster
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi, Webhook
 
-from .servers import Answer, Certificate, Request, Server, make_certificate, repeating, serving
-from .test_error_messages import all_that_is_said
+from .servers import Certificate, Request, Response, Server, make_certificate, repeating, serving
+from .test_error_messages import all_text
 
 TOKEN = "planted-secret-token"
 PASSWORD = "planted-password"
@@ -45,7 +45,7 @@ PEERS = job_record(PEER_DETAILS, platform="GKE")
 
 
 def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None, **cluster: object) -> Path:
-    """The context ``lab``, whose user has a token."""
+    """Write a kubeconfig with the context ``lab``."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -60,7 +60,7 @@ def write_kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None
 
 def all_output(platform: ClusterPlatform[Any], job: JobRecord, destination: ClusterDestination) -> str:
     """Return everything that the methods of a platform return or raise."""
-    said = [repr(platform.statuses([job]))]
+    output = [repr(platform.statuses([job]))]
     submitted = submission(destination=destination)
     for call in (
         lambda: platform.connect(destination),
@@ -70,10 +70,10 @@ def all_output(platform: ClusterPlatform[Any], job: JobRecord, destination: Clus
         lambda: platform.listing(destination),
     ):
         try:
-            said.append(repr(call()))
+            output.append(repr(call()))
         except CalibanError as error:
-            said.append(all_that_is_said(error))
-    return "\n".join(said)
+            output.append(all_text(error))
+    return "\n".join(output)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def certificate(tmp_path: Path) -> Certificate:
     return make_certificate(tmp_path)
 
 
-def reply_as_a_cluster(request: Request) -> Answer:
+def forbidden(request: Request) -> Response:
     """Return an error that repeats the whole request."""
     status = {"kind": "Status", "apiVersion": "v1", "message": request.text, "reason": "Forbidden", "code": 403}
     return 403, {"Content-Type": "application/json", "X-Repeated": "x"}, json.dumps(status).encode()
@@ -89,20 +89,20 @@ def reply_as_a_cluster(request: Request) -> Answer:
 
 @pytest.mark.parametrize(
     "reply",
-    [reply_as_a_cluster, *(repeating(status, as_json=kind) for status in (200, 401, 502) for kind in (True, False))],
+    [forbidden, *(repeating(status, as_json=kind) for status in (200, 401, 502) for kind in (True, False))],
 )
 @pytest.mark.parametrize("user", [{"token": TOKEN}, {"username": "totoro", "password": PASSWORD}])
 def test_credentials_that_a_response_repeats_are_redacted(
-    tmp_path: Path, certificate: Certificate, reply: Callable[[Request], Answer], user: dict[str, str]
+    tmp_path: Path, certificate: Certificate, reply: Callable[[Request], Response], user: dict[str, str]
 ) -> None:
     with serving(reply, certificate) as server:
         authority: dict[str, Any] = {"certificate-authority": str(certificate.path)}
         path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{server.port}", user, **authority)
-        said = all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
+        output = all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
         sent = {re.search(r"Authorization: \w+ (\S+)", request.text, re.IGNORECASE) for request in server.requests}
     logins = {match[1] for match in sent if match}
     assert len(logins) == 1
-    assert not [login for login in (*logins, TOKEN, PASSWORD) if login in said]
+    assert not [login for login in (*logins, TOKEN, PASSWORD) if login in output]
 
 
 def test_a_google_token_that_a_cluster_repeats_is_redacted(tmp_path: Path, no_google_login: None) -> None:
@@ -111,16 +111,16 @@ def test_a_google_token_that_a_cluster_repeats_is_redacted(tmp_path: Path, no_go
         platform = GkePlatform(platform_context(gke=gke, cloud_key=gke.write_key_file(tmp_path / "key.json")), QUICK)
         token = platform.google.access_token()
         cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"no entry with Bearer {token}"))
-        said = all_output(platform, PEERS, GKE_DESTINATION)
-    assert "no entry with Bearer ***" in said
-    assert token not in said
+        output = all_output(platform, PEERS, GKE_DESTINATION)
+    assert "no entry with Bearer ***" in output
+    assert token not in output
 
 
 @pytest.fixture
 def impostor(certificate: Certificate) -> Iterator[Server]:
     """A server that answers like an empty cluster."""
 
-    def reply(request: Request) -> Answer:
+    def reply(request: Request) -> Response:
         content = {"kind": "JobList", "apiVersion": "batch/v1", "metadata": {}, "items": []}
         return 200, {"Content-Type": "application/json"}, json.dumps(content).encode()
 
@@ -134,8 +134,8 @@ def test_a_cluster_with_an_untrusted_certificate_gets_no_request_whatever_the_ku
     impostor: Server, tmp_path: Path, cluster: dict[str, bool], user: dict[str, str]
 ) -> None:
     path = write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{impostor.port}", user, **cluster)
-    said = all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
-    assert (VERIFY_FAILED in said, impostor.requests) == (True, [])
+    output = all_output(KubeconfigPlatform(platform_context(kubeconfig=path), QUICK), OURS, DESTINATION)
+    assert (VERIFY_FAILED in output, impostor.requests) == (True, [])
 
 
 def test_a_cluster_with_a_trusted_certificate_gets_requests(
@@ -150,7 +150,7 @@ def test_a_cluster_with_a_trusted_certificate_gets_requests(
 def test_a_token_is_not_sent_to_the_target_of_a_redirect(
     impostor: Server, certificate: Certificate, tmp_path: Path
 ) -> None:
-    def reply(request: Request) -> Answer:
+    def reply(request: Request) -> Response:
         return 307, {"Location": f"https://127.0.0.1:{impostor.port}/"}, b""
 
     with serving(reply, certificate) as server:
@@ -175,8 +175,8 @@ def test_an_oidc_issuer_with_an_untrusted_certificate_gets_no_request(impostor: 
     with pytest.raises(CalibanError) as caught:
         Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
     assert (VERIFY_FAILED in str(caught.value.cause), impostor.requests) == (True, [])
-    said = all_that_is_said(caught.value)
-    assert not [secret for secret in (TOKEN, PASSWORD, expired) if secret in said]
+    output = all_text(caught.value)
+    assert not [secret for secret in (TOKEN, PASSWORD, expired) if secret in output]
 
 
 def test_the_repr_of_clients_has_no_token(tmp_path: Path) -> None:
@@ -186,25 +186,25 @@ def test_the_repr_of_clients_has_no_token(tmp_path: Path) -> None:
     assert TOKEN not in f"{configuration!r} {cluster!r} {Kubeconfig({'KUBECONFIG': str(path)}, tmp_path)!r}"
 
 
-def test_the_store_and_the_output_of_commands_have_no_token(person: Researcher) -> None:
+def test_the_store_and_the_output_of_commands_have_no_token(user: Researcher) -> None:
     with KubeApi() as cluster:
         cluster.access.tokens[TOKEN] = "totoro"
-        path = cluster.write_kubeconfig(person.home / "config", "lab", user={"token": TOKEN})
-        person.environ["KUBECONFIG"] = str(path)
+        path = cluster.write_kubeconfig(user.home / "config", "lab", user={"token": TOKEN})
+        user.environ["KUBECONFIG"] = str(path)
         group = ("--xgroup", "g", "--nogpu", "--image_tag", "localhost:1/a:1", "cpu.py")
-        answers = [person.caliban("cluster", "job", "submit", *group)]
+        results = [user.caliban("cluster", "job", "submit", *group)]
         cluster.webhooks.append(Webhook("echo.example.com", lambda job: f"you sent Bearer {TOKEN}"))
-        answers += [person.caliban("cluster", "job", "submit", *group)]
+        results += [user.caliban("cluster", "job", "submit", *group)]
         cluster.faults.add(Fault("*", "status", times=1000, status=403, message=f"you sent {TOKEN}"))
-        answers += [
-            person.caliban("status", "--xgroup", "g"),
-            person.caliban("stop", "--xgroup", "g", "--yes"),
-            person.caliban("cluster", "ls"),
-            person.caliban("cluster", "job", "ls"),
+        results += [
+            user.caliban("status", "--xgroup", "g"),
+            user.caliban("stop", "--xgroup", "g", "--yes"),
+            user.caliban("cluster", "ls"),
+            user.caliban("cluster", "job", "ls"),
         ]
         sent = json.dumps([received.body for received in cluster.requests])
-    assert [answer.code for answer in answers[:3]] == [0, 1, 0]
-    assert "you sent Bearer ***" in answers[1].err
-    output = "".join(answer.out + answer.err for answer in answers)
-    store = b"".join(file.read_bytes() for file in person.store.parent.iterdir())
+    assert [answer.code for answer in results[:3]] == [0, 1, 0]
+    assert "you sent Bearer ***" in results[1].err
+    output = "".join(answer.out + answer.err for answer in results)
+    store = b"".join(file.read_bytes() for file in user.store.parent.iterdir())
     assert [TOKEN in output, TOKEN.encode() in store, TOKEN in sent] == [False, False, False]

@@ -1,4 +1,4 @@
-"""Secrets planted wherever a person keeps them, and the real commands: what they leave behind holds none of them."""
+"""Secrets are planted where users keep them: no output, image, job or store row of the real commands contains one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sqlalchemy import MetaData, create_engine, make_url, text
 
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.auth import Login
-from tests.e2e.conftest import Answer, Researcher, researcher
+from tests.e2e.conftest import CommandResult, Researcher, researcher
 from tests.images.registry.registries import PASSWORD, USER, Request, basic, error, front
-from tests.images.registry.registries import Answer as Reply
+from tests.images.registry.registries import Answer as Response
 from tests.standins.faults import Fault
 from tests.standins.ml_v1 import MlV1
 
@@ -36,38 +36,38 @@ REFRESH_TOKEN = "1//planted-refresh-token"
 
 @dataclass
 class Planted:
-    """A person with secrets, and where they work.
+    """A user with secrets in their project, and AI Platform.
 
     Attributes:
-        person: calls the commands.
+        user: runs the commands.
         service: AI Platform.
-        secrets: what must turn up nowhere, by what it is; access tokens come to these as they are issued.
+        secrets: by description; the access tokens that the service issues are secrets, too.
     """
 
-    person: Researcher
+    user: Researcher
     service: MlV1
     secrets: dict[str, str]
 
-    def caliban(self, *words: str, **environ: str) -> Answer:
-        """Call a command, whose output is searched."""
-        answer = self.person.caliban(*words, folder=None, **environ)
-        self.assert_clean(answer.out.encode() + answer.err.encode(), f"the output of {words[0]}")
-        return answer
+    def caliban(self, *words: str, **environ: str) -> CommandResult:
+        """Run a command, and check its output."""
+        result = self.user.caliban(*words, cwd=None, **environ)
+        self.assert_clean(result.out.encode() + result.err.encode(), f"the output of {words[0]}")
+        return result
 
     def assert_clean(self, content: bytes, where: str) -> None:
         tokens = {f"access token {number}": token for number, token in enumerate(self.service.account._tokens)}
-        for what, secret in {**self.secrets, **tokens}.items():
-            assert secret.encode() not in content, f"the {what} is in {where}"
+        for name, secret in {**self.secrets, **tokens}.items():
+            assert secret.encode() not in content, f"{where} contains the {name}"
 
 
 @pytest.fixture
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A store; the one on a server is reached with a password."""
+    """The URL of an empty store; the one of a server contains a password."""
     if getattr(request, "param", "sqlite") == "sqlite":
         yield f"sqlite:///{tmp_path}/store.db"
         return
     found = os.environ.get("CALIBAN_TEST_POSTGRESQL_URL")
-    assert found, "CALIBAN_TEST_POSTGRESQL_URL is not set: run make test, which brings a server up"
+    assert found, "CALIBAN_TEST_POSTGRESQL_URL is not set: run make test, which starts a server"
     server, name = make_url(found), f"caliban_test_{uuid.uuid4().hex}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -79,40 +79,42 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def guarded() -> Iterator[str]:
-    """The registry, with somebody before it who wants the password."""
+def protected_registry() -> Iterator[str]:
+    """A proxy of the registry that requires a login."""
     upstream = os.environ.get("CALIBAN_TEST_REGISTRY")
-    assert upstream, "CALIBAN_TEST_REGISTRY is not set: run make test, which brings a registry up"
+    assert upstream, "CALIBAN_TEST_REGISTRY is not set: run make test, which starts a registry"
 
-    def want_login(request: Request) -> Reply | None:
+    def require_login(request: Request) -> Response | None:
         if request.headers.get("Authorization") == basic(USER, PASSWORD):
             return None
-        return Reply(401, error("UNAUTHORIZED", "authentication required"), {"WWW-Authenticate": 'Basic realm="x"'})
+        return Response(401, error("UNAUTHORIZED", "authentication required"), {"WWW-Authenticate": 'Basic realm="x"'})
 
-    with front(upstream, want_login) as server:
+    with front(upstream, require_login) as server:
         yield server.address
 
 
 @pytest.fixture
-def planted(researcher: Researcher, store_url: str, guarded: str, small_base_image: str) -> Iterator[Planted]:
-    """Everything lies in the project's folder, where careless people put it, some of it under odd names."""
+def planted(
+    researcher: Researcher, store_url: str, protected_registry: str, small_base_image: str
+) -> Iterator[Planted]:
+    """All secrets are in the project directory, some with unusual names."""
     with MlV1({PROJECT}) as service:
-        key = service.write_key_file(researcher.folder / "my key")
-        (researcher.folder / "link-to-key").symlink_to(key)
+        key = service.write_key_file(researcher.project / "my key")
+        (researcher.project / "link-to-key").symlink_to(key)
         adc = {"type": "authorized_user", "refresh_token": REFRESH_TOKEN, "client_id": "1", "client_secret": "2"}
         researcher.write("adc.txt", json.dumps(adc))
-        login = {"auths": {guarded: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}}
+        login = {"auths": {protected_registry: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}}
         researcher.write(".docker/config.json", json.dumps(login))
         outside = researcher.home / "outside.txt"
-        outside.write_text("planted-outside-the-folder")
-        (researcher.folder / "data.txt").symlink_to(outside)
-        researcher.write("sub/notes.txt", "sub/notes.txt goes in")
-        config = {"base_image": small_base_image, "registry": f"{guarded}/{PROJECT}"}
+        outside.write_text("planted-outside-the-directory")
+        (researcher.project / "data.txt").symlink_to(outside)
+        researcher.write("sub/notes.txt", "sub/notes.txt is included")
+        config = {"base_image": small_base_image, "registry": f"{protected_registry}/{PROJECT}"}
         researcher.write(".calibanconfig.json", json.dumps(config))
         researcher.environ.update(
             CLOUDSDK_API_ENDPOINT_OVERRIDES_ML=service.url,
             GOOGLE_APPLICATION_CREDENTIALS=str(key),
-            DOCKER_CONFIG=str(researcher.folder / ".docker"),
+            DOCKER_CONFIG=str(researcher.project / ".docker"),
             CALIBAN_DB_URL=store_url,
         )
         private_key = json.loads(key.read_text())["private_key"].splitlines()
@@ -122,13 +124,13 @@ def planted(researcher: Researcher, store_url: str, guarded: str, small_base_ima
             "registry's password": PASSWORD,
             "registry's login": Login(USER, PASSWORD).basic,
             "store's password": STORE_PASSWORD,
-            "file outside": "planted-outside-the-folder",
+            "file outside": "planted-outside-the-directory",
         }
         yield Planted(researcher, service, secrets)
 
 
-def what_was_added(engine: Engine, image: str, base: str, archive: Path) -> bytes:
-    """The files of the layers that an image has on top of its base, one after the other, and its configuration."""
+def added_content(engine: Engine, image: str, base: str, archive: Path) -> bytes:
+    """Return the configuration of an image and the files of the layers on top of its base, concatenated."""
     with archive.open("wb") as file:
         file.writelines(engine.client.images.get(image).save())
     count = len(engine.client.images.get(base).attrs["RootFS"]["Layers"])
@@ -147,8 +149,8 @@ def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     return content
 
 
-def history(store_url: str) -> bytes:
-    """Everything in the store: the file's bytes, and every value of every row."""
+def store_content(store_url: str) -> bytes:
+    """Return everything in the store: the bytes of its file, and the values of all rows."""
     content = b""
     url = make_url(store_url)
     if url.get_backend_name() == "sqlite":
@@ -163,8 +165,8 @@ def history(store_url: str) -> bytes:
     return content
 
 
-def recorded(service: MlV1) -> bytes:
-    """Every body that AI Platform got."""
+def request_bodies(service: MlV1) -> bytes:
+    """Return the bodies of all requests to AI Platform."""
     return json.dumps([received.body for received in service.requests if received.method != "oauth.token"]).encode()
 
 
@@ -179,24 +181,26 @@ def test_a_pushed_image_and_its_job_contain_no_secret(
     assert built.removeprefix("sha256:").startswith(
         body["trainingInput"]["masterConfig"]["imageUri"].split("/")[-1][:12]
     )
-    image = what_was_added(engine, built, small_base_image, tmp_path / "image.tar")
-    assert b"sub/notes.txt goes in" in image
+    image = added_content(engine, built, small_base_image, tmp_path / "image.tar")
+    assert b"sub/notes.txt is included" in image
     planted.assert_clean(image, "the image")
-    planted.assert_clean(recorded(planted.service), "the job")
+    planted.assert_clean(request_bodies(planted.service), "the job")
 
 
 def test_a_refused_push_and_a_failed_build_leave_no_secret_in_the_store(
-    planted: Planted, store_url: str, guarded: str
+    planted: Planted, store_url: str, protected_registry: str
 ) -> None:
-    wrong_login = {"auths": {guarded: {"auth": base64.b64encode(f"{USER}:not-{PASSWORD}".encode()).decode()}}}
-    planted.person.write(".docker/config.json", json.dumps(wrong_login))
+    wrong_login = {
+        "auths": {protected_registry: {"auth": base64.b64encode(f"{USER}:not-{PASSWORD}".encode()).decode()}}
+    }
+    planted.user.write(".docker/config.json", json.dumps(wrong_login))
     refused = planted.caliban(*CLOUD)
-    config = json.loads((planted.person.folder / ".calibanconfig.json").read_text())
-    planted.person.write(".calibanconfig.json", json.dumps({**config, "apt_packages": ["no-apt-get-here"]}))
+    config = json.loads((planted.user.project / ".calibanconfig.json").read_text())
+    planted.user.write(".calibanconfig.json", json.dumps({**config, "apt_packages": ["no-apt-get-here"]}))
     broken = planted.caliban(*CLOUD)
 
     assert ["[push-refused]" in refused.err, "[build-step-failed]" in broken.err] == [True, True]
-    planted.assert_clean(history(store_url), "the store")
+    planted.assert_clean(store_content(store_url), "the store")
 
 
 @pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
@@ -211,8 +215,8 @@ def test_the_store_contains_no_secret(planted: Planted, store_url: str) -> None:
     listing = planted.caliban("status", "--xgroup", "g", "--max_jobs", "0")
 
     assert (listing.code, listing.out.count(" job ")) == (0, 3)
-    planted.assert_clean(history(store_url), "the store")
-    planted.assert_clean(recorded(planted.service), "the job")
+    planted.assert_clean(store_content(store_url), "the store")
+    planted.assert_clean(request_bodies(planted.service), "the job")
 
 
 def test_an_unreachable_store_or_engine_is_reported_without_its_password(planted: Planted) -> None:

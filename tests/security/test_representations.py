@@ -1,4 +1,4 @@
-"""What holds secrets does not show them when it is shown: in a debugger, a log, or an assertion that failed."""
+"""Objects with secrets do not show them in a debugger, a log or a failed assertion."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from caliban.images.registry.auth import Login
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.client import Google
 from caliban.store.address import parse_address
-from tests.fakes import FakeStream, HeardReporter
+from tests.fakes import FakeStream, RecordingReporter
 from tests.platforms.google.helpers import no_engine
 from tests.standins.ml_v1 import MlV1
 
 SECRET = "planted-secret"
 ENVIRON = {"CALIBAN_DB_URL": f"postgresql://totoro:{SECRET}@db.example.com/caliban", "HOME": "/home/totoro"}
-SURROUNDINGS = PlatformContext(ENVIRON, Path("/home/totoro"), HeardReporter(), no_engine)
+CONTEXT = PlatformContext(ENVIRON, Path("/home/totoro"), RecordingReporter(), no_engine)
 
 
 @pytest.mark.parametrize(
     "value",
     [
         Engine(cast("docker.DockerClient", None), "unix:///var/run/docker.sock", ENVIRON),
-        SURROUNDINGS,
+        CONTEXT,
         Context(Console(FakeStream(), FakeStream(), FakeStream()), ENVIRON, Path("/"), Path("/"), "t"),
         Login("totoro", SECRET),
         Login("<token>", SECRET),
@@ -46,7 +46,7 @@ def test_no_representation_contains_a_secret(value: object) -> None:
 def test_representations_of_credentials_contain_neither_key_nor_token(tmp_path: Path) -> None:
     with MlV1() as service:
         key = service.write_key_file(tmp_path / "key.json")
-        google = Google(PlatformContext(ENVIRON, tmp_path, HeardReporter(), no_engine, {"cloud_key": key}))
+        google = Google(PlatformContext(ENVIRON, tmp_path, RecordingReporter(), no_engine, {"cloud_key": key}))
         token = google.access_token()
         shown = (
             f"{google!r} {google.credentials()!r} {google.credentials().credentials!r} {google.service('ml', 'v1')!r}"

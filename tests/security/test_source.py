@@ -1,4 +1,4 @@
-"""What must not stand anywhere in the code: read from its syntax, so that no comment and no text counts."""
+"""No module contains forbidden code, by its syntax tree, so that comments and strings do not count."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _FORBIDDEN_NAMES = frozenset(
         *("eval", "exec", "pickle", "marshal", "mktemp"),
     }
 )
-_MAY_NOT_BE_OFF = frozenset({"verify", "validate_certificate", "verify_ssl"})
+_MUST_STAY_ON = frozenset({"verify", "validate_certificate", "verify_ssl"})
 
 
-def found_in(source: str) -> Iterator[str]:
-    """What of the forbidden there is, with its line."""
+def forbidden_code(source: str) -> Iterator[str]:
+    """Yield forbidden code with its line."""
     for node in ast.walk(ast.parse(source)):
         name = _name(node)
         if name in _FORBIDDEN_NAMES:
             yield f"line {getattr(node, 'lineno', 0)}: {name}"
         if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
-            is_off = node.arg in _MAY_NOT_BE_OFF and not node.value.value
+            is_off = node.arg in _MUST_STAY_ON and not node.value.value
             if is_off or (node.arg == "shell" and node.value.value):
                 yield f"line {node.lineno}: {node.arg}={node.value.value!r}"
         is_on = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value is True
-        if isinstance(node, ast.Assign) and not is_on and any(_name(each) in _MAY_NOT_BE_OFF for each in node.targets):
-            yield f"line {node.lineno}: a change of verify"
+        if isinstance(node, ast.Assign) and not is_on and any(_name(each) in _MUST_STAY_ON for each in node.targets):
+            yield f"line {node.lineno}: assignment to verify"
 
 
 def _name(node: ast.AST) -> str | None:
@@ -58,9 +58,9 @@ def _name(node: ast.AST) -> str | None:
     ],
 )
 def test_forbidden_code_is_found(source: str) -> None:
-    assert list(found_in(source))
+    assert list(forbidden_code(source))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
 def test_no_module_disables_tls_verification_or_uses_a_shell(module: Path) -> None:
-    assert list(found_in(module.read_text())) == []
+    assert list(forbidden_code(module.read_text())) == []

@@ -1,4 +1,4 @@
-"""A server whose certificate nobody signed gets nothing: not from Google's libraries, nor a registry, nor an engine."""
+"""Servers with an untrusted certificate get no request: Google APIs, registries, Docker Engines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.platforms.caip.helpers import recorded_job
 from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
 
-from .servers import Answer, Certificate, Request, Server, make_certificate, serving
+from .servers import Certificate, Request, Response, Server, make_certificate, serving
 
-WORDS = "certificate verify failed"
+VERIFY_FAILED = "certificate verify failed"
 IMAGE_ID = "sha256:" + "ab" * 32
 
 
@@ -35,9 +35,9 @@ def certificate(tmp_path: Path) -> Certificate:
 
 @pytest.fixture
 def impostor(certificate: Certificate) -> Iterator[Server]:
-    """Would serve anybody: an engine's version, a job, a token, an image."""
+    """A server with an untrusted certificate, whose response is valid for an engine, an API and a token endpoint."""
 
-    def reply(request: Request) -> Answer:
+    def reply(request: Request) -> Response:
         content = {"ApiVersion": "1.41", "state": "SUCCEEDED", "access_token": "x", "expires_in": 60}
         return 200, {"Content-Type": "application/json"}, json.dumps(content).encode()
 
@@ -47,7 +47,7 @@ def impostor(certificate: Certificate) -> Iterator[Server]:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Iterator[Path]:
-    """A key whose tokens come from a service that can be trusted."""
+    """A key file whose tokens come from a trusted service."""
     with MlV1() as service:
         yield service.write_key_file(tmp_path / "key.json")
 
@@ -58,10 +58,10 @@ def caip_at(server: Server, key: Path) -> CaipPlatform:
 
 
 def test_a_google_api_with_an_untrusted_certificate_gets_no_request(impostor: Server, key: Path) -> None:
-    found = caip_at(impostor, key).statuses([recorded_job()])[1]
+    update = caip_at(impostor, key).statuses([recorded_job()])[1]
 
-    assert isinstance(found, StatusUnavailable)
-    assert WORDS in found.reason
+    assert isinstance(update, StatusUnavailable)
+    assert VERIFY_FAILED in update.reason
     assert impostor.requests == []
 
 
@@ -83,29 +83,29 @@ def test_a_token_endpoint_with_an_untrusted_certificate_gets_no_assertion(
     with pytest.raises(CalibanError) as caught:
         CaipPlatform(platform_context(cloud_key=key), POLICY).connect(CaipDestination(PROJECT))
 
-    assert WORDS in str(caught.value.cause)
+    assert VERIFY_FAILED in str(caught.value.cause)
     assert impostor.requests == []
 
 
 @pytest.fixture
-def names_lead_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let registry.example.com be this machine: no name that needs TLS leads here otherwise."""
+def example_host_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolve registry.example.com to this machine, because registries on localhost are contacted without TLS."""
     real = socket.getaddrinfo
 
-    def look_up(host: Any, *more: Any, **options: Any) -> Any:
+    def getaddrinfo(host: Any, *more: Any, **options: Any) -> Any:
         return real("127.0.0.1" if host == "registry.example.com" else host, *more, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-@pytest.mark.usefixtures("names_lead_here")
+@pytest.mark.usefixtures("example_host_is_local")
 def test_a_registry_with_an_untrusted_certificate_gets_no_login(impostor: Server) -> None:
-    with pytest.raises(RegistryUnavailableError, match=WORDS):
+    with pytest.raises(RegistryUnavailableError, match=VERIFY_FAILED):
         find_digest(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, Login("totoro", "planted-secret"))
     assert impostor.requests == []
 
 
-@pytest.mark.usefixtures("names_lead_here")
+@pytest.mark.usefixtures("example_host_is_local")
 def test_a_registry_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,17 +113,17 @@ def test_a_registry_with_a_trusted_certificate_gets_requests(
     assert not find_digest(f"registry.example.com:{impostor.port}/a:latest", IMAGE_ID, None)
 
 
-def docker_folder(folder: Path, authority: Certificate, client: Certificate) -> Path:
-    """A folder as DOCKER_CERT_PATH names it."""
-    folder.mkdir(parents=True)
+def docker_directory(directory: Path, authority: Certificate, client: Certificate) -> Path:
+    """Create a directory for DOCKER_CERT_PATH."""
+    directory.mkdir(parents=True)
     for name, path in (("ca.pem", authority.path), ("cert.pem", client.path), ("key.pem", client.key)):
-        (folder / name).write_bytes(path.read_bytes())
-    return folder
+        (directory / name).write_bytes(path.read_bytes())
+    return directory
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Certificate:
-    """The only authority that the person trusts; it did not sign the engine's certificate."""
+    """The only trusted authority; it did not sign the engine's certificate."""
     return make_certificate(tmp_path, "other")
 
 
@@ -135,20 +135,20 @@ def environment(server: Server, certificates: Path, **more: str) -> dict[str, st
 def test_an_engine_with_an_untrusted_certificate_gets_no_request(
     impostor: Server, other: Certificate, tmp_path: Path, verify: dict[str, str]
 ) -> None:
-    certificates = docker_folder(tmp_path / "certificates", other, other)
+    certificates = docker_directory(tmp_path / "certificates", other, other)
 
     with pytest.raises(ImageError) as caught:
         Engine.connect(environment(impostor, certificates, **verify))
 
     assert caught.value.id == "docker-unreachable"
-    assert WORDS in str(caught.value.cause)
+    assert VERIFY_FAILED in str(caught.value.cause)
     assert impostor.requests == []
 
 
 def test_an_engine_with_a_trusted_certificate_gets_requests(
     impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
 ) -> None:
-    certificates = docker_folder(tmp_path / "certificates", certificate, other)
+    certificates = docker_directory(tmp_path / "certificates", certificate, other)
     Engine.connect(environment(impostor, certificates)).close()
     assert len(impostor.requests) == 1
 
@@ -156,7 +156,7 @@ def test_an_engine_with_a_trusted_certificate_gets_requests(
 def test_an_engine_is_verified_also_without_a_client_certificate(
     impostor: Server, certificate: Certificate, other: Certificate, tmp_path: Path
 ) -> None:
-    certificates = docker_folder(tmp_path / "certificates", certificate, other)
+    certificates = docker_directory(tmp_path / "certificates", certificate, other)
     (certificates / "cert.pem").unlink()
     Engine.connect(environment(impostor, certificates)).close()
     assert len(impostor.requests) == 1
@@ -171,11 +171,11 @@ def test_the_engine_of_a_docker_context_is_always_verified(
     meta.parent.mkdir(parents=True)
     host = {"Host": f"tcp://127.0.0.1:{impostor.port}", **endpoint}
     meta.write_text(json.dumps({"Name": "lab", "Metadata": {}, "Endpoints": {"docker": host}}))
-    docker_folder(tmp_path / "docker" / "contexts" / "tls" / context / "docker", other, other)
+    docker_directory(tmp_path / "docker" / "contexts" / "tls" / context / "docker", other, other)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
 
     with pytest.raises(ImageError) as caught:
         Engine.connect({"DOCKER_CONFIG": str(tmp_path / "docker"), "DOCKER_CONTEXT": "lab"})
 
-    assert (WORDS in str(caught.value.cause), "docker context lab" in caught.value.message) == (True, True)
+    assert (VERIFY_FAILED in str(caught.value.cause), "docker context lab" in caught.value.message) == (True, True)
     assert impostor.requests == []

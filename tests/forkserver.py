@@ -1,0 +1,290 @@
+"""Runs caliban commands in processes forked from one that has imported everything, so that none pays for imports.
+
+Each command is a process of its own, which runs :func:`caliban.main.main` and can be killed. Starting Python and
+importing what a command needs takes about a second of CPU time; a fork takes milliseconds.
+
+The server reads requests from standard input and answers on standard output, one line of JSON each: ``{"id": 1,
+"invocation": {...}}`` is answered by ``{"id": 1, "pid": 42}``, and by ``{"id": 1, "code": 0}`` when the process has
+ended; the code is negative for a signal, as in :mod:`subprocess`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import json
+import os
+import pkgutil
+import random
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, cast
+
+import pytest
+
+_TIMEOUT = 120
+"""Seconds after which the kernel ends a command."""
+
+_LIBRARIES = (
+    *("alembic.command", "docker", "psycopg", "requests", "sqlalchemy.dialects.postgresql", "tqdm", "yaml"),
+    *("google.auth.transport.requests", "google.oauth2.credentials", "google.oauth2.reauth"),
+    *("google.oauth2.service_account", "googleapiclient.discovery", "netrc"),
+    *("kubernetes.client.api.batch_v1_api", "kubernetes.client.api.core_v1_api", "kubernetes.config.kube_config"),
+)
+"""What commands import when they need it."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command to run.
+
+    Attributes:
+        arguments: the command line after ``caliban``.
+        environ: all environment variables.
+        cwd: the working directory.
+        stdin, stdout, stderr: paths of the files for the standard streams.
+        setup: ``module:function`` to call in the process before the command, with ``options`` as keyword arguments; it
+            returns a function that is called when the command has ended, unless the process was killed.
+        options: values that JSON can express.
+    """
+
+    arguments: Sequence[str]
+    environ: Mapping[str, str]
+    cwd: str
+    stdin: str
+    stdout: str
+    stderr: str
+    setup: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ForkedProcess:
+    """A command that runs, or has ended."""
+
+    pid: int
+    _code: Future[int]
+
+    def wait(self) -> int:
+        """Return the exit code; negative for a signal."""
+        return self._code.result()
+
+
+class ForkServer:
+    """A client of the server, which it starts and stops.
+
+    Args:
+        environ: environment variables of the server; each command has those of its invocation.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forkserver"],
+            env=environ,
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._ids = itertools.count()
+        self._pids: dict[int, Future[int]] = {}
+        self._codes: dict[int, Future[int]] = {}
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def start(self, *invocations: Invocation) -> list[ForkedProcess]:
+        """Start commands at the same time."""
+        started = [(next(self._ids), invocation) for invocation in invocations]
+        for number, _ in started:
+            self._pids[number], self._codes[number] = Future(), Future()
+        lines = [json.dumps({"id": number, "invocation": asdict(invocation)}) + "\n" for number, invocation in started]
+        stdin = self._process.stdin
+        assert stdin is not None
+        with self._lock:
+            stdin.write("".join(lines).encode())
+            stdin.flush()
+        return [ForkedProcess(self._pids[number].result(), self._codes[number]) for number, _ in started]
+
+    def run(self, *invocations: Invocation) -> list[int]:
+        """Run commands at the same time, and return their exit codes."""
+        return [process.wait() for process in self.start(*invocations)]
+
+    def call(
+        self, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command, as :func:`subprocess.run` does with captured output."""
+        with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory:
+            files = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
+            files[0].write_text(stdin)
+            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), *map(str, files)))
+            out, err = (file.read_text() if file.exists() else "" for file in files[1:])
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    def close(self) -> None:
+        """Stop the server."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            if "pid" in answer:
+                self._pids[answer["id"]].set_result(answer["pid"])
+            else:
+                self._codes[answer["id"]].set_result(answer["code"])
+        for waiting in (*self._pids.values(), *self._codes.values()):
+            if not waiting.done():
+                waiting.set_exception(RuntimeError("the fork server has ended"))
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    _import_everything()
+    running: dict[int, int] = {}
+    woken = _wake_when_a_child_ends()
+    requests = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(0, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                data = os.read(key.fd, 65536)
+                if key.fd == woken:
+                    for number, code in _ended(running):
+                        answers.write(json.dumps({"id": number, "code": code}) + "\n")
+                    continue
+                if not data:
+                    return
+                *lines, requests = (requests + data).split(b"\n")
+                begun = [
+                    (request["id"], _fork(Invocation(**request["invocation"]))) for request in map(json.loads, lines)
+                ]
+                for number, pid in begun:
+                    running[pid] = number
+                    answers.write(json.dumps({"id": number, "pid": pid}) + "\n")
+
+
+def _wake_when_a_child_ends() -> int:
+    """Return a descriptor that becomes readable with every SIGCHLD."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    return read
+
+
+def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
+    """Return the ids and exit codes of the commands that have ended since the last call."""
+    ended: list[tuple[int, int]] = []
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            break
+        ended.append((running.pop(pid), os.waitstatus_to_exitcode(status)))
+    return ended
+
+
+def _import_everything() -> None:
+    from sqlalchemy.orm import configure_mappers
+
+    import caliban
+    from caliban.store.database import Access, open_store
+    from tests.fakes import RecordingReporter
+
+    for module in pkgutil.walk_packages(caliban.__path__, "caliban."):
+        if module.name != "caliban.__main__" and ".migrations" not in module.name:
+            importlib.import_module(module.name)
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    configure_mappers()
+    with tempfile.TemporaryDirectory() as directory:
+        open_store(f"sqlite:///{directory}/caliban.db", Access.WRITE, RecordingReporter()).close()
+    # the collector would write to, and thereby copy, most pages that a child shares with its parent
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _fork(invocation: Invocation) -> int:
+    pid = os.fork()
+    if pid == 0:
+        _run(invocation)
+    return pid
+
+
+def _run(invocation: Invocation) -> NoReturn:
+    """Run the command and end the process, whatever happens."""
+    code = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.alarm(_TIMEOUT)
+        random.seed()
+        for number, name in enumerate((invocation.stdin, invocation.stdout, invocation.stderr)):
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            os.dup2(os.open(name, flags, 0o600), number)
+        os.closerange(3, 64)
+        os.chdir(invocation.cwd)
+        os.environ.clear()
+        os.environ.update(invocation.environ)
+        code = _main(invocation)
+    except BaseException:  # noqa: BLE001 - for whoever reads the file of standard error
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _main(invocation: Invocation) -> int:
+    from caliban.main import main
+
+    teardown = _setup(invocation)
+    sys.argv = ["caliban", *invocation.arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        teardown()
+
+
+def _setup(invocation: Invocation) -> Callable[[], None]:
+    if invocation.setup is None:
+        return lambda: None
+    module, _, name = invocation.setup.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    return cast("Callable[[], None]", function(**invocation.options))
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer(os.environ) as server:
+        yield server
+
+
+if __name__ == "__main__":
+    _serve()
