@@ -1,7 +1,7 @@
-"""``make demo``: the story of a re-run, told by the real commands on a real Docker Engine.
+"""``make demo``: an example of a rerun, with the real commands and a real Docker Engine.
 
-Runs under ``dev/with_services.py --base-image``, with the Python of ``.venv``. Everything happens in a temporary
-folder that is HOME as well, so the store is the default one, ``~/.caliban/caliban.db``, and is gone afterwards.
+Runs under ``dev/with_services.py --base-image``, with the Python of ``.venv``. HOME is a temporary directory, so the
+store is the default one, ``~/.caliban/caliban.db``, and is removed afterwards.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from services.shell import Failure, Interrupted, say, unwind_on_signals
 
 GROUP = "resubmit_test"
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "cpu"
-MISTAKE, MENDED = "(seconds - 1)", "max(seconds - 1, 1)"
-_LEFT_OUT_OF_ENVIRONMENT = ("CALIBAN_DB_URL", "XDG_CONFIG_HOME", "GOOGLE_APPLICATION_CREDENTIALS")
+BUG, FIX = "(seconds - 1)", "max(seconds - 1, 1)"
+_REMOVED_VARIABLES = ("CALIBAN_DB_URL", "XDG_CONFIG_HOME", "GOOGLE_APPLICATION_CREDENTIALS")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where the story takes place: the demo's own HOME, the project in it, and what the commands find around them."""
+class Demo:
+    """The demo's home directory, the project in it, and the environment variables of the commands."""
 
     home: Path
     project: Path
     environment: dict[str, str]
 
     def caliban(self, arguments: str, *, answer: str | None = None, expected: int) -> str:
-        """Show a command, run it, and give its standard output, which is shown as well.
+        """Show and run a command, and show and return its standard output.
 
         Args:
-            arguments: after ``caliban``, as typed.
-            answer: what is typed at its question.
+            arguments: the command line after ``caliban``.
+            answer: the answer to its question.
             expected: its exit code.
 
         Raises:
-            Failure: it ended with another one.
+            Failure: it ended with another exit code.
         """
         _show(f"\n$ caliban {arguments}\n")
         process = subprocess.Popen(
@@ -78,39 +78,39 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
-def _tell(text: str) -> None:
+def _comment(text: str) -> None:
     _show(f"\n# {text}\n")
 
 
-def set_the_stage(home: Path) -> Stage:
-    """Copy the example into the demo's HOME and let it build on the base image that is there."""
+def set_up(home: Path) -> Demo:
+    """Copy the example into the demo's home directory, and configure the available base image."""
     project = home / "cpu"
     shutil.copytree(EXAMPLE, project)
     base_image = os.environ["CALIBAN_TEST_BASE_IMAGE"]
     (project / ".calibanconfig.json").write_text(json.dumps({"base_image": base_image}) + "\n")
-    # Two demos at the same moment must not share images: the first to end removes its own.
+    # two demos at the same time must not share images, because each removes its own
     (project / "demo.txt").write_text(f"{secrets.token_hex(8)}\n")
-    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT_OF_ENVIRONMENT}
+    environment = {name: value for name, value in os.environ.items() if name not in _REMOVED_VARIABLES}
     environment["HOME"] = str(home)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    return Stage(home, project, environment)
+    return Demo(home, project, environment)
 
 
-def tell_the_story(stage: Stage) -> None:
-    """Run, look, mend, re-run, look again.
+def play(demo: Demo) -> None:
+    """Run a group, show its state, fix the code, rerun the failed job, show the state again.
 
     Raises:
-        Failure: something ended otherwise than it should.
+        Failure: a command or a job did not end as expected.
     """
-    _tell("Two experiments. One of them comes upon a mistake in cpu.py, so the command ends with exit code 1.")
+    _comment("Run two experiments. One fails because of a bug in cpu.py, so the exit code is 1.")
     run = f"run --xgroup {GROUP} --nogpu --experiment_config experiment.json cpu.py -- --foo 3"
-    stage.caliban(run, expected=1)
-    _check_states(stage.caliban(f"status --xgroup {GROUP}", expected=0), {"FAILED": 1, "SUCCEEDED": 1})
-    _tell("The mistake is mended:")
-    _mend(stage.project / "cpu.py")
-    _tell("Only what failed runs again, in a new image. (`y` is the answer to its question.)")
-    stage.caliban(f"resubmit --xgroup {GROUP}", answer="y", expected=0)
-    _check_states(stage.caliban(f"status --xgroup {GROUP}", expected=0), {"SUCCEEDED": 2})
+    demo.caliban(run, expected=1)
+    _check_states(demo.caliban(f"status --xgroup {GROUP}", expected=0), {"FAILED": 1, "SUCCEEDED": 1})
+    _comment("Fix the bug:")
+    _fix(demo.project / "cpu.py")
+    _comment("Rerun only the failed experiment, in a new image. (The question is answered with `y`.)")
+    demo.caliban(f"resubmit --xgroup {GROUP}", answer="y", expected=0)
+    _check_states(demo.caliban(f"status --xgroup {GROUP}", expected=0), {"SUCCEEDED": 2})
 
 
 def _check_states(listing: str, expected: dict[str, int]) -> None:
@@ -121,19 +121,19 @@ def _check_states(listing: str, expected: dict[str, int]) -> None:
         raise Failure(f"`caliban status` shows jobs in the states {found} instead of {expected}")
 
 
-def _mend(script: Path) -> None:
+def _fix(script: Path) -> None:
     before = script.read_text()
-    after = before.replace(MISTAKE, MENDED)
+    after = before.replace(BUG, FIX)
     if after == before:
-        raise Failure(f"{script.name} has no {MISTAKE} to mend")
+        raise Failure(f"{BUG} not found in {script.name}")
     script.write_text(after)
     diff = difflib.unified_diff(before.splitlines(), after.splitlines(), script.name, script.name, "", "", 0, "")
     _show("".join(f"{line}\n" for line in diff))
 
 
-def clean_up(stage: Stage) -> None:
-    """Remove the containers and images that the demo's store knows of."""
-    store = stage.home / ".caliban" / "caliban.db"
+def clean_up(demo: Demo) -> None:
+    """Remove the containers and images in the demo's store."""
+    store = demo.home / ".caliban" / "caliban.db"
     if not store.exists():
         return
     with closing(sqlite3.connect(store)) as connection:
@@ -146,26 +146,26 @@ def clean_up(stage: Stage) -> None:
 
 
 def main() -> int:
-    """Tell the story, and take away what it leaves, however it ends."""
+    """Play the demo, and always remove its containers and images."""
     missing = [name for name in ("DOCKER_HOST", "CALIBAN_TEST_BASE_IMAGE") if name not in os.environ]
     if missing:
-        say(f"{' and '.join(missing)} not set: run this with `make demo`")
+        say(f"{' and '.join(missing)} not set; run: make demo")
         return 2
     unwind_on_signals()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="caliban-demo-") as home:
-        stage = set_the_stage(Path(home))
+        demo = set_up(Path(home))
         try:
-            tell_the_story(stage)
+            play(demo)
         except Interrupted as interrupted:
             return 128 + interrupted.number
         except Failure as failure:
             sys.stdout.flush()
-            say(f"the demo did not end as it should: {failure.message}")
+            say(f"the demo failed: {failure.message}")
             return 1
         finally:
-            clean_up(stage)
-    _tell(f"Both experiments have succeeded. The demo took {time.monotonic() - started:.0f} s.")
+            clean_up(demo)
+    _comment(f"Both experiments succeeded. The demo took {time.monotonic() - started:.0f} s.")
     return 0
 
 

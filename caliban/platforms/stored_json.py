@@ -22,6 +22,12 @@ def text(raw: JsonObject, key: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def integer(raw: JsonObject, key: str) -> int | None:
+    """Return the integer stored under ``key``; None for anything else."""
+    value = raw.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def timestamp(raw: JsonObject, key: str) -> datetime | None:
     """Return the time stored under ``key``, in UTC, or None."""
     return parse_time(raw.get(key))

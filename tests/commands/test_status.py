@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from caliban.errors import StoreError
-from caliban.records import JobDetails, JobStatus, JobUpdate, SubmissionState
+from caliban.records import JobDetails, JobStatus, JobUpdate, JsonObject, PlatformId, SubmissionState
 from caliban.store.database import Store
 from caliban.store.queries import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
@@ -25,7 +25,7 @@ def ended_process() -> int:
     return process.pid
 
 
-def test_a_group_is_shown_as_a_tree(store: Store, context: ScreenContext) -> None:
+def test_a_group_is_shown_as_a_tree(store: Store, service: FakeService, context: ScreenContext) -> None:
     add_group(store, SUCCEEDED, None)
     assert call(context, "status", *GROUP) == 0
     assert context.out.splitlines() == [
@@ -178,6 +178,45 @@ def add_caip_group(store: Store, state: JobStatus, *, jobs: int = 1) -> None:
             assert experiment.latest is not None
             details = {"jobId": f"caliban_totoro_{experiment.id}", "project_id": "totoro-project"}
             record_states(session, {experiment.latest.id: JobUpdate(state, JobDetails(details))})
+
+
+CAIP_JOB: JsonObject = {"jobId": "caliban_totoro_1", "project_id": "totoro-project"}
+QUOTA = "the request was refused: Quota exceeded.\n  limit: 8 GPUs"
+
+
+def test_the_reason_of_a_failed_caip_job_is_shown(store: Store, context: ScreenContext) -> None:
+    message = "The replica master 0 exited with a non-zero status of 1."
+    add_group(store, FAILED, platform="CAIP", details={**CAIP_JOB, "errorMessage": message})
+    call(context, "status", *GROUP)
+    assert context.out.splitlines()[-1].endswith(f"name: caliban_totoro_1 ({message})")
+
+
+@pytest.mark.parametrize(
+    ("platform", "details"),
+    [
+        ("LOCAL", {"name": "caliban-totoro-1", "ret_code": 125}),
+        ("CAIP", CAIP_JOB),
+        ("VERTEX", {"project_id": "totoro-project", "region": "us-central1", "displayName": "caliban-totoro-1"}),
+        ("GKE", {"job": {"metadata": {"name": "caliban-totoro-1", "namespace": "default"}}}),
+        ("KUBERNETES", {"job": {"metadata": {"name": "caliban-totoro-1", "namespace": "default"}}}),
+    ],
+)
+def test_the_reason_of_a_refused_job_is_shown_on_every_platform(
+    platform: PlatformId, details: JsonObject, store: Store, context: ScreenContext
+) -> None:
+    add_group(store, FAILED, platform=platform, details={**details, "error": QUOTA})
+    call(context, "status", *GROUP)
+    assert context.out.splitlines()[-1].endswith("(the request was refused: Quota exceeded. limit: 8 GPUs)")
+
+
+def test_the_reason_of_a_job_that_this_version_refused_is_shown(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, FAILED, container_spec={"image_id": "lab:1"})
+    service.expect("submit", service.refuse)
+    call(context, "resubmit", *GROUP, "--yes")
+    call(context, "status", *GROUP)
+    assert context.out.splitlines()[-1].endswith("(0 left)")
 
 
 @pytest.mark.parametrize("jobs", [1, 5])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.safety.nursery import Nursery
-from tests.safety.places import PLACES, Place
-from tests.safety.worlds import World
+from tests.safety.sandbox import Sandbox
+from tests.safety.services import SERVICES, Service
 
 
 @pytest.fixture(scope="module")
@@ -17,27 +17,27 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def place_name() -> str:
-    """One of :data:`PLACES`; a test that is for several is parametrised by it."""
+def service_name() -> str:
+    """One of :data:`SERVICES`; tests for several are parametrized with it."""
     return "AI Platform"
 
 
 @pytest.fixture
-def place(place_name: str) -> Iterator[Place]:
-    with PLACES[place_name]() as running:
+def service(service_name: str) -> Iterator[Service]:
+    with SERVICES[service_name]() as running:
         yield running
 
 
 @pytest.fixture
-def sqlite_world(tmp_path: Path, place: Place, nursery: Nursery) -> World:
-    """A person whose store is an SQLite file that is not there yet."""
-    return World(tmp_path, place, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
+def sqlite_sandbox(tmp_path: Path, service: Service, nursery: Nursery) -> Sandbox:
+    """A sandbox whose store is an SQLite file that does not exist yet."""
+    return Sandbox(tmp_path, service, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def world(request: pytest.FixtureRequest, tmp_path: Path, place: Place, nursery: Nursery) -> World:
-    """A person whose store is an SQLite file that is not there yet, or an empty database."""
+def sandbox(request: pytest.FixtureRequest, tmp_path: Path, service: Service, nursery: Nursery) -> Sandbox:
+    """A sandbox whose store is an SQLite file that does not exist yet, or an empty PostgreSQL database."""
     if request.param == "sqlite":
-        found: World = request.getfixturevalue("sqlite_world")
-        return found
-    return World(tmp_path, place, nursery, request.getfixturevalue("postgresql_url"))
+        made: Sandbox = request.getfixturevalue("sqlite_world")
+        return made
+    return Sandbox(tmp_path, service, nursery, request.getfixturevalue("postgresql_url"))

@@ -22,14 +22,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from tests.safety.traced import Point, Watch
+from tests.safety.tracing import Point, Tracer
 
 _LIFE_S = 120
 _IMPORTED = (
-    *("caliban.main", "caliban.commands.cloud", "caliban.commands.cloud_services", "caliban.commands.launch"),
+    *("caliban.main", "caliban.commands.cloud", "caliban.commands.submit"),
     *("caliban.commands.cluster.job_submit", "caliban.commands.status", "caliban.commands.stop"),
-    *("caliban.resubmit.command", "caliban.resubmit.execution", "caliban.resubmit.report"),
+    *("caliban.resubmit.command", "caliban.resubmit.preflight", "caliban.resubmit.report"),
     *("caliban.submission.submit", "caliban.submission.reconcile", "caliban.submission.refresh"),
+    *("caliban.submission.pipeline", "caliban.platforms.google.client"),
     *(
         "caliban.platforms.caip.platform",
         "caliban.platforms.vertex.platform",
@@ -50,12 +51,12 @@ class LaunchOptions:
         environ: the whole environment.
         cwd: the folder that it is called in.
         out, err: files that take its standard output and error.
-        point: where it is killed: a :class:`~tests.safety.traced.Point` as a tuple, or None.
+        point: where it is killed: a :class:`~tests.safety.tracing.Point` as a tuple, or None.
         recording: a file that takes what it passed, or None.
         retry_policy: its :class:`~caliban.platforms.retry.RetryPolicy`, in part; {} for the usual one.
     """
 
-    words: Sequence[str]
+    arguments: Sequence[str]
     environ: Mapping[str, str]
     cwd: str
     out: str
@@ -79,15 +80,15 @@ class Nursery:
             text=True,
         )
 
-    def run(self, orders: Sequence[LaunchOptions]) -> list[int]:
+    def run(self, invocations: Sequence[LaunchOptions]) -> list[int]:
         """Run them all at once, to the end of the last."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([asdict(order) for order in orders]) + "\n")
+        self._process.stdin.write(json.dumps([asdict(invocation) for invocation in invocations]) + "\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the nursery ended"
-        codes: list[int] = json.loads(answer)
+        result = self._process.stdout.readline()
+        assert result, "the nursery ended"
+        codes: list[int] = json.loads(result)
         return codes
 
     def __enter__(self) -> Nursery:
@@ -101,33 +102,33 @@ def _serve() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
     for line in sys.stdin:
-        orders = [LaunchOptions(**given) for given in json.loads(line)]
-        begun = [_fork(order) for order in orders]
+        invocations = [LaunchOptions(**given) for given in json.loads(line)]
+        begun = [_fork(invocation) for invocation in invocations]
         codes = [os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) for process_id in begun]
         sys.stdout.write(json.dumps(codes) + "\n")
         sys.stdout.flush()
 
 
-def _fork(order: LaunchOptions) -> int:
+def _fork(invocation: LaunchOptions) -> int:
     process_id = os.fork()
     if process_id == 0:
-        _be(order)
+        _run_command(invocation)
     return process_id
 
 
-def _be(order: LaunchOptions) -> NoReturn:
+def _run_command(invocation: LaunchOptions) -> NoReturn:
     """Run the command, and end: whatever happens, no process of the nursery's goes on from here."""
     signal.alarm(_LIFE_S)
     random.seed()
     code = 70
     try:
-        for number, name in ((0, os.devnull), (1, order.out), (2, order.err)):
+        for number, name in ((0, os.devnull), (1, invocation.out), (2, invocation.err)):
             opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(opened, number)
-        os.chdir(order.cwd)
+        os.chdir(invocation.cwd)
         os.environ.clear()
-        os.environ.update(order.environ)
-        code = _command(order)
+        os.environ.update(invocation.environ)
+        code = _command(invocation)
     except BaseException:  # noqa: BLE001 - told to whoever reads the file
         traceback.print_exc()
     finally:
@@ -136,14 +137,17 @@ def _be(order: LaunchOptions) -> NoReturn:
         os._exit(code)
 
 
-def _command(order: LaunchOptions) -> int:
+def _command(invocation: LaunchOptions) -> int:
     from caliban.main import main
 
-    if order.retry_policy:
-        _be_quick(order.retry_policy)
-    watch = Watch(Point(*order.point) if order.point else None, Path(order.recording) if order.recording else None)
+    if invocation.retry_policy:
+        _set_retry_policy(invocation.retry_policy)
+    watch = Tracer(
+        Point(*invocation.point) if invocation.point else None,
+        Path(invocation.recording) if invocation.recording else None,
+    )
     watch.install()
-    sys.argv = ["caliban", *order.words]
+    sys.argv = ["caliban", *invocation.arguments]
     try:
         main()
     except SystemExit as ended:
@@ -153,11 +157,14 @@ def _command(order: LaunchOptions) -> int:
         watch.save()
 
 
-def _be_quick(retry_policy: Mapping[str, Any]) -> None:
-    """Let waiting for a service take less time than people have."""
-    from caliban.platforms import retry as waiting
+def _set_retry_policy(retry_policy: Mapping[str, Any]) -> None:
+    """Replace the default retry policy, so that retries take less time."""
+    from caliban.platforms.google import client
+    from caliban.platforms.kubernetes import platform
+    from caliban.platforms.retry import RetryPolicy
 
-    vars(waiting)["_USUAL"] = waiting.RetryPolicy(**retry_policy)
+    for module in (client, platform):
+        vars(module)["DEFAULT"] = RetryPolicy(**retry_policy)
 
 
 if __name__ == "__main__":

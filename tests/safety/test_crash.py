@@ -1,7 +1,7 @@
-"""Wherever a command is killed, the next ones finish its work: nothing is lost, nothing is done twice.
+"""Commands are killed at every crash point; the next commands finish their work, without lost or duplicate jobs.
 
-The commands are real processes, killed with SIGKILL at each point of the table that :mod:`tests.safety.crash` makes;
-the services are stand-ins, in the test's own process. Two at a time, each in a world of its own.
+The commands are real processes, killed with SIGKILL at each point of a table of :mod:`tests.safety.crash_points`; the
+services are stand-ins in the process of the test. Two points at a time, each in its own sandbox.
 """
 
 from __future__ import annotations
@@ -18,207 +18,207 @@ from typing import Any
 
 import pytest
 
-from tests.safety.crash import Seen, crash_points, is_about_the_service, read_recording
+from tests.safety.crash_points import Seen, crash_points, is_service_specific, read_recording
 from tests.safety.nursery import Nursery
-from tests.safety.places import PLACES, AiPlatform
-from tests.safety.traced import Event, Point
-from tests.safety.worlds import RESUBMIT, STATUS, World
+from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
+from tests.safety.services import SERVICES, AiPlatform
+from tests.safety.tracing import Event, Point
 from tests.standins.faults import Fault
 
-AT_ONCE = 2
+PARALLEL = 2
 FOO = "--foo 3 --sleep"
 
 
 @dataclass(frozen=True)
-class Before:
-    """What a command meets: a store (None for none), the jobs at the service, and what goes wrong there."""
+class InitialState:
+    """What a command starts with: a store (None for none), the jobs at the service, and faults there."""
 
     store: bytes | None = None
     jobs: Sequence[Any] = ()
     faults: Sequence[Fault] = ()
 
-    def put(self, world: World) -> None:
-        """Let the world be like this."""
-        for file in world.folder.glob("caliban.db*"):
+    def apply(self, sandbox: Sandbox) -> None:
+        """Set up a sandbox."""
+        for file in sandbox.directory.glob("caliban.db*"):
             file.unlink()
         if self.store is not None:
-            store_file(world).write_bytes(self.store)
-        world.answers.clear()
-        world.let_service_have(self.jobs)
-        world.plant(*self.faults)
+            store_file(sandbox).write_bytes(self.store)
+        sandbox.results.clear()
+        sandbox.reset_service(self.jobs)
+        sandbox.add_faults(*self.faults)
 
 
 @dataclass
-class Worlds:
-    """A few worlds, of which each is lent to one case at a time."""
+class SandboxPool:
+    """Sandboxes, each used by one crash point at a time."""
 
-    all: list[World]
-    free: Queue[World] = field(default_factory=Queue)
+    all: list[Sandbox]
+    free: Queue[Sandbox] = field(default_factory=Queue)
 
     def __post_init__(self) -> None:
-        for world in self.all:
-            self.free.put(world)
+        for sandbox in self.all:
+            self.free.put(sandbox)
 
     @property
-    def is_whole_table(self) -> bool:
-        """Whether what is the same for all services is looked at, too: for the first of them."""
-        return isinstance(self.all[0].place, AiPlatform)
+    def is_complete(self) -> bool:
+        """Whether the tables include the code that is common to all services: for the first service."""
+        return isinstance(self.all[0].service, AiPlatform)
 
     @contextmanager
-    def one(self) -> Iterator[World]:
-        world = self.free.get()
+    def one(self) -> Iterator[Sandbox]:
+        sandbox = self.free.get()
         try:
-            yield world
+            yield sandbox
         finally:
-            self.free.put(world)
+            self.free.put(sandbox)
 
 
-@pytest.fixture(scope="module", params=PLACES)
-def worlds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+@pytest.fixture(scope="module", params=SERVICES)
+def sandboxes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxPool]:
     with ExitStack() as stack:
         made = []
-        for _ in range(AT_ONCE):
-            folder = tmp_path_factory.mktemp("world")
-            place = stack.enter_context(PLACES[request.param]())
+        for _ in range(PARALLEL):
+            directory = tmp_path_factory.mktemp("world")
+            service = stack.enter_context(SERVICES[request.param]())
             nursery = stack.enter_context(Nursery())
-            made.append(World(folder, place, nursery, f"sqlite:///{folder / 'caliban.db'}"))
-        yield Worlds(made)
+            made.append(Sandbox(directory, service, nursery, f"sqlite:///{directory / 'caliban.db'}"))
+        yield SandboxPool(made)
 
 
-def store_file(world: World) -> Path:
-    return world.folder / "caliban.db"
+def store_file(sandbox: Sandbox) -> Path:
+    return sandbox.directory / "caliban.db"
 
 
-def store_of(world: World) -> bytes:
-    assert not list(world.folder.glob("caliban.db-*")), "a store at rest is one file"
-    return store_file(world).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def failed(worlds: Worlds) -> Before:
-    """A group of two experiments, whose jobs failed; the store does not know yet."""
-    with worlds.one() as world:
-        Before().put(world)
-        answer = world.submit()
-        assert answer.code == 0, answer
-        world.end_jobs("FAILED")
-        time.sleep(1.1)  # names hold the second, and those of the next jobs are to be free
-        return Before(store_of(world), world.place.snapshot())
+def store_of(sandbox: Sandbox) -> bytes:
+    assert not list(sandbox.directory.glob("caliban.db-*")), "a store at rest is one file"
+    return store_file(sandbox).read_bytes()
 
 
 @pytest.fixture(scope="module")
-def interrupted(worlds: Worlds, failed: Before) -> Before:
-    """The same group, after a re-run that died when the service had one of its jobs, and never got the other."""
-    with worlds.one() as world:
-        failed.put(world)
-        world.caliban(*STATUS)
-        world.plant(Fault("create", "drop"), Fault("create", "refuse", times=10**6))
-        world.plant(Fault("look_up", "status", status=403, times=10**6))
-        answer = world.caliban(*RESUBMIT)
-        assert answer.code == 1, answer
-        return Before(store_of(world), world.place.snapshot())
+def failed(sandboxes: SandboxPool) -> InitialState:
+    """A group of two experiments whose jobs failed, which the store has not recorded yet."""
+    with sandboxes.one() as sandbox:
+        InitialState().apply(sandbox)
+        result = sandbox.submit()
+        assert result.code == 0, result
+        sandbox.end_jobs("FAILED")
+        time.sleep(1.1)  # names contain the second, and the next jobs need new ones
+        return InitialState(store_of(sandbox), sandbox.service.snapshot())
+
+
+@pytest.fixture(scope="module")
+def interrupted(sandboxes: SandboxPool, failed: InitialState) -> InitialState:
+    """The same group after an interrupted rerun, of which the service received one of two jobs."""
+    with sandboxes.one() as sandbox:
+        failed.apply(sandbox)
+        sandbox.caliban(*STATUS)
+        sandbox.add_faults(Fault("create", "drop"), Fault("create", "refuse", times=10**6))
+        sandbox.add_faults(Fault("look_up", "status", status=403, times=10**6))
+        result = sandbox.caliban(*RESUBMIT)
+        assert result.code == 1, result
+        return InitialState(store_of(sandbox), sandbox.service.snapshot())
 
 
 @dataclass(frozen=True)
 class Table:
-    """Where a command is killed, in which circumstances, and how many jobs each experiment has in the end."""
+    """Where a command is killed, its initial state, and the expected number of jobs of each experiment."""
 
-    before: Before
-    words: Sequence[str]
+    before: InitialState
+    arguments: Sequence[str]
     jobs_each: int
     points: Sequence[Point]
 
 
 @pytest.fixture(scope="module")
-def tables(worlds: Worlds, failed: Before, interrupted: Before) -> dict[str, Table]:
-    """All of one service; what one holds is not repeated in the next."""
-    lossy = Before(failed.store, failed.jobs, [Fault("create", "drop")])
+def tables(sandboxes: SandboxPool, failed: InitialState, interrupted: InitialState) -> dict[str, Table]:
+    """The tables of one service; no point is in two of them."""
+    lossy = InitialState(failed.store, failed.jobs, [Fault("create", "drop")])
     seen: Seen = set()
 
-    def made(before: Before, words: Sequence[str], jobs_each: int) -> Table:
-        with worlds.one() as world:
-            before.put(world)
-            recording = world.folder / "recording.json"
-            answer = world.caliban(*words, recording=recording)
-            assert answer.code == 0, answer
-            wanted = (lambda event: True) if worlds.is_whole_table else is_about_the_service
-            points = crash_points(read_recording(recording), seen, wanted)
-            return Table(before, words, jobs_each, points)
+    def made(before: InitialState, arguments: Sequence[str], jobs_each: int) -> Table:
+        with sandboxes.one() as sandbox:
+            before.apply(sandbox)
+            recording = sandbox.directory / "recording.json"
+            result = sandbox.caliban(*arguments, recording=recording)
+            assert result.code == 0, result
+            is_selected = (lambda event: True) if sandboxes.is_complete else is_service_specific
+            points = crash_points(read_recording(recording), seen, is_selected)
+            return Table(before, arguments, jobs_each, points)
 
     return {
-        "a listing after an interrupted re-run": made(interrupted, STATUS, 2),
-        "a re-run after an interrupted one": made(interrupted, RESUBMIT, 2),
-        "a re-run with a lost answer": made(lossy, RESUBMIT, 2),
-        "a submission": made(Before(), worlds.all[0].place.command(), 1),
+        "status after an interrupted rerun": made(interrupted, STATUS, 2),
+        "a rerun after an interrupted one": made(interrupted, RESUBMIT, 2),
+        "a rerun with a lost response": made(lossy, RESUBMIT, 2),
+        "a submission": made(InitialState(), sandboxes.all[0].service.command(), 1),
     }
 
 
-def until_quiet(world: World) -> list[str]:
-    """Do what a person does after a crash: ``resubmit`` until there is nothing to do. Gives what they had to hear."""
+def resubmit_until_done(sandbox: Sandbox) -> list[str]:
+    """Run ``resubmit`` until there is nothing to do, as a user does after a crash, and return problems."""
     for _ in range(6):
-        answer = world.caliban(*RESUBMIT)
-        nobody_began = "never submitted" in answer.out or "[unknown-xgroup]" in answer.err
-        if nobody_began:
-            answer = world.submit()
-        if answer.code != 0:
-            return [f"the command after the crash failed: {answer}"]
-        if not nobody_began and "nothing to resubmit" in answer.out:
+        result = sandbox.caliban(*RESUBMIT)
+        is_never_submitted = "never submitted" in result.out or "[unknown-xgroup]" in result.err
+        if is_never_submitted:
+            result = sandbox.submit()
+        if result.code != 0:
+            return [f"the command after the crash failed: {result}"]
+        if not is_never_submitted and "nothing to resubmit" in result.out:
             return []
-    return ["it never came to rest"]
+    return ["there was always something to resubmit"]
 
 
-def crash_and_go_on(world: World, table: Table, point: Point) -> list[str]:
-    """What does not hold after the command was killed at a point, and others finished its work."""
-    table.before.put(world)
-    world.caliban(*table.words, point=point)
-    problems = [*until_quiet(world), *world.lost_or_twice()]
+def crash_and_recover(sandbox: Sandbox, table: Table, point: Point) -> list[str]:
+    """Return problems after the command was killed at a point, and the next commands finished its work."""
+    table.before.apply(sandbox)
+    sandbox.caliban(*table.arguments, point=point)
+    problems = [*resubmit_until_done(sandbox), *sandbox.inconsistencies()]
     expected = {f"{FOO} {number}": table.jobs_each for number in range(2)}
-    if world.jobs_per_experiment() != expected:
-        problems.append(f"jobs at the service, by experiment: {world.jobs_per_experiment()}")
-    return [f"{point}:", *problems, *map(str, world.answers)] if problems else []
+    if sandbox.jobs_per_experiment() != expected:
+        problems.append(f"jobs at the service, by experiment: {sandbox.jobs_per_experiment()}")
+    return [f"{point}:", *problems, *map(str, sandbox.results)] if problems else []
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "command",
     [
-        "a listing after an interrupted re-run",
-        "a re-run after an interrupted one",
-        "a re-run with a lost answer",
+        "status after an interrupted rerun",
+        "a rerun after an interrupted one",
+        "a rerun with a lost response",
         "a submission",
     ],
 )
-def test_wherever_a_command_is_killed_nothing_is_lost_and_nothing_done_twice(
-    command: str, worlds: Worlds, tables: dict[str, Table]
+def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(
+    command: str, sandboxes: SandboxPool, tables: dict[str, Table]
 ) -> None:
     table = tables[command]
-    alive: list[Point] = []
+    missed: list[Point] = []
 
-    def row(point: Point) -> list[str]:
-        with worlds.one() as world:
-            problems = crash_and_go_on(world, table, point)
-            if world.answers[0].code != -signal.SIGKILL:
-                alive.append(point)
+    def check(point: Point) -> list[str]:
+        with sandboxes.one() as sandbox:
+            problems = crash_and_recover(sandbox, table, point)
+            if sandbox.results[0].code != -signal.SIGKILL:
+                missed.append(point)
             return problems
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        problems = [problem for found in pool.map(row, table.points) for problem in found]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        problems = [problem for found in pool.map(check, table.points) for problem in found]
     assert problems == []
-    # Threads do not meet in the same order each time, and how often a list is looked at again depends on the machine:
-    # a point may be passed by; few are.
-    few = len(table.points) // (20 if worlds.is_whole_table else 8)
-    assert len(alive) <= few, f"these of {len(table.points)} points were not reached: {alive}"
+    # The order of threads, and how often a list is requested again, differ from run to run, so that a few points are
+    # not reached.
+    allowed = len(table.points) // (20 if sandboxes.is_complete else 8)
+    assert len(missed) <= allowed, f"these of {len(table.points)} points were not reached: {missed}"
 
 
-@pytest.mark.parametrize("command", ["a listing after an interrupted re-run", "a submission"])
-def test_a_table_holds_every_effect(command: str, worlds: Worlds, tables: dict[str, Table]) -> None:
+@pytest.mark.parametrize("command", ["status after an interrupted rerun", "a submission"])
+def test_a_table_contains_every_effect(command: str, sandboxes: SandboxPool, tables: dict[str, Table]) -> None:
     effects = {str(point).partition(" (")[0] for point in tables[command].points if not point.line}
 
-    assert ({"before commit", "after commit"} < effects) == worlds.is_whole_table
+    assert ({"before commit", "after commit"} < effects) == sandboxes.is_complete
     assert any("service" in effect for effect in effects)
 
 
-def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -> None:
+def test_a_table_has_a_point_around_every_effect_and_in_every_function_between() -> None:
     passed = [
         Event("", 0, "POST token"),
         Event("a.py", 1, "early"),
@@ -243,7 +243,7 @@ def test_a_kill_between_every_two_effects_and_in_every_function_between_them() -
     ]
 
 
-def test_a_table_of_what_differs_from_service_to_service_is_about_platforms_and_requests() -> None:
+def test_the_tables_of_other_services_contain_platform_code_and_requests() -> None:
     passed = [
         Event("", 0, "commit"),
         Event("submission/submit.py", 3, "submit"),
@@ -253,7 +253,7 @@ def test_a_table_of_what_differs_from_service_to_service_is_about_platforms_and_
         Event("", 0, "commit"),
     ]
 
-    assert [str(point) for point in crash_points(passed, set(), is_about_the_service)] == [
+    assert [str(point) for point in crash_points(passed, set(), is_service_specific)] == [
         "platforms/vertex.py:5 submit (number 1)",
         "before POST service (number 2)",
         "after POST service (number 2)",

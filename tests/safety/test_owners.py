@@ -1,4 +1,4 @@
-"""Whose an OPEN row is: taking it from a process that lives runs its job twice."""
+"""An OPEN submission belongs to its process while that runs: settling it earlier would run its job twice."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
-from caliban.platforms.base import Platforms
-from caliban.records import JobStatus, NewJob, PlatformName, Submission, SubmissionState
+from caliban.platforms.registry import Platforms
+from caliban.records import JobStatus, NewJob, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from caliban.submission.reconcile import may_be_under_way, reconcile
-from caliban.submission.setup import make_platforms
+from caliban.submission.reconcile import may_be_in_progress, reconcile
 from tests.builders import IMAGE, add_group, leave_open, submissions
-from tests.fakes import FakeService, HeardReporter
+from tests.fakes import FakeService, RecordingReporter
 
 
 def owned_by(pid: int, created: datetime) -> Submission:
@@ -32,8 +30,8 @@ def owned_by(pid: int, created: datetime) -> Submission:
         group="resubmit_test",
         job_spec_id=1,
         resubmits=None,
-        platform=PlatformName.TEST,
-        target={},
+        platform="TEST",
+        destination={},
         name="fake",
         user="totoro",
         host=socket.gethostname(),
@@ -44,48 +42,43 @@ def owned_by(pid: int, created: datetime) -> Submission:
 
 @pytest.fixture
 def other() -> Iterator[subprocess.Popen[bytes]]:
-    """Another process, which nobody has asked the system about."""
+    """Another process, whose directory in /proc was not accessed yet."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     yield process
     process.communicate()
 
 
-def test_an_owner_that_is_looked_at_for_the_first_time_long_after_it_wrote_its_row_still_has_it(
+def test_a_submission_belongs_to_its_process_also_when_first_checked_much_later(
     other: subprocess.Popen[bytes],
 ) -> None:
     opened = owned_by(other.pid, datetime.now())
-    time.sleep(3.2)  # more than the slack for clocks: /proc/PID itself is only as old as the first look at it
+    time.sleep(3.2)  # longer than the tolerance for clocks; /proc/PID is as old as the first access to it
 
-    assert may_be_under_way(opened, datetime.now())
+    assert may_be_in_progress(opened, datetime.now())
 
 
-def test_an_owner_that_was_killed_has_nothing_even_while_its_parent_does_not_know(
+def test_a_killed_process_that_was_not_reaped_owns_nothing(
     other: subprocess.Popen[bytes],
 ) -> None:
     opened = owned_by(other.pid, datetime.now())
     other.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
 
-    assert not may_be_under_way(opened, datetime.now())
+    assert not may_be_in_progress(opened, datetime.now())
 
 
-@pytest.fixture
-def platforms(heard: HeardReporter, home: Path) -> Platforms:
-    return make_platforms({}, home, heard)
-
-
-def test_whoever_comes_second_to_an_interrupted_submission_leaves_it_to_the_first(
-    store: Store, service: FakeService, platforms: Platforms, heard: HeardReporter
+def test_a_submission_settled_by_another_command_meanwhile_is_left_alone(
+    store: Store, service: FakeService, platforms: Platforms, reporter: RecordingReporter
 ) -> None:
     opened = leave_open(store, add_group(store, JobStatus.FAILED).experiments[0])
     job = NewJob(IMAGE, JobStatus.RUNNING)
 
-    def another_is_quicker(submission: Submission) -> NewJob:
+    def settle_first(submission: Submission) -> NewJob:
         Journal(store).settle(opened, job)
         return job
 
-    service.expect("find", another_is_quicker)
-    still_open = reconcile(Journal(store), platforms, heard, user="totoro", group="resubmit_test")
+    service.expect("find", settle_first)
+    still_open = reconcile(Journal(store), platforms, reporter, user="totoro", group="resubmit_test")
 
-    assert (still_open, heard.said, heard.warned) == ([], [], [])
+    assert (still_open, reporter.lines, reporter.warnings) == ([], [], [])
     assert [row.state for row in submissions(store)] == [SubmissionState.DONE]

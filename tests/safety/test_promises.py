@@ -1,4 +1,4 @@
-"""Every promise that is written down names tests that exist."""
+"""The tests that docs/promises.md names exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMISES = [row for row in ROWS if not row.startswith(("| promise ", "| --- "))]
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_a_promise_is_held_by_tests_that_exist(promise: str) -> None:
+def test_the_tests_of_each_promise_exist(promise: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", promise)
 
     functions = {file: _functions(CLONE / file) for file, _ in named}
@@ -23,7 +23,7 @@ def test_a_promise_is_held_by_tests_that_exist(promise: str) -> None:
     assert [f"{file}::{name}" for file, name in named if name not in functions[file]] == []
 
 
-def test_there_are_promises() -> None:
+def test_promises_are_found() -> None:
     assert len(PROMISES) > 15
 
 

@@ -1,8 +1,7 @@
-"""Random sequences of submitting, dying, re-running, stopping, listing and losing answers keep one promise.
+"""Random sequences of commands, crashes and faults: jobs at the service and job rows in the store always agree.
 
-Jobs at the service = job rows in the store, token by token. In this process, so that there can be hundreds of
-commands: a crash is an exception that nothing catches, raised before or after an effect; from then on no other thread
-of the command gets to do anything either.
+Commands run in this process, which allows hundreds of them. A crash is an exception that nothing catches, raised before
+or after an effect; it also prevents all further effects of the command's other threads.
 """
 
 from __future__ import annotations
@@ -28,35 +27,36 @@ from sqlalchemy.engine.default import DefaultDialect
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.errors import CalibanError
-from caliban.platforms import retry as platforms_retry
+from caliban.platforms.google import client as google_client
+from caliban.platforms.retry import RetryPolicy
 from caliban.store.database import Access, open_store
 from tests.calls import call
-from tests.fakes import FakeStream, HeardReporter
-from tests.safety.places import AiPlatform, JobThere
-from tests.safety.worlds import RESUBMIT, STATUS, World
+from tests.fakes import FakeStream, RecordingReporter
+from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
+from tests.safety.services import AiPlatform, ServiceJob
 from tests.standins.faults import Fault, Kind
 
-PATIENCE = platforms_retry.RetryPolicy(initial_delay=0.002, max_delay=0.004, deadline=0.4, quota_deadline=0.4)
+RETRY_POLICY = RetryPolicy(initial_delay=0.002, max_delay=0.004, deadline=0.4, quota_deadline=0.4)
 RE_RUN = frozenset({"FAILED", "STOPPED"})
 
 
 class Crash(BaseException):
-    """The process is dead."""
+    """The simulated death of a process."""
 
 
-class Fuse:
-    """Lets a command die at its ``nth`` effect; see :mod:`tests.safety.traced` for what is one."""
+class CrashTrigger:
+    """Crashes a command at its ``nth`` effect; :mod:`tests.safety.tracing` defines effects."""
 
     def __init__(self, nth: int, *, after: bool) -> None:
         self._nth = nth
         self._after = after
         self._count = 0
-        self._is_dead = False
+        self._has_crashed = False
         self._lock = threading.Lock()
 
     @contextmanager
-    def lit(self) -> Iterator[None]:
-        """While the command runs."""
+    def active(self) -> Iterator[None]:
+        """Watch the effects of a command during the block."""
         commit, send = DefaultDialect.do_commit, requests.Session.request
 
         def watched_commit(dialect: Any, connection: Any) -> None:
@@ -66,9 +66,9 @@ class Fuse:
 
         def watched_send(session: Any, *given: Any, **more: Any) -> Any:
             self._begin()
-            answer = send(session, *given, **more)
+            result = send(session, *given, **more)
             self._end()
-            return answer
+            return result
 
         with (
             mock.patch.object(DefaultDialect, "do_commit", watched_commit),
@@ -80,83 +80,83 @@ class Fuse:
         with self._lock:
             self._count += 1
             if self._count >= self._nth and not self._after:
-                self._is_dead = True
-            if self._is_dead:
+                self._has_crashed = True
+            if self._has_crashed:
                 raise Crash
 
     def _end(self) -> None:
         with self._lock:
             if self._count >= self._nth and self._after:
-                self._is_dead = True
-            if self._is_dead:
+                self._has_crashed = True
+            if self._has_crashed:
                 raise Crash
 
 
-FUSES = st.none() | st.builds(Fuse, st.integers(1, 14), after=st.booleans())
+CRASH_TRIGGERS = st.none() | st.builds(CrashTrigger, st.integers(1, 14), after=st.booleans())
 
 
 @cache
 def empty_store() -> bytes:
-    """A store of this version, with nothing in it."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "caliban.db"
-        open_store(f"sqlite:///{file}", Access.WRITE, HeardReporter()).close()
+    """Return an empty store of this version."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "caliban.db"
+        open_store(f"sqlite:///{file}", Access.WRITE, RecordingReporter()).close()
         return file.read_bytes()
 
 
-class Lives(RuleBasedStateMachine):
-    """What a person, the service and bad luck do."""
+class Commands(RuleBasedStateMachine):
+    """What a user, the service and the network do."""
 
-    place: ClassVar[AiPlatform]
+    service: ClassVar[AiPlatform]
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="caliban-test-"))
-        file = self.folder / "caliban.db"
+        self.directory = Path(tempfile.mkdtemp(prefix="caliban-test-"))
+        file = self.directory / "caliban.db"
         file.write_bytes(empty_store())
-        self.place.service.faults.pending.clear()
-        self.place.restore([])
-        self.place.tell(self._accepted)
-        # Commands are called here, and not in a nursery's process.
-        self.world = World(self.folder, self.place, None, f"sqlite:///{file}")  # type: ignore[arg-type]
+        self.service.stand_in.faults.pending.clear()
+        self.service.restore([])
+        self.service.on_accept(self._accepted)
+        # commands run in this process, without a server
+        self.sandbox = Sandbox(self.directory, self.service, None, f"sqlite:///{file}")  # type: ignore[arg-type]
         self.is_re_run = False
         self.repeated: list[str] = []
 
     def teardown(self) -> None:
         try:
-            self.come_to_rest()
+            self.settle()
         finally:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.directory)
 
     @initialize(experiments=st.integers(1, 3))
     def begin(self, experiments: int) -> None:
-        self.world.experiments(experiments)
-        self._do(self.place.command(), None)
+        self.sandbox.experiments(experiments)
+        self._run(self.service.command(), None)
 
-    @rule(fuse=FUSES, experiments=st.integers(1, 3))
-    def submit(self, fuse: Fuse | None, experiments: int) -> None:
-        self.world.experiments(experiments)
-        self._do(self.place.command(), fuse)
+    @rule(trigger=CRASH_TRIGGERS, experiments=st.integers(1, 3))
+    def submit(self, trigger: CrashTrigger | None, experiments: int) -> None:
+        self.sandbox.experiments(experiments)
+        self._run(self.service.command(), trigger)
 
-    @rule(fuse=FUSES)
-    def re_run(self, fuse: Fuse | None) -> None:
+    @rule(trigger=CRASH_TRIGGERS)
+    def re_run(self, trigger: CrashTrigger | None) -> None:
         self.is_re_run = True
-        self._do(RESUBMIT, fuse)
+        self._run(RESUBMIT, trigger)
         self.is_re_run = False
 
-    @rule(fuse=FUSES)
-    def stop(self, fuse: Fuse | None) -> None:
-        self._do(("stop", "--xgroup", "resubmit_test", "--yes"), fuse)
+    @rule(trigger=CRASH_TRIGGERS)
+    def stop(self, trigger: CrashTrigger | None) -> None:
+        self._run(("stop", "--xgroup", "resubmit_test", "--yes"), trigger)
 
-    @rule(fuse=FUSES)
-    def look(self, fuse: Fuse | None) -> None:
-        self._do(STATUS, fuse)
+    @rule(trigger=CRASH_TRIGGERS)
+    def status(self, trigger: CrashTrigger | None) -> None:
+        self._run(STATUS, trigger)
 
     @rule(number=st.integers(0, 9), state=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED", "FAILED"]))
-    def a_job_moves(self, number: int, state: str) -> None:
-        unfinished = [job for job in self.place.jobs() if job.state in ("SUBMITTED", "RUNNING")]
+    def a_job_changes_state(self, number: int, state: str) -> None:
+        unfinished = [job for job in self.service.jobs() if job.state in ("SUBMITTED", "RUNNING")]
         if unfinished:
-            self.place.set_state(unfinished[number % len(unfinished)].name, state)
+            self.service.set_state(unfinished[number % len(unfinished)].name, state)
 
     @rule(
         method=st.sampled_from(["create", "get", "list"]),
@@ -164,52 +164,52 @@ class Lives(RuleBasedStateMachine):
         status=st.sampled_from([403, 429, 503]),
         times=st.sampled_from([1, 2, 40]),
     )
-    def luck_turns(self, method: str, kind: Kind, status: int, times: int) -> None:
-        self.world.plant(Fault(method, kind, status=status, times=times))
+    def requests_fail(self, method: str, kind: Kind, status: int, times: int) -> None:
+        self.sandbox.add_faults(Fault(method, kind, status=status, times=times))
 
     @rule()
-    def come_to_rest(self) -> None:
-        """Luck is good again, and one command that asks nothing finishes what is open."""
-        self.place.service.faults.pending.clear()
-        self._do(STATUS, None)
-        assert self.world.lost_or_twice() == []
+    def settle(self) -> None:
+        """Without faults, one command settles all open submissions."""
+        self.service.stand_in.faults.pending.clear()
+        self._run(STATUS, None)
+        assert self.sandbox.inconsistencies() == []
 
     @invariant()
-    def nothing_is_sent_that_was_not_written_down(self) -> None:
-        written = {row[0] for row in self.world.rows("SELECT token FROM submissions")}
-        sent = [job.token for job in self.place.jobs()]
+    def jobs_are_journaled_before_they_are_sent(self) -> None:
+        written = {row[0] for row in self.sandbox.rows("SELECT token FROM submissions")}
+        sent = [job.token for job in self.service.jobs()]
         assert set(sent) <= written
         assert len(set(sent)) == len(sent)
 
     @invariant()
-    def what_runs_or_succeeded_is_not_run_again(self) -> None:
+    def unfinished_and_successful_jobs_are_not_rerun(self) -> None:
         assert self.repeated == []
 
-    def _accepted(self, job: JobThere) -> None:
-        alike = [other for other in self.place.jobs() if other.arguments == job.arguments]
-        newest = [other for other in alike if other.name != job.name][-1:]
+    def _accepted(self, job: ServiceJob) -> None:
+        same_arguments = [other for other in self.service.jobs() if other.arguments == job.arguments]
+        newest = [other for other in same_arguments if other.name != job.name][-1:]
         if self.is_re_run and newest and newest[0].state not in RE_RUN:
             self.repeated.append(f"{job.name} repeats {newest[0].name}, which is {newest[0].state}")
 
-    def _do(self, words: tuple[str, ...], fuse: Fuse | None) -> None:
-        """A command, to its end or its crash; what it says of failures is for other tests."""
+    def _run(self, arguments: tuple[str, ...], trigger: CrashTrigger | None) -> None:
+        """Run a command to its end or its crash; other tests check its errors."""
         console = Console(FakeStream(), FakeStream(), FakeStream())
-        cwd, home = self.folder / "cpu", self.folder / "home"
-        context = Context(console, self.world.environ, cwd, home, "totoro")
-        alight = fuse if fuse is not None else Fuse(10**6, after=False)
+        cwd, home = self.directory / "cpu", self.directory / "home"
+        context = Context(console, self.sandbox.environ, cwd, home, "totoro")
+        armed = trigger if trigger is not None else CrashTrigger(10**6, after=False)
         try:
-            with alight.lit():
-                call(context, *words)
+            with armed.active():
+                call(context, *arguments)
         except (CalibanError, Crash):
             pass
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_whatever_happens_the_store_and_the_service_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platforms_retry, "_USUAL", PATIENCE)
-    # Checking the key's primes takes a third of a command's time, and the key is always the same.
+def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(google_client, "DEFAULT", RETRY_POLICY)
+    # checking the primes of the key, always the same, takes a third of a command's time
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)
-    with AiPlatform() as place:
-        Lives.place = place
-        run_state_machine_as_test(Lives, settings=budget)
+    with AiPlatform() as service:
+        Commands.service = service
+        run_state_machine_as_test(Commands, settings=budget)

@@ -1,4 +1,4 @@
-"""Answers that are lost, services that refuse, and several people at once: each experiment is re-run once."""
+"""With lost responses, failing services and concurrent commands, each experiment is rerun once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 from _pytest.mark import ParameterSet
 
-from tests.safety.crash import read_recording
-from tests.safety.places import PLACES
-from tests.safety.traced import Point
-from tests.safety.worlds import QUICK, RESUBMIT, STATUS, World
+from tests.safety.crash_points import read_recording
+from tests.safety.sandbox import QUICK, RESUBMIT, STATUS, Sandbox
+from tests.safety.services import SERVICES
+from tests.safety.tracing import Point
 from tests.standins.faults import Fault, Kind
 
 EXPERIMENTS = 6
@@ -23,34 +23,34 @@ KINDS: tuple[Kind, ...] = ("drop", "refuse", "garbage")
 
 
 @pytest.fixture
-def failed(sqlite_world: World) -> World:
-    """A group whose jobs failed; the store does not know yet."""
-    return with_failures(sqlite_world)
+def failed(sqlite_sandbox: Sandbox) -> Sandbox:
+    """A group of failed jobs, which the store has not recorded yet."""
+    return with_failures(sqlite_sandbox)
 
 
-def with_failures(world: World) -> World:
-    world.experiments(EXPERIMENTS)
-    answer = world.submit()
-    assert answer.code == 0, answer
-    world.end_jobs("FAILED")
-    time.sleep(1.1)  # a name has the second in it, and nobody fixes code and re-runs within one
-    return world
+def with_failures(sandbox: Sandbox) -> Sandbox:
+    sandbox.experiments(EXPERIMENTS)
+    result = sandbox.submit()
+    assert result.code == 0, result
+    sandbox.end_jobs("FAILED")
+    time.sleep(1.1)  # names contain the second, and the next jobs need new ones
+    return sandbox
 
 
 def each(jobs: int) -> dict[str, int]:
     return {f"--foo 3 --sleep {number}": jobs for number in range(EXPERIMENTS)}
 
 
-def wrong(world: World) -> tuple[list[str], dict[str, int]]:
-    """What does not hold, and how many jobs there are of each experiment."""
-    return world.lost_or_twice(), world.jobs_per_experiment()
+def problems_and_counts(sandbox: Sandbox) -> tuple[list[str], dict[str, int]]:
+    """Return inconsistencies, and the number of jobs of each experiment."""
+    return sandbox.inconsistencies(), sandbox.jobs_per_experiment()
 
 
-PASSING = {
-    "each answer lost": [Fault(CREATE, "drop", times=EXPERIMENTS)],
-    "one answer of each kind lost": [Fault(one, "drop") for one in (CREATE, GET, LIST, TOKEN)],
-    "a storm of lost answers": [Fault("*", "drop", times=15)],
-    "a page for each answer": [Fault(CREATE, "garbage", times=EXPERIMENTS)],
+TEMPORARY = {
+    "each response lost": [Fault(CREATE, "drop", times=EXPERIMENTS)],
+    "one response of each kind lost": [Fault(one, "drop") for one in (CREATE, GET, LIST, TOKEN)],
+    "many lost responses": [Fault("*", "drop", times=15)],
+    "an HTML page for each response": [Fault(CREATE, "garbage", times=EXPERIMENTS)],
     "429": [Fault(CREATE, "status", status=429, times=30)],
     "429 with Retry-After": [Fault(CREATE, "status", status=429, retry_after="1", times=EXPERIMENTS)],
     "503": [Fault(one, "status", status=503, times=times) for one, times in ((CREATE, 20), (LIST, 5), (TOKEN, 1))],
@@ -62,149 +62,149 @@ PASSING = {
     ],
 }
 LASTING = {
-    "every answer lost": Fault(CREATE, "drop", times=FOREVER),
+    "every response lost": Fault(CREATE, "drop", times=FOREVER),
     "broken connections": Fault(CREATE, "refuse", times=FOREVER),
     "429": Fault(CREATE, "status", status=429, times=FOREVER),
     "503": Fault(CREATE, "status", status=503, times=FOREVER),
     "403": Fault(CREATE, "status", status=403, times=FOREVER),
 }
-ELSEWHERE = [name for name in PLACES if name != "AI Platform"]
-TELLING = ("each answer lost", "a storm of lost answers", "429", "503", "everything", "every answer lost")
-"""What the other services have to stand as well; what is left out tests how answers are read, which is the same code
-for Google's two services, and for all how waiting is counted."""
+OTHER_SERVICES = [name for name in SERVICES if name != "AI Platform"]
+ON_OTHER_SERVICES = ("each response lost", "many lost responses", "429", "503", "everything", "every response lost")
+"""The faults that are tested with the other services, too. The rest tests how responses are read, which is the same
+code for both Google services, and how waiting is counted, which is the same for all."""
 
 
-def storms(kinds: Mapping[str, object]) -> list[ParameterSet]:
-    """Every kind on AI Platform, and the telling ones on the others."""
+def cases(kinds: Mapping[str, object]) -> list[ParameterSet]:
+    """Return all faults with AI Platform, and some with the other services."""
     chosen = [("AI Platform", kind) for kind in kinds]
-    chosen += [(place, kind) for place in ELSEWHERE for kind in kinds if kind in TELLING]
-    return [pytest.param(place, kinds[kind], id=f"{kind} on {place}") for place, kind in chosen]
+    chosen += [(service, kind) for service in OTHER_SERVICES for kind in kinds if kind in ON_OTHER_SERVICES]
+    return [pytest.param(service, kinds[kind], id=f"{kind} on {service}") for service, kind in chosen]
 
 
-@pytest.mark.parametrize(("place_name", "faults"), storms(PASSING))
-def test_a_storm_that_passes_is_waited_out(failed: World, faults: Sequence[Fault]) -> None:
-    failed.plant(*faults)
+@pytest.mark.parametrize(("place_name", "faults"), cases(TEMPORARY))
+def test_temporary_failures_are_retried_until_they_end(failed: Sandbox, faults: Sequence[Fault]) -> None:
+    failed.add_faults(*faults)
 
-    answer = failed.caliban(*RESUBMIT)
+    result = failed.caliban(*RESUBMIT)
 
-    assert answer.code == 0, answer
-    assert wrong(failed) == ([], each(2))
+    assert result.code == 0, result
+    assert problems_and_counts(failed) == ([], each(2))
 
 
-@pytest.mark.parametrize(("place_name", "fault"), storms(LASTING))
-def test_after_a_storm_that_does_not_pass_the_next_re_run_makes_up_for_it(failed: World, fault: Fault) -> None:
+@pytest.mark.parametrize(("place_name", "fault"), cases(LASTING))
+def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: Sandbox, fault: Fault) -> None:
     failed.retry_policy = {**QUICK, "deadline": 0.5, "quota_deadline": 0.5}
     failed.caliban(*STATUS)
-    failed.plant(fault)
-    failed.plant(Fault(LOOK_UP, "refuse", times=FOREVER))
+    failed.add_faults(fault)
+    failed.add_faults(Fault(LOOK_UP, "refuse", times=FOREVER))
     during = failed.caliban(*RESUBMIT)
-    failed.service.faults.pending.clear()
+    failed.stand_in.faults.pending.clear()
 
     afterwards = [failed.caliban(*RESUBMIT) for _ in range(2)]
 
-    assert (during.code, [answer.code for answer in afterwards]) == (1, [0, 0]), failed.answers
+    assert (during.code, [result.code for result in afterwards]) == (1, [0, 0]), failed.results
     assert "nothing to resubmit" in afterwards[-1].out
-    assert wrong(failed) == ([], each(2))
+    assert problems_and_counts(failed) == ([], each(2))
 
 
 @pytest.mark.parametrize("people", [2, 8])
-def test_of_several_who_re_run_a_group_at_once_each_experiment_is_run_by_one(world: World, people: int) -> None:
-    with_failures(world)
-    world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+def test_concurrent_reruns_of_a_group_run_each_experiment_once(sandbox: Sandbox, processes: int) -> None:
+    with_failures(sandbox)
+    sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
 
-    answers = world.at_once([RESUBMIT] * people)
+    results = sandbox.run_concurrently([RESUBMIT] * processes)
 
-    assert wrong(world) == ([], each(2))
-    assert {answer.code for answer in answers} <= {0, 1}
-    assert not [answer for answer in answers if "locked" in answer.err or "Traceback" in answer.err]
+    assert problems_and_counts(sandbox) == ([], each(2))
+    assert {result.code for result in results} <= {0, 1}
+    assert not [result for result in results if "locked" in result.err or "Traceback" in result.err]
 
 
-def test_whoever_comes_second_is_told_who_has_it(world: World) -> None:
-    with_failures(world)
-    world.plant(Fault(CREATE, "delay", seconds=1, times=FOREVER))
+def test_the_second_of_two_reruns_reports_who_is_submitting(sandbox: Sandbox) -> None:
+    with_failures(sandbox)
+    sandbox.add_faults(Fault(CREATE, "delay", seconds=1, times=FOREVER))
 
-    answers = world.at_once([RESUBMIT, RESUBMIT])
+    results = sandbox.run_concurrently([RESUBMIT, RESUBMIT])
 
     who = rf"totoro .*{re.escape(socket.gethostname())} \(process \d+\)"
-    assert [answer for answer in answers if re.search(who, answer.out + answer.err)], answers
+    assert [result for result in results if re.search(who, result.out + result.err)], results
 
 
 @pytest.mark.parametrize("people", [2, 8])
-def test_several_who_find_an_interrupted_re_run_finish_it_once(world: World, people: int) -> None:
-    with_failures(world)
-    world.caliban(*STATUS)
-    world.plant(Fault(CREATE, "drop", times=FOREVER))
-    world.plant(Fault(LOOK_UP, "status", status=403, times=FOREVER))
-    world.caliban(*RESUBMIT)
-    world.service.faults.pending.clear()
+def test_concurrent_commands_settle_an_interrupted_rerun_once(sandbox: Sandbox, processes: int) -> None:
+    with_failures(sandbox)
+    sandbox.caliban(*STATUS)
+    sandbox.add_faults(Fault(CREATE, "drop", times=FOREVER))
+    sandbox.add_faults(Fault(LOOK_UP, "status", status=403, times=FOREVER))
+    sandbox.caliban(*RESUBMIT)
+    sandbox.stand_in.faults.pending.clear()
 
-    answers = world.at_once([RESUBMIT] * people)
+    results = sandbox.run_concurrently([RESUBMIT] * processes)
 
-    assert [answer.code for answer in answers] == [0] * people, answers
-    assert wrong(world) == ([], each(2))
-
-
-def test_eight_who_use_a_store_for_the_first_time_at_once_make_one(world: World) -> None:
-    world.experiments(EXPERIMENTS)
-
-    answers = world.at_once([world.place.command()] * 8)
-
-    assert not [answer for answer in answers if "Traceback" in answer.err or "[store-" in answer.err]
-    assert world.lost_or_twice() == []
-    assert world.experiment_count() == EXPERIMENTS
+    assert [result.code for result in results] == [0] * processes, results
+    assert problems_and_counts(sandbox) == ([], each(2))
 
 
-def test_eight_who_come_after_a_crash_in_the_middle_of_a_transaction_find_a_store_that_can_be_read(
-    failed: World,
+def test_eight_concurrent_first_commands_create_one_store(sandbox: Sandbox) -> None:
+    sandbox.experiments(EXPERIMENTS)
+
+    results = sandbox.run_concurrently([sandbox.service.command()] * 8)
+
+    assert not [result for result in results if "Traceback" in result.err or "[store-" in result.err]
+    assert sandbox.inconsistencies() == []
+    assert sandbox.experiment_count() == EXPERIMENTS
+
+
+def test_eight_concurrent_commands_can_use_the_store_after_a_crash_inside_a_transaction(
+    failed: Sandbox,
 ) -> None:
-    recording = failed.folder / "recording.json"
+    recording = failed.directory / "recording.json"
     failed.caliban(*RESUBMIT, recording=recording)
     failed.end_jobs("FAILED")
     effects = [event.function for event in read_recording(recording) if not event.line]
     failed.caliban(*RESUBMIT, point=Point("before", 0, "commit", effects.index("commit") + 1))
-    assert list(failed.folder.glob("caliban.db-journal")), "the crash left no half a transaction"
+    assert list(failed.directory.glob("caliban.db-journal")), "the crash left no open transaction"
 
-    answers = failed.at_once([RESUBMIT] * 8)
+    results = failed.run_concurrently([RESUBMIT] * 8)
 
-    assert [answer for answer in answers if answer.code != 0 and "[already-" not in answer.err] == []
-    assert not [answer for answer in answers if "[store-" in answer.err]
-    assert wrong(failed) == ([], each(3))
-
-
-def test_of_several_who_submit_what_never_was_each_experiment_is_run_by_one(world: World) -> None:
-    world.experiments(1)
-    world.submit()
-    world.experiments(EXPERIMENTS)
-    world.submit(point=Point("after", 0, "commit", 3))  # after the token, and the question whether the service is there
-    assert world.experiment_count() == EXPERIMENTS
-    world.end_jobs("FAILED")
-    world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
-    world.at_once([RESUBMIT] * 8)
-    assert world.lost_or_twice() == []
-    assert world.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
+    assert [result for result in results if result.code != 0 and "[already-" not in result.err] == []
+    assert not [result for result in results if "[store-" in result.err]
+    assert problems_and_counts(failed) == ([], each(3))
 
 
-@pytest.mark.parametrize("place_name", ELSEWHERE)
-def test_of_eight_who_re_run_a_group_elsewhere_at_once_each_experiment_is_run_by_one(sqlite_world: World) -> None:
-    with_failures(sqlite_world)
-    sqlite_world.plant(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+def test_concurrent_reruns_submit_an_experiment_without_a_job_once(sandbox: Sandbox) -> None:
+    sandbox.experiments(1)
+    sandbox.submit()
+    sandbox.experiments(EXPERIMENTS)
+    sandbox.submit(point=Point("after", 0, "commit", 3))  # the third effect, after requests for a token and to connect
+    assert sandbox.experiment_count() == EXPERIMENTS
+    sandbox.end_jobs("FAILED")
+    sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+    sandbox.run_concurrently([RESUBMIT] * 8)
+    assert sandbox.inconsistencies() == []
+    assert sandbox.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
 
-    answers = sqlite_world.at_once([RESUBMIT] * 8)
 
-    assert wrong(sqlite_world) == ([], each(2))
-    assert {answer.code for answer in answers} <= {0, 1}
-    assert not [answer for answer in answers if "locked" in answer.err or "Traceback" in answer.err]
+@pytest.mark.parametrize("place_name", OTHER_SERVICES)
+def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqlite_sandbox: Sandbox) -> None:
+    with_failures(sqlite_sandbox)
+    sqlite_sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
+
+    results = sqlite_sandbox.run_concurrently([RESUBMIT] * 8)
+
+    assert problems_and_counts(sqlite_sandbox) == ([], each(2))
+    assert {result.code for result in results} <= {0, 1}
+    assert not [result for result in results if "locked" in result.err or "Traceback" in result.err]
 
 
-@pytest.mark.parametrize("place_name", ELSEWHERE)
-def test_eight_who_find_an_interrupted_re_run_elsewhere_finish_it_once(sqlite_world: World) -> None:
-    with_failures(sqlite_world)
-    sqlite_world.caliban(*STATUS)
-    sqlite_world.plant(Fault(CREATE, "drop", times=FOREVER), Fault(LOOK_UP, "status", status=403, times=FOREVER))
-    sqlite_world.caliban(*RESUBMIT)
-    sqlite_world.service.faults.pending.clear()
+@pytest.mark.parametrize("place_name", OTHER_SERVICES)
+def test_eight_concurrent_commands_on_other_services_settle_an_interrupted_rerun_once(sqlite_sandbox: Sandbox) -> None:
+    with_failures(sqlite_sandbox)
+    sqlite_sandbox.caliban(*STATUS)
+    sqlite_sandbox.add_faults(Fault(CREATE, "drop", times=FOREVER), Fault(LOOK_UP, "status", status=403, times=FOREVER))
+    sqlite_sandbox.caliban(*RESUBMIT)
+    sqlite_sandbox.stand_in.faults.pending.clear()
 
-    answers = sqlite_world.at_once([RESUBMIT] * 8)
+    results = sqlite_sandbox.run_concurrently([RESUBMIT] * 8)
 
-    assert [answer.code for answer in answers] == [0] * 8, answers
-    assert wrong(sqlite_world) == ([], each(2))
+    assert [result.code for result in results] == [0] * 8, results
+    assert problems_and_counts(sqlite_sandbox) == ([], each(2))

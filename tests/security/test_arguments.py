@@ -44,7 +44,7 @@ def submit(user: Researcher, *arguments: str) -> None:
 
 
 def submitted_arguments(service: MlV1) -> list[object]:
-    # not of the requests: after a rerun in the same second, the name is taken, and the job is sent again under another
+    # of the jobs, not of the requests: a request for a name that is taken is refused, and the next name tried
     return [job.body["trainingInput"].get("args") for job in service.jobs.all()]
 
 

@@ -1,4 +1,4 @@
-"""The services that jobs run on, each as the tests of safety use it: the same questions, whatever the service."""
+"""The services that jobs run on, as stand-ins with a common interface."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _IMAGE = f"gcr.io/{PROJECT}/cffd1475aaca:latest"
 _FLAGS = ("--nogpu", "--image_tag", _IMAGE, "--experiment_config", "experiment.json")
 _WHAT = ("cpu.py", "--", "--foo", "3")
 
-_Self = TypeVar("_Self", bound="Place")
+_Self = TypeVar("_Self", bound="Service")
 
 
 @dataclass(frozen=True)
-class JobThere:
-    """A job that a service has.
+class ServiceJob:
+    """A job at a service.
 
     Attributes:
-        token: of the submission that asked for it.
-        name: by which the store knows it, too.
+        token: of its submission.
+        name: its name, which the store records.
         arguments: of its container, ``--foo 3 --sleep 0``.
-        state: in caliban's words.
+        state: a value of :class:`caliban.records.JobStatus`.
     """
 
     token: str
@@ -47,13 +47,13 @@ class JobThere:
     state: str
 
 
-class Place(AbstractContextManager["Place"], ABC):
-    """One service, by its stand-in.
+class Service(AbstractContextManager["Service"], ABC):
+    """One service.
 
     Attributes:
-        create, get, list: the methods that take a job and tell of jobs, as faults name them.
-        look_up: which of them is asked after an answer was lost.
-        service: the stand-in, for its faults and requests.
+        create, get, list: the API methods for jobs, as faults name them.
+        look_up: the method that is called after a lost response.
+        stand_in: the stand-in, for its faults and requests.
     """
 
     create: ClassVar[str]
@@ -63,56 +63,56 @@ class Place(AbstractContextManager["Place"], ABC):
 
     @property
     @abstractmethod
-    def service(self) -> StandIn: ...
+    def stand_in(self) -> StandIn: ...
 
     def method(self, role: str) -> str:
-        """The method that is meant by ``create``, ``get``, ``list``, ``look_up`` or ``token``, or any by ``*``."""
+        """Return the API method of a role: ``create``, ``get``, ``list``, ``look_up``, ``token``, or ``*`` for any."""
         return {"token": "oauth.token", "*": "*"}.get(role) or str(getattr(self, role))
 
     @abstractmethod
-    def environ(self, folder: Path) -> Mapping[str, str]:
-        """What a person who uses the service has in their environment; files that it names go into ``folder``."""
+    def environ(self, directory: Path) -> Mapping[str, str]:
+        """Return the environment variables of a user; files that they name are written to ``directory``."""
 
     @abstractmethod
     def command(self) -> tuple[str, ...]:
-        """Submit the group, with an image that is there already, so that nothing is built."""
+        """Return the command that submits the group, with an existing image, so that nothing is built."""
 
     @abstractmethod
-    def jobs(self) -> builtins.list[JobThere]:
-        """What the service has."""
+    def jobs(self) -> builtins.list[ServiceJob]:
+        """Return the jobs at the service."""
 
     @abstractmethod
-    def name_in(self, details: Mapping[str, Any]) -> str:
-        """The name of a job in what the store knows of it (``jobs.details``)."""
+    def job_name(self, details: Mapping[str, Any]) -> str:
+        """Return the name of a job in its recorded details (``jobs.details``)."""
 
     @abstractmethod
     def set_state(self, name: str, state: str) -> None:
-        """Let a job be RUNNING, SUCCEEDED, FAILED or STOPPED from now on."""
+        """Set the state of a job: RUNNING, SUCCEEDED, FAILED or STOPPED."""
 
     @abstractmethod
     def snapshot(self) -> Sequence[Any]:
-        """All that the service has, for :meth:`restore`."""
+        """Return all jobs at the service, for :meth:`restore`."""
 
     @abstractmethod
     def restore(self, snapshot: Sequence[Any]) -> None:
-        """Let the service have these jobs and no others."""
+        """Replace the jobs at the service."""
 
     def end_jobs(self, state: str) -> None:
-        """Let every job end like this, those that have not."""
+        """End all unfinished jobs in this state."""
         for job in self.jobs():
             if job.state not in ("SUCCEEDED", "FAILED", "STOPPED"):
                 self.set_state(job.name, state)
 
     def __enter__(self: _Self) -> _Self:
-        self.service.__enter__()
+        self.stand_in.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.service.__exit__(kind, error, at)
+        self.stand_in.__exit__(kind, error, at)
 
 
-class AiPlatform(Place):
-    """AI Platform Training; a job that nobody ends stays QUEUED."""
+class AiPlatform(Service):
+    """AI Platform Training; a job stays QUEUED until a test ends it."""
 
     create, get, list = (f"ml.projects.jobs.{name}" for name in ("create", "get", "list"))
     look_up = get
@@ -121,20 +121,20 @@ class AiPlatform(Place):
         self._ml = MlV1({PROJECT})
 
     @property
-    def service(self) -> MlV1:
+    def stand_in(self) -> MlV1:
         return self._ml
 
-    def environ(self, folder: Path) -> Mapping[str, str]:
-        key = self._ml.write_key_file(folder / "key.json")
+    def environ(self, directory: Path) -> Mapping[str, str]:
+        key = self._ml.write_key_file(directory / "key.json")
         return {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": self._ml.url, "GOOGLE_APPLICATION_CREDENTIALS": str(key)}
 
     def command(self) -> tuple[str, ...]:
         return ("cloud", "--platform", "caip", *GROUP, *_FLAGS, *_WHAT)
 
-    def jobs(self) -> builtins.list[JobThere]:
+    def jobs(self) -> builtins.list[ServiceJob]:
         return [_caip_job(job) for job in self._ml.jobs.all()]
 
-    def name_in(self, details: Mapping[str, Any]) -> str:
+    def job_name(self, details: Mapping[str, Any]) -> str:
         return str(details["jobId"])
 
     def set_state(self, name: str, state: str) -> None:
@@ -149,13 +149,13 @@ class AiPlatform(Place):
             self._ml.jobs.create(PROJECT, body)
             self._ml.jobs.set_state(body["jobId"], state)
 
-    def tell(self, on_accept: Callable[[JobThere], None]) -> None:
-        """Let ``on_accept`` hear of each job that is accepted from now on, until the next :meth:`restore`."""
-        self._ml.jobs.on_accept = lambda job: on_accept(_caip_job(job))
+    def on_accept(self, callback: Callable[[ServiceJob], None]) -> None:
+        """Call ``callback`` for each job that is accepted, until the next :meth:`restore`."""
+        self._ml.jobs.on_accept = lambda job: callback(_caip_job(job))
 
 
-class VertexAi(Place):
-    """Vertex AI, whose lists show a job only ``LAG_S`` after it was accepted; a job that nobody ends stays PENDING."""
+class VertexAi(Service):
+    """Vertex AI, whose lists show a job after ``LAG_S`` seconds; a job stays PENDING until a test ends it."""
 
     LAG_S = 0.1
 
@@ -167,20 +167,20 @@ class VertexAi(Place):
         self.restore([])
 
     @property
-    def service(self) -> AiplatformV1:
+    def stand_in(self) -> AiplatformV1:
         return self._ai
 
-    def environ(self, folder: Path) -> Mapping[str, str]:
-        key = self._ai.write_key_file(folder / "key.json")
+    def environ(self, directory: Path) -> Mapping[str, str]:
+        key = self._ai.write_key_file(directory / "key.json")
         return {"CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": self._ai.url, "GOOGLE_APPLICATION_CREDENTIALS": str(key)}
 
     def command(self) -> tuple[str, ...]:
         return ("cloud", "--platform", "vertex", *GROUP, *_FLAGS, *_WHAT)
 
-    def jobs(self) -> builtins.list[JobThere]:
+    def jobs(self) -> builtins.list[ServiceJob]:
         return [_vertex_job(job) for job in self._ai.jobs.all()]
 
-    def name_in(self, details: Mapping[str, Any]) -> str:
+    def job_name(self, details: Mapping[str, Any]) -> str:
         return str(details["name"])
 
     def set_state(self, name: str, state: str) -> None:
@@ -196,8 +196,8 @@ class VertexAi(Place):
             self._ai.jobs.restore(job)
 
 
-class Kubernetes(Place):
-    """A cluster that a kubeconfig names; a job that nobody starts waits."""
+class Kubernetes(Service):
+    """A cluster of a kubeconfig; a job stays queued until a test starts it."""
 
     create, get, list = "jobs.create", "jobs.get", "jobs.list"
     look_up = get
@@ -206,20 +206,20 @@ class Kubernetes(Place):
         self._cluster = KubeApi(namespaces={NAMESPACE})
 
     @property
-    def service(self) -> KubeApi:
+    def stand_in(self) -> KubeApi:
         return self._cluster
 
-    def environ(self, folder: Path) -> Mapping[str, str]:
-        return {"KUBECONFIG": str(self._cluster.write_kubeconfig(folder / "kubeconfig", CONTEXT))}
+    def environ(self, directory: Path) -> Mapping[str, str]:
+        return {"KUBECONFIG": str(self._cluster.write_kubeconfig(directory / "kubeconfig", CONTEXT))}
 
     def command(self) -> tuple[str, ...]:
         where = ("--context", CONTEXT, "--namespace", NAMESPACE)
         return ("cluster", "job", "submit", *where, *GROUP, *_FLAGS, *_WHAT)
 
-    def jobs(self) -> builtins.list[JobThere]:
+    def jobs(self) -> builtins.list[ServiceJob]:
         return [_cluster_job(job) for job in self._cluster.state.items(JOBS, NAMESPACE)]
 
-    def name_in(self, details: Mapping[str, Any]) -> str:
+    def job_name(self, details: Mapping[str, Any]) -> str:
         return str(details["job"]["metadata"]["name"])
 
     def set_state(self, name: str, state: str) -> None:
@@ -244,27 +244,27 @@ class Kubernetes(Place):
             state.add(resource, as_json(item))
 
 
-def _caip_job(job: Job) -> JobThere:
+def _caip_job(job: Job) -> ServiceJob:
     state = job.state if job.state in FINAL else "RUNNING" if job.state in ("RUNNING", "CANCELLING") else "SUBMITTED"
     arguments = " ".join(job.body["trainingInput"]["args"])
-    return JobThere(
+    return ServiceJob(
         str(job.body["labels"]["caliban_token"]), job.id, arguments, {"CANCELLED": "STOPPED"}.get(state, state)
     )
 
 
-def _vertex_job(job: CustomJob) -> JobThere:
+def _vertex_job(job: CustomJob) -> ServiceJob:
     state = job.state.removeprefix("JOB_STATE_")
     ours = {"PENDING": "SUBMITTED", "CANCELLED": "STOPPED", "CANCELLING": "RUNNING"}.get(state, state)
-    return JobThere(job.labels["caliban_token"], job.name, " ".join(job.arguments), ours)
+    return ServiceJob(job.labels["caliban_token"], job.name, " ".join(job.arguments), ours)
 
 
-def _cluster_job(job: Mapping[str, Any]) -> JobThere:
+def _cluster_job(job: Mapping[str, Any]) -> ServiceJob:
     ended = {one["type"] for one in job["status"].get("conditions", []) if one["status"] == "True"}
     state = "RUNNING" if job["status"].get("active") else "SUBMITTED"
     state = "FAILED" if "Failed" in ended else "SUCCEEDED" if "Complete" in ended else state
     arguments = " ".join(job["spec"]["template"]["spec"]["containers"][0]["args"])
-    return JobThere(job["metadata"]["labels"]["caliban.token"], job["metadata"]["name"], arguments, state)
+    return ServiceJob(job["metadata"]["labels"]["caliban.token"], job["metadata"]["name"], arguments, state)
 
 
-PLACES: Mapping[str, type[Place]] = {"AI Platform": AiPlatform, "Vertex AI": VertexAi, "Kubernetes": Kubernetes}
-"""Every service, by its name."""
+SERVICES: Mapping[str, type[Service]] = {"AI Platform": AiPlatform, "Vertex AI": VertexAi, "Kubernetes": Kubernetes}
+"""The services, by name."""

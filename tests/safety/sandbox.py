@@ -1,4 +1,4 @@
-"""A person with a store, and a service: where crashes, storms and races are let loose, and what must hold after."""
+"""A user with a store and a service, for tests with crashes, faults and concurrent commands, and their invariants."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from tests.safety.nursery import LaunchOptions, Nursery
-from tests.safety.places import GROUP, Place
-from tests.safety.traced import Point
+from tests.safety.services import GROUP, Service
+from tests.safety.tracing import Point
 from tests.standins.faults import Fault
 from tests.standins.serving import StandIn
 
@@ -30,136 +30,136 @@ QUICK = {
     "deadline": 10,
     "consistency_delay": 0.2,
 }
-"""Enough for any number of faults that a test plants, and no time lost on each."""
+"""Enough attempts for all faults of a test, with short delays."""
 
 _NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command left behind."""
+class CommandResult:
+    """The exit code and the output of a command."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     code: int
     out: str
     err: str
 
     def __str__(self) -> str:
-        return f"caliban {' '.join(self.words)}: {self.code}\n{self.out}{self.err}"
+        return f"caliban {' '.join(self.arguments)}: {self.code}\n{self.out}{self.err}"
 
 
 @dataclass
-class World:
-    """One person's home, project folder and store, and the service that they use.
+class Sandbox:
+    """A user's home directory, project and store, and the service that they use.
 
     Attributes:
-        folder: holds the home and the project.
-        place: the service.
+        directory: contains the home directory and the project.
+        service: the service.
         nursery: runs the commands.
         store_url: as in ``CALIBAN_DB_URL``.
-        answers: of every command so far.
-        retry_policy: of the commands.
+        results: of all commands so far.
+        retry_policy: of the commands; the fields of a RetryPolicy.
     """
 
-    folder: Path
-    place: Place
+    directory: Path
+    service: Service
     nursery: Nursery
     store_url: str
     environ: dict[str, str] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
+    results: list[CommandResult] = field(default_factory=list)
     retry_policy: Mapping[str, float] = field(default_factory=lambda: QUICK)
 
     def __post_init__(self) -> None:
         for name in ("home", "cpu"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "cpu" / "cpu.py").write_text("print('hello')\n")
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        (self.directory / "cpu" / "cpu.py").write_text("print('hello')\n")
         self.experiments(2)
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
         self.environ = {
             **kept,
-            "HOME": str(self.folder / "home"),
+            "HOME": str(self.directory / "home"),
             "CALIBAN_USER": "totoro",
             "CALIBAN_DB_URL": self.store_url,
-            **self.place.environ(self.folder),
+            **self.service.environ(self.directory),
         }
 
     @property
-    def service(self) -> StandIn:
-        """For its faults and requests."""
-        return self.place.service
+    def stand_in(self) -> StandIn:
+        """The stand-in of the service, for its faults and requests."""
+        return self.service.stand_in
 
     def experiments(self, count: int) -> None:
-        """Let ``experiment.json`` span so many."""
-        (self.folder / "cpu" / "experiment.json").write_text(json.dumps({"sleep": list(range(count))}))
+        """Write an ``experiment.json`` with this number of experiments."""
+        (self.directory / "cpu" / "experiment.json").write_text(json.dumps({"sleep": list(range(count))}))
 
-    def caliban(self, *words: str, point: Point | None = None, recording: Path | None = None) -> Answer:
+    def caliban(self, *arguments: str, point: Point | None = None, recording: Path | None = None) -> CommandResult:
         """Run a command."""
-        [answer] = self.at_once([words], point=point, recording=recording)
-        return answer
+        [result] = self.run_concurrently([arguments], point=point, recording=recording)
+        return result
 
-    def at_once(
+    def run_concurrently(
         self, commands: Sequence[Sequence[str]], *, point: Point | None = None, recording: Path | None = None
-    ) -> list[Answer]:
-        """Run commands at the same time, each in a process of its own."""
-        files = [str(self.folder / f"command-{next(_NUMBERS)}") for _ in commands]
-        orders = [
+    ) -> list[CommandResult]:
+        """Run commands concurrently, each in its own process."""
+        files = [str(self.directory / f"command-{next(_NUMBERS)}") for _ in commands]
+        invocations = [
             LaunchOptions(
-                words=tuple(words),
+                arguments=tuple(arguments),
                 environ=self.environ,
-                cwd=str(self.folder / "cpu"),
+                cwd=str(self.directory / "cpu"),
                 out=f"{file}.out",
                 err=f"{file}.err",
-                point=(point.place, point.line, point.function, point.nth) if point else None,
+                point=(point.location, point.line, point.function, point.nth) if point else None,
                 recording=str(recording) if recording else None,
                 retry_policy=self.retry_policy,
             )
-            for words, file in zip(commands, files, strict=True)
+            for arguments, file in zip(commands, files, strict=True)
         ]
-        codes = self.nursery.run(orders)
-        answers = [
-            Answer(tuple(words), code, Path(f"{file}.out").read_text(), Path(f"{file}.err").read_text())
-            for words, code, file in zip(commands, codes, files, strict=True)
+        codes = self.nursery.run(invocations)
+        results = [
+            CommandResult(tuple(arguments), code, Path(f"{file}.out").read_text(), Path(f"{file}.err").read_text())
+            for arguments, code, file in zip(commands, codes, files, strict=True)
         ]
-        self.answers.extend(answers)
-        return answers
+        self.results.extend(results)
+        return results
 
-    def submit(self, *, point: Point | None = None, recording: Path | None = None) -> Answer:
+    def submit(self, *, point: Point | None = None, recording: Path | None = None) -> CommandResult:
         """Run the command that submits the group."""
-        return self.caliban(*self.place.command(), point=point, recording=recording)
+        return self.caliban(*self.service.command(), point=point, recording=recording)
 
-    def plant(self, *faults: Fault) -> None:
-        """Let faults happen from now on; their methods are named by :meth:`Place.method`'s roles."""
+    def add_faults(self, *faults: Fault) -> None:
+        """Add faults, whose methods are roles of :meth:`Service.method`."""
         for fault in faults:
-            self.service.faults.add(replace(fault, method=self.place.method(fault.method)))
+            self.stand_in.faults.add(replace(fault, method=self.service.method(fault.method)))
 
     def end_jobs(self, state: str = "FAILED") -> None:
-        """Let every job at the service end, those that have not."""
-        self.place.end_jobs(state)
+        """End all unfinished jobs at the service."""
+        self.service.end_jobs(state)
 
-    def let_service_have(self, jobs: Sequence[Any]) -> None:
-        """Let the service know these jobs (:meth:`Place.snapshot`) and no others, and forget what was asked of it."""
-        self.place.restore(jobs)
-        self.service.requests.clear()
-        self.service.faults.pending.clear()
+    def reset_service(self, jobs: Sequence[Any]) -> None:
+        """Replace the jobs at the service by a :meth:`Service.snapshot`, and forget requests and faults."""
+        self.service.restore(jobs)
+        self.stand_in.requests.clear()
+        self.stand_in.faults.pending.clear()
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """What the store says."""
+        """Query the store."""
         with self._connection() as connection:
             return [tuple(row) for row in connection.execute(text(statement))]
 
     def experiment_count(self) -> int:
-        """How many there are in the store."""
+        """Return the number of experiments in the store."""
         return int(self.rows("SELECT count(*) FROM experiments")[0][0])
 
     def jobs_per_experiment(self) -> dict[str, int]:
-        """How many jobs the service has of each experiment, by the experiment's arguments."""
-        return dict(Counter(job.arguments for job in self.place.jobs()))
+        """Return the number of jobs at the service, by the arguments of their experiment."""
+        return dict(Counter(job.arguments for job in self.service.jobs()))
 
-    def lost_or_twice(self) -> list[str]:
-        """What does not hold: jobs at the service = job rows in the store, token by token; [] when all is well."""
-        jobs_there = self.place.jobs()
-        there = Counter(job.token for job in jobs_there)
-        names = {job.token: job.name for job in jobs_there}
+    def inconsistencies(self) -> list[str]:
+        """Return where jobs at the service and job rows in the store differ, by token; [] if they agree."""
+        service_jobs = self.service.jobs()
+        there = Counter(job.token for job in service_jobs)
+        names = {job.token: job.name for job in service_jobs}
         settled = self.rows(
             "SELECT submissions.token, jobs.details, jobs.experiment_id = submissions.experiment_id FROM submissions "
             "JOIN jobs ON jobs.id = submissions.job_id WHERE submissions.state = 'DONE'"
@@ -169,7 +169,7 @@ class World:
         problems += [f"job {names[token]} is not recorded" for token in there if token not in recorded]
         problems += [f"job of token {token} is recorded, and not there" for token in recorded if token not in there]
         for token, details, is_of_experiment in settled:
-            named = self.place.name_in(json.loads(details) if isinstance(details, str) else details)
+            named = self.service.job_name(json.loads(details) if isinstance(details, str) else details)
             if token in names and (named != names[token] or not is_of_experiment):
                 problems.append(f"job {names[token]} is recorded under another name or experiment: {named}")
         [(jobs,)] = self.rows("SELECT count(*) FROM jobs")
