@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Mapping, Sequence
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from tests.safety.crash_points import read_recording
-from tests.safety.sandbox import QUICK, RESUBMIT, STATUS, Sandbox
+from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox
 from tests.safety.services import SERVICES
 from tests.safety.tracing import Point
 from tests.standins.faults import Fault, Kind
@@ -33,7 +32,7 @@ def with_failures(sandbox: Sandbox) -> Sandbox:
     result = sandbox.submit()
     assert result.code == 0, result
     sandbox.end_jobs("FAILED")
-    time.sleep(1.1)  # names contain the second, and the next jobs need new ones
+    sandbox.advance_clock()
     return sandbox
 
 
@@ -81,7 +80,7 @@ def cases(kinds: Mapping[str, object]) -> list[ParameterSet]:
     return [pytest.param(service, kinds[kind], id=f"{kind} on {service}") for service, kind in chosen]
 
 
-@pytest.mark.parametrize(("place_name", "faults"), cases(TEMPORARY))
+@pytest.mark.parametrize(("service_name", "faults"), cases(TEMPORARY))
 def test_temporary_failures_are_retried_until_they_end(failed: Sandbox, faults: Sequence[Fault]) -> None:
     failed.add_faults(*faults)
 
@@ -91,9 +90,9 @@ def test_temporary_failures_are_retried_until_they_end(failed: Sandbox, faults: 
     assert problems_and_counts(failed) == ([], each(2))
 
 
-@pytest.mark.parametrize(("place_name", "fault"), cases(LASTING))
+@pytest.mark.parametrize(("service_name", "fault"), cases(LASTING))
 def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: Sandbox, fault: Fault) -> None:
-    failed.retry_policy = {**QUICK, "deadline": 0.5, "quota_deadline": 0.5}
+    failed.retry_policy = {**RETRY_POLICY, "deadline": 2, "quota_deadline": 2}
     failed.caliban(*STATUS)
     failed.add_faults(fault)
     failed.add_faults(Fault(LOOK_UP, "refuse", times=FOREVER))
@@ -107,7 +106,7 @@ def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: S
     assert problems_and_counts(failed) == ([], each(2))
 
 
-@pytest.mark.parametrize("people", [2, 8])
+@pytest.mark.parametrize("processes", [2, 8])
 def test_concurrent_reruns_of_a_group_run_each_experiment_once(sandbox: Sandbox, processes: int) -> None:
     with_failures(sandbox)
     sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
@@ -129,7 +128,7 @@ def test_the_second_of_two_reruns_reports_who_is_submitting(sandbox: Sandbox) ->
     assert [result for result in results if re.search(who, result.out + result.err)], results
 
 
-@pytest.mark.parametrize("people", [2, 8])
+@pytest.mark.parametrize("processes", [2, 8])
 def test_concurrent_commands_settle_an_interrupted_rerun_once(sandbox: Sandbox, processes: int) -> None:
     with_failures(sandbox)
     sandbox.caliban(*STATUS)
@@ -184,7 +183,7 @@ def test_concurrent_reruns_submit_an_experiment_without_a_job_once(sandbox: Sand
     assert sandbox.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
 
 
-@pytest.mark.parametrize("place_name", OTHER_SERVICES)
+@pytest.mark.parametrize("service_name", OTHER_SERVICES)
 def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqlite_sandbox: Sandbox) -> None:
     with_failures(sqlite_sandbox)
     sqlite_sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
@@ -196,7 +195,7 @@ def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqli
     assert not [result for result in results if "locked" in result.err or "Traceback" in result.err]
 
 
-@pytest.mark.parametrize("place_name", OTHER_SERVICES)
+@pytest.mark.parametrize("service_name", OTHER_SERVICES)
 def test_eight_concurrent_commands_on_other_services_settle_an_interrupted_rerun_once(sqlite_sandbox: Sandbox) -> None:
     with_failures(sqlite_sandbox)
     sqlite_sandbox.caliban(*STATUS)
