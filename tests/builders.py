@@ -103,6 +103,7 @@ def add_group(
     container_spec: JsonObject = CPU_SPEC,
     platform: PlatformId = "TEST",
     job_spec: JsonObject | None = None,
+    details: JsonObject | None = None,
 ) -> GroupRecord:
     """Record one experiment for each of ``states``, with one job in that state; no job for None."""
     with store.writing() as session:
@@ -128,7 +129,7 @@ def add_group(
                     experiment_id=experiment.id,
                     container=IMAGE,
                     status=status,
-                    details={"name": f"fake-{experiment.id}"},
+                    details={"name": f"fake-{experiment.id}"} if details is None else dict(details),
                     user=user,
                 )
             )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -196,46 +197,49 @@ def heard() -> HeardReporter:
     return HeardReporter()
 
 
-def _install_service(monkeypatch: pytest.MonkeyPatch, cls: str) -> FakeService:
+@contextmanager
+def fake_platform(cls: str) -> Iterator[FakeService]:
+    """Provide the platform TEST by a class of ``tests.fakes``, and yield its service."""
     service = FakeService()
-    monkeypatch.setattr(FakePlatform, "service", service, raising=False)
     table = cast(MutableMapping[str, platform_registry.Entry], platform_registry._BUILT_IN)
     entry = platform_registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details")
-    monkeypatch.setitem(table, "TEST", entry)
-    platform_registry._parser.cache_clear()
-    return service
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakePlatform, "service", service, raising=False)
+            patch.setitem(table, "TEST", entry)
+            platform_registry._parser.cache_clear()
+            yield service
+    finally:
+        platform_registry._parser.cache_clear()
+    service.verify()
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def service() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run by themselves."""
-    installed = _install_service(monkeypatch, "FakePlatform")
-    yield installed
-    installed.verify()
+    with fake_platform("FakePlatform") as service:
+        yield service
 
 
 @pytest.fixture
-def foreground(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def foreground() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run while the command waits."""
-    installed = _install_service(monkeypatch, "FakeForegroundPlatform")
-    yield installed
-    installed.verify()
+    with fake_platform("FakeForegroundPlatform") as service:
+        yield service
 
 
 @pytest.fixture
-def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def remote() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run elsewhere, from images that are pushed there."""
-    installed = _install_service(monkeypatch, "FakeRemotePlatform")
-    yield installed
-    installed.verify()
+    with fake_platform("FakeRemotePlatform") as service:
+        yield service
 
 
 @pytest.fixture
-def imageless(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+def imageless() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs need no container image."""
-    installed = _install_service(monkeypatch, "FakeImagelessPlatform")
-    yield installed
-    installed.verify()
+    with fake_platform("FakeImagelessPlatform") as service:
+        yield service
 
 
 @pytest.fixture

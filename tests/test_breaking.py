@@ -1,4 +1,4 @@
-"""What people and machines do to a program that it must take well: each of these broke it once."""
+"""Regressions: each of these broke caliban once."""
 
 from __future__ import annotations
 
@@ -15,29 +15,37 @@ from caliban.cli import render
 from caliban.cli.command_line import parse
 from caliban.cli.console import Console
 from caliban.errors import CalibanError, UsageError
-from caliban.platforms.base import JobUpdate
-from caliban.records import ContainerRecord, JobRecord, JobStatus, NewJob, Submission
+from caliban.platforms.registry import Platforms
+from caliban.records import (
+    AdditionalAttempt,
+    ContainerRecord,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    NewJob,
+    Submission,
+)
 from caliban.store.database import Store
-from caliban.submission.setup import make_platforms
 from caliban.submission.signals import hold_signals
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter
 from tests.builders import IMAGE, add_group, an_experiment, leave_open
 from tests.calls import call
 from tests.cli.plugins import add_package
 from tests.conftest import Caliban, MakeScreen, ScreenContext
-from tests.fakes import FakeService, FakeStream, HeardReporter
+from tests.fakes import FakeDestination, FakeService, FakeStream, RecordingReporter
 
 
 def attempts(store: Store, count: int) -> list[Attempt]:
     return [
-        Attempt(experiment, "TEST", {"image": IMAGE, "words": []}, IMAGE, {})
+        Attempt(experiment, "TEST", {"image": IMAGE, "arguments": []}, IMAGE, FakeDestination(), AdditionalAttempt())
         for experiment in add_group(store, *[None] * count).experiments
     ]
 
 
 @pytest.fixture
-def submitter(store: Store, heard: HeardReporter) -> Submitter:
-    return Submitter(store, make_platforms({}, Path("/nowhere"), heard), heard, "totoro", at_once=1)
+def submitter(store: Store, platforms: Platforms, reporter: RecordingReporter) -> Submitter:
+    return Submitter(store, platforms, reporter, "totoro", parallel=1)
 
 
 def test_a_signal_is_not_lost_when_the_block_raises() -> None:
@@ -49,35 +57,35 @@ def test_a_signal_is_not_lost_when_the_block_raises() -> None:
         fail_when_interrupted()
 
 
-def test_an_interrupt_while_an_answer_is_lost_ends_the_submitting(
+def test_an_interrupt_while_an_answer_is_lost_ends_the_submission(
     store: Store, submitter: Submitter, service: FakeService
 ) -> None:
-    def lose(spec: dict[str, object], submission: Submission) -> NewJob:
-        service.press()
+    def lose(spec: JsonObject, submission: Submission) -> NewJob:
+        service.interrupt()
         return service.lose_answer(spec, submission)
 
     service.expect("submit", lose)
     with pytest.raises(InterruptedSubmissionError) as caught:
         submitter.submit_all(attempts(store, 3))
-    # The attempt whose answer was lost had begun: its outcome should be told, not counted as "not started".
+    # the attempt whose answer was lost had been started: it has an outcome and is not counted as "not started"
     assert ([o.error and o.error.id for o in caught.value.outcomes], caught.value.not_started) == (["fake-timeout"], 2)
 
 
-def test_a_result_that_cannot_be_recorded_is_one_outcome(
+def test_a_result_that_cannot_be_recorded_is_an_outcome_with_an_error(
     store: Store, submitter: Submitter, foreground: FakeService, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = attempts(store, 1)
-    locker = sqlite3.connect(home / ".caliban" / "caliban.db", isolation_level=None)
+    other = sqlite3.connect(home / ".caliban" / "caliban.db", isolation_level=None)
 
     def follow(job: JobRecord) -> JobUpdate:
         store._engine.dispose()  # so that the new busy timeout counts
-        locker.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
         return JobUpdate(JobStatus.SUCCEEDED)
 
     monkeypatch.setattr("caliban.store.engines.BUSY_TIMEOUT", 0.1)
     foreground.expect("submit", foreground.accept)
     foreground.expect("follow", follow)
-    with closing(locker):
+    with closing(other):
         outcomes = submitter.submit_all(work)
     assert len(outcomes) == 1
     assert outcomes[0].error is not None
@@ -96,7 +104,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 
 WAITS = """
-    DESCRIPTION = "Wait for somebody to end the input."
+    DESCRIPTION = "Wait for the end of the input."
 
     def add_arguments(parser):
         pass
@@ -108,7 +116,7 @@ WAITS = """
 """
 
 
-def test_a_command_in_the_background_of_a_script_can_be_ended(tmp_path: Path, run_caliban: Caliban) -> None:
+def test_a_command_in_the_background_of_a_script_can_be_terminated(tmp_path: Path, run_caliban: Caliban) -> None:
     add_package(tmp_path / "site", "caliban-waits", {"wait": "wait_plugin"}, {"wait_plugin": WAITS})
     with subprocess.Popen(
         [sys.executable, "-m", "caliban", "wait"],
@@ -129,13 +137,13 @@ def test_a_command_in_the_background_of_a_script_can_be_ended(tmp_path: Path, ru
         assert process.wait() != -signal.SIGKILL
 
 
-def test_the_script_is_quoted_as_well() -> None:
+def test_the_script_is_quoted_too() -> None:
     container = ContainerRecord(1, {"package": [["python"], ".", "my script.py", None]})
     line = render.command_line(an_experiment(args=(), kwargs={}, container=container))
     assert line == "'my script.py'"
 
 
-def test_malformed_extra_dirs_are_not_taken_to_pieces() -> None:
+def test_malformed_extra_dirs_are_not_split_into_letters() -> None:
     line = render.container_line(ContainerRecord(1, {"extra_dirs": "data"}), Path("/home/totoro"))
     assert "d, a, t, a" not in line
 
@@ -146,15 +154,15 @@ def test_a_flag_without_a_command_is_an_error_that_names_no_command(flag: str, r
     assert (done.returncode, "None" in done.stderr) == (2, False)
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path, run_caliban: Caliban) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
+def test_a_deleted_current_directory_is_reported(tmp_path: Path, run_caliban: Caliban) -> None:
+    deleted = tmp_path / "deleted"
+    deleted.mkdir()
     program = (
         "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-m', 'caliban', 'status'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=gone,
+        cwd=deleted,
         env=run_caliban.environment(),
         capture_output=True,
         text=True,
@@ -163,7 +171,7 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, run_caliban: Caliban) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_experiments_from_standard_input_that_are_no_text_are_told(run_caliban: Caliban) -> None:
+def test_experiments_that_are_not_text_are_reported(run_caliban: Caliban) -> None:
     (run_caliban.cwd / "cpu.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "caliban", "run", "--dry_run", "--nogpu", "--experiment_config", "stdin", "cpu.py"],
@@ -177,13 +185,13 @@ def test_experiments_from_standard_input_that_are_no_text_are_told(run_caliban: 
     assert done.returncode == 2
 
 
-def test_a_plugin_that_exits_on_import_costs_a_warning(tmp_path: Path, run_caliban: Caliban) -> None:
+def test_a_plugin_that_exits_on_import_causes_a_warning(tmp_path: Path, run_caliban: Caliban) -> None:
     add_package(tmp_path / "site", "caliban-exits", {"exits": "exits_plugin"}, {"exits_plugin": "raise SystemExit(3)"})
     done = run_caliban("--help", env={"PYTHONPATH": str(tmp_path / "site")})
     assert (done.returncode, "warning: " in done.stderr) == (0, True)
 
 
-def test_end_of_input_at_a_terminal_ends_the_line(make_screen: MakeScreen) -> None:
+def test_the_end_of_input_at_a_terminal_ends_the_line(make_screen: MakeScreen) -> None:
     screen = make_screen("", is_terminal=True)
     screen.console.confirm("go on?")
     screen.console.info("no answer was given")
@@ -196,7 +204,7 @@ def test_a_malformed_number_of_jobs_is_reported_without_names_of_functions() -> 
     assert caught.value.message == '--max_jobs: expected an integer >= 0, got "x"'
 
 
-def test_a_dry_run_does_not_call_an_interrupted_submission_one_in_progress(
+def test_a_dry_run_does_not_show_an_interrupted_submission_as_in_progress(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     [experiment] = add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"}).experiments
@@ -207,15 +215,15 @@ def test_a_dry_run_does_not_call_an_interrupted_submission_one_in_progress(
     assert "being submitted by" not in context.out
 
 
-def test_a_dry_run_does_not_promise_what_cannot_be_done(
+def test_a_dry_run_without_ready_jobs_does_not_suggest_to_run_it(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     add_group(store, JobStatus.FAILED, container_spec={"build_path": "/nowhere"})
     call(context, "resubmit", "--xgroup", "resubmit_test", "--dry_run")
-    assert "to actually resubmit these jobs" not in context.out
+    assert "to resubmit these jobs" not in context.out
 
 
-def test_one_value_is_in_the_singular() -> None:
+def test_one_value_is_not_counted_in_the_plural() -> None:
     from caliban.submission.experiments import parse_experiments
 
     with pytest.raises(CalibanError) as caught:

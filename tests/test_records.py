@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import pytest
 
-from caliban.records import ContainerRecord, JobStatus, JsonObject, Outcome
+from caliban.errors import PlatformError
+from caliban.records import (
+    ContainerRecord,
+    FailureCause,
+    JobDetails,
+    JobExit,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    Outcome,
+    StatusUnavailable,
+)
 from tests.builders import CPU_SPEC, a_job, an_experiment
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "words"),
+    ("kwargs", "arguments"),
     [
         ({"sleep": 1}, ("--sleep", "1")),
         ({"rate": 0.01}, ("--rate", "0.01")),
@@ -22,11 +33,11 @@ from tests.builders import CPU_SPEC, a_job, an_experiment
         ({}, ()),
     ],
 )
-def test_a_flag_is_written_as_a_command_line_has_it(kwargs: JsonObject, words: tuple[str, ...]) -> None:
-    assert an_experiment(args=(), kwargs=kwargs).arguments == words
+def test_a_flag_is_formatted_for_a_command_line(kwargs: JsonObject, arguments: tuple[str, ...]) -> None:
+    assert an_experiment(args=(), kwargs=kwargs).arguments == arguments
 
 
-def test_arguments_after_the_dashes_come_before_the_flags() -> None:
+def test_positional_arguments_come_before_the_flags() -> None:
     assert an_experiment(args=("--foo", "3"), kwargs={"sleep": 1}).arguments == ("--foo", "3", "--sleep", "1")
 
 
@@ -35,7 +46,7 @@ def test_flags_keep_the_order_in_which_they_were_recorded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "runs"),
+    ("spec", "entrypoint"),
     [
         (CPU_SPEC, "cpu.py"),
         ({"package": [["python", "-m"], "trainer", "trainer/train.py", "trainer.train"]}, "trainer/train.py"),
@@ -47,11 +58,11 @@ def test_flags_keep_the_order_in_which_they_were_recorded() -> None:
         ({"package": [["python"], "."]}, "(no script recorded)"),
     ],
 )
-def test_a_container_is_called_after_what_it_runs(spec: JsonObject, runs: str) -> None:
-    assert ContainerRecord(1, spec).entrypoint == runs
+def test_the_entrypoint_of_a_container_is_its_script_or_image(spec: JsonObject, entrypoint: str) -> None:
+    assert ContainerRecord(1, spec).entrypoint == entrypoint
 
 
-def test_the_latest_attempt_is_the_last() -> None:
+def test_the_latest_attempt_is_the_last_one() -> None:
     assert an_experiment(1, a_job(5), a_job(9)).latest == a_job(9)
 
 
@@ -60,7 +71,7 @@ def test_an_experiment_without_attempts_has_no_latest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "is_final", "wants_rerun", "is_good"),
+    ("status", "is_final", "is_rerunnable", "is_good"),
     [
         (JobStatus.SUBMITTED, False, False, True),
         (JobStatus.RUNNING, False, False, True),
@@ -70,9 +81,11 @@ def test_an_experiment_without_attempts_has_no_latest() -> None:
         (JobStatus.STOPPED, True, True, False),
     ],
 )
-def test_what_a_state_means(status: JobStatus, is_final: bool, wants_rerun: bool, is_good: bool) -> None:
+def test_states_are_final_rerunnable_and_good(
+    status: JobStatus, is_final: bool, is_rerunnable: bool, is_good: bool
+) -> None:
     outcome = Outcome(an_experiment(), a_job(status=status))
-    assert (status.is_final, status.wants_rerun, outcome.is_good) == (is_final, wants_rerun, is_good)
+    assert (status.is_final, status.is_rerunnable, outcome.is_good) == (is_final, is_rerunnable, is_good)
 
 
 def test_an_attempt_without_a_job_is_not_good() -> None:
@@ -80,5 +93,57 @@ def test_an_attempt_without_a_job_is_not_good() -> None:
 
 
 @pytest.mark.parametrize("status", list(JobStatus))
-def test_a_state_is_shown_by_its_bare_name(status: JobStatus) -> None:
+def test_a_state_is_formatted_by_its_name(status: JobStatus) -> None:
     assert (str(status), f"{status}", f"{status:9s}") == (status.value, status.value, status.value.ljust(9))
+
+
+def test_an_attempt_with_an_error_is_not_good() -> None:
+    assert not Outcome(an_experiment(), a_job(status=JobStatus.RUNNING), PlatformError("x", "no")).is_good
+
+
+RUNNING = a_job(1, JobStatus.RUNNING, details={"name": "fake"})
+OUT_OF_MEMORY = JobDetails({"name": "fake"}, exit=JobExit(137, FailureCause.OUT_OF_MEMORY, "out of memory"))
+
+
+def test_an_update_replaces_state_and_details() -> None:
+    updated = RUNNING.updated(JobUpdate(JobStatus.FAILED, OUT_OF_MEMORY))
+    assert (updated.status, updated.details, updated.reason) == (JobStatus.FAILED, OUT_OF_MEMORY, "out of memory")
+
+
+def test_an_update_without_details_keeps_the_recorded_ones() -> None:
+    updated = RUNNING.updated(JobUpdate(JobStatus.SUCCEEDED))
+    assert (updated.status, updated.details) == (JobStatus.SUCCEEDED, RUNNING.details)
+
+
+def test_an_unavailable_status_keeps_state_and_details_and_says_why() -> None:
+    updated = RUNNING.updated(StatusUnavailable("no route"))
+    assert (updated.status, updated.details, updated.refresh_error) == (JobStatus.RUNNING, RUNNING.details, "no route")
+
+
+def test_an_update_removes_an_earlier_refresh_error() -> None:
+    updated = RUNNING.updated(StatusUnavailable("no route")).updated(JobUpdate(JobStatus.RUNNING))
+    assert updated == RUNNING
+
+
+def test_an_update_changes_nothing_else() -> None:
+    updated = RUNNING.updated(JobUpdate(JobStatus.FAILED, OUT_OF_MEMORY))
+    for name in ("id", "platform", "spec_id", "spec", "container", "created"):
+        assert getattr(updated, name) == getattr(RUNNING, name)
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (JobDetails(), None),
+        (JobDetails(exit=JobExit(1)), None),
+        (JobDetails(exit=JobExit(message="out of memory")), "out of memory"),
+        (JobDetails(pending_reason="unschedulable"), "unschedulable"),
+        (JobDetails(exit=JobExit(message="out of memory"), pending_reason="unschedulable"), "out of memory"),
+    ],
+)
+def test_the_reason_of_a_job_is_that_of_its_end_or_of_its_wait(details: JobDetails, reason: str | None) -> None:
+    assert details.reason == reason
+
+
+def test_details_are_hashable_although_their_raw_json_is_not() -> None:
+    assert hash(JobDetails({"name": "fake"})) == hash(JobDetails({"name": "other"}))

@@ -22,6 +22,12 @@ def text(raw: JsonObject, key: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def integer(raw: JsonObject, key: str) -> int | None:
+    """Return the integer stored under ``key``; None for anything else."""
+    value = raw.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def timestamp(raw: JsonObject, key: str) -> datetime | None:
     """Return the time stored under ``key``, in UTC, or None."""
     return parse_time(raw.get(key))
@@ -40,9 +46,9 @@ def parse_time(value: object) -> datetime | None:
 
 
 def utc_text(value: object) -> str | None:
-    """Return a time as it is stored: ISO 8601, in UTC, to the second; None for anything that is not a time."""
+    """Return a time as it is stored: ISO 8601, in UTC; None for anything that is not a time."""
     time = parse_time(value)
-    return time.isoformat(timespec="seconds") if time else None
+    return time.isoformat() if time else None
 
 
 def failure_cause(raw: JsonObject) -> FailureCause | None:

@@ -28,7 +28,7 @@ while :; do sleep 0.02; done
 
 
 class SubprocessCase(ContractCase):
-    """Jobs that end when the test tells them to."""
+    """Jobs that end when the test sends them a signal."""
 
     platform_class = SubprocessPlatform
     launcher = SubprocessLauncher()
@@ -49,7 +49,7 @@ class SubprocessCase(ContractCase):
                 self._kill(job)
 
     def script(self) -> str:
-        """Return a program that ends when it is told to."""
+        """Return a program that ends on a signal."""
         return _SCRIPT
 
     def started(self) -> int:
@@ -57,7 +57,7 @@ class SubprocessCase(ContractCase):
         return len(list(self._directory().glob("*/pid")))
 
     def requests(self) -> int:
-        """Return 0: no service is asked."""
+        """Return 0: there is no service."""
         return 0
 
     def lose_answer(self) -> None:

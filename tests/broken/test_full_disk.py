@@ -17,7 +17,7 @@ from caliban.records import JobStatus, NewJob, Submission, SubmissionState
 from caliban.store.database import Store
 from tests.builders import add_group, latest_states, submissions
 from tests.calls import call
-from tests.conftest import MakeContext
+from tests.conftest import MakeContext, fake_platform
 from tests.fakes import FakeService
 from tests.standins.ml_v1 import MlV1
 from tests.store.helpers import PEER_STORES
@@ -108,11 +108,10 @@ def limit() -> Iterator[Callable[[], None]]:
 
 
 @pytest.fixture
-def fake(request: pytest.FixtureRequest) -> FakeService:
-    """The service of the platform TEST; ``service`` is AI Platform here."""
-    from tests.conftest import _install_service
-
-    return _install_service(request.getfixturevalue("monkeypatch"), "FakePlatform")
+def fake() -> Iterator[FakeService]:
+    """The platform TEST; ``service`` is AI Platform here."""
+    with fake_platform("FakePlatform") as service:
+        yield service
 
 
 def test_a_job_accepted_when_the_disk_filled_up_is_recorded_by_the_next_command(

@@ -23,7 +23,7 @@ def test_the_image_is_printed_for_scripts(fake_engine: FakeEngine, context: Scre
     assert (call(context, "build", "--nogpu", "cpu.py"), context.out, context.err) == (0, f"{IMAGE}\n", "")
 
 
-def test_flags_say_what_goes_into_the_image(fake_engine: FakeEngine, context: ScreenContext) -> None:
+def test_flags_determine_the_content_of_the_image(fake_engine: FakeEngine, context: ScreenContext) -> None:
     fake_engine.expect(IMAGE)
     call(context, "build", "-d", "data", "--no_cache", "cpu.py")
     [spec] = fake_engine.built
@@ -41,14 +41,14 @@ def test_building_records_nothing(fake_engine: FakeEngine, context: ScreenContex
     assert list(home.iterdir()) == []
 
 
-def test_a_failed_build_is_no_image(fake_engine: FakeEngine, context: ScreenContext) -> None:
+def test_a_failed_build_prints_no_image(fake_engine: FakeEngine, context: ScreenContext) -> None:
     fake_engine.expect(ImageError("build-step-failed", "step 3 failed"))
     with pytest.raises(ImageError):
         call(context, "build", "--nogpu", "cpu.py")
     assert context.out == ""
 
 
-def test_a_misspelt_script_is_told_with_what_is_close_to_it(context: ScreenContext) -> None:
+def test_a_misspelt_script_is_reported_with_a_suggestion(context: ScreenContext) -> None:
     with pytest.raises(UsageError) as caught:
         call(context, "build", "--nogpu", "cpp.py")
     assert caught.value.hint == "did you mean cpu.py?"

@@ -1,30 +1,30 @@
-"""``caliban run`` on a fake platform that stands in for this machine's containers; real ones are in ``tests/e2e``."""
+"""``caliban run`` on a fake platform in place of this machine's Docker Engine; ``tests/e2e`` uses a real one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from caliban.errors import CalibanError, ImageError, UsageError
-from caliban.platforms import base
-from caliban.platforms.base import JobUpdate
-from caliban.records import JobRecord, JobStatus, NewJob, PlatformId, Submission
+from caliban.platforms import registry
+from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, PlatformId, Submission
 from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group
 from tests.calls import call
 from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
-from tests.fakes import FakeAttendedPlatform, FakeEngine, FakeService, end
+from tests.fakes import FakeEngine, FakeForegroundPlatform, FakeService, end
 
 GROUP = ("--xgroup", "resubmit_test")
 
 
-class FakeLocalPlatform(FakeAttendedPlatform):
-    """Takes job specs in the shape of local jobs."""
+class FakeLocalPlatform(FakeForegroundPlatform):
+    """Accepts job specs of local jobs."""
 
-    name = "LOCAL"
+    id = "LOCAL"
 
     def job_name(self, spec: object, token: str) -> str:
         return f"fake-{token}"
@@ -34,19 +34,20 @@ class FakeLocalPlatform(FakeAttendedPlatform):
 
 
 def start(spec: dict[str, object], submission: Submission) -> NewJob:
-    """For ``expect("submit", ...)``."""
-    return NewJob(str(spec["container"]), JobStatus.RUNNING, {"name": submission.name})
+    """Return an answer for ``expect("submit", ...)``."""
+    return NewJob(str(spec["container"]), JobStatus.RUNNING, JobDetails({"name": submission.name}))
 
 
-def interrupt(job: JobRecord) -> JobUpdate:
+def interrupt_following(job: JobRecord) -> JobUpdate:
     raise KeyboardInterrupt
 
 
 @pytest.fixture
 def local(foreground: FakeService, monkeypatch: pytest.MonkeyPatch) -> FakeService:
-    """What stands behind the platform LOCAL."""
-    table = cast(dict[PlatformId, tuple[str, str]], base._PLATFORMS)
-    monkeypatch.setitem(table, "LOCAL", (__name__, "FakeLocalPlatform"))
+    """The service of the platform LOCAL."""
+    table = cast(dict[PlatformId, registry.Entry], registry._BUILT_IN)
+    entry = replace(table["LOCAL"], platform=f"{__name__}:FakeLocalPlatform")
+    monkeypatch.setitem(table, "LOCAL", entry)
     return foreground
 
 
@@ -87,7 +88,7 @@ def test_one_image_is_built_for_all_experiments(
     assert fake_engine.no_cache == [True]
 
 
-def test_the_same_experiment_again_is_another_job_of_it(
+def test_the_same_experiment_again_is_another_attempt(
     store: Store, local: FakeService, fake_engine: FakeEngine, make_context: MakeContext
 ) -> None:
     for _ in range(2):
@@ -109,7 +110,7 @@ def test_without_a_group_one_is_named_after_the_user_and_the_time(
     assert latest_states(store, name="totoro-xgroup-2020-05-29-10-53-30") == ["SUCCEEDED"]
 
 
-def test_an_image_that_is_there_is_run_without_building(
+def test_an_existing_image_is_run_without_a_build(
     store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     local.expect("submit", start)
@@ -119,7 +120,7 @@ def test_an_image_that_is_there_is_run_without_building(
     assert experiment.container.spec == {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
 
 
-def test_a_script_that_only_the_image_has_names_its_experiments(
+def test_a_script_that_only_the_image_has_is_shown_as_given(
     store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     local.expect("submit", start)
@@ -129,7 +130,7 @@ def test_a_script_that_only_the_image_has_names_its_experiments(
     assert context.out.startswith("inside.py\n")
 
 
-def test_arguments_of_docker_are_recorded_with_the_job(
+def test_arguments_of_docker_run_are_recorded_with_the_job(
     store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     local.expect("submit", start)
@@ -137,13 +138,13 @@ def test_arguments_of_docker_are_recorded_with_the_job(
     call(
         context, "run", *GROUP, "--nogpu", "--image_id", "lab:1", "--docker_run_args", "-v '/a b:/c' -e A=1", "cpu.py"
     )  # fmt: skip
-    [spec] = local.asked("submit")
+    [spec] = local.arguments_of("submit")
     common = ["docker", "run", "--ipc", "host", "-e", "PYTHONUNBUFFERED=1"]
     assert spec == {"command": [*common, "-v", "/a b:/c", "-e", "A=1", "lab:1"], "container": "lab:1"}
 
 
 @pytest.mark.parametrize(("flags", "gpu"), [((), True), (("--nogpu",), False)])
-def test_containers_get_gpus_unless_told_otherwise(
+def test_containers_get_gpus_by_default(
     flags: tuple[str, ...],
     gpu: bool,
     store: Store,
@@ -154,11 +155,11 @@ def test_containers_get_gpus_unless_told_otherwise(
     local.expect("submit", start)
     local.expect("follow", end(JobStatus.SUCCEEDED))
     call(context, "run", *GROUP, *flags, "--image_id", "lab:1", "cpu.py")
-    [spec] = local.asked("submit")
+    [spec] = local.arguments_of("submit")
     assert ("--gpus" in cast(dict[str, list[str]], spec)["command"]) is gpu
 
 
-def test_default_mode_of_the_project_counts(
+def test_the_default_mode_of_the_project_is_used(
     project: Path, store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     (project / ".calibanconfig.json").write_text('{"default_mode": "CPU"}')
@@ -180,22 +181,22 @@ def test_experiments_may_come_from_standard_input(
 
 
 @pytest.mark.parametrize(
-    ("words", "error", "message"),
+    ("arguments", "error", "message"),
     [
         (("no_such.py",), "module-not-found", "no_such.py"),
         (("--experiment_config", "none.json", "cpu.py"), "no-experiment-config", "none.json"),
-        (("--experiment_config", "broken.json", "cpu.py"), "malformed-json", "broken.json is not JSON: line 1"),
+        (("--experiment_config", "broken.json", "cpu.py"), "malformed-json", "broken.json"),
         (("--experiment_config", "wrong.json", "cpu.py"), "malformed-experiments", 'wrong.json, key "a"'),
         (("--experiment_config", "latin.json", "cpu.py"), "no-experiment-config", "latin.json"),
         (("--experiment_config", ".", "cpu.py"), "no-experiment-config", "."),
         (("--docker_run_args", "'open", "cpu.py"), "malformed-docker-run-args", "--docker_run_args"),
-        (("--cloud_key", "none.json", "cpu.py"), "key-not-found", "there is no key file none.json"),
-        (("-d", "no_such_folder", "cpu.py"), "extra-dir-not-found", "no_such_folder"),
+        (("--cloud_key", "none.json", "cpu.py"), "key-not-found", "key file not found: none.json"),
+        (("-d", "no_such_directory", "cpu.py"), "extra-dir-not-found", "no_such_directory"),
     ],
 )
 @pytest.mark.parametrize("flags", [(), ("--dry_run",)])
-def test_what_is_wrong_is_told_before_anything_is_built(
-    words: tuple[str, ...],
+def test_wrong_input_is_reported_before_anything_is_built(
+    arguments: tuple[str, ...],
     error: str,
     message: str,
     flags: tuple[str, ...],
@@ -206,17 +207,17 @@ def test_what_is_wrong_is_told_before_anything_is_built(
     (project / "wrong.json").write_text('{"a": null}')
     (project / "latin.json").write_bytes(b'{"a": "\xe4"}')
     with pytest.raises(UsageError) as caught:
-        call(context, "run", *flags, *words)
+        call(context, "run", *flags, *arguments)
     assert (caught.value.id, message in caught.value.message) == (error, True)
 
 
-def test_a_wrong_configuration_is_told_before_anything_is_built(project: Path, context: ScreenContext) -> None:
+def test_a_malformed_configuration_is_reported_before_anything_is_built(project: Path, context: ScreenContext) -> None:
     (project / ".calibanconfig.json").write_text('{"base_imag": "base:1"}')
     with pytest.raises(UsageError, match="base_imag"):
         call(context, "run", "--nogpu", "cpu.py")
 
 
-def test_an_engine_out_of_reach_is_told_before_anything_is_recorded(
+def test_an_unreachable_engine_is_reported_before_anything_is_recorded(
     context: ScreenContext, home: Path, tmp_path: Path
 ) -> None:
     context.environ["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"  # type: ignore[index]  # a dict in tests
@@ -225,9 +226,7 @@ def test_an_engine_out_of_reach_is_told_before_anything_is_recorded(
     assert (caught.value.id, list(home.iterdir())) == ("docker-unreachable", [])
 
 
-def test_a_build_that_fails_records_no_experiment(
-    store: Store, fake_engine: FakeEngine, context: ScreenContext
-) -> None:
+def test_a_failed_build_records_no_experiment(store: Store, fake_engine: FakeEngine, context: ScreenContext) -> None:
     fake_engine.expect(ImageError("build-step-failed", "step 3 failed"))
     with pytest.raises(ImageError, match="step 3 failed"):
         call(context, "run", *GROUP, "--nogpu", "cpu.py")
@@ -235,11 +234,11 @@ def test_a_build_that_fails_records_no_experiment(
         call(context, "status", *GROUP)
 
 
-def test_an_interrupt_stops_the_job_and_reports_what_had_begun(
+def test_an_interrupt_stops_the_job_and_reports_what_was_started(
     store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     local.expect("submit", start)
-    local.expect("follow", interrupt)
+    local.expect("follow", interrupt_following)
     local.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError):
         call(context, "run", *GROUP, "--image_id", "lab:1", *CONFIG, "cpu.py")
@@ -247,7 +246,7 @@ def test_an_interrupt_stops_the_job_and_reports_what_had_begun(
     assert context.err.endswith("2 jobs: 1 stopped, 1 not started\n")
 
 
-def test_what_somebody_else_is_submitting_is_told(
+def test_an_experiment_that_another_process_submits_is_reported(
     store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     spec = {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
@@ -261,7 +260,7 @@ def test_what_somebody_else_is_submitting_is_told(
     assert latest_states(store) == ["FAILED", "SUCCEEDED"]
 
 
-def test_a_dry_run_of_a_folder_shows_commands_and_image(context: ScreenContext, home: Path) -> None:
+def test_a_dry_run_of_a_directory_shows_commands_and_image(context: ScreenContext, home: Path) -> None:
     assert call(context, "run", *GROUP, "--nogpu", *CONFIG, "--dry_run", "cpu.py", "--", "--foo", "3 4") == 0
     assert context.out == (
         "the following jobs would be run, in the experiment group resubmit_test:\n"
@@ -270,7 +269,7 @@ def test_a_dry_run_of_a_folder_shows_commands_and_image(context: ScreenContext, 
         "\n"
         f"container image: would be built from {context.cwd} (job_mode: CPU)\n"
         "\n"
-        "nothing was run: to actually run these jobs, run this command again without --dry_run\n"
+        "nothing was run: to run these jobs, run this command without --dry_run\n"
     )
     assert (context.err, list(home.iterdir())) == ("", [])
 
@@ -280,7 +279,7 @@ def test_a_dry_run_of_an_image_shows_the_image(context: ScreenContext) -> None:
     assert "\ncontainer image: lab:1\n" in context.out
 
 
-def test_script_arguments_reach_the_command_line_whole(forked_caliban: ForkedCaliban) -> None:
-    words = ("", "a b", "--", "--dry_run", "line\nbreak", "'")
-    done = forked_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *words)
+def test_script_arguments_are_shown_quoted(forked_caliban: ForkedCaliban) -> None:
+    arguments = ("", "a b", "--", "--dry_run", "line\nbreak", "'")
+    done = forked_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *arguments)
     assert "\ncpu.py '' 'a b' -- --dry_run 'line\nbreak' ''\"'\"''\n" in done.stdout

@@ -166,6 +166,7 @@ def test_a_component_is_stopped_and_started_by_a_file(layout: Layout) -> None:
     stopped = Path(layout.state) / cluster_node.STOPPED / "steady"
     stopped.parent.mkdir()
     node.keep_up()
+    wait_until(lambda: log.read_text() == "started\n")
     stopped.touch()
     wait_until(lambda: not running_after_a_step(node))
     stopped.unlink()

@@ -41,9 +41,9 @@ class Installed:
         self.script.write_text(BROKEN)
         self.jobs = caliban.home / ".caliban" / "subprocess"
 
-    def __call__(self, *words: str, **environ: str) -> Finished:
+    def __call__(self, *arguments: str, **environ: str) -> Finished:
         without_docker = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
-        return self._caliban(*words, env={**self._environ, **without_docker, **environ})
+        return self._caliban(*arguments, env={**self._environ, **without_docker, **environ})
 
     def wait(self, jobs: int) -> None:
         """Wait until so many jobs have ended."""

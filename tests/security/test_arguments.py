@@ -44,7 +44,8 @@ def submit(user: Researcher, *arguments: str) -> None:
 
 
 def submitted_arguments(service: MlV1) -> list[object]:
-    return [body["trainingInput"].get("args") for body in service.bodies(CREATE)]
+    # of the jobs, not of the requests: a request for a name that is taken is refused, and the next name tried
+    return [job.body["trainingInput"].get("args") for job in service.jobs.all()]
 
 
 def test_arguments_are_passed_unchanged_also_by_a_rerun(user: Researcher, caip: MlV1, tmp_path: Path) -> None:

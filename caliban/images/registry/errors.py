@@ -12,11 +12,14 @@ from caliban.records import ImageRef
 # missing login.
 _DENIED = re.compile(
     r"\b(denied|unauthori[sz]ed|forbidden|authentication required|no basic auth credentials|insufficient_scope)\b"
-    r"|name unknown|\b(status|HTTP)\D{0,12}40[13]\b",
+    r"|name unknown|\b(status|HTTP)\D{0,12}40[13]\b"
+    # Docker 29 passes on the registry's message without its error code.
+    r"|^error from registry: ",
     re.IGNORECASE,
 )
 _FULL = re.compile(r"no space left on device|insufficient storage|quota exceeded|exceeds? the quota", re.IGNORECASE)
-_SERVER_ERROR = re.compile(r"status:? 5\d\d\b", re.IGNORECASE)
+# Docker 29 names the request: "unexpected status from PUT request to http://localhost:5000/...: 500 ...".
+_SERVER_ERROR = re.compile(r"status(?: from [A-Z]+ request to \S+)?:? 5\d\d\b", re.IGNORECASE)
 
 
 def push_failure(words: str, image: ImageRef, access_hint: str) -> ImageError:

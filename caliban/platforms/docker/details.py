@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caliban.platforms import stored_json
-from caliban.platforms.stored_json import one_line, text, timestamp, utc_text
+from caliban.platforms.stored_json import integer, one_line, text, timestamp, utc_text
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject, Submission
 
 RUNNING_STATES = frozenset({"running", "paused", "restarting"})
@@ -130,11 +130,10 @@ def _times(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parse_exit(status: JobStatus, raw: JsonObject) -> JobExit | None:
-    code, refusal = raw.get("ret_code"), text(raw, "error")
+    refusal = text(raw, "error")
     message = one_line(refusal or text(raw, "reason"))
     cause = _parse_cause(status, raw)
-    if refusal is not None or not isinstance(code, int) or isinstance(code, bool):
-        code = None  # `docker run` has an exit code of its own
+    code = integer(raw, "ret_code") if refusal is None else None  # `docker run` has an exit code of its own
     is_over = status.is_final or message is not None
     return JobExit(code, cause, message) if is_over and (code, cause, message) != (None, None, None) else None
 

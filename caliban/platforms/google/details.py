@@ -11,7 +11,7 @@ from caliban.platforms.stored_json import one_line, text, utc_text
 from caliban.records import Destination, FailureCause, JobExit, JobStatus, JsonObject
 
 _NON_ZERO_EXIT = re.compile(
-    r"(?P<oom>ran out[- ]of[- ]memory and )?exited with a non-zero status of (?P<code>\d+)?(?P<signal>\()?"
+    r"(?P<oom>ran out[- ]of[- ]memory and )?exited with a non-zero status of (?P<code>\d{1,9})?(?P<signal>\()?"
 )
 """What both services report of a program that failed; its traceback may follow.
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
-from caliban.platforms.stored_json import one_line, text, timestamp
+from caliban.platforms.stored_json import failure_cause, integer, one_line, text, timestamp
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JsonObject
 
 _D = TypeVar("_D", bound="ClusterDestination")
@@ -261,10 +261,8 @@ def _exit(status: JobStatus, raw: JsonObject, reason: str | None) -> JobExit | N
         return None
     if text(raw, "error"):
         return JobExit(cause=FailureCause.REFUSED, message=reason)
-    code, cause = raw.get("ret_code"), raw.get("cause")
-    if isinstance(cause, str):
-        known = FailureCause(cause) if cause in list(FailureCause) else FailureCause.UNKNOWN
-        return JobExit(code if isinstance(code, int) else None, known, reason)
+    if text(raw, "cause"):
+        return JobExit(integer(raw, "ret_code"), failure_cause(raw) or FailureCause.UNKNOWN, reason)
     return None if reason is None else _exit_of_reason(reason)
 
 

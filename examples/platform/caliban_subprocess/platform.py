@@ -101,7 +101,7 @@ class SubprocessPlatform(Platform, RemotePlatform):
             Path(destination.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        """Read the directory of each job; a service would be asked for all of them in one request."""
+        """Read the directory of each job; a service would be queried for all of them in one request."""
         return {job.id: self._status(job) for job in jobs}
 
     def _status(self, job: JobRecord) -> JobUpdate | StatusUnavailable:
@@ -146,7 +146,10 @@ class SubprocessPlatform(Platform, RemotePlatform):
             raise _refused(details, f"command not found: {command[0]}")
         with _errors(f"cannot start {submission.name}"):
             processes.start(_directory(details), command, cwd, self.context.environ)
-        return NewJob(cwd, JobStatus.RUNNING, details)
+            found = self.find(submission)
+            if found is None:
+                raise OSError("its process id could not be recorded")
+        return found
 
     def find(self, submission: Submission) -> NewJob | None:
         """Return the process that was started for the token, whether it still runs or not."""

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 _SCRIPT = """
 echo $$ > "$0/pid" || exit
@@ -24,7 +24,7 @@ echo $$ > "$0/pid" || exit
 """
 
 _GRACE, _POLL = 10, 0.05
-"""Seconds between SIGTERM and SIGKILL, and between two looks at a process that is being stopped."""
+"""Seconds between SIGTERM and SIGKILL, and between checks whether a process has stopped."""
 
 
 class State(NamedTuple):
@@ -42,9 +42,8 @@ class State(NamedTuple):
 def start(directory: Path, command: Sequence[str], cwd: str, environ: Mapping[str, str]) -> None:
     """Start a command, unless one was started for this directory before."""
     directory.mkdir(exist_ok=True)
-    with (directory / "lock").open("a") as lock, suppress(BlockingIOError):  # raised where it runs
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (directory / "pid").exists():
+    with (directory / "lock").open("a") as lock:
+        if not _lock(lock, fcntl.LOCK_EX) or (directory / "pid").exists():
             return
         with suppress(FileExistsError):
             (directory / "cwd").symlink_to(cwd)
@@ -85,9 +84,15 @@ def stop(directory: Path, wait: Callable[[float], object]) -> None:
 def _is_running(directory: Path) -> bool:
     try:
         with (directory / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not _lock(lock, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    return False
+
+
+def _lock(file: IO[str], operation: int) -> bool:
+    """Lock a file, unless another process holds the lock."""
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -14,6 +14,9 @@ from caliban.images.registry.push import Registry
 from tests.images.helpers import RecordingReporter
 
 IMAGE = "registry.example.com/team/0123456789ab:latest"
+COMMIT_FAILED = (
+    'failed commit on ref "manifest-sha256:0": unexpected status from PUT request to http://localhost:5000/v2/'
+)
 
 
 @pytest.mark.parametrize(
@@ -25,10 +28,13 @@ IMAGE = "registry.example.com/team/0123456789ab:latest"
         ("unexpected status: 401 Unauthorized", "push-refused"),
         ("error parsing HTTP 403 response body: invalid character", "push-refused"),
         ('name unknown: Repository "images" not found', "push-refused"),
+        ("error from registry: you may not write here", "push-refused"),
         ("blob upload: no space left on device", "registry-full"),
         ("denied: the project's quota exceeded", "registry-full"),
         ("received unexpected HTTP status: 507 Insufficient Storage", "registry-full"),
         ("received unexpected HTTP status: 500 Internal Server Error", "push-failed"),
+        (f"unknown: {COMMIT_FAILED}: 500 Internal Server Error", "push-failed"),
+        (f"unknown: {COMMIT_FAILED}: 507 Insufficient Storage", "registry-full"),
         ("dial tcp: lookup registry.example.com: no such host", "push-failed"),
         ("x509: certificate signed by unknown authority", "push-failed"),
         ("write tcp 10.0.0.1:4030: broken pipe", "push-failed"),
@@ -37,6 +43,11 @@ IMAGE = "registry.example.com/team/0123456789ab:latest"
 def test_the_message_of_the_registry_decides_the_error(words: str, id: str) -> None:
     failed = push_failure(words, IMAGE, "log in")
     assert (failed.id, failed.cause) == (id, words)
+
+
+def test_an_engine_that_names_the_failed_request_is_not_reported_as_unreachable() -> None:
+    failed = push_failure(f"unknown: {COMMIT_FAILED}: 500 Internal Server Error", IMAGE, "log in")
+    assert "failed while receiving" in failed.message
 
 
 def test_only_a_denied_push_has_the_hint_about_access() -> None:

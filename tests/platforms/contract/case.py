@@ -49,7 +49,7 @@ class ContractCase(ABC):
         directory: for files of the test; it holds the project, in ``project``.
         environ: the environment variables.
         stopping: of the platform's context.
-        platform: in a process of its own, so to say: see :meth:`new_platform`.
+        platform: the platform, connected; :meth:`new_platform` returns one for another process.
         patch: for what the platform does not get from its context.
     """
 
@@ -102,7 +102,7 @@ class ContractCase(ABC):
 
     @abstractmethod
     def disconnect(self) -> None:
-        """Let the service be unreachable from now on."""
+        """Break every connection from now on, so that nobody knows whether a request arrived."""
 
     @abstractmethod
     def end(self, job: JobRecord, *, succeeded: bool) -> None:
@@ -117,10 +117,10 @@ class ContractCase(ABC):
         return ""
 
     def throttle(self) -> None:  # noqa: B027 - optional: some services never do
-        """Let the service ask to be asked later from now on, if it is one that ever does."""
+        """Let the service limit requests (HTTP 429) from now on, if it ever does."""
 
     def finish_stopping(self) -> None:  # noqa: B027 - optional: some platforms wait for that
-        """Let jobs that were told to stop have stopped."""
+        """Let the jobs that are being stopped end."""
 
     def engine(self) -> Engine:
         """Connect to the Docker Engine, for a platform that uses it."""

@@ -76,7 +76,7 @@ def arguments_in(spec: object) -> list[object]:
     return own + [text for value in values for text in arguments_in(value)]
 
 
-def test_changed_specs_are_new_objects(case: ContractCase) -> None:
+def test_the_recorded_spec_is_not_changed_in_place(case: ContractCase) -> None:
     spec = case.spec()
     before = json.dumps(spec)
     case.platform.with_image(spec, case.images[1])

@@ -58,7 +58,7 @@ def test_an_ended_job_keeps_its_name_and_destination(case: ContractCase, how: st
     assert ended.details.destination == job.details.destination
 
 
-def test_jobs_in_different_states_are_told_apart(case: ContractCase) -> None:
+def test_jobs_in_different_states_have_a_state_each(case: ContractCase) -> None:
     running, succeeded, failed, removed = (case.submit() for _ in range(4))
     case.end(succeeded, succeeded=True)
     case.end(failed, succeeded=False)
@@ -83,9 +83,9 @@ def test_states_of_many_jobs_take_as_many_requests_as_that_of_one(case: Contract
     jobs = [case.submit() for _ in range(8)]
     case.platform.statuses(jobs[:1])  # some platforms log in first
     counts = []
-    for asked in (jobs[:1], jobs):
+    for queried in (jobs[:1], jobs):
         before = case.requests()
-        assert set(case.platform.statuses(asked)) == {job.id for job in asked}
+        assert set(case.platform.statuses(queried)) == {job.id for job in queried}
         counts.append(case.requests() - before)
     assert counts[0] == counts[1]
 

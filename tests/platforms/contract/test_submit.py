@@ -41,6 +41,14 @@ def test_submit_twice_with_one_token_starts_one_job(case: ContractCase) -> None:
     assert second.container == first.container
 
 
+def test_submit_with_the_token_of_a_job_that_has_ended_starts_no_other_job(case: ContractCase) -> None:
+    spec = case.spec()
+    submission = case.submission(spec)
+    case.end(case.record(case.platform.submit(spec, submission), spec), succeeded=True)
+    assert case.platform.submit(spec, submission).status is JobStatus.SUCCEEDED
+    assert case.started() == 1
+
+
 def test_jobs_with_different_tokens_are_different_jobs(case: ContractCase) -> None:
     first, second = case.submit(), case.submit()
     assert case.started() == 2

@@ -145,13 +145,6 @@ def test_a_job_without_a_recorded_container_keeps_its_state(platform: DockerPlat
     assert status(platform, job) == StatusUnavailable("no container name recorded")
 
 
-def test_states_are_unavailable_while_docker_fails(
-    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
-) -> None:
-    docker.failure = "i/o timeout"
-    assert status(platform, running) == StatusUnavailable("cannot list containers")
-
-
 def test_states_are_unavailable_while_docker_cannot_be_reached(
     platform: DockerPlatform, context: PlatformContext, running: JobRecord
 ) -> None:
@@ -227,23 +220,6 @@ def test_stop_stops_a_running_container(platform: DockerPlatform, docker: FakeDo
     assert (job.status, job.details.ended) == (JobStatus.STOPPED, ENDED)
     assert job.details.exit == JobExit(None, FailureCause.STOPPED)
     assert container_of(docker, running).state["Status"] == "exited"
-
-
-def test_stop_leaves_a_job_alone_that_has_ended(
-    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
-) -> None:
-    container_of(docker, running).end(0)
-    docker.requests.clear()
-    assert platform.stop(running).status is JobStatus.SUCCEEDED
-    assert [request for request in docker.requests if request.startswith("POST")] == []
-
-
-def test_stop_of_a_removed_container_leaves_the_state_unknown(
-    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
-) -> None:
-    docker.containers.clear()
-    job = running.updated(platform.stop(running))
-    assert (job.status, job.reason) == (JobStatus.UNKNOWN, REMOVED)
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,6 @@ def test_without_the_docker_command_nothing_is_started(
     assert docker.requests == []
 
 
-def test_a_container_whose_start_was_not_reported_is_adopted(
-    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
-) -> None:
-    docker.lost = True
-    job = platform.submit(spec, submission)
-    assert (job.status, job.details.id) == (JobStatus.RUNNING, docker.containers[NAME].id)
-
-
 @pytest.mark.parametrize(("code", "status"), [(0, JobStatus.SUCCEEDED), (3, JobStatus.FAILED)])
 def test_a_second_submit_adopts_a_container_that_has_ended(
     platform: DockerPlatform,

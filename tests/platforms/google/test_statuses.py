@@ -121,11 +121,6 @@ def test_a_job_without_a_recorded_id_is_not_queried(backend: Backend, platform: 
     assert backend.service.requests == []
 
 
-def test_no_jobs_need_no_request(backend: Backend, platform: Platform) -> None:
-    assert platform.statuses([]) == {}
-    assert backend.service.requests == []
-
-
 def test_two_jobs_are_requested_one_by_one(backend: Backend, platform: Platform) -> None:
     platform.statuses(backend.accept_many(2))
     assert pages_and_single_jobs(backend) == (0, 2)
@@ -197,12 +192,6 @@ def test_one_failed_request_leaves_the_other_jobs_known(backend: Backend, platfo
     assert kinds == ["JobUpdate", "StatusUnavailable"]
 
 
-def test_a_service_that_fails_changes_nothing(backend: Backend, platform: Platform) -> None:
-    backend.service.faults.add(Fault("*", "status", times=10_000))
-    [update] = platform.statuses([backend.job()]).values()
-    assert isinstance(update, StatusUnavailable)
-
-
 def test_a_missing_key_changes_nothing_and_the_reason_is_given(backend: Backend, tmp_path: Path) -> None:
     found = backend.platform(cloud_key=tmp_path / "gone.json").statuses([backend.job("x", n) for n in range(3)])
     assert found[0] == StatusUnavailable(f"file not found: {tmp_path / 'gone.json'}")
@@ -219,12 +208,6 @@ def test_a_running_job_is_cancelled(backend: Backend, platform: Platform) -> Non
     update = platform.stop(job)
     assert update.status in (JobStatus.RUNNING, JobStatus.STOPPED)
     assert backend.service.bodies(backend.method("cancel")) == [{}]
-
-
-def test_a_job_that_has_ended_is_left_alone(backend: Backend, platform: Platform) -> None:
-    job = backend.accept()
-    backend.set_state(job, "SUCCEEDED")
-    assert platform.stop(job).status is JobStatus.SUCCEEDED
 
 
 def test_a_job_that_cannot_be_cancelled_though_it_runs_is_an_error(backend: Backend, platform: Platform) -> None:

@@ -90,11 +90,6 @@ def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: Kubeconfig
     assert queries(cluster, LIST) == [{"labelSelector": "caliban.token,caliban.group in (mixed)", "limit": "500"}]
 
 
-def test_without_jobs_nothing_is_requested(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
-    assert platform.statuses([]) == {}
-    assert cluster.requests == []
-
-
 def test_each_namespace_and_cluster_is_one_request(
     cluster: KubeApi, platform: KubeconfigPlatform, kubeconfig: Path
 ) -> None:

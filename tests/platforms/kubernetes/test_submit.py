@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import NotSentError, RefusedError
+from caliban.platforms.base import RefusedError
 from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.job_spec import manifest
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
@@ -107,12 +107,6 @@ def test_a_job_is_created_in_the_journaled_namespace(cluster: KubeApi, platform:
     assert cluster.jobs.get(NAME, "lab")["metadata"]["labels"] == OUR_LABELS
 
 
-def test_submitting_twice_with_one_token_adopts_the_first_job(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
-    first, second = platform.submit(PEER_SPEC, submission()), platform.submit(PEER_SPEC, submission())
-    assert first == second
-    assert calls(cluster) == (2, 1)
-
-
 def test_if_another_job_has_the_name_the_next_one_is_used(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     create_foreign_job(platform, NAME)
     new = platform.submit(PEER_SPEC, submission())
@@ -205,14 +199,6 @@ def test_a_cluster_that_asks_to_wait_too_long_is_a_refusal(cluster: KubeApi, pla
     error = refusal(platform)
     assert (error.id, calls(cluster)) == ("kubernetes-busy", (1, 0))
     assert "(tried once; the service asks to wait 3600 s)" in str(error.cause)
-
-
-def test_waiting_for_a_busy_cluster_ends_when_the_user_wants_to_stop(cluster: KubeApi, kubeconfig: Path) -> None:
-    cluster.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="5"))
-    context = platform_context(kubeconfig=kubeconfig)
-    context.stopping.set()
-    with pytest.raises(NotSentError):
-        KubeconfigPlatform(context, QUICK).submit(PEER_SPEC, submission())
 
 
 def test_a_missing_namespace_is_a_refusal_with_the_cluster_s_message(platform: KubeconfigPlatform) -> None:

@@ -1,0 +1,125 @@
+"""Listing 10,000 jobs: no platform is imported, and the number of statements does not depend on that of jobs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Engine, event, insert
+
+from caliban.records import JobStatus, JsonObject
+from caliban.store.database import Store
+from caliban.store.models import JobRow, JobSpecRow
+from caliban.store.queries import experiments_of_flag_sets
+from caliban.submission.groups import read_group, read_recent
+from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, parse_details
+from tests.conftest import Caliban
+
+JOBS = 10_000
+METADATA = {"name": "lab-1", "namespace": "default", "uid": "6f1c5a5e"}
+DETAILS: dict[str, JsonObject] = {
+    "LOCAL": {"name": "lab-1", "container_id": "c0ffee", "ret_code": 1},
+    "CAIP": {"jobId": "lab_1", "project_id": "totoro-project", "errorMessage": "no machine was available"},
+    "VERTEX": {"project_id": "totoro-project", "region": "us-central1", "name": "jobs/1", "displayName": "lab-1"},
+    "GKE": {"cluster_name": "lab", "cluster_zone": "us-central1-a", "project_id": "p", "job": {"metadata": METADATA}},
+    "KUBERNETES": {"context": "kind-lab", "job": {"metadata": METADATA}, "reason": "exit code 1"},
+}
+PLATFORMS = list(DETAILS)
+
+PROGRAM = """
+import sys
+from caliban.main import main
+sys.argv = ["caliban", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+HEAVY = ("docker", "google", "googleapiclient", "google_auth_httplib2", "kubernetes", "requests", "urllib3", "alembic")
+
+
+@pytest.fixture
+def many(store: Store) -> Store:
+    """A store with a group of 10,000 experiments, one failed job each, on every platform in turn."""
+    with store.writing() as session:
+        group = experiments_of_flag_sets(
+            session,
+            parse_details,
+            user="totoro",
+            group=GROUP,
+            container_spec=CPU_SPEC,
+            flag_sets=[((), {"sleep": number}) for number in range(JOBS)],
+        )
+        rows = [(experiment.id, PLATFORMS[experiment.id % len(PLATFORMS)]) for experiment in group.experiments]
+        session.execute(
+            insert(JobSpecRow),
+            [
+                {"id": number, "experiment_id": number, "platform": platform, "spec": {}, "created": CREATED}
+                for number, platform in rows
+            ],
+        )
+        session.execute(
+            insert(JobRow),
+            [
+                {
+                    "id": number,
+                    "created": CREATED,
+                    "job_spec_id": number,
+                    "experiment_id": number,
+                    "container": IMAGE,
+                    "status": JobStatus.FAILED,
+                    "details": dict(DETAILS[platform]),
+                    "user": "totoro",
+                }
+                for number, platform in rows
+            ],
+        )
+    return store
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    sent: list[str] = []
+
+    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", record)
+    yield sent
+    event.remove(Engine, "before_cursor_execute", record)
+
+
+def test_jobs_are_read_in_one_statement(many: Store) -> None:
+    with statements() as sent:
+        group = read_group(many, "totoro", GROUP)
+        recent = read_recent(many, "totoro", None)
+    assert len(sent) == 2
+    for experiments in (group.experiments, recent[0].experiments):
+        assert len(experiments) == JOBS
+        assert all(each.latest and each.latest.details.display_name for each in experiments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", "--xgroup", GROUP), ("status", "--max_jobs", "0"), ("stop", "--dry_run", "--xgroup", GROUP)],
+)
+def test_listing_jobs_imports_no_platform_and_no_client_library(
+    arguments: tuple[str, ...], many: Store, run_caliban: Caliban
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=run_caliban.environment(),
+        cwd=run_caliban.cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(done.stderr.splitlines())
+    assert done.stdout.count("\n    job ") == (JOBS if arguments[0] == "status" else 0)
+    assert {name for name in imported if name.partition(".")[0] in HEAVY} == set()
+    packages = {name for name in imported if name.startswith("caliban.platforms.") and name.count(".") > 2}
+    assert {name for name in packages if not name.endswith(".details")} == set()
