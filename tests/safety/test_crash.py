@@ -78,7 +78,7 @@ def sandboxes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with ExitStack() as stack:
         made = []
         for _ in range(PARALLEL):
-            directory = tmp_path_factory.mktemp("world")
+            directory = tmp_path_factory.mktemp("sandbox")
             service = stack.enter_context(SERVICES[request.param]())
             nursery = stack.enter_context(Nursery())
             made.append(Sandbox(directory, service, nursery, f"sqlite:///{directory / 'caliban.db'}"))

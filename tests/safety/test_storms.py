@@ -107,7 +107,7 @@ def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: S
     assert problems_and_counts(failed) == ([], each(2))
 
 
-@pytest.mark.parametrize("people", [2, 8])
+@pytest.mark.parametrize("processes", [2, 8])
 def test_concurrent_reruns_of_a_group_run_each_experiment_once(sandbox: Sandbox, processes: int) -> None:
     with_failures(sandbox)
     sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
@@ -129,7 +129,7 @@ def test_the_second_of_two_reruns_reports_who_is_submitting(sandbox: Sandbox) ->
     assert [result for result in results if re.search(who, result.out + result.err)], results
 
 
-@pytest.mark.parametrize("people", [2, 8])
+@pytest.mark.parametrize("processes", [2, 8])
 def test_concurrent_commands_settle_an_interrupted_rerun_once(sandbox: Sandbox, processes: int) -> None:
     with_failures(sandbox)
     sandbox.caliban(*STATUS)

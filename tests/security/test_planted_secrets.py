@@ -49,10 +49,10 @@ class Planted:
     service: MlV1
     secrets: dict[str, str]
 
-    def caliban(self, *words: str, **environ: str) -> CommandResult:
+    def caliban(self, *arguments: str, **environ: str) -> CommandResult:
         """Run a command, and check its output."""
-        result = self.user.caliban(*words, cwd=None, **environ)
-        self.assert_clean(result.out.encode() + result.err.encode(), f"the output of {words[0]}")
+        result = self.user.caliban(*arguments, cwd=None, **environ)
+        self.assert_clean(result.out.encode() + result.err.encode(), f"the output of {arguments[0]}")
         return result
 
     def assert_clean(self, content: bytes, where: str) -> None:
