@@ -81,7 +81,7 @@ def cases(kinds: Mapping[str, object]) -> list[ParameterSet]:
     return [pytest.param(service, kinds[kind], id=f"{kind} on {service}") for service, kind in chosen]
 
 
-@pytest.mark.parametrize(("place_name", "faults"), cases(TEMPORARY))
+@pytest.mark.parametrize(("service_name", "faults"), cases(TEMPORARY))
 def test_temporary_failures_are_retried_until_they_end(failed: Sandbox, faults: Sequence[Fault]) -> None:
     failed.add_faults(*faults)
 
@@ -91,7 +91,7 @@ def test_temporary_failures_are_retried_until_they_end(failed: Sandbox, faults: 
     assert problems_and_counts(failed) == ([], each(2))
 
 
-@pytest.mark.parametrize(("place_name", "fault"), cases(LASTING))
+@pytest.mark.parametrize(("service_name", "fault"), cases(LASTING))
 def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: Sandbox, fault: Fault) -> None:
     failed.retry_policy = {**QUICK, "deadline": 0.5, "quota_deadline": 0.5}
     failed.caliban(*STATUS)
@@ -184,7 +184,7 @@ def test_concurrent_reruns_submit_an_experiment_without_a_job_once(sandbox: Sand
     assert sandbox.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
 
 
-@pytest.mark.parametrize("place_name", OTHER_SERVICES)
+@pytest.mark.parametrize("service_name", OTHER_SERVICES)
 def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqlite_sandbox: Sandbox) -> None:
     with_failures(sqlite_sandbox)
     sqlite_sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
@@ -196,7 +196,7 @@ def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqli
     assert not [result for result in results if "locked" in result.err or "Traceback" in result.err]
 
 
-@pytest.mark.parametrize("place_name", OTHER_SERVICES)
+@pytest.mark.parametrize("service_name", OTHER_SERVICES)
 def test_eight_concurrent_commands_on_other_services_settle_an_interrupted_rerun_once(sqlite_sandbox: Sandbox) -> None:
     with_failures(sqlite_sandbox)
     sqlite_sandbox.caliban(*STATUS)
