@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker import output
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import (
     FailureCause,
@@ -176,6 +179,18 @@ def test_ctrl_c_ends_follow_and_leaves_the_job_running(
     with pytest.raises(KeyboardInterrupt):
         platform.follow(running)
     assert container_of(docker, running).state["Status"] == "running"
+
+
+def test_ctrl_c_while_following_starts_is_an_interrupt(
+    platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class InterruptedThread(threading.Thread):
+        def start(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, "threading", SimpleNamespace(Thread=InterruptedThread))
+    with pytest.raises(KeyboardInterrupt):
+        platform.follow(running)
 
 
 def test_a_container_that_is_removed_while_it_is_followed_is_an_error(
