@@ -59,6 +59,7 @@ def pytest_report_header() -> str:
 
 _REQUIRED_BY_FIXTURE = {
     "engine": "docker",
+    "registry": "docker",
     "postgresql_server": "postgresql",
     "peer_executable": "peer",
 }
