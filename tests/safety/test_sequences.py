@@ -27,16 +27,14 @@ from sqlalchemy.engine.default import DefaultDialect
 from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.errors import CalibanError
-from caliban.platforms.google import client as google_client
-from caliban.platforms.retry import RetryPolicy
 from caliban.store.database import Access, open_store
 from tests.calls import call
 from tests.fakes import FakeStream, RecordingReporter
 from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
 from tests.safety.services import AiPlatform, ServiceJob
+from tests.safety.tracing import VirtualClock
 from tests.standins.faults import Fault, Kind
 
-RETRY_POLICY = RetryPolicy(initial_delay=0.002, max_delay=0.004, deadline=0.4, quota_deadline=0.4)
 RE_RUN = frozenset({"FAILED", "STOPPED"})
 
 
@@ -195,7 +193,7 @@ class Commands(RuleBasedStateMachine):
         """Run a command to its end or its crash; other tests check its errors."""
         console = Console(FakeStream(), FakeStream(), FakeStream())
         cwd, home = self.directory / "cpu", self.directory / "home"
-        context = Context(console, self.sandbox.environ, cwd, home, "totoro")
+        context = Context(console, self.sandbox.environ, cwd, home, "totoro", VirtualClock(0))
         armed = trigger if trigger is not None else CrashTrigger(10**6, after=False)
         try:
             with armed.active():
@@ -206,7 +204,6 @@ class Commands(RuleBasedStateMachine):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(google_client, "DEFAULT", RETRY_POLICY)
     # checking the primes of the key, always the same, takes a third of a command's time
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)
