@@ -29,7 +29,6 @@ from tests.fakes import (
     FakePlatform,
     FakeService,
     FakeStream,
-    HeardReporter,
     RecordingReporter,
 )
 from tests.forkserver import ForkServer, fork_server
@@ -190,11 +189,6 @@ def reporter() -> RecordingReporter:
 def platforms(reporter: RecordingReporter) -> Platforms:
     """The platforms of a command without flags or environment variables."""
     return make_platforms({}, Path("/nowhere"), reporter)
-
-
-@pytest.fixture
-def heard() -> HeardReporter:
-    return HeardReporter()
 
 
 @contextmanager

@@ -128,7 +128,8 @@ class ForkServer:
         with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory:
             files = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
             files[0].write_text(stdin)
-            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), *map(str, files)))
+            streams = [str(file) for file in files]
+            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), streams[0], streams[1], streams[2]))
             out, err = (file.read_text() if file.exists() else "" for file in files[1:])
         return subprocess.CompletedProcess(arguments, code, out, err)
 

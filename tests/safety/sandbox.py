@@ -8,13 +8,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from tests.safety.nursery import LaunchOptions, Nursery
+from tests.forkserver import ForkedProcess, ForkServer, Invocation
 from tests.safety.services import GROUP, Service
 from tests.safety.tracing import Point
 from tests.standins.faults import Fault
@@ -22,15 +22,8 @@ from tests.standins.serving import StandIn
 
 RESUBMIT = ("resubmit", *GROUP, "--yes")
 STATUS = ("status", *GROUP)
-QUICK = {
-    "connect_timeout": 5,
-    "read_timeout": 20,
-    "initial_delay": 0.01,
-    "max_delay": 0.05,
-    "deadline": 10,
-    "consistency_delay": 0.2,
-}
-"""Enough attempts for all faults of a test, with short delays."""
+RETRY_POLICY = {"read_timeout": 20, "max_delay": 0.5, "deadline": 60, "quota_deadline": 3600, "consistency_delay": 2}
+"""Enough attempts for all faults of a test; delays pass at once (:class:`~tests.safety.tracing.VirtualClock`)."""
 
 _NUMBERS = itertools.count()
 
@@ -48,6 +41,20 @@ class CommandResult:
         return f"caliban {' '.join(self.arguments)}: {self.code}\n{self.out}{self.err}"
 
 
+@dataclass(frozen=True)
+class RunningCommand:
+    """A command that was started, and the files for its output."""
+
+    arguments: tuple[str, ...]
+    process: ForkedProcess
+    stdout: Path
+    stderr: Path
+
+    def wait(self) -> CommandResult:
+        """Wait for the end of the command."""
+        return CommandResult(self.arguments, self.process.wait(), self.stdout.read_text(), self.stderr.read_text())
+
+
 @dataclass
 class Sandbox:
     """A user's home directory, project and store, and the service that they use.
@@ -55,19 +62,21 @@ class Sandbox:
     Attributes:
         directory: contains the home directory and the project.
         service: the service.
-        nursery: runs the commands.
+        server: runs the commands.
         store_url: as in ``CALIBAN_DB_URL``.
         results: of all commands so far.
         retry_policy: of the commands; the fields of a RetryPolicy.
+        clock_offset: seconds by which the clocks of the commands are ahead.
     """
 
     directory: Path
     service: Service
-    nursery: Nursery
+    server: ForkServer
     store_url: str
     environ: dict[str, str] = field(default_factory=dict)
     results: list[CommandResult] = field(default_factory=list)
-    retry_policy: Mapping[str, float] = field(default_factory=lambda: QUICK)
+    retry_policy: Mapping[str, float] = field(default_factory=lambda: RETRY_POLICY)
+    clock_offset: float = 0
 
     def __post_init__(self) -> None:
         for name in ("home", "cpu"):
@@ -101,27 +110,43 @@ class Sandbox:
         self, commands: Sequence[Sequence[str]], *, point: Point | None = None, recording: Path | None = None
     ) -> list[CommandResult]:
         """Run commands concurrently, each in its own process."""
-        files = [str(self.directory / f"command-{next(_NUMBERS)}") for _ in commands]
+        results = [command.wait() for command in self.start(*commands, point=point, recording=recording)]
+        self.results.extend(results)
+        return results
+
+    def start(
+        self, *commands: Sequence[str], point: Point | None = None, recording: Path | None = None
+    ) -> list[RunningCommand]:
+        """Start commands concurrently, each in its own process."""
+        files = [self.directory / f"command-{next(_NUMBERS)}" for _ in commands]
+        outputs = [(file.with_suffix(".out"), file.with_suffix(".err")) for file in files]
+        options = {
+            "retry_policy": self.retry_policy,
+            "clock_offset": self.clock_offset,
+            "point": astuple(point) if point else None,
+            "recording": str(recording) if recording else None,
+        }
         invocations = [
-            LaunchOptions(
+            Invocation(
                 arguments=tuple(arguments),
                 environ=self.environ,
                 cwd=str(self.directory / "cpu"),
-                out=f"{file}.out",
-                err=f"{file}.err",
-                point=(point.location, point.line, point.function, point.nth) if point else None,
-                recording=str(recording) if recording else None,
-                retry_policy=self.retry_policy,
+                stdin=os.devnull,
+                stdout=str(stdout),
+                stderr=str(stderr),
+                setup="tests.safety.tracing:setup",
+                options=options,
             )
-            for arguments, file in zip(commands, files, strict=True)
+            for arguments, (stdout, stderr) in zip(commands, outputs, strict=True)
         ]
-        codes = self.nursery.run(invocations)
-        results = [
-            CommandResult(tuple(arguments), code, Path(f"{file}.out").read_text(), Path(f"{file}.err").read_text())
-            for arguments, code, file in zip(commands, codes, files, strict=True)
+        return [
+            RunningCommand(tuple(arguments), process, *output)
+            for arguments, process, output in zip(commands, self.server.start(*invocations), outputs, strict=True)
         ]
-        self.results.extend(results)
-        return results
+
+    def advance_clock(self, seconds: float = 2) -> None:
+        """Let the clocks of later commands be ahead by so much more: names contain the second."""
+        self.clock_offset += seconds
 
     def submit(self, *, point: Point | None = None, recording: Path | None = None) -> CommandResult:
         """Run the command that submits the group."""
@@ -160,10 +185,18 @@ class Sandbox:
         service_jobs = self.service.jobs()
         there = Counter(job.token for job in service_jobs)
         names = {job.token: job.name for job in service_jobs}
-        settled = self.rows(
-            "SELECT submissions.token, jobs.details, jobs.experiment_id = submissions.experiment_id FROM submissions "
-            "JOIN jobs ON jobs.id = submissions.job_id WHERE submissions.state = 'DONE'"
-        )
+        with self._connection() as connection:
+            settled = connection.execute(
+                text(
+                    "SELECT submissions.token, jobs.details, jobs.experiment_id = submissions.experiment_id "
+                    "FROM submissions JOIN jobs ON jobs.id = submissions.job_id WHERE submissions.state = 'DONE'"
+                )
+            ).all()
+            [(jobs,)] = connection.execute(text("SELECT count(*) FROM jobs"))
+            [(made,)] = connection.execute(
+                text("SELECT count(DISTINCT job_id) FROM submissions WHERE state IN ('DONE', 'FAILED')")
+            )
+            still_open = connection.execute(text("SELECT id FROM submissions WHERE state = 'OPEN'")).all()
         problems = [f"token {token} is at the service {count} times" for token, count in there.items() if count > 1]
         recorded = Counter(token for token, _, _ in settled)
         problems += [f"job {names[token]} is not recorded" for token in there if token not in recorded]
@@ -172,14 +205,9 @@ class Sandbox:
             named = self.service.job_name(json.loads(details) if isinstance(details, str) else details)
             if token in names and (named != names[token] or not is_of_experiment):
                 problems.append(f"job {names[token]} is recorded under another name or experiment: {named}")
-        [(jobs,)] = self.rows("SELECT count(*) FROM jobs")
-        [(made,)] = self.rows("SELECT count(DISTINCT job_id) FROM submissions WHERE state IN ('DONE', 'FAILED')")
         if jobs != made:
             problems.append(f"{jobs} jobs are recorded, and {made} submissions made one")
-        problems += [
-            f"submission {row[0]} is OPEN" for row in self.rows("SELECT id FROM submissions WHERE state='OPEN'")
-        ]
-        return problems
+        return [*problems, *(f"submission {row[0]} is OPEN" for row in still_open)]
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:

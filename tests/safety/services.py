@@ -6,7 +6,7 @@ import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -155,9 +155,7 @@ class AiPlatform(Service):
 
 
 class VertexAi(Service):
-    """Vertex AI, whose lists show a job after ``LAG_S`` seconds; a job stays PENDING until a test ends it."""
-
-    LAG_S = 0.1
+    """Vertex AI, which omits a new job from the first list; a job stays PENDING until a test ends it."""
 
     create, get, list = (f"aiplatform.projects.locations.customJobs.{name}" for name in ("create", "get", "list"))
     look_up = "aiplatform.projects.locations.customJobs.list"
@@ -186,14 +184,15 @@ class VertexAi(Service):
     def set_state(self, name: str, state: str) -> None:
         self._ai.jobs.set_state(name, f"JOB_STATE_{'CANCELLED' if state == 'STOPPED' else state}")
 
-    def snapshot(self) -> Sequence[CustomJob]:
-        return [replace(job, outputs=dict(job.outputs)) for job in self._ai.jobs.all()]
+    def snapshot(self) -> Sequence[Any]:
+        jobs = self._ai.jobs.all()
+        return [(job.project, job.location, job.id, job.name, job.body, dict(job.outputs)) for job in jobs]
 
-    def restore(self, snapshot: Sequence[CustomJob]) -> None:
+    def restore(self, snapshot: Sequence[Any]) -> None:
         self._ai.forget_all()
-        self._ai.jobs.lag_s = self.LAG_S
-        for job in snapshot:
-            self._ai.jobs.restore(job)
+        self._ai.jobs.hidden_lists = 1
+        for project, location, job_id, name, body, outputs in snapshot:
+            self._ai.jobs.restore(CustomJob(project, location, job_id, name, body, 0, outputs))
 
 
 class Kubernetes(Service):

@@ -1,44 +1,55 @@
-"""Commands are killed at every crash point; the next commands finish their work, without lost or duplicate jobs.
+"""Wherever a command is killed, the next ones complete its work: no job is lost, none is submitted twice.
 
-The commands are real processes, killed with SIGKILL at each point of a table of :mod:`tests.safety.crash_points`; the
-services are stand-ins in the process of the test. Two points at a time, each in its own sandbox.
+The commands are real processes, killed with SIGKILL at each point of the table that :mod:`tests.safety.crash` makes;
+the services are stand-ins, in the test's own process. What follows after a kill depends only on what the killed command
+left behind: in the store, at the service, and of the faults. Points that left the same are completed once.
+
+A table is recorded once per test run and divided into slices, which are tests of their own, for all workers.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import pickle
+import re
+import shutil
 import signal
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from queue import Queue
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from tests.forkserver import ForkServer
 from tests.safety.crash_points import Seen, crash_points, is_service_specific, read_recording
-from tests.safety.nursery import Nursery
-from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
+from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox
 from tests.safety.services import SERVICES, AiPlatform
 from tests.safety.tracing import Event, Point
 from tests.standins.faults import Fault
 
-PARALLEL = 2
 FOO = "--foo 3 --sleep"
+SLICES = {"AI Platform": 4, "Vertex AI": 2, "Kubernetes": 1}
+"""Into how many tests the table of each command is divided."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class InitialState:
-    """What a command starts with: a store (None for none), the jobs at the service, and faults there."""
+    """What a command starts with: a store (None for none), the jobs at the service, faults there, and the clock."""
 
     store: bytes | None = None
     jobs: Sequence[Any] = ()
     faults: Sequence[Fault] = ()
+    clock_offset: float = 0
 
     def apply(self, sandbox: Sandbox) -> None:
-        """Set up a sandbox."""
+        sandbox.clock_offset = self.clock_offset
         for file in sandbox.directory.glob("caliban.db*"):
             file.unlink()
         if self.store is not None:
@@ -48,41 +59,14 @@ class InitialState:
         sandbox.add_faults(*self.faults)
 
 
-@dataclass
-class SandboxPool:
-    """Sandboxes, each used by one crash point at a time."""
+@dataclass(frozen=True)
+class Table:
+    """Where a command is killed, what it starts with, and how many jobs each experiment has in the end."""
 
-    all: list[Sandbox]
-    free: Queue[Sandbox] = field(default_factory=Queue)
-
-    def __post_init__(self) -> None:
-        for sandbox in self.all:
-            self.free.put(sandbox)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the tables include the code that is common to all services: for the first service."""
-        return isinstance(self.all[0].service, AiPlatform)
-
-    @contextmanager
-    def one(self) -> Iterator[Sandbox]:
-        sandbox = self.free.get()
-        try:
-            yield sandbox
-        finally:
-            self.free.put(sandbox)
-
-
-@pytest.fixture(scope="module", params=SERVICES)
-def sandboxes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxPool]:
-    with ExitStack() as stack:
-        made = []
-        for _ in range(PARALLEL):
-            directory = tmp_path_factory.mktemp("sandbox")
-            service = stack.enter_context(SERVICES[request.param]())
-            nursery = stack.enter_context(Nursery())
-            made.append(Sandbox(directory, service, nursery, f"sqlite:///{directory / 'caliban.db'}"))
-        yield SandboxPool(made)
+    before: InitialState
+    arguments: Sequence[str]
+    jobs_each: int
+    points: Sequence[Point]
 
 
 def store_file(sandbox: Sandbox) -> Path:
@@ -95,131 +79,204 @@ def store_of(sandbox: Sandbox) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def failed(sandboxes: SandboxPool) -> InitialState:
-    """A group of two experiments whose jobs failed, which the store has not recorded yet."""
-    with sandboxes.one() as sandbox:
-        InitialState().apply(sandbox)
-        result = sandbox.submit()
-        assert result.code == 0, result
-        sandbox.end_jobs("FAILED")
-        time.sleep(1.1)  # names contain the second, and the next jobs need new ones
-        return InitialState(store_of(sandbox), sandbox.service.snapshot())
+def sandbox(service_name: str, tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Iterator[Sandbox]:
+    directory = tmp_path_factory.mktemp("sandbox")
+    with SERVICES[service_name]() as service:
+        yield Sandbox(
+            directory,
+            service,
+            fork_server,
+            f"sqlite:///{directory / 'caliban.db'}",
+            retry_policy={**RETRY_POLICY, "max_delay": 16},
+        )
 
 
 @pytest.fixture(scope="module")
-def interrupted(sandboxes: SandboxPool, failed: InitialState) -> InitialState:
-    """The same group after an interrupted rerun, of which the service received one of two jobs."""
-    with sandboxes.one() as sandbox:
-        failed.apply(sandbox)
-        sandbox.caliban(*STATUS)
-        sandbox.add_faults(Fault("create", "drop"), Fault("create", "refuse", times=10**6))
-        sandbox.add_faults(Fault("look_up", "status", status=403, times=10**6))
-        result = sandbox.caliban(*RESUBMIT)
-        assert result.code == 1, result
-        return InitialState(store_of(sandbox), sandbox.service.snapshot())
+def tables(service_name: str, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
+    """The tables of one service, by the names of their commands."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent  # that of all workers
+    return made_once(directory / f"crash tables of {service_name}", lambda: make_tables(sandbox))
 
 
-@dataclass(frozen=True)
-class Table:
-    """Where a command is killed, its initial state, and the expected number of jobs of each experiment."""
+def made_once(path: Path, make: Callable[[], _T]) -> _T:
+    """Return what the first of all test processes made, which the others wait for."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            path.write_bytes(pickle.dumps(make()))
+        made: _T = pickle.loads(path.read_bytes())
+        return made
 
-    before: InitialState
-    arguments: Sequence[str]
-    jobs_each: int
-    points: Sequence[Point]
 
-
-@pytest.fixture(scope="module")
-def tables(sandboxes: SandboxPool, failed: InitialState, interrupted: InitialState) -> dict[str, Table]:
-    """The tables of one service; no point is in two of them."""
-    lossy = InitialState(failed.store, failed.jobs, [Fault("create", "drop")])
+def make_tables(sandbox: Sandbox) -> dict[str, Table]:
+    """Record all commands; points of one table are not repeated in the next."""
+    failed = failed_jobs(sandbox)
+    interrupted = interrupted_rerun(sandbox, failed)
+    lossy = InitialState(failed.store, failed.jobs, [Fault("create", "drop")], failed.clock_offset)
     seen: Seen = set()
 
-    def made(before: InitialState, arguments: Sequence[str], jobs_each: int) -> Table:
-        with sandboxes.one() as sandbox:
-            before.apply(sandbox)
-            recording = sandbox.directory / "recording.json"
-            result = sandbox.caliban(*arguments, recording=recording)
-            assert result.code == 0, result
-            is_selected = (lambda event: True) if sandboxes.is_complete else is_service_specific
-            points = crash_points(read_recording(recording), seen, is_selected)
-            return Table(before, arguments, jobs_each, points)
+    def table(before: InitialState, arguments: Sequence[str], jobs_each: int) -> Table:
+        before.apply(sandbox)
+        recording = sandbox.directory / "recording.json"
+        result = sandbox.caliban(*arguments, recording=recording)
+        assert result.code == 0, result
+        wanted = (lambda event: True) if isinstance(sandbox.service, AiPlatform) else is_service_specific
+        points = crash_points(read_recording(recording), seen, wanted)
+        return Table(before, arguments, jobs_each, points)
 
     return {
-        "status after an interrupted rerun": made(interrupted, STATUS, 2),
-        "a rerun after an interrupted one": made(interrupted, RESUBMIT, 2),
-        "a rerun with a lost response": made(lossy, RESUBMIT, 2),
-        "a submission": made(InitialState(), sandboxes.all[0].service.command(), 1),
+        "status after an interrupted rerun": table(interrupted, STATUS, 2),
+        "rerun after an interrupted one": table(interrupted, RESUBMIT, 2),
+        "rerun with a lost response": table(lossy, RESUBMIT, 2),
+        "submission": table(InitialState(), sandbox.service.command(), 1),
     }
 
 
+def failed_jobs(sandbox: Sandbox) -> InitialState:
+    """A group of two experiments whose jobs have failed, which the store does not know yet."""
+    InitialState().apply(sandbox)
+    result = sandbox.submit()
+    assert result.code == 0, result
+    sandbox.end_jobs("FAILED")
+    sandbox.advance_clock()
+    return InitialState(store_of(sandbox), sandbox.service.snapshot(), clock_offset=sandbox.clock_offset)
+
+
+def interrupted_rerun(sandbox: Sandbox, failed: InitialState) -> InitialState:
+    """The same group, after a rerun that ended when the service had one of its jobs, and never got the other."""
+    failed.apply(sandbox)
+    sandbox.caliban(*STATUS)
+    sandbox.add_faults(Fault("create", "drop"), Fault("create", "refuse", times=10**6))
+    sandbox.add_faults(Fault("look_up", "status", status=403, times=10**6))
+    result = sandbox.caliban(*RESUBMIT)
+    assert result.code == 1, result
+    sandbox.advance_clock()
+    return InitialState(store_of(sandbox), sandbox.service.snapshot(), clock_offset=sandbox.clock_offset)
+
+
 def resubmit_until_done(sandbox: Sandbox) -> list[str]:
-    """Run ``resubmit`` until there is nothing to do, as a user does after a crash, and return problems."""
+    """Do what a user does after a crash: ``resubmit`` until there is nothing to do. Return what went wrong."""
     for _ in range(6):
         result = sandbox.caliban(*RESUBMIT)
-        is_never_submitted = "never submitted" in result.out or "[unknown-xgroup]" in result.err
-        if is_never_submitted:
+        has_none = "never submitted" in result.out or "[unknown-xgroup]" in result.err
+        if has_none:
             result = sandbox.submit()
         if result.code != 0:
             return [f"the command after the crash failed: {result}"]
-        if not is_never_submitted and "nothing to resubmit" in result.out:
+        if not has_none and "nothing to resubmit" in result.out:
             return []
-    return ["there was always something to resubmit"]
+    return ["there was always more to do"]
 
 
-def crash_and_recover(sandbox: Sandbox, table: Table, point: Point) -> list[str]:
-    """Return problems after the command was killed at a point, and the next commands finished its work."""
-    table.before.apply(sandbox)
-    sandbox.caliban(*table.arguments, point=point)
-    problems = [*resubmit_until_done(sandbox), *sandbox.inconsistencies()]
-    expected = {f"{FOO} {number}": table.jobs_each for number in range(2)}
-    if sandbox.jobs_per_experiment() != expected:
-        problems.append(f"jobs at the service, by experiment: {sandbox.jobs_per_experiment()}")
-    return [f"{point}:", *problems, *map(str, sandbox.results)] if problems else []
+def left_behind(sandbox: Sandbox) -> str:
+    """Return what further commands depend on, with placeholders for times, process ids and random names."""
+    store = _contents(store_file(sandbox))
+    jobs = [astuple(job) for job in sandbox.service.jobs()]
+    faults = [(fault.method, fault.kind, fault.times) for fault in sandbox.stand_in.faults.pending]
+    placeholders: dict[str, str] = {}
+
+    def placeholder(match: re.Match[str]) -> str:
+        return placeholders.setdefault(match[0], f"<{len(placeholders)}>")
+
+    text = json.dumps([store, jobs, faults], default=str)
+    text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*", "<time>", text)
+    text = re.sub(r"\d{8}_\d{6}", "<time>", text)
+    return re.sub(r"[0-9a-f]{8,}", placeholder, text)
 
 
-@pytest.mark.timeout(600)
+def _contents(store: Path) -> Any:
+    """Return the rows of all tables, and whether a transaction was interrupted; does not touch the file."""
+    if not store.exists():
+        return None
+    is_interrupted = store.with_name(f"{store.name}-journal").exists()
+    copy = store.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in store.parent.glob(f"{store.name}*"):
+        shutil.copy(file, copy)
+    with closing(sqlite3.connect(copy / store.name)) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return [is_interrupted, {name: _rows(connection, name) for name in sorted(names)}]
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(f"SELECT * FROM {table}")
+    columns = [column[0] for column in cursor.description]
+    rows = [dict(zip(columns, row, strict=True)) for row in cursor]
+    return [{name: value for name, value in row.items() if name != "pid"} for row in rows]
+
+
+@dataclass
+class Completions:
+    """What went wrong when the work of killed commands was completed, by what those had left behind."""
+
+    known: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+
+    def complete(self, sandbox: Sandbox, jobs_each: int) -> list[str]:
+        key = (jobs_each, left_behind(sandbox))
+        if key not in self.known:
+            problems = [*resubmit_until_done(sandbox), *sandbox.inconsistencies()]
+            if sandbox.jobs_per_experiment() != {f"{FOO} {number}": jobs_each for number in range(2)}:
+                problems.append(f"jobs of the service by experiment: {sandbox.jobs_per_experiment()}")
+            self.known[key] = [*problems, *map(str, sandbox.results)] if problems else []
+        return self.known[key]
+
+
+@pytest.fixture(scope="module")
+def completions(service_name: str) -> Completions:
+    return Completions()
+
+
+SERVICE_SLICES = [
+    pytest.param(name, number, id=f"{name}, slice {number + 1} of {count}")
+    for name, count in SLICES.items()
+    for number in range(count)
+]
+
+
+@pytest.mark.parametrize(("service_name", "number"), SERVICE_SLICES, scope="module")
 @pytest.mark.parametrize(
     "command",
     [
         "status after an interrupted rerun",
-        "a rerun after an interrupted one",
-        "a rerun with a lost response",
-        "a submission",
+        "rerun after an interrupted one",
+        "rerun with a lost response",
+        "submission",
     ],
 )
 def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(
-    command: str, sandboxes: SandboxPool, tables: dict[str, Table]
+    service_name: str,
+    command: str,
+    number: int,
+    sandbox: Sandbox,
+    tables: dict[str, Table],
+    completions: Completions,
 ) -> None:
-    table = tables[command]
-    missed: list[Point] = []
-
-    def check(point: Point) -> list[str]:
-        with sandboxes.one() as sandbox:
-            problems = crash_and_recover(sandbox, table, point)
-            if sandbox.results[0].code != -signal.SIGKILL:
-                missed.append(point)
-            return problems
-
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        problems = [problem for found in pool.map(check, table.points) for problem in found]
-    assert problems == []
-    # The order of threads, and how often a list is requested again, differ from run to run, so that a few points are
-    # not reached.
-    allowed = len(table.points) // (20 if sandboxes.is_complete else 8)
-    assert len(missed) <= allowed, f"these of {len(table.points)} points were not reached: {missed}"
+    table, count = tables[command], SLICES[service_name]
+    size = -(-len(table.points) // count)
+    problems: list[str] = []
+    for point in table.points[number * size : (number + 1) * size]:
+        table.before.apply(sandbox)
+        killed = sandbox.caliban(*table.arguments, point=point)
+        if killed.code != -signal.SIGKILL:
+            problems.append(f"{point} was not reached: {killed}")
+        problems += [f"{point}: {problem}" for problem in completions.complete(sandbox, table.jobs_each)]
+    assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("command", ["status after an interrupted rerun", "a submission"])
-def test_a_table_contains_every_effect(command: str, sandboxes: SandboxPool, tables: dict[str, Table]) -> None:
+@pytest.mark.parametrize("service_name", SERVICES, scope="module")
+@pytest.mark.parametrize("command", ["status after an interrupted rerun", "submission"])
+def test_a_table_contains_every_effect(command: str, service_name: str, tables: dict[str, Table]) -> None:
     effects = {str(point).partition(" (")[0] for point in tables[command].points if not point.line}
 
-    assert ({"before commit", "after commit"} < effects) == sandboxes.is_complete
+    assert ({"before commit", "after commit"} < effects) == (service_name == "AI Platform")
     assert any("service" in effect for effect in effects)
 
 
 def test_a_table_has_a_point_around_every_effect_and_in_every_function_between() -> None:
-    passed = [
+    executed = [
         Event("", 0, "POST token"),
         Event("a.py", 1, "early"),
         Event("", 0, "commit"),
@@ -231,7 +288,7 @@ def test_a_table_has_a_point_around_every_effect_and_in_every_function_between()
         Event("a.py", 9, "late"),
     ]
 
-    assert [str(point) for point in crash_points(passed, set())] == [
+    assert [str(point) for point in crash_points(executed, set())] == [
         "before commit (number 2)",
         "after commit (number 2)",
         "a.py:5 one (number 1)",
@@ -244,7 +301,7 @@ def test_a_table_has_a_point_around_every_effect_and_in_every_function_between()
 
 
 def test_the_tables_of_other_services_contain_platform_code_and_requests() -> None:
-    passed = [
+    executed = [
         Event("", 0, "commit"),
         Event("submission/submit.py", 3, "submit"),
         Event("platforms/vertex.py", 5, "submit"),
@@ -253,7 +310,7 @@ def test_the_tables_of_other_services_contain_platform_code_and_requests() -> No
         Event("", 0, "commit"),
     ]
 
-    assert [str(point) for point in crash_points(passed, set(), is_service_specific)] == [
+    assert [str(point) for point in crash_points(executed, set(), is_service_specific)] == [
         "platforms/vertex.py:5 submit (number 1)",
         "before POST service (number 2)",
         "after POST service (number 2)",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forkserver import ForkServer
 from tests.safety.crash_points import read_recording
-from tests.safety.nursery import Nursery
 from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
 from tests.safety.services import GROUP, PROJECT, Service
 from tests.safety.tracing import Event, Point
@@ -35,9 +35,9 @@ CLOUD = (
 
 
 @pytest.fixture
-def building(tmp_path: Path, service: Service, nursery: Nursery, base_image: str, registry: str) -> Sandbox:
+def building(tmp_path: Path, job_service: Service, fork_server: ForkServer, base_image: str, registry: str) -> Sandbox:
     """A group of two failed experiments, whose image is built from the directory ``cpu``."""
-    sandbox = Sandbox(tmp_path, service, nursery, f"sqlite:///{tmp_path / 'caliban.db'}")
+    sandbox = Sandbox(tmp_path, job_service, fork_server, f"sqlite:///{tmp_path / 'caliban.db'}")
     if "DOCKER_HOST" in os.environ:
         sandbox.environ["DOCKER_HOST"] = os.environ["DOCKER_HOST"]
     config = {"base_image": base_image, "registry": f"{registry}/{PROJECT}"}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Mapping, Sequence
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from tests.safety.crash_points import read_recording
-from tests.safety.sandbox import QUICK, RESUBMIT, STATUS, Sandbox
+from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox
 from tests.safety.services import SERVICES
 from tests.safety.tracing import Point
 from tests.standins.faults import Fault, Kind
@@ -33,7 +32,7 @@ def with_failures(sandbox: Sandbox) -> Sandbox:
     result = sandbox.submit()
     assert result.code == 0, result
     sandbox.end_jobs("FAILED")
-    time.sleep(1.1)  # names contain the second, and the next jobs need new ones
+    sandbox.advance_clock()
     return sandbox
 
 
@@ -93,7 +92,7 @@ def test_temporary_failures_are_retried_until_they_end(failed: Sandbox, faults: 
 
 @pytest.mark.parametrize(("service_name", "fault"), cases(LASTING))
 def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: Sandbox, fault: Fault) -> None:
-    failed.retry_policy = {**QUICK, "deadline": 0.5, "quota_deadline": 0.5}
+    failed.retry_policy = {**RETRY_POLICY, "deadline": 2, "quota_deadline": 2}
     failed.caliban(*STATUS)
     failed.add_faults(fault)
     failed.add_faults(Fault(LOOK_UP, "refuse", times=FOREVER))

@@ -1,7 +1,7 @@
-"""Traces a command in its process, and kills the process at a given point.
+"""Runs a command traced: records where it is, or kills it at a given point; its waits take no time.
 
-A trace contains the lines of caliban that are executed, and the effects: commits to the store's database, and requests
-to the service.
+The effects of a command on the outside are commits to the store's database, and requests to the service. The lines of
+caliban that it executes lie between them. :func:`setup` is called in a process forked by :mod:`tests.forkserver`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -26,13 +27,13 @@ SOURCES = str(Path(caliban.__file__).parent)
 
 @dataclass(frozen=True)
 class Point:
-    """Where a process is killed: before or after its ``nth`` effect, or when it reaches a line the ``nth`` time.
+    """Where a process is killed: just before or after its ``nth`` effect, or when it reaches a line the ``nth`` time.
 
     Attributes:
         location: ``before`` or ``after``; or a file of caliban, relative to its directory.
-        line: in that file; 0 for an effect.
-        function: the function of the line, or the effect, for messages.
-        nth: starts at 1.
+        line: of that file; 0 for an effect.
+        function: the line's function, or the effect's name: for people.
+        nth: from 1.
     """
 
     location: str
@@ -47,94 +48,181 @@ class Point:
 
 @dataclass(frozen=True)
 class Event:
-    """An element of a recording: an executed line, or (``line`` 0, ``location`` empty) the start of an effect."""
+    """An entry of a recording: an executed line, or (``line`` 0, ``location`` empty) the start of an effect."""
 
     location: str
     line: int
     function: str
 
 
+class VirtualClock:
+    """A clock whose waits return at once, as if the time had passed; each thread has its own time.
+
+    What a thread does then depends neither on the speed of the machine nor on what the others wait for.
+
+    Args:
+        offset: seconds by which :meth:`now` is ahead of this machine's time.
+    """
+
+    def __init__(self, offset: float) -> None:
+        self._offset = timedelta(seconds=offset)
+        self._thread = threading.local()
+
+    def now(self) -> datetime:
+        return datetime.now() + self._offset
+
+    def monotonic(self) -> float:
+        return float(getattr(self._thread, "seconds", 0.0))
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        if not event.is_set():
+            self._thread.seconds = self.monotonic() + seconds
+        return event.is_set()
+
+
 class Tracer:
-    """Records events, and kills its own process at a point with SIGKILL, like the kernel when memory runs out."""
+    """Records events, and kills its own process at a point: with SIGKILL, as the kernel does when memory is short."""
 
     def __init__(self, point: Point | None, recording: Path | None) -> None:
         self._point = point
         self._recording = recording
         self._events: list[Event] = []
         self._counts: Counter[tuple[str, int]] = Counter()
+        self._files: dict[CodeType, str | None] = {}
         self._effects = 0
         self._lock = threading.Lock()
 
     def install(self) -> None:
-        """Start tracing."""
+        """Trace from now on."""
         import requests
         import urllib3
         from sqlalchemy.engine.default import DefaultDialect
 
         commit, send = DefaultDialect.do_commit, requests.Session.request
-        urllib3_request = urllib3.PoolManager.request
+        send_directly = urllib3.PoolManager.request
 
         def traced_commit(dialect: Any, connection: Any) -> None:
             self._effect("commit", lambda: commit(dialect, connection))  # type: ignore[no-untyped-call]
 
-        def traced_request(session: Any, method: str, url: str, **more: Any) -> Any:
+        def traced_send(session: Any, method: str, url: str, **more: Any) -> Any:
             name = f"{method} {'token' if urlsplit(url).path.endswith('/token') else 'service'}"
             return self._effect(name, lambda: send(session, method, url, **more))
 
-        def traced_urllib3_request(pool: Any, method: str, *given: Any, **more: Any) -> Any:
-            return self._effect(f"{method} service", lambda: urllib3_request(pool, method, *given, **more))
+        def traced_send_directly(pool: Any, method: str, *given: Any, **more: Any) -> Any:
+            return self._effect(f"{method} service", lambda: send_directly(pool, method, *given, **more))
 
         DefaultDialect.do_commit = traced_commit  # type: ignore[method-assign]
-        requests.Session.request = traced_request  # type: ignore[method-assign,assignment]
-        # used by the Kubernetes client, not by requests
-        urllib3.PoolManager.request = traced_urllib3_request  # type: ignore[method-assign,assignment]
+        requests.Session.request = traced_send  # type: ignore[method-assign,assignment]
+        # the client of Kubernetes sends like this; requests does not
+        urllib3.PoolManager.request = traced_send_directly  # type: ignore[method-assign,assignment]
         if self._recording is not None or (self._point is not None and self._point.line):
-            threading.settrace(self._trace_call)
-            sys.settrace(self._trace_call)
+            threading.settrace(self._enter)
+            sys.settrace(self._enter)
 
-    def save(self) -> None:
-        """Write the recording."""
+    def stop(self) -> None:
+        """Stop tracing, and write the recording."""
+        sys.settrace(None)
         if self._recording is not None:
             events = [[event.location, event.line, event.function] for event in self._events]
             self._recording.write_text(json.dumps(events))
 
-    def _trace_call(self, frame: FrameType, kind: str, argument: object) -> Callable[..., Any] | None:
+    def _enter(self, frame: FrameType, kind: str, argument: object) -> Callable[..., Any] | None:
         code = frame.f_code
-        is_ours = code.co_filename.startswith(SOURCES) and not code.co_name.startswith("<")
-        return self._trace_line if is_ours and _is_function(code) else None
+        try:
+            file = self._files[code]
+        except KeyError:
+            file = self._files[code] = self._traced_file(code)
+        return self._step if file is not None else None
 
-    def _trace_line(self, frame: FrameType, kind: str, argument: object) -> Callable[..., Any]:
+    def _traced_file(self, code: CodeType) -> str | None:
+        """Return the file of a function whose lines count, relative to the sources; else None."""
+        if not code.co_filename.startswith(SOURCES) or code.co_name.startswith("<") or not _is_function(code):
+            return None
+        file = os.path.relpath(code.co_filename, SOURCES)
+        is_wanted = self._recording is not None or (self._point is not None and file == self._point.location)
+        return file if is_wanted else None
+
+    def _step(self, frame: FrameType, kind: str, argument: object) -> Callable[..., Any]:
         if kind == "line":
-            location = os.path.relpath(frame.f_code.co_filename, SOURCES)
+            file, line = self._files[frame.f_code] or "", frame.f_lineno
             with self._lock:
-                self._events.append(Event(location, frame.f_lineno, frame.f_code.co_name))
-                self._counts[location, frame.f_lineno] += 1
-                count = self._counts[location, frame.f_lineno]
-            point = self._point
-            if point is not None and (point.location, point.line, point.nth) == (location, frame.f_lineno, count):
-                _kill()
-        return self._trace_line
+                if self._recording is not None:
+                    self._events.append(Event(file, line, frame.f_code.co_name))
+                self._counts[file, line] += 1
+                count = self._counts[file, line]
+            self._die_at(file, line, count)
+        return self._step
 
-    def _effect(self, name: str, action: Callable[[], Any]) -> Any:
+    def _effect(self, name: str, happen: Callable[[], Any]) -> Any:
         with self._lock:
             self._events.append(Event("", 0, name))
             self._effects += 1
             number = self._effects
-        self._kill_at("before", number)
+        self._die_at("before", 0, number)
         try:
-            return action()
+            return happen()
         finally:
-            self._kill_at("after", number)
+            self._die_at("after", 0, number)
 
-    def _kill_at(self, location: str, number: int) -> None:
+    def _die_at(self, where: str, line: int, nth: int) -> None:
         point = self._point
-        if point is not None and (point.location, point.line, point.nth) == (location, 0, number):
-            _kill()
+        if point is not None and (point.nth, point.line, point.location) == (nth, line, where):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _is_function(code: CodeType) -> bool:
-    return bool(code.co_flags & 0x2)  # CO_NEWLOCALS: neither a module's body nor a class's
+    return bool(code.co_flags & 0x2)  # CO_NEWLOCALS: neither the body of a module nor that of a class
 
 
-def _kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def setup(
+    *,
+    retry_policy: Mapping[str, float],
+    clock_offset: float,
+    point: list[Any] | None,
+    recording: str | None,
+) -> Callable[[], None]:
+    """Prepare this process for a command, and return what is called at its end.
+
+    Args:
+        retry_policy: the values of the :class:`~caliban.platforms.retry.RetryPolicy` that differ from the default.
+        clock_offset: see :class:`VirtualClock`.
+        point: where the process is killed: the fields of a :class:`Point`, or None.
+        recording: the file for the recording, or None.
+    """
+    _replace_time(VirtualClock(clock_offset))
+    _replace_default_policy(retry_policy)
+    _load_keys_without_checks()
+    tracer = Tracer(Point(*point) if point else None, Path(recording) if recording else None)
+    tracer.install()
+    return tracer.stop
+
+
+def _replace_time(clock: VirtualClock) -> None:
+    from caliban.clock import SystemClock
+
+    for name in ("now", "monotonic", "wait"):
+        method = getattr(clock, name)
+        setattr(SystemClock, name, lambda self, *arguments, _method=method: _method(*arguments))
+
+
+def _replace_default_policy(values: Mapping[str, float]) -> None:
+    from caliban.platforms import retry
+
+    default = retry.DEFAULT
+    changed = replace(default, **values)
+    modules = [module for name, module in sys.modules.items() if name.startswith("caliban.")]
+    holders = [module for module in modules if vars(module).get("DEFAULT") is default]
+    for module in holders:
+        vars(module)["DEFAULT"] = changed
+
+
+def _load_keys_without_checks() -> None:
+    """Skip the check of the primes of service account keys, which takes a third of a command's time."""
+    from cryptography.hazmat.primitives import serialization
+
+    load = serialization.load_pem_private_key
+
+    def load_unchecked(data: bytes, password: bytes | None, backend: Any = None) -> Any:
+        return load(data, password, backend, unsafe_skip_rsa_key_validation=True)
+
+    vars(serialization)["load_pem_private_key"] = load_unchecked

@@ -43,6 +43,7 @@ class CustomJob:
         accepted_s: when, by the clock.
         outputs: what the service adds: ``state``, ``createTime``, ``startTime``, ``endTime``, ``updateTime``,
             ``error``.
+        hidden_lists: from how many more lists that would contain the job it is missing.
     """
 
     project: str
@@ -53,6 +54,7 @@ class CustomJob:
     accepted_s: float
     outputs: dict[str, Any]
     is_cancelled: threading.Event = field(default_factory=threading.Event)
+    hidden_lists: int = 0
 
     replica = "workerpool0-0"
 
@@ -97,6 +99,7 @@ class CustomJobs:
 
     Attributes:
         lag_s: so long after its creation a job does not show up in lists; :meth:`get` knows it at once.
+        hidden_lists: from so many lists that would contain it a new job is missing.
         any_registry: see :func:`~tests.standins.custom_job_rules.check_custom_job`.
     """
 
@@ -111,6 +114,7 @@ class CustomJobs:
         """``numbers``: of each project, by its id."""
         self._clock = clock or SystemClock()
         self.lag_s = 0.0
+        self.hidden_lists = 0
         self.any_registry = any_registry
         self._numbers = numbers
         self._jobs: dict[str, CustomJob] = {}
@@ -124,7 +128,8 @@ class CustomJobs:
         job_id = str(10**18 + secrets.randbelow(8 * 10**18))
         name = f"projects/{self._numbers[project]}/locations/{location}/customJobs/{job_id}"
         outputs = {"state": "JOB_STATE_PENDING", "createTime": now, "updateTime": now}
-        job = CustomJob(project, location, job_id, name, dict(body), self._clock.monotonic(), outputs)
+        accepted_s, hidden = self._clock.monotonic(), self.hidden_lists
+        job = CustomJob(project, location, job_id, name, dict(body), accepted_s, outputs, hidden_lists=hidden)
         with self._lock:
             self._jobs[name] = job
             answer = job.answer()
@@ -163,11 +168,9 @@ class CustomJobs:
         made_for = [project, location, query.get("filter", "")]
         begin = _offset(query.get("pageToken", ""), made_for)
         mask = _mask(query.get("readMask", ""), fields)
-        latest = self._clock.monotonic() - self.lag_s
         with self._lock:
             mine = [job for job in self._jobs.values() if (job.project, job.location) == (project, location)]
-            told = [job.answer() for job in reversed(mine) if job.accepted_s <= latest]
-        found = [job for job in told if matches(job)]
+            found = [job.answer() for job in reversed(mine) if matches(job.answer()) and self._is_listed(job)]
         page = [{name: value for name, value in job.items() if name in mask} for job in found[begin : begin + size]]
         answer: dict[str, Any] = {"customJobs": page} if page else {}
         if len(found) > begin + size:
@@ -216,6 +219,12 @@ class CustomJobs:
         """Let the service know a job no longer: somebody deleted it."""
         with self._lock:
             del self._jobs[self.find(name).name]
+
+    def _is_listed(self, job: CustomJob) -> bool:
+        if job.hidden_lists:
+            job.hidden_lists -= 1
+            return False
+        return job.accepted_s <= self._clock.monotonic() - self.lag_s
 
     def _set_state(self, job: CustomJob, state: str, error: str) -> None:
         now = _stamp()
