@@ -112,6 +112,9 @@ class Sandbox:
         """Run commands concurrently, each in its own process."""
         results = [command.wait() for command in self.start(*commands, point=point, recording=recording)]
         self.results.extend(results)
+        if any(result.code < 0 for result in results):
+            # what a killed command had sent may still be on its way, and no further command waits for real time to pass
+            self.stand_in.drain()
         return results
 
     def start(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -78,6 +79,29 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Server(ThreadingHTTPServer):
+    """A server that knows its connections, by the ports of their clients."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.changed = threading.Condition()
+        self.connections: dict[int, int] = {}  # id of the socket -> port of the client
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.changed:
+            self.connections[id(request)] = client_address[1]
+            self.changed.notify_all()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self.changed:
+            del self.connections[id(request)]
+            self.changed.notify_all()
+
+
 class StandIn(ABC):
     """A service on loopback: what was asked of it, and what is to go wrong.
 
@@ -91,8 +115,7 @@ class StandIn(ABC):
         self.faults = Faults()
         self.requests: list[Received] = []
         self._threads: list[threading.Thread] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(type("Handler", (_Handler,), {"service": self}))
         if tls is not None:
             # The handshake belongs to the thread of its connection: one that never comes must not hold up the others.
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -127,6 +150,16 @@ class StandIn(ABC):
     def bodies(self, method: str) -> list[Any]:
         """The bodies that were sent to one method."""
         return [received.body for received in list(self.requests) if received.method == method]
+
+    def drain(self) -> None:
+        """Wait until all requests are handled that clients sent which have ended or closed their connections."""
+        changed, connections = self._server.changed, self._server.connections
+        # connections are accepted in the order in which they were made: those before this one have been, too
+        with socket.create_connection(("127.0.0.1", self.port)) as last, changed:
+            port = last.getsockname()[1]
+            assert changed.wait_for(lambda: port in connections.values(), 60)
+        with changed:
+            assert changed.wait_for(lambda: not connections, 60)
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Let ``work`` go on beside the server; leaving the stand-in waits for its end."""
