@@ -41,7 +41,8 @@ def streamed_output(container: str, context: PlatformContext) -> Iterator[None]:
         if not is_complete:  # after Ctrl-C, or a lost connection: nobody reads the output any more
             logs.terminate()
         for thread in threads:
-            thread.join()
+            if thread.is_alive():  # Ctrl-C may have come before it was started, and a RuntimeError would replace it
+                thread.join()
         logs.wait()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 
@@ -176,6 +179,25 @@ def test_ctrl_c_ends_follow_and_leaves_the_job_running(
     with pytest.raises(KeyboardInterrupt):
         platform.follow(running)
     assert container_of(docker, running).state["Status"] == "running"
+
+
+@pytest.mark.parametrize("started_threads", [0, 1, 2])
+def test_ctrl_c_before_the_output_is_read_ends_follow_too(
+    platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch, started_threads: int
+) -> None:
+    started = itertools.count()
+
+    class InterruptedThread(threading.Thread):
+        def start(self) -> None:
+            is_started = next(started) < started_threads
+            if is_started:
+                super().start()
+            if not is_started or started_threads == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("caliban.platforms.docker.output.threading", SimpleNamespace(Thread=InterruptedThread))
+    with pytest.raises(KeyboardInterrupt):
+        platform.follow(running)
 
 
 def test_a_container_that_is_removed_while_it_is_followed_is_an_error(
