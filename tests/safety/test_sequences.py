@@ -32,7 +32,7 @@ from tests.calls import call
 from tests.fakes import FakeStream, RecordingReporter
 from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
 from tests.safety.services import AiPlatform, ServiceJob
-from tests.safety.tracing import VirtualClock
+from tests.safety.tracing import VirtualClock, replace_time
 from tests.standins.faults import Fault, Kind
 
 RE_RUN = frozenset({"FAILED", "STOPPED"})
@@ -193,7 +193,7 @@ class Commands(RuleBasedStateMachine):
         """Run a command to its end or its crash; other tests check its errors."""
         console = Console(FakeStream(), FakeStream(), FakeStream())
         cwd, home = self.directory / "cpu", self.directory / "home"
-        context = Context(console, self.sandbox.environ, cwd, home, "totoro", VirtualClock(0))
+        context = Context(console, self.sandbox.environ, cwd, home, "totoro")
         armed = trigger if trigger is not None else CrashTrigger(10**6, after=False)
         try:
             with armed.active():
@@ -204,6 +204,7 @@ class Commands(RuleBasedStateMachine):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_time(VirtualClock(0), monkeypatch.setattr)
     # checking the primes of the key, always the same, takes a third of a command's time
     monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from tests.safety.crash_points import read_recording
-from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox
+from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, CommandResult, Sandbox
 from tests.safety.services import SERVICES
 from tests.safety.tracing import Point
-from tests.standins.faults import Fault, Kind
+from tests.standins.faults import Fault, Hold, Kind
 
 EXPERIMENTS = 6
 CREATE, GET, LIST, TOKEN, LOOK_UP = "create", "get", "list", "token", "look_up"
@@ -106,12 +107,30 @@ def test_after_lasting_failures_the_next_rerun_submits_what_is_missing(failed: S
     assert problems_and_counts(failed) == ([], each(2))
 
 
+@contextmanager
+def holding_submissions(sandbox: Sandbox) -> Iterator[Hold]:
+    """Let the service hold every request to create a job until the end of the block."""
+    hold = Hold()
+    sandbox.add_faults(Fault(CREATE, "hold", times=FOREVER, hold=hold))
+    try:
+        yield hold
+    finally:
+        hold.released.set()
+
+
+def rerun_concurrently(sandbox: Sandbox, processes: int) -> list[CommandResult]:
+    """Rerun the group by several commands, all of which have started before the first submission completes."""
+    with holding_submissions(sandbox) as hold:
+        commands = sandbox.start(*[RESUBMIT] * processes)
+        assert hold.arrived.wait(60)
+    return [command.wait() for command in commands]
+
+
 @pytest.mark.parametrize("processes", [2, 8])
 def test_concurrent_reruns_of_a_group_run_each_experiment_once(sandbox: Sandbox, processes: int) -> None:
     with_failures(sandbox)
-    sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
 
-    results = sandbox.run_concurrently([RESUBMIT] * processes)
+    results = rerun_concurrently(sandbox, processes)
 
     assert problems_and_counts(sandbox) == ([], each(2))
     assert {result.code for result in results} <= {0, 1}
@@ -120,12 +139,15 @@ def test_concurrent_reruns_of_a_group_run_each_experiment_once(sandbox: Sandbox,
 
 def test_the_second_of_two_reruns_reports_who_is_submitting(sandbox: Sandbox) -> None:
     with_failures(sandbox)
-    sandbox.add_faults(Fault(CREATE, "delay", seconds=1, times=FOREVER))
+    with holding_submissions(sandbox) as hold:
+        [first] = sandbox.start(RESUBMIT)
+        assert hold.arrived.wait(60)
+        second = sandbox.caliban(*RESUBMIT)
+    result = first.wait()
 
-    results = sandbox.run_concurrently([RESUBMIT, RESUBMIT])
-
-    who = rf"totoro .*{re.escape(socket.gethostname())} \(process \d+\)"
-    assert [result for result in results if re.search(who, result.out + result.err)], results
+    who = rf"totoro .*{re.escape(socket.gethostname())} \(process {first.process.pid}\)"
+    assert re.search(who, second.out + second.err), second
+    assert (result.code, problems_and_counts(sandbox)) == (0, ([], each(2))), result
 
 
 @pytest.mark.parametrize("processes", [2, 8])
@@ -177,8 +199,7 @@ def test_concurrent_reruns_submit_an_experiment_without_a_job_once(sandbox: Sand
     sandbox.submit(point=Point("after", 0, "commit", 3))  # the third effect, after requests for a token and to connect
     assert sandbox.experiment_count() == EXPERIMENTS
     sandbox.end_jobs("FAILED")
-    sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
-    sandbox.run_concurrently([RESUBMIT] * 8)
+    rerun_concurrently(sandbox, 8)
     assert sandbox.inconsistencies() == []
     assert sandbox.jobs_per_experiment() == {**each(1), "--foo 3 --sleep 0": 2}
 
@@ -186,9 +207,8 @@ def test_concurrent_reruns_submit_an_experiment_without_a_job_once(sandbox: Sand
 @pytest.mark.parametrize("service_name", OTHER_SERVICES)
 def test_eight_concurrent_reruns_on_other_services_run_each_experiment_once(sqlite_sandbox: Sandbox) -> None:
     with_failures(sqlite_sandbox)
-    sqlite_sandbox.add_faults(Fault(CREATE, "delay", seconds=0.3, times=FOREVER))
 
-    results = sqlite_sandbox.run_concurrently([RESUBMIT] * 8)
+    results = rerun_concurrently(sqlite_sandbox, 8)
 
     assert problems_and_counts(sqlite_sandbox) == ([], each(2))
     assert {result.code for result in results} <= {0, 1}

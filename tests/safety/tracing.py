@@ -189,7 +189,7 @@ def setup(
         point: where the process is killed: the fields of a :class:`Point`, or None.
         recording: the file for the recording, or None.
     """
-    _replace_time(VirtualClock(clock_offset))
+    replace_time(VirtualClock(clock_offset), setattr)
     _replace_default_policy(retry_policy)
     _load_keys_without_checks()
     tracer = Tracer(Point(*point) if point else None, Path(recording) if recording else None)
@@ -197,12 +197,13 @@ def setup(
     return tracer.stop
 
 
-def _replace_time(clock: VirtualClock) -> None:
+def replace_time(clock: VirtualClock, set_attribute: Callable[[Any, str, Any], None]) -> None:
+    """Let every :class:`~caliban.clock.SystemClock` show the time of a clock."""
     from caliban.clock import SystemClock
 
     for name in ("now", "monotonic", "wait"):
         method = getattr(clock, name)
-        setattr(SystemClock, name, lambda self, *arguments, _method=method: _method(*arguments))
+        set_attribute(SystemClock, name, lambda self, *arguments, _method=method: _method(*arguments))
 
 
 def _replace_default_policy(values: Mapping[str, float]) -> None:

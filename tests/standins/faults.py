@@ -6,7 +6,20 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["delay", "status", "refuse", "drop", "garbage"]
+Kind = Literal["delay", "hold", "status", "refuse", "drop", "garbage"]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Lets a test go on when a request has arrived, and the request when the test says so."""
+
+    arrived: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def pass_through(self) -> None:
+        """Called for the request."""
+        self.arrived.set()
+        assert self.released.wait(60), "the request was never released"
 
 
 @dataclass
@@ -15,9 +28,10 @@ class Fault:
 
     Attributes:
         method: the id of the method, ``ml.projects.jobs.create`` or ``oauth.token``; ``*`` for any.
-        kind: ``delay`` the answer by ``seconds``; answer with ``status`` and do nothing; ``refuse``: break the
-            connection and do nothing; ``drop``: do what was asked, and break the connection instead of answering;
-            ``garbage``: do what was asked, and answer 200 with a page of HTML.
+        kind: ``delay`` the answer by ``seconds``; ``hold`` the request until ``hold`` is released; answer with
+            ``status`` and do nothing; ``refuse``: break the connection and do nothing; ``drop``: do what was asked, and
+            break the connection instead of answering; ``garbage``: do what was asked, and answer 200 with a page of
+            HTML.
         times: how often.
         retry_after: the header of that name.
         message: the error's message.
@@ -28,6 +42,7 @@ class Fault:
     times: int = 1
     status: int = 503
     seconds: float = 0.0
+    hold: Hold = field(default_factory=Hold)
     retry_after: str | None = None
     message: str = "The service is currently unavailable."
 
