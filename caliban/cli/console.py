@@ -85,7 +85,11 @@ class Console:
     def confirm(self, question: str) -> bool | None:
         """Ask a question and return whether the answer is y or yes; None at the end of input."""
         self._write(self._stderr, f"\n {question} [yN]: ")
-        answer = self._stdin.readline()
+        try:
+            answer = self._stdin.readline()
+        except KeyboardInterrupt:
+            self.info("")  # what follows starts on a line of its own
+            raise
         if not answer.endswith("\n") or not self._stdin.isatty():
             self.info(answer.strip())  # nobody typed it here, or not its line break
         return answer.strip().lower() in ("y", "yes") if answer else None

@@ -95,6 +95,17 @@ def test_a_question_is_asked_on_standard_error(make_screen: MakeScreen) -> None:
     assert (screen.stdout.text, screen.stderr.text) == ("", "\n do you wish to resubmit these 1 jobs? [yN]: ")
 
 
+def test_ctrl_c_at_a_question_ends_its_line(make_screen: MakeScreen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(size: int = -1) -> str:
+        raise KeyboardInterrupt
+
+    screen = make_screen(is_terminal=True)
+    monkeypatch.setattr(screen.stdin, "readline", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        screen.console.confirm("go on?")
+    assert screen.stderr.text == "\n go on? [yN]: \n"
+
+
 def test_an_answer_from_a_pipe_is_echoed(make_screen: MakeScreen) -> None:
     screen = make_screen("y\n")
     screen.console.confirm("go on?")

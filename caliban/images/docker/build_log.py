@@ -86,7 +86,7 @@ class BuildLog:
         how = f" with exit code {code.group(1)}" if code else ""
         return ImageError(
             "build-step-failed",
-            f"cannot build the image: step {self._number} of {len(self._steps)} ({step.purpose}) failed{how}",
+            f"cannot build the image: step {self._number} ({step.purpose}) failed{how}",
             cause=self._cause("" if code else reason),
             hint=step.hint,
         )
