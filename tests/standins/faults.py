@@ -16,6 +16,10 @@ class Hold:
     arrived: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
 
+    def __reduce__(self) -> tuple[type[Hold], tuple[()]]:
+        """Let faults be copied to other processes: a copy holds nothing yet."""
+        return Hold, ()
+
     def pass_through(self) -> None:
         """Called for the request."""
         self.arrived.set()
