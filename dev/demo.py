@@ -40,7 +40,7 @@ class Demo:
     environment: dict[str, str]
 
     def caliban(self, arguments: str, *, answer: str | None = None, expected: int) -> str:
-        """Show and run a command, and show and return its standard output.
+        """Show and run a command, and show and return its output.
 
         Args:
             arguments: the command line after ``caliban``.
@@ -57,6 +57,7 @@ class Demo:
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # in the order in which a terminal shows both
         )
         assert process.stdin is not None
         assert process.stdout is not None

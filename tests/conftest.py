@@ -29,7 +29,6 @@ from tests.fakes import (
     FakePlatform,
     FakeService,
     FakeStream,
-    HeardReporter,
     RecordingReporter,
 )
 from tests.forkserver import ForkServer, fork_server
@@ -60,6 +59,7 @@ def pytest_report_header() -> str:
 
 _REQUIRED_BY_FIXTURE = {
     "engine": "docker",
+    "registry": "docker",
     "postgresql_server": "postgresql",
     "peer_executable": "peer",
 }
@@ -71,6 +71,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for fixture in getattr(item, "fixturenames", ()):
         if fixture in _REQUIRED_BY_FIXTURE:
             item.add_marker(_REQUIRED_BY_FIXTURE[fixture])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the long tests first, so that no worker is left with one when all others have finished."""
+    items.sort(key=lambda item: "safety" not in item.path.parts)
 
 
 @dataclass
@@ -190,11 +195,6 @@ def reporter() -> RecordingReporter:
 def platforms(reporter: RecordingReporter) -> Platforms:
     """The platforms of a command without flags or environment variables."""
     return make_platforms({}, Path("/nowhere"), reporter)
-
-
-@pytest.fixture
-def heard() -> HeardReporter:
-    return HeardReporter()
 
 
 @contextmanager

@@ -112,18 +112,6 @@ class RecordingReporter:
         self.notes.append(text)
 
 
-class HeardReporter(RecordingReporter):
-    """The former names of what is reported."""
-
-    @property
-    def said(self) -> list[str]:
-        return self.lines
-
-    @property
-    def warned(self) -> list[str]:
-        return self.warnings
-
-
 @dataclass
 class FakeService:
     """The service behind the fake platform. It knows its jobs by token and name, and answers as expected by the test.

@@ -45,6 +45,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         _record(refreshed.changes, context)
     if not args.xgroup:
         context.console.print(_heading(args.max_jobs, context.user))
+        if not refreshed.groups:
+            context.console.info(f"{context.user} has no jobs yet; to run experiments, see: caliban run --help")
     for group in refreshed.groups:
         if not args.xgroup:
             context.console.print("")

@@ -15,7 +15,7 @@ from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import ExitCode, UsageError
-from caliban.records import AdditionalAttempt, ContainerRecord, ExperimentRecord, ImageRef, JsonObject
+from caliban.records import AdditionalAttempt, ContainerRecord, ExperimentRecord, JsonObject
 
 if TYPE_CHECKING:
     from caliban.images.spec import BuildSpec, ImageSpec
@@ -251,8 +251,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
         images = _images(request, context, platforms)
-        image = images.get(request.source, platform, route.registry)
-        jobs = _ready_jobs(request, route, image, context, platforms, store)
+        images.get(request.source, platform, route.registry)  # without an image, no experiment is created
+        jobs = _ready_jobs(request, route, context, platforms, store)
         try:
             outcomes = submit_jobs(jobs, images, Submitter(store, platforms, context.console, context.user))
         except InterruptedSubmissionError as interrupted:
@@ -261,9 +261,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     return report_outcomes(context.console, outcomes)
 
 
-def _ready_jobs(
-    request: Request, route: Route, image: ImageRef, context: Context, platforms: Platforms, store: Store
-) -> list[ReadyJob]:
+def _ready_jobs(request: Request, route: Route, context: Context, platforms: Platforms, store: Store) -> list[ReadyJob]:
     """Return one job for each experiment; the group and the experiments are created where they are missing."""
     from caliban.store.journal import Journal
     from caliban.submission.groups import add_experiments

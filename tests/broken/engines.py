@@ -74,8 +74,8 @@ class CrashingEngine:
 
     def _disconnect(self) -> None:
         with self._lock:
-            gone, self._open = self._open, set()
-        for connection in gone:
+            closed, self._open = self._open, set()
+        for connection in closed:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()

@@ -67,20 +67,20 @@ def zeros(content: bytes) -> bytes:
     return bytes(len(content))
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("damage", [truncated, one_page, a_few_bytes, random_bytes, random_but_for_the_head, zeros])
 def test_a_damaged_file_is_reported_and_left_unchanged(
     file: Path,
     service: FakeService,
     make_context: MakeContext,
     damage: Callable[[bytes], bytes],
-    words: tuple[str, ...],
+    arguments: tuple[str, ...],
 ) -> None:
     damaged = damage(file.read_bytes())
     file.write_bytes(damaged)
 
     with pytest.raises(StoreError) as caught:
-        call(make_context(), *words)
+        call(make_context(), *arguments)
 
     assert caught.value.id in ("store-corrupt", "store-not-a-database")
     assert file.read_bytes() == damaged

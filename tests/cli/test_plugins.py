@@ -102,7 +102,7 @@ def test_a_broken_plugin_is_not_imported_by_other_commands(
     arguments: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
 ) -> None:
     done = run_caliban(*arguments, env=broken)
-    assert (done.returncode, done.stderr, (site / "broken_plugin.seen").exists()) == (0, "", False)
+    assert (done.returncode, "broken" in done.stderr, (site / "broken_plugin.seen").exists()) == (0, False, False)
 
 
 def test_a_plugin_with_a_built_in_name_is_never_run(site: Path, run_caliban: Caliban) -> None:

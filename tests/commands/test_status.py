@@ -162,6 +162,7 @@ def test_jobs_of_other_users_are_not_shown(store: Store, context: ScreenContext)
 
 def test_without_a_store_there_are_no_jobs(context: ScreenContext) -> None:
     assert (call(context, "status"), context.out) == (0, "most recent 8 jobs for user totoro:\n")
+    assert context.err == "totoro has no jobs yet; to run experiments, see: caliban run --help\n"
 
 
 def test_many_jobs_are_queried_in_one_call(store: Store, service: FakeService, context: ScreenContext) -> None:

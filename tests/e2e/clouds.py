@@ -70,6 +70,7 @@ class Cloud(ABC):
         text = re.sub(
             rf"{registry}/{PROJECT}/[0-9a-f]{{12}}{self.image_suffix}", f"gcr.io/{PROJECT}/cffd1475aaca:latest", text
         )
+        text = re.sub(r"(exited with a non-zero status of 1\.) .*\)$", r"\1)", text, flags=re.MULTILINE)  # the log
         text = re.sub(r"job \d ", "job N ", text)  # jobs are submitted concurrently
         text = re.sub(r"caliban_totoro_\d{8}_\d{6}_", "caliban_totoro_20200529_105338_", text)
         return text.splitlines()
@@ -89,7 +90,7 @@ class AiPlatform(Cloud):
     status_methods = ("ml.projects.jobs.get", "ml.projects.jobs.list")
     machine = '"masterType": "n1-highcpu-32"'
     image_suffix = ":latest"
-    failure_reason = ""
+    failure_reason = " (The replica master 0 exited with a non-zero status of 1.)"
 
     def __init__(self, runner: Runner | None) -> None:
         self.service: MlV1 = MlV1({PROJECT, OTHER_PROJECT}, runner=runner)

@@ -48,7 +48,7 @@ def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_director
 ) -> None:
     group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     decoy = group_with_a_failure.home / "cpu.py"
-    decoy.write_text("raise SystemExit('the wrong folder')")
+    decoy.write_text("raise SystemExit('the wrong directory')")
 
     result = group_with_a_failure.caliban(*RESUBMIT, cwd=group_with_a_failure.home)
 
@@ -56,13 +56,13 @@ def test_images_are_rebuilt_from_the_recorded_directory_not_the_working_director
 
 
 def test_a_failed_build_step_is_reported_with_its_last_lines(group_with_a_failure: Researcher) -> None:
-    group_with_a_failure.write("requirements.txt", "no-such-package-of-anybody==1.2.3\n")
+    group_with_a_failure.write("requirements.txt", "no-such-package-anywhere==1.2.3\n")
 
     result = group_with_a_failure.caliban(*RESUBMIT)
 
     assert result.code == 1
     assert "[build-step-failed]" in result.err
-    assert "no-such-package-of-anybody" in result.err.split("[build-step-failed]")[1]
+    assert "no-such-package-anywhere" in result.err.split("[build-step-failed]")[1]
     assert group_with_a_failure.rows("SELECT count(*) FROM jobs") == [(2,)]
 
 
@@ -82,7 +82,7 @@ def test_a_failed_build_does_not_stop_the_jobs_of_other_images(
     other = group_with_a_failure.project.parent / "other"
     shutil.copytree(group_with_a_failure.project, other)
     group_with_a_failure.caliban(*RUN, cwd=other)
-    (other / "requirements.txt").write_text("no-such-package-of-anybody==1.2.3\n")
+    (other / "requirements.txt").write_text("no-such-package-anywhere==1.2.3\n")
     group_with_a_failure.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
 
     result = group_with_a_failure.caliban(*RESUBMIT)

@@ -31,4 +31,4 @@ def test_groups_of_different_users_may_have_the_same_name(shared_store: Research
     result = shared_store.caliban("resubmit", "--xgroup", "resubmit_test", USER="mei")
 
     assert result.code == 1
-    assert "mei has no experiment group resubmit_test [unknown-xgroup]" in result.err
+    assert 'mei has no experiment group "resubmit_test" [unknown-xgroup]' in result.err

@@ -95,7 +95,7 @@ def test_an_image_id_is_run_unchanged_and_not_rebuilt(researcher: Researcher, en
     again = researcher.caliban("resubmit", "--xgroup", "g", "--yes")
 
     assert (built.code, ran.lines[0]) == (0, '["x"]')
-    assert f"docker config 1, for 1 job: {image} as it is" in preview.out
+    assert f"docker config 1, for 1 job: {image}, not rebuilt" in preview.out
     assert '["x"]' in again.lines
     assert "rebuilding" not in again.err
     assert researcher.rows("SELECT DISTINCT container FROM jobs") == [(image,)]

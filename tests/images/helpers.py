@@ -17,17 +17,17 @@ from caliban.records import JobMode
 class RecordingReporter:
     """Keeps everything that is reported."""
 
-    said: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     titles: list[tuple[str, int | None, str]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
 
     def info(self, line: str) -> None:
-        self.said.append(line)
+        self.lines.append(line)
 
     def warn(self, line: str) -> None:
-        self.warned.append(line)
+        self.warnings.append(line)
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         raise AssertionError("a build has no job output")

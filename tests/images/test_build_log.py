@@ -18,19 +18,19 @@ def log_of(reporter: RecordingReporter, *streams: str) -> BuildLog:
 
 def test_output_in_pieces_is_reported_line_by_line(reporter: RecordingReporter) -> None:
     log_of(reporter, "Step 2/2 : RUN y", "\n", "a", "b\nc", "\n")
-    assert reporter.said == ["Step 2/2 : RUN y", "ab", "c"]
+    assert reporter.lines == ["Step 2/2 : RUN y", "ab", "c"]
 
 
 def test_colours_and_intermediate_images_are_not_reported(reporter: RecordingReporter) -> None:
     log_of(
         reporter, "\x1b[91mbad\n\x1b[0m", " ---> 12ab\n", " ---> Using cache\n", "Removing intermediate container 1\n"
     )
-    assert reporter.said == ["bad", " ---> Using cache"]
+    assert reporter.lines == ["bad", " ---> Using cache"]
 
 
 def test_a_long_step_is_truncated(reporter: RecordingReporter) -> None:
     log_of(reporter, "Step 2/2 : RUN " + "y" * 1000 + "\n")
-    assert len(reporter.said[0]) == 100
+    assert len(reporter.lines[0]) == 100
 
 
 def test_the_cause_has_the_last_twenty_lines_of_the_failed_step(reporter: RecordingReporter) -> None:
@@ -78,5 +78,5 @@ def test_a_pull_is_reported_by_image_with_progress_by_layer(reporter: RecordingR
     log.feed({"status": "Downloading", "id": "12ab", "progressDetail": {"current": 1, "total": 2}})
     log.feed({"status": "Waiting"})
     log.feed({"unknown": 1})
-    assert reporter.said == ["Pulling from library/python"]
+    assert reporter.lines == ["Pulling from library/python"]
     assert reporter.notes == ["3.12-slim: Pulling from library/python", "12ab: Downloading", "Waiting"]

@@ -45,7 +45,7 @@ def cached_and_run(reporter: RecordingReporter) -> tuple[int, list[str]]:
     """Count the cached steps, and list the others by their instruction."""
     steps: list[str] = []
     cached = 0
-    for line in reporter.said:
+    for line in reporter.lines:
         if line.startswith("Step "):
             steps.append(line.split(" : ")[1])
         elif line == " ---> Using cache":
@@ -283,7 +283,7 @@ def test_a_planted_credential_is_not_in_the_image(
     image = Engine(engine.client, engine.host, environ, secret_files()).build(project.spec(), user, reporter)
     found = run(image, "-c", "grep -rl planted-secret /usr/app /opt /home || echo none", entrypoint=["sh"])
     assert found == "none\n"
-    assert [line.split()[0] for line in reporter.warned] == [
+    assert [line.split()[0] for line in reporter.warnings] == [
         ".creds",
         "deep/application_default_credentials.json",
         "key.json",

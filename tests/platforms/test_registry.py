@@ -17,7 +17,7 @@ from caliban.platforms.launch import Launcher
 from caliban.platforms.registry import Platforms
 from caliban.records import JobDetails, JobStatus
 from tests.cli.plugins import add_package
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 
 BUILT_IN = ("LOCAL", "CAIP", "VERTEX", "KUBERNETES", "GKE")
 MOON = """
@@ -36,7 +36,7 @@ def no_engine() -> NoReturn:
 
 @pytest.fixture
 def platforms(tmp_path: Path) -> Platforms:
-    return Platforms(PlatformContext({}, tmp_path, HeardReporter(), no_engine))
+    return Platforms(PlatformContext({}, tmp_path, RecordingReporter(), no_engine))
 
 
 @pytest.fixture

@@ -134,8 +134,8 @@ def repeating(status: int, *, as_json: bool = True) -> Reply:
     def reply(request: Request) -> Response:
         if not as_json:
             return status, {"Content-Type": "text/html"}, f"<html>{request.text}</html>".encode()
-        words = {"code": status, "message": request.text, "status": "PERMISSION_DENIED"}
-        content = {"error": words if "Authorization" in request.headers else "invalid_grant"}
+        error = {"code": status, "message": request.text, "status": "PERMISSION_DENIED"}
+        content = {"error": error if "Authorization" in request.headers else "invalid_grant"}
         content["error_description"] = request.text
         return status, {"Content-Type": "application/json"}, json.dumps(content).encode()
 

@@ -15,7 +15,7 @@ from caliban.store.journal import Journal, new_token
 from caliban.store.queries import experiments_of_flag_sets
 from tests.fakes import FakeDestination, RecordingReporter
 
-from .helpers import PEER_STORES, keep_raw
+from .helpers import PEER_STORES, keep_raw, migrate_down, rows, upgraded_peer_history
 
 CONTAINER: JsonObject = {
     "adc_path": None,
@@ -39,10 +39,9 @@ def peer_file(tmp_path: Path) -> Path:
     return file
 
 
-def _status_of_the_peer(executable: str, file: Path, user: str, group: str) -> str:
-    home = file.parent / "home"
+def _status_of_the_peer(executable: str, url: str, user: str, group: str, home: Path) -> str:
     home.mkdir()
-    environ = {"CALIBAN_DB_URL": f"sqlite:///{file}", "USER": user, "LOGNAME": user, "HOME": str(home)}
+    environ = {"CALIBAN_DB_URL": url, "USER": user, "LOGNAME": user, "HOME": str(home)}
     done = subprocess.run(
         [executable, "status", "--xgroup", group],
         env={"PATH": os.environ["PATH"], **environ},
@@ -78,18 +77,18 @@ def _submit(file: Path, platform: PlatformId, spec: JsonObject, job: NewJob, gro
         return journal.settle(submission, job).id
 
 
-def test_the_peer_reads_its_own_rows_after_an_upgrade(peer_file: Path, peer_executable: str) -> None:
+def test_the_peer_reads_its_own_rows_after_an_upgrade(peer_file: Path, peer_executable: str, tmp_path: Path) -> None:
     open_store(f"sqlite:///{peer_file}", Access.WRITE, RecordingReporter()).close()
-    output = _status_of_the_peer(peer_executable, peer_file, "mei", "mixed")
+    output = _status_of_the_peer(peer_executable, f"sqlite:///{peer_file}", "mei", "mixed", tmp_path / "home")
     assert "experiment id 9: cpu.py" in output
     assert "job 9 " in output
 
 
-def test_the_peer_reads_our_rows(peer_file: Path, peer_executable: str) -> None:
+def test_the_peer_reads_our_rows(peer_file: Path, peer_executable: str, tmp_path: Path) -> None:
     image = "sha256:" + "cd" * 32
     spec = {"command": ["docker", "run", image, "--foo", "3", "--sleep", "77"], "container": image}
     job_id = _submit(peer_file, "LOCAL", spec, NewJob(image, JobStatus.FAILED, JobDetails({"ret_code": 1})))
-    output = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
+    output = _status_of_the_peer(peer_executable, f"sqlite:///{peer_file}", "mei", "ours", tmp_path / "home")
     assert "cpu.py --foo 3 --sleep 77" in output
     assert f"job {job_id} " in output
 
@@ -121,10 +120,21 @@ GKE_DETAILS: JsonObject = {
     ids=["CAIP", "GKE"],
 )
 def test_the_peer_reads_our_rows_of_its_cloud_platforms(
-    peer_file: Path, peer_executable: str, platform: PlatformId, spec: JsonObject, details: JsonObject
+    peer_file: Path, peer_executable: str, platform: PlatformId, spec: JsonObject, details: JsonObject, tmp_path: Path
 ) -> None:
     # a final state: the peer would query Google for any other
     job_id = _submit(peer_file, platform, spec, NewJob("gcr.io/p/x:latest", JobStatus.SUCCEEDED, JobDetails(details)))
-    output = _status_of_the_peer(peer_executable, peer_file, "mei", "ours")
+    output = _status_of_the_peer(peer_executable, f"sqlite:///{peer_file}", "mei", "ours", tmp_path / "home")
     assert f"job {job_id} " in output
     assert "SUCCEEDED" in output
+
+
+def test_the_peer_reads_an_upgraded_store_on_postgresql_which_can_be_downgraded_afterwards(
+    postgresql_url: str, peer_executable: str, tmp_path: Path
+) -> None:
+    upgraded_peer_history(postgresql_url)
+    url = postgresql_url.replace("postgresql+psycopg", "postgresql")
+    output = _status_of_the_peer(peer_executable, url, "mei", "mixed", tmp_path / "home")
+    assert "job 9 " in output
+    migrate_down(postgresql_url, "base")
+    assert rows(postgresql_url)["jobs"]

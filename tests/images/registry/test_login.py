@@ -42,7 +42,7 @@ def pushed_twice(engine: Engine, image: str, address: str, login: Login | None) 
     reporter = RecordingReporter()
     push(engine, image, address, reporter, login=login)
     push(engine, image, address, reporter, login=login)
-    return [*reporter.said, *reporter.warned]
+    return [*reporter.lines, *reporter.warnings]
 
 
 def test_a_given_login_is_used(engine: Engine, guarded: str, image: str) -> None:
@@ -89,7 +89,7 @@ def test_a_broken_credential_helper_is_ignored_with_a_warning(
 ) -> None:
     install_helper(docker_config, monkeypatch, registry, script)
     assert push(engine, image, registry, reporter, login=None).by_tag == image_reference(registry, image)
-    assert reporter.warned[0].startswith(f"cannot read docker's stored login for {registry}: ")
+    assert reporter.warnings[0].startswith(f"cannot read docker's stored login for {registry}: ")
 
 
 def test_a_missing_credential_helper_causes_a_warning(
@@ -97,7 +97,7 @@ def test_a_missing_credential_helper_causes_a_warning(
 ) -> None:
     docker_config.write_text(json.dumps({"credsStore": "caliban-none"}))
     push(engine, image, registry, reporter, login=None)
-    assert "docker-credential-caliban-none not installed" in reporter.warned[0]
+    assert "docker-credential-caliban-none not installed" in reporter.warnings[0]
 
 
 def test_an_empty_entry_of_the_docker_configuration_is_no_login(
@@ -105,7 +105,7 @@ def test_an_empty_entry_of_the_docker_configuration_is_no_login(
 ) -> None:
     docker_config.write_text(json.dumps({"auths": {registry: {}}}))
     push(engine, image, registry, reporter, login=None)
-    assert reporter.warned == []
+    assert reporter.warnings == []
 
 
 def test_without_a_login_the_push_is_denied_with_a_hint(engine: Engine, guarded: str, image: str) -> None:

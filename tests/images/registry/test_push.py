@@ -129,7 +129,7 @@ def test_the_second_push_of_an_image_sends_nothing_and_reports_it(
         seen.requests.clear()
         assert push(engine, image, seen.address, reporter, login=None) == pushed
         assert seen.lines == [f"GET /v2/{image[7:19]}/manifests/latest"]
-    assert (reporter.said, reporter.titles) == ([f"{pushed.by_tag} already exists in the registry"], [])
+    assert (reporter.lines, reporter.titles) == ([f"{pushed.by_tag} already exists in the registry"], [])
 
 
 def test_manifests_of_docker_and_of_the_oci_are_accepted(
@@ -206,7 +206,7 @@ def test_an_image_is_pushed_where_the_registry_cannot_be_queried(
         name = push(engine, image, puzzling.address, reporter, login=None).by_tag
         host = puzzling.address
     assert image in image_ids(manifest_of(name, registry))
-    assert reporter.said == [f"cannot check whether {host} has the image, so it is pushed ({words})"]
+    assert reporter.lines == [f"cannot check whether {host} has the image, so it is pushed ({words})"]
 
 
 def test_a_proxy_of_the_environment_is_not_used_for_the_loopback_interface(
@@ -215,7 +215,7 @@ def test_a_proxy_of_the_environment_is_not_used_for_the_loopback_interface(
     name = push(engine, image, registry, RecordingReporter(), login=None).by_tag
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     push(engine, image, registry, reporter, login=None)
-    assert reporter.said == [f"{name} already exists in the registry"]
+    assert reporter.lines == [f"{name} already exists in the registry"]
 
 
 def test_a_denied_push_leaves_no_name_behind(engine: Engine, registry: str, image: str) -> None:
@@ -243,7 +243,7 @@ def test_an_unknown_host_is_a_failed_push(engine: Engine, image: str, reporter: 
         push(engine, image, "registry.invalid/team", reporter, login=None)
     assert caught.value.id == "push-failed"
     assert "registry.invalid" in (caught.value.cause or "")
-    assert reporter.said[0].startswith("cannot check whether registry.invalid has the image, so it is pushed (")
+    assert reporter.lines[0].startswith("cannot check whether registry.invalid has the image, so it is pushed (")
 
 
 def test_a_name_that_cannot_be_removed_causes_a_warning(
@@ -260,8 +260,8 @@ def test_a_name_that_cannot_be_removed_causes_a_warning(
     try:
         with front(registry, take_it_first) as early:
             pushed = push(engine, image, early.address, reporter, login=None).by_tag
-        assert len(reporter.warned) == 1
-        assert reporter.warned[0].startswith(f"cannot remove the tag {pushed} from the Docker Engine: ")
+        assert len(reporter.warnings) == 1
+        assert reporter.warnings[0].startswith(f"cannot remove the tag {pushed} from the Docker Engine: ")
     finally:
         engine.client.images.remove(image, force=True)
 

@@ -94,8 +94,8 @@ def test_states_are_kept_and_the_retirement_is_announced_once(
     backend.service.end = shut_down()
     found = platform.statuses([recorded_job(f"job_{number}", id=number) for number in range(count)])
     assert found == {number: StatusUnavailable("the service was shut down") for number in range(count)}
-    assert len(backend.reporter.said) == 1
-    assert "--platform vertex" in backend.reporter.said[0]
+    assert len(backend.reporter.lines) == 1
+    assert "--platform vertex" in backend.reporter.lines[0]
 
 
 def test_many_jobs_need_one_request(backend: CaipBackend, platform: CaipPlatform) -> None:

@@ -28,7 +28,7 @@ from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
 from caliban.records import JobRecord, JobUpdate, JsonObject, NewJob, Submission
-from tests.fakes import FakeClock, HeardReporter
+from tests.fakes import FakeClock, RecordingReporter
 
 if TYPE_CHECKING:
     from caliban.images.docker.engine import Engine
@@ -133,7 +133,7 @@ class ContractCase(ABC):
         return PlatformContext(
             self.environ,
             self.directory,
-            HeardReporter(),
+            RecordingReporter(),
             cache(self.engine),
             vars(self._args()),
             self.clock,

@@ -13,7 +13,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import Destination, JobRecord, Submission
-from tests.fakes import FakeClock, HeardReporter
+from tests.fakes import FakeClock, RecordingReporter
 from tests.standins.google_api import GoogleApi
 from tests.standins.training import Quota, TrainingApi
 
@@ -33,14 +33,14 @@ def platform_context(
     service: GoogleApi | None = None,
     project_id: str | None = None,
     cloud_key: Path | None = None,
-    reporter: HeardReporter | None = None,
+    reporter: RecordingReporter | None = None,
     clock: Clock | None = None,
 ) -> PlatformContext:
     endpoint = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.api.upper()}": service.url} if service else {}
     return PlatformContext(
         {**endpoint, **(environ or {})},
         Path("/nonexistent"),
-        reporter or HeardReporter(),
+        reporter or RecordingReporter(),
         no_engine,
         {"project_id": project_id, "cloud_key": cloud_key},
         clock or FakeClock(),
@@ -78,7 +78,7 @@ class Backend(ABC):
 
     def __init__(self, clock: FakeClock, directory: Path, quota: Quota | None = None) -> None:
         self.clock = clock
-        self.reporter = HeardReporter()
+        self.reporter = RecordingReporter()
         self._directory = directory
         self.service = self.start(quota)
 

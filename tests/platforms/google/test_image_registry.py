@@ -76,7 +76,7 @@ def refusal(reporter: RecordingReporter, token: str = TOKEN) -> ImageError:
 
 def test_a_registry_that_accepts_images_passes(google: Front, reporter: RecordingReporter) -> None:
     registry(reporter).check()
-    assert (reporter.said, reporter.warned) == ([], [])
+    assert (reporter.lines, reporter.warnings) == ([], [])
 
 
 def test_a_check_writes_nothing_and_sends_three_requests(google: Front, reporter: RecordingReporter) -> None:
@@ -138,7 +138,7 @@ def test_a_registry_that_does_not_answer_is_left_to_the_push(
 ) -> None:
     monkeypatch.setattr("caliban.images.registry.api.manifest_url", lambda image: "http://localhost:1/v2/a")
     registry(reporter).check()
-    assert reporter.said == []
+    assert reporter.lines == []
 
 
 NO_LOGIN = CredentialsError(NO_CREDENTIALS, "no Google credentials found", hint="run: gcloud auth login")

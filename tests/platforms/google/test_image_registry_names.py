@@ -21,7 +21,7 @@ from caliban.platforms.google.image_registry import (
     image_registry,
     is_google_registry,
 )
-from tests.fakes import HeardReporter
+from tests.fakes import RecordingReporter
 from tests.images.registry.registries import ArtifactRules
 
 REPOSITORY = "us-central1-docker.pkg.dev/totoro-project/lab"
@@ -41,11 +41,11 @@ NO_GOOGLE = cast(Google, None)
 
 
 def registry(name: str) -> GoogleRegistry:
-    return GoogleRegistry(name, HeardReporter(), google=NO_GOOGLE)
+    return GoogleRegistry(name, RecordingReporter(), google=NO_GOOGLE)
 
 
 def chosen(config_registry: str | None, project: str | None, **options: bool) -> Registry | None:
-    reporter = HeardReporter()
+    reporter = RecordingReporter()
     context = PlatformContext({}, Path("/nowhere"), reporter, lambda: pytest.fail("no engine is needed"))
     return image_registry(config_registry, project, context, NO_GOOGLE, **options)
 

@@ -89,7 +89,7 @@ def test_an_exceeded_quota_is_waited_for_without_lookups_and_announced_once(
     fail_creation(backend, "status", times=3, status=429)
     platform.submit(backend.spec, backend.submission())
     assert (creations(backend), lookups(backend)) == (4, 0)
-    assert backend.reporter.said == [
+    assert backend.reporter.lines == [
         f"{backend.service_name} limits the number of requests per minute; the remaining jobs are waiting ..."
     ]
 
@@ -248,7 +248,7 @@ def test_connecting_fetches_a_token(backend: Backend, platform: Platform) -> Non
 
 def test_a_re_run_goes_to_the_recorded_destination(backend: Backend, platform: Platform) -> None:
     assert platform.destination(backend.job(project=OTHER_PROJECT)) == backend.destination(OTHER_PROJECT)
-    assert backend.reporter.said == []
+    assert backend.reporter.lines == []
 
 
 def test_an_experiment_without_a_job_goes_to_the_project_of_the_credentials(
@@ -260,7 +260,7 @@ def test_an_experiment_without_a_job_goes_to_the_project_of_the_credentials(
 def test_a_recorded_project_overrides_the_environment_which_is_announced_once(backend: Backend) -> None:
     platform = backend.platform(environ={"PROJECT_ID": OTHER_PROJECT})
     assert [platform.destination(backend.job()) for _ in range(2)] == [backend.destination()] * 2
-    assert backend.reporter.said == [
+    assert backend.reporter.lines == [
         "re-running jobs of project totoro-project there, not in wonder-project; use --project_id to change that"
     ]
 
@@ -268,7 +268,7 @@ def test_a_recorded_project_overrides_the_environment_which_is_announced_once(ba
 def test_the_flag_moves_a_re_run_to_another_project_which_is_announced(backend: Backend) -> None:
     platform = backend.platform(project_id=OTHER_PROJECT)
     assert platform.destination(backend.job()) == backend.destination(OTHER_PROJECT)
-    assert backend.reporter.said == [
+    assert backend.reporter.lines == [
         "re-running jobs of project totoro-project in project wonder-project (--project_id)"
     ]
 

@@ -26,7 +26,9 @@ def test_a_job_that_is_listed_late_is_found(backend: VertexBackend, platform: Ve
     backend.service.jobs.lag_s = 7
     backend.accept(token=TOKEN)
     assert platform.find(submission()) is not None
-    assert backend.reporter.said == ["Vertex AI may list new jobs late; looking for jobs of an interrupted command ..."]
+    assert backend.reporter.lines == [
+        "Vertex AI may list new jobs late; looking for jobs of an interrupted command ..."
+    ]
 
 
 def test_a_missing_job_is_certain_only_once_the_list_is_consistent(platform: VertexPlatform, clock: FakeClock) -> None:

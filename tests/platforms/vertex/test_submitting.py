@@ -85,14 +85,14 @@ def test_a_job_that_is_listed_after_a_second_request_is_kept_and_the_later_one_c
     new = platform.submit(SPEC, submission())
     first, second = backend.service.jobs.all()
     assert (new.details.id, first.state, second.state) == (first.name, "JOB_STATE_PENDING", "JOB_STATE_CANCELLING")
-    assert backend.reporter.warned == [f"the job {second.name} was a duplicate and is being cancelled"]
+    assert backend.reporter.warnings == [f"the job {second.name} was a duplicate and is being cancelled"]
 
 
 def test_a_duplicate_that_cannot_be_cancelled_is_reported(backend: VertexBackend, platform: VertexPlatform) -> None:
     _, duplicate = (backend.accept(token=TOKEN) for _ in range(2))
     backend.service.forbidden.add(backend.permission("cancel"))
     platform.find(submission())
-    [line] = backend.reporter.warned
+    [line] = backend.reporter.warnings
     assert line.startswith(f"the job {duplicate.details.id} is a duplicate and still runs: cannot stop")
 
 
