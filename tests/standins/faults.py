@@ -42,7 +42,7 @@ class Fault:
     times: int = 1
     status: int = 503
     seconds: float = 0.0
-    hold: Hold = field(default_factory=Hold)
+    hold: Hold | None = None
     retry_after: str | None = None
     message: str = "The service is currently unavailable."
 
