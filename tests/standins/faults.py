@@ -11,14 +11,23 @@ Kind = Literal["delay", "hold", "status", "refuse", "drop", "garbage"]
 
 @dataclass(frozen=True)
 class Hold:
-    """Lets a test go on when a request has arrived, and the request when the test says so."""
+    """Lets a test go on when requests have arrived, and the requests when the test says so."""
 
-    arrived: threading.Event = field(default_factory=threading.Event)
+    arrivals: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     released: threading.Event = field(default_factory=threading.Event)
+
+    def __reduce__(self) -> tuple[type[Hold], tuple[()]]:
+        """Let faults be copied to other processes: a copy holds nothing yet."""
+        return Hold, ()
+
+    def wait_for(self, requests: int) -> None:
+        """Wait until so many requests have arrived."""
+        for _ in range(requests):
+            assert self.arrivals.acquire(timeout=60), "no further request arrived"
 
     def pass_through(self) -> None:
         """Called for the request."""
-        self.arrived.set()
+        self.arrivals.release()
         assert self.released.wait(60), "the request was never released"
 
 
@@ -42,7 +51,7 @@ class Fault:
     times: int = 1
     status: int = 503
     seconds: float = 0.0
-    hold: Hold | None = None
+    hold: Hold = field(default_factory=Hold)
     retry_after: str | None = None
     message: str = "The service is currently unavailable."
 

@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.service.faults.next(name)
         if fault is not None and fault.kind == "delay":
             time.sleep(fault.seconds)
-        if fault is not None and fault.hold is not None:
+        if fault is not None and fault.kind == "hold":
             fault.hold.pass_through()
         if fault is not None and fault.kind == "refuse":
             self._hang_up()

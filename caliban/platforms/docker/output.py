@@ -27,20 +27,22 @@ def streamed_output(container: str, context: PlatformContext) -> Iterator[None]:
         env=dict(context.environ),
         start_new_session=True,  # Ctrl-C is for this process only
     )
-    started = []
+    threads = [
+        threading.Thread(target=_copy, args=(stream, context.reporter, is_stderr), daemon=True)
+        for stream, is_stderr in ((logs.stdout, False), (logs.stderr, True))
+    ]
     is_complete = False
     try:
-        for stream, is_stderr in ((logs.stdout, False), (logs.stderr, True)):
-            thread = threading.Thread(target=_copy, args=(stream, context.reporter, is_stderr), daemon=True)
+        for thread in threads:
             thread.start()
-            started.append(thread)  # only now: a thread whose start Ctrl-C interrupted cannot be joined
         yield
         is_complete = True
     finally:
         if not is_complete:  # after Ctrl-C, or a lost connection: nobody reads the output any more
             logs.terminate()
-        for thread in started:
-            thread.join()
+        for thread in threads:
+            if thread.is_alive():  # Ctrl-C may have come before it was started
+                thread.join()
         logs.wait()
 
 

@@ -316,7 +316,10 @@ def image_ids(manifest: bytes) -> set[str]:
 
 
 def build_tiny(client: docker.DockerClient, content: str, token: str) -> str:
-    """Build an image of two layers of a few bytes, on nothing; gives its id."""
+    """Build an image of two layers of a few bytes, on nothing, and return its id.
+
+    Without the build cache: other test processes remove images that are in it at any time.
+    """
     archive = io.BytesIO()
     dockerfile = f"FROM scratch\nCOPY a /a\nCOPY b /b\nLABEL {SESSION_LABEL}={token}\n"
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -325,7 +328,7 @@ def build_tiny(client: docker.DockerClient, content: str, token: str) -> str:
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
     archive.seek(0)
-    image, _ = client.images.build(fileobj=archive, custom_context=True, rm=True, forcerm=True)
+    image, _ = client.images.build(fileobj=archive, custom_context=True, rm=True, forcerm=True, nocache=True)
     return str(image.id)
 
 

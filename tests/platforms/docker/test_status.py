@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -181,12 +182,19 @@ def test_ctrl_c_ends_follow_and_leaves_the_job_running(
     assert container_of(docker, running).state["Status"] == "running"
 
 
-def test_ctrl_c_while_following_starts_is_an_interrupt(
-    platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("started_threads", [0, 1, 2])
+def test_ctrl_c_before_the_output_is_read_ends_follow_too(
+    platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch, started_threads: int
 ) -> None:
+    started = itertools.count()
+
     class InterruptedThread(threading.Thread):
         def start(self) -> None:
-            raise KeyboardInterrupt
+            is_started = next(started) < started_threads
+            if is_started:
+                super().start()
+            if not is_started or started_threads == 2:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(output, "threading", SimpleNamespace(Thread=InterruptedThread))
     with pytest.raises(KeyboardInterrupt):
