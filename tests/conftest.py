@@ -73,6 +73,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(_REQUIRED_BY_FIXTURE[fixture])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the long tests first, so that no worker is left with one when all others have finished."""
+    items.sort(key=lambda item: "safety" not in item.path.parts)
+
+
 @dataclass
 class Screen:
     """A console and its three streams."""

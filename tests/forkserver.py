@@ -101,18 +101,20 @@ class ForkServer:
         self._pids: dict[int, Future[int]] = {}
         self._codes: dict[int, Future[int]] = {}
         self._lock = threading.Lock()
+        self._has_ended = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def start(self, *invocations: Invocation) -> list[ForkedProcess]:
         """Start commands at the same time."""
         started = [(next(self._ids), invocation) for invocation in invocations]
-        for number, _ in started:
-            self._pids[number], self._codes[number] = Future(), Future()
         lines = [json.dumps({"id": number, "invocation": asdict(invocation)}) + "\n" for number, invocation in started]
         stdin = self._process.stdin
         assert stdin is not None
         with self._lock:
+            assert not self._has_ended, "the fork server has ended"
+            for number, _ in started:
+                self._pids[number], self._codes[number] = Future(), Future()
             stdin.write("".join(lines).encode())
             stdin.flush()
         return [ForkedProcess(self._pids[number].result(), self._codes[number]) for number, _ in started]
@@ -148,9 +150,11 @@ class ForkServer:
                 self._pids[answer["id"]].set_result(answer["pid"])
             else:
                 self._codes[answer["id"]].set_result(answer["code"])
-        for waiting in (*self._pids.values(), *self._codes.values()):
-            if not waiting.done():
-                waiting.set_exception(RuntimeError("the fork server has ended"))
+        with self._lock:
+            self._has_ended = True
+            for waiting in (*self._pids.values(), *self._codes.values()):
+                if not waiting.done():
+                    waiting.set_exception(RuntimeError("the fork server has ended"))
 
     def __enter__(self) -> ForkServer:
         return self

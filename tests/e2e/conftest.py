@@ -26,7 +26,8 @@ from tests.standins.runners import Docker
 CloudT = TypeVar("CloudT", bound=Cloud)
 
 SCRIPT = """
-import argparse, sys, time
+import argparse, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # the first process of a container ignores it else
 parser = argparse.ArgumentParser()
 parser.add_argument("--foo", type=int)
 parser.add_argument("--sleep", type=float, default=0.0)

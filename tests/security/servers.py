@@ -91,6 +91,7 @@ def serving(reply: Reply, certificate: Certificate | None = None) -> Iterator[Se
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # a body that follows its headers would wait 40 ms for their acknowledgement
 
         def handle_one_request(self) -> None:
             self.raw_requestline = self.rfile.readline(65537)

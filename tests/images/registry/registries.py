@@ -99,6 +99,7 @@ class Front(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body that follows its headers would wait 40 ms for their acknowledgement
     server: Front
 
     def handle_one_request(self) -> None:
