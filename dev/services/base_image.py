@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from services.cache import cache_folder, locked
+from services.cache import cache_directory, locked
 from services.debian import (
     apt_settings,
     bookworm_sources,
@@ -53,12 +53,12 @@ def base_image(engine: Engine) -> str:
     files = machine_files()
     archive = archive_path(files)
     name = f"{BASE_REPOSITORY}:bookworm-{_digest(archive.name + engine.label)}"
-    with locked(engine.folder / "image.lock", waiting="another run is making the base image"):
+    with locked(engine.directory / "image.lock", waiting="another run is making the base image"):
         if not engine.api.has_image(name):
             started = time.monotonic()
             if not archive.exists() and _pulled(engine, name, files):
                 return name
-            with locked(cache_folder() / "archive.lock", waiting="another run is making the base image"):
+            with locked(cache_directory() / "archive.lock", waiting="another run is making the base image"):
                 if not archive.exists():
                     _make_archive(archive, files)
             repository, tag = name.split(":")
@@ -69,9 +69,9 @@ def base_image(engine: Engine) -> str:
 
 
 def archive_path(files: dict[str, str]) -> Path:
-    """Give the place in the cache folder of a root file system with these files; its name says what is in it."""
+    """Give the place in the cache directory of a root file system with these files; its name says what is in it."""
     recipe = repr((_RECIPE, _PACKAGES, bookworm_sources(), sorted(files.items())))
-    return cache_folder() / f"base-{_digest(recipe)}.tar"
+    return cache_directory() / f"base-{_digest(recipe)}.tar"
 
 
 def _digest(text: str) -> str:
@@ -87,7 +87,7 @@ def _pulled(engine: Engine, name: str, files: dict[str, str]) -> bool:
         except (OSError, EngineRefusal) as error:
             say(f"base image: it cannot be pulled ({str(error).strip()}), so one is made here")
             return False
-        with (engine.folder / ADDED).open("a") as added:
+        with (engine.directory / ADDED).open("a") as added:
             added.write(f"{official}\n")
     label_name, label_value = engine.label.split("=")
     dockerfile = f"FROM {official}\nLABEL {label_name}={label_value}\nCOPY machine /\n"
@@ -118,16 +118,16 @@ def _make_archive(archive: Path, files: dict[str, str]) -> None:
     for old in archive.parent.glob("base-*.tar"):
         old.unlink()
     partial = archive.with_suffix(".partial")
-    with tempfile.TemporaryDirectory(prefix="caliban-dev-base-") as folder:
+    with tempfile.TemporaryDirectory(prefix="caliban-dev-base-") as directory:
         uploads = []
         for number, (path, text) in enumerate(files.items()):
-            file = Path(folder) / str(number)
+            file = Path(directory) / str(number)
             file.write_text(text)
             uploads.append(f"--customize-hook=upload {file} /{path}")
         arguments = [str(partial)]
         sources = bookworm_sources()
         if sources:
-            file = Path(folder) / ("machine.sources" if "Types:" in sources else "machine.list")
+            file = Path(directory) / ("machine.sources" if "Types:" in sources else "machine.list")
             file.write_text(sources)
             arguments.append(str(file))
         run(

@@ -1,4 +1,4 @@
-"""The one folder outside the clone that makes a second run, and a second clone, quick; and the locks in it."""
+"""The one directory outside the clone that makes a second run, and a second clone, quick; and the locks in it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from services.shell import Failure, say
 
 
-def cache_folder() -> Path:
+def cache_directory() -> Path:
     """Give ``$CALIBAN_DEV_DIR``, or ``/var/tmp/caliban-dev-<uid>``, made with mode 0700.
 
     Raises:
-        Failure: it is a symbolic link, no folder, somebody else's, or others may write to it: what we run from
+        Failure: it is a symbolic link, no directory, somebody else's, or others may write to it: what we run from
             there, at times as root, could be theirs.
     """
     path = Path(os.environ.get("CALIBAN_DEV_DIR") or f"/var/tmp/caliban-dev-{os.getuid()}")
@@ -32,13 +32,13 @@ def cache_folder() -> Path:
 
 def _check_ours(path: Path) -> None:
     found = path.lstat()
-    hint = "remove it, or name another folder with CALIBAN_DEV_DIR"
+    hint = "remove it, or name another directory with CALIBAN_DEV_DIR"
     if not stat.S_ISDIR(found.st_mode):
-        raise Failure(f"the cache folder {path} is not a folder", hint)
+        raise Failure(f"the cache directory {path} is not a directory", hint)
     if found.st_uid != os.getuid():
-        raise Failure(f"the cache folder {path} belongs to user {found.st_uid}, not to us", hint)
+        raise Failure(f"the cache directory {path} belongs to user {found.st_uid}, not to us", hint)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Failure(f"others may write to the cache folder {path}", hint)
+        raise Failure(f"others may write to the cache directory {path}", hint)
     path.chmod(0o700)
 
 

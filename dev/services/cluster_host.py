@@ -11,7 +11,7 @@ from pathlib import Path
 from services.cluster_layout import BRIDGE, NODE_IP
 from services.shell import run
 
-PRIVATE_FOLDERS = ("/run/netns", "/run/containerd", "/var/log/containers", "/var/lib/cni", "/var/lib/kubelet")
+PRIVATE_DIRECTORYS = ("/run/netns", "/run/containerd", "/var/log/containers", "/var/lib/cni", "/var/lib/kubelet")
 """Fixed paths of containerd and the kubelet. The components see an empty file system there."""
 
 _SETTINGS = (
@@ -28,12 +28,12 @@ _RECORD = "host.json"
 _CGROUP_SECONDS = 10
 
 
-def prepare(folder: Path) -> None:
-    """Make the bridge and the mount points, after what is to be undone has been recorded in ``folder``."""
-    undo(folder)
-    missing = [path for path in PRIVATE_FOLDERS if not Path(path).exists()]
+def prepare(directory: Path) -> None:
+    """Make the bridge and the mount points, after what is to be undone has been recorded in ``directory``."""
+    undo(directory)
+    missing = [path for path in PRIVATE_DIRECTORYS if not Path(path).exists()]
     settings = {name: text for name in _SETTINGS if (text := _read(name)) is not None}
-    (folder / _RECORD).write_text(json.dumps({"made": missing, "settings": settings}))
+    (directory / _RECORD).write_text(json.dumps({"made": missing, "settings": settings}))
     for path in missing:
         Path(path).mkdir(parents=True)
     run(["ip", "link", "add", BRIDGE, "type", "bridge"], f"creating the bridge {BRIDGE}")
@@ -41,9 +41,9 @@ def prepare(folder: Path) -> None:
     run(["ip", "link", "set", BRIDGE, "up"], f"bringing {BRIDGE} up")
 
 
-def undo(folder: Path) -> None:
-    """Undo what :func:`prepare` and the components did to the host, if anything is recorded in ``folder``."""
-    record = folder / _RECORD
+def undo(directory: Path) -> None:
+    """Undo what :func:`prepare` and the components did to the host, if anything is recorded in ``directory``."""
+    record = directory / _RECORD
     if not record.exists():
         return
     recorded = json.loads(record.read_text())
@@ -60,9 +60,9 @@ def undo(folder: Path) -> None:
     record.unlink()
 
 
-def foreign_kubelet(folder: Path) -> bool:
+def foreign_kubelet(directory: Path) -> bool:
     """Return whether a kubelet that is not ours manages pods on this machine."""
-    return not (folder / _RECORD).exists() and bool(_pod_cgroups())
+    return not (directory / _RECORD).exists() and bool(_pod_cgroups())
 
 
 def _read(setting: str) -> str | None:

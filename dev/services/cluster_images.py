@@ -51,9 +51,9 @@ def _layer(busybox: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
         for name, mode in (("bin", 0o755), ("tmp", 0o1777)):
-            folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, mode
-            layer.addfile(folder)
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, mode
+            layer.addfile(directory)
         _add(layer, "bin/busybox", busybox, 0o755)
         for applet in _APPLETS:
             link = tarfile.TarInfo(f"bin/{applet}")

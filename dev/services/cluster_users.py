@@ -18,18 +18,18 @@ class Users:
     """Those who may call a cluster's API server.
 
     Args:
-        folder: for keys, certificates and kubeconfig files; created if missing.
+        directory: for keys, certificates and kubeconfig files; created if missing.
         server: URL of the API server.
     """
 
-    def __init__(self, folder: Path, server: str) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, server: str) -> None:
+        self.directory = directory
         self.server = server
 
     @property
     def ca(self) -> Path:
         """The certificate of the authority that signs all others."""
-        return self.folder / "ca.crt"
+        return self.directory / "ca.crt"
 
     def make_authority(self) -> None:
         """Make the certificate authority, and the key pair that signs the tokens of service accounts.
@@ -39,7 +39,7 @@ class Users:
         """
         if find_program("openssl") is None:
             install(["openssl"], why="a cluster needs certificates")
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
         self._make_key("ca")
         self._openssl(
             *("req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=caliban-dev", "-days", _DAYS, "-out", "ca.crt"),
@@ -62,18 +62,21 @@ class Users:
         self._openssl("req", "-new", "-key", f"{file}.key", "-subj", subject, "-out", f"{file}.csr")
         extensions = "extendedKeyUsage=serverAuth,clientAuth\n"
         extensions += f"subjectAltName={','.join(names)}\n" if names else ""
-        (self.folder / f"{file}.ext").write_text(extensions)
+        (self.directory / f"{file}.ext").write_text(extensions)
         self._openssl(
             *("x509", "-req", "-in", f"{file}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"),
             *("-days", _DAYS, "-extfile", f"{file}.ext", "-out", f"{file}.crt"),
         )
-        kubeconfig = self.folder / f"{file}.kubeconfig"
+        kubeconfig = self.directory / f"{file}.kubeconfig"
         kubeconfig.write_text(json.dumps(self._kubeconfig(name, file), indent=1) + "\n")
         return kubeconfig
 
     def _kubeconfig(self, name: str, file: str) -> dict[str, object]:
         # JSON is YAML.
-        certificate = {"client-certificate": f"{self.folder}/{file}.crt", "client-key": f"{self.folder}/{file}.key"}
+        certificate = {
+            "client-certificate": f"{self.directory}/{file}.crt",
+            "client-key": f"{self.directory}/{file}.key",
+        }
         return {
             "apiVersion": "v1",
             "kind": "Config",
@@ -87,4 +90,4 @@ class Users:
         self._openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", f"{file}.key")
 
     def _openssl(self, *arguments: str) -> None:
-        run(["openssl", *arguments], f"openssl {arguments[0]}", folder=self.folder)
+        run(["openssl", *arguments], f"openssl {arguments[0]}", directory=self.directory)

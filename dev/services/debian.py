@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.cache import cache_folder, locked
+from services.cache import cache_directory, locked
 from services.shell import Failure, run, say
 
 USUAL_CERTIFICATES = Path("/usr/share/ca-certificates")
@@ -24,7 +24,7 @@ _APT_ADVICE = "the machine's own apt-get must work: try it by hand"
 
 
 def find_program(name: str) -> str | None:
-    """Find a program on the PATH and in the folders of administrators, which a plain user's PATH leaves out."""
+    """Find a program on the PATH and in the directories of administrators, which a plain user's PATH leaves out."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
 
 
@@ -42,7 +42,7 @@ def install(packages: list[str], *, why: str) -> None:
     say(f"{why}: {wish}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-q", "-o", "DPkg::Lock::Timeout=300"]
-    with locked(cache_folder() / "apt.lock", waiting="waiting for another apt-get of ours"), _ServicesStayDown():
+    with locked(cache_directory() / "apt.lock", waiting="waiting for another apt-get of ours"), _ServicesStayDown():
         run(["apt-get", *options, "update"], "apt-get update", environment=environment, hint=_APT_ADVICE)
         run(
             ["apt-get", *options, "install", "-y", "--no-install-recommends", *packages],
@@ -64,28 +64,28 @@ def unpack(packages: list[str], *, why: str) -> Path:
     text = " ".join(packages)
     if shutil.which("apt-get") is None:
         raise Failure(f"{why}: there is no apt-get to download {text} with", "use Debian or a derivative of it")
-    folder = cache_folder() / "programs" / f"debian-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    folder.parent.mkdir(exist_ok=True)
-    with locked(folder.with_suffix(".lock"), waiting=f"another run is downloading {text}"):
-        if not folder.exists():
+    directory = cache_directory() / "programs" / f"debian-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    directory.parent.mkdir(exist_ok=True)
+    with locked(directory.with_suffix(".lock"), waiting=f"another run is downloading {text}"):
+        if not directory.exists():
             say(f"{why}: downloading {text}")
-            partial = folder.with_suffix(".partial")
+            partial = directory.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             _download(packages, partial / "apt")
             for package in sorted((partial / "apt").glob("*.deb")):
                 run(["dpkg-deb", "--extract", package, partial], f"unpacking {package.name}")
             shutil.rmtree(partial / "apt")
-            partial.rename(folder)
-    return folder
+            partial.rename(directory)
+    return directory
 
 
-def _download(packages: list[str], folder: Path) -> None:
+def _download(packages: list[str], directory: Path) -> None:
     for name in ("lists/partial", "archives/partial"):
-        (folder / name).mkdir(parents=True)
-    options = [f"Dir::State::Lists={folder}/lists", f"Dir::Cache={folder}", "APT::Sandbox::User=root"]
+        (directory / name).mkdir(parents=True)
+    options = [f"Dir::State::Lists={directory}/lists", f"Dir::Cache={directory}", "APT::Sandbox::User=root"]
     apt = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
-    run([*apt, "update"], "apt-get update", hint=_APT_ADVICE, folder=folder)
-    run([*apt, "download", *packages], f"downloading {' '.join(packages)}", hint=_APT_ADVICE, folder=folder)
+    run([*apt, "update"], "apt-get update", hint=_APT_ADVICE, directory=directory)
+    run([*apt, "download", *packages], f"downloading {' '.join(packages)}", hint=_APT_ADVICE, directory=directory)
 
 
 class _ServicesStayDown:
@@ -146,7 +146,7 @@ def apt_settings() -> str:
 def pip_settings() -> str:
     """Give a pip.conf with the indexes that pip uses on this machine, as far as a container can reach them.
 
-    Folders of the machine and URLs that name a user are left out.
+    Directories of the machine and URLs that name a user are left out.
     """
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False

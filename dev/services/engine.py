@@ -1,4 +1,4 @@
-"""The Docker Engine: the machine's own where it answers, else one of ours in the cache folder."""
+"""The Docker Engine: the machine's own where it answers, else one of ours in the cache directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.cache import cache_folder
+from services.cache import cache_directory
 from services.debian import find_program
 from services.engine_api import DEFAULT_SOCKET, EngineApi
 from services.engine_programs import current_engine, debian_engine
@@ -52,13 +52,13 @@ class Engine:
         api: how to ask it.
         is_ours: whether we started it; else it is the machine's and is left as it was.
         label: ``name=value`` that our base image carries, and thereby all that is made from it.
-        folder: what we remember of it: locks, the log, what we added.
+        directory: what we remember of it: locks, the log, what we added.
     """
 
     api: EngineApi
     is_ours: bool
     label: str
-    folder: Path
+    directory: Path
 
     @property
     def address(self) -> str:
@@ -66,15 +66,15 @@ class Engine:
         return self.api.address
 
 
-def run_folder(kind: EngineKind = DEBIAN) -> Path:
-    """Give the folder for the socket of our engine: short, as a socket's path may have 107 characters at most."""
-    digest = hashlib.sha256(str(cache_folder()).encode()).hexdigest()[:8]
+def run_directory(kind: EngineKind = DEBIAN) -> Path:
+    """Give the directory for the socket of our engine: short, as a socket's path may have 107 characters at most."""
+    digest = hashlib.sha256(str(cache_directory()).encode()).hexdigest()[:8]
     return Path(f"/run/caliban-dev-{digest}{kind.name.removeprefix('docker')}")
 
 
 def own_address(kind: EngineKind = DEBIAN) -> str:
     """Give the address that an engine of ours has."""
-    return f"unix://{run_folder(kind)}/docker.sock"
+    return f"unix://{run_directory(kind)}/docker.sock"
 
 
 def find_machines_engine() -> EngineApi | None:
@@ -107,15 +107,15 @@ def docker_engine(kind: EngineKind = DEBIAN) -> Iterator[Engine]:
     """
     api = find_machines_engine() or EngineApi(own_address(kind))
     key = hashlib.sha256(api.address.encode()).hexdigest()[:12]
-    folder = cache_folder() / "engines" / key
-    owner = hashlib.sha256(f"{os.getuid()} {cache_folder()}".encode()).hexdigest()[:12]
-    engine = Engine(api, api.address == own_address(kind), f"caliban.dev={owner}", folder)
-    with shared_use(folder, lambda: _bring_up(engine, kind), "Docker Engine"):
+    directory = cache_directory() / "engines" / key
+    owner = hashlib.sha256(f"{os.getuid()} {cache_directory()}".encode()).hexdigest()[:12]
+    engine = Engine(api, api.address == own_address(kind), f"caliban.dev={owner}", directory)
+    with shared_use(directory, lambda: _bring_up(engine, kind), "Docker Engine"):
         yield engine
 
 
 def _bring_up(engine: Engine, kind: EngineKind) -> None:
-    if is_guarded(engine.folder) and engine.api.answers() is None:
+    if is_guarded(engine.directory) and engine.api.answers() is None:
         say(f"Docker Engine: using {engine.address}")
         return
     if not engine.is_ours:
@@ -130,14 +130,14 @@ def _bring_up(engine: Engine, kind: EngineKind) -> None:
             "start Docker, set DOCKER_HOST, or run this as root",
         )
     programs = kind.programs()
-    _clear_remains(run_folder(kind))
+    _clear_remains(run_directory(kind))
     started = time.monotonic()
     if not _start(engine, kind, programs, []):
         if not any(word in _log(engine).read_text(errors="replace") for word in _STORAGE_TROUBLE):
             raise Failure(f"the Docker Engine does not start; its log ends:\n{tail(_log(engine))}")
         driver = kind.fallback_driver
         say(f"the engine cannot use this file system's usual driver; trying again with {driver}")
-        _clear_remains(run_folder(kind))
+        _clear_remains(run_directory(kind))
         if not _start(engine, kind, programs, ["--storage-driver", driver]):
             raise Failure(f"the Docker Engine does not start, nor with {driver}; its log ends:\n{tail(_log(engine))}")
     seconds = time.monotonic() - started
@@ -145,15 +145,15 @@ def _bring_up(engine: Engine, kind: EngineKind) -> None:
 
 
 def _log(engine: Engine) -> Path:
-    return engine.folder / "engine.log"
+    return engine.directory / "engine.log"
 
 
 def _start(engine: Engine, kind: EngineKind, programs: tuple[Path, ...], options: list[str]) -> bool:
-    folder = run_folder(kind)
+    directory = run_directory(kind)
     daemon = next((str(path / "dockerd") for path in programs if (path / "dockerd").exists()), None)
     daemon = daemon or find_program("dockerd") or "dockerd"
-    command = [daemon, "--data-root", str(cache_folder() / kind.name), "--exec-root", str(folder / "exec")]
-    command += ["-H", engine.address, "-p", str(folder / "docker.pid"), *options]
+    command = [daemon, "--data-root", str(cache_directory() / kind.name), "--exec-root", str(directory / "exec")]
+    command += ["-H", engine.address, "-p", str(directory / "docker.pid"), *options]
     guard = _spawn_guard(engine, command, programs)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and guard.poll() is None:
@@ -167,22 +167,22 @@ def _start(engine: Engine, kind: EngineKind, programs: tuple[Path, ...], options
 
 
 def _spawn_guard(engine: Engine, command: list[str], programs: tuple[Path, ...]) -> subprocess.Popen[bytes]:
-    options = ["--folder", str(engine.folder), "--address", engine.address, "--label", engine.label]
+    options = ["--directory", str(engine.directory), "--address", engine.address, "--label", engine.label]
     lock = MACHINE_LOCK if command else None
     options += ["--machine-lock", str(lock)] if lock else []
     return spawn_guard(
         "services.guard",
         [*options, "--", *command],
-        engine.folder,
+        engine.directory,
         _log(engine),
         machine_lock=lock,
         environment=with_path(programs),
     )
 
 
-def _clear_remains(folder: Path) -> None:
+def _clear_remains(directory: Path) -> None:
     """End what a killed run left: an engine without a guard, its pid file, its socket."""
-    pid_file = folder / "docker.pid"
+    pid_file = directory / "docker.pid"
     if pid_file.exists():
         pid = int(pid_file.read_text() or 0)
         deadline = time.monotonic() + STOP_SECONDS
@@ -190,7 +190,7 @@ def _clear_remains(folder: Path) -> None:
             os.kill(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
             time.sleep(0.5)
         pid_file.unlink(missing_ok=True)
-    (folder / "docker.sock").unlink(missing_ok=True)
+    (directory / "docker.sock").unlink(missing_ok=True)
 
 
 def _is_dockerd(pid: int) -> bool:

@@ -21,20 +21,20 @@ _OURS = re.compile(r"DOCKER|docker0|\bbr-[0-9a-f]{12}\b")
 """In each rule of an engine's: its chains and its bridges have these names."""
 
 
-def record(folder: Path) -> None:
+def record(directory: Path) -> None:
     """Write down the state before an engine starts, unless what a killed engine left could not be removed."""
-    restore(folder)
+    restore(directory)
     state = {
         "bridge": _BRIDGE.exists(),
         "forwarding": _FORWARDING.read_text(),
         "rules": {tool: _save(tool) for tool in _TOOLS},
     }
-    (folder / _RECORD).write_text(json.dumps(state))
+    (directory / _RECORD).write_text(json.dumps(state))
 
 
-def restore(folder: Path) -> None:
+def restore(directory: Path) -> None:
     """Remove what was added since :func:`record`; nothing where nothing is recorded."""
-    path = folder / _RECORD
+    path = directory / _RECORD
     if not path.exists():
         return
     before = json.loads(path.read_text())

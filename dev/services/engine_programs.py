@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from services.debian import find_program, install, unpack
-from services.go_build import GoModule, build, programs_folder
+from services.go_build import GoModule, build, programs_directory
 from services.kubernetes_programs import CONTAINERD_MODULE
 from services.shell import Failure
 from services.versions import MOBY, RUNC
@@ -78,13 +78,13 @@ def _helpers() -> Path:
     wanted = {"docker-init": ("tini", "usr/bin/tini-static")}
     if find_program("docker") is None:
         wanted["docker"] = ("docker.io", "usr/bin/docker")
-    folder = programs_folder() / "docker-helpers"
-    folder.mkdir(exist_ok=True)
+    directory = programs_directory() / "docker-helpers"
+    directory.mkdir(exist_ok=True)
     for name, (package, path) in wanted.items():
-        if not os.access(folder / name, os.X_OK):
+        if not os.access(directory / name, os.X_OK):
             program = unpack([package], why=f"the engine needs {name}") / path
             if not program.exists():
                 raise Failure(f"Debian's package {package} has no {path}")
-            (folder / name).unlink(missing_ok=True)
-            (folder / name).symlink_to(program)
-    return folder
+            (directory / name).unlink(missing_ok=True)
+            (directory / name).symlink_to(program)
+    return directory

@@ -9,18 +9,18 @@ import sys
 import time
 from pathlib import Path
 
-from services.cache import cache_folder, locked
+from services.cache import cache_directory, locked
 from services.shell import run, say
 
 PEER = ("caliban==0.4.2", "psycopg2-binary", "setuptools<81")
 """The peer imports pkg_resources, which venv no longer brings from Python 3.12 on, and setuptools until 81."""
 
 
-def make_environment(folder: Path, requirements: list[str], source: bytes, check: list[str]) -> None:
+def make_environment(directory: Path, requirements: list[str], source: bytes, check: list[str]) -> None:
     """Make a virtual environment, unless it is there already.
 
     Args:
-        folder: where it goes; replaced when it is out of date.
+        directory: where it goes; replaced when it is out of date.
         requirements: pip's arguments.
         source: what it depends on besides: it is made again when these bytes, or this Python, change.
         check: a program of it and arguments that work in a whole one.
@@ -28,26 +28,26 @@ def make_environment(folder: Path, requirements: list[str], source: bytes, check
     Raises:
         Failure: venv or pip fails; with pip's last lines.
     """
-    wish = repr((requirements, source, sys.version, sys.base_prefix, str(folder)))
+    wish = repr((requirements, source, sys.version, sys.base_prefix, str(directory)))
     digest = hashlib.sha256(wish.encode()).hexdigest()
-    stamp = folder / "caliban-dev-stamp"
-    lock = cache_folder() / f"environment-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}.lock"
-    with locked(lock, waiting=f"another run is making {folder}"):
-        if stamp.exists() and stamp.read_text() == digest and _works(folder, check):
+    stamp = directory / "caliban-dev-stamp"
+    lock = cache_directory() / f"environment-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}.lock"
+    with locked(lock, waiting=f"another run is making {directory}"):
+        if stamp.exists() and stamp.read_text() == digest and _works(directory, check):
             return
         started = time.monotonic()
-        say(f"making {folder}: pip install {' '.join(requirements)}")
-        if folder.exists():
-            shutil.rmtree(folder)
-        run([sys.executable, "-m", "venv", folder], f"making the virtual environment {folder}")
-        pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        say(f"making {directory}: pip install {' '.join(requirements)}")
+        if directory.exists():
+            shutil.rmtree(directory)
+        run([sys.executable, "-m", "venv", directory], f"making the virtual environment {directory}")
+        pip: list[str | Path] = [directory / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-input"]
         run([*pip, "install", *requirements], f"pip install {' '.join(requirements)}")
         stamp.write_text(digest)
-        say(f"made {folder} in {time.monotonic() - started:.0f} s")
+        say(f"made {directory} in {time.monotonic() - started:.0f} s")
 
 
-def _works(folder: Path, check: list[str]) -> bool:
-    command = [str(folder / "bin" / check[0]), *check[1:]]
+def _works(directory: Path, check: list[str]) -> bool:
+    command = [str(directory / "bin" / check[0]), *check[1:]]
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -55,11 +55,11 @@ def _works(folder: Path, check: list[str]) -> bool:
 
 
 def peer() -> str:
-    """Give the path of caliban 0.4.2's command, from PyPI, in an environment of its own in the cache folder.
+    """Give the path of caliban 0.4.2's command, from PyPI, in an environment of its own in the cache directory.
 
     Raises:
         Failure: pip cannot install it.
     """
-    folder = cache_folder() / f"peer-{sys.version_info.major}.{sys.version_info.minor}"
-    make_environment(folder, list(PEER), b"", ["python", "-c", "import caliban.main"])
-    return str(folder / "bin" / "caliban")
+    directory = cache_directory() / f"peer-{sys.version_info.major}.{sys.version_info.minor}"
+    make_environment(directory, list(PEER), b"", ["python", "-c", "import caliban.main"])
+    return str(directory / "bin" / "caliban")

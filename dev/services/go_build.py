@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.cache import cache_folder, locked
+from services.cache import cache_directory, locked
 from services.shell import Failure, run, say
 from services.versions import MINIMUM_GO
 
@@ -67,11 +67,11 @@ def find_go() -> str:
     return go
 
 
-def programs_folder() -> Path:
+def programs_directory() -> Path:
     """Return the directory of all compiled and unpacked programs, created if missing."""
-    folder = cache_folder() / "programs"
-    folder.mkdir(exist_ok=True)
-    return folder
+    directory = cache_directory() / "programs"
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def build(module: GoModule, *, prepare: Callable[[], None] | None = None) -> Path:
@@ -87,25 +87,25 @@ def build(module: GoModule, *, prepare: Callable[[], None] | None = None) -> Pat
     Raises:
         Failure: Go is missing, or the build fails; with the last lines of its output.
     """
-    folder = programs_folder() / module.key
-    with locked(programs_folder() / f"{module.name}.lock", waiting=f"another run is building {module.name}"):
-        if not folder.exists():
+    directory = programs_directory() / module.key
+    with locked(programs_directory() / f"{module.name}.lock", waiting=f"another run is building {module.name}"):
+        if not directory.exists():
             go = find_go()
             if prepare is not None:
                 prepare()
             started = time.monotonic()
-            partial = folder.with_name(f"{folder.name}.partial")
+            partial = directory.with_name(f"{directory.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "source").mkdir(parents=True)
             _build(module, go, partial)
             shutil.rmtree(partial / "source")
-            partial.rename(folder)
+            partial.rename(directory)
             say(f"built {module.name} {module.version} in {time.monotonic() - started:.0f} s")
-    return folder
+    return directory
 
 
-def _build(module: GoModule, go: str, folder: Path) -> None:
-    source = folder / "source"
+def _build(module: GoModule, go: str, directory: Path) -> None:
+    source = directory / "source"
     environment = {
         **os.environ,
         "CGO_ENABLED": str(int(module.cgo)),
@@ -128,7 +128,7 @@ def _build(module: GoModule, go: str, folder: Path) -> None:
     options = ["-trimpath", "-ldflags", f"{_LINKER_FLAGS} {variables}".strip(), "-tags", module.tags]
     for number, (name, package) in enumerate(module.programs.items(), 1):
         say(f"building {what}: {name} ({number} of {len(module.programs)})")
-        run_go("build", *options, "-o", str(folder / name), package, doing=f"building {name}")
+        run_go("build", *options, "-o", str(directory / name), package, doing=f"building {name}")
 
 
 def _published_go_mod(go: str, module: GoModule, environment: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The process that tidies up an engine when its last user is gone, killed ones included.
 
-``python -m services.guard --folder FOLDER --address ADDRESS --label LABEL -- [DOCKERD...]`` starts the engine, if a
+``python -m services.guard --directory DIRECTORY --address ADDRESS --label LABEL -- [DOCKERD...]`` starts the engine,
+if a
 command is given, and waits for the users' lock, which the kernel takes away from a process that ends in any way.
 Then it removes what carries our label and stops the engine. It is in a session of its own, so that neither Ctrl-C
 nor the end of a terminal nor ``timeout`` reaches it.
@@ -57,7 +58,7 @@ def _is_base(names: list[str]) -> bool:
 
 def _tidy_and_tell(arguments: argparse.Namespace) -> None:
     try:
-        added = arguments.folder / ADDED
+        added = arguments.directory / ADDED
         tidy(EngineApi(arguments.address), arguments.label, added, keep_base=bool(arguments.daemon))
     except (OSError, EngineRefusal) as error:
         say(f"cannot tidy up at {arguments.address}: {error}")
@@ -66,13 +67,13 @@ def _tidy_and_tell(arguments: argparse.Namespace) -> None:
 def _stop_daemon(daemon: subprocess.Popen[bytes], arguments: argparse.Namespace) -> None:
     stop(daemon, signal.SIGTERM, _STOP_SECONDS)
     shutil.rmtree(Path(urlsplit(arguments.address).path).parent, ignore_errors=True)
-    engine_network.restore(arguments.folder)
+    engine_network.restore(arguments.directory)
 
 
 def main() -> None:
     """Start, wait, tidy, stop."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--label", required=True)
     parser.add_argument("--machine-lock", type=Path)
@@ -82,17 +83,17 @@ def main() -> None:
     with ExitStack() as machine, ExitStack() as stack:
         if arguments.machine_lock is not None:
             machine.enter_context(locked(arguments.machine_lock))
-        stack.enter_context(locked(arguments.folder / "guard.lock"))
+        stack.enter_context(locked(arguments.directory / "guard.lock"))
         daemon = None
         if arguments.daemon:
-            engine_network.record(arguments.folder)
+            engine_network.record(arguments.directory)
             # A daemon that ends by itself ends the guard.
             signal.signal(signal.SIGCHLD, raise_interrupted)
             daemon = subprocess.Popen(
                 arguments.daemon, stdin=subprocess.DEVNULL, preexec_fn=dies_with_parent(signal.SIGTERM)
             )
         try:
-            with locked(arguments.folder / "users.lock"):
+            with locked(arguments.directory / "users.lock"):
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _tidy_and_tell(arguments)
                 if daemon is not None:

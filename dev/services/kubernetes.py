@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from services.cache import cache_folder
+from services.cache import cache_directory
 from services.cluster_guard import MACHINE_LOCK, STATE
 from services.cluster_host import foreign_kubelet
 from services.cluster_images import TEST_IMAGE
@@ -45,11 +45,11 @@ def kubernetes() -> Iterator[dict[str, str]]:
         return
     if os.geteuid() != 0:
         raise Failure("only root may start a cluster", f"run this as root, or {_OWN_CLUSTER}")
-    folder = cache_folder() / "kubernetes"
-    folder.mkdir(exist_ok=True)
+    directory = cache_directory() / "kubernetes"
+    directory.mkdir(exist_ok=True)
     found = programs()
-    with shared_use(folder, lambda: _bring_up(folder, found), "cluster"):
-        state = folder / STATE
+    with shared_use(directory, lambda: _bring_up(directory, found), "cluster"):
+        state = directory / STATE
         yield {
             "CALIBAN_TEST_CONTEXT": CONTEXT,
             "CALIBAN_TEST_CLUSTER_IMAGE": TEST_IMAGE,
@@ -60,28 +60,28 @@ def kubernetes() -> Iterator[dict[str, str]]:
         }
 
 
-def _bring_up(folder: Path, found: Programs) -> None:
+def _bring_up(directory: Path, found: Programs) -> None:
     started = time.monotonic()
-    is_new = not is_guarded(folder)
+    is_new = not is_guarded(directory)
     if is_new:
-        if foreign_kubelet(folder):
+        if foreign_kubelet(directory):
             raise Failure("a kubelet runs on this machine already, and two disturb each other", _OWN_CLUSTER)
         if find_program("ip") is None:
             install(["iproute2"], why="a cluster needs a bridge")
-        layout = _make_state(folder, found)
-        arguments = ["--folder", str(folder), "--busybox", str(found.busybox)]
+        layout = _make_state(directory, found)
+        arguments = ["--directory", str(directory), "--busybox", str(found.busybox)]
         spawn_guard(
             "services.cluster_guard",
             arguments,
-            folder,
-            folder / _LOG,
+            directory,
+            directory / _LOG,
             machine_lock=MACHINE_LOCK,
             environment=with_path(found.path),
         )
         say(f"Kubernetes: starting {KUBERNETES}; logs: {layout.logs}")
-    while not (folder / STATE / READY).exists():
-        if not is_guarded(folder):
-            raise Failure(f"the cluster does not start; the end of {folder / _LOG}:\n{tail(folder / _LOG)}")
+    while not (directory / STATE / READY).exists():
+        if not is_guarded(directory):
+            raise Failure(f"the cluster does not start; the end of {directory / _LOG}:\n{tail(directory / _LOG)}")
         time.sleep(0.05)
     what = (
         f"started {KUBERNETES} in {time.monotonic() - started:.0f} s" if is_new else "using the cluster of another run"
@@ -89,9 +89,9 @@ def _bring_up(folder: Path, found: Programs) -> None:
     say(f"Kubernetes: {what}")
 
 
-def _make_state(folder: Path, found: Programs) -> Layout:
+def _make_state(directory: Path, found: Programs) -> Layout:
     """Make certificates and configuration files for a new cluster; what a killed run left is removed."""
-    state, logs = folder / STATE, folder / "logs"
+    state, logs = directory / STATE, directory / "logs"
     for path in (state, logs):
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700)

@@ -33,8 +33,8 @@ def free_port() -> int:
         return port
 
 
-def programs_folder() -> Path | None:
-    """Find the folder with ``initdb`` and ``postgres``: the newest of Debian's, else the one on the PATH."""
+def programs_directory() -> Path | None:
+    """Find the directory with ``initdb`` and ``postgres``: the newest of Debian's, else the one on the PATH."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: _version(path.parts[-3]))
     found = [path.parent for path in versions if (path.parent / "postgres").exists()]
     if found:
@@ -63,47 +63,47 @@ def postgresql() -> Iterator[str]:
     Raises:
         Failure: PostgreSQL is not there and cannot be installed, or does not start.
     """
-    folder_of_programs = programs_folder()
-    if folder_of_programs is None:
+    directory_of_programs = programs_directory()
+    if directory_of_programs is None:
         install(["postgresql"], why="there is no initdb")
-        folder_of_programs = programs_folder()
-    if folder_of_programs is None:
+        directory_of_programs = programs_directory()
+    if directory_of_programs is None:
         raise Failure("PostgreSQL is installed, and yet there is no initdb")
     _remove_remains()
     user = _user()
-    # Not in the cache folder: the other user may not enter that.
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    # Not in the cache directory: the other user may not enter that.
+    directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
         if user:
-            os.chown(folder, user["user"], user["group"])
-        _initialize(folder_of_programs, folder, user)
+            os.chown(directory, user["user"], user["group"])
+        _initialize(directory_of_programs, directory, user)
         port = free_port()
-        with _server(folder_of_programs, folder, port, user):
+        with _server(directory_of_programs, directory, port, user):
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _initialize(programs: Path, folder: Path, user: dict[str, Any]) -> None:
+def _initialize(programs: Path, directory: Path, user: dict[str, Any]) -> None:
     command: list[str | Path] = [
         programs / "initdb",
         "-D",
-        folder / "data",
+        directory / "data",
         "--auth=trust",
         "--username=postgres",
         "--no-sync",
     ]
     command += ["--encoding=UTF8", "--locale=C"]
-    with (folder / "log").open("wb") as log:
+    with (directory / "log").open("wb") as log:
         code = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, **user
+            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, **user
         ).returncode
     if code != 0:
-        raise Failure(f"initdb failed with exit code {code}:\n{tail(folder / 'log')}")
+        raise Failure(f"initdb failed with exit code {code}:\n{tail(directory / 'log')}")
 
 
 @contextmanager
-def _server(programs: Path, folder: Path, port: int, user: dict[str, Any]) -> Iterator[None]:
+def _server(programs: Path, directory: Path, port: int, user: dict[str, Any]) -> Iterator[None]:
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
@@ -112,13 +112,13 @@ def _server(programs: Path, folder: Path, port: int, user: dict[str, Any]) -> It
         "full_page_writes": "off",
         "synchronous_commit": "off",
     }
-    command: list[str | Path] = [programs / "postgres", "-D", folder / "data"]
+    command: list[str | Path] = [programs / "postgres", "-D", directory / "data"]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
-    with (folder / "log").open("wb") as log:
+    with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
             command,
-            cwd=folder,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -128,9 +128,9 @@ def _server(programs: Path, folder: Path, port: int, user: dict[str, Any]) -> It
         )
     try:
         started = time.monotonic()
-        while not _is_ready(folder / "data" / "postmaster.pid"):
+        while not _is_ready(directory / "data" / "postmaster.pid"):
             if server.poll() is not None or time.monotonic() > started + _START_SECONDS:
-                raise Failure(f"PostgreSQL does not start; its log ends:\n{tail(folder / 'log')}")
+                raise Failure(f"PostgreSQL does not start; its log ends:\n{tail(directory / 'log')}")
             time.sleep(0.05)
         say(f"PostgreSQL: listening at 127.0.0.1:{port}")
         yield
@@ -148,13 +148,13 @@ def _is_ready(pid_file: Path) -> bool:
 
 
 def _remove_remains() -> None:
-    """Remove the folders of runs that were killed: those whose process is no more."""
+    """Remove the directories of runs that were killed, whose processes do not exist any more."""
     user = _user().get("user", os.getuid())
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_PREFIX).split("-")[0]
-        owned = not folder.is_symlink() and folder.stat().st_uid in (user, os.getuid())
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = directory.name.removeprefix(_PREFIX).split("-")[0]
+        owned = not directory.is_symlink() and directory.stat().st_uid in (user, os.getuid())
         if pid.isdigit() and owned and not _is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -21,7 +21,7 @@ _CONFIGURATION = """\
 version: 0.1
 log: {{level: warn, accesslog: {{disabled: true}}}}
 storage:
-  filesystem: {{rootdirectory: "{folder}"}}
+  filesystem: {{rootdirectory: "{directory}"}}
   delete: {{enabled: true}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
@@ -37,10 +37,10 @@ def registry() -> Iterator[str]:
     if find_program("docker-registry") is None:
         install(["docker-registry"], why="there is no docker-registry")
     with tempfile.TemporaryDirectory(prefix="caliban-dev-registry-") as name:
-        folder, port = Path(name), free_port()
-        configuration = folder / "config.yml"
-        configuration.write_text(_CONFIGURATION.format(folder=folder / "images", port=port))
-        with (folder / "log").open("wb") as log:
+        directory, port = Path(name), free_port()
+        configuration = directory / "config.yml"
+        configuration.write_text(_CONFIGURATION.format(directory=directory / "images", port=port))
+        with (directory / "log").open("wb") as log:
             server = subprocess.Popen(
                 [find_program("docker-registry") or "docker-registry", "serve", configuration],
                 stdin=subprocess.DEVNULL,
@@ -50,7 +50,7 @@ def registry() -> Iterator[str]:
                 preexec_fn=dies_with_parent(signal.SIGTERM),
             )
         try:
-            _wait(server, port, folder / "log")
+            _wait(server, port, directory / "log")
             say(f"registry: listening at localhost:{port}")
             yield f"localhost:{port}"
         finally:

@@ -21,33 +21,33 @@ STOP_SECONDS = 60
 
 
 @contextmanager
-def shared_use(folder: Path, bring_up: Callable[[], None], name: str) -> Iterator[None]:
+def shared_use(directory: Path, bring_up: Callable[[], None], name: str) -> Iterator[None]:
     """Use a service; return when the guard has taken it down, unless others still use it.
 
     Args:
-        folder: of the service's locks.
+        directory: of the service's locks.
         bring_up: starts the service with a guard, or finds it started; never called by two processes at once.
         name: of the service, for people.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(folder / "users.lock", shared=True, waiting=f"waiting for the previous {name} to stop"):
-            with locked(folder / "start.lock", waiting=f"another run is starting the {name}"):
+        with locked(directory / "users.lock", shared=True, waiting=f"waiting for the previous {name} to stop"):
+            with locked(directory / "start.lock", waiting=f"another run is starting the {name}"):
                 bring_up()
             yield
     finally:
-        _wait_for_guard(folder)
+        _wait_for_guard(directory)
 
 
-def is_guarded(folder: Path) -> bool:
+def is_guarded(directory: Path) -> bool:
     """Return whether a guard is running."""
-    return is_held(folder / "guard.lock")
+    return is_held(directory / "guard.lock")
 
 
 def spawn_guard(
     module: str,
     arguments: Sequence[str],
-    folder: Path,
+    directory: Path,
     log: Path,
     *,
     machine_lock: Path | None = None,
@@ -58,7 +58,7 @@ def spawn_guard(
     Args:
         module: of Python, with the guard's ``main``.
         arguments: for it.
-        folder: of the service's locks.
+        directory: of the service's locks.
         log: file for what the guard and its children write.
         machine_lock: the lock that the guard needs first, when only one such service may run on a machine.
         environment: instead of ours.
@@ -75,19 +75,19 @@ def spawn_guard(
             stderr=output,
             start_new_session=True,
         )
-    while not is_guarded(folder) and guard.poll() is None:
+    while not is_guarded(directory) and guard.poll() is None:
         time.sleep(0.02)
     return guard
 
 
-def with_path(folders: Sequence[Path]) -> dict[str, str]:
+def with_path(directories: Sequence[Path]) -> dict[str, str]:
     """Return our environment with a PATH that starts with these directories."""
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
+    path = os.pathsep.join([*map(str, directories), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path}
 
 
-def _wait_for_guard(folder: Path) -> None:
-    users, guard = folder / "users.lock", folder / "guard.lock"
+def _wait_for_guard(directory: Path) -> None:
+    users, guard = directory / "users.lock", directory / "guard.lock"
     deadline = time.monotonic() + STOP_SECONDS
     while is_held(guard) and time.monotonic() < deadline:
         others_use_it = is_held(users) and not is_held(users, against_shared=True)

@@ -112,7 +112,7 @@ def run(
     *,
     hint: str = "",
     environment: Mapping[str, str] | None = None,
-    folder: Path | None = None,
+    directory: Path | None = None,
     ends_with_us: bool = False,
 ) -> None:
     """Run a command to its end without showing what it writes.
@@ -122,14 +122,14 @@ def run(
         what: what it does, for the message: ``installing docker.io``.
         hint: advice that goes with its failure.
         environment: instead of ours.
-        folder: the working directory, instead of ours.
+        directory: the working directory, instead of ours.
         ends_with_us: whether it is terminated when this process is killed. A package manager must not be.
 
     Raises:
         Failure: it is not there, or its exit code is not 0; with the last lines that it wrote.
     """
-    with tempfile.TemporaryDirectory(prefix="caliban-dev-log-") as log_folder:
-        log = Path(log_folder) / "log"
+    with tempfile.TemporaryDirectory(prefix="caliban-dev-log-") as log_directory:
+        log = Path(log_directory) / "log"
         with log.open("wb") as output:
             try:
                 process = subprocess.Popen(
@@ -138,7 +138,7 @@ def run(
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    cwd=folder,
+                    cwd=directory,
                     preexec_fn=dies_with_parent(signal.SIGTERM) if ends_with_us else None,
                 )
             except OSError as error:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(DEV))
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own, for this process and those that it starts."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("CALIBAN_DEV_DIR", str(folder))
-    return folder
+    """A cache directory of the test's own, for this process and those that it starts."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("CALIBAN_DEV_DIR", str(directory))
+    return directory

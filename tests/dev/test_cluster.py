@@ -74,7 +74,7 @@ def test_a_servers_certificate_has_its_names(users: Users) -> None:
     users.make_user("server", names=["DNS:localhost", "IP:127.0.0.1"])
     context = ssl.create_default_context(cafile=users.ca)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(users.folder / "server.crt", users.folder / "server.key")
+    serving.load_cert_chain(users.directory / "server.crt", users.directory / "server.key")
     assert handshake(context, serving, "127.0.0.1") == ("DNS", "localhost")
 
 

@@ -50,8 +50,8 @@ def go(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_all_programs_of_a_module_are_built(go: Path) -> None:
-    folder = build(MODULE)
-    output = [subprocess.check_output([folder / name], text=True) for name in ("one", "two")]
+    directory = build(MODULE)
+    output = [subprocess.check_output([directory / name], text=True) for name in ("one", "two")]
     assert output == ["example.com/tool/cmd/one\n", "example.com/two\n"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from services import debian
 from services.environments import make_environment
-from services.postgresql import programs_folder
+from services.postgresql import programs_directory
 from services.shell import Failure, run
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -80,7 +80,7 @@ def test_a_password_for_a_pip_index_stays_on_the_machine(monkeypatch: pytest.Mon
     assert "secret" not in debian.pip_settings()
 
 
-def test_a_folder_of_the_machine_is_no_index_for_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_the_machine_is_no_index_for_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "file:///srv/wheels")
     assert "/srv/wheels" not in debian.pip_settings()
 
@@ -114,8 +114,8 @@ def makings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-def make(folder: Path, source: bytes = b"one") -> None:
-    make_environment(folder, ["pip"], source, ["python", "--version"])
+def make(directory: Path, source: bytes = b"one") -> None:
+    make_environment(directory, ["pip"], source, ["python", "--version"])
 
 
 def test_an_environment_has_what_it_requires(tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_a_program_that_is_not_there_is_told() -> None:
 
 
 def test_postgresqls_programs_are_found_together() -> None:
-    folder = programs_folder()
-    assert folder is not None
-    assert (folder / "postgres").exists()
+    directory = programs_directory()
+    assert directory is not None
+    assert (directory / "postgres").exists()
 
 
 def test_this_python_can_run_the_scripts() -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("cache", "scratch")
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for temporary files that PostgreSQL's user may enter; what a killed run leaves goes with it."""
+    """A directory for temporary files that PostgreSQL's user may enter; what a killed run leaves goes with it."""
     with tempfile.TemporaryDirectory(prefix="caliban-dev-test-") as name:
         Path(name).chmod(0o755)
         monkeypatch.setenv("TMPDIR", name)
@@ -145,7 +145,7 @@ def test_the_command_ends_even_when_we_are_killed() -> None:
     assert soon(lambda: not is_running(pid))
 
 
-def test_the_folders_of_a_killed_run_are_removed_by_the_next(scratch: Path) -> None:
+def test_the_directorys_of_a_killed_run_are_removed_by_the_next(scratch: Path) -> None:
     process = start("--postgresql", "--", "sh", "-c", PRINT_URL_AND_WAIT)
     url = first_line(process)
     process.kill()
@@ -162,17 +162,17 @@ def test_the_registry_answers_the_command() -> None:
     assert run("--registry", "--", sys.executable, "-c", ask, no_proxy="*")[:2] == (0, "200\n")
 
 
-def test_a_cache_folder_that_others_may_write_to_is_refused(cache: Path) -> None:
+def test_a_cache_directory_that_others_may_write_to_is_refused(cache: Path) -> None:
     cache.mkdir()
     cache.chmod(0o777)
     code, _, stderr = run("--peer", "--", "true")
-    assert (code, "others may write to the cache folder" in stderr) == (NOT_BROUGHT_UP, True)
+    assert (code, "others may write to the cache directory" in stderr) == (NOT_BROUGHT_UP, True)
 
 
-def test_a_cache_folder_that_is_a_link_is_refused(cache: Path, tmp_path: Path) -> None:
+def test_a_cache_directory_that_is_a_link_is_refused(cache: Path, tmp_path: Path) -> None:
     cache.symlink_to(tmp_path)
     code, _, stderr = run("--peer", "--", "true")
-    assert (code, "is not a folder" in stderr) == (NOT_BROUGHT_UP, True)
+    assert (code, "is not a directory" in stderr) == (NOT_BROUGHT_UP, True)
 
 
 def test_the_cluster_that_the_environment_names_is_left_to_the_command() -> None:

@@ -159,8 +159,8 @@ class Discovery:
 @cache
 def _document(api: str, version: str) -> Mapping[str, Any]:
     """Return the document, parsed once per process: that of Vertex AI has 3 MB."""
-    folder = Path(googleapiclient.discovery_cache.__file__).parent / "documents"
-    document: Mapping[str, Any] = json.loads((folder / f"{api}.{version}.json").read_text())
+    directory = Path(googleapiclient.discovery_cache.__file__).parent / "documents"
+    document: Mapping[str, Any] = json.loads((directory / f"{api}.{version}.json").read_text())
     return document
 
 

@@ -34,9 +34,9 @@ _HTPASSWD = f"{USER}:$2y$05$abcdefghijklmnopqrstuuXs.k5mDrF5z11SX84JkvXLZvkAq6Q7
 _CONFIGURATION = """\
 version: 0.1
 log: {{level: warn, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: "{folder}/images"}}}}
+storage: {{filesystem: {{rootdirectory: "{directory}/images"}}}}
 http: {{addr: "127.0.0.1:{port}"}}
-auth: {{htpasswd: {{realm: test, path: "{folder}/htpasswd"}}}}
+auth: {{htpasswd: {{realm: test, path: "{directory}/htpasswd"}}}}
 """
 _TLS_HANDSHAKE = b"\x16"  # the content type of a TLS record, RFC 8446, section 5.1
 _TLS_HEADER_SIZE = 5
@@ -267,19 +267,19 @@ def basic(user: str, password: str) -> str:
 
 
 @contextmanager
-def registry_with_password(folder: Path) -> Iterator[str]:
+def registry_with_password(directory: Path) -> Iterator[str]:
     """Run a real registry that knows USER and PASSWORD; gives ``localhost:PORT``."""
     program = shutil.which("docker-registry")
     assert program, "there is no docker-registry: run `make test`, which brings it"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (folder / "htpasswd").write_text(_HTPASSWD)
-    (folder / "config.yml").write_text(_CONFIGURATION.format(folder=folder, port=port))
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
+    (directory / "htpasswd").write_text(_HTPASSWD)
+    (directory / "config.yml").write_text(_CONFIGURATION.format(directory=directory, port=port))
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen([program, "serve", directory / "config.yml"], stdout=log, stderr=log)
     try:
-        _wait(port, folder / "log")
+        _wait(port, directory / "log")
         yield f"localhost:{port}"
     finally:
         server.send_signal(signal.SIGTERM)
@@ -338,10 +338,10 @@ def digest(content: bytes) -> str:
 
 
 @contextmanager
-def engine_that_answers_a_push(folder: Path, answer: bytes) -> Iterator[str]:
+def engine_that_answers_a_push(directory: Path, answer: bytes) -> Iterator[str]:
     """Stand before the real engine, give this answer to a push, and hang up; gives a DOCKER_HOST."""
     real = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
-    path = folder / "sock"
+    path = directory / "sock"
 
     def connect() -> socket.socket:
         if real.scheme != "unix":

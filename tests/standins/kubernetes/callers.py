@@ -54,8 +54,8 @@ class Raw:
     url: str
 
     @classmethod
-    def of(cls, cluster: KubeApi, folder: Path) -> Raw:
-        authority = folder / "ca.pem"
+    def of(cls, cluster: KubeApi, directory: Path) -> Raw:
+        authority = directory / "ca.pem"
         authority.write_bytes(cluster.authority.certificate)
         session = requests.Session()
         session.trust_env = False  # $REQUESTS_CA_BUNDLE would come before the cluster's own authority

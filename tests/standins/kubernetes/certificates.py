@@ -64,8 +64,8 @@ class RefreshingCredentials:
         """TLS of a server that asks for a user's certificate, and goes on without one."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         pair = self.sign("kube-apiserver", is_server=True)
-        with tempfile.TemporaryDirectory() as folder:
-            files = Path(folder, "certificate.pem"), Path(folder, "key.pem")
+        with tempfile.TemporaryDirectory() as directory:
+            files = Path(directory, "certificate.pem"), Path(directory, "key.pem")
             files[0].write_bytes(pair.certificate)
             files[1].write_bytes(pair.key)
             context.load_cert_chain(*files)

@@ -70,8 +70,8 @@ def decode_delete_options(body: object, version: str) -> dict[str, Any]:
 def _validator(name: str, version: str) -> Any:
     """What checks by one of the schemas: kubernetes-validate itself would read its 1.5 MB again for each object."""
     full = next(known for known in all_versions() if known.startswith(f"{version}."))
-    folder = f"kubernetes-json-schema/v{full}-local-strict"
-    schema, shared = (schema_contents(f"{folder}/{file}.json", version) for file in (name, "_definitions"))
+    directory = f"kubernetes-json-schema/v{full}-local-strict"
+    schema, shared = (schema_contents(f"{directory}/{file}.json", version) for file in (name, "_definitions"))
     registry: Any = Schema.from_contents(shared) @ Registry()
     return jsonschema.Draft202012Validator(schema, registry=registry)
 
