@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from tests.standins.kubernetes.certificates import RefreshingCredentials
+from tests.standins.kubernetes.certificates import CertificateAuthority
 from tests.standins.kubernetes.status import Resource, StatusError, forbidden
 
 _ANONYMOUS = "system:anonymous"
@@ -32,7 +32,7 @@ class Access:
         forbidden: what RBAC refuses everybody: ``jobs.create``.
     """
 
-    def __init__(self, authority: RefreshingCredentials, accepts: Callable[[str], bool] = lambda token: False) -> None:
+    def __init__(self, authority: CertificateAuthority, accepts: Callable[[str], bool] = lambda token: False) -> None:
         self.authority = authority
         self.accepts = accepts
         self.token = secrets.token_urlsafe(24)

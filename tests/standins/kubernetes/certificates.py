@@ -25,7 +25,7 @@ class Pair:
     key: bytes
 
 
-class RefreshingCredentials:
+class CertificateAuthority:
     """Signs certificates; ``certificate`` is its own, as PEM."""
 
     def __init__(self, name: str = "standin-ca") -> None:

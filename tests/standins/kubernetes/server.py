@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tests.standins.faults import Fault
 from tests.standins.kubernetes.access import Access, Credential, add_context
 from tests.standins.kubernetes.admission import Quota, Webhook, check_namespace, check_quota, check_webhooks
-from tests.standins.kubernetes.certificates import RefreshingCredentials
+from tests.standins.kubernetes.certificates import CertificateAuthority
 from tests.standins.kubernetes.controller import JobController
 from tests.standins.kubernetes.pages import list_page
 from tests.standins.kubernetes.requests import check_options, delete_job, keep, prepared_job
@@ -81,7 +81,7 @@ class KubeApi(StandIn):
     ) -> None:
         if version not in known_versions():
             raise ValueError(f"There are schemas of {', '.join(known_versions())}, but none of {version}.")
-        self.authority = RefreshingCredentials()
+        self.authority = CertificateAuthority()
         super().__init__(self.authority.server_context())
         self.version = version
         self.access = Access(self.authority, accepts)
