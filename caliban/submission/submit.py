@@ -219,9 +219,9 @@ class Submitter:
         job = outcome.job
         if job is None or job.status.is_final:
             return outcome
-        self._reporter.info(f"stopping job {job.id} ...")
         stopped = outcome
         with suppress(KeyboardInterrupt), hold_signals():
+            self._reporter.info(f"stopping job {job.id} ...")
             try:
                 stopped = replace(outcome, job=self._record(job, self._platforms.get(id).stop(job)))
             except CalibanError as error:
