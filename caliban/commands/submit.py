@@ -173,7 +173,10 @@ def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
         text = read()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            "no-experiment-config", f"cannot read the experiments from {source}", cause=str(error)
+            "no-experiment-config",
+            f"cannot read the experiments from {source}",
+            cause=str(error),
+            hint="--experiment_config takes the path of a UTF-8 JSON file, or stdin",
         ) from error
     return parse_experiments(text, source=source)
 

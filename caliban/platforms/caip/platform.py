@@ -95,7 +95,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
             job = self._submit_once(
                 place,
                 request_body(spec, self.client.name_key, name, submission.token),
-                lambda name=name: self.client.get(place, name),  # type: ignore[misc]
+                lambda name=name: self.client.get(place, name),  # type: ignore[misc]  # mypy infers no lambda with defaults
                 details=details.new_details(place, name),
             )
             if has_token(job, submission.token):
