@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
-    platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+    platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     groups = _read(args, context, platforms)
     refreshed = refresh(groups, platforms)
     if refreshed.changes:

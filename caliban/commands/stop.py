@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.submission.setup import make_platforms
 
     url = store_url(context.environ, context.home)
-    platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+    platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     with open_store(url, Access.READ, context.console) as store:
         name = args.xgroup
         recorded = (

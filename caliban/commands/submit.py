@@ -113,7 +113,7 @@ class SubmitCommand:
         if args.dry_run:
             _show(request, context, exporting=exporter is not None, verbose=getattr(args, "verbose", False))
             return ExitCode.DONE
-        platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+        platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
         if exporter:
             return _export(request, exporter, context, platforms)
         return _submit(request, context, platforms)

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             raise _no_group_given(store, context.user)
     platform = MIGRATION_TARGETS[args.platform] if args.platform else None
     request = ResubmitRequest(args.xgroup, args.dry_run, args.all_jobs, args.yes, platform)
-    platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+    platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     # Looked up first without a write: a mistyped name must not upgrade, or even create, a store.
     with open_store(url, Access.READ, context.console) as store:
         group = read_group(store, context.user, request.xgroup)

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caliban.clock import Clock, SystemClock
 from caliban.platforms import registry
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.registry import Platforms
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def make_platforms(
-    environ: Mapping[str, str], home: Path, reporter: Reporter, options: Mapping[str, object] | None = None
+    environ: Mapping[str, str],
+    home: Path,
+    reporter: Reporter,
+    options: Mapping[str, object] | None = None,
+    clock: Clock | None = None,
 ) -> Platforms:
     """Return the platforms of one command. Nothing is imported or connected to before it is used.
 
@@ -28,6 +33,7 @@ def make_platforms(
         home: the user's home directory.
         reporter: where platforms report to.
         options: the values of the command's flags, by name.
+        clock: the time, and waiting; None for that of this machine.
     """
 
     @cache
@@ -36,7 +42,7 @@ def make_platforms(
 
         return Engine.connect(environ, registry.secret_files())
 
-    return Platforms(PlatformContext(environ, home, reporter, engine, options or {}))
+    return Platforms(PlatformContext(environ, home, reporter, engine, options or {}, clock or SystemClock()))
 
 
 def build_user(name: str) -> BuildUser:

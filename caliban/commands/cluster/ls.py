@@ -16,7 +16,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Print the clusters."""
     from caliban.submission.setup import make_platforms
 
-    platforms = make_platforms(context.environ, context.home, context.console, vars(args))
+    platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     for line in cluster_directory()(platforms.context).cluster_lines():
         context.console.print(line)
     return ExitCode.DONE
