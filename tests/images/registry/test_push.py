@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
 from caliban.images.registry.api import find_digest
 from caliban.images.registry.names import image_reference
+from caliban.records import ImageRef
 from tests.images.helpers import RecordingReporter
 
 from .pushing import failure, is_manifest, names, push
@@ -115,10 +117,12 @@ def test_a_name_that_existed_before_is_kept(
 
 
 def test_nothing_else_is_left_in_the_engine(
-    engine: Engine, registry: str, image: str, reporter: RecordingReporter
+    engine: Engine, registry: str, image: str, reporter: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tag = uuid.uuid4()
+    monkeypatch.setattr("caliban.images.registry.upload.uuid.uuid4", lambda: tag)
     push(engine, image, registry, reporter, login=None)
-    assert engine.client.images.list("caliban-being-pushed") == []
+    assert not engine.image_exists(ImageRef(f"caliban-being-pushed:{tag.hex}"))
 
 
 def test_the_second_push_of_an_image_sends_nothing_and_reports_it(
