@@ -193,7 +193,8 @@ def test_many_threads_submit_many_jobs_with_one_token_request(backend: Backend, 
     tokens = [f"{number:016x}" for number in range(24)]
     threads = [
         threading.Thread(
-            target=platform.submit, args=(backend.spec, backend.submission(f"{backend.name}{number}", token))
+            target=platform.submit,
+            args=(backend.spec, backend.submission(f"{backend.name}{number}", token), may_send),
         )
         for number, token in enumerate(tokens)
     ]
