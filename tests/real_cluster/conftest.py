@@ -79,9 +79,9 @@ def real(tmp_path: Path, fork_server: ForkServer) -> Iterator[RealCluster]:
         user.environ.pop(name, None)
     user.home.mkdir()
     user.write("job.sh", "")
-    configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
+    connection = Kubeconfig(os.environ, Path.home()).connection(CONTEXT)
     cluster = Cluster(
-        configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
+        connection, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
     )
     made = RealCluster(user, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from caliban.platforms.retry import ServiceError, parse_retry_after
@@ -14,8 +14,9 @@ NOT_FOUND = 404
 
 _CAUSE_LIMIT = 2000
 _TRANSIENT = frozenset({408, 425, 429, 499})
-"""Client errors after which the same request may succeed a little later; so it may after every server error but these."""
+"""Client errors after which the same request may succeed a little later."""
 _PERMANENT = frozenset({501, 505})
+"""Server errors after which it may not."""
 _TIMEOUT_REASONS = frozenset({"Timeout", "ServerTimeout"})
 
 
@@ -48,7 +49,7 @@ class KubernetesUnreachableError(KubernetesError):
 class KubernetesRefusedError(KubernetesError):
     """The API server answered with an error: a ``Status`` object, whose code is that of the response.
 
-    A client error certainly had no effect, except for timeouts and for an object that exists already, which may be ours.
+    A client error certainly had no effect, except for timeouts and for an object that exists already: it may be ours.
 
     Attributes:
         code: the HTTP status.
@@ -92,12 +93,13 @@ class Status:
     name: str = ""
 
     @classmethod
-    def of(cls, body: object, code: int) -> Status | None:
+    def of(cls, body: object, code: int, redacted: Callable[[str], str] = str) -> Status | None:
         """Read the parsed body of an error response; None where it does not come from the API server.
 
         Args:
             body: the parsed JSON.
             code: the status of the response, which the API server repeats in the body.
+            redacted: removes secrets from its message.
         """
         if not isinstance(body, Mapping) or (body.get("kind"), body.get("apiVersion")) != ("Status", "v1"):
             return None
@@ -107,7 +109,7 @@ class Status:
         about = details if isinstance(details, Mapping) else {}
         values = (body.get("message"), body.get("reason"), about.get("kind"), about.get("name"))
         message, reason, kind, name = (value if isinstance(value, str) else "" for value in values)
-        return cls(message[:_CAUSE_LIMIT], reason, kind, name)
+        return cls(redacted(message)[:_CAUSE_LIMIT], reason, kind, name)
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ _FAILED_RULE = re.compile(
     r"failed to (?:configure|evaluate|run|patch|convert) ",
     re.DOTALL,
 )
-_DENYING_RULE = re.compile(r"(?:admission webhook|ValidatingAdmissionPolicy|MutatingAdmissionPolicy) |denied the request")
+_DENYING_RULE = re.compile(r"(?:admission webhook|(?:Validating|Mutating)AdmissionPolicy) |denied the request")
 _NO_PERMISSION = re.compile(r'is forbidden: User "|: User "|cannot \w+ (?:resource|path) ')
 
 
@@ -203,20 +205,27 @@ def _is_transient(code: int) -> bool:
 
 
 def failure(
-    code: int, body: object, text: str, http_reason: str, headers: Mapping[str, str], action: str
+    code: int,
+    body: object,
+    text: str,
+    http_reason: str,
+    headers: Mapping[str, str],
+    action: str,
+    redacted: Callable[[str], str] = str,
 ) -> KubernetesError:
     """Return the error for an error response: of the API server, or of a gateway or login page before it.
 
     Args:
         code: the HTTP status.
         body: of the response, parsed; None where it is no JSON.
-        text: the same, as text.
+        text: the same, as text, without secrets.
         http_reason: the reason phrase of the status line.
         headers: of the response.
         action: what was requested, in the infinitive: ``submit the job x``.
+        redacted: removes secrets from a message, which may have been encoded in the body.
     """
     retry_after = parse_retry_after(next((v for k, v in headers.items() if k.lower() == "retry-after"), None))
-    status = Status.of(body, code)
+    status = Status.of(body, code, redacted)
     if status is not None:
         return KubernetesRefusedError(code, status, action, retry_after)
     said = text.strip() or http_reason

@@ -7,6 +7,7 @@ written by then is never written.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import zlib
@@ -167,7 +168,7 @@ class _Call:
                 raise _GivenUpError
             if self._socket is not None:
                 self._socket.close()
-            self._socket = connected.dup()
+            self._socket = socket.socket(fileno=os.dup(connected.fileno()))
 
     def begin(self) -> None:
         """Note that the request is about to be written."""
@@ -238,12 +239,18 @@ def make_pool(proxy: str | None = None, **options: Any) -> PoolManager:  # noqa:
             super().request(*args, **more)
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain  # type: ignore[assignment]
+        ConnectionCls = Plain
 
     class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls  # type: ignore[assignment]
+        ConnectionCls = Tls
 
-    made = urllib3.ProxyManager(proxy, maxsize=8, **options) if proxy else urllib3.PoolManager(maxsize=8, **options)
+    made: PoolManager
+    if proxy:
+        login = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+        made = urllib3.ProxyManager(proxy, maxsize=8, proxy_headers=headers, **options)
+    else:
+        made = urllib3.PoolManager(maxsize=8, **options)
     made.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
     return made
 
@@ -262,7 +269,7 @@ def _watched(connected: socket.socket) -> socket.socket:
 def _begin(connection: Any) -> None:  # noqa: ANN401 - one of urllib3
     call = _current.call
     if call is not None:
-        if call._socket is None and isinstance(connection.sock, socket.socket):  # noqa: SLF001 - kept alive
+        if isinstance(connection.sock, socket.socket):  # one that was kept alive is not watched yet
             call.watch(connection.sock)
         call.begin()
 

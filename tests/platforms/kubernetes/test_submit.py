@@ -79,6 +79,7 @@ def test_the_record_has_the_destination_of_the_job(cluster: KubeApi, platform: K
     assert new.details.destination == DESTINATION
     assert new.details.raw == {
         "context": "lab",
+        "container": "job-stop-test",
         "job": {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -431,7 +432,8 @@ def test_the_destination_of_a_rerun_is_the_recorded_context_and_namespace(
 ) -> None:
     new = platform.submit(PEER_SPEC, submission(destination=LAB), may_send)
     cluster.write_kubeconfig(kubeconfig, "another")
-    assert platform.destination(record_of(new)) == LAB
+    found = platform.destination(record_of(new))
+    assert (found.context, found.namespace) == ("lab", "lab")
 
 
 def test_a_submission_sends_the_manifest_of_its_job_spec(cluster: KubeApi, platform: KubeconfigPlatform) -> None:

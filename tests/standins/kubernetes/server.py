@@ -90,7 +90,7 @@ class KubeApi(StandIn):
         self.quota: Quota | None = None
         self.webhooks: list[Webhook] = []
         self._runner = runner
-        for name in namespaces:
+        for name in {"kube-system", *namespaces}:
             self.state.add_namespace(name)
 
     @property
