@@ -17,7 +17,7 @@ HEAVY = (
     "google.auth",
     "docker",
     "requests",
-    "kubernetes",
+    "urllib3",
     "tqdm",
     "yaml",
     "caliban.store",
