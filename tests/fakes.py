@@ -21,7 +21,7 @@ from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
-from caliban.platforms.base import ForegroundPlatform, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import ForegroundPlatform, MaySend, NotSentError, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
@@ -202,6 +202,15 @@ class FakeService:
         return self.jobs.get(submission.token)
 
 
+def may_send() -> None:
+    """Permit a request: the submission is still its owner's."""
+
+
+def may_not_send() -> None:
+    """Forbid a request: another process settled the submission."""
+    raise NotSentError("not-sent", "the submission was already settled by another process")
+
+
 @dataclass(frozen=True)
 class FakeDestination(Destination):
     """A zone of the fake platform."""
@@ -314,11 +323,12 @@ class FakePlatform(Platform):
         _check(spec)
         return f"fake-{token}"
 
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         _check(spec)
         assert submission.platform == "TEST"
         if self.service.on_submit:
             self.service.on_submit(submission)
+        may_send()
         answer = self.service.answer("submit", spec, submission)
         assert isinstance(answer, NewJob)
         return answer

@@ -8,9 +8,9 @@ some platforms can do is a capability: a small class of its own, checked with ``
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
@@ -83,7 +83,18 @@ class ServiceRetiredError(PlatformError):
 
 
 class NotSentError(PlatformError):
-    """The user wants to stop, and nothing was sent: as if the submission had never been started."""
+    """Nothing was sent, as if the submission had never been started: the user wants to stop, or another process settled
+    the submission (:data:`MaySend`).
+    """
+
+
+MaySend: TypeAlias = Callable[[], None]
+"""Checks that a submission is still open and this process's; raises :class:`NotSentError` otherwise.
+
+Called immediately before every request that could start the job, repeated requests included. A process that did not run
+for a while (a laptop that slept, a paused virtual machine) may have been taken for dead in the meantime: its submission
+was looked up, and its experiment may have been submitted again.
+"""
 
 
 class Platform(ABC):
@@ -168,12 +179,17 @@ class Platform(ABC):
         """Return the name to request for a submission that carries ``token``."""
 
     @abstractmethod
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Start the job. Idempotent by token: a second call adopts the job that the first one started.
+
+        Args:
+            spec: what to start.
+            submission: for which submission.
+            may_send: is called immediately before every request that could start the job, each retry included.
 
         Raises:
             RefusedError: nothing was started and nothing will be.
-            NotSentError: nothing was started, since ``PlatformContext.stopping`` was set first.
+            NotSentError: nothing was started: ``PlatformContext.stopping`` was set first, or ``may_send`` raised it.
             CalibanError: anything else; whether the job runs is unknown.
         """
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from caliban.clock import Clock
 from caliban.errors import CalibanError
-from caliban.platforms.base import NotSentError, RefusedError
+from caliban.platforms.base import MaySend, NotSentError, RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import Backoff, ServiceError
 
@@ -23,6 +23,7 @@ def submit_once(
     send: Callable[[], _Job],
     look_up: Callable[[], _Job | None],
     *,
+    may_send: MaySend,
     name: str,
     backoff: Backoff,
     context: PlatformContext,
@@ -39,6 +40,7 @@ def submit_once(
     Args:
         send: requests the job, once.
         look_up: returns what the service has instead: a job of its name, whoever's it is, or one with its token.
+        may_send: called immediately before each ``send``; see :data:`~caliban.platforms.base.MaySend`.
         name: of the job, for messages.
         backoff: between attempts.
         context: its clock, and what ends the attempts.
@@ -50,12 +52,14 @@ def submit_once(
 
     Raises:
         RefusedError: the service has no such job.
-        NotSentError: it has none, and ``PlatformContext.stopping`` was set.
+        NotSentError: it has none, and ``PlatformContext.stopping`` was set, or ``may_send`` raised it.
         CalibanError: anything else; whether it has one is unknown.
     """
     clock, stopping = context.clock, context.stopping
     unknown_since: float | None = None
+    failure: CalibanError | None = None
     while True:
+        _check_permission(may_send, None if unknown_since is None else failure)
         try:
             sent = send()
         except CalibanError as error:
@@ -76,6 +80,16 @@ def submit_once(
             if stopping.is_set():
                 raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
             raise refused(last) from last
+
+
+def _check_permission(may_send: MaySend, unknown: CalibanError | None) -> None:
+    """Call ``may_send``; where it forbids a further request, raise ``unknown``, if an earlier one may still arrive."""
+    try:
+        may_send()
+    except NotSentError as forbidden:
+        if unknown is None:
+            raise
+        raise unknown from forbidden
 
 
 def poll_until(look_up: Callable[[], _Job | None], deadline: float, clock: Clock, stopping: Event) -> _Job | None:

@@ -143,6 +143,12 @@ class Journal:
             session.flush()
             return submission_of(row, group)
 
+    def is_open(self, submission: Submission) -> bool:
+        """Return whether nobody has settled the submission yet. One short statement, made before every request."""
+        statement = select(SubmissionRow.state).where(SubmissionRow.id == submission.id)
+        with self._store.reading() as session:
+            return session.scalar(statement) is SubmissionState.OPEN
+
     def settle(self, submission: Submission, job: NewJob) -> JobRecord:
         """Record the job of a submission and mark the submission DONE, in one transaction.
 

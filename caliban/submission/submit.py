@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from caliban.errors import CalibanError
 from caliban.platforms.base import ForegroundPlatform, NotSentError, Platform, RefusedError, RemotePlatform
@@ -27,6 +28,7 @@ from caliban.records import (
     NewJob,
     Outcome,
     PlatformId,
+    Submission,
 )
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
@@ -188,16 +190,27 @@ class Submitter:
             user=self._user,
         )
         try:
-            new_job = platform.submit(attempt.spec, submission)
+            new_job = platform.submit(attempt.spec, submission, partial(self._check_open, submission))
         except RefusedError as error:
             text = error.message if error.cause is None else f"{error.message}: {error.cause}"
             details = platform.parse_details(JobStatus.FAILED, {"error": text, **error.details})
             refused = NewJob(attempt.image, JobStatus.FAILED, details)
             return Outcome(attempt.experiment, self._journal.fail(submission, refused, text), error)
         except NotSentError as error:
-            self._journal.abandon(submission, error.message)
+            if self._journal.is_open(submission):
+                self._journal.abandon(submission, error.message)
             raise
         return Outcome(attempt.experiment, self._journal.settle(submission, new_job))
+
+    def _check_open(self, submission: Submission) -> None:
+        """Check immediately before a request that this process may still send the submission.
+
+        Raises:
+            NotSentError: another process took this one for dead and settled it.
+            StoreError: that cannot be determined.
+        """
+        if not self._journal.is_open(submission):
+            raise NotSentError("not-sent", f"the submission {submission.name} was already settled by another process")
 
     def _follow(self, outcome: Outcome, id: PlatformId) -> Outcome:
         """Follow a job that runs here to its end, and record that."""

@@ -15,6 +15,7 @@ from caliban.errors import PlatformError
 from caliban.records import JobStatus, StatusUnavailable
 from caliban_subprocess import processes
 from contract_case import SubprocessCase
+from tests.fakes import may_send
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_jobs_keep_their_states_while_their_directory_is_away(case: SubprocessCa
 def test_a_command_that_does_not_exist_is_refused(case: SubprocessCase) -> None:
     spec = {**case.spec(), "command": ["no-such-command"]}
     with pytest.raises(PlatformError) as caught:
-        case.platform.submit(spec, case.submission(spec))
+        case.platform.submit(spec, case.submission(spec), may_send)
     assert (caught.value.id, caught.value.cause) == ("process-not-started", "command not found: no-such-command")
 
 
@@ -134,6 +135,6 @@ def test_a_process_that_could_not_be_started_is_not_reported_as_running(case: Su
     directory.mkdir()
     (directory / "pid").symlink_to("/nonexistent/pid")  # so that the shell cannot write it
     with pytest.raises(PlatformError) as caught:
-        case.platform.submit(spec, submission)
+        case.platform.submit(spec, submission, may_send)
     assert caught.value.cause == "its process id could not be recorded"
     assert not (directory / "output").exists()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from caliban.errors import CalibanError
+from caliban.errors import CalibanError, StoreError
 from caliban.images.docker.engine import Engine
-from caliban.platforms.base import NotSentError, RefusedError
+from caliban.platforms.base import MaySend, NotSentError, RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
 from caliban.platforms.submit_once import poll_until, submit_once
-from tests.fakes import FakeClock, RecordingReporter
+from tests.fakes import FakeClock, RecordingReporter, may_not_send, may_send
 
 POLICY = RetryPolicy(initial_delay=1, max_delay=1, deadline=60)
 
@@ -61,10 +61,13 @@ def platform_context(clock: FakeClock) -> PlatformContext:
     return PlatformContext({}, Path("/nowhere"), RecordingReporter(), no_engine, clock=clock)
 
 
-def submit(service: Service, context: PlatformContext, consistency_delay: float = 0) -> str:
+def submit(
+    service: Service, context: PlatformContext, consistency_delay: float = 0, permission: MaySend = may_send
+) -> str:
     return submit_once(
         service.send,
         service.look_up,
+        may_send=permission,
         name="x",
         backoff=Backoff(POLICY, context.clock, context.stopping),
         context=context,
@@ -77,6 +80,44 @@ def test_a_job_that_is_found_is_not_sent_again(platform_context: PlatformContext
     service = Service([LostError("lost", "no answer")], lambda _, lookups: "ours" if lookups > 1 else None)
     assert submit(service, platform_context, consistency_delay=60) == "ours"
     assert service.calls == ["send", "look up", "look up"]
+
+
+def test_permission_is_asked_for_immediately_before_each_request(platform_context: PlatformContext) -> None:
+    service = Service([BusyError("busy", "later"), LostError("lost", "no answer"), "ours"], lambda *_: None)
+    submit(service, platform_context, permission=lambda: service.calls.append("may send"))
+    assert service.calls == ["may send", "send", "may send", "send", "look up", "may send", "send"]
+
+
+def test_nothing_is_sent_without_permission(platform_context: PlatformContext) -> None:
+    service = Service([], lambda *_: None)
+    with pytest.raises(NotSentError):
+        submit(service, platform_context, permission=may_not_send)
+    assert service.calls == []
+
+
+def test_without_permission_to_send_again_the_outcome_of_a_lost_request_stays_unknown(
+    platform_context: PlatformContext,
+) -> None:
+    service = Service([LostError("lost", "no answer")], lambda *_: None)
+
+    def once() -> None:
+        if service.calls:
+            may_not_send()
+
+    with pytest.raises(LostError):
+        submit(service, platform_context, permission=once)
+    assert service.calls == ["send", "look up"]
+
+
+def test_a_store_that_cannot_be_read_gives_no_permission(platform_context: PlatformContext) -> None:
+    service = Service([], lambda *_: None)
+
+    def locked() -> None:
+        raise StoreError("store-locked", "the store is locked")
+
+    with pytest.raises(StoreError):
+        submit(service, platform_context, permission=locked)
+    assert service.calls == []
 
 
 def test_a_missing_job_is_sent_again_only_after_the_consistency_delay(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import ServiceRetiredError
+from caliban.platforms.base import MaySend, ServiceRetiredError
 from caliban.platforms.caip import details, job_spec
 from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
@@ -83,7 +83,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
         """
         return CaipDestination(self._project(latest))
 
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Create a job under the submission's name, or under the next one if another job has that name.
 
         Names are unique and never free again, so that two requests create one job: an existing one is adopted if it
@@ -96,6 +96,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
                 place,
                 request_body(spec, self.client.name_key, name, submission.token),
                 lambda name=name: self.client.get(place, name),  # type: ignore[misc]  # mypy infers no lambda with defaults
+                may_send=may_send,
                 details=details.new_details(place, name),
             )
             if has_token(job, submission.token):

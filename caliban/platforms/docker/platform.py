@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError
 from caliban.images.registry.push import Registry
-from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, Platform
+from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform
 from caliban.platforms.docker import job_spec
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
@@ -113,7 +113,7 @@ class DockerPlatform(Platform, ForegroundPlatform):
         inspected = None if state is None else self._inspect(name)
         return container_update(job.details.raw, inspected) if inspected else removed_update(job.details.raw)
 
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Run ``docker run --detach`` with the recorded arguments, a name and the labels of the submission."""
         recorded = job_spec.parse_command(spec)
         command = ["docker", "run", "--detach", "--name", submission.name]
@@ -121,6 +121,7 @@ class DockerPlatform(Platform, ForegroundPlatform):
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
         command += [word for word in recorded.docker_arguments if word not in _DROPPED_ARGUMENTS]
+        may_send()
         try:
             ended = subprocess.run(
                 [*command, recorded.image, *recorded.arguments],

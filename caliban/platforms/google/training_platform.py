@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.flags import project_id
 from caliban.platforms.google import labels
@@ -168,6 +168,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         body: JsonObject,
         look_up: Callable[[], JsonObject | None],
         *,
+        may_send: MaySend,
         details: JsonObject,
         consistency_delay: float = 0,
     ) -> JsonObject:
@@ -177,6 +178,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
             place: where.
             body: of the request.
             look_up: returns what the service has instead.
+            may_send: see :meth:`Platform.submit`.
             details: what to record of a job that is refused.
             consistency_delay: how long ``look_up`` may not see a new job, in seconds.
 
@@ -197,6 +199,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         return submit_once(
             create,
             look_up,
+            may_send=may_send,
             name=str(body[self.client.name_key]),
             backoff=self._backoff(),
             context=self.context,

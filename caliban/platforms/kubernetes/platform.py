@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.client import Google
 from caliban.platforms.google.image_registry import image_registry
@@ -199,7 +199,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         """Return the base of the spec with the beginning of the token: ``caliban-totoro-0f1e2d3c4b``."""
         return job_spec.job_name(spec, token)
 
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Create the job under the submission's name or, where another job has it, under the next one.
 
         A job with the submission's token is adopted. After a lost response it is looked up before it is sent again.
@@ -212,7 +212,8 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             raise _refused(error, destination, submission) from error
         labels = job_spec.submission_labels(submission)
         for name in job_spec.candidate_names(submission.name, submission.token):
-            job = self._create(cluster, destination, job_spec.manifest(spec, name, labels), submission)
+            body = job_spec.manifest(spec, name, labels)
+            job = self._create(cluster, destination, body, submission, may_send)
             if job_spec.has_token(job, submission.token):
                 return self._new_job(destination, job)
         taken = PlatformError(
@@ -265,7 +266,9 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
     def _destination_of(self, submission: Submission) -> _D:
         return self._own(self.destination_type.from_json(submission.destination))
 
-    def _create(self, cluster: Cluster, destination: _D, body: JsonObject, submission: Submission) -> JsonObject:
+    def _create(
+        self, cluster: Cluster, destination: _D, body: JsonObject, submission: Submission, may_send: MaySend
+    ) -> JsonObject:
         """Return the job that has the name of ``body``: created, adopted, or another user's.
 
         Raises:
@@ -277,6 +280,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         return submit_once(
             lambda: cluster.create_job(destination.namespace, body),
             lambda: cluster.get_job(destination.namespace, name),
+            may_send=may_send,
             name=name,
             backoff=Backoff(
                 self._retry_policy,

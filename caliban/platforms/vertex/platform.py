@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import Migration, MigrationTarget
+from caliban.platforms.base import MaySend, Migration, MigrationTarget
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.labels import has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform
@@ -90,7 +90,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
             return replace(recorded, project=project)
         return VertexDestination(project, self.context.environ.get(REGION_VARIABLE) or CATALOG.default_region)
 
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Create a custom job with the submission's token.
 
         After an answer that leaves the outcome unknown, the job is looked up by its token until lists can be assumed to
@@ -111,6 +111,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
             place,
             request_body(spec, self.client.name_key, submission.name, submission.token),
             lambda: self._oldest_with_token(place, submission.token),
+            may_send=may_send,
             details=details.place_details(place, submission.name),
             consistency_delay=self.google.retry_policy.consistency_delay,
         )

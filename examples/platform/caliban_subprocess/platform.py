@@ -16,7 +16,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from caliban.errors import PlatformError
-from caliban.platforms.base import Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import MaySend, Platform, RefusedError, RemotePlatform
 from caliban.records import (
     Destination,
     FailureCause,
@@ -133,7 +133,7 @@ class SubprocessPlatform(Platform, RemotePlatform):
         """Return a name for the job's directory, with the whole token."""
         return f"job-{token}"
 
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Start the process, unless one was started for the token before."""
         cwd, command = _check(spec)
         found = self.find(submission)
@@ -144,6 +144,7 @@ class SubprocessPlatform(Platform, RemotePlatform):
             raise _refused(details, f"directory not found: {cwd}")
         if shutil.which(command[0], path=self.context.environ.get("PATH")) is None:
             raise _refused(details, f"command not found: {command[0]}")
+        may_send()
         with _errors(f"cannot start {submission.name}"):
             processes.start(_directory(details), command, cwd, self.context.environ)
             found = self.find(submission)

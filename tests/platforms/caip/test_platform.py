@@ -8,6 +8,7 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.errors import GoogleError
 from caliban.records import JobStatus, JobUpdate
+from tests.fakes import may_send
 from tests.platforms.caip.helpers import NAME, PEER_SPEC, CaipBackend
 from tests.platforms.google.helpers import PROJECT
 from tests.standins.faults import Fault
@@ -19,7 +20,7 @@ def fail_creation(backend: CaipBackend, kind: str, **how: object) -> None:
 
 def test_another_jobs_name_is_left_alone_and_the_next_one_used(backend: CaipBackend, platform: CaipPlatform) -> None:
     backend.accept(token="another")
-    new = platform.submit(PEER_SPEC, backend.submission())
+    new = platform.submit(PEER_SPEC, backend.submission(), may_send)
     assert new.details.id == f"{NAME}_012345"
     assert [name for name, _ in backend.jobs()] == [NAME, f"{NAME}_012345"]
 
@@ -27,7 +28,7 @@ def test_another_jobs_name_is_left_alone_and_the_next_one_used(backend: CaipBack
 def test_a_job_with_the_next_name_is_found_again(backend: CaipBackend, platform: CaipPlatform) -> None:
     backend.accept(token="another")
     assert platform.find(backend.submission()) is None
-    new = platform.submit(PEER_SPEC, backend.submission())
+    new = platform.submit(PEER_SPEC, backend.submission(), may_send)
     assert platform.find(backend.submission()) == new
 
 
@@ -35,7 +36,7 @@ def test_when_all_names_are_taken_the_submission_is_refused(backend: CaipBackend
     for end in ("", "_012345", "_0123456789abcdef"):
         backend.accept(NAME + end)
     with pytest.raises(RefusedError) as caught:
-        platform.submit(PEER_SPEC, backend.submission())
+        platform.submit(PEER_SPEC, backend.submission(), may_send)
     assert caught.value.id == "job-name-taken"
     assert caught.value.message == f"cannot submit the job {NAME}: other jobs of project {PROJECT} have its names"
     assert platform.find(backend.submission()) is None
@@ -44,7 +45,7 @@ def test_when_all_names_are_taken_the_submission_is_refused(backend: CaipBackend
 def test_a_lost_answer_under_a_taken_name_leads_to_the_next_name(backend: CaipBackend, platform: CaipPlatform) -> None:
     backend.accept(token="another")
     fail_creation(backend, "refuse")
-    assert platform.submit(PEER_SPEC, backend.submission()).details.id == f"{NAME}_012345"
+    assert platform.submit(PEER_SPEC, backend.submission(), may_send).details.id == f"{NAME}_012345"
 
 
 def test_after_a_taken_name_whose_job_cannot_be_seen_the_outcome_is_unknown(
@@ -52,7 +53,7 @@ def test_after_a_taken_name_whose_job_cannot_be_seen_the_outcome_is_unknown(
 ) -> None:
     fail_creation(backend, "status", status=409, message="A job with this id already exists.")
     with pytest.raises(GoogleError) as caught:
-        platform.submit(PEER_SPEC, backend.submission())
+        platform.submit(PEER_SPEC, backend.submission(), may_send)
     assert caught.value.id == "google-conflict"
 
 

@@ -28,7 +28,7 @@ from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
 from caliban.records import JobRecord, JobUpdate, JsonObject, NewJob, Submission
-from tests.fakes import FakeClock, RecordingReporter
+from tests.fakes import FakeClock, RecordingReporter, may_send
 
 if TYPE_CHECKING:
     from caliban.images.docker.engine import Engine
@@ -181,7 +181,7 @@ class ContractCase(ABC):
     def submit(self) -> JobRecord:
         """Submit a job, and return it as it is recorded."""
         spec = self.spec()
-        return self.record(self.platform.submit(spec, self.submission(spec)), spec)
+        return self.record(self.platform.submit(spec, self.submission(spec), may_send), spec)
 
     def record(self, job: NewJob, spec: JsonObject) -> JobRecord:
         """Return a job as it is read from the store."""

@@ -7,6 +7,7 @@ import pytest
 from caliban.errors import CalibanError
 from caliban.platforms.base import NotSentError, RefusedError
 from caliban.records import FailureCause, JobDetails, JobStatus
+from tests.fakes import may_not_send, may_send
 from tests.platforms.contract.case import ContractCase
 
 UNFINISHED = (JobStatus.SUBMITTED, JobStatus.RUNNING)
@@ -14,7 +15,7 @@ UNFINISHED = (JobStatus.SUBMITTED, JobStatus.RUNNING)
 
 def test_submit_starts_one_job_with_the_image_of_the_spec(case: ContractCase) -> None:
     spec = case.spec()
-    job = case.platform.submit(spec, case.submission(spec))
+    job = case.platform.submit(spec, case.submission(spec), may_send)
     assert (case.started(), job.container) == (1, case.images[0])
     assert job.status in UNFINISHED
 
@@ -28,14 +29,14 @@ def test_details_of_a_new_job_have_its_name_and_destination(case: ContractCase) 
 
 def test_stored_details_are_read_as_they_were_written(case: ContractCase) -> None:
     spec = case.spec()
-    job = case.platform.submit(spec, case.submission(spec))
+    job = case.platform.submit(spec, case.submission(spec), may_send)
     assert case.record(job, spec).details == job.details
 
 
 def test_submit_twice_with_one_token_starts_one_job(case: ContractCase) -> None:
     spec = case.spec()
     submission = case.submission(spec)
-    first, second = case.platform.submit(spec, submission), case.platform.submit(spec, submission)
+    first, second = case.platform.submit(spec, submission, may_send), case.platform.submit(spec, submission, may_send)
     assert case.started() == 1
     assert second.details.display_name == first.details.display_name
     assert second.container == first.container
@@ -44,9 +45,25 @@ def test_submit_twice_with_one_token_starts_one_job(case: ContractCase) -> None:
 def test_submit_with_the_token_of_a_job_that_has_ended_starts_no_other_job(case: ContractCase) -> None:
     spec = case.spec()
     submission = case.submission(spec)
-    case.end(case.record(case.platform.submit(spec, submission), spec), succeeded=True)
-    assert case.platform.submit(spec, submission).status is JobStatus.SUCCEEDED
+    case.end(case.record(case.platform.submit(spec, submission, may_send), spec), succeeded=True)
+    assert case.platform.submit(spec, submission, may_send).status is JobStatus.SUCCEEDED
     assert case.started() == 1
+
+
+def test_permission_is_asked_for_before_a_job_is_started(case: ContractCase) -> None:
+    spec = case.spec()
+    started: list[int] = []
+    case.platform.submit(spec, case.submission(spec), lambda: started.append(case.started()))
+    assert set(started) == {0}
+
+
+def test_nothing_is_started_for_a_submission_that_another_process_settled(case: ContractCase) -> None:
+    spec = case.spec()
+    submission = case.submission(spec)
+    with pytest.raises(NotSentError):
+        case.platform.submit(spec, submission, may_not_send)
+    assert case.started() == 0
+    assert case.platform.find(submission) is None
 
 
 def test_jobs_with_different_tokens_are_different_jobs(case: ContractCase) -> None:
@@ -60,11 +77,11 @@ def test_after_a_lost_answer_the_job_is_found_and_not_submitted_again(case: Cont
     submission = case.submission(spec)
     case.lose_answer()
     try:
-        job = case.platform.submit(spec, submission)
+        job = case.platform.submit(spec, submission, may_send)
     except (RefusedError, NotSentError):
         raise  # which says that no job runs
     except CalibanError:
-        job = case.platform.submit(spec, submission)
+        job = case.platform.submit(spec, submission, may_send)
     assert case.started() == 1
     assert job.status in UNFINISHED
 
@@ -72,7 +89,7 @@ def test_after_a_lost_answer_the_job_is_found_and_not_submitted_again(case: Cont
 def test_another_process_finds_the_job_by_its_token(case: ContractCase) -> None:
     spec = case.spec()
     submission = case.submission(spec)
-    submitted = case.platform.submit(spec, submission)
+    submitted = case.platform.submit(spec, submission, may_send)
     found = case.new_platform().find(submission)
     assert found is not None
     assert (found.container, found.details.display_name) == (submitted.container, submitted.details.display_name)
@@ -83,7 +100,7 @@ def test_another_process_finds_the_job_by_its_token(case: ContractCase) -> None:
 def test_a_job_that_is_found_can_be_queried_and_stopped(case: ContractCase) -> None:
     spec = case.spec()
     submission = case.submission(spec)
-    case.platform.submit(spec, submission)
+    case.platform.submit(spec, submission, may_send)
     found = case.new_platform().find(submission)
     assert found is not None
     job = case.record(found, spec)
@@ -101,7 +118,7 @@ def test_a_refused_job_is_not_started(case: ContractCase) -> None:
     submission = case.submission(spec)
     case.refuse()
     with pytest.raises(RefusedError):
-        case.platform.submit(spec, submission)
+        case.platform.submit(spec, submission, may_send)
     assert case.started() == 0
     assert case.platform.find(submission) is None
 
@@ -120,7 +137,7 @@ def refused(case: ContractCase) -> JobDetails:
     submission = case.submission(spec)
     case.refuse()
     with pytest.raises(RefusedError) as caught:
-        case.platform.submit(spec, submission)
+        case.platform.submit(spec, submission, may_send)
     error = caught.value
     text = f"{error.message}: {error.cause}" if error.cause else error.message
     return case.platform.parse_details(JobStatus.FAILED, {"error": text, **error.details})
@@ -135,7 +152,7 @@ def test_while_the_service_is_unreachable_the_outcome_of_submit_is_unknown(case:
     submission = case.submission(spec)
     case.disconnect()
     with pytest.raises(CalibanError) as caught:
-        case.platform.submit(spec, submission)
+        case.platform.submit(spec, submission, may_send)
     assert not isinstance(caught.value, RefusedError | NotSentError)
 
 
@@ -152,7 +169,7 @@ def test_when_the_user_wants_to_stop_nothing_waits_for_the_service(case: Contrac
     case.throttle()
     case.stopping.set()
     try:
-        case.platform.submit(spec, submission)
+        case.platform.submit(spec, submission, may_send)
     except NotSentError:
         assert case.started() == 0
     else:

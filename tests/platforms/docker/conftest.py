@@ -15,7 +15,7 @@ from caliban.images.docker.engine import Engine
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, Submission
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, may_send
 
 from .fake_docker import FakeDocker, fake_docker
 from .helpers import OutputReporter
@@ -104,6 +104,6 @@ def running(
     platform: DockerPlatform, spec: JsonObject, submission: Submission, record: Callable[[NewJob], JobRecord]
 ) -> JobRecord:
     """A job that was just submitted."""
-    job = record(platform.submit(spec, submission))
+    job = record(platform.submit(spec, submission, may_send))
     assert job.status is JobStatus.RUNNING
     return job

@@ -29,6 +29,7 @@ from caliban.records import (
     StatusUnavailable,
     Submission,
 )
+from tests.fakes import may_send
 
 from .fake_docker import Container, FakeDocker
 from .helpers import OutputReporter
@@ -124,7 +125,7 @@ def test_one_request_lists_all_jobs_and_only_ended_ones_are_inspected(
     jobs = []
     for number in range(5):
         each = replace(submission, token=f"{number:032}", name=f"caliban-{number}")
-        jobs.append(record(platform.submit(spec, each), number))
+        jobs.append(record(platform.submit(spec, each, may_send), number))
     docker.containers["caliban-3"].end(0)
     docker.requests.clear()
     found = platform.statuses(jobs)

@@ -15,6 +15,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import FailureCause, JobStatus, JsonObject, Submission
+from tests.fakes import may_send
 
 from .conftest import TOKEN
 from .fake_docker import FakeDocker
@@ -28,14 +29,14 @@ NO_PROGRAM = 'exec: "python": executable file not found in $PATH: unknown.'
 
 def refusal(platform: DockerPlatform, spec: JsonObject, submission: Submission) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
-        platform.submit(spec, submission)
+        platform.submit(spec, submission, may_send)
     return caught.value
 
 
 def test_submit_runs_the_recorded_command_with_name_and_labels(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
-    platform.submit(spec, submission)
+    platform.submit(spec, submission, may_send)
     [call] = docker.calls
     assert call.arguments == [
         *("run", "--detach", "--name", NAME),
@@ -47,7 +48,7 @@ def test_submit_runs_the_recorded_command_with_name_and_labels(
 def test_submit_returns_a_running_job_with_its_container(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
-    job = platform.submit(spec, submission)
+    job = platform.submit(spec, submission, may_send)
     container = docker.containers[NAME]
     assert (job.container, job.status) == ("lab:1", JobStatus.RUNNING)
     assert job.details.raw == {"name": NAME, "host": socket.gethostname(), "container_id": container.id}
@@ -58,7 +59,7 @@ def test_submit_returns_a_running_job_with_its_container(
 def test_the_client_gets_the_environment_of_the_context(
     platform: DockerPlatform, docker: FakeDocker, environ: dict[str, str], spec: JsonObject, submission: Submission
 ) -> None:
-    platform.submit(spec, submission)
+    platform.submit(spec, submission, may_send)
     assert docker.calls[0].environ["DOCKER_HOST"] == environ["DOCKER_HOST"]
     assert "HOME" not in docker.calls[0].environ
 
@@ -67,7 +68,7 @@ def test_the_client_gets_the_environment_of_the_context(
 def test_a_container_does_not_remove_itself(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission, word: str
 ) -> None:
-    platform.submit({**spec, "command": ["docker", "run", word, "lab:1", word]}, submission)
+    platform.submit({**spec, "command": ["docker", "run", word, "lab:1", word]}, submission, may_send)
     container = docker.containers[NAME]
     assert (word in container.docker_arguments, container.arguments) == (False, [word])
 
@@ -147,16 +148,16 @@ def test_a_second_submit_adopts_a_container_that_has_ended(
     code: int,
     status: JobStatus,
 ) -> None:
-    platform.submit(spec, submission)
+    platform.submit(spec, submission, may_send)
     docker.containers[NAME].end(code)
-    job = platform.submit(spec, submission)
+    job = platform.submit(spec, submission, may_send)
     assert (job.status, list(docker.containers)) == (status, [NAME])
 
 
 def test_a_name_that_another_job_has_is_refused_and_that_job_kept(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
-    platform.submit(spec, submission)
+    platform.submit(spec, submission, may_send)
     refused = refusal(platform, spec, replace(submission, token="f" * 32))
     assert f'The container name "/{NAME}" is already in use' in (refused.cause or "")
     assert list(docker.containers) == [NAME]
@@ -168,7 +169,7 @@ def test_when_docker_fails_during_the_lookup_the_outcome_is_unknown(
     docker.failure = "i/o timeout"
     unknown = {"command": ["docker", "run", "--gpuz", "lab:1"], "container": "lab:1"}
     with pytest.raises(PlatformError) as caught:
-        platform.submit(unknown, submission)
+        platform.submit(unknown, submission, may_send)
     assert (caught.value.id, type(caught.value)) == ("docker-engine-failed", PlatformError)
     assert caught.value.message == "cannot check whether the container was started"
 
@@ -182,7 +183,7 @@ def test_credentials_named_by_a_flag_are_mounted_read_only(
 ) -> None:
     key = tmp_path / "key.json"
     key.touch()
-    DockerPlatform(replace(context, options={"cloud_key": key})).submit(spec, submission)
+    DockerPlatform(replace(context, options={"cloud_key": key})).submit(spec, submission, may_send)
     arguments = docker.containers[NAME].docker_arguments
     assert arguments[arguments.index("--mount") + 1] == MOUNT.format(key)
     assert f"{VARIABLE}=/.caliban/credentials.json" in arguments
@@ -199,7 +200,7 @@ def test_the_flag_precedes_the_variable_and_the_variable_the_default(
     environ = {**context.environ, VARIABLE: str(named)}
     mounted = []
     for options, variables in (({"cloud_key": flag}, environ), ({}, environ), ({}, context.environ)):
-        DockerPlatform(replace(context, options=options, environ=variables)).submit(spec, submission)
+        DockerPlatform(replace(context, options=options, environ=variables)).submit(spec, submission, may_send)
         arguments = docker.containers.pop(NAME).docker_arguments
         mounted.append(arguments[arguments.index("--mount") + 1])
     assert mounted == [MOUNT.format(path) for path in (flag, named, default)]
@@ -210,7 +211,7 @@ def test_a_comma_in_the_path_of_credentials_is_quoted(
 ) -> None:
     key = tmp_path / 'a, "b".json'
     key.touch()
-    DockerPlatform(replace(context, options={"cloud_key": key})).submit(spec, submission)
+    DockerPlatform(replace(context, options={"cloud_key": key})).submit(spec, submission, may_send)
     arguments = docker.containers[NAME].docker_arguments
     quoted = str(key).replace('"', '""')
     assert f'type=bind,"src={quoted}",dst=/.caliban/credentials.json,readonly' in arguments
@@ -223,7 +224,7 @@ def test_credentials_that_the_user_passes_are_left_alone(
     key.touch()
     command = ["docker", "run", "-e", f"{VARIABLE}=/mine", "lab:1"]
     platform = DockerPlatform(replace(context, options={"cloud_key": key}))
-    platform.submit({"command": command, "container": "lab:1"}, submission)
+    platform.submit({"command": command, "container": "lab:1"}, submission, may_send)
     assert "--mount" not in docker.containers[NAME].docker_arguments
 
 
@@ -235,7 +236,7 @@ def test_credentials_that_are_missing_cause_a_warning(
     submission: Submission,
 ) -> None:
     environ = {**context.environ, VARIABLE: "/nowhere/key.json"}
-    DockerPlatform(replace(context, environ=environ)).submit(spec, submission)
+    DockerPlatform(replace(context, environ=environ)).submit(spec, submission, may_send)
     assert reporter.warnings == ["credentials file not found: /nowhere/key.json; the job runs without credentials"]
     assert "--mount" not in docker.containers[NAME].docker_arguments
 
@@ -243,14 +244,14 @@ def test_credentials_that_are_missing_cause_a_warning(
 def test_a_missing_default_credentials_file_causes_no_warning(
     platform: DockerPlatform, reporter: OutputReporter, spec: JsonObject, submission: Submission
 ) -> None:
-    platform.submit(spec, submission)
+    platform.submit(spec, submission, may_send)
     assert reporter.warnings == []
 
 
 def test_find_returns_the_container_with_the_token_only(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
-    submitted = platform.submit(spec, submission)
+    submitted = platform.submit(spec, submission, may_send)
     found = platform.find(submission)
     assert found is not None
     assert (found.container, found.status, found.details.id) == ("lab:1", JobStatus.RUNNING, submitted.details.id)
@@ -261,7 +262,7 @@ def test_find_returns_the_container_with_the_token_only(
 def test_find_reports_how_a_container_ended(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
-    platform.submit(spec, submission)
+    platform.submit(spec, submission, may_send)
     docker.containers[NAME].end(1)
     found = platform.find(submission)
     assert found is not None

@@ -15,7 +15,7 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.google.errors import GoogleError
 from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.records import JobStatus
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, may_send
 from tests.platforms.google.helpers import OTHER_PROJECT, OTHER_TOKEN, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.faults import Fault
 from tests.standins.training import Quota
@@ -38,7 +38,7 @@ def fail_creation(backend: Backend, kind: Any, **how: Any) -> None:
 def test_a_submission_is_one_request_with_the_recorded_spec_its_full_name_and_the_token(
     backend: Backend, platform: Platform
 ) -> None:
-    new = platform.submit(backend.spec, backend.submission())
+    new = platform.submit(backend.spec, backend.submission(), may_send)
     labels = {**backend.spec["labels"], "caliban_token": TOKEN}
     [sent] = backend.service.bodies(backend.method("create"))
     assert sent == {**backend.spec, backend.name_key: backend.name, "labels": labels}
@@ -48,7 +48,7 @@ def test_a_submission_is_one_request_with_the_recorded_spec_its_full_name_and_th
 
 
 def test_a_submission_goes_to_the_journaled_destination(backend: Backend, platform: Platform) -> None:
-    new = platform.submit(backend.spec, backend.submission(project=OTHER_PROJECT))
+    new = platform.submit(backend.spec, backend.submission(project=OTHER_PROJECT), may_send)
     assert new.details.destination == backend.destination(OTHER_PROJECT)
     assert f"/projects/{OTHER_PROJECT}/" in backend.service.requests[-1].path
 
@@ -57,20 +57,20 @@ def test_after_a_lost_answer_the_job_is_looked_up_before_it_is_requested_again(
     backend: Backend, platform: Platform
 ) -> None:
     fail_creation(backend, "drop")
-    platform.submit(backend.spec, backend.submission())
+    platform.submit(backend.spec, backend.submission(), may_send)
     assert (creations(backend), lookups(backend)) == (1, 1)
 
 
 def test_after_a_timeout_the_job_is_looked_up(backend: Backend) -> None:
     fail_creation(backend, "delay", seconds=0.5)
     hurried = backend.platform(replace(POLICY, read_timeout=0.2))
-    hurried.submit(backend.spec, backend.submission())
+    hurried.submit(backend.spec, backend.submission(), may_send)
     assert backend.jobs() == [(backend.name, TOKEN)]
 
 
 def test_a_request_that_never_arrived_is_sent_again_after_a_lookup(backend: Backend, platform: Platform) -> None:
     fail_creation(backend, "refuse")
-    platform.submit(backend.spec, backend.submission())
+    platform.submit(backend.spec, backend.submission(), may_send)
     assert creations(backend) == 2
     assert lookups(backend) >= 1
     assert backend.jobs() == [(backend.name, TOKEN)]
@@ -78,7 +78,7 @@ def test_a_request_that_never_arrived_is_sent_again_after_a_lookup(backend: Back
 
 def test_a_failing_service_is_asked_again(backend: Backend, platform: Platform) -> None:
     fail_creation(backend, "status", times=2, status=503)
-    platform.submit(backend.spec, backend.submission())
+    platform.submit(backend.spec, backend.submission(), may_send)
     assert creations(backend) == 3
     assert backend.jobs() == [(backend.name, TOKEN)]
 
@@ -87,7 +87,7 @@ def test_an_exceeded_quota_is_waited_for_without_lookups_and_announced_once(
     backend: Backend, platform: Platform
 ) -> None:
     fail_creation(backend, "status", times=3, status=429)
-    platform.submit(backend.spec, backend.submission())
+    platform.submit(backend.spec, backend.submission(), may_send)
     assert (creations(backend), lookups(backend)) == (4, 0)
     assert backend.reporter.lines == [
         f"{backend.service_name} limits the number of requests per minute; the remaining jobs are waiting ..."
@@ -99,9 +99,9 @@ def test_a_quota_that_stays_exceeded_is_a_refusal_in_googles_words(
 ) -> None:
     with type(backend)(clock, tmp_path, Quota(submissions=1, window_s=600)).service as service:
         busy = backend.platform(service=service, cloud_key=service.write_key_file(tmp_path / "busy.json"))
-        busy.submit(backend.spec, backend.submission())
+        busy.submit(backend.spec, backend.submission(), may_send)
         with pytest.raises(RefusedError) as caught:
-            busy.submit(backend.spec, backend.submission("another_1", OTHER_TOKEN))
+            busy.submit(backend.spec, backend.submission("another_1", OTHER_TOKEN), may_send)
     assert caught.value.id == "google-quota-exhausted"
     assert str(caught.value.cause).startswith("Quota exceeded for quota metric '")
     assert "the service asks to wait" in str(caught.value.cause)
@@ -112,10 +112,10 @@ def test_a_quota_that_one_job_waited_for_in_vain_is_not_waited_for_by_the_next(
 ) -> None:
     fail_creation(backend, "status", times=1000, status=429)
     with pytest.raises(RefusedError):
-        platform.submit(backend.spec, backend.submission())
+        platform.submit(backend.spec, backend.submission(), may_send)
     before = creations(backend)
     with pytest.raises(RefusedError):
-        platform.submit(backend.spec, backend.submission("another_1", OTHER_TOKEN))
+        platform.submit(backend.spec, backend.submission("another_1", OTHER_TOKEN), may_send)
     assert creations(backend) - before == 1
 
 
@@ -124,7 +124,7 @@ def test_a_denied_permission_is_a_refusal_with_destination_and_name_to_record(
 ) -> None:
     backend.service.forbidden.add(backend.permission("create"))
     with pytest.raises(RefusedError) as caught:
-        platform.submit(backend.spec, backend.submission())
+        platform.submit(backend.spec, backend.submission(), may_send)
     recorded = platform.parse_details(JobStatus.FAILED, caught.value.details)
     assert caught.value.id == "google-permission-denied"
     assert (recorded.display_name, recorded.destination) == (backend.name, backend.destination())
@@ -134,7 +134,7 @@ def test_a_denied_permission_is_a_refusal_with_destination_and_name_to_record(
 def test_a_spec_that_the_service_does_not_accept_is_a_refusal(backend: Backend, platform: Platform) -> None:
     spec, message = backend.bad_spec
     with pytest.raises(RefusedError) as caught:
-        platform.submit(spec, backend.submission())
+        platform.submit(spec, backend.submission(), may_send)
     assert message in str(caught.value.cause)
     assert lookups(backend) == 0
 
@@ -142,21 +142,21 @@ def test_a_spec_that_the_service_does_not_accept_is_a_refusal(backend: Backend, 
 def test_refused_credentials_are_a_refusal_since_nothing_was_sent(backend: Backend, platform: Platform) -> None:
     backend.service.account.refusal = ("invalid_grant", "Token has been expired or revoked.")
     with pytest.raises(RefusedError) as caught:
-        platform.submit(backend.spec, backend.submission())
+        platform.submit(backend.spec, backend.submission(), may_send)
     assert caught.value.cause == "invalid_grant: Token has been expired or revoked."
     assert creations(backend) == 0
 
 
 def test_a_missing_key_is_a_refusal_since_nothing_was_sent(backend: Backend, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as caught:
-        backend.platform(cloud_key=tmp_path / "gone.json").submit(backend.spec, backend.submission())
+        backend.platform(cloud_key=tmp_path / "gone.json").submit(backend.spec, backend.submission(), may_send)
     assert caught.value.id == "key-not-found"
 
 
 def test_after_a_service_that_keeps_failing_the_outcome_is_unknown(backend: Backend, platform: Platform) -> None:
     fail_creation(backend, "status", times=1000, status=503)
     with pytest.raises(GoogleError) as caught:
-        platform.submit(backend.spec, backend.submission())
+        platform.submit(backend.spec, backend.submission(), may_send)
     assert caught.value.id == "google-unavailable"
 
 
@@ -166,7 +166,7 @@ def test_after_a_refusal_that_follows_a_lost_answer_the_outcome_is_unknown(
     fail_creation(backend, "refuse")
     fail_creation(backend, "status", status=403, message="not any more")
     with pytest.raises(CalibanError) as caught:
-        platform.submit(backend.spec, backend.submission())
+        platform.submit(backend.spec, backend.submission(), may_send)
     assert not isinstance(caught.value, RefusedError)
 
 
@@ -174,7 +174,7 @@ def test_after_a_lost_answer_without_a_lookup_the_outcome_is_unknown(backend: Ba
     fail_creation(backend, "drop")
     backend.service.forbidden |= {backend.permission("get"), backend.permission("list")}
     with pytest.raises(CalibanError) as caught:
-        platform.submit(backend.spec, backend.submission())
+        platform.submit(backend.spec, backend.submission(), may_send)
     assert not isinstance(caught.value, RefusedError)
     backend.service.forbidden.clear()
     found = platform.find(backend.submission())
@@ -184,7 +184,7 @@ def test_after_a_lost_answer_without_a_lookup_the_outcome_is_unknown(backend: Ba
 
 def test_a_spec_without_an_image_is_an_error_before_anything_is_sent(backend: Backend, platform: Platform) -> None:
     with pytest.raises(CalibanError) as caught:
-        platform.submit(backend.no_image_spec, backend.submission())
+        platform.submit(backend.no_image_spec, backend.submission(), may_send)
     assert caught.value.id == "malformed-job-spec"
     assert backend.service.requests == []
 
@@ -193,7 +193,8 @@ def test_many_threads_submit_many_jobs_with_one_token_request(backend: Backend, 
     tokens = [f"{number:016x}" for number in range(24)]
     threads = [
         threading.Thread(
-            target=platform.submit, args=(backend.spec, backend.submission(f"{backend.name}{number}", token))
+            target=platform.submit,
+            args=(backend.spec, backend.submission(f"{backend.name}{number}", token), may_send),
         )
         for number, token in enumerate(tokens)
     ]

@@ -27,7 +27,7 @@ from caliban.records import (
     NewJob,
     StatusUnavailable,
 )
-from tests.fakes import RecordingReporter
+from tests.fakes import RecordingReporter, may_send
 from tests.platforms.kubernetes.helpers import (
     GKE_DESTINATION,
     IMAGE,
@@ -52,7 +52,7 @@ LIST_HINT = "list the clusters of project totoro-project with: gcloud container 
 
 
 def submit(platform: GkePlatform, destination: GkeDestination = GKE_DESTINATION) -> NewJob:
-    return platform.submit(PEER_SPEC, submission(destination=destination))
+    return platform.submit(PEER_SPEC, submission(destination=destination), may_send)
 
 
 def recorded(details: JsonObject = PEER_DETAILS) -> JobRecord:
@@ -101,7 +101,7 @@ def test_a_job_of_caliban_0_4_2_is_found_by_its_recorded_name_and_uid(
 ) -> None:
     metadata = PEER_DETAILS["job"]["metadata"]
     name = metadata["name"]
-    gke_platform.submit(PEER_SPEC, submission(name, destination=GKE_DESTINATION))
+    gke_platform.submit(PEER_SPEC, submission(name, destination=GKE_DESTINATION), may_send)
     with blueshift.state.change(JOBS, "default", name) as there:
         there["metadata"].update(uid=metadata["uid"], labels={})
     for _ in range(5):
@@ -253,7 +253,7 @@ def test_many_threads_submit_with_one_lookup_of_the_cluster(
 ) -> None:
     def send(number: int) -> None:
         token = f"{number:016x}"
-        gke_platform.submit(PEER_SPEC, submission(f"job-{number}", token, GKE_DESTINATION))
+        gke_platform.submit(PEER_SPEC, submission(f"job-{number}", token, GKE_DESTINATION), may_send)
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(12)]
     for thread in threads:

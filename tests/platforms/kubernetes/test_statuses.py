@@ -13,7 +13,7 @@ from caliban.platforms.kubernetes import client as kubernetes_client
 from caliban.platforms.kubernetes.details import JobState, KubeconfigDestination
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, StatusUnavailable
-from tests.fakes import RecordingReporter
+from tests.fakes import RecordingReporter, may_send
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     PEER_SPEC,
@@ -38,7 +38,7 @@ def jobs_at(platform: KubeconfigPlatform, count: int, *, first: int = 1, **desti
     """Return the records of jobs that the cluster has: ``job-1`` has id 1."""
     where = replace(DESTINATION, **destination)
     return [
-        record_of(platform.submit(PEER_SPEC, submission(f"job-{number}", f"{number:016x}", where)), id=number)
+        record_of(platform.submit(PEER_SPEC, submission(f"job-{number}", f"{number:016x}", where), may_send), id=number)
         for number in range(first, first + count)
     ]
 

@@ -11,6 +11,7 @@ from caliban.errors import PlatformError
 from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, JsonObject
+from tests.fakes import may_send
 from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_record, record_of, submission
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
@@ -24,7 +25,7 @@ NOT_FOUND = "the job no longer exists on the cluster"
 
 @pytest.fixture
 def job(platform: KubeconfigPlatform) -> JobRecord:
-    return record_of(platform.submit(PEER_SPEC, submission()))
+    return record_of(platform.submit(PEER_SPEC, submission(), may_send))
 
 
 def stored(update: JobUpdate) -> JsonObject:
@@ -136,7 +137,7 @@ def test_a_later_job_of_the_same_name_is_not_deleted(
     cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord
 ) -> None:
     cluster.jobs.remove(NAME)
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     update = platform.stop(job)
     assert (update.status, stored(update)) == (JobStatus.UNKNOWN, {"reason": NOT_FOUND})
     assert cluster.counts[DELETE] == 0

@@ -16,7 +16,7 @@ from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.job_spec import manifest
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobStatus
-from tests.fakes import RecordingReporter
+from tests.fakes import RecordingReporter, may_send
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     IMAGE,
@@ -47,19 +47,19 @@ def calls(cluster: KubeApi) -> tuple[int, int]:
 
 def create_foreign_job(platform: KubeconfigPlatform, name: str) -> None:
     """Let another user have a job of that name."""
-    platform.submit(PEER_SPEC, submission(name, "f" * 16))
+    platform.submit(PEER_SPEC, submission(name, "f" * 16), may_send)
 
 
 def refusal(platform: KubeconfigPlatform, **more: Any) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
-        platform.submit(PEER_SPEC, submission(**more))
+        platform.submit(PEER_SPEC, submission(**more), may_send)
     return caught.value
 
 
 def test_the_recorded_spec_is_sent_completely_with_name_and_labels(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     (sent,) = cluster.bodies(CREATE)
     expected = copy.deepcopy(PEER_SPEC)
     expected["template"]["metadata"]["labels"] = OUR_LABELS
@@ -73,7 +73,7 @@ def test_the_recorded_spec_is_sent_completely_with_name_and_labels(
 
 
 def test_the_record_has_the_destination_of_the_job(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
-    new = platform.submit(PEER_SPEC, submission())
+    new = platform.submit(PEER_SPEC, submission(), may_send)
     metadata = cluster.jobs.get(NAME)["metadata"]
     assert (new.container, new.status) == (IMAGE, JobStatus.SUBMITTED)
     assert new.details.destination == DESTINATION
@@ -96,20 +96,20 @@ def test_the_record_has_the_destination_of_the_job(cluster: KubeApi, platform: K
 def test_a_submission_is_one_request_that_refuses_unknown_fields(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     (received,) = cluster.requests
     assert (received.method, received.query) == (CREATE, {"fieldValidation": "Strict"})
     assert received.headers["User-Agent"].startswith("caliban/")
 
 
 def test_a_job_is_created_in_the_journaled_namespace(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
-    platform.submit(PEER_SPEC, submission(destination=LAB))
+    platform.submit(PEER_SPEC, submission(destination=LAB), may_send)
     assert cluster.jobs.get(NAME, "lab")["metadata"]["labels"] == OUR_LABELS
 
 
 def test_if_another_job_has_the_name_the_next_one_is_used(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     create_foreign_job(platform, NAME)
-    new = platform.submit(PEER_SPEC, submission())
+    new = platform.submit(PEER_SPEC, submission(), may_send)
     assert cluster.jobs.get(NEXT_NAME)["metadata"]["labels"]["caliban.token"] == TOKEN
     assert new.details.display_name == NEXT_NAME
     assert platform.find(submission()) == new
@@ -119,7 +119,7 @@ def test_a_job_of_the_second_name_is_found_after_the_first_became_free(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     create_foreign_job(platform, NAME)
-    new = platform.submit(PEER_SPEC, submission())
+    new = platform.submit(PEER_SPEC, submission(), may_send)
     cluster.jobs.remove(NAME)
     assert platform.find(submission()) == new
 
@@ -139,21 +139,21 @@ def test_after_a_lost_response_the_job_is_looked_up_before_it_is_sent_again(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     cluster.faults.add(Fault(CREATE, "drop"))
-    new = platform.submit(PEER_SPEC, submission())
+    new = platform.submit(PEER_SPEC, submission(), may_send)
     assert calls(cluster) == (1, 1)
     assert new == platform.find(submission())
 
 
 def test_after_the_page_of_a_proxy_the_job_is_looked_up(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.faults.add(Fault(CREATE, "garbage"))
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert calls(cluster) == (1, 1)
 
 
 def test_after_a_timeout_the_job_is_looked_up(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "delay", seconds=0.5))
     platform = KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), replace(QUICK, read_timeout=0.3))
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert [job["metadata"]["name"] for job in cluster.state.items(JOBS)] == [NAME]
 
 
@@ -161,7 +161,7 @@ def test_after_a_broken_connection_without_a_job_the_job_is_sent_again(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     cluster.faults.add(Fault(CREATE, "refuse"))
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert calls(cluster) == (2, 1)
 
 
@@ -170,7 +170,7 @@ def test_after_a_server_error_the_job_is_looked_up_and_sent_again(
     cluster: KubeApi, platform: KubeconfigPlatform, status: int
 ) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=2, status=status))
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert calls(cluster) == (3, 2)
 
 
@@ -179,7 +179,7 @@ def test_a_lost_response_under_a_taken_name_leads_to_the_next_name(
 ) -> None:
     create_foreign_job(platform, NAME)
     cluster.faults.add(Fault(CREATE, "refuse"))
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert cluster.jobs.get(NEXT_NAME)["metadata"]["labels"]["caliban.token"] == TOKEN
 
 
@@ -187,7 +187,7 @@ def test_retry_after_of_a_busy_cluster_is_respected_and_reported_once(
     cluster: KubeApi, platform: KubeconfigPlatform, reporter: RecordingReporter
 ) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=3, status=429, retry_after="7"))
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert calls(cluster) == (4, 0)
     assert reporter.lines == [
         "the cluster of the context lab is busy; jobs are submitted as soon as it accepts requests again ..."
@@ -262,7 +262,7 @@ def test_rejected_credentials_are_a_refusal(cluster: KubeApi, tmp_path: Path) ->
 
 def test_a_client_certificate_is_used(cluster: KubeApi, tmp_path: Path) -> None:
     path = cluster.write_kubeconfig(tmp_path / "k", "lab", credential="certificate")
-    KubeconfigPlatform(platform_context(kubeconfig=path), QUICK).submit(PEER_SPEC, submission())
+    KubeconfigPlatform(platform_context(kubeconfig=path), QUICK).submit(PEER_SPEC, submission(), may_send)
     assert "Authorization" not in cluster.requests[0].headers
 
 
@@ -270,7 +270,7 @@ def test_an_invalid_job_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatf
     spec = copy.deepcopy(PEER_SPEC)
     spec["template"]["spec"]["restartPolicy"] = "Always"
     with pytest.raises(RefusedError) as caught:
-        platform.submit(spec, submission())
+        platform.submit(spec, submission(), may_send)
     assert caught.value.id == "kubernetes-invalid"
     assert 'restartPolicy: Required value: valid values: "OnFailure", "Never"' in str(caught.value.cause)
     assert calls(cluster) == (1, 0)
@@ -281,7 +281,7 @@ def test_an_invalid_recorded_spec_is_a_refusal(
     cluster: KubeApi, platform: KubeconfigPlatform, added: dict[str, object]
 ) -> None:
     with pytest.raises(RefusedError) as caught:
-        platform.submit({**PEER_SPEC, **added}, submission())
+        platform.submit({**PEER_SPEC, **added}, submission(), may_send)
     assert caught.value.id in ("kubernetes-invalid", "kubernetes-bad-request")
     assert next(iter(added)) in str(caught.value.cause)
 
@@ -290,7 +290,7 @@ def test_a_spec_without_an_image_is_an_error_before_anything_is_sent(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
     with pytest.raises(PlatformError) as caught:
-        platform.submit({"template": {"spec": {"containers": [{}]}}}, submission())
+        platform.submit({"template": {"spec": {"containers": [{}]}}}, submission(), may_send)
     assert (caught.value.id, cluster.requests) == ("malformed-job-spec", [])
 
 
@@ -322,7 +322,7 @@ def test_a_removed_context_is_a_refusal(cluster: KubeApi, platform: KubeconfigPl
 def test_after_repeated_server_errors_the_outcome_is_unknown(cluster: KubeApi, kubeconfig: Path) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=503))
     with pytest.raises(KubernetesError) as caught:
-        KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), QUICK).submit(PEER_SPEC, submission())
+        KubeconfigPlatform(platform_context(kubeconfig=kubeconfig), QUICK).submit(PEER_SPEC, submission(), may_send)
     assert caught.value.id == "kubernetes-unavailable"
 
 
@@ -332,7 +332,7 @@ def test_a_refusal_after_a_lost_request_leaves_the_outcome_unknown(
     cluster.faults.add(Fault(CREATE, "refuse"))
     cluster.faults.add(Fault(CREATE, "status", status=403, message="not any more"))
     with pytest.raises(CalibanError) as caught:
-        platform.submit(PEER_SPEC, submission())
+        platform.submit(PEER_SPEC, submission(), may_send)
     assert not isinstance(caught.value, RefusedError)
 
 
@@ -342,7 +342,7 @@ def test_a_lost_response_without_a_lookup_leaves_the_outcome_unknown(
     cluster.faults.add(Fault(CREATE, "drop"))
     cluster.forbidden.add(GET)
     with pytest.raises(CalibanError) as caught:
-        platform.submit(PEER_SPEC, submission())
+        platform.submit(PEER_SPEC, submission(), may_send)
     assert not isinstance(caught.value, RefusedError)
     cluster.forbidden.clear()
     found = platform.find(submission())
@@ -351,7 +351,7 @@ def test_a_lost_response_without_a_lookup_leaves_the_outcome_unknown(
 
 
 def test_a_job_is_found_in_its_current_state(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
-    new = platform.submit(PEER_SPEC, submission())
+    new = platform.submit(PEER_SPEC, submission(), may_send)
     cluster.jobs.start(NAME)
     found = platform.find(submission())
     assert found is not None
@@ -361,7 +361,7 @@ def test_a_job_is_found_in_its_current_state(cluster: KubeApi, platform: Kubecon
 def test_a_job_that_failed_before_it_was_found_is_recorded_with_its_exit(
     cluster: KubeApi, platform: KubeconfigPlatform
 ) -> None:
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     while not finished(cluster.jobs.get(NAME)):
         cluster.jobs.fail(NAME, 3)
     found = platform.find(submission())
@@ -387,7 +387,7 @@ def test_many_threads_submit_jobs_with_one_client(cluster: KubeApi, platform: Ku
     tokens = [f"{number:016x}"[::-1] for number in range(24)]
 
     def submit(number: int, token: str) -> None:
-        platform.submit(PEER_SPEC, submission(f"job-{number}", token))
+        platform.submit(PEER_SPEC, submission(f"job-{number}", token), may_send)
 
     threads = [threading.Thread(target=submit, args=each) for each in enumerate(tokens)]
     for thread in threads:
@@ -429,11 +429,11 @@ def test_connect_with_rejected_credentials_is_an_error(cluster: KubeApi, tmp_pat
 def test_the_destination_of_a_rerun_is_the_recorded_context_and_namespace(
     platform: KubeconfigPlatform, kubeconfig: Path, cluster: KubeApi
 ) -> None:
-    new = platform.submit(PEER_SPEC, submission(destination=LAB))
+    new = platform.submit(PEER_SPEC, submission(destination=LAB), may_send)
     cluster.write_kubeconfig(kubeconfig, "another")
     assert platform.destination(record_of(new)) == LAB
 
 
 def test_a_submission_sends_the_manifest_of_its_job_spec(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
-    platform.submit(PEER_SPEC, submission())
+    platform.submit(PEER_SPEC, submission(), may_send)
     assert cluster.bodies(CREATE) == [manifest(PEER_SPEC, NAME, OUR_LABELS)]

@@ -12,7 +12,7 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.google.errors import GoogleError
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.platforms.vertex.platform import VertexPlatform
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, may_send
 from tests.platforms.google.helpers import POLICY, PROJECT, TOKEN
 from tests.platforms.vertex.helpers import NAME, SPEC, VertexBackend, recorded_job, submission
 from tests.standins.faults import Fault, Kind
@@ -23,7 +23,7 @@ def fail_creation(backend: VertexBackend, kind: Kind, **how: Any) -> None:
 
 
 def test_the_place_and_both_names_of_a_job_are_recorded(backend: VertexBackend, platform: VertexPlatform) -> None:
-    new = platform.submit(SPEC, submission(region="europe-west4"))
+    new = platform.submit(SPEC, submission(region="europe-west4"), may_send)
     [job] = backend.service.jobs.all()
     assert new.details.raw == {
         "project_id": PROJECT,
@@ -38,7 +38,7 @@ def test_a_second_submission_with_the_same_token_waits_for_the_list(
     backend: VertexBackend, platform: VertexPlatform
 ) -> None:
     backend.service.jobs.lag_s = 7
-    first, second = (platform.submit(SPEC, submission()) for _ in range(2))
+    first, second = (platform.submit(SPEC, submission(), may_send) for _ in range(2))
     assert (first, len(backend.jobs())) == (second, 1)
 
 
@@ -47,7 +47,7 @@ def test_after_a_lost_answer_the_job_is_found_by_its_token(
     backend: VertexBackend, platform: VertexPlatform, kind: Kind
 ) -> None:
     fail_creation(backend, kind)
-    assert platform.submit(SPEC, submission()).details.id == backend.service.jobs.find(NAME).name
+    assert platform.submit(SPEC, submission(), may_send).details.id == backend.service.jobs.find(NAME).name
     assert backend.counts("create", "list") == (1, 1)
     assert backend.service.requests[-1].query["filter"] == f"labels.caliban_token={TOKEN}"
 
@@ -57,7 +57,7 @@ def test_a_job_that_is_listed_late_is_waited_for_and_not_submitted_again(
 ) -> None:
     backend.service.jobs.lag_s = 7
     fail_creation(backend, "drop")
-    platform.submit(SPEC, submission())
+    platform.submit(SPEC, submission(), may_send)
     created, listed = backend.counts("create", "list")
     assert (created, listed > 1) == (1, True)
 
@@ -66,7 +66,7 @@ def test_a_request_that_never_arrived_is_sent_again_once_the_list_is_consistent(
     backend: VertexBackend, platform: VertexPlatform, clock: FakeClock
 ) -> None:
     fail_creation(backend, "refuse")
-    platform.submit(SPEC, submission())
+    platform.submit(SPEC, submission(), may_send)
     assert clock.seconds >= POLICY.consistency_delay
     assert (backend.counts("create"), len(backend.jobs())) == ((2,), 1)
 
@@ -82,7 +82,7 @@ def test_a_job_that_is_listed_after_a_second_request_is_kept_and_the_later_one_c
 
     monkeypatch.setattr(backend.service.jobs, "create", create_and_catch_up)
     fail_creation(backend, "drop")
-    new = platform.submit(SPEC, submission())
+    new = platform.submit(SPEC, submission(), may_send)
     first, second = backend.service.jobs.all()
     assert (new.details.id, first.state, second.state) == (first.name, "JOB_STATE_PENDING", "JOB_STATE_CANCELLING")
     assert backend.reporter.warnings == [f"the job {second.name} was a duplicate and is being cancelled"]
@@ -109,7 +109,7 @@ def test_when_the_user_stops_the_wait_for_the_list_the_outcome_is_unknown(
     fail_creation(backend, "refuse")
     platform.context.stopping.set()
     with pytest.raises(GoogleError) as caught:
-        platform.submit(SPEC, submission())
+        platform.submit(SPEC, submission(), may_send)
     assert (caught.value.id, backend.counts("create")) == ("google-unreachable", (1,))
 
 
@@ -118,7 +118,7 @@ def test_an_api_that_is_not_enabled_is_a_refusal_with_googles_advice(
 ) -> None:
     backend.service.disabled.add(PROJECT)
     with pytest.raises(RefusedError) as caught:
-        platform.submit(SPEC, submission())
+        platform.submit(SPEC, submission(), may_send)
     assert "Vertex AI API has not been used in project" in str(caught.value.cause)
 
 
@@ -137,5 +137,5 @@ def test_a_platform_without_retries_of_its_own_uses_the_policy_it_is_given(backe
     impatient = backend.platform(replace(POLICY, deadline=0))
     fail_creation(backend, "status", times=2, status=503)
     with pytest.raises(GoogleError):
-        impatient.submit(SPEC, submission())
+        impatient.submit(SPEC, submission(), may_send)
     assert backend.counts("create") == (1,)
