@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
+from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.connection import Connection
@@ -29,7 +30,7 @@ from caliban.platforms.kubernetes.errors import (
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
-from caliban.redaction import redact, redact_assertions
+from caliban.redaction import clean_text
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -290,12 +291,11 @@ def _items(page: JsonObject, action: str) -> list[JsonObject]:
 def _parsed(content: bytes) -> object:
     """Return the JSON of a response; None where it is none, or nested too deeply."""
     try:
-        parsed: object = json.loads(content)
-    except (ValueError, RecursionError):
+        return parse_json(content)
+    except ValueError:
         return None
-    return parsed
 
 
 def _redacted(secrets: tuple[str, ...], text: str) -> str:
     """Return a part of a response without our token, which a proxy before the cluster may repeat."""
-    return redact_assertions(redact(secrets, text))
+    return clean_text(text, secrets)

@@ -11,19 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Event
 
-from caliban.clock import Clock
+from caliban.bounded import parse_json
+from caliban.clock import Clock, SystemClock
+from caliban.helper_process import run_helper
 from caliban.platforms.kubernetes.connection import Credential, bearer
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.kubeconfig_file import Entry, file_of, pem_of
-from caliban.platforms.kubernetes.plugin import PluginError, run_plugin
 from caliban.platforms.stored_json import parse_time
-from caliban.redaction import redact, redact_assertions
+from caliban.redaction import clean_text, exception_text, register_secrets
 
 _UTC = timezone.utc
 _GCLOUD_HINT = (
     "install gke-gcloud-auth-plugin and run: gcloud container clusters get-credentials; or use --cluster_name"
 )
+
+
+_CAUSE_LIMIT = 2000
+_REPORT_AFTER = 3
+"""Seconds after which the user is told what is waited for."""
 
 
 class LoginError(Exception):
@@ -36,6 +43,20 @@ class LoginError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class _Announcing(SystemClock):
+    """The time of a process, which is the real one; says what is waited for when that takes some seconds."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        self._announce = announce
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """See :meth:`Clock.wait`."""
+        if super().wait(event, min(seconds, _REPORT_AFTER)):
+            return True
+        self._announce()
+        return super().wait(event, max(0.0, seconds - _REPORT_AFTER))
 
 
 class UserCredentials:
@@ -56,7 +77,9 @@ class UserCredentials:
             MalformedFileError, ValueError: the kubeconfig is malformed; the message shows no secret.
         """
         found = self._authorization()
-        return replace(found, certificate=found.certificate or self._certificate())
+        complete = replace(found, certificate=found.certificate or self._certificate())
+        register_secrets(*complete.secrets, *(complete.certificate or ())[1:])
+        return complete
 
     def _authorization(self) -> Credential:
         user = self._user.value
@@ -99,17 +122,30 @@ class UserCredentials:
         info = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
         environ = {**self._environ, **_variables(config.get("env")), "KUBERNETES_EXEC_INFO": json.dumps(info)}
         name = Path(command).name
-        waiting = f"waiting for the credential plugin {name} ..."
+        secrets = tuple(_variables(config.get("env")).values())
+        waiting = _Announcing(lambda: self._announce(f"waiting for the credential plugin {name} ..."))
         try:
-            output = run_plugin([command, *arguments], environ, self._user.directory, lambda: self._announce(waiting))
-            return _parse_credential(output, version)
-        except PluginError as error:
-            secrets = _variables(config.get("env")).values()
-            text = redact_assertions(redact(secrets, str(error)))
-            hint = config.get("installHint") if error.is_missing else None
+            ended = run_helper([command, *arguments], waiting, environ=environ, cwd=self._directory)
+        except FileNotFoundError as error:
+            hint = config.get("installHint")
             raise LoginError(
-                f"the credential plugin {name} {text}", hint if isinstance(hint, str) and hint else None
+                f"the credential plugin {name} is not installed", hint if isinstance(hint, str) and hint else None
             ) from error
+        except (OSError, ValueError) as error:
+            raise LoginError(f"the credential plugin {name} failed: {exception_text(error, secrets)}") from error
+        if ended.code != 0:
+            said = clean_text(ended.stderr.decode("utf-8", "replace").strip(), secrets, limit=_CAUSE_LIMIT)
+            failed = f"the credential plugin {name} failed with exit code {ended.code}"
+            raise LoginError(f"{failed}: {said}" if said else failed)
+        try:
+            return _parse_credential(ended.stdout, version)
+        except ValueError as error:
+            raise LoginError(f"the credential plugin {name} {error}") from error
+
+    @property
+    def _directory(self) -> str | None:
+        """Where plugins run: a relative path of one is relative to its kubeconfig."""
+        return str(self._user.directory) if self._user.directory.parts else None
 
     def _of_provider(self, name: str, config: Mapping[str, object]) -> Credential:
         if name == "oidc":
@@ -170,22 +206,22 @@ def _variables(env: object) -> dict[str, str]:
     return found
 
 
-def _parse_credential(output: str, version: str) -> Credential:
+def _parse_credential(output: bytes, version: str) -> Credential:
     """Read what a plugin wrote: an ``ExecCredential``.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#input-and-output-formats.
 
     Raises:
-        PluginError: it is none; the message does not show it.
+        ValueError: it is none; the message goes on after the plugin's name, and does not show what it wrote.
     """
     try:
-        parsed = json.loads(output)
-    except (ValueError, RecursionError):
-        raise PluginError("wrote no JSON") from None
+        parsed = parse_json(output)
+    except ValueError:
+        raise ValueError("wrote no JSON") from None
     if not isinstance(parsed, Mapping) or parsed.get("kind") != "ExecCredential":
-        raise PluginError("wrote no ExecCredential")
+        raise ValueError("wrote no ExecCredential")
     if parsed.get("apiVersion") != version:
-        raise PluginError(f"wrote another apiVersion than {version}")
+        raise ValueError(f"wrote another apiVersion than {version}")
     status = object_at(parsed, "status")
     expires = parse_time(status.get("expirationTimestamp"))
     certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
@@ -193,7 +229,7 @@ def _parse_credential(output: str, version: str) -> Credential:
     try:
         authorization = bearer(status["token"]) if status.get("token") else None
     except ValueError as error:
-        raise PluginError(f"wrote a malformed credential: {error}") from None
+        raise ValueError(f"wrote a malformed credential: {error}") from None
     if authorization is None and pair is None:
-        raise PluginError("wrote neither a token nor a client certificate with its key")
+        raise ValueError("wrote neither a token nor a client certificate with its key")
     return Credential(authorization, pair, expires)

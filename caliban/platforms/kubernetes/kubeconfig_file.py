@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from caliban import input_files
+from caliban.input_files import InputFileError
 
 MAX_SIZE = 4 * 2**20
 """Bytes of a file: a kubeconfig of hundreds of clusters has less than one megabyte."""
@@ -74,37 +74,18 @@ def read_kubeconfig(files: Sequence[Path]) -> KubeconfigContent | None:
     return KubeconfigContent(current, **groups)
 
 
-def read_text(file: Path, limit: int = MAX_SIZE) -> str | None:
+def read_text(file: Path) -> str | None:
     """Return the text of a regular file of bounded size; None for one that does not exist, or is a directory.
 
     Raises:
         MalformedFileError: it cannot be read, or is something else, such as a device or a pipe.
     """
     try:
-        # without O_NONBLOCK, opening a pipe waits for its writer
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "malformed path"
-        raise MalformedFileError(f"cannot read {_shown(file)}: {reason}") from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
+        return input_files.read_text(file, limit=MAX_SIZE)
+    except InputFileError as error:
+        if error.id in ("file-not-found", "broken-link") or input_files.is_dir(file):
             return None
-        raise MalformedFileError(f"{_shown(file)} is not a regular file")
-    with os.fdopen(descriptor, "rb") as opened:
-        try:
-            content = opened.read(limit + 1)
-        except OSError as error:
-            raise MalformedFileError(f"cannot read {_shown(file)}: {os.strerror(error.errno or errno.EIO)}") from error
-    if len(content) > limit:
-        raise MalformedFileError(f"{_shown(file)} has more than {limit} bytes")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise MalformedFileError(f"{_shown(file)} is not UTF-8") from error
+        raise MalformedFileError(f"{error.message}: {error.cause}") from error
 
 
 def pem_of(entry: Entry, key: str) -> str | None:
@@ -136,10 +117,6 @@ def file_of(entry: Entry, key: str) -> str | None:
     if text is None:
         raise MalformedFileError(f"file not found: {entry.directory / name}")
     return text
-
-
-def _shown(file: Path) -> str:
-    return os.fsencode(file)[-200:].decode("utf-8", "replace")
 
 
 def _parse(text: str) -> Mapping[str, object]:

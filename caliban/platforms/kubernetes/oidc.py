@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from urllib.parse import quote_plus, urlencode
 
+from caliban.bounded import parse_json
 from caliban.platforms.kubernetes.connection import is_https, make_tls, proxy_of
 from caliban.platforms.kubernetes.kubeconfig_file import Entry, MalformedFileError, pem_of
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, exchange, make_pool
-from caliban.redaction import redact, redact_assertions
+from caliban.redaction import clean_text
 
 _TIMEOUTS = (10.0, 20.0)
 _DISCOVERY = "/.well-known/openid-configuration"
@@ -33,10 +33,10 @@ def expiry_of(token: object) -> datetime | None:
     if len(parts) != 3:
         return None
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
         expires = claims["exp"] if isinstance(claims, Mapping) else None
         return datetime.fromtimestamp(float(expires), timezone.utc) if isinstance(expires, int | float) else None
-    except (binascii.Error, ValueError, LookupError, RecursionError, OverflowError, OSError):
+    except (binascii.Error, ValueError, LookupError, OverflowError, OSError):
         return None
 
 
@@ -104,8 +104,8 @@ class _Session:
         finally:
             pool.clear()
         try:
-            parsed = json.loads(response.content)
-        except (ValueError, RecursionError):
+            parsed = parse_json(response.content)
+        except ValueError:
             parsed = None
         if response.status != 200 or not isinstance(parsed, Mapping):
             text = response.content[:2000].decode("utf-8", "replace").strip()
@@ -113,4 +113,4 @@ class _Session:
         return parsed
 
     def _redacted(self, text: str) -> str:
-        return redact_assertions(redact(self._secrets, text))
+        return clean_text(text, self._secrets)

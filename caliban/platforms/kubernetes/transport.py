@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from caliban.bounded import BODY_LIMIT, TooLargeError, read_limited
+
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-MAX_BODY = 64 * 2**20
+MAX_BODY = BODY_LIMIT
 """Bytes of a response: a page of 500 jobs has a few MB."""
 
 _CHUNK = 2**16
@@ -280,16 +281,8 @@ def _read(response: BaseHTTPResponse) -> bytes:
     Raises:
         OversizedError: there is too much of it, or it is compressed in a way that was not requested.
     """
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", "gzip"):
-        raise OversizedError(f"the response is encoded as {encoding[:40]}, which was not requested")
-    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
-    content = bytearray()
-    while chunk := response.read(_CHUNK, decode_content=False):
-        try:
-            content += unzip.decompress(chunk, MAX_BODY + 1 - len(content)) if unzip else chunk
-        except zlib.error as error:
-            raise OversizedError("the response is not compressed as it says") from error
-        if len(content) > MAX_BODY:
-            raise OversizedError(f"the response has more than {MAX_BODY // 2**20} MB")
-    return bytes(content)
+    chunks = iter(lambda: response.read(_CHUNK, decode_content=False), b"")
+    try:
+        return read_limited(chunks, response.headers.get("Content-Encoding", ""), MAX_BODY)
+    except (TooLargeError, ValueError) as error:
+        raise OversizedError(str(error)) from error
