@@ -32,7 +32,8 @@ def submit_once(
 ) -> _Job:
     """Send a job until the service has it, refuses it, or the deadline passes.
 
-    After an answer that leaves the outcome unknown the job is looked up before it is sent again, and from then on.
+    After an answer that leaves the outcome unknown the job is looked up before it is sent again, and from then on; and
+    where the service says to the last that it is too busy, before the job is given up.
     Where ``look_up`` sees new jobs late, its None counts only once ``consistency_delay`` has passed since that answer;
     and when the job was sent again with success it is looked up once more, as an earlier request may have been
     processed later still.
@@ -79,6 +80,8 @@ def submit_once(
                 raise
             if stopping.is_set():
                 raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
+            if (found := _throttled(failure, look_up)) is not None:
+                return found
             raise refused(last) from last
 
 
@@ -108,6 +111,11 @@ def poll_until(look_up: Callable[[], _Job | None], deadline: float, clock: Clock
         if found is not None or left <= 0 or clock.wait(stopping, min(delay, left)):
             return found
         delay *= 2
+
+
+def _throttled(failure: CalibanError, look_up: Callable[[], _Job | None]) -> _Job | None:
+    """Return the job of a request that was answered with 429: a gateway may have passed it on all the same."""
+    return look_up() if isinstance(failure, ServiceError) and failure.is_over_quota else None
 
 
 def _earlier(look_up: Callable[[], _Job | None]) -> _Job | None:

@@ -167,11 +167,10 @@ _RULE_FAILED = _Kind(
     "ask the cluster's administrator about this rule; it is not a matter of your permissions",
 )
 
-_RULES = r"(?:Validating|Mutating)AdmissionPolicy|policy"
 _FAILED_RULE = re.compile(
-    rf"failed calling webhook |expression .*resulted in error|(?:{_RULES}) .*(?:failed to|error)|"
-    r"failed to (?:configure|evaluate|run|patch|convert) ",
-    re.DOTALL,
+    r"failed calling webhook |resulted in error: |failed to configure (?:policy|binding): |"
+    # a mutating policy cannot deny: that is how the API server words its failure
+    r"^policy '[^']*' with binding '[^']*' denied request: "
 )
 _DENYING_RULE = re.compile(r"(?:admission webhook|(?:Validating|Mutating)AdmissionPolicy) |denied the request")
 _NO_PERMISSION = re.compile(r'is forbidden: User "|: User "|cannot \w+ (?:resource|path) ')

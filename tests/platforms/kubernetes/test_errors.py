@@ -18,6 +18,16 @@ from caliban.platforms.kubernetes.errors import (
 
 DENIED = 'admission webhook "policy.example.com" denied the request: no cost centre'
 POLICY = "ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: no cost centre"
+FAILED_WEBHOOK = 'Internal error occurred: failed calling webhook "x.example.com": failed to call webhook: refused'
+FAILED_MUTATION = "policy 'sidecar' with binding 'all' denied request: JSON Patch: error in remove for path: '/spec/x'"
+FAILED_VALIDATION = (
+    "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: expression "
+    "'object.x == 1' resulted in error: no such key: x"
+)
+NO_ROLE = (
+    'jobs.batch is forbidden: User "totoro" cannot create resource "jobs" in API group "batch" in the namespace "x"'
+)
+ANOTHER_RULE = 'jobs.batch "x" is forbidden: suspended jobs only'
 OVER_QUOTA = 'jobs.batch "x" is forbidden: exceeded quota: compute, requested: count/jobs.batch=1'
 TERMINATING = (
     'jobs.batch "x" is forbidden: unable to create new content in namespace lab because it is being terminated'
@@ -58,6 +68,11 @@ def response(code: int, message: str = "no", reason: str = "", kind: str = "jobs
         (response(504, reason="Timeout"), "kubernetes-unavailable", "the cluster is unavailable"),
         (response(400, DENIED), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
         (response(403, DENIED), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
+        (response(403, ANOTHER_RULE), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
+        (response(403, NO_ROLE, "Forbidden"), "kubernetes-permission-denied", "permission denied"),
+        (response(500, FAILED_WEBHOOK), "kubernetes-admission-failed", "an admission rule of the cluster failed"),
+        (response(403, FAILED_MUTATION), "kubernetes-admission-failed", "an admission rule of the cluster failed"),
+        (response(422, FAILED_VALIDATION), "kubernetes-admission-failed", "an admission rule of the cluster failed"),
         (response(422, POLICY), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_request_that_was_not_written_at_the_deadline_is_never_written(monkeyp
         assert not caught.value.was_sent
         proceed.set()
         assert ended.wait(60)
-        assert server.received == []
+        assert b"".join(server.received) == b""
 
 
 def test_the_user_is_told_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
