@@ -80,9 +80,7 @@ def submit_once(
                 raise
             if stopping.is_set():
                 raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
-            if (found := _throttled(failure, look_up)) is not None:
-                return found
-            raise refused(last) from last
+            return _give_up(last, look_up, refused)
 
 
 def _check_permission(may_send: MaySend, unknown: CalibanError | None) -> None:
@@ -113,9 +111,17 @@ def poll_until(look_up: Callable[[], _Job | None], deadline: float, clock: Clock
         delay *= 2
 
 
-def _throttled(failure: CalibanError, look_up: Callable[[], _Job | None]) -> _Job | None:
-    """Return the job of a request that was answered with 429: a gateway may have passed it on all the same."""
-    return look_up() if isinstance(failure, ServiceError) and failure.is_over_quota else None
+def _give_up(
+    last: CalibanError, look_up: Callable[[], _Job | None], refused: Callable[[CalibanError], RefusedError]
+) -> _Job:
+    """Raise the error for a job that certainly does not run.
+
+    Returns:
+        After 429, the job if it is there: a gateway may have throttled only the answer.
+    """
+    if isinstance(last, ServiceError) and last.is_over_quota and (found := look_up()) is not None:
+        return found
+    raise refused(last) from last
 
 
 def _earlier(look_up: Callable[[], _Job | None]) -> _Job | None:
