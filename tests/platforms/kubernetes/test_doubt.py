@@ -16,7 +16,7 @@ from caliban.errors import CalibanError
 from caliban.platforms.base import RefusedError
 from caliban.platforms.kubernetes import client
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
-from caliban.platforms.kubernetes.transport import Request, Response
+from caliban.platforms.kubernetes.transport import Request, Response, exchange
 from caliban.records import JobUpdate, StatusUnavailable
 from tests.fakes import may_send
 from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, QUICK, TOKEN, platform_context, record_of, submission
@@ -32,14 +32,14 @@ Gateway = Callable[..., None]
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
     """Put a gateway before the cluster that answers by itself."""
-    real = client.exchange
+    real = exchange
 
     def put(
         status: int, body: bytes = PAGE, *, method: str = "POST", passes: bool = True, times: int = 1, **headers: str
     ) -> None:
         left = [times]
 
-        def exchange(pool: Any, request: Request, *more: Any) -> Response:
+        def answer(pool: Any, request: Request, *more: Any) -> Response:
             if request.method != method or left[0] == 0:
                 return real(pool, request, *more)
             left[0] -= 1
@@ -47,7 +47,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
                 real(pool, request, *more)
             return Response(status, "Reason", headers, body)
 
-        monkeypatch.setattr(client, "exchange", exchange)
+        monkeypatch.setattr(client, "exchange", answer)
 
     return put
 
@@ -208,14 +208,14 @@ def test_a_list_that_is_always_too_old_is_left(
     job = record_of(platform.submit(PEER_SPEC, submission(), may_send))
     asked: list[str] = []
 
-    def exchange(pool: object, request: Request, *more: object) -> Response:
+    def answer(pool: object, request: Request, *more: object) -> Response:
         asked.append(request.url)
         if "continue=" in request.url:
             return Response(410, "Gone", {}, status_body(410, reason="Expired"))
         page = {"kind": "JobList", "apiVersion": "batch/v1", "metadata": {"continue": str(len(asked))}, "items": []}
         return Response(200, "OK", {}, json.dumps(page).encode())
 
-    monkeypatch.setattr(client, "exchange", exchange)
+    monkeypatch.setattr(client, "exchange", answer)
     assert isinstance(platform.statuses([job])[job.id], StatusUnavailable)
     assert len(asked) < 20
 
