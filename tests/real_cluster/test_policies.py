@@ -124,7 +124,7 @@ def test_a_job_whose_labels_a_policy_removes_is_followed_and_stopped(at: Callabl
     submitted = cluster.submit("sleep 600")
     assert submitted.code == 0, submitted.err
     cluster.wait_for(" RUNNING ")
-    (job,) = cluster.cluster.jobs(cluster.namespace, None)
+    job: Any = next(iter(cluster.cluster.jobs(cluster.namespace, None)))
     assert "caliban.token" not in job["metadata"].get("labels", {})
     stopped = cluster.user.caliban("stop", "--xgroup", cluster.group, "--yes")
     assert stopped.code == 0, stopped.err
