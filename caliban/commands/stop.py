@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caliban.records import ExperimentRecord, GroupRecord, JobRecord, Outcome
     from caliban.store.database import Store
 
+CHANGES_JOBS = True
 DESCRIPTION = "Stop the running and queued jobs of an experiment group; without --xgroup, those of all your groups."
 
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.console.print(render.command_line(experiment))
         context.console.print(f"  {render.job_line(job)}")
     if args.dry_run:
-        context.console.print("\nnothing was stopped: to stop these jobs, run this command without --dry_run")
+        context.console.print("", "nothing was stopped: to stop these jobs, run this command without --dry_run")
         return ExitCode.DONE
     if not args.yes and not context.console.agreed(f"stop {render.count(len(running), 'job')}?", "stopped"):
         return ExitCode.NOT_DONE

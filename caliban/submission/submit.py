@@ -165,7 +165,7 @@ class Submitter:
             return
         platform = self._platforms.get(id)
         if isinstance(platform, RemotePlatform):
-            self._reporter.info("\n".join([f"job {job.id} was accepted", *platform.links(job)]))
+            self._reporter.info(f"job {job.id} was accepted", *platform.links(job))
 
     def _report_interrupt(self) -> None:
         self._reporter.info("finishing the submissions in progress before stopping ...")
