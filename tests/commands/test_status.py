@@ -8,7 +8,7 @@ import pytest
 from caliban.errors import StoreError
 from caliban.records import JobDetails, JobStatus, JobUpdate, JsonObject, PlatformId, SubmissionState
 from caliban.store.database import Store
-from caliban.store.queries import record_states
+from caliban.store.states import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
