@@ -80,6 +80,10 @@ class ForkedProcess:
         """Return the exit code; negative for a signal."""
         return self._code.result()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._code.done()
+
 
 class ForkServer:
     """A client of the server, which it starts and stops.

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from caliban.bounded import parse_retry_after
 from caliban.platforms.google.errors import (
     TRANSIENT_STATUSES,
     CredentialsError,
@@ -22,7 +23,7 @@ from caliban.platforms.google.errors import (
     unexpected_answer,
     unreachable,
 )
-from caliban.platforms.retry import RetryPolicy, parse_retry_after
+from caliban.platforms.retry import RetryPolicy
 from caliban.records import JsonObject
 from caliban.redaction import redact, strip_userinfo
 
