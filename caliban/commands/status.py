@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _read(
     args: argparse.Namespace, context: Context, platforms: Platforms
 ) -> tuple[list[GroupRecord], Sequence[Submission]]:
-    """Return the groups to show, after reconciling what an interrupted command left open, and what is still in doubt."""
+    """Return the groups to show, after reconciling what interrupted commands left open, and what is still in doubt."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.in_doubt import read_open, reconcile_open

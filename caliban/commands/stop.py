@@ -83,8 +83,8 @@ def _show(found: Unfinished, context: Context) -> None:
         context.console.print(render.command_line(experiment))
         context.console.print(f"  {render.job_line(job)}")
     for submission in found.submissions:
-        experiment = found.experiments.get(submission.experiment_id)
-        context.console.print(render.command_line(experiment) if experiment else submission.name)
+        of = found.experiments.get(submission.experiment_id)
+        context.console.print(render.command_line(of) if of else submission.name)
         context.console.print(f"  {_submitter(submission)}")
 
 

@@ -7,7 +7,7 @@ results may be shared between records and must not be modified.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select

@@ -2,8 +2,9 @@
 
 Several commands may see the end of a job: the one that follows it, ``stop`` in another terminal, ``status``. What is
 recorded is decided in the transaction that records it, from what is there: a final state stays, and a job that ends
-after somebody asked to stop it is STOPPED, whatever its exit code. Whoever asks says so first (:func:`request_stop`) and
-has the last word (:func:`settle_stop`), since only the answer of the platform tells whether the job had ended before.
+after a request to stop it is STOPPED, whatever its exit code. Who stops a job records the request first
+(:func:`request_stop`), and then the platform's answer (:func:`settle_stop`), which counts most: only the platform knows
+whether the job had ended before.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _MAX_IDS = 10_000
 """Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 _BEFORE, _AFTER = timedelta(seconds=2), timedelta(seconds=60)
-"""When a job ended that was ended by a request: from so much before (clocks differ) until so much after. It matters only
-where the process that asked was killed before the platform answered."""
+"""How long before (clocks differ) and after a request a job ended that was stopped by it. Needed only where the process
+that made the request was killed before the platform answered."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class StopRequest:
     def from_json(cls, stored: object) -> StopRequest | None:
         """Read what is stored; None for anything else."""
         found = json_object(stored)
-        id, user, host, at = (found.get(key) for key in ("id", "user", "host", "at"))
-        if not (isinstance(id, str) and isinstance(user, str) and isinstance(host, str) and isinstance(at, str)):
+        nonce, user, host, at = (found.get(key) for key in ("id", "user", "host", "at"))
+        if not (isinstance(nonce, str) and isinstance(user, str) and isinstance(host, str) and isinstance(at, str)):
             return None
         try:
             moment = datetime.fromisoformat(at)
         except ValueError:
             return None
-        return cls(id, user, host, moment) if moment.tzinfo else None
+        return cls(nonce, user, host, moment) if moment.tzinfo else None
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def request_stop(session: Session, job_id: int, request: StopRequest) -> Recorde
     """
     before = _recorded_states(session, [job_id])
     after = {
-        id: state if state.status.is_final else RecordedState(state.status, _with_request(state.details, request))
-        for id, state in before.items()
+        key: state if state.status.is_final else RecordedState(state.status, _with_request(state.details, request))
+        for key, state in before.items()
     }
     _write(session, before, after)
     return after.get(job_id)
@@ -135,7 +136,7 @@ def settle_stop(session: Session, job_id: int, answer: JobUpdate, request: StopR
         What the store has of the job now; None where it does not have the job.
     """
     before = _recorded_states(session, [job_id])
-    after = {id: _settled(state, answer, request) for id, state in before.items()}
+    after = {key: _settled(state, answer, request) for key, state in before.items()}
     _write(session, before, after)
     return after.get(job_id)
 

@@ -10,6 +10,7 @@ from typing import TypeVar, overload
 
 from caliban.errors import CalibanError, PlatformError
 from caliban.records import PlatformId
+from caliban.redaction import exception_text
 
 INTERNAL_ERROR = "internal-error"
 """The id of an error that nobody foresaw."""
@@ -21,8 +22,6 @@ _B = TypeVar("_B")
 @contextmanager
 def platform_errors(platform: PlatformId, action: str) -> Iterator[None]:
     """Raise unforeseen exceptions of the block as a :class:`~caliban.errors.CalibanError`; those pass as they are.
-
-    The text of an exception is not shown: it may repeat credentials that a library was given.
 
     Args:
         platform: whose code the block calls.
@@ -39,20 +38,20 @@ def platform_errors(platform: PlatformId, action: str) -> Iterator[None]:
         raise PlatformError(
             INTERNAL_ERROR,
             f"the platform {platform} failed to {action}",
-            cause=f"{type(error).__name__}{_place(error.__traceback__)}",
+            cause=f"{type(error).__name__}: {exception_text(error)} ({_place(error.__traceback__)})",
             hint=f"this is a bug in caliban, or in the package that provides the platform {platform}: report it",
         ) from error
 
 
 @overload
-def expected(value: object, kind: type[_A]) -> _A: ...
+def expected(value: object, kind: type[_A], /) -> _A: ...
 
 
 @overload
-def expected(value: object, kind: type[_A], other: type[_B]) -> _A | _B: ...
+def expected(value: object, kind: type[_A], other: type[_B], /) -> _A | _B: ...
 
 
-def expected(value: object, *kinds: type) -> object:
+def expected(value: object, /, *kinds: type[object]) -> object:
     """Return what a platform returned, after a check of its type.
 
     Raises:
@@ -64,9 +63,9 @@ def expected(value: object, *kinds: type) -> object:
 
 
 def _place(traceback: TracebackType | None) -> str:
-    """Return where an exception was raised: `` in platform.py, line 12``."""
-    if traceback is None:
-        return ""
-    while traceback.tb_next is not None:
+    """Return where an exception was raised: ``platform.py, line 12``."""
+    while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return f" in {Path(traceback.tb_frame.f_code.co_filename).name}, line {traceback.tb_lineno}"
+    if traceback is None:
+        return "at an unknown place"
+    return f"{Path(traceback.tb_frame.f_code.co_filename).name}, line {traceback.tb_lineno}"

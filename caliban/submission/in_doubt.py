@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,23 +41,28 @@ def reconcile_open(store: Store, platforms: Platforms, user: str, group: str | N
 
 def report_doubt(submissions: Sequence[Submission], reporter: Reporter) -> None:
     """Report how to give up submissions that cannot be looked up; why they cannot was reported before."""
-    for group in dict.fromkeys(submission.group for submission in submissions):
-        number = sum(submission.group == group for submission in submissions)
-        jobs = "1 job of it was" if number == 1 else f"{number} jobs of it were"
+    for group, number in Counter(submission.group for submission in submissions).items():
+        jobs = "1 job may be running that" if number == 1 else f"{number} jobs may be running that"
+        reporter.warn(f"experiment group {group}: {jobs} an interrupted command submitted; {_what_to_do(group)}")
+
+
+def report_unreachable(group: str, number: int, reporter: Reporter) -> None:
+    """Report how to give up ``number`` jobs whose state cannot be determined; why is part of the listing."""
+    if number:
+        jobs = "1 job" if number == 1 else f"{number} jobs"
         reporter.warn(
-            f"experiment group {group}: {jobs} perhaps submitted, and may be running; to look again, repeat this "
-            f"command; if the platform can never be asked again, run: {abandon_command(group)}"
+            f"experiment group {group}: {jobs} may be running: their platform cannot be asked; {_what_to_do(group)}"
         )
 
 
-def abandon_command(group: str) -> str:
-    """Return the command that gives up what cannot be looked up."""
-    return f"caliban abandon --xgroup {shlex.quote(group)}"
+def _what_to_do(group: str) -> str:
+    return f"try again, or give up what can never be asked again: caliban abandon --xgroup {shlex.quote(group)}"
 
 
 def _classified(submissions: Iterable[Submission], platforms: Platforms) -> OpenSubmissions:
     now = platforms.context.clock.now()
-    in_progress, in_doubt = [], []
+    in_progress: list[Submission] = []
+    in_doubt: list[Submission] = []
     for submission in submissions:
         (in_progress if may_be_in_progress(submission, now) else in_doubt).append(submission)
     return OpenSubmissions(tuple(in_progress), tuple(in_doubt))

@@ -49,7 +49,7 @@ class Refreshed:
         with store.writing() as session:
             states = record_states(session, self.changes).states
         jobs = {job.id: job for job in _jobs(self.groups)}
-        return _all_updated(self.groups, {id: as_update(jobs[id], state) for id, state in states.items()})
+        return _all_updated(self.groups, {key: as_update(jobs[key], state) for key, state in states.items()})
 
 
 def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
@@ -73,7 +73,7 @@ def _query(platform: PlatformId, jobs: Sequence[JobRecord], platforms: Platforms
     """Return an answer for each of the jobs, whatever the platform does."""
     try:
         with platform_errors(platform, "report the states of its jobs"):
-            found = expected(platforms.get(platform).statuses(jobs), Mapping)
+            found = platforms.get(platform).statuses(jobs)
             return {job.id: expected(found.get(job.id, _NOT_REPORTED), JobUpdate, StatusUnavailable) for job in jobs}
     except CalibanError as error:
         reason = one_line(error) if error.id == INTERNAL_ERROR else error.message

@@ -79,10 +79,10 @@ class HeldSignals:
 def hold_signals(on_first: Callable[[], None] = lambda: None, clock: Clock | None = None) -> Iterator[HeldSignals]:
     """Hold SIGINT and SIGTERM back until the block has ended, then raise KeyboardInterrupt if one came.
 
-    Another signal that comes :data:`INSIST_AFTER` the first one or later raises it at once. An error that the block
-    raised is the KeyboardInterrupt's context, so the block has to keep what must be reported. A signal that this process
-    ignores, as under nohup, stays ignored. In threads other than the main one, which Python never interrupts, nothing
-    is done.
+    Another signal that comes :data:`INSIST_AFTER` seconds after the first one, or later, raises it at once. An error
+    that the block raised is the KeyboardInterrupt's context, so the block has to keep what must be reported. A signal
+    that this process ignores, as under nohup, stays ignored. In threads other than the main one, which Python never
+    interrupts, nothing is done.
 
     Args:
         on_first: called at once for the first signal, so that the user gets an answer.

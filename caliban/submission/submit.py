@@ -255,7 +255,7 @@ class Submitter:
             raise
 
     def _record(self, job: JobRecord, update: JobUpdate) -> JobRecord:
-        """Record the end of a job, report it, and return the job as it is recorded: another command may have stopped it."""
+        """Record and report the end of a job. Returns it as it is recorded: another command may have stopped it."""
         with self._store.writing() as session:
             state = record_states(session, {job.id: update}).states.get(job.id)
         if state is None:  # the row was deleted

@@ -66,7 +66,7 @@ def test_states_are_shown_even_when_they_cannot_be_recorded(
     def full(*arguments: object) -> None:
         raise StoreError("store-full", "the store cannot be written", cause="disk is full")
 
-    monkeypatch.setattr("caliban.store.queries.record_states", full)
+    monkeypatch.setattr("caliban.submission.refresh.record_states", full)
     add_group(store, RUNNING)
     service.expect("statuses", polls(FAILED=[1]))
     assert call(context, "status", *GROUP) == 0

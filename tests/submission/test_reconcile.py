@@ -140,7 +140,7 @@ def test_a_submission_to_an_unreachable_platform_stays_open_with_a_warning(
     assert settle(store, platforms, reporter) == [opened]
     assert state(store) is SubmissionState.OPEN
     assert reporter.warnings == [
-        f"the outcome of submission {opened.name} (TEST) is still unknown: cannot reach the fake platform"
+        f"the outcome of submission {opened.name} (TEST) is still unknown: cannot reach the fake platform: no route"
     ]
 
 

@@ -122,5 +122,7 @@ def test_a_platform_that_fails_does_not_hide_the_jobs_of_others(
     refreshed = refresh(three, platforms)
     jobs = [job for group in refreshed.groups for experiment in group.experiments for job in experiment.jobs]
     [reason] = {job.refresh_error for job in jobs if job.id != 2}
-    assert str(reason).startswith("the platform TEST failed to report the states of its jobs: KeyError in test_refresh.py")
+    assert str(reason).startswith(
+        "the platform TEST failed to report the states of its jobs: KeyError: 'state' (test_refresh.py, line "
+    )
     assert refreshed.changes == {}

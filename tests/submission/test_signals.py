@@ -94,9 +94,14 @@ def interrupt() -> None:
 
 def test_a_released_block_is_interrupted_at_once() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), hold_signals() as held, held.released():
-        interrupt()
-        done.append("after the signal")
+
+    def work() -> None:
+        with hold_signals() as held, held.released():
+            interrupt()
+            done.append("after the signal")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == []
 
 
@@ -172,7 +177,12 @@ def test_a_signal_is_held_although_it_cannot_be_reported() -> None:
         raise BrokenPipeError
 
     done = []
-    with pytest.raises(KeyboardInterrupt), hold_signals(fail):
-        interrupt()
-        done.append("finished")
+
+    def work() -> None:
+        with hold_signals(fail):
+            interrupt()
+            done.append("finished")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["finished"]
