@@ -63,8 +63,8 @@ _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1\2{HIDDEN}",
     ),
-    # Tokens that have a recognizable start: OAuth access and refresh tokens, API keys, GitHub's, GitLab's, Docker Hub's,
-    # Hugging Face's, AWS's.
+    # Tokens that have a recognizable start: OAuth access and refresh tokens, API keys, and those of GitHub, GitLab,
+    # Docker Hub, Hugging Face and AWS.
     (
         re.compile(
             r"\b(?:ya29\.[\w.~+/=-]{8,}|1//0[\w-]{20,}|AIza[\w-]{30,}|gh[a-z]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
