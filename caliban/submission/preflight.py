@@ -12,8 +12,8 @@ from caliban.errors import CalibanError
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
-from caliban.records import Destination
-from caliban.submission.boundary import expected, platform_errors
+from caliban.records import Destination, PlatformId
+from caliban.submission.boundary import platform_errors
 
 ImageSource = BuildSpec | ImageSpec | CalibanError
 """Where an image comes from: built from a directory, used as it is, or why there is none."""
@@ -55,20 +55,21 @@ class Preflight:
             raise source
         check_registry_name(platform, source)
         with platform_errors(platform.id, "check where a job would run"):
-            destination = expected(find_destination(), Destination)
+            destination = find_destination()
             destination.check()
-            self._once(("destination", platform.id, destination), lambda: platform.connect(destination))
+            self._once(("destination", platform.id, destination), platform.id, lambda: platform.connect(destination))
             registry = None
             if isinstance(source, BuildSpec) and platform.needs_image:
                 registry = platform.image_registry(source.config, destination)
                 if registry is not None:
-                    self._once(registry, registry.check)
+                    self._once(registry, platform.id, registry.check)
             return Route(platform, destination, registry)
 
-    def _once(self, key: Hashable, check: Callable[[], None]) -> None:
+    def _once(self, key: Hashable, id: PlatformId, check: Callable[[], None]) -> None:
         if key not in self._failures:
             try:
-                check()
+                with platform_errors(id, "connect"):
+                    check()
             except CalibanError as error:
                 self._failures[key] = error
             else:

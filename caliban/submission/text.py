@@ -29,7 +29,7 @@ def check_text(value: object) -> None:
             raise CalibanError(
                 "malformed-text",
                 "the job cannot be submitted",
-                cause=f"{ascii(text[:80])} {problem}",
+                cause=f"{text[:80]!a} {problem}",
                 hint="correct the experiment's flags, arguments or container spec",
             )
 
