@@ -24,7 +24,7 @@ DESCRIPTION = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--xgroup``, ``--submission``, ``--dry_run``, the flags for Google accounts, and ``--yes``."""
+    """Add ``--xgroup``, ``--submission``, ``--dry_run``, those for accounts, and ``--yes``."""
     flags.add_xgroup(parser)
     parser.add_argument(
         "--submission",

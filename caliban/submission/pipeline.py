@@ -56,8 +56,8 @@ def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) 
             continue
     for job in jobs:
         try:
-            image = images.get(job.source, job.route.platform, job.route.registry)
-            with platform_errors(job.route.platform.id, "describe a job"):
+            with platform_errors(job.route.platform.id, "prepare a job"):
+                image = images.get(job.source, job.route.platform, job.route.registry)
                 spec = job.make_spec(image)
             check_text(spec)
         except CalibanError as error:

@@ -18,6 +18,7 @@ from caliban.store.states import (
     request_stop,
     settle_stop,
 )
+from caliban.store.views import json_object
 
 from .helpers import add_experiments
 
@@ -50,7 +51,8 @@ def running(store: Store) -> Store:
 def state(store: Store) -> tuple[str, JsonObject]:
     with store.reading() as session:
         [(status, details)] = session.execute(select(JobRow.status, JobRow.details)).all()
-    return status.value, {key: value for key, value in details.items() if key != STOP_KEY}
+    assert status is not None
+    return status.value, {key: value for key, value in json_object(details).items() if key != STOP_KEY}
 
 
 def report(store: Store, status: JobStatus, ended: datetime | None = None, **more: object) -> RecordedState:

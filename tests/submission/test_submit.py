@@ -488,9 +488,7 @@ def test_a_job_that_ended_before_it_could_be_stopped_keeps_its_end(
     assert foreground.arguments_of("stop") == []
 
 
-def test_two_interrupts_at_the_same_moment_stop_the_job_that_is_followed(
-    bench: Bench, foreground: FakeService
-) -> None:
+def test_two_interrupts_at_the_same_moment_stop_the_job_that_is_followed(bench: Bench, foreground: FakeService) -> None:
     """The second one comes before anything can be done about the first."""
 
     def interrupt_twice(job: JobRecord) -> JobUpdate:
