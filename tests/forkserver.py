@@ -25,7 +25,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -128,16 +128,24 @@ class ForkServer:
         return [process.wait() for process in self.start(*invocations)]
 
     def call(
-        self, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, stdin: str = ""
+        self,
+        arguments: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path,
+        stdin: str = "",
+        setup: str | None = None,
+        **options: object,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command, as :func:`subprocess.run` does with captured output."""
-        with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory:
+        """Run a command, as :func:`subprocess.run` does with captured output; its output goes into pipes."""
+        with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory, ThreadPoolExecutor(2) as threads:
             files = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
             files[0].write_text(stdin)
-            streams = [str(file) for file in files]
-            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), streams[0], streams[1], streams[2]))
-            out, err = (file.read_text() if file.exists() else "" for file in files[1:])
-        return subprocess.CompletedProcess(arguments, code, out, err)
+            for file in files[1:]:
+                os.mkfifo(file)
+            out, err = (threads.submit(file.read_text) for file in files[1:])
+            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), *map(str, files), setup, options))
+            return subprocess.CompletedProcess(arguments, code, out.result(), err.result())
 
     def close(self) -> None:
         """Stop the server."""
@@ -219,6 +227,7 @@ def _import_everything() -> None:
     from sqlalchemy.orm import configure_mappers
 
     import caliban
+    from caliban.platforms.google.client import api_description
     from caliban.store.database import Access, open_store
     from tests.fakes import RecordingReporter
 
@@ -228,6 +237,8 @@ def _import_everything() -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     configure_mappers()
+    for api in ("aiplatform", "container", "ml"):
+        api_description(api, "v1")
     with tempfile.TemporaryDirectory() as directory:
         open_store(f"sqlite:///{directory}/caliban.db", Access.WRITE, RecordingReporter()).close()
     # the collector would write to, and thereby copy, most pages that a child shares with its parent
@@ -255,6 +266,9 @@ def _run(invocation: Invocation) -> NoReturn:
         for number, name in enumerate((invocation.stdin, invocation.stdout, invocation.stderr)):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(name, flags, 0o600), number)
+        # the server's have cached whether its files are seekable
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         os.closerange(3, 64)
         os.chdir(invocation.cwd)
         os.environ.clear()
