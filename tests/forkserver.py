@@ -273,6 +273,8 @@ def _run(invocation: Invocation) -> NoReturn:
         os.chdir(invocation.cwd)
         os.environ.clear()
         os.environ.update(invocation.environ)
+        paths = invocation.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:0] = [path for path in paths if path and path not in sys.path]
         code = _main(invocation)
     except BaseException:  # noqa: BLE001 - for whoever reads the file of standard error
         traceback.print_exc()
