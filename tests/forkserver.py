@@ -32,6 +32,17 @@ from types import TracebackType
 from typing import Any, NoReturn, cast
 
 import pytest
+from sqlalchemy.orm import configure_mappers
+
+import caliban
+from caliban.platforms.google.client import api_description
+from caliban.records import JobStatus
+from caliban.store.database import Access, Store, open_store
+from caliban.store.journal import Journal
+from caliban.store.queries import recent_attempts
+from tests.builders import add_group, leave_open, parse_details
+from tests.fakes import RecordingReporter
+from tests.once import load_keys_without_checks, share_compiled_statements
 
 _TIMEOUT = 120
 """Seconds after which the kernel ends a command."""
@@ -135,16 +146,19 @@ class ForkServer:
         cwd: Path,
         stdin: str = "",
         setup: str | None = None,
-        **options: object,
+        options: Mapping[str, Any] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command, as :func:`subprocess.run` does with captured output; its output goes into pipes."""
         with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory, ThreadPoolExecutor(2) as threads:
-            files = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
-            files[0].write_text(stdin)
-            for file in files[1:]:
-                os.mkfifo(file)
-            out, err = (threads.submit(file.read_text) for file in files[1:])
-            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), *map(str, files), setup, options))
+            streams = [f"{directory}/{name}" for name in ("stdin", "stdout", "stderr")]
+            Path(streams[0]).write_text(stdin)
+            for stream in streams[1:]:
+                os.mkfifo(stream)
+            out, err = (threads.submit(Path(stream).read_text) for stream in streams[1:])
+            made = Invocation(
+                arguments, environ, str(cwd), streams[0], streams[1], streams[2], setup=setup, options=options or {}
+            )
+            [code] = self.run(made)
             return subprocess.CompletedProcess(arguments, code, out.result(), err.result())
 
     def close(self) -> None:
@@ -224,13 +238,6 @@ def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
 
 
 def _import_everything() -> None:
-    from sqlalchemy.orm import configure_mappers
-
-    import caliban
-    from caliban.platforms.google.client import api_description
-    from caliban.store.database import Access, open_store
-    from tests.fakes import RecordingReporter
-
     for module in pkgutil.walk_packages(caliban.__path__, "caliban."):
         if module.name != "caliban.__main__" and ".migrations" not in module.name:
             importlib.import_module(module.name)
@@ -239,12 +246,25 @@ def _import_everything() -> None:
     configure_mappers()
     for api in ("aiplatform", "container", "ml"):
         api_description(api, "v1")
+    load_keys_without_checks()
+    share_compiled_statements()
     with tempfile.TemporaryDirectory() as directory:
-        open_store(f"sqlite:///{directory}/caliban.db", Access.WRITE, RecordingReporter()).close()
+        url = f"sqlite:///{directory}/caliban.db"
+        with open_store(url, Access.WRITE, RecordingReporter()) as store:
+            _use(store)
     # the collector would write to, and thereby copy, most pages that a child shares with its parent
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _use(store: Store) -> None:
+    """Compile the statements that most commands send."""
+    [experiment, _] = add_group(store, JobStatus.FAILED, None).experiments
+    leave_open(store, experiment)
+    Journal(store).open_submissions("totoro")
+    with store.reading() as session:
+        recent_attempts(session, parse_details, "totoro", 8)
 
 
 def _fork(invocation: Invocation) -> int:

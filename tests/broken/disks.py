@@ -48,7 +48,7 @@ class Command:
             environ={**self.environ, "CALIBAN_DB_URL": f"sqlite:///{self.directory / STORE}"},
             cwd=self.cwd,
             setup=setup and f"{__name__}:{setup.__name__}",
-            **options,
+            options=options,
         )
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
