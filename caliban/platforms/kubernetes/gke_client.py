@@ -162,7 +162,7 @@ class GkeService:
         return configuration
 
     def _api(self) -> Any:  # noqa: ANN401 - created at run time
-        return self._google.service("container", "v1").projects().locations().clusters()
+        return self._google.resource("container", "v1", "projects", "locations", "clusters")
 
 
 def _as_file(certificate: str) -> str:
