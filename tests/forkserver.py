@@ -51,7 +51,7 @@ _LIBRARIES = (
     *("alembic.command", "docker", "psycopg", "requests", "sqlalchemy.dialects.postgresql", "tqdm", "yaml"),
     *("google.auth.transport.requests", "google.oauth2.credentials", "google.oauth2.reauth"),
     *("google.oauth2.service_account", "googleapiclient.discovery", "netrc"),
-    *("kubernetes.client.api.batch_v1_api", "kubernetes.client.api.core_v1_api", "kubernetes.config.kube_config"),
+    *("urllib3.connectionpool", "urllib3.poolmanager"),
 )
 """What commands import when they need it."""
 

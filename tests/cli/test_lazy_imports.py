@@ -19,7 +19,7 @@ HEAVY = (
     "google.auth",
     "docker",
     "requests",
-    "kubernetes",
+    "urllib3",
     "tqdm",
     "yaml",
     "caliban.store",
