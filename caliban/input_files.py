@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TextIO, TypeAlias
 
 from caliban.errors import CalibanError, UsageError
 
@@ -70,8 +70,7 @@ def read_bytes(path: AnyPath, *, limit: int = DEFAULT_LIMIT) -> bytes:
         InputFileError: see there.
     """
     content = read_start(path, limit + 1)
-    if len(content) > limit:
-        raise _error("file-too-large", path, f"larger than {_size(limit)}", "check that it is the right file")
+    _check_size(content, path, limit)
     return content
 
 
@@ -113,6 +112,28 @@ def decode(content: bytes, source: str) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _error("not-utf-8", source, f"invalid UTF-8 in line {line}", hint) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_stream(stream: TextIO | None, source: str, limit: int = DEFAULT_LIMIT) -> str:
+    """Return the text of a stream of UTF-8, such as standard input. Waiting for it is what its user asked for.
+
+    Args:
+        stream: what to read; None where the process was started without it.
+        source: its name, for messages.
+        limit: bytes, at most.
+
+    Raises:
+        InputFileError: ``file-too-large``, ``file-unreadable``, ``not-utf-8``.
+    """
+    hint = "redirect it from a file or a pipe"
+    if stream is None or stream.closed:
+        raise _error("file-unreadable", source, "it is closed", hint)
+    try:
+        content: bytes | str = getattr(stream, "buffer", stream).read(limit + 1)
+    except OSError as error:
+        raise _error("file-unreadable", source, error.strerror or type(error).__name__, hint) from error
+    _check_size(content, source, limit)
+    return decode(content, source) if isinstance(content, bytes) else content
 
 
 @contextmanager
@@ -179,6 +200,11 @@ def _read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
             break
         content += chunk
     return bytes(content)
+
+
+def _check_size(content: bytes | str, source: AnyPath, limit: int) -> None:
+    if len(content) > limit:
+        raise _error("file-too-large", source, f"larger than {_size(limit)}", "check that it is the right file")
 
 
 def _check_kind(found: os.stat_result, path: AnyPath) -> None:

@@ -171,21 +171,17 @@ class SubmitCommand:
 
 
 def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
-    from caliban.submission.experiments import parse_experiments
+    from caliban.input_files import InputFileError, read_text
+    from caliban.submission.experiments import MAX_BYTES, parse_experiments, unreadable
 
     if config is None:
         return [{}]
-    source = "standard input" if config == "stdin" else config
+    is_stdin = config == "stdin"
+    source = "standard input" if is_stdin else config
     try:
-        read = context.console.read_input if config == "stdin" else partial((context.cwd / config).read_text, "utf-8")
-        text = read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "no-experiment-config",
-            f"cannot read the experiments from {source}",
-            cause=str(error),
-            hint="--experiment_config takes the path of a UTF-8 JSON file, or stdin",
-        ) from error
+        text = context.console.read_input(MAX_BYTES) if is_stdin else read_text(context.cwd / config, limit=MAX_BYTES)
+    except InputFileError as error:
+        raise unreadable(source, error) from error
     return parse_experiments(text, source=source)
 
 
