@@ -81,24 +81,30 @@ def read_start(path: AnyPath, size: int, *, follow_links: bool = True) -> bytes:
         InputFileError: see there.
     """
     with open_regular(path, follow_links=follow_links) as file:
-        return _read(file, size, path)
+        return read(file, size, path)
 
 
-def read_text(path: AnyPath, *, limit: int = DEFAULT_LIMIT) -> str:
+def read_text(path: AnyPath, *, limit: int = DEFAULT_LIMIT, errors: str = "strict") -> str:
     r"""Return the text of a UTF-8 file, without byte order mark, and with ``\n`` at the end of each line.
+
+    Args:
+        path: the file.
+        limit: bytes of content, at most.
+        errors: what to do with bytes that are not UTF-8, as for :meth:`bytes.decode`.
 
     Raises:
         InputFileError: see there.
     """
-    return decode(read_bytes(path, limit=limit), str(path))
+    return decode(read_bytes(path, limit=limit), os.fspath(path), errors)
 
 
-def decode(content: bytes, source: str) -> str:
+def decode(content: bytes, source: str, errors: str = "strict") -> str:
     r"""Return UTF-8 content as text, without byte order mark, and with ``\n`` at the end of each line.
 
     Args:
         content: what was read.
         source: the name of the file, for messages.
+        errors: what to do with bytes that are not UTF-8.
 
     Raises:
         InputFileError: ``not-utf-8``.
@@ -107,7 +113,7 @@ def decode(content: bytes, source: str) -> str:
     if content.startswith(_UTF_16_OR_32):
         raise _error("not-utf-8", source, "UTF-16 or UTF-32 text", hint)
     try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _error("not-utf-8", source, f"invalid UTF-8 in line {line}", hint) from error
@@ -187,7 +193,12 @@ def is_dir(path: AnyPath) -> bool:
         return False
 
 
-def _read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
+def read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
+    """Return the next ``size`` bytes of a file that :func:`open_regular` opened, or what is left.
+
+    Raises:
+        InputFileError: ``file-unreadable``.
+    """
     content = bytearray()
     while len(content) < size:
         try:
@@ -199,6 +210,7 @@ def _read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
         if not chunk:
             break
         content += chunk
+    return bytes(content)
     return bytes(content)
 
 
