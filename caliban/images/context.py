@@ -69,11 +69,13 @@ class BuildContext:
         files: in the order in which they are sent.
         credentials: what was left out, and what each is: ``{".env": "environment variables with secrets"}``; by paths
             relative to the project.
+        partly_searched: how many files were only partly searched for credentials, since there are so many.
     """
 
     dockerfile: str
     files: tuple[ContextFile, ...]
     credentials: Mapping[str, str]
+    partly_searched: int = 0
 
     @property
     def size(self) -> int:
@@ -89,6 +91,11 @@ class BuildContext:
         ]
         if len(self.credentials) > _SHOWN_CREDENTIALS:
             result.append(f"{len(self.credentials) - _SHOWN_CREDENTIALS} more files with credentials are not copied")
+        if self.partly_searched:
+            result.append(
+                f"only the beginnings of {self.partly_searched} files were searched for credentials; "
+                "add directories with data to .dockerignore"
+            )
         if self.size > LARGE_CONTEXT:
             result.append(
                 f"the build context is {_human(self.size)}, the largest parts are {self._largest()}; "
@@ -158,7 +165,7 @@ def collect(
     except InputFileError as error:
         raise _not_readable(error) from error
     _check_script(spec.package.script_path, files, walk.credentials)
-    return BuildContext(text, tuple(files), walk.credentials)
+    return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched)
 
 
 def _check_script(script: str, files: Sequence[ContextFile], credentials: Mapping[str, str]) -> None:

@@ -7,13 +7,14 @@ Compressed and encrypted files are not looked into.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 
 _CONTROL = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]")
-_ESCAPE = re.compile(rb"""\\+(?:u00([0-9A-Fa-f]{2})|x([0-9A-Fa-f]{2})|([nrt"'/]))""")
+_ESCAPE = re.compile(rb"""\\{1,8}(?:u00([0-9A-Fa-f]{2})|x([0-9A-Fa-f]{2})|([nrt"'/]))""")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{40,}(?:\s+[A-Za-z0-9+/_-]{4,})*={0,2}")
+_NO_BASE64 = re.compile(rb"[\s=]+")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WHITE = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 # Beginnings of DER: the version, then what follows it (RFC 5208, 5915, 8017, 7292), and the algorithm of RFC 5958.
@@ -30,25 +31,32 @@ def is_text(start: bytes) -> bool:
 
 
 def texts(content: bytes) -> Iterator[bytes]:
-    """Yield a content as text, without escapes, and what its base64 parts contain."""
+    """Yield a content as text, and without escapes."""
     plain = _ascii(content)
-    yield from _unescaped(plain)
-    for part in decoded(plain):
-        yield from _unescaped(_ascii(part))
+    yield plain
+    if b"\\" in plain:
+        yield _ESCAPE.sub(_unescape, plain)
 
 
-def decoded(text: bytes) -> Iterator[bytes]:
-    """Yield what the base64 parts of a text contain."""
-    for match in _BASE64.finditer(text):
-        part = b"".join(match.group().split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
-        try:
-            yield base64.b64decode(part[: len(part) // 4 * 4] if len(part) % 4 == 1 else part + b"=" * (-len(part) % 4))
-        except binascii.Error:  # not base64 after all
-            continue
+def decoded(content: bytes) -> Iterator[bytes]:
+    """Yield what the base64 parts of a content contain."""
+    for match in _BASE64.finditer(_ascii(content)):
+        part = _NO_BASE64.sub(b"", match.group()).translate(_URL_SAFE)
+        if len(part) % 4 != 1:
+            part += b"=" * (-len(part) % 4)
+            yield base64.b64decode(part)
+
+
+_PUBLIC_ONLY = re.compile(rb"\s{0,100}-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}(?:PUBLIC KEY|CERTIFICATE)-----")
+
+
+def is_not_public(content: bytes) -> bool:
+    """Return whether a content does not begin as a public key or a certificate does."""
+    return _PUBLIC_ONLY.match(_ascii(content)) is None
 
 
 def is_key_or_key_store(content: bytes) -> bool:
-    """Return whether a binary content is a private key (DER), a key store (PKCS #12, Java), or a pickled login."""
+    """Return whether a binary content is a private key (DER) or a key store (PKCS #12, Java)."""
     if content.startswith((b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")):  # JKS and JCEKS
         return True
     body = _der_body(content)
@@ -80,12 +88,6 @@ def _der_body(content: bytes) -> bytes | None:
 def _ascii(content: bytes) -> bytes:
     """Return ASCII text of any Unicode encoding as ASCII: UTF-16 and UTF-32 add zero bytes only."""
     return content.replace(b"\0", b"")
-
-
-def _unescaped(text: bytes) -> Iterator[bytes]:
-    yield text
-    if b"\\" in text:
-        yield _ESCAPE.sub(_unescape, text)
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import re
-
-from caliban.images.secret_content import is_key_or_key_store
-from caliban.images.secret_rules import Rule, SecretFiles
+from caliban.images.secret_content import is_key_or_key_store, is_not_public
+from caliban.images.secret_rules import Rule, SecretFiles, mark, value_of
 
 __all__ = ["GENERIC", "SecretFiles"]
 
 
-def mark(pattern: str) -> re.Pattern[bytes]:
-    """Compile a mark of a text, without regard to upper and lower case."""
-    return re.compile(pattern.encode(), re.IGNORECASE)
-
-
-def value_of(key: str, value: str = r"[^\s\"'{}\[\],]{4,}") -> re.Pattern[bytes]:
-    """Return a mark for a key with a value, as JSON, YAML, TOML, INI and environment files have it."""
-    return mark(rf"(?:{key})[\"']?\s{{0,20}}[:=]\s{{0,20}}[\"']?{value}")
-
-
 _LONG = r"[^\s\"'{}\[\],]{16,}"
-_TOKENS = (
-    r"hf_[A-Za-z0-9]{30,}",  # Hugging Face
-    r"gh[opsur]_[A-Za-z0-9]{36,}",  # GitHub
-    r"github_pat_[A-Za-z0-9_]{40,}",
-    r"glpat-[A-Za-z0-9_-]{20,}",  # GitLab
-    r"hvs\.[A-Za-z0-9_-]{24,}",  # Vault
-    r"xox[abeprs]-[A-Za-z0-9-]{20,}",  # Slack
-    r"npm_[A-Za-z0-9]{36,}",
-    r"pypi-AgE[A-Za-z0-9_-]{50,}",
-    r"dckr_pat_[A-Za-z0-9_-]{20,}",  # Docker Hub
-    r"sk-(?:ant|proj|svcacct)-[A-Za-z0-9_-]{30,}",  # Anthropic, OpenAI
-    r"AGE-SECRET-KEY-1[A-Z0-9]{50,}",  # age
-)
+_SHORT = r"[^\s\"'{}\[\],]{4,}"
+_NO_NUMBER = rf"(?!\d+\b|None|null|true|false){_SHORT}"
+_TOKENS = {
+    "hf_": "[A-Za-z0-9]{30,}",  # Hugging Face
+    **{f"gh{kind}_": "[A-Za-z0-9]{36,}" for kind in "opsur"},  # GitHub
+    "github_pat_": "[A-Za-z0-9_]{40,}",
+    "glpat-": "[A-Za-z0-9_-]{20,}",  # GitLab
+    "hvs.": "[A-Za-z0-9_-]{24,}",  # Vault
+    **{f"xox{kind}-": "[A-Za-z0-9-]{20,}" for kind in "abeprs"},  # Slack
+    "npm_": "[A-Za-z0-9]{36,}",
+    "pypi-AgE": "[A-Za-z0-9_-]{50,}",
+    "dckr_pat_": "[A-Za-z0-9_-]{20,}",  # Docker Hub
+    **{f"sk-{kind}-": "[A-Za-z0-9_-]{30,}" for kind in ("ant", "proj", "svcacct")},  # Anthropic, OpenAI
+    "AGE-SECRET-KEY-1": "[A-Z0-9]{50,}",  # age
+}
 
 _PRIVATE_KEY = Rule(
     "a private key",
@@ -46,24 +36,22 @@ _PRIVATE_KEY_TEXT = Rule(
     "a private key",
     # The first characters of the key must follow: a text about keys is not a key.
     text=(
-        re.compile(
-            rb"""-----? ?BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)? ?-----?[\s#>|"'\\,+]{0,80}[A-Za-z0-9+/]"""
-            rb"""|^PuTTY-User-Key-File-\d""",
-            re.MULTILINE,
+        mark(
+            r"""-----? ?BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)? ?-----?[\s#>|"'\\,+]{0,80}[A-Za-z0-9+/]"""
+            r"""|^PuTTY-User-Key-File-\d""",
+            *("PRIVATE KEY", "PuTTY-User-Key-File-"),
         ),
     ),
 )
-_JSON_WEB_KEY = Rule("a private key", text=(value_of(r'"kty', "(?:RSA|EC|OKP)"), value_of('"d', _LONG)))
-_KEY_FILE = Rule(
-    "a key",
-    names=("*.key",),
-    text=(mark(r"\A(?!\s*-----BEGIN (?:[A-Z0-9]+ )*(?:PUBLIC KEY|CERTIFICATE)-----)"),),
+_JSON_WEB_KEY = Rule(
+    "a private key", text=(mark(r'"kty"\s{0,20}:\s{0,20}"(?:RSA|EC|OKP)"', '"kty"'), value_of("d", value=_LONG))
 )
+_KEY_FILE = Rule("a key", names=("*.key",), check=is_not_public)
 _KEY_STORE = Rule(
     "a key store",
     names=("*.p12", "*.pfx", "*.pkcs12", "*.jks", "*.jceks", "*.bks", "*.keystore", "*.kdb", "*.kdbx", "*.keytab"),
 )
-_BINARY_KEY = Rule("a private key or key store", binary=is_key_or_key_store)
+_BINARY_KEY = Rule("a private key or key store", check=is_key_or_key_store)
 _ENVIRONMENT = Rule(
     "environment variables with secrets",
     names=(".env", ".env.*", "*.env", ".envrc", ".flaskenv"),
@@ -112,32 +100,56 @@ _NAMED_CREDENTIALS = Rule(
     names=("credentials", "credentials.*", "token.json", "token.yml", "token.yaml", "*_token.json", "oauth*.json"),
     text=(
         value_of(
-            r"password|passwd|secret|access_?token|refresh_?token|id_?token|auth_?token|\"token"
-            r"|api_?key|private_?key|access_?key|secret_?key|secret access key",
-            r"[^\s\"'{}\[\],]{8,}",
+            *("password", "passwd", "secret", "secret_key", "access_token", "refresh_token", "id_token", "auth_token"),
+            *("api_key", "apikey", "private_key", "access_key", "token_secret", "client_secret"),
+            value=_NO_NUMBER,
         ),
     ),
 )
 _TOKEN_CACHE = Rule("a login", names=("token.pickle", "token.pkl", "*_token.pickle"))
 _WANDB = Rule("a login", names=("wandb/settings",), text=(value_of("api_key"),))
-_LOGIN_IN_URL = Rule("a login", names=(".git/config", ".gitmodules", ".hg/hgrc"), text=(mark(r"://[^\s/@]{1,400}@"),))
-_NETRC = Rule("a login", text=(mark(r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s"),))
-_REGISTRY_LOGIN = Rule("a login", text=(mark('"auths"'), value_of('"(?:auth|identitytoken|password)', r"[^\s\"]{4,}")))
-_NPM_LOGIN = Rule("a login", text=(value_of(r"_authToken|npmAuthToken", r"(?!\$)[^\s\"']{8,}"),))
+_LOGIN_IN_URL = Rule(
+    "a login",
+    names=(".git/config", ".gitmodules", ".hg/hgrc", ".condarc", ".yarnrc", ".yarnrc.yml"),
+    text=(mark(r"://[^\s/@:]{0,100}:[^\s/@]{1,300}@|://[^\s/@:]{20,300}@|/t/[\w-]{8,}/", "@", "/t/"),),
+)
+_NETRC = Rule(
+    "a login",
+    text=(mark(r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s", "password"),),
+)
+_REGISTRY_LOGIN = Rule(
+    "a login", text=(mark('"auths"', '"auths"'), value_of("auth", "identitytoken", "password", value=_SHORT))
+)
+_NPM_LOGIN = Rule(
+    "a login", text=(mark(r"(?:_authToken|npmAuthToken)\"?\s{0,20}[:=]\s{0,20}\"?[\w+/-]{8}", "AuthToken"),)
+)
 _CLOUD_KEYS = Rule(
     "a cloud access key",
     text=(
         mark(
             r"aws_?secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?[A-Za-z0-9/+]{30,}"
-            r"|Secret access key\"?\s*[\r\n]|AccountKey=[A-Za-z0-9+/]{40,}"
+            r"|Secret access key\"?\s{0,4}[\r\n]|AccountKey=[A-Za-z0-9+/]{40,}",
+            *("secret_access_key", "secretaccesskey", "secret access key", "AccountKey="),
         ),
     ),
 )
-_KAGGLE = Rule("a login", text=(value_of('"username'), value_of('"key', r"[0-9a-f]{32}\b")))
-_TOKEN = Rule("an access token", text=(re.compile(rb"(?<![A-Za-z0-9_-])(?:" + "|".join(_TOKENS).encode() + rb")"),))
-_OAUTH_CLIENT = Rule("an OAuth client secret", text=(value_of("client_id"), value_of("client_secret", _LONG)))
+_KAGGLE = Rule("a login", text=(value_of("username"), value_of("key", value=r"[0-9a-f]{32}\b")))
+_TOKEN = Rule(
+    "an access token",
+    text=(
+        mark(
+            rf"(?<![\w-])(?-i:{'|'.join(start.replace('.', '[.]') + rest for start, rest in _TOKENS.items())})",
+            *_TOKENS,
+        ),
+    ),
+)
+_OAUTH_CLIENT = Rule("an OAuth client secret", text=(value_of("client_id"), value_of("client_secret", value=_LONG)))
 _OAUTH_TOKEN = Rule(
-    "an OAuth token", text=(value_of("refresh_token", _LONG), value_of('access_token|"token|client_id|id_token', _LONG))
+    "an OAuth token",
+    text=(
+        value_of("refresh_token", value=_LONG),
+        value_of("access_token", "token", "client_id", "id_token", value=_LONG),
+    ),
 )
 
 GENERIC = SecretFiles(

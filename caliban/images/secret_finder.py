@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePath
 
 from caliban import input_files
-from caliban.images.secret_content import is_text, texts
+from caliban.images.secret_content import decoded, is_text, texts
 from caliban.images.secret_rules import Rule, SecretFiles
 
 START = 64 * 1024
@@ -18,6 +18,12 @@ START = 64 * 1024
 
 MAX_TEXT = input_files.MIB
 """Bytes that are read of a text, at most: keys in a text that is longer are found in its beginning only."""
+
+MAX_TOTAL = 256 * input_files.MIB
+"""Bytes that are read so of all files together, at most."""
+
+START_AFTER_TOTAL = 4 * 1024
+"""Bytes that are read of each further file."""
 
 _NEVER_SECRET = frozenset(
     (
@@ -43,6 +49,8 @@ class SecretFinder:
 
     Attributes:
         bytes_read: the bytes that were read so far.
+        partly_searched: how many files were searched in their first ``START_AFTER_TOTAL`` bytes only, since
+            ``MAX_TOTAL`` was reached.
     """
 
     def __init__(self, rules: SecretFiles, environ: Mapping[str, str], included: Sequence[str] = ()) -> None:
@@ -50,6 +58,7 @@ class SecretFinder:
         self._included = frozenset(included)
         self._ids = frozenset(_identities(rules, environ))
         self.bytes_read = 0
+        self.partly_searched = 0
 
     def find_directory(self, path: Path, source: str) -> str | None:
         """Return what the directory (or file) is, or None where it is no credentials directory.
@@ -96,21 +105,26 @@ class SecretFinder:
 
     def _content(self, path: Path) -> bytes:
         with input_files.open_regular(path, follow_links=False) as file:
-            content = input_files.read(file, START, path)
-            if len(content) == START and is_text(content):
+            size = os.fstat(file.fileno()).st_size
+            is_within_total = self.bytes_read < MAX_TOTAL
+            content = input_files.read(file, START if is_within_total else START_AFTER_TOTAL, path)
+            if is_within_total and len(content) == START and is_text(content):
                 content += input_files.read(file, MAX_TEXT - START, path)
         self.bytes_read += len(content)
+        self.partly_searched += not is_within_total and size > len(content)
         return content
 
     def _by_content(self, name: PurePath, content: bytes) -> str | None:
         rules = [rule for rule in self._rules if rule.has_content and (not rule.names or rule.has_name(name))]
-        for rule in rules:
-            if rule.binary is not None and rule.binary(content):
-                return rule.what
-        for text in texts(content):
+        parts = list(decoded(content))
+        for text in chain.from_iterable(map(texts, (content, *parts))):
+            lower = text.lower()
             for rule in rules:
-                if rule.has_text(text):
+                if rule.has_text(text, lower):
                     return rule.what
+        for rule in rules:
+            if rule.check is not None and (rule.check(content) or (not rule.names and any(map(rule.check, parts)))):
+                return rule.what
         return None
 
 

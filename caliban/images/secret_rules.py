@@ -10,7 +10,48 @@ from functools import cached_property
 from pathlib import PurePath
 
 Check = Callable[[bytes], bool]
-"""Says whether a content is a credential: of a text, in plain ASCII where that is possible; or of raw bytes."""
+"""Says whether the content of a file is a credential."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the text of credentials has.
+
+    Attributes:
+        words: in lower case; the text has one of them. Looking for words is much faster than for a pattern.
+        pattern: has a match in the text.
+    """
+
+    words: tuple[bytes, ...]
+    pattern: re.Pattern[bytes]
+
+    def is_in(self, text: bytes, lower: bytes) -> bool:
+        """Return whether a text has the mark; ``lower`` is the text in lower case."""
+        return any(word in lower for word in self.words) and self.pattern.search(text) is not None
+
+
+def mark(pattern: str, *words: str) -> Mark:
+    """Return a mark, which does not distinguish upper and lower case.
+
+    Args:
+        pattern: a regular expression. Its time must not grow faster than the text.
+        words: each match contains one of them.
+    """
+    assert words
+    return Mark(
+        tuple(word.lower().encode() for word in words), re.compile(pattern.encode(), re.IGNORECASE | re.MULTILINE)
+    )
+
+
+def value_of(*keys: str, value: str = r"[^\s\"'{}\[\],]") -> Mark:
+    """Return the mark of a key with a value, as JSON, YAML, TOML, INI and environment files have it.
+
+    Args:
+        keys: one of these.
+        value: a regular expression for its value, or for the beginning of it.
+    """
+    key = "|".join(map(re.escape, keys))
+    return mark(rf"(?<![\w-])(?:{key})[\"']?\s{{0,20}}[:=]\s{{0,20}}[\"']?{value}", *keys)
 
 
 @dataclass(frozen=True)
@@ -24,8 +65,8 @@ class Rule:
         names: files, by the end of their path, as patterns: ``.netrc``, ``*.p12``, ``gh/hosts.yml``. All is compared
             in lower case.
         not_names: exceptions from ``names``.
-        text: a file is such a credential if its text has a match of each. With ``names``: only such a file.
-        binary: as ``text``, for what is not text.
+        text: a file is such a credential if its text has each of the marks. With ``names``: only such a file.
+        check: as ``text``, for what is not text: a function of the content.
         variables: environment variables that name such a file, or several with colons between.
     """
 
@@ -33,14 +74,14 @@ class Rule:
     directories: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     not_names: tuple[str, ...] = ()
-    text: tuple[re.Pattern[bytes], ...] = ()
-    binary: Check | None = None
+    text: tuple[Mark, ...] = ()
+    check: Check | None = None
     variables: tuple[str, ...] = ()
 
     @property
     def has_content(self) -> bool:
         """Whether the content decides."""
-        return bool(self.text) or self.binary is not None
+        return bool(self.text) or self.check is not None
 
     def has_directory(self, path: PurePath) -> bool:
         """Return whether a path is one of the directories."""
@@ -50,9 +91,9 @@ class Rule:
         """Return whether a path is one of the names."""
         return self._names.matches(path) and not self._not_names.matches(path)
 
-    def has_text(self, text: bytes) -> bool:
-        """Return whether a text is such a credential."""
-        return bool(self.text) and all(mark.search(text) for mark in self.text)
+    def has_text(self, text: bytes, lower: bytes) -> bool:
+        """Return whether a text is such a credential; ``lower`` is the text in lower case."""
+        return bool(self.text) and all(mark.is_in(text, lower) for mark in self.text)
 
     @cached_property
     def _directories(self) -> _Ends:

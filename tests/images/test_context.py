@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import socket
 import tarfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from caliban.images import context as context_module
 from caliban.images.context import BuildContext, collect
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import MAX_TEXT
-from caliban.images.secret_rules import Rule
+from caliban.images.secret_rules import Rule, mark
 from caliban.images.spec import BuildSpec
 
 from .helpers import Project
@@ -26,8 +25,8 @@ RULES = GENERIC.combined(
         rules=(
             Rule("a default key", names=("default_key.json",)),
             Rule("a token", names=("cloud/tokens.db",), variables=("LAB_KEY", "LAB_OTHER_KEY")),
-            Rule("a key", text=(re.compile(rb'"kind": "key"'), re.compile(rb'"secret"'))),
-            Rule("a login", text=(re.compile(rb'"kind": "user"'), re.compile(rb'"token"'))),
+            Rule("a key", text=(mark('"kind": "key"', '"kind"'), mark('"secret"', "secret"))),
+            Rule("a login", text=(mark('"kind": "user"', '"kind"'), mark('"token"', "token"))),
         )
     )
 )

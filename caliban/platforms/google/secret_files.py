@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from caliban.images.secret_rules import Rule, SecretFiles
-
-_VALUE = rb"""[\"']?\s{0,20}[:=]\s{0,20}[\"']?[^\s\"',]"""
+from caliban.images.secret_rules import Rule, SecretFiles, mark, value_of
 
 SECRET_FILES = SecretFiles(
     rules=(
@@ -25,18 +21,20 @@ SECRET_FILES = SecretFiles(
         Rule(
             "a Google service account key",
             text=(
-                re.compile(rb"service_account[\"']?[ \t]{0,20}(?:[,}\r\n]|\Z)"),
-                re.compile(rb"\bprivate_key\b" + _VALUE),
+                mark(r"service_account[\"']?[ \t]{0,20}(?:[,}\r\n]|\Z)", "service_account"),
+                value_of("private_key"),
             ),
         ),
-        Rule(
-            "a Google login",
-            text=(re.compile(rb"authorized_user\b"), re.compile(rb"\brefresh_token\b" + _VALUE)),
-        ),
+        Rule("a Google login", text=(mark(r"authorized_user\b", "authorized_user"), value_of("refresh_token"))),
         Rule(
             "a Google token",
             # Client secrets, access tokens and refresh tokens.
-            text=(re.compile(rb"(?<![\w-])(?:GOCSPX-[\w-]{20,}|ya29\.[\w-]{20,}|1//0[\w-]{30,})"),),
+            text=(
+                mark(
+                    r"(?-i:GOCSPX-[\w-]{20,}|ya29\.[\w-]{20,}|(?<![\w/+-])1//0[\w-]{30,})",
+                    *("GOCSPX-", "ya29.", "1//0"),
+                ),
+            ),
         ),
     )
 )

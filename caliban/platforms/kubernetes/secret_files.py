@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from caliban.images.secret_rules import Rule, SecretFiles, mark, value_of
 
-from caliban.images.secret_rules import Rule, SecretFiles
-
-_SECRETS = rb"client-key-data|client-key|token|password|id-token|refresh-token|access-token|client-secret"
+_SECRETS = (
+    *("client-key-data", "client-key", "token", "password", "id-token", "refresh-token", "access-token"),
+    "client-secret",
+)
 
 SECRET_FILES = SecretFiles(
     rules=(
@@ -19,9 +20,9 @@ SECRET_FILES = SecretFiles(
         Rule(
             "a kubeconfig",
             text=(
-                re.compile(rb"""\bkind\b["']?\s{0,20}:\s{0,20}["']?Config\b"""),
-                re.compile(rb"""\busers\b["']?\s{0,20}:"""),
-                re.compile(rb"""\b(?:""" + _SECRETS + rb""")["']?\s{0,20}:\s{0,20}["']?[^\s"']"""),
+                value_of("kind", value=r"Config\b"),
+                mark(r"\busers\b[\"']?\s{0,20}:", "users"),
+                value_of(*_SECRETS),
             ),
         ),
     )
