@@ -214,7 +214,12 @@ def load_config(directory: Path) -> ProjectConfig:
         raise error.translated(UsageError, "config-unreadable", f"cannot read {CONFIG_FILE}") from error
     raw = jsonc.loads(text, source=CONFIG_FILE)
     if not isinstance(raw, dict):
-        raise UsageError("malformed-config", f"invalid {CONFIG_FILE}", cause=f"expected an object, got {_quote(raw)}")
+        raise UsageError(
+            "malformed-config",
+            f"invalid {CONFIG_FILE}",
+            cause=f"expected an object, got {_quote(raw)}",
+            hint='for example: {"default_mode": "CPU"}',
+        )
     return _checked(raw, CONFIG_FILE, refused=_OLD_KEYS)
 
 
@@ -254,6 +259,7 @@ def _read(key: str, value: object, source: str) -> object:
             "malformed-config",
             f"invalid {source}: {key}{error.path}",
             cause=f"expected {error.expected}, got {_quote(error.found)}",
+            hint=f'correct or remove "{key}"',
         ) from error
 
 

@@ -7,7 +7,6 @@ contents, so the order is fixed and the owner is always root; ``COPY --chown`` c
 from __future__ import annotations
 
 import os
-import stat
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +18,12 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images import dependencies
 from caliban.images import dockerfile as layout
+from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
 from caliban.images.dockerignore import Ignored
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
-from caliban.input_files import InputFileError, is_file, is_inside, open_regular, read, shortened
+from caliban.input_files import InputFileError, is_file, is_inside
 
 LARGE_CONTEXT = 500 * 1000**2
 """Bytes above which a warning is shown."""
@@ -32,32 +32,9 @@ MAX_ENTRIES = 500_000
 """Files and directories that are looked at, at most."""
 
 _SHOWN_CREDENTIALS = 20
-_HINT_CHANGED = "run the command again when nothing writes to the directory, or exclude such files in .dockerignore"
+
 _CHUNK = 256 * 1024
 _MODULES_FOR_PACKAGING = ("__init__.py", "_version.py", "version.py", "__version__.py", "__about__.py")
-
-
-@dataclass(frozen=True)
-class ContextFile:
-    """A file, directory or link of the context.
-
-    Attributes:
-        name: its path in the context.
-        path: its path on this machine; None for a directory that has no original.
-        size: bytes of content; 0 for directories and links.
-        source: its path relative to the project.
-    """
-
-    name: str
-    path: Path | None
-    size: int
-    source: str
-
-    @property
-    def original(self) -> Path:
-        """Its path on this machine, where it has an original."""
-        assert self.path is not None
-        return self.path
 
 
 @dataclass(frozen=True)
@@ -70,12 +47,14 @@ class BuildContext:
         credentials: what was left out, and what each is: ``{".env": "environment variables with secrets"}``; by paths
             relative to the project.
         partly_searched: how many files were only partly searched for credentials, since there are so many.
+        logins: the files of dependencies that have a password in a URL.
     """
 
     dockerfile: str
     files: tuple[ContextFile, ...]
     credentials: Mapping[str, str]
     partly_searched: int = 0
+    logins: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -91,6 +70,9 @@ class BuildContext:
         ]
         if len(self.credentials) > _SHOWN_CREDENTIALS:
             result.append(f"{len(self.credentials) - _SHOWN_CREDENTIALS} more files with credentials are not copied")
+        result += [
+            f"{name} has a URL with a password or token, which becomes part of the image" for name in self.logins
+        ]
         if self.partly_searched:
             result.append(
                 f"only the beginnings of {self.partly_searched} files were searched for credentials; "
@@ -122,10 +104,10 @@ class BuildContext:
 
     def _pieces(self, sent: Callable[[int], object]) -> Iterator[bytes]:
         text = self.dockerfile.encode()
-        yield from _member(tarfile.TarInfo(layout.DOCKERFILE), len(text))
-        yield text + _padding(len(text))
+        yield from member(tarfile.TarInfo(layout.DOCKERFILE), len(text))
+        yield text + padding(len(text))
         for file in self.files:
-            yield from _member_of(file, sent)
+            yield from member_of(file, sent)
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _largest(self) -> str:
@@ -157,15 +139,17 @@ def collect(
     walk = _Walk(spec.build_path, Ignored.read(spec.build_path), finder)
     try:
         files = [*_dependency_files(spec, walk)]
+        needed = (file for file in files if file.name.startswith((f"{layout.CONDA}/", f"{layout.REQUIREMENTS}/")))
+        logins = [file.source for file in needed if dependencies.has_login(file.original)]
         for number, extra in enumerate(spec.extra_dirs):
             files += walk.part(extra, f"{layout.EXTRA}/{number}", exclude=())
         files += walk.part(spec.package.package_path, layout.CODE, exclude=spec.extra_dirs)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     except InputFileError as error:
-        raise _not_readable(error) from error
+        raise not_readable(error) from error
     _check_script(spec.package.script_path, files, walk.credentials)
-    return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched)
+    return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins))
 
 
 def _check_script(script: str, files: Sequence[ContextFile], credentials: Mapping[str, str]) -> None:
@@ -305,89 +289,12 @@ def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFil
     return ContextFile(name, Path(entry.path), size, source)
 
 
-def _member_of(file: ContextFile, sent: Callable[[int], object]) -> Iterator[bytes]:
-    info = tarfile.TarInfo(file.name)
-    if file.path is None:
-        info.type, info.mode = tarfile.DIRTYPE, 0o755
-        yield from _member(info, 0)
-        return
-    try:
-        found = file.path.lstat()
-        info.mode, info.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
-        if stat.S_ISREG(found.st_mode):
-            yield from _content(file, info, sent)
-        elif stat.S_ISDIR(found.st_mode):
-            info.type = tarfile.DIRTYPE
-            yield from _member(info, 0)
-        elif stat.S_ISLNK(found.st_mode):
-            info.type, info.linkname = tarfile.SYMTYPE, str(file.path.readlink())
-            yield from _member(info, 0)
-        # Sockets, pipes and devices are left out.
-    except OSError as error:
-        raise _unreadable(error) from error
-
-
-def _member(info: tarfile.TarInfo, size: int) -> Iterator[bytes]:
-    info.size = size
-    yield info.tobuf(format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape")
-
-
-def _content(file: ContextFile, info: tarfile.TarInfo, sent: Callable[[int], object]) -> Iterator[bytes]:
-    """Yield a regular file: what was collected, not what a link or a pipe that replaced it has, nor what was added."""
-    try:
-        with open_regular(file.original, follow_links=False) as content:
-            yield from _member(info, file.size)
-            left = file.size
-            while left:
-                chunk = read(content, min(left, _CHUNK), file.original)
-                if not chunk:
-                    raise _changed(f"{file.source} was truncated")
-                left -= len(chunk)
-                yield chunk
-                sent(len(chunk))
-    except InputFileError as error:
-        if error.id == "not-a-file":
-            raise _changed(f"{file.source} was replaced") from error
-        raise _not_readable(error) from error
-    yield _padding(file.size)
-
-
-def _changed(what: str) -> ImageError:
-    return ImageError(
-        "context-changed",
-        f"cannot send the build context: {what} while it was read",
-        hint=_HINT_CHANGED,
-    )
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
-
-
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
     return ImageError(
         "folder-leads-out",
         f"cannot build the image: {relative} is a link to a path outside {root}",
         hint=f"{remedy}: images contain files of the project's directory only",
     )
-
-
-def _unreadable(error: OSError) -> ImageError:
-    gone = isinstance(error, FileNotFoundError)
-    return ImageError(
-        "context-unreadable",
-        f"cannot read a file of the build context: {shortened(str(error.filename))}",
-        cause=f"{error.strerror}: it was removed while the context was read" if gone else error.strerror,
-        hint=_HINT_CHANGED if gone else "make it readable, or exclude it in .dockerignore",
-    )
-
-
-def _not_readable(error: InputFileError) -> ImageError:
-    """Return the error for a file that cannot be read, from that of the operating system where there was one."""
-    system = error.__cause__
-    if isinstance(system, OSError) and system.filename is not None:
-        return _unreadable(system)
-    return ImageError("context-unreadable", error.message, cause=error.cause, hint=error.hint)
 
 
 def _human(size: float) -> str:

@@ -24,6 +24,7 @@ PACKAGING_FILE = re.compile(
 _OTHER_REQUIREMENTS = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s*)(\S+)")
 # pip cannot install a project whose pyproject.toml has nothing but settings of tools.
 _DESCRIBES_A_PROJECT = re.compile(r"\[\s*(?:project|build-system)\s*\]")
+_LOGIN_IN_URL = re.compile(rb"://(?:[^\s/@:]{0,200}:[^\s/@]{1,400}|[^\s/@:]{20,400})@")
 
 
 def find(directory: Path, name: str) -> str | None:
@@ -78,6 +79,16 @@ def requirement_files(root: Path, first: str) -> list[str]:
                 found[other] = None
                 pending.append(other)
     return list(found)
+
+
+def has_login(path: Path) -> bool:
+    """Return whether a file has a URL with a password or token, other than a variable (``${TOKEN}``).
+
+    Raises:
+        InputFileError: it cannot be read.
+    """
+    content = input_files.read_bytes(path, limit=MAX_BYTES)
+    return any(b"${" not in match.group() for match in _LOGIN_IN_URL.finditer(content))
 
 
 def _text(content: bytes) -> str:

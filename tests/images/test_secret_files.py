@@ -24,9 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caliban.errors import ImageError
 from caliban.images import secret_finder
 from caliban.images.context import BuildContext, collect
-from caliban.images.secret_files import GENERIC
+from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import MAX_TEXT, START, START_AFTER_TOTAL, SecretFinder
 from caliban.platforms.registry import secret_files
 
@@ -418,3 +419,44 @@ def test_the_search_of_any_content_ends(finder: SecretFinder, other_file: Path, 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_any_content_is_searched_without_an_error(content: bytes) -> None:
     secret_finder.SecretFinder(secret_files(), {})._by_content(Path("credentials"), content)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_reported"),
+    [
+        ("--extra-index-url https://me:secret@pypi.example.com/simple", True),
+        ("lab @ git+https://0123456789abcdef0123456789@git.example.com/lab.git", True),
+        ("--extra-index-url https://${USER}:${TOKEN}@pypi.example.com/simple", False),
+        ("lab @ git+ssh://git@git.example.com/lab.git", False),
+        ("numpy", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["requirements.txt", "environment.yml"])
+def test_a_password_in_a_file_of_dependencies_is_reported(
+    project: Project, name: str, line: str, is_reported: bool
+) -> None:
+    project.write(name, line + "\n")
+    expected = [f"{name} has a URL with a password or token, which becomes part of the image"]
+    assert gather(project).warnings() == (expected if is_reported else [])
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "environment.yml"])
+def test_a_file_of_dependencies_with_credentials_is_an_error(project: Project, name: str) -> None:
+    project.write(name, "lab @ git+https://ghp_" + "A1" * 18 + "@git.example.com/lab.git\n")
+    with pytest.raises(ImageError) as caught:
+        gather(project)
+    assert caught.value.id == "dependency-file-is-credential"
+    assert f'add "{name}" to "include_credentials"' in (caught.value.hint or "")
+
+
+def test_a_script_with_credentials_is_an_error_that_says_so(project: Project) -> None:
+    project.write("run.sh", "export HF_TOKEN=hf_" + "Ab1" * 12 + "\n")
+    with pytest.raises(ImageError, match=r"run\.sh is not copied: it is an access token") as caught:
+        collect(project.spec("run.sh"), "FROM x\n", {}, secret_files())
+    assert caught.value.id == "script-ignored"
+
+
+def test_a_given_key_file_is_left_out_whatever_it_contains(project: Project, tmp_path: Path) -> None:
+    key = add(project, "opaque")
+    rules = secret_files().combined(SecretFiles(files=(str(key),)))
+    assert collect(project.spec(), "FROM x\n", {}, rules).credentials.keys() == {"opaque"}
