@@ -12,13 +12,17 @@ from caliban.cli.command_table import Command, Entry
 from caliban.cli.console import Console
 from caliban.cli.parser import Parser
 from caliban.errors import CalibanError, UsageError
+from caliban.input_files import shortened
 
 _DESCRIPTION = "Run groups of experiments in containers, and re-run what failed with one command."
 
 
 def version() -> str:
     """Return the line that ``caliban version`` prints."""
-    return f"caliban {metadata.version('caliban')}"
+    try:
+        return f"caliban {metadata.version('caliban')}"
+    except metadata.PackageNotFoundError:  # run from a directory with its source
+        return "caliban (not installed: its version is not known)"
 
 
 def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
@@ -30,7 +34,7 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
 
     Returns:
         The values of the command's flags; ``command_module``, the command; and ``script_args``, the arguments after
-        ``--``, untouched.
+        ``--``, untouched; and ``command_plugin``, the package that the command is of, or None.
 
     Raises:
         UsageError: the command line is wrong.
@@ -57,7 +61,8 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
 def _parse_command(entry: Entry, arguments: Sequence[str], script: Sequence[str] | None) -> argparse.Namespace:
     command, parser = _command_parser(entry)
     takes_script_arguments = getattr(command, "TAKES_SCRIPT_ARGS", False)
-    args = parser.parse(arguments, script=(script or ()) if takes_script_arguments else None)
+    with command_table.plugin_errors(entry):
+        args = parser.parse(arguments, script=(script or ()) if takes_script_arguments else None)
     if script is not None and not takes_script_arguments:
         raise UsageError(
             "unexpected-argument",
@@ -66,6 +71,7 @@ def _parse_command(entry: Entry, arguments: Sequence[str], script: Sequence[str]
         )
     args.script_args = tuple(script or ())
     args.command_module = command
+    args.command_plugin = entry.plugin
     return args
 
 
@@ -88,27 +94,40 @@ def help_parser(name: Sequence[str], console: Console) -> Parser:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Refuse bytes that are not UTF-8: the store and every service accept only text."""
+    """Refuse bytes that are not UTF-8, and NUL: the store and every service accept only text."""
     for argument in arguments:
         try:
             argument.encode()
+            if "\0" in argument:
+                raise UsageError(
+                    "argument-not-text", f"argument contains NUL: {shortened(argument)!r}", hint="remove the character"
+                )
         except UnicodeEncodeError:
             raise UsageError(
                 "argument-not-text",
-                f"argument is not valid UTF-8: {os.fsencode(argument)!r}",
+                f"argument is not valid UTF-8: {_as_bytes(shortened(argument))!r}",
                 hint="write the bytes to a file, and pass the file's name instead",
             ) from None
 
 
+def _as_bytes(argument: str) -> bytes:
+    try:
+        return os.fsencode(argument)
+    except UnicodeEncodeError:  # no argument of a process has such characters
+        return argument.encode(errors="backslashreplace")
+
+
 def _command_parser(entry: Entry) -> tuple[Command, Parser]:
     command = command_table.load(entry)
-    parser = Parser(f"caliban {entry.name}", description=command.DESCRIPTION)
-    command.add_arguments(parser)
+    parser = Parser(f"caliban {entry.name}", description=str(command.DESCRIPTION))
+    command_table.add_arguments(entry, command, parser)
     return command, parser
 
 
 def _top_parser(console: Console) -> Parser:
     """Return the parser of ``caliban`` without a command; its help lists all commands."""
+    for problem in command_table.damaged_packages():
+        console.warn(f"cannot read the metadata of an installed package: {problem}")
     plugins = command_table.plugins()
     for entry in plugins.values():
         try:
@@ -173,7 +192,7 @@ def _unknown_command(name: str, *, flag: str | None = None) -> UsageError:
         hint = f"put the command first: caliban COMMAND {flag} ..."
     else:
         hint = _names(family or [*command_table.BUILT_IN.values(), *command_table.plugins().values()])
-    return UsageError("unknown-command", f'unknown command "{name}"', hint=hint)
+    return UsageError("unknown-command", f'unknown command "{shortened(name)}"', hint=hint)
 
 
 def _names(entries: Sequence[Entry]) -> str:

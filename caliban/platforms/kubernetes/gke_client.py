@@ -175,7 +175,7 @@ class GkeService:
         return Credential(bearer(self._google.access_token()), expires=datetime.min.replace(tzinfo=timezone.utc))
 
     def _api(self) -> Any:  # noqa: ANN401 - created at run time
-        return self._google.service("container", "v1").projects().locations().clusters()
+        return self._google.resource("container", "v1", "projects", "locations", "clusters")
 
 
 _PATTERNS = {"project": GKE_PROJECT, "location": GKE_LOCATION, "cluster": GKE_CLUSTER}
