@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.config import ProjectConfig
-from caliban.errors import CalibanError, PlatformError, UsageError, one_line
+from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.client import Google
@@ -134,8 +134,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             UsageError: ``malformed-destination``.
             CalibanError: the cluster cannot be asked.
         """
-        if destination.problem:
-            raise UsageError("malformed-destination", destination.problem, hint="choose another name")
+        destination.check()
         cluster = self.cluster(destination)
         known = replace(destination, cluster_uid=cluster.system_uid() or "", cluster_server=cluster.server)
         with self._lock:
