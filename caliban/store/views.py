@@ -39,6 +39,7 @@ TREE_COLUMNS = (
     JobRow.status,
     JobRow.details,
     JobRow.created,
+    JobRow.user.label("job_user"),
     JobSpecRow.id.label("spec_id"),
     JobSpecRow.spec.label("job_spec"),
     JobSpecRow.platform,
@@ -105,6 +106,7 @@ def _job(row: TreeRow, parse: ParseDetails) -> JobRecord:
         status=status,
         details=parse(row.platform, status, json_object(row.details)),
         created=row.created,
+        user=row.job_user,
     )
 
 
