@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ CREDENTIALS_PATH = "/.caliban/credentials.json"
 """Where containers have the credentials file of the user."""
 
 _COMMAND = ("docker", "run")
+_USUAL = (("--gpus", "all"), ("--ipc", "host"), ("-e", "PYTHONUNBUFFERED=1"), ("--rm",), ("--rm=true",))
 _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _DEFAULT_CREDENTIALS = Path(".config/gcloud/application_default_credentials.json")
 # https://cloud.google.com/docs/authentication/application-default-credentials
@@ -85,6 +87,22 @@ def parse_command(spec: JsonObject) -> DockerCommand:
         raise _malformed('"command" does not contain the image of "container"')
     position = command.index(image, 2)
     return DockerCommand(tuple(command[2:position]), image, tuple(command[position + 1 :]))
+
+
+def effects(spec: JsonObject) -> tuple[str, ...]:
+    """Return the recorded arguments of ``docker run`` that are not those of every job, in one line.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    arguments = list(parse_command(spec).docker_arguments)
+    unusual: list[str] = []
+    while arguments:
+        length = next((len(known) for known in _USUAL if arguments[: len(known)] == list(known)), 0)
+        if not length:
+            unusual.append(arguments[0])
+        del arguments[: length or 1]
+    return (f"docker run {shlex.join(unusual)}",) if unusual else ()
 
 
 def credential_arguments(docker_arguments: Sequence[str], context: PlatformContext) -> list[str]:

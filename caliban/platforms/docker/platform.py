@@ -80,6 +80,10 @@ class DockerPlatform(Platform, ForegroundPlatform):
         """Return the same ``docker run`` arguments with another image and other arguments of its entrypoint."""
         return job_spec.with_arguments(spec, image, arguments)
 
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return the arguments of ``docker run`` that are not those of every job."""
+        return job_spec.effects(job.spec)
+
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return ``caliban-20200529-105340-<start of the token>``: sorted by time, and unique."""
         return f"caliban-{self.context.clock.now():%Y%m%d-%H%M%S}-{token[:8]}"
