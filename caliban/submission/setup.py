@@ -40,7 +40,7 @@ def make_platforms(
     def engine() -> Engine:
         from caliban.images.docker.engine import Engine
 
-        return Engine.connect(environ, registry.secret_files())
+        return Engine.connect(environ, registry.secret_files(), on_slow=reporter.info)
 
     return Platforms(PlatformContext(environ, home, reporter, engine, options or {}, clock or SystemClock()))
 

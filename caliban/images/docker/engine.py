@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
+from caliban.clock import Clock, SystemClock
 from caliban.errors import ImageError
 from caliban.images.context import BuildContext, collect
 from caliban.images.docker.build_log import BuildLog
+from caliban.images.docker.deadline import DeadlineError, within
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
+from caliban.images.docker.identity import EngineIdentity, engine_identity
 from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
@@ -23,8 +26,23 @@ if TYPE_CHECKING:
     import requests
     from docker.tls import TLSConfig
 
+_T = TypeVar("_T")
+
+CONNECT_SECONDS = 20.0
+"""How long an engine has to tell its version."""
+
+ANSWER_SECONDS = 60.0
+"""How long an engine has to answer a request; a busy one needs half a minute to list its containers."""
+
 LABELS = {"caliban": "image"}
 """The labels of images that caliban builds: ``docker images --filter label=caliban``."""
+
+
+_CAUSE_LENGTH = 300
+
+
+def _say_nothing(line: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +54,33 @@ class Engine:
         host: its endpoint, for messages, without a password.
         environ: the environment variables that name it.
         secret_files: which files never go into an image.
+        clock: the time, and waiting.
+        on_slow: called with a line for the user when the engine takes long.
     """
 
     client: docker.DockerClient
     host: str
     environ: Mapping[str, str] = field(repr=False)
     secret_files: SecretFiles = field(default=GENERIC, repr=False)
+    clock: Clock = field(default_factory=SystemClock, repr=False)
+    on_slow: Callable[[str], None] = field(default=_say_nothing, repr=False)
 
     @classmethod
-    def connect(cls, environ: Mapping[str, str], secret_files: SecretFiles = GENERIC) -> Engine:
+    def connect(
+        cls,
+        environ: Mapping[str, str],
+        secret_files: SecretFiles = GENERIC,
+        *,
+        clock: Clock | None = None,
+        on_slow: Callable[[str], None] = _say_nothing,
+    ) -> Engine:
         """Connect to the engine of DOCKER_HOST (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH), or of the current docker context.
 
         Args:
             environ: the environment variables.
             secret_files: which files never go into an image.
+            clock: the time, and waiting; None for that of this machine.
+            on_slow: called with a line for the user when the engine takes long.
 
         Raises:
             ImageError: ``docker-unreachable``, ``docker-config-malformed``, ``docker-context-missing``.
@@ -62,8 +93,16 @@ class Engine:
         if endpoint.context:
             host += f" (docker context {endpoint.context})"
         config = docker_config_dir(environ) / "config.json"
+        clock = clock or SystemClock()
         try:
-            client = docker.DockerClient(endpoint.host, tls=_tls(endpoint))
+            client = within(
+                CONNECT_SECONDS,
+                lambda: docker.DockerClient(endpoint.host, tls=_tls(endpoint)),
+                clock,
+                lambda: on_slow(_slow_line(host, CONNECT_SECONDS)),
+            )
+        except DeadlineError as error:
+            raise unreachable(error, host) from None
         except docker.errors.InvalidConfigFile as error:
             raise malformed(config, str(error)) from error
         except (docker.errors.DockerException, OSError) as error:
@@ -72,7 +111,33 @@ class Engine:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # docker-py read a value of the wrong type in a file; these messages contain no value.
             raise malformed(config, f"{type(error).__name__}: {error}") from error
-        return cls(client, host, environ, secret_files)
+        return cls(client, host, environ, secret_files, clock, on_slow)
+
+    def ask(self, request: Callable[[docker.APIClient], _T], *, seconds: float = ANSWER_SECONDS) -> _T:
+        """Return what docker-py returns for a request, at its deadline at the latest.
+
+        Args:
+            request: makes the request.
+            seconds: the deadline.
+
+        Raises:
+            DeadlineError: the engine has not answered; it may still do what was requested.
+            Exception: whatever docker-py raises.
+        """
+        return self.within(seconds, lambda: request(self.client.api), _slow_line(self.host, seconds))
+
+    def within(self, seconds: float | None, call: Callable[[], _T], slow_line: str) -> _T:
+        """Return ``call()``; see :func:`caliban.images.docker.deadline.within`."""
+        return within(seconds, call, self.clock, lambda: self.on_slow(slow_line))
+
+    def identity(self) -> EngineIdentity:
+        """Return which engine this is.
+
+        Raises:
+            ImageError: ``docker-unreachable``, ``docker-refused``, ``docker-answer-malformed``.
+        """
+        with self.translate_errors():
+            return engine_identity(self.ask(lambda api: api.info()))
 
     def close(self) -> None:
         """Close the connections."""
@@ -119,7 +184,7 @@ class Engine:
 
         with self.translate_errors():
             try:
-                self.client.images.get(ref)
+                self.ask(lambda _: self.client.images.get(ref))
             except docker.errors.ImageNotFound:
                 return False
             return True
@@ -134,7 +199,7 @@ class Engine:
 
         with self.translate_errors():
             try:
-                return str(self.client.images.get(ref).id)
+                return str(self.ask(lambda _: self.client.images.get(ref)).id)
             except docker.errors.ImageNotFound as error:
                 raise ImageError(
                     "image-not-found",
@@ -198,8 +263,11 @@ class Engine:
             urllib3.exceptions.HTTPError,
             docker.errors.DockerException,
             docker.errors.StreamParseError,
+            DeadlineError,
         ) as error:
             raise unreachable(error, self.host) from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # docker-py, or we, read an odd answer
+            raise unexpected_answer(error, self.host) from error
 
 
 def _tls(endpoint: Endpoint) -> TLSConfig | bool:
@@ -227,6 +295,20 @@ def _tls(endpoint: Endpoint) -> TLSConfig | bool:
         ca_cert=str(authority) if authority.exists() else None,
         verify=True,
     )
+
+
+def unexpected_answer(error: Exception, host: str) -> ImageError:
+    """Return the error for an answer that no Docker Engine gives: something else listens there, or a proxy replied."""
+    return ImageError(
+        "docker-answer-malformed",
+        f"unexpected answer of the Docker daemon at {host}",
+        cause=f"{type(error).__name__}: {strip_userinfo(str(error))[:_CAUSE_LENGTH]}",
+        hint="check that a Docker Engine listens there (docker version), and the value of DOCKER_HOST",
+    )
+
+
+def _slow_line(host: str, seconds: float) -> str:
+    return f"waiting for an answer of the Docker daemon at {host} (for up to {seconds:.0f} s) ..."
 
 
 def unreachable(error: BaseException, host: str) -> ImageError:
