@@ -54,7 +54,7 @@ def translate_errors(message: str, *, passing: tuple[type[Exception], ...] = ())
         raise
     except (docker.errors.DockerException, requests.RequestException, OSError, DeadlineError, OddStateError) as error:
         raise engine_failed(message, error) from error
-    except Exception as error:  # noqa: BLE001 - docker-py read an answer that no engine gives
+    except Exception as error:
         raise engine_failed(
             message, error, f"unexpected answer of the Docker Engine ({type(error).__name__})"
         ) from error

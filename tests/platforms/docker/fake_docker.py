@@ -98,6 +98,9 @@ class FakeDocker:
         lost: what is done without an answer: ``start``, ``create``.
         hooks: called before a request ``METHOD PATH`` is processed, once; what they return is the answer, unless None.
         info: the answer to ``GET /info``.
+        starts: the ids of the containers that were started, in order.
+        stop_code: the exit code of a container that is stopped.
+        stop_seconds: the grace period that a request to stop has to name.
         on_wait: called when a client waits for a container.
     """
 
@@ -114,6 +117,7 @@ class FakeDocker:
         default_factory=lambda: {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
     )
     stop_code: int = 137
+    stop_seconds: list[str] = field(default_factory=lambda: ["10"])
     starts: list[str] = field(default_factory=list)
     on_wait: Callable[[Container], None] = lambda container: container.end()
     unexpected: list[str] = field(default_factory=list)
@@ -232,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith("/rename"):
             self._with(path.split("/")[2], lambda container: self._rename(container, query["name"][0]))
         elif path.endswith("/stop"):
-            assert query == {"t": ["10"]}
+            assert query == {"t": self.server.docker.stop_seconds}
             self._with(path.split("/")[2], self._stop)
         elif path.endswith("/wait"):
             self._with(path.split("/")[2], self._wait)
