@@ -264,7 +264,7 @@ def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
 def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | None:
     if recorded.engine in (None, here.id):
         return None
-    return f"the job runs on another Docker Engine ({recorded.engine_name or recorded.engine})"
+    return f"the job is on another Docker Engine ({recorded.engine_name or recorded.engine})"
 
 
 def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:

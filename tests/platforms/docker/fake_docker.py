@@ -101,6 +101,7 @@ class FakeDocker:
         starts: the ids of the containers that were started, in order.
         stop_code: the exit code of a container that is stopped.
         stop_seconds: the grace period that a request to stop has to name.
+        stall: while it is set, no request is answered.
         on_wait: called when a client waits for a container.
     """
 
@@ -122,6 +123,7 @@ class FakeDocker:
     on_wait: Callable[[Container], None] = lambda container: container.end()
     unexpected: list[str] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+    stall: threading.Event = field(default_factory=threading.Event)
 
     def create(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
         """``docker create``."""
@@ -250,6 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._with(path.split("/")[2], self._remove)
 
     def _hooked(self) -> bool:
+        while self.server.docker.stall.is_set() and not self.server.docker.closing.wait(0.005):
+            pass
         hook = self.server.docker.hooks.pop(self._request, None)
         answer = hook() if hook else None
         if answer is not None:
