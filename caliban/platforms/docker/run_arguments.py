@@ -31,18 +31,19 @@ _SHORT = {
     "w": "workdir",
 }
 _SWITCH_NAMES = """
-detach disable-content-trust help init interactive no-healthcheck oom-kill-disable privileged publish-all quiet read-only
-rm sig-proxy tty use-api-socket
+detach disable-content-trust help init interactive no-healthcheck oom-kill-disable privileged publish-all quiet
+read-only rm sig-proxy tty use-api-socket
 """
 _VALUE_NAMES = """
 add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-count
-cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach-keys device
-device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops dns dns-opt dns-option dns-search
-domainname entrypoint env env-file expose gpus group-add health-cmd health-interval health-retries health-start-interval
-health-start-period health-timeout hostname io-maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory label
-label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount
-name net net-alias network network-alias oom-score-adj pid pids-limit platform publish pull restart runtime
-security-opt shm-size stop-signal stop-timeout storage-opt sysctl tmpfs ulimit user userns uts volume volume-driver volumes-from workdir
+cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach-keys
+device device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops dns dns-opt dns-option
+dns-search domainname entrypoint env env-file expose gpus group-add health-cmd health-interval health-retries
+health-start-interval health-start-period health-timeout hostname io-maxbandwidth io-maxiops ip ip6 ipc isolation
+kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap
+memory-swappiness mount name net net-alias network network-alias oom-score-adj pid pids-limit platform publish pull
+restart runtime security-opt shm-size stop-signal stop-timeout storage-opt sysctl tmpfs ulimit user userns uts volume
+volume-driver volumes-from workdir
 """
 _SWITCHES = frozenset(_SWITCH_NAMES.split())
 _WITH_VALUE = frozenset(_VALUE_NAMES.split())

@@ -47,9 +47,7 @@ def test_a_job_of_another_engine_cannot_be_stopped(elsewhere: DockerPlatform, ru
     assert "DOCKER_HOST" in (caught.value.hint or "")
 
 
-def test_a_submission_to_another_engine_cannot_be_looked_up(
-    elsewhere: DockerPlatform, submission: Submission
-) -> None:
+def test_a_submission_to_another_engine_cannot_be_looked_up(elsewhere: DockerPlatform, submission: Submission) -> None:
     with pytest.raises(PlatformError) as caught:
         elsewhere.find(submission)
     assert (caught.value.id, caught.value.cause) == ("job-out-of-reach", OTHER)
@@ -118,8 +116,8 @@ def test_a_missing_container_of_an_earlier_version_may_be_on_another_engine(
 ) -> None:
     old = with_details(running, engine=None, engine_name=None)
     docker.containers.clear()
-    answer = platform.statuses([old])[old.id]
-    assert answer == StatusUnavailable("its container is not on the Docker Engine of catbus; it may have run on another one")
+    reason = "its container is not on the Docker Engine of catbus; it may have run on another one"
+    assert platform.statuses([old]) == {old.id: StatusUnavailable(reason)}
     with pytest.raises(PlatformError):
         platform.stop(old)
     with pytest.raises(PlatformError):

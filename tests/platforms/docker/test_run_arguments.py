@@ -36,7 +36,7 @@ def problem(text: str) -> str:
     [
         "--gpus all",
         "--gpus=all",
-        '--gpus \'"device=0,1"\'',
+        "--gpus '\"device=0,1\"'",
         "-e A=1 -e B",
         "-eA=1",
         "--env A=--name",

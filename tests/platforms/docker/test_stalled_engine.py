@@ -96,9 +96,7 @@ def test_a_request_is_given_up_at_its_deadline(
     assert f"no answer within {ANSWER_SECONDS:.0f} s" in (caught.value.cause or "")
 
 
-def test_states_are_unavailable_after_one_deadline(
-    running: JobRecord, stalling: DockerPlatform
-) -> None:
+def test_states_are_unavailable_after_one_deadline(running: JobRecord, stalling: DockerPlatform) -> None:
     jobs = [replace(running, id=number) for number in range(100)]
     answers = stalling.statuses(jobs)
     assert all(isinstance(answer, StatusUnavailable) for answer in answers.values())

@@ -52,8 +52,11 @@ def test_submit_returns_a_running_job_with_its_container(
     container = docker.containers[NAME]
     assert (job.container, job.status) == ("lab:1", JobStatus.RUNNING)
     assert job.details.raw == {
-        **{"name": NAME, "host": socket.gethostname(), "container_id": container.id},
-        **{"engine": "a1b2-engine", "engine_name": "catbus"},
+        "name": NAME,
+        "host": socket.gethostname(),
+        "engine": "a1b2-engine",
+        "engine_name": "catbus",
+        "container_id": container.id,
     }
     assert (job.details.id, job.details.display_name) == (container.id, NAME)
     assert (job.details.destination, job.details.exit) == (DockerDestination("a1b2-engine", "catbus"), None)
