@@ -21,7 +21,7 @@ from tests.e2e.conftest import Researcher, researcher, wait_until
 
 __all__ = ["researcher"]
 
-RUN = ("run", "--xgroup", "g", "--nogpu", "cpu.py")
+RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
 WRAPPER = """\
 #!{python} -IS
 import os, signal, subprocess, sys, time
@@ -38,6 +38,34 @@ if {when!r} == "after":
 open({ended!r}, "w").close()
 sys.exit(done.returncode)
 """
+
+
+@pytest.fixture
+def group(researcher: Researcher) -> Researcher:
+    """A group with one failed job, whose code is fixed."""
+    researcher.write("cpu.py", "raise SystemExit('a coding error')\n")
+    assert researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py").code == 1
+    researcher.write("cpu.py", "print('fixed')\n")
+    return researcher
+
+
+def install_wrapper(group: Researcher, directory: Path, when: str, delay: int = 0) -> Path:
+    """Put a ``docker`` command before the real one; the first ``docker create`` kills caliban.
+
+    Returns:
+        A file that exists once that ``docker create`` has ended.
+    """
+    (directory / "bin").mkdir()
+    docker = subprocess.run(["which", "docker"], capture_output=True, text=True, check=True).stdout.strip()
+    ended = directory / "ended"
+    wrapper = directory / "bin" / "docker"
+    once = str(directory / "once")
+    wrapper.write_text(
+        WRAPPER.format(python=sys.executable, docker=docker, once=once, ended=str(ended), when=when, delay=delay)
+    )
+    wrapper.chmod(0o755)
+    group.environ["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
+    return ended
 
 
 @contextmanager
@@ -92,67 +120,50 @@ def leftovers(engine: Engine, group: Researcher) -> list[str]:
 
 
 def settle_and_complete(group: Researcher, engine: Engine) -> None:
-    """Let the next commands settle and complete the group, and check that the experiment ran once."""
+    """Let the next commands settle and complete the group, and check that the experiment was run again once."""
     status = group.caliban("status", "--xgroup", "g")
-    assert (status.code, "Traceback" in status.err) == (0, False), status.err
+    assert "Traceback" not in status.err
     wait_until(lambda: " RUNNING " not in group.caliban("status", "--xgroup", "g").out)
-    again = group.caliban("resubmit", "--xgroup", "g", "--yes")
+    again = group.caliban(*RESUBMIT)
     assert again.code == 0, again.err
-    assert group.rows("SELECT status FROM jobs") == [("SUCCEEDED",)]
+    assert group.rows("SELECT status FROM jobs ORDER BY id") == [("FAILED",), ("SUCCEEDED",)]
     assert group.rows("SELECT count(*) FROM submissions WHERE state = 'OPEN'") == [(0,)]
-    assert runs(engine, group) == 1
+    assert runs(engine, group) == 2
     assert leftovers(engine, group) == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_command_that_is_killed_while_its_container_is_created_runs_it_once(
-    researcher: Researcher, engine: Engine, tmp_path: Path, when: str
+    group: Researcher, engine: Engine, tmp_path: Path, when: str
 ) -> None:
-    path = tmp_path / "bin"
-    path.mkdir()
-    docker = subprocess.run(["which", "docker"], capture_output=True, text=True, check=True).stdout.strip()
-    once, ended = tmp_path / "once", tmp_path / "ended"
-    text = WRAPPER.format(python=sys.executable, docker=docker, once=str(once), ended=str(ended), when=when, delay=0)
-    (path / "docker").write_text(text)
-    (path / "docker").chmod(0o755)
-    researcher.environ["PATH"] = f"{path}:{os.environ['PATH']}"
-
-    with researcher.start(*RUN) as process:
+    ended = install_wrapper(group, tmp_path, when)
+    with group.start(*RESUBMIT) as process:
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     wait_until(ended.exists)
 
-    settle_and_complete(researcher, engine)
+    settle_and_complete(group, engine)
 
 
 def test_a_client_that_creates_a_container_after_it_was_given_up_runs_nothing(
-    researcher: Researcher, engine: Engine, tmp_path: Path
+    group: Researcher, engine: Engine, tmp_path: Path
 ) -> None:
-    path = tmp_path / "bin"
-    path.mkdir()
-    docker = subprocess.run(["which", "docker"], capture_output=True, text=True, check=True).stdout.strip()
-    once, ended = tmp_path / "once", tmp_path / "ended"
-    text = WRAPPER.format(
-        python=sys.executable, docker=docker, once=str(once), ended=str(ended), when="before", delay=15
-    )
-    (path / "docker").write_text(text)
-    (path / "docker").chmod(0o755)
-    researcher.environ["PATH"] = f"{path}:{os.environ['PATH']}"
-    with researcher.start(*RUN) as process:
+    ended = install_wrapper(group, tmp_path, "before", delay=20)
+    with group.start(*RESUBMIT) as process:
         process.communicate()
 
-    again = researcher.caliban("resubmit", "--xgroup", "g", "--yes")
+    again = group.caliban(*RESUBMIT)
 
-    assert again.code == 0, again.err
+    assert (again.code, ended.exists()) == (0, False), again.err
     wait_until(ended.exists)
-    assert researcher.rows("SELECT status FROM jobs") == [("SUCCEEDED",)]
-    assert runs(engine, researcher) == 1
+    assert group.rows("SELECT status FROM jobs ORDER BY id") == [("FAILED",), ("SUCCEEDED",)]
+    assert runs(engine, group) == 2
 
 
 @pytest.mark.parametrize("when", ["before the request", "before the response"])
 @pytest.mark.parametrize("step", [b"/start ", b"/containers/json"])
 def test_a_command_that_is_killed_around_a_request_runs_its_container_once(
-    researcher: Researcher, engine: Engine, when: str, step: bytes
+    group: Researcher, engine: Engine, when: str, step: bytes
 ) -> None:
     processes: list[subprocess.Popen[str]] = []
 
@@ -166,15 +177,15 @@ def test_a_command_that_is_killed_around_a_request_runs_its_container_once(
 
     before, after = (kill, ignore) if when == "before the request" else (ignore, kill)
     with intercepted_engine(before, after) as address:
-        own = dict(researcher.environ)
-        researcher.environ["DOCKER_HOST"] = address
-        with researcher.start(*RUN) as process:
+        own = dict(group.environ)
+        group.environ["DOCKER_HOST"] = address
+        with group.start(*RESUBMIT) as process:
             processes.append(process)
             process.communicate()
-        researcher.environ = own
+        group.environ = own
     assert process.returncode == -signal.SIGKILL
 
-    settle_and_complete(researcher, engine)
+    settle_and_complete(group, engine)
 
 
 def test_a_job_that_docker_restarts_is_followed_to_its_last_end(researcher: Researcher) -> None:

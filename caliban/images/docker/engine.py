@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from caliban.clock import Clock, SystemClock
@@ -14,11 +15,12 @@ from caliban.images.docker.build_log import BuildLog
 from caliban.images.docker.deadline import DeadlineError, within
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
 from caliban.images.docker.identity import EngineIdentity, engine_identity
+from caliban.images.docker.logins import check_logins
 from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
-from caliban.redaction import strip_userinfo
+from caliban.redaction import clean_text, exception_text, strip_userinfo
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ LABELS = {"caliban": "image"}
 """The labels of images that caliban builds: ``docker images --filter label=caliban``."""
 
 
-_CAUSE_LENGTH = 300
+_ANY_VERSION = "1.41"
 
 
 def _say_nothing(line: str) -> None:
@@ -108,9 +110,8 @@ class Engine:
         except (docker.errors.DockerException, OSError) as error:
             # from None: docker-py's message may contain DOCKER_HOST with its password.
             raise unreachable(error, host) from None
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # docker-py read a value of the wrong type in a file; these messages contain no value.
-            raise malformed(config, f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # noqa: BLE001 - docker-py read a value of the wrong type
+            raise _odd_value(error, endpoint, config, host) from None
         return cls(client, host, environ, secret_files, clock, on_slow)
 
     def ask(self, request: Callable[[docker.APIClient], _T], *, seconds: float = ANSWER_SECONDS) -> _T:
@@ -160,6 +161,7 @@ class Engine:
         for warning in context.warnings():
             reporter.warn(warning)
         with self.translate_errors(), self.responses() as responses:
+            check_logins(self.client.api, self.clock, reporter)
             try:
                 events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
                 # The last step is the engine's own: it adds the labels.
@@ -167,6 +169,7 @@ class Engine:
                     log = BuildLog(steps, reporter, progress)
                     for event in events:
                         log.feed(event)
+                    log.finish()
             finally:
                 for response in responses:
                     response.close()
@@ -255,7 +258,7 @@ class Engine:
             raise ImageError(
                 "docker-refused",
                 "the Docker Engine rejected a request",
-                cause=str(error.explanation or error),
+                cause=clean_text(str(error.explanation or error)),
                 hint="for details, check the engine's log: journalctl -u docker",
             ) from error
         except (
@@ -266,7 +269,7 @@ class Engine:
             DeadlineError,
         ) as error:
             raise unreachable(error, self.host) from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # docker-py, or we, read an odd answer
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # an odd answer was read
             raise unexpected_answer(error, self.host) from error
 
 
@@ -302,9 +305,27 @@ def unexpected_answer(error: Exception, host: str) -> ImageError:
     return ImageError(
         "docker-answer-malformed",
         f"unexpected answer of the Docker daemon at {host}",
-        cause=f"{type(error).__name__}: {strip_userinfo(str(error))[:_CAUSE_LENGTH]}",
+        cause=exception_text(error),
         hint="check that a Docker Engine listens there (docker version), and the value of DOCKER_HOST",
     )
+
+
+def _odd_value(error: Exception, endpoint: Endpoint, config: Path, host: str) -> ImageError:
+    """Return the error for a value that docker-py cannot read: in DOCKER_HOST, its configuration or the answer."""
+    import docker
+    import docker.errors
+    import docker.utils
+
+    try:
+        docker.utils.parse_host(endpoint.host)
+    except Exception as invalid:  # noqa: BLE001 - it raises whatever the parts of a URL raise
+        return unreachable(invalid, host)
+    try:
+        docker.DockerClient(endpoint.host, tls=_tls(endpoint), version=_ANY_VERSION).close()  # connects to nothing
+    except Exception as invalid:  # noqa: BLE001 - docker-py read a value of the wrong type in a file
+        # These messages contain no value.
+        return malformed(config, f"{type(invalid).__name__}: {exception_text(invalid)}")
+    return unexpected_answer(error, host)
 
 
 def _slow_line(host: str, seconds: float) -> str:
@@ -329,7 +350,7 @@ def unreachable(error: BaseException, host: str) -> ImageError:
             "certificates are always verified, whatever a docker context says: check that ca.pem in DOCKER_CERT_PATH, "
             "or in the context, belongs to the certificate authority that signed the engine's certificate"
         )
-    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else exception_text(reason)
     return ImageError(
         "docker-unreachable", f"cannot reach the Docker daemon at {host}", cause=strip_userinfo(words), hint=hint
     )

@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caliban.redaction import redact, strip_userinfo
+from caliban.clock import Clock, SystemClock
+from caliban.images.docker.deadline import within
+from caliban.images.docker.logins import HELPER_SECONDS
+from caliban.redaction import exception_text, redact
 from caliban.reporter import Reporter
 
 _TOKEN_USER = "<token>"
@@ -47,7 +50,7 @@ class Login:
         return redact((self.password, self.basic), text)
 
 
-def stored_login(host: str, reporter: Reporter) -> Login | None:
+def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> Login | None:
     """Return the login that ``docker login`` stored for a registry, in Docker's configuration or a credential helper.
 
     A configuration or helper that does not work is ignored with a warning, as docker does: the registry may need no
@@ -56,21 +59,25 @@ def stored_login(host: str, reporter: Reporter) -> Login | None:
     Args:
         host: ``HOST[:PORT]``.
         reporter: for the warning.
+        clock: how long a helper may take; None for that of this machine.
 
     Returns:
         None where nothing is stored.
     """
     import docker.auth
-    import docker.errors
 
     try:
         with warnings.catch_warnings():
             # docker-py warns about a missing helper, and then raises an error for it as well.
             warnings.simplefilter("ignore")
-            found = docker.auth.resolve_authconfig(docker.auth.load_config(), host)
-    except (docker.errors.DockerException, OSError, ValueError, AttributeError, LookupError, TypeError) as error:
-        # All but the first two: docker-py read a value of the wrong type. Their messages contain no value.
-        reporter.warn(f"cannot read docker's stored login for {host}: {strip_userinfo(str(error))}")
+            found = within(
+                HELPER_SECONDS,
+                lambda: docker.auth.resolve_authconfig(docker.auth.load_config(), host),
+                clock or SystemClock(),
+                lambda: reporter.info(f"waiting for docker's credential helper for {host} ..."),
+            )
+    except Exception as error:  # noqa: BLE001 - docker-py read a value of the wrong type, or a helper failed
+        reporter.warn(f"cannot read docker's stored login for {host}: {exception_text(error)}")
         return None
     return _login({str(key).lower(): value for key, value in (found or {}).items()})
 

@@ -11,7 +11,7 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.docker.details import OddStateError, refused_details
 from caliban.platforms.docker.run_arguments import RunArgumentsError
 from caliban.records import Submission
-from caliban.redaction import strip_userinfo
+from caliban.redaction import clean_text, exception_text
 
 _NO_GPU = "Docker cannot access a GPU"
 _NO_GPU_HINT = "install the NVIDIA Container Toolkit, or add --nogpu"
@@ -65,7 +65,7 @@ def engine_failed(message: str, error: Exception, cause: str | None = None) -> P
     return PlatformError(
         "docker-engine-failed",
         message,
-        cause=strip_userinfo(cause or str(error))[:_LONGEST_CAUSE],
+        cause=cause or exception_text(error),
         hint="check that Docker runs: docker info",
     )
 
@@ -75,9 +75,9 @@ def client_missing(submission: Submission, error: Exception) -> RefusedError:
     return RefusedError(
         "docker-client-missing",
         "cannot run the docker command",
-        cause=str(error),
+        cause=exception_text(error),
         hint="install the Docker client: https://docs.docker.com/engine/install/",
-        details=refused_details(submission, str(error)),
+        details=refused_details(submission, exception_text(error)),
     )
 
 
@@ -100,12 +100,12 @@ def refused_arguments(submission: Submission, error: RunArgumentsError) -> Refus
 def not_created(submission: Submission, stderr: str, exit_code: int | None) -> RefusedError:
     """Return the error for a container that ``docker create`` did not create."""
     lines = (line for line in stderr.splitlines() if line.strip() and line.strip() not in _HELP_LINES)
-    return _refused(submission, "\n".join(lines)[-_LONGEST_CAUSE:], exit_code)
+    return _refused(submission, clean_text("\n".join(lines)[-_LONGEST_CAUSE:]), exit_code)
 
 
 def not_started(submission: Submission, reason: str) -> RefusedError:
     """Return the error for a container that the engine did not start."""
-    return _refused(submission, f"{_DAEMON}{reason.strip()}"[:_LONGEST_CAUSE], None)
+    return _refused(submission, clean_text(f"{_DAEMON}{reason.strip()}"), None)
 
 
 def _refused(submission: Submission, cause: str, exit_code: int | None) -> RefusedError:

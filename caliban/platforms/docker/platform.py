@@ -206,7 +206,8 @@ class DockerPlatform(Platform, ForegroundPlatform):
         containers, reference = self._containers(), _reference(job)
         lost = f"lost the connection to the Docker Engine while job {job.id} ran"
         delays = iter(_RESTART_DELAYS)
-        with translate_errors(lost), streamed_output(reference, self.context, self.context.engine().clock):
+        clock = self.context.engine().clock
+        with translate_errors(lost), streamed_output(reference, self.context, clock) as output:
             while True:
                 if not containers.wait(reference):
                     continue
@@ -215,6 +216,7 @@ class DockerPlatform(Platform, ForegroundPlatform):
                     raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
                 if not container.state.is_running:
                     return _update(job, container)
+                output.restarted()
                 self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
