@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from caliban.clock import Clock, SystemClock
-from caliban.errors import ImageError
+from caliban.errors import CalibanError, ImageError
 from caliban.images.context import BuildContext, collect
 from caliban.images.docker.build_log import BuildLog
 from caliban.images.docker.deadline import DeadlineError, within
@@ -246,7 +246,7 @@ class Engine:
         """Translate the errors of docker-py and of the connection.
 
         Raises:
-            ImageError: ``docker-unreachable``, ``docker-refused``.
+            ImageError: ``docker-unreachable``, ``docker-refused``, ``docker-answer-malformed``.
         """
         import docker.errors
         import requests
@@ -269,7 +269,9 @@ class Engine:
             DeadlineError,
         ) as error:
             raise unreachable(error, self.host) from error
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # an odd answer was read
+        except (CalibanError, OSError):
+            raise
+        except Exception as error:  # docker-py raises anything where it reads an odd answer, Exception itself too
             raise unexpected_answer(error, self.host) from error
 
 
