@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -22,6 +23,7 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from caliban.bounded import BODY_LIMIT, Budget, DeadlineExceededError, current_budget, limited, read_limited
 from caliban.clock import Clock
+from caliban.urls import is_loopback
 
 _PIECE = 1 << 16
 _BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -66,6 +68,18 @@ class LimitedSession(requests.Session):
         self.headers["Accept-Encoding"] = "gzip, deflate"
         self.auth = keep_authorization
         self.cookies.set_policy(_NoCookies())
+
+    def merge_environment_settings(
+        self,
+        url: Any,  # noqa: ANN401 - those of requests
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return the settings of the environment; no proxy for this machine, which it could not reach, and would see
+        what is sent there without TLS.
+        """
+        settings: Any = super().merge_environment_settings(url, *args, **kwargs)
+        return {**settings, "proxies": {}} if is_loopback(urlsplit(str(url)).hostname or "") else settings
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return None: redirects are answers."""

@@ -217,6 +217,10 @@ class FakeDestination(Destination):
 
     zone: str = "zone-a"
 
+    def check(self) -> None:
+        if not self.zone.startswith("zone-"):
+            raise PlatformError("fake-zone-malformed", f"not a zone: {self.zone}")
+
     def to_json(self) -> JsonObject:
         return {"zone": self.zone}
 

@@ -76,6 +76,7 @@ BUILT_IN: Mapping[str, Entry] = {
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
         Entry("resubmit", "re-run the failed jobs of an experiment group", "caliban.resubmit.command"),
+        Entry("abandon", "give up jobs whose state cannot be determined any more", "caliban.commands.abandon"),
         Entry("help", "show the help of a command", "caliban.commands.help"),
         Entry("version", "show the version of caliban", "caliban.commands.version"),
     )
@@ -83,7 +84,7 @@ BUILT_IN: Mapping[str, Entry] = {
 
 _LONGEST_NAME = max(len(name.split()) for name in BUILT_IN)
 
-_RERUN, _SHOW, _END = ("resubmit",), ("status",), ("stop",)
+_RERUN, _SHOW, _END, _GIVE_UP = ("resubmit",), ("status",), ("stop",), ("abandon",)
 
 SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "again": _RERUN,
@@ -105,6 +106,10 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "end": _END,
     "kill": _END,
     "terminate": _END,
+    "discard": _GIVE_UP,
+    "forget": _GIVE_UP,
+    "giveup": _GIVE_UP,
+    "give-up": _GIVE_UP,
     "exec": ("run",),
     "execute": ("run",),
     "local": ("run",),

@@ -7,15 +7,20 @@ import socket
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import NoneType
 
-from caliban.errors import CalibanError, StoreError
+from caliban.errors import CalibanError, StoreError, one_line
 from caliban.platforms.registry import Platforms
 from caliban.records import NewJob, Submission
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
+from caliban.submission.boundary import expected, platform_errors
 
 OTHER_HOST_DELAY = timedelta(hours=1)
 """How old an OPEN row of another host must be before it is looked up: its process cannot be seen from here."""
+
+_ABOUT_ONE_ROW = frozenset({"store-malformed-value", "store-failed"})
+"""Ids of errors of the store that concern what is written; the others concern every row."""
 
 _CLOCK_SLACK = timedelta(seconds=2)
 _ENDED = frozenset("ZX")
@@ -43,18 +48,19 @@ def reconcile(
             still_open.append(submission)
             continue
         try:
-            job = platforms.get(submission.platform).find(submission)
+            with platform_errors(submission.platform, "look up a job"):
+                job = expected(platforms.get(submission.platform).find(submission), NewJob, NoneType)
+                reporter.info(_finish(journal, submission, job))
         except CalibanError as error:
+            if error.id == "already-settled":  # another command looked the same row up, and was first
+                continue
+            if isinstance(error, StoreError) and error.id not in _ABOUT_ONE_ROW:
+                raise
             reporter.warn(
-                f"the outcome of submission {submission.name} ({submission.platform}) is still unknown: {error.message}"
+                f"the outcome of submission {submission.name} ({submission.platform}) is still unknown: "
+                f"{one_line(error)}"
             )
             still_open.append(submission)
-            continue
-        try:
-            reporter.info(_finish(journal, submission, job))
-        except StoreError as error:
-            if error.id != "already-settled":  # another command looked the same row up, and was first
-                raise
     return still_open
 
 

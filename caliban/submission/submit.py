@@ -33,8 +33,10 @@ from caliban.records import (
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal, new_token
-from caliban.store.queries import record_states
+from caliban.store.states import record_states
+from caliban.submission.boundary import expected, platform_errors
 from caliban.submission.signals import hold_signals
+from caliban.submission.stopping import Stopper, as_update
 
 
 @dataclass(frozen=True)
@@ -150,22 +152,30 @@ class Submitter:
                 future.result()
 
     def _run(self, number: int, attempt: Attempt, outcomes: dict[int, Outcome]) -> None:
-        """Submit and follow; after Ctrl-C, stop what runs."""
-        try:
-            with hold_signals(self._report_interrupt):
-                outcomes[number] = self._start(attempt)
-            outcomes[number] = self._follow(outcomes[number], attempt.platform)
-        except KeyboardInterrupt:
-            if number in outcomes:
-                outcomes[number] = self._stop(outcomes[number], attempt.platform)
-            raise
+        """Submit and follow; after Ctrl-C, stop what runs.
+
+        Signals are held throughout, except while the job is followed, so that a second Ctrl-C, however soon it comes,
+        does not prevent the stop.
+        """
+        with hold_signals(self._report_interrupt, self._platforms.context.clock) as held:
+            outcomes[number] = self._start(attempt)
+            try:
+                with held.released():
+                    outcomes[number] = self._follow(outcomes[number], attempt.platform)
+            except KeyboardInterrupt:
+                outcomes[number] = self._stop(outcomes[number])
+                raise
 
     def _report_links(self, job: JobRecord | None, id: PlatformId) -> None:
         if job is None or job.status.is_final:
             return
-        platform = self._platforms.get(id)
-        if isinstance(platform, RemotePlatform):
-            self._reporter.info(f"job {job.id} was accepted", *platform.links(job))
+        links: Sequence[str] = ()
+        with suppress(CalibanError), platform_errors(id, "link to a job"):  # without them, the job was accepted too
+            platform = self._platforms.get(id)
+            if not isinstance(platform, RemotePlatform):
+                return
+            links = [str(link) for link in platform.links(job)]
+        self._reporter.info(f"job {job.id} was accepted", *links)
 
     def _report_interrupt(self) -> None:
         self._reporter.info("finishing the submissions in progress before stopping ...")
@@ -173,7 +183,9 @@ class Submitter:
     def _start(self, attempt: Attempt) -> Outcome:
         """Submit a job; an error is its outcome."""
         try:
-            return self._submit(attempt, self._platforms.get(attempt.platform))
+            # after an unforeseen exception it is unknown whether the job was sent: its row stays open
+            with platform_errors(attempt.platform, "submit a job"):
+                return self._submit(attempt, self._platforms.get(attempt.platform))
         except CalibanError as error:
             return Outcome(attempt.experiment, None, error)
 
@@ -200,7 +212,7 @@ class Submitter:
             if self._journal.is_open(submission):
                 self._journal.abandon(submission, error.message)
             raise
-        return Outcome(attempt.experiment, self._journal.settle(submission, new_job))
+        return Outcome(attempt.experiment, self._journal.settle(submission, expected(new_job, NewJob)))
 
     def _check_open(self, submission: Submission) -> None:
         """Check immediately before a request that this process may still send the submission.
@@ -216,33 +228,38 @@ class Submitter:
         """Follow a job that runs here to its end, and record that."""
         if outcome.job is None or outcome.job.status.is_final:
             return outcome
-        platform = self._platforms.get(id)
-        assert isinstance(platform, ForegroundPlatform)
         command = shlex.join((outcome.experiment.container.entrypoint, *outcome.experiment.arguments))
         self._reporter.info(f"job {outcome.job.id}: {command}")
         try:
-            job = self._record(outcome.job, platform.follow(outcome.job))
+            with platform_errors(id, "follow a job"):
+                platform = self._platforms.get(id)
+                assert isinstance(platform, ForegroundPlatform)
+                update = expected(platform.follow(outcome.job), JobUpdate)
+            job = self._record(outcome.job, update)
         except CalibanError as error:
             return replace(outcome, error=error)
-        self._reporter.info(f"job {job.id}: {job.status.lower()}")
         return replace(outcome, job=job)
 
-    def _stop(self, outcome: Outcome, id: PlatformId) -> Outcome:
-        """Stop a job after Ctrl-C. A second Ctrl-C changes nothing: the platform ends it within seconds."""
+    def _stop(self, outcome: Outcome) -> Outcome:
+        """Stop a job after Ctrl-C."""
         job = outcome.job
         if job is None or job.status.is_final:
             return outcome
-        stopped = outcome
-        with suppress(KeyboardInterrupt), hold_signals():
-            self._reporter.info(f"stopping job {job.id} ...")
-            try:
-                stopped = replace(outcome, job=self._record(job, self._platforms.get(id).stop(job)))
-            except CalibanError as error:
-                stopped = replace(outcome, error=error)
-        return stopped
+        self._reporter.info(f"stopping job {job.id} ...")
+        try:
+            return replace(outcome, job=Stopper(self._store, self._platforms, self._user).stop(job))
+        except CalibanError as error:
+            return replace(outcome, error=error)
+        except KeyboardInterrupt:
+            self._reporter.info(f"not waiting for job {job.id} to stop; to check its state, run: caliban status")
+            raise
 
     def _record(self, job: JobRecord, update: JobUpdate) -> JobRecord:
-        """Record a new state of a job, and return the job with it."""
+        """Record and report the end of a job. Returns it as it is recorded: another command may have stopped it."""
         with self._store.writing() as session:
-            record_states(session, {job.id: update})
-        return job.updated(update)
+            state = record_states(session, {job.id: update}).states.get(job.id)
+        if state is None:  # the row was deleted
+            return job.updated(update)
+        by = f" by {state.stop_request.user} on {state.stop_request.host}" if state.stop_request else ""
+        self._reporter.info(f"job {job.id}: {state.status.lower()}{by}")
+        return job.updated(as_update(job, state))

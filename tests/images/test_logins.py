@@ -13,7 +13,6 @@ import pytest
 
 from caliban.clock import Clock, SystemClock
 from caliban.images.docker.logins import HELPER_SECONDS, check_logins
-from caliban.images.registry.auth import stored_login
 from tests.fakes import FakeClock, RecordingReporter
 
 HELPERS = {
@@ -65,16 +64,6 @@ def test_a_build_does_without_logins_that_cannot_be_read(
     assert len(reporter.warnings) <= 1
     if how == "hangs":
         assert f"no answer within {HELPER_SECONDS:.0f} s; building without them" in reporter.warnings[0]
-
-
-@pytest.mark.parametrize("how", [*HELPERS, "is missing"])
-def test_a_login_that_cannot_be_read_causes_a_warning(configuration: Path, how: str) -> None:
-    (configuration / "config.json").write_text('{"credHelpers": {"h:1": "planted"}}')
-    if how in HELPERS:
-        install_helper(configuration, HELPERS[how])
-    reporter = RecordingReporter()
-    assert stored_login("h:1", reporter, clock_for(how)) is None
-    assert len(reporter.warnings) == 1
 
 
 def test_without_helpers_nothing_is_run(configuration: Path, api: docker.APIClient) -> None:

@@ -32,10 +32,10 @@ def check_logins(api: docker.APIClient, clock: Clock, reporter: Reporter) -> Non
     """
     import docker.auth
 
-    config = docker.auth.load_config()
-    if not config.creds_store and not config.cred_helpers:
-        return
     try:
+        config = docker.auth.load_config()
+        if not config.creds_store and not config.cred_helpers:
+            return
         within(HELPER_SECONDS, config.get_all_credentials, clock)
     except Exception as error:  # noqa: BLE001 - docker-py's errors for helpers have no common class
         reporter.warn(f"cannot read docker's stored logins: {exception_text(error)}; building without them")
