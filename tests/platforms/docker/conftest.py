@@ -72,7 +72,7 @@ def submission() -> Submission:
         job_spec_id=68,
         resubmits=None,
         platform="LOCAL",
-        destination={},
+        destination={"engine": "a1b2-engine", "engine_name": "catbus"},
         name="caliban-20200529-105330-01234567",
         user="totoro",
         host="catbus",
