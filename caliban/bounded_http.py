@@ -21,11 +21,21 @@ import urllib3.connection
 import urllib3.connectionpool
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
-from caliban.bounded import BODY_LIMIT, Budget, DeadlineExceededError, current_budget, limited, read_limited
+from caliban.bounded import (
+    BODY_LIMIT,
+    Budget,
+    DeadlineExceededError,
+    TooLargeError,
+    current_budget,
+    limited,
+    read_limited,
+)
 from caliban.clock import Clock
 from caliban.urls import is_loopback
 
 _PIECE = 1 << 16
+_HEAD_LIMIT = 1 << 20
+"""Bytes of status lines and headers, with what is buffered of the body."""
 _BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -121,6 +131,8 @@ class _LimitedReader(io.RawIOBase):
         self._raw = raw
         self._sock = sock
         self._timeout: float | None = sock.gettimeout()
+        self.head_bytes_left: int | None = _HEAD_LIMIT
+        """How much of status lines and headers is still read; None once they have ended."""
 
     def readable(self) -> bool:
         return True
@@ -133,7 +145,14 @@ class _LimitedReader(io.RawIOBase):
         self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
         count = self._raw.readinto(buffer)
         budget.spend(count or 0)
+        self._spend_head(count or 0)
         return count
+
+    def _spend_head(self, count: int) -> None:
+        if self.head_bytes_left is not None:
+            self.head_bytes_left -= count
+            if self.head_bytes_left < 0:
+                raise TooLargeError("the answer starts with too many headers or interim answers")
 
     def close(self) -> None:
         self._raw.close()
@@ -143,7 +162,15 @@ class _LimitedReader(io.RawIOBase):
 class _LimitedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of http.client
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_LimitedReader(self.fp.detach(), sock))
+        self._reader = _LimitedReader(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        """Read the status line and headers, and those of interim answers (``100 Continue``), of which it skips any
+        number.
+        """
+        super().begin()
+        self._reader.head_bytes_left = None
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):

@@ -202,3 +202,8 @@ def test_an_answer_of_other_libraries_is_read_as_they_ask(web: str) -> None:
     pools = urllib3.PoolManager(retries=False)
     limit_pools(pools, Limits(FakeClock(), 30))
     assert pools.request("GET", web).data == pools.request("GET", web, preload_content=False).data
+
+
+def test_interim_answers_are_given_up_long_before_the_limit_of_the_body() -> None:
+    with server(SLOW["interim answers"]) as url, pytest.raises(requests.ConnectionError, match="interim answers"):
+        get(url, body_bytes=1 << 40)
