@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import http.cookiejar
 import io
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +21,7 @@ import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.util.wait import wait_for_read
 
 from caliban.bounded import (
     BODY_LIMIT,
@@ -47,11 +49,13 @@ class Limits:
         clock: counts the seconds.
         seconds: from connecting to the last byte of the answer.
         body_bytes: of the answer, decompressed.
+        on_slow: called once for each request whose answer takes more than some seconds.
     """
 
     clock: Clock
     seconds: float
     body_bytes: int = BODY_LIMIT
+    on_slow: Callable[[], None] = lambda: None
 
 
 def limit_pools(manager: urllib3.PoolManager, limits: Limits) -> None:
@@ -141,12 +145,23 @@ class _LimitedReader(io.RawIOBase):
         budget = current_budget()
         if budget is None:
             return self._raw.readinto(buffer)
+        self._report_slowness(budget)
         left = budget.seconds_left()
         self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
         count = self._raw.readinto(buffer)
         budget.spend(count or 0)
         self._spend_head(count or 0)
         return count
+
+    def _report_slowness(self, budget: Budget) -> None:
+        """Report a slow answer before waiting for more of it."""
+        seconds = budget.seconds_until_slow()
+        if seconds is None or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            return
+        if self._timeout is not None:
+            seconds = min(seconds, self._timeout)
+        if seconds <= 0 or not wait_for_read(self._sock, seconds):
+            budget.report_slow()
 
     def _spend_head(self, count: int) -> None:
         if self.head_bytes_left is not None:
@@ -210,7 +225,7 @@ def _urlopen(
     preload = kwargs.pop("preload_content", True)
     kwargs.pop("decode_content", None)
     # Compressed, a body is smaller; the largest one that is not compressed must fit.
-    with limited(Budget(limits.clock, limits.seconds, limits.body_bytes + (1 << 20))):
+    with limited(Budget(limits.clock, limits.seconds, limits.body_bytes + (1 << 20), limits.on_slow)):
         response = send(method, url, *args, preload_content=False, decode_content=False, **kwargs)
         try:
             content = _read(response, limits.body_bytes)
