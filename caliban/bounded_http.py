@@ -158,8 +158,8 @@ class _LimitedReader(io.RawIOBase):
         seconds = budget.seconds_until_slow()
         if seconds is None or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
             return
-        if self._timeout is not None:
-            seconds = min(seconds, self._timeout)
+        if self._timeout is not None and seconds >= self._timeout:  # it is given up before it is slow
+            return
         if seconds <= 0 or not wait_for_read(self._sock, seconds):
             budget.report_slow()
 

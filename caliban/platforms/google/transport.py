@@ -88,7 +88,11 @@ class Transport:
         """
         self._endpoint.check(uri)
         sent = {**headers, "user-agent": self._user_agent}
-        token = self._credentials.apply(sent)
+        try:
+            token = self._credentials.apply(sent)
+        except GoogleUnreachableError as error:
+            error.outcome_unknown = False  # the request itself was not sent
+            raise
         return self._send(uri, method, body, sent, token)
 
     def renew(self) -> bool:
