@@ -133,7 +133,7 @@ class Google:
         user_agent = f"caliban/{metadata.version('caliban')}"
         return build_from_document(
             description,
-            http=Transport(credentials, user_agent, endpoint, self.retry_policy, self.clock),
+            http=Transport(credentials, user_agent, endpoint, self.retry_policy, self._context),
             client_options={"universe_domain": universe, "api_endpoint": endpoint.url},
         )
 
