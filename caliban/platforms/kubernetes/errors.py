@@ -18,6 +18,8 @@ _TRANSIENT = frozenset({408, 425, 429, 499})
 """Client errors after which the same request may succeed a little later."""
 _PERMANENT = frozenset({501, 505})
 """Server errors after which it may not."""
+_POOL = re.compile(r"^\w+\(host='([^']*)', port=(\w+)\): ")
+"""How messages of urllib3 begin."""
 _TIMEOUT_REASONS = frozenset({"Timeout", "ServerTimeout"})
 
 
@@ -258,7 +260,7 @@ def unreachable(action: str, error: Exception, *, was_sent: bool = True) -> Kube
     """
     import urllib3.exceptions as urllib3
 
-    cause = str(error) or type(error).__name__
+    cause = _POOL.sub(r"\1:\2: ", str(error)) or type(error).__name__
     if _is_verification_failure(error):
         return KubernetesUnreachableError(
             f"cannot {action}: the cluster's certificate cannot be verified",

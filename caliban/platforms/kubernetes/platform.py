@@ -48,6 +48,8 @@ _MAX_SELECTOR_VALUES = 50
 """A label selector is a part of a URL, whose length proxies limit."""
 
 _STOP_ATTEMPTS = 5
+_FAILURE_LIFETIME = 30
+"""Seconds for which a cluster that could not be connected to is not connected to again."""
 _NOT_FOUND = "the job no longer exists on the cluster"
 
 
@@ -85,6 +87,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         self._lock = threading.Lock()
         self._locks: dict[ClusterDestination, threading.Lock] = {}
         self._clusters: dict[ClusterDestination, Cluster] = {}
+        self._failures: dict[ClusterDestination, tuple[CalibanError, float]] = {}
 
     @abstractmethod
     def choose(self, choice: ClusterChoice) -> _D:
@@ -171,10 +174,21 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._clusters:
-                opened = self._open(destination)
+                self._raise_recent(key)
+                try:
+                    opened = self._open(destination)
+                except CalibanError as error:
+                    self._failures[key] = (error, self.context.clock.monotonic())
+                    raise
                 with self._lock:
                     self._clusters[key] = opened
             return self._clusters[key]
+
+    def _raise_recent(self, key: ClusterDestination) -> None:
+        """Raise why a cluster could not be connected to just now: not each job waits for one that is silent."""
+        error, since = self._failures.get(key, (None, 0.0))
+        if error is not None and self.context.clock.monotonic() - since < _FAILURE_LIFETIME:
+            raise error
 
     def _open(self, destination: _D) -> Cluster:
         """Connect to the cluster of a destination, and check that it is the recorded one.
