@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -19,7 +18,7 @@ from caliban.platforms.google.image_registry import image_registry
 from caliban.platforms.kubernetes import details, job_spec
 from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
-from caliban.platforms.kubernetes.connection import Connection
+from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
 from caliban.platforms.kubernetes.job_status import needs_pods, state_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
@@ -48,8 +47,6 @@ _MAX_SELECTOR_VALUES = 50
 """A label selector is a part of a URL, whose length proxies limit."""
 
 _STOP_ATTEMPTS = 5
-_FAILURE_LIFETIME = 30
-"""Seconds for which a cluster that could not be connected to is not connected to again."""
 _NOT_FOUND = "the job no longer exists on the cluster"
 
 
@@ -70,7 +67,7 @@ class ListedJob:
     group: str | None
 
 
-class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
+class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[_D]):
     """Jobs of batch/v1 in namespaces of clusters. Its methods may be called on several threads.
 
     Attributes:
@@ -81,13 +78,9 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
     destination_type: ClassVar[type[ClusterDestination]]
 
     def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
-        super().__init__(context)
+        RecognisedClusters.__init__(self, context, retry_policy or DEFAULT)
+        Platform.__init__(self, context)
         self.google = Google(context, retry_policy)
-        self._retry_policy = retry_policy or DEFAULT
-        self._lock = threading.Lock()
-        self._locks: dict[ClusterDestination, threading.Lock] = {}
-        self._clusters: dict[ClusterDestination, Cluster] = {}
-        self._failures: dict[ClusterDestination, tuple[CalibanError, float]] = {}
 
     @abstractmethod
     def choose(self, choice: ClusterChoice) -> _D:
@@ -95,14 +88,6 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
 
         Raises:
             CalibanError: there is no such cluster, or it cannot be looked up.
-        """
-
-    @abstractmethod
-    def _connection(self, destination: _D) -> tuple[Connection, str]:
-        """Return how to connect to a cluster, and its name for messages.
-
-        Raises:
-            CalibanError: there is no such cluster, or no way to connect to it.
         """
 
     @classmethod
@@ -130,20 +115,6 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             )
         return self._own(job.details.destination)
 
-    def _identified(self, destination: _D) -> _D:
-        """Return a destination with what its cluster is recognised by; the client is kept for it.
-
-        Raises:
-            UsageError: ``malformed-destination``.
-            CalibanError: the cluster cannot be asked.
-        """
-        destination.check()
-        cluster = self.cluster(destination)
-        known = replace(destination, cluster_uid=cluster.system_uid() or "", cluster_server=cluster.server)
-        with self._lock:
-            self._clusters[replace(known, namespace="default")] = cluster
-        return known
-
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
         project = None if destination is None else self._project(self._own(destination))
@@ -161,48 +132,6 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         """
         own = self._own(destination)
         self.cluster(own).check_namespace(own.namespace)
-
-    def cluster(self, destination: _D) -> Cluster:
-        """Return the client of a cluster, created once; it is the cluster that was recorded.
-
-        Raises:
-            PlatformError: ``another-cluster``: another one has its name now.
-            CalibanError: there is no such cluster, or no way to connect to it.
-        """
-        key = replace(destination, namespace="default")
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._clusters:
-                self._raise_recent(key)
-                try:
-                    opened = self._open(destination)
-                except CalibanError as error:
-                    self._failures[key] = (error, self.context.clock.monotonic())
-                    raise
-                with self._lock:
-                    self._clusters[key] = opened
-            return self._clusters[key]
-
-    def _raise_recent(self, key: ClusterDestination) -> None:
-        """Raise why a cluster could not be connected to just now: not each job waits for one that is silent."""
-        error, since = self._failures.get(key, (None, 0.0))
-        if error is not None and self.context.clock.monotonic() - since < _FAILURE_LIFETIME:
-            raise error
-
-    def _open(self, destination: _D) -> Cluster:
-        """Connect to the cluster of a destination, and check that it is the recorded one.
-
-        Raises:
-            CalibanError: see :meth:`cluster`.
-        """
-        connection, name = self._connection(destination)
-        cluster = Cluster(connection, name, self.context, self._retry_policy)
-        if destination.is_identified:
-            uid = (cluster.system_uid() or "") if destination.cluster_uid else ""
-            if not destination.is_same_cluster(uid, cluster.server):
-                raise another_cluster(destination, cluster, uid)
-        return cluster
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         """List the jobs of each cluster and namespace once, and the pods of those that failed or wait.
@@ -432,18 +361,6 @@ def _refused(error: CalibanError, destination: ClusterDestination, submission: S
     """Return the error for a job that certainly does not run."""
     raw = details.refused_details(destination, submission.name, one_line(error))
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=raw)
-
-
-def another_cluster(destination: ClusterDestination, cluster: Cluster, uid: str) -> PlatformError:
-    """Return the error for a cluster that is not the recorded one, although it has its name."""
-    recorded, found = destination.cluster_uid or destination.cluster_server, uid or cluster.server
-    return PlatformError(
-        "another-cluster",
-        f"the {cluster.name} is not the one where the job was submitted",
-        cause=f"recorded: {recorded}; found: {found}",
-        hint="use the kubeconfig of that cluster (set $KUBECONFIG); a cluster that was created again is another one, "
-        "and the jobs of the earlier one are gone",
-    )
 
 
 def _container_of(job: JobRecord) -> str | None:
