@@ -201,7 +201,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
             body = job_spec.manifest(spec, name, labels)
             job, is_new = self._create(cluster, destination, body, submission, may_send)
             if is_new or job_spec.has_token(job, submission.name, submission.token):
-                return self._new_job(destination, job, job_spec.container_name(spec))
+                return self._new_job(destination, job, spec)
         taken = PlatformError(
             "job-name-taken",
             f"cannot submit the job {submission.name}: the {cluster.name} already has jobs of its names",
@@ -219,7 +219,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         for name in job_spec.candidate_names(submission.name, submission.token):
             job = cluster.get_job(destination.namespace, name)
             if job is not None and job_spec.has_token(job, submission.name, submission.token):
-                return self._new_job(destination, job, None)
+                return self._new_job(destination, job, {})
         return None
 
     def stop(self, job: JobRecord) -> JobUpdate:
@@ -288,12 +288,20 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         )
         return job, any(job is each for each in created)
 
-    def _new_job(self, destination: _D, job: JsonObject, container: str | None) -> NewJob:
-        """Return an accepted job. Nothing but its identity is required of it."""
+    def _new_job(self, destination: _D, job: JsonObject, spec: JsonObject) -> NewJob:
+        """Return an accepted job. Nothing but its identity is required of it.
+
+        Args:
+            destination: where it is.
+            job: as the cluster returned it.
+            spec: its job spec; {} where that is not known.
+        """
+        container = job_spec.container_name(spec)
         own = job_spec.own_container(job, container)
         state = self._state(destination, job, own)
         raw = details.with_state(details.job_details(destination, job, own or container), state)
-        return NewJob(job_spec.image_in(job, own), state.status, self.parse_details(state.status, raw))
+        image = job_spec.image_in(job, own) or job_spec.image_in({"spec": spec}, container)
+        return NewJob(image, state.status, self.parse_details(state.status, raw))
 
     def _statuses_at(self, destination: _D, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
         cluster = self.cluster(destination)
