@@ -264,5 +264,14 @@ def test_the_cause_has_the_address_and_no_class_of_the_library() -> None:
     assert made.cause == "192.0.2.1:6443: Read timed out."
 
 
+def test_the_cause_of_a_broken_connection_is_in_plain_words() -> None:
+    inner: Any = urllib3.exceptions.NewConnectionError(urllib3.HTTPSConnectionPool("192.0.2.1", 1), "refused")  # type: ignore[arg-type]
+    assert unreachable("do it", urllib3.exceptions.ProxyError("Unable to connect to proxy", inner)).cause == (
+        "Unable to connect to proxy: 192.0.2.1:1: refused"
+    )
+    reset = urllib3.exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset"))
+    assert unreachable("do it", reset).cause == "Connection aborted: [Errno 104] Connection reset"
+
+
 def test_an_exception_without_a_message_has_its_type_as_cause() -> None:
     assert unreachable("do it", urllib3.exceptions.ProtocolError()).cause == "ProtocolError"
