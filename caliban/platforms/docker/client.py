@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caliban.images.docker.deadline import DeadlineError
 from caliban.images.docker.engine import ANSWER_SECONDS, Engine
 from caliban.platforms.base import TOKEN_LABEL
 from caliban.platforms.docker.details import ContainerState, OddStateError
@@ -98,6 +99,13 @@ class Containers:
         try:
             return Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
         except docker.errors.NotFound:
+            return None
+
+    def peek(self, reference: str) -> Container | None:
+        """Return a container; None where there is none, and where the engine does not answer in time."""
+        try:
+            return self.inspect(reference)
+        except DeadlineError:
             return None
 
     def start(self, name: str) -> None:

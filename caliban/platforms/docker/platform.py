@@ -209,15 +209,15 @@ class DockerPlatform(Platform, ForegroundPlatform):
         clock = self.context.engine().clock
         with translate_errors(lost), streamed_output(reference, self.context, clock) as output:
             while True:
-                if not containers.wait(reference):
-                    continue
-                container = containers.inspect(reference)
-                if container is None:
-                    raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
-                if not container.state.is_running:
+                was_answered = containers.wait(reference)
+                container = containers.inspect(reference) if was_answered else containers.peek(reference)
+                if container is not None and not container.state.is_running:
                     return _update(job, container)
-                output.restarted()
-                self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
+                if was_answered:
+                    if container is None:
+                        raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
+                    output.restarted()
+                    self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
         if _absence_counts(DockerDestination.from_json(job.details.raw), here):
