@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class Container:
         image: what it was created from, as it was given.
         state: its state.
         stop_seconds: between SIGTERM and SIGKILL.
+        is_ours: whether it has the label of a submission.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Container:
     image: str
     state: ContainerState
     stop_seconds: int = STOP_SECONDS
+    is_ours: bool = True
 
     @classmethod
     def from_json(cls, raw: object) -> Container:
@@ -62,7 +65,17 @@ class Container:
             str(config.get("Image") or ""),
             ContainerState.from_json(raw.get("State")),
             _stop_seconds(config.get("StopTimeout")),
+            isinstance(labels := config.get("Labels"), Mapping) and TOKEN_LABEL in labels,
         )
+
+
+_REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+"""A container's name or id (https://github.com/moby/moby/blob/master/daemon/names/names.go)."""
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a recorded text can name a container, and nothing else in a URL."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 class Containers:
@@ -93,13 +106,17 @@ class Containers:
         return [container for each in found if (container := self.inspect(str(each))) is not None]
 
     def inspect(self, reference: str) -> Container | None:
-        """Return a container by its id or name; None where there is none."""
+        """Return a container of caliban by its id or name; None where there is none.
+
+        A record can name any container; one without the label of a submission is nobody's job.
+        """
         import docker.errors
 
         try:
-            return Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
+            container = Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
         except docker.errors.NotFound:
             return None
+        return container if container.is_ours else None
 
     def peek(self, reference: str) -> Container | None:
         """Return a container; None where there is none, and where the engine does not answer in time."""

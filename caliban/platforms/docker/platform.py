@@ -16,7 +16,7 @@ from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform
 from caliban.platforms.docker import job_spec, start
-from caliban.platforms.docker.client import Container, Containers
+from caliban.platforms.docker.client import Container, Containers, is_reference
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -256,6 +256,8 @@ def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
     """Return why the engine cannot be asked about a job; None where it can."""
     if details.display_name is None:
         return "no container name recorded"
+    if not all(is_reference(text) for text in (details.display_name, details.id or details.display_name)):
+        return "the recorded name or id of its container is malformed"
     recorded = DockerDestination.from_json(details.raw)
     if recorded.engine is None:  # of an earlier version, or an engine without an id
         host = details.raw.get("host")

@@ -299,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Id": container.id,
             "Name": f"/{container.name}",
             "State": container.state,
-            "Config": {"Image": container.image},
+            "Config": {"Image": container.image, "Labels": container.labels},
         }
 
     def _stop(self, container: Container) -> tuple[int, object]:
