@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,26 +16,8 @@ from caliban.records import JobStatus, NewJob, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import may_be_in_progress, reconcile
-from tests.builders import IMAGE, add_group, leave_open, submissions
+from tests.builders import IMAGE, a_submission, add_group, leave_open, submissions
 from tests.fakes import FakeService, RecordingReporter
-
-
-def owned_by(pid: int, created: datetime) -> Submission:
-    return Submission(
-        id=1,
-        token="0123456789abcdef",
-        experiment_id=38,
-        group="resubmit_test",
-        job_spec_id=1,
-        resubmits=None,
-        platform="TEST",
-        destination={},
-        name="fake",
-        user="totoro",
-        host=socket.gethostname(),
-        pid=pid,
-        created=created,
-    )
 
 
 @pytest.fixture
@@ -53,7 +34,7 @@ def test_a_submission_belongs_to_its_process_also_when_first_checked_much_later(
     # without the tolerance for clocks, any time between the row and the check is much: /proc/PID is as old as the
     # first access to it
     monkeypatch.setattr("caliban.submission.reconcile._CLOCK_SLACK", timedelta())
-    opened = owned_by(other.pid, datetime.now())
+    opened = a_submission(pid=other.pid)
 
     assert may_be_in_progress(opened, datetime.now())
 
@@ -61,7 +42,7 @@ def test_a_submission_belongs_to_its_process_also_when_first_checked_much_later(
 def test_a_killed_process_that_was_not_reaped_owns_nothing(
     other: subprocess.Popen[bytes],
 ) -> None:
-    opened = owned_by(other.pid, datetime.now())
+    opened = a_submission(pid=other.pid)
     other.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
 

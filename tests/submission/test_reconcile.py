@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -16,7 +15,7 @@ from caliban.records import ExperimentRecord, JobDetails, JobStatus, NewJob, Pla
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import describe_open, may_be_in_progress, reconcile
-from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group, submissions
+from tests.builders import IMAGE, a_submission, add_group, latest_states, leave_open, read_group, submissions
 from tests.fakes import FakeService, RecordingReporter
 
 NOW = datetime.now()
@@ -183,25 +182,6 @@ def test_groups_of_other_users_are_not_touched(
     leave_open(store, other, pid=ended_process)
     assert settle(store, platforms, reporter) == []
     assert (service.calls, state(store)) == ([], SubmissionState.OPEN)
-
-
-def a_submission(**more: object) -> Submission:
-    plain = Submission(
-        id=1,
-        token="0123456789abcdef",
-        experiment_id=38,
-        group="resubmit_test",
-        job_spec_id=1,
-        resubmits=None,
-        platform="TEST",
-        destination={},
-        name="fake",
-        user="totoro",
-        host=os.uname().nodename,
-        pid=os.getpid(),
-        created=NOW,
-    )
-    return replace(plain, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("age", "in_progress"), [(timedelta(minutes=59), True), (timedelta(minutes=61), False)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ CREDENTIALS_PATH = "/.caliban/credentials.json"
 """Where containers have the credentials file of the user."""
 
 _COMMAND = ("docker", "run")
+_USUAL = (("--gpus", "all"), ("--ipc", "host"), ("-e", "PYTHONUNBUFFERED=1"), ("--rm",), ("--rm=true",))
 _HELP_SECONDS = 10
 _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _DEFAULT_CREDENTIALS = Path(".config/gcloud/application_default_credentials.json")
@@ -91,6 +93,22 @@ def parse_command(spec: JsonObject) -> DockerCommand:
     if command[position] != image:
         raise _malformed(f'"command" runs the image "{command[position]}", "container" is "{image}"')
     return DockerCommand(tuple(command[2:position]), image, tuple(command[position + 1 :]))
+
+
+def effects(spec: JsonObject) -> tuple[str, ...]:
+    """Return the recorded arguments of ``docker run`` that are not those of every job, in one line.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    arguments = list(parse_command(spec).docker_arguments)
+    unusual: list[str] = []
+    while arguments:
+        length = next((len(known) for known in _USUAL if arguments[: len(known)] == list(known)), 0)
+        if not length:
+            unusual.append(arguments[0])
+        del arguments[: length or 1]
+    return (f"docker run {shlex.join(unusual)}",) if unusual else ()
 
 
 def checked_arguments(command: DockerCommand, environ: Mapping[str, str]) -> RunArguments:

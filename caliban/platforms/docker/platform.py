@@ -98,6 +98,10 @@ class DockerPlatform(Platform, ForegroundPlatform):
         self._check_arguments(spec)
         return job_spec.with_arguments(spec, image, arguments)
 
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return the arguments of ``docker run`` that are not those of every job."""
+        return job_spec.effects(job.spec)
+
     def _check_arguments(self, spec: JsonObject) -> None:
         try:
             job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
