@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ class Container:
     state: ContainerState
     stop_seconds: int = STOP_SECONDS
     is_ours: bool = True
+
+    @property
+    def is_vanishing(self) -> bool:
+        """Whether it is being removed."""
+        return self.state.status in ("removing", "dead")
 
     @classmethod
     def from_json(cls, raw: object) -> Container:
@@ -129,21 +135,26 @@ class Containers:
         """Start a container that was created."""
         self._engine.ask(lambda api: api.start(name), seconds=START_SECONDS)
 
-    def rename(self, id: str, name: str) -> bool:
-        """Give a container another name. Return whether there still is one."""
-        return self._is_there(lambda api: api.rename(id, name))
-
-    def remove(self, id: str) -> bool:
-        """Remove a container that does not run. Return False, and leave it alone, where it does."""
+    def rename(self, reference: str, name: str) -> None:
+        """Give a container another name, unless it has that name already, or does not exist any more."""
         import docker.errors
 
         try:
-            self._is_there(lambda api: api.remove_container(id, v=True))
-        except docker.errors.APIError as error:
-            if _status(error) != _CONFLICT:
+            self._ask_unless_gone(lambda api: api.rename(reference, name))
+        except docker.errors.APIError:
+            now = self.inspect(reference)
+            if now is not None and now.name != name and not now.is_vanishing:
                 raise
-            return False
-        return True
+
+    def remove(self, reference: str) -> None:
+        """Remove a container; leave it alone if it runs."""
+        import docker.errors
+
+        try:
+            self._ask_unless_gone(lambda api: api.remove_container(reference, v=True))
+        except docker.errors.APIError as error:
+            if _status(error) != _CONFLICT:  # it runs, or another process is removing it
+                raise
 
     def stop(self, container: Container) -> bool:
         """Send SIGTERM, then SIGKILL. Return whether the container was running until then.
@@ -188,14 +199,11 @@ class Containers:
             raise OddStateError("the list of containers is no list of objects")
         return iter(answer)
 
-    def _is_there(self, request: Callable[[docker.APIClient], object]) -> bool:
+    def _ask_unless_gone(self, request: Callable[[docker.APIClient], object]) -> None:
         import docker.errors
 
-        try:
+        with suppress(docker.errors.NotFound):
             self._engine.ask(request)
-        except docker.errors.NotFound:
-            return False
-        return True
 
 
 def _stop_seconds(given: object) -> int:

@@ -183,6 +183,16 @@ class FakeDocker:
             {**state, "FinishedAt": NEVER},
         )
 
+    def rename(self, container: Container, name: str) -> tuple[int, object]:
+        """``POST /containers/NAME/rename``."""
+        if name == container.name:
+            return 400, {"message": "Renaming a container with the same name as its current name"}
+        assert name not in self.containers
+        del self.containers[container.name]
+        container.name = name
+        self.containers[name] = container
+        return 204, None
+
     def logs(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
         """``docker logs --follow NAME``: blocks until the container ends."""
         follow, name = arguments
@@ -243,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
             if "start" in self.server.docker.lost:
                 self.close_connection = True
         elif path.endswith("/rename"):
-            self._with(path.split("/")[2], lambda container: self._rename(container, query["name"][0]))
+            self._with(path.split("/")[2], lambda each: self.server.docker.rename(each, query["name"][0]))
         elif path.endswith("/stop"):
             assert query == {"t": self.server.docker.stop_seconds}
             self._with(path.split("/")[2], self._stop)
@@ -306,14 +316,6 @@ class _Handler(BaseHTTPRequestHandler):
         if container.state["Status"] == "exited":
             return 304, None
         container.end(self.server.docker.stop_code)
-        return 204, None
-
-    def _rename(self, container: Container, name: str) -> tuple[int, object]:
-        containers = self.server.docker.containers
-        assert name not in containers
-        del containers[container.name]
-        container.name = name
-        containers[name] = container
         return 204, None
 
     def _wait(self, container: Container) -> tuple[int, object]:
