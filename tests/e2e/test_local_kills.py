@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -251,3 +253,19 @@ def test_a_second_ctrl_c_ends_a_command_whose_engine_is_stalled(group: Researche
             process.kill()
             process.communicate()
             is_over.set()
+
+
+def test_the_engine_of_a_job_is_recorded_and_another_one_cannot_be_asked(group: Researcher, engine: Engine) -> None:
+    details = group.details(1)
+    assert (details["engine"], details["engine_name"]) == (engine.client.info()["ID"], engine.client.info()["Name"])
+    assert details["engine"]
+    with sqlite3.connect(group.store) as connection:
+        changed = json.dumps({**details, "engine": "another", "engine_name": "catbus"})
+        connection.execute("UPDATE jobs SET status = 'RUNNING', details = ?", (changed,))
+
+    status, stop = group.caliban("status", "--xgroup", "g"), group.caliban("stop", "--xgroup", "g", "--yes")
+    resubmit = group.caliban(*RESUBMIT)
+
+    assert "the job is on another Docker Engine (catbus)" in status.out
+    assert (stop.code, "[job-out-of-reach]" in stop.err) == (1, True)
+    assert group.rows("SELECT status FROM jobs") == [("RUNNING",)], resubmit.err
