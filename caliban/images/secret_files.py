@@ -21,6 +21,7 @@ _TOKENS = {
     "npm_": "[A-Za-z0-9]{36,}",
     "pypi-AgE": "[A-Za-z0-9_-]{50,}",
     "dckr_pat_": "[A-Za-z0-9_-]{20,}",  # Docker Hub
+    **{f"{kind}_live_": "[A-Za-z0-9]{20,}" for kind in ("sk", "rk")},  # Stripe
     **{f"sk-{kind}-": "[A-Za-z0-9_-]{30,}" for kind in ("ant", "proj", "svcacct")},  # Anthropic, OpenAI
     "AGE-SECRET-KEY-1": "[A-Z0-9]{50,}",  # age
 }
@@ -38,8 +39,8 @@ _PRIVATE_KEY_TEXT = Rule(
     text=(
         mark(
             r"""-----? ?BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)? ?-----?[\s#>|"'\\,+]{0,80}[A-Za-z0-9+/]"""
-            r"""|^PuTTY-User-Key-File-\d""",
-            *("PRIVATE KEY", "PuTTY-User-Key-File-"),
+            r"""|^PuTTY-User-Key-File-\d|-----BEGIN OpenVPN Static key|^PrivateKey\s{0,9}=\s{0,9}[A-Za-z0-9+/]{43}=""",
+            *("PRIVATE KEY", "PuTTY-User-Key-File-", "OpenVPN Static key", "PrivateKey"),
         ),
     ),
 )
@@ -49,7 +50,19 @@ _JSON_WEB_KEY = Rule(
 _KEY_FILE = Rule("a key", names=("*.key",), check=is_not_public)
 _KEY_STORE = Rule(
     "a key store",
-    names=("*.p12", "*.pfx", "*.pkcs12", "*.jks", "*.jceks", "*.bks", "*.keystore", "*.kdb", "*.kdbx", "*.keytab"),
+    names=(
+        "*.p12",
+        "*.pfx",
+        "*.pkcs12",
+        "*.jks",
+        "*.jceks",
+        "*.bks",
+        "*.keystore",
+        "*.kdb",
+        "*.kdbx",
+        "*.keytab",
+        *("secring.gpg", "*.keychain", "*.keychain-db", "*.publishsettings"),
+    ),
 )
 _BINARY_KEY = Rule("a private key or key store", check=is_key_or_key_store)
 _ENVIRONMENT = Rule(
@@ -87,6 +100,7 @@ _LOGINS = Rule(
         ),
         *("access_tokens.json", "accesstokens.json", "msal_token_cache.*", "service_principal_entries.*"),
         *("doctl/config.yaml", ".fly/config.yml", ".clearml.conf", "clearml.conf", ".dvc/config.local", ".htpasswd"),
+        *(".snowflake/config.toml", ".dbt/profiles.yml", "pypoetry/auth.toml", "uv/credentials.toml", ".ossutilconfig"),
         *("client_secret.json", "client_secret*.json", "client_secrets.json", ".streamlit/secrets.toml"),
         *("secrets.json", "secrets.toml", "secrets.yml", "secrets.yaml", "secrets.ini", "*accesskeys.csv"),
     ),
@@ -97,7 +111,10 @@ _LOGINS = Rule(
 )
 _NAMED_CREDENTIALS = Rule(
     "credentials",
-    names=("credentials", "credentials.*", "token.json", "token.yml", "token.yaml", "*_token.json", "oauth*.json"),
+    names=(
+        *("credentials", "credentials.*", "token.json", "token.yml", "token.yaml", "*_token.json", "oauth*.json"),
+        *("clouds.yaml", "profiles.yml", "connections.toml", "auth.json", "auth.toml", "*credential*.json"),
+    ),
     text=(
         value_of(
             *("password", "passwd", "secret", "secret_key", "access_token", "refresh_token", "id_token", "auth_token"),
@@ -115,8 +132,15 @@ _LOGIN_IN_URL = Rule(
 )
 _NETRC = Rule(
     "a login",
-    text=(mark(r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s", "password"),),
+    text=(
+        mark(
+            r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s"
+            r"|\A\s{0,20}machine\s{1,20}\S{1,200}\s{1,80}password\s",
+            "password",
+        ),
+    ),
 )
+_GIT_LOGIN = Rule("a login", text=(mark(r"\A\s{0,9}https?://[^\s/@:]{1,200}:[^\s/@]{1,300}@\S{1,300}\s*$", "@"),))
 _REGISTRY_LOGIN = Rule(
     "a login", text=(mark('"auths"', '"auths"'), value_of("auth", "identitytoken", "password", value=_SHORT))
 )
@@ -127,12 +151,13 @@ _CLOUD_KEYS = Rule(
     "a cloud access key",
     text=(
         mark(
-            r"aws_?secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?[A-Za-z0-9/+]{30,}"
+            r"secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?[A-Za-z0-9/+]{30,}"
             r"|Secret access key\"?\s{0,4}[\r\n]|AccountKey=[A-Za-z0-9+/]{40,}",
             *("secret_access_key", "secretaccesskey", "secret access key", "AccountKey="),
         ),
     ),
 )
+_AZURE_LOGIN = Rule("a login", text=(value_of("clientId"), value_of("clientSecret", value=_LONG)))
 _KAGGLE = Rule("a login", text=(value_of("username"), value_of("key", value=r"[0-9a-f]{32}\b")))
 _TOKEN = Rule(
     "an access token",
@@ -156,7 +181,18 @@ GENERIC = SecretFiles(
     rules=(
         *(_PRIVATE_KEY, _PRIVATE_KEY_TEXT, _JSON_WEB_KEY, _KEY_FILE, _KEY_STORE, _BINARY_KEY),
         *(_ENVIRONMENT, _DIRECTORIES, _LOGINS, _NAMED_CREDENTIALS, _TOKEN_CACHE, _WANDB, _LOGIN_IN_URL),
-        *(_NETRC, _REGISTRY_LOGIN, _NPM_LOGIN, _CLOUD_KEYS, _KAGGLE, _TOKEN, _OAUTH_CLIENT, _OAUTH_TOKEN),
+        *(
+            _NETRC,
+            _GIT_LOGIN,
+            _REGISTRY_LOGIN,
+            _AZURE_LOGIN,
+            _NPM_LOGIN,
+            _CLOUD_KEYS,
+            _KAGGLE,
+            _TOKEN,
+            _OAUTH_CLIENT,
+            _OAUTH_TOKEN,
+        ),
     )
 )
 """The rules that belong to no platform."""

@@ -25,15 +25,18 @@ MAX_TOTAL = 256 * input_files.MIB
 START_AFTER_TOTAL = 4 * 1024
 """Bytes that are read of each further file."""
 
-_NEVER_SECRET = frozenset(
+_SOURCE_CODE = frozenset(
     (
         *(".py", ".pyi", ".pyx", ".pxd", ".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".cu", ".cuh", ".go"),
-        *(".rs", ".js", ".mjs", ".ts", ".java", ".jl", ".r", ".pub"),
+        *(".rs", ".js", ".mjs", ".ts", ".java", ".jl", ".r"),
     )
 )
-"""Suffixes of source code, which a program needs, and of public keys."""
+"""Suffixes of source code, which a program needs."""
 
-_BACKUP = re.compile(r"(?:~|\.(?:bak|backup|old|orig|save|copy|tmp|swp|\d{1,3}))+$", re.IGNORECASE)
+_BACKUP = re.compile(
+    r"(?:~|\s|#|\(\d{1,3}\)|[ _-]copy|\.(?:bak|backup|old|orig|save|saved|copy|tmp|swp|disabled|\d{1,8}))+$",
+    re.IGNORECASE,
+)
 _IDENTITY = "a credentials file of this machine"
 _MAX_FILES_OF_A_DIRECTORY = 200
 _CONFIG_DIRECTORIES = ("", ".config", ".cache")
@@ -86,7 +89,7 @@ class SecretFinder:
         found = path.lstat()
         if (found.st_dev, found.st_ino) in self._ids:
             return _IDENTITY
-        if PurePath(source).suffix.lower() in _NEVER_SECRET:
+        if PurePath(source).suffix.lower() in _SOURCE_CODE:
             return None
         by_name = self.find_name(path, source)
         if by_name is not None or not stat.S_ISREG(found.st_mode):
@@ -95,7 +98,7 @@ class SecretFinder:
 
     def find_name(self, path: Path, source: str) -> str | None:
         """Return what a file is by its name alone, or None."""
-        if self._is_included(source) or PurePath(source).suffix.lower() in _NEVER_SECRET:
+        if self._is_included(source) or PurePath(source).suffix.lower() in _SOURCE_CODE:
             return None
         name = _plain_name(path)
         return next((rule.what for rule in self._rules if not rule.has_content and rule.has_name(name)), None)

@@ -51,7 +51,7 @@ def value_of(*keys: str, value: str = r"[^\s\"'{}\[\],]") -> Mark:
         value: a regular expression for its value, or for the beginning of it.
     """
     key = "|".join(map(re.escape, keys))
-    return mark(rf"(?<![\w-])(?:{key})[\"']?\s{{0,20}}[:=]\s{{0,20}}[\"']?{value}", *keys)
+    return mark(rf"(?<![A-Za-z0-9])(?:{key})[\"']?\s{{0,20}}[:=]\s{{0,20}}[\"']{{0,3}}{value}", *keys)
 
 
 @dataclass(frozen=True)
