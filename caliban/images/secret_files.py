@@ -10,7 +10,7 @@ __all__ = ["GENERIC", "SecretFiles"]
 
 _LONG = r"[^\s\"'{}\[\],]{16,}"
 _SHORT = r"[^\s\"'{}\[\],]{4,}"
-_NO_NUMBER = rf"(?!\d+\b|None|null|true|false){_SHORT}"
+_NO_NUMBER = rf"(?!\d+\b|none|null|true|false){_SHORT}"
 _TOKENS = {
     "hf_": "[A-Za-z0-9]{30,}",  # Hugging Face
     **{f"gh{kind}_": "[A-Za-z0-9]{36,}" for kind in "opsur"},  # GitHub
@@ -38,14 +38,14 @@ _PRIVATE_KEY_TEXT = Rule(
     # The first characters of the key must follow: a text about keys is not a key.
     text=(
         mark(
-            r"""-----? ?BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)? ?-----?[\s#>|"'\\,+]{0,80}[A-Za-z0-9+/]"""
-            r"""|^PuTTY-User-Key-File-\d|-----BEGIN OpenVPN Static key|^PrivateKey\s{0,9}=\s{0,9}[A-Za-z0-9+/]{43}=""",
+            r"""-----? ?begin (?:[a-z0-9]{1,20} ){0,4}private key(?: block)? ?-----?[\s#>|"'\\,+]{0,80}[a-z0-9+/]"""
+            r"""|^putty-user-key-file-\d|-----begin openvpn static key|^privatekey\s{0,9}=\s{0,9}[a-z0-9+/]{43}=""",
             *("PRIVATE KEY", "PuTTY-User-Key-File-", "OpenVPN Static key", "PrivateKey"),
         ),
     ),
 )
 _JSON_WEB_KEY = Rule(
-    "a private key", text=(mark(r'"kty"\s{0,20}:\s{0,20}"(?:RSA|EC|OKP)"', '"kty"'), value_of("d", value=_LONG))
+    "a private key", text=(mark(r'"kty"\s{0,20}:\s{0,20}"(?:rsa|ec|okp)"', '"kty"'), value_of("d", value=_LONG))
 )
 _KEY_FILE = Rule("a key", names=("*.key",), check=is_not_public)
 _KEY_STORE = Rule(
@@ -132,27 +132,25 @@ _LOGIN_IN_URL = Rule(
 )
 _NETRC = Rule(
     "a login",
-    text=(
-        mark(
-            r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s"
-            r"|\A\s{0,20}machine\s{1,20}\S{1,200}\s{1,80}password\s",
-            "password",
-        ),
-    ),
+    text=(mark(r"machine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s", "machine"),),
 )
-_GIT_LOGIN = Rule("a login", text=(mark(r"\A\s{0,9}https?://[^\s/@:]{1,200}:[^\s/@]{1,300}@\S{1,300}\s*$", "@"),))
+_NETRC_START = Rule(
+    "a login",
+    text=(mark(r"\s{0,20}machine\s{1,20}\S{1,200}\s{1,80}password\s", "machine", is_start=True),),
+)
+_GIT_LOGIN = Rule(
+    "a login", text=(mark(r"\s{0,9}https?://[^\s/@:]{1,200}:[^\s/@]{1,300}@\S{1,300}\s{0,9}$", "://", is_start=True),)
+)
 _REGISTRY_LOGIN = Rule(
     "a login", text=(mark('"auths"', '"auths"'), value_of("auth", "identitytoken", "password", value=_SHORT))
 )
-_NPM_LOGIN = Rule(
-    "a login", text=(mark(r"(?:_authToken|npmAuthToken)\"?\s{0,20}[:=]\s{0,20}\"?[\w+/-]{8}", "AuthToken"),)
-)
+_NPM_LOGIN = Rule("a login", text=(mark(r"authtoken\"?\s{0,20}[:=]\s{0,20}\"?[\w+/-]{8}", "authtoken"),))
 _CLOUD_KEYS = Rule(
     "a cloud access key",
     text=(
         mark(
-            r"secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?[A-Za-z0-9/+]{30,}"
-            r"|Secret access key\"?\s{0,4}[\r\n]|AccountKey=[A-Za-z0-9+/]{40,}",
+            r"secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?(?![a-z0-9/+]{0,60}example)[a-z0-9/+]{30,}"
+            r"|secret access key\"?\s{0,4}[\r\n]|accountkey=[a-z0-9+/]{40,}",
             *("secret_access_key", "secretaccesskey", "secret access key", "AccountKey="),
         ),
     ),
@@ -163,8 +161,9 @@ _TOKEN = Rule(
     "an access token",
     text=(
         mark(
-            rf"(?<![\w-])(?-i:{'|'.join(start.replace('.', '[.]') + rest for start, rest in _TOKENS.items())})",
+            rf"(?<![\w-])(?:{'|'.join(start.replace('.', '[.]') + rest for start, rest in _TOKENS.items())})",
             *_TOKENS,
+            is_exact=True,
         ),
     ),
 )
@@ -183,6 +182,7 @@ GENERIC = SecretFiles(
         *(_ENVIRONMENT, _DIRECTORIES, _LOGINS, _NAMED_CREDENTIALS, _TOKEN_CACHE, _WANDB, _LOGIN_IN_URL),
         *(
             _NETRC,
+            _NETRC_START,
             _GIT_LOGIN,
             _REGISTRY_LOGIN,
             _AZURE_LOGIN,

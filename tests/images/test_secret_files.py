@@ -283,6 +283,10 @@ def test_a_private_key_with_the_name_of_a_public_key_is_left_out(project: Projec
     assert found(project, "id_rsa.pub", PEM)
 
 
+def test_the_key_in_the_documentation_of_aws_is_none(project: Project) -> None:
+    assert not found(project, "notes.md", b"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n")
+
+
 def test_source_code_is_never_left_out(project: Project) -> None:
     assert not found(project, "keys.py", b'KEY = """' + PEM + b'"""')
 
