@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
+from caliban.images.docker.identity import EngineIdentity
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
@@ -421,6 +422,10 @@ class FakeEngine:
 
     def expect(self, *images: ImageRef | CalibanError) -> None:
         self._images.extend(images)
+
+    @staticmethod
+    def identity() -> EngineIdentity:
+        return EngineIdentity("a1b2-engine", "catbus")
 
     def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
         assert user.uid >= 0
