@@ -60,13 +60,13 @@ def _read(args: argparse.Namespace, context: Context, platforms: Platforms) -> l
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.store.journal import Journal
-    from caliban.submission.reconcile import may_be_in_progress, reconcile
+    from caliban.submission.reconcile import needs_settling, reconcile
 
     url = store_url(context.environ, context.home)
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args, context.user, store)
         left_open = Journal(store).open_submissions(user=context.user, group=args.xgroup)
-    if all(may_be_in_progress(submission, context.now()) for submission in left_open):
+    if not any(needs_settling(submission, context.clock) for submission in left_open):
         return groups
     try:
         with open_store(url, Access.WRITE, context.console) as store:

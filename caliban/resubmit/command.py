@@ -104,7 +104,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     from caliban.submission.refresh import refresh
 
     open_submissions = Journal(store).open_submissions(user=context.user, group=group.name)
-    in_progress = describe_open(open_submissions, context.now())
+    in_progress = describe_open(open_submissions, context.clock)
     plan = _plan(refresh([group], platforms).groups[0], request, in_progress, platforms)
     show = context.console.print
     if plan.jobs:
@@ -180,7 +180,7 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     if refreshed.changes:
         with store.writing() as session:
             record_states(session, refreshed.changes)
-    return _plan(refreshed.groups[0], request, describe_open(still_open, context.now()), platforms)
+    return _plan(refreshed.groups[0], request, describe_open(still_open, context.clock), platforms)
 
 
 def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int, str], platforms: Platforms) -> Plan:
