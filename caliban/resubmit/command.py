@@ -104,7 +104,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     from caliban.submission.refresh import refresh
 
     open_submissions = Journal(store).open_submissions(user=context.user, group=group.name)
-    in_progress = describe_open(open_submissions, context.now())
+    in_progress = describe_open(open_submissions, context.clock)
     plan = _plan(refresh([group], platforms).groups[0], request, in_progress, platforms)
     show = context.console.print
     if plan.jobs:
@@ -175,13 +175,13 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
         The plan; whether jobs of experiments that are left out may be running, which only their platform knows.
     """
     from caliban.submission.groups import read_group
-    from caliban.submission.in_doubt import reconcile_open, report_doubt, report_unreachable
+    from caliban.submission.in_doubt import report_doubt, report_unreachable, settle
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    left = reconcile_open(store, platforms, context.user, request.xgroup)
+    left = settle(store, platforms, context.user, request.xgroup)
     [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store)
-    in_progress = describe_open([*left.in_progress, *left.in_doubt], context.now())
+    in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
     plan = _plan(group, request, in_progress, platforms)
     report_doubt(left.in_doubt, context.console)
     report_unreachable(plan.group, len(plan.unreachable), context.console)

@@ -23,7 +23,14 @@ from caliban.reporter import Reporter
 from caliban.store.address import DEFAULT_DIRECTORY, Address, SqliteAddress, parse_address, store_url
 from caliban.store.engines import begin_immediate, empty_engine, server_engine, sqlite_engine
 from caliban.store.failures import translate_errors
-from caliban.store.models import FIRST_WITH_JOURNAL, HEAD, REVISIONS, VERSION_TABLE, ExperimentGroupRow
+from caliban.store.models import (
+    FIRST_WITH_BATCHES,
+    FIRST_WITH_JOURNAL,
+    HEAD,
+    REVISIONS,
+    VERSION_TABLE,
+    ExperimentGroupRow,
+)
 
 __all__ = ["Access", "Store", "open_store", "store_url"]
 
@@ -44,12 +51,14 @@ class Store:
     Attributes:
         exists: whether there is a store; one that does not exist can be queried like an empty one.
         has_journal: whether it has the table of submissions.
+        has_batches: whether it has the table of their batches.
         location: its name in messages, without a password.
     """
 
     def __init__(self, engine: Engine, address: Address, access: Access, *, revision: str | None, exists: bool) -> None:
         self.exists = exists
         self.has_journal = revision is not None and revision >= FIRST_WITH_JOURNAL
+        self.has_batches = revision is not None and revision >= FIRST_WITH_BATCHES
         self.location = address.location
         self._address = address
         self._access = access

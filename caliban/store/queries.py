@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select
 from sqlalchemy.orm import Session
 
-from caliban.records import ExperimentRecord, GroupRecord, JsonObject, ParseDetails
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of
 
@@ -67,6 +67,21 @@ def group_attempts(
     if not rows:
         return None
     return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows, parse))
+
+
+def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | None:
+    """Return a job; None if there is none of this id."""
+    statement = (
+        select(*TREE_COLUMNS)
+        .select_from(JobRow)
+        .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
+        .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
+        .outerjoin(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
+        .where(JobRow.id == job_id)
+    )
+    found = experiments_of(session.execute(statement), parse)
+    return found[0].jobs[0] if found else None
 
 
 def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int | None) -> list[GroupRecord]:

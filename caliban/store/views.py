@@ -15,7 +15,6 @@ from caliban.records import (
     JobStatus,
     JsonObject,
     ParseDetails,
-    Submission,
 )
 from caliban.store.models import (
     ContainerSpecRow,
@@ -23,7 +22,6 @@ from caliban.store.models import (
     ExperimentRow,
     JobRow,
     JobSpecRow,
-    SubmissionRow,
 )
 
 TREE_COLUMNS = (
@@ -114,26 +112,4 @@ def _damaged(what: str) -> StoreError:
         "the experiment store contains an invalid row",
         cause=what,
         hint="correct that row, or restore the store from a backup",
-    )
-
-
-def submission_of(row: SubmissionRow, group: str) -> Submission:
-    """Convert a journal row."""
-    return Submission(
-        id=row.id,
-        token=row.token,
-        experiment_id=row.experiment_id,
-        group=group,
-        job_spec_id=row.job_spec_id,
-        resubmits=row.resubmits,
-        platform=row.platform,
-        destination=json_object(row.target),
-        name=row.name,
-        user=row.user,
-        host=row.host,
-        pid=row.pid,
-        created=row.created,
-        state=row.state,
-        job_id=row.job_id,
-        error=row.error,
     )

@@ -20,7 +20,8 @@ from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.store.states import record_states
 from caliban.submission.groups import read_group
-from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
+from caliban.submission.in_doubt import read_open, settle
+from caliban.submission.reconcile import OpenSubmissions
 from caliban.submission.refresh import refresh
 
 
@@ -66,7 +67,7 @@ def unanswered(
     Raises:
         CalibanError: ``unknown-xgroup``; ``unknown-submission``: nothing in the group has that name.
     """
-    left = reconcile_open(store, platforms, user, group) if look_up else read_open(store, platforms, user, group)
+    left = settle(store, platforms, user, group) if look_up else read_open(store, platforms, user, group)
     refreshed = refresh([read_group(store, user, group, per_experiment=None)], platforms)
     [found] = refreshed.record(store) if look_up else refreshed.groups
     if name is not None:
@@ -89,12 +90,10 @@ def abandon(found: Unanswered, store: Store, user: str) -> int:
     closed = 0
     for submission in found.submissions:
         try:
-            journal.abandon(submission, reason)
+            closed += journal.abandon_interrupted(submission, reason)
         except StoreError as error:
             if error.id != "already-settled":  # another command looked it up meanwhile
                 raise
-        else:
-            closed += 1
     updates = {job.id: _given_up(job, reason) for _, job in found.jobs}
     with store.writing() as session:
         return closed + record_states(session, updates).changed

@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from caliban.platforms.registry import Platforms
 from caliban.records import Submission
 from caliban.reporter import Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from caliban.submission.reconcile import may_be_in_progress, reconcile
-
-
-@dataclass(frozen=True)
-class OpenSubmissions:
-    """The open submissions of a group, or of all groups of a user.
-
-    Attributes:
-        in_progress: another command is working on them.
-        in_doubt: their command was interrupted; whether the platform has their jobs is unknown.
-    """
-
-    in_progress: tuple[Submission, ...] = ()
-    in_doubt: tuple[Submission, ...] = ()
+from caliban.submission.lease import in_progress
+from caliban.submission.reconcile import OpenSubmissions, settle_open
 
 
 def read_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
-    """Return the open submissions as the journal has them. Nothing is connected to."""
-    return _classified(Journal(store).open_submissions(user=user, group=group), platforms)
+    """Return the open submissions as far as one look at the journal tells. Nothing is connected to or written.
+
+    Those that an ended command never sent are left out: no platform has them.
+    """
+    clock = platforms.context.clock
+    opened = _journal(store, platforms).open_submissions(user=user, group=group)
+    ended = [each for each in opened if in_progress(each, clock) is False]
+    return OpenSubmissions(
+        tuple(each for each in opened if each not in ended),
+        tuple(each for each in ended if each.may_have_been_sent),
+    )
 
 
-def reconcile_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
+def needs_settling(store: Store, platforms: Platforms, user: str, group: str | None) -> list[Submission]:
+    """Return the open submissions of which :func:`settle` would do more than leave them alone."""
+    clock = platforms.context.clock
+    opened = _journal(store, platforms).open_submissions(user=user, group=group)
+    return [submission for submission in opened if in_progress(submission, clock) is not True]
+
+
+def settle(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Look up the submissions of interrupted commands, and return those that are open afterwards."""
-    left = reconcile(Journal(store), platforms, platforms.context.reporter, user=user, group=group)
-    return _classified(left, platforms)
+    journal = _journal(store, platforms)
+    return settle_open(journal, platforms, platforms.context.reporter, user=user, group=group)
+
+
+def _journal(store: Store, platforms: Platforms) -> Journal:
+    return Journal(store, platforms.context.clock)
 
 
 def report_doubt(submissions: Sequence[Submission], reporter: Reporter) -> None:
@@ -57,12 +64,3 @@ def report_unreachable(group: str, number: int, reporter: Reporter) -> None:
 
 def _what_to_do(group: str) -> str:
     return f"try again, or give up what can never be asked again: caliban abandon --xgroup {shlex.quote(group)}"
-
-
-def _classified(submissions: Iterable[Submission], platforms: Platforms) -> OpenSubmissions:
-    now = platforms.context.clock.now()
-    in_progress: list[Submission] = []
-    in_doubt: list[Submission] = []
-    for submission in submissions:
-        (in_progress if may_be_in_progress(submission, now) else in_doubt).append(submission)
-    return OpenSubmissions(tuple(in_progress), tuple(in_doubt))

@@ -208,6 +208,6 @@ def test_a_submission_that_stays_in_progress_is_reported(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     [experiment] = add_group(store, None).experiments
-    leave_open(store, experiment, host="catbus", pid=4711, created=context.now())
+    leave_open(store, experiment, host="catbus", pid=4711, renewed=context.clock.utc_now())
     assert call(context, *STOP, "--yes") == 1
     assert "being submitted by totoro on catbus (process 4711): run this command again" in context.err
