@@ -10,6 +10,7 @@ import pytest
 
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.platforms import registry
+from caliban.platforms.base import MaySend
 from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, PlatformId, Submission
 from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
@@ -29,7 +30,8 @@ class FakeLocalPlatform(FakeForegroundPlatform):
     def job_name(self, spec: object, token: str) -> str:
         return f"fake-{token}"
 
-    def submit(self, spec: object, submission: Submission) -> NewJob:
+    def submit(self, spec: object, submission: Submission, may_send: MaySend) -> NewJob:
+        may_send()
         return cast(NewJob, self.service.answer("submit", spec, submission))
 
 

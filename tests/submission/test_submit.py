@@ -269,7 +269,7 @@ def test_an_interrupt_takes_effect_after_the_job_is_recorded(
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (len(caught.value.outcomes), caught.value.not_started) == (2, 1)
-    assert (bench.states(), bench.journal()) == (["SUBMITTED", "SUBMITTED", "-"], ["DONE", "DONE"])
+    assert (bench.states(), bench.journal()) == (["SUBMITTED", "SUBMITTED", "-"], ["DONE", "DONE", "ABANDONED"])
 
 
 def test_a_job_in_the_background_is_not_stopped_by_an_interrupt(bench: Bench, service: FakeService) -> None:
@@ -286,7 +286,7 @@ def test_a_foreground_job_is_stopped_after_an_interrupt_during_its_submission(
     foreground.expect("stop", end(JobStatus.STOPPED))
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
-    assert (bench.states(), bench.journal()) == (["STOPPED", "-", "-"], ["DONE"])
+    assert (bench.states(), bench.journal()) == (["STOPPED", "-", "-"], ["DONE", "ABANDONED", "ABANDONED"])
     assert ([outcome.job and outcome.job.status for outcome in caught.value.outcomes], caught.value.not_started) == (
         [JobStatus.STOPPED],
         2,
@@ -446,4 +446,4 @@ def test_a_job_that_was_not_sent_is_counted_as_not_started(bench: Bench, service
     with pytest.raises(InterruptedSubmissionError) as caught:
         bench.submit()
     assert (len(caught.value.outcomes), caught.value.not_started) == (1, 2)
-    assert (bench.states(), bench.journal()) == (["SUBMITTED", "-", "-"], ["DONE", "ABANDONED"])
+    assert (bench.states(), bench.journal()) == (["SUBMITTED", "-", "-"], ["DONE", "ABANDONED", "ABANDONED"])
