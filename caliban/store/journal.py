@@ -106,9 +106,15 @@ class Journal:
         """
         with self._store.writing() as session:
             checked = check(session, entries, self._store.location, self._clock)
-            accepted = [entry for entry, error in zip(entries, checked, strict=True) if error is None]
-            opened = self._add(session, accepted, user, command, newest_job) if accepted else {}
-            return [error or opened[entry.token] for entry, error in zip(entries, checked, strict=True)]
+            accepted: dict[int, NewSubmission] = {}
+            for entry, error in zip(entries, checked, strict=True):
+                if error is None:
+                    accepted.setdefault(entry.experiment_id, entry)
+            opened = self._add(session, list(accepted.values()), user, command, newest_job) if accepted else {}
+        return [
+            error or opened.get(entry.token) or AlreadyOpen(opened[accepted[entry.experiment_id].token])
+            for entry, error in zip(entries, checked, strict=True)
+        ]
 
     def _add(
         self,

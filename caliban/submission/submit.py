@@ -38,7 +38,7 @@ from caliban.store.database import Store
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.queries import find_job
 from caliban.store.states import record_states
-from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
 from caliban.submission.lease import Lease
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
@@ -281,6 +281,8 @@ class Submitter:
             with platform_errors(each.attempt.platform, "submit a job"):
                 return self._submit(each.attempt, each.submission, self._platforms.get(each.attempt.platform))
         except CalibanError as error:
+            if error.id == INTERNAL_ERROR:
+                self._journal.mark_sent(each.submission)  # also if the platform did not say that it sends
             return Outcome(each.attempt.experiment, None, error)
 
     def _submit(self, attempt: Attempt, submission: Submission, platform: Platform) -> Outcome:

@@ -13,6 +13,7 @@ from threading import Event
 
 import pytest
 
+from caliban.errors import StoreError
 from caliban.records import Batch, ExperimentRecord, JobStatus, Owner, Submission
 from caliban.store.database import Store
 from caliban.store.journal import Journal
@@ -204,14 +205,10 @@ def test_a_lease_that_cannot_be_renewed_is_reported_and_tried_again(
     batch = leave_open(store, experiment).batch
     assert batch is not None
     with monkeypatch.context() as patch:
-        patch.setattr(store, "location", "x")
-        store.close_with  # the store stays open
         journal = Journal(store)
         real, failures = journal.renew, iter([True, False])
 
         def fail_once(batch_id: int) -> bool:
-            from caliban.errors import StoreError
-
             if next(failures, False):
                 raise StoreError("store-locked", "the store is locked")
             return real(batch_id)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -17,7 +18,7 @@ from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import describe_open, reconcile
 from tests.builders import IMAGE, add_group, elsewhere, latest_states, leave_open, read_group, submissions
-from tests.fakes import FakeService, RecordingReporter
+from tests.fakes import FakeClock, FakeService, RecordingReporter
 
 LONG_AGO = datetime(2020, 5, 29, tzinfo=timezone.utc)
 
@@ -41,6 +42,12 @@ def running_process() -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     yield process.pid
     process.communicate()
+
+
+@pytest.fixture
+def platforms(platforms: Platforms, clock: FakeClock) -> Platforms:
+    """Platforms of a command that nobody waits for."""
+    return Platforms(replace(platforms.context, clock=clock))
 
 
 def settle(store: Store, platforms: Platforms, reporter: RecordingReporter) -> list[Submission]:
