@@ -30,6 +30,7 @@ from caliban.records import (
 )
 from caliban.store.checks import AlreadyOpen, AlreadyResubmitted, NewSubmission, check, newest_specs
 from caliban.store.database import Store
+from caliban.store.group_stop import newest_batch
 from caliban.store.models import BatchRow, ExperimentGroupRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.owner import this_process, to_text
 from caliban.store.submissions import select_submissions, submission_from, utc_now
@@ -87,7 +88,13 @@ class Journal:
         return opened
 
     def open_batch(
-        self, entries: Sequence[NewSubmission], *, user: str, command: str | None = None, newest_job: int | None = None
+        self,
+        entries: Sequence[NewSubmission],
+        *,
+        user: str,
+        command: str | None = None,
+        newest_job: int | None = None,
+        since: int | None = None,
     ) -> list[Submission | StoreError]:
         """Record everything that a command is about to send, in one transaction of a constant number of statements.
 
@@ -96,16 +103,17 @@ class Journal:
             user: who submits.
             command: identifies the command where typing it again continues the batch; None elsewhere.
             newest_job: ``batches.newest_job`` of the batch that is continued; None to begin one.
+            since: of :meth:`newest_batch` when the command began: what was stopped later is not recorded.
 
         Returns:
             For each entry, the submission, or why it was not recorded: :class:`AlreadyOpen`,
-            :class:`AlreadyResubmitted`, or ``experiment-unknown``.
+            :class:`AlreadyResubmitted`, ``stopped``, or ``experiment-unknown``.
 
         Raises:
             StoreError: any database error.
         """
         with self._store.writing() as session:
-            checked = check(session, entries, self._store.location, self._clock)
+            checked = check(session, entries, self._store.location, self._clock, since)
             accepted: dict[int, NewSubmission] = {}
             for entry, error in zip(entries, checked, strict=True):
                 if error is None:
@@ -183,6 +191,11 @@ class Journal:
         session.add_all(added)
         session.flush()
         return {**found, **{row.experiment_id: row.id for row in added if row.experiment_id is not None}}
+
+    def newest_batch(self) -> int:
+        """Return a number by which what is stopped after this is known; see :meth:`open_batch`."""
+        with self._store.reading() as session:
+            return newest_batch(session)
 
     def mark_sent(self, submission: Submission) -> bool:
         """Record that a request is about to be made, if the submission is still open and this process's.

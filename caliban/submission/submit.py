@@ -35,6 +35,7 @@ from caliban.records import (
 )
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
+from caliban.store.group_stop import is_reason, stopped
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.queries import find_job
 from caliban.store.states import record_states
@@ -125,6 +126,7 @@ class Submitter:
         self._reporter = reporter
         self._user = user
         self._parallel = parallel
+        self._since = self._journal.newest_batch()
 
     def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
         """Submit, several at a time where jobs run elsewhere, then one after the other where they run here.
@@ -175,7 +177,7 @@ class Submitter:
         results: Sequence[Submission | StoreError]
         try:
             results = self._journal.open_batch(
-                list(entries.values()), user=self._user, command=key, newest_job=newest_job
+                list(entries.values()), user=self._user, command=key, newest_job=newest_job, since=self._since
             )
         except StoreError as error:
             results = [error] * len(entries)
@@ -299,7 +301,7 @@ class Submitter:
         except NotSentError as error:
             now = self._journal.read(submission)
             if now is None or now.state is not SubmissionState.OPEN:
-                return self._settled_elsewhere(attempt, submission, None, _taken_over(submission))
+                return self._settled_elsewhere(attempt, submission, None, _not_sent(submission, now))
             self._journal.abandon(submission, error.message)
             raise
         try:
@@ -378,7 +380,10 @@ def _runs_elsewhere(attempt: Attempt) -> bool:
     return not is_foreground and has_capability(attempt.platform, RemotePlatform)
 
 
-def _taken_over(submission: Submission) -> StoreError:
+def _not_sent(submission: Submission, now: Submission | None) -> StoreError:
+    """Return why a submission was not sent that another command closed: because of a stop, or of a mistake."""
+    if now is not None and is_reason(now.error):
+        return stopped(str(now.error))
     return StoreError(
         "submission-taken-over",
         f"experiment {submission.experiment_id} was not submitted: another command took this one for ended",
