@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import ExitCode, UsageError
-from caliban.records import AdditionalAttempt, ContainerRecord, ExperimentRecord, JsonObject
+from caliban.records import ContainerRecord, ExperimentRecord, JsonObject
 
 if TYPE_CHECKING:
     from caliban.images.spec import BuildSpec, ImageSpec
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
     from caliban.store.database import Store
     from caliban.store.queries import FlagSet
+    from caliban.submission.batches import Decision
     from caliban.submission.images import Images
     from caliban.submission.pipeline import ReadyJob
     from caliban.submission.preflight import Route
@@ -36,19 +37,23 @@ class Request:
 
     Attributes:
         xgroup: the experiment group's name.
+        names_xgroup: whether the user named it.
         source: the image to build, or to use.
         flag_sets: the arguments and flags of each experiment.
         launch: where the jobs go, and their specs.
         launcher: what it was made by.
         no_cache: build every layer of the image again.
+        new_attempts: submit all experiments, also if the same command was interrupted.
     """
 
     xgroup: str
+    names_xgroup: bool
     source: BuildSpec | ImageSpec
     flag_sets: Sequence[FlagSet]
     launch: Launch
     launcher: Launcher
     no_cache: bool
+    new_attempts: bool
 
     def previews(self) -> list[ExperimentRecord]:
         """Return the experiments as they would be, without ids."""
@@ -96,6 +101,7 @@ class SubmitCommand:
                 help=f"where the jobs run (default: cloud_platform in .calibanconfig.json, else {default})",
             )
         next(iter(launchers.values())).add_arguments(parser)
+        flags.add_new_attempts(parser)
         flags.add_dry_run(parser)
         if self.shows_requests:
             parser.add_argument("-v", "--verbose", action="store_true", help="with --dry_run: show the requests")
@@ -139,11 +145,13 @@ class SubmitCommand:
         image = getattr(args, launcher.image_flag) if launcher.image_flag else None
         return Request(
             xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
+            names_xgroup=bool(args.xgroup),
             source=image_spec(image, args, context) if image else build_spec(args, context, mode),
             flag_sets=[(args.script_args, kwargs) for kwargs in _experiments(args.experiment_config, context)],
             launch=launcher.prepare(args, launch_context),
             launcher=launcher,
             no_cache=args.no_cache,
+            new_attempts=args.new_attempts,
         )
 
     def _launcher(self, args: argparse.Namespace, context: Context) -> Launcher:
@@ -253,34 +261,75 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     platform = platforms.get(request.launch.platform)
     route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
+        request, decision = _decide(request, route, context, platforms, store)
+        if decision.line:
+            context.console.info(decision.line)
+        if not decision.kinds:
+            return _finish(decision, store)
         images = _images(request, context, platforms)
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
-        jobs = _ready_jobs(request, route, context, platforms, store)
+        jobs = _ready_jobs(request, route, decision, context, store)
+        submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         try:
-            outcomes = submit_jobs(jobs, images, Submitter(store, platforms, context.console, context.user))
+            outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
             report_outcomes(context.console, interrupted.outcomes, not_started=interrupted.not_started)
             raise
     return report_outcomes(context.console, outcomes)
 
 
-def _ready_jobs(request: Request, route: Route, context: Context, platforms: Platforms, store: Store) -> list[ReadyJob]:
-    """Return one job for each experiment; the group and the experiments are created where they are missing."""
+def _decide(
+    request: Request, route: Route, context: Context, platforms: Platforms, store: Store
+) -> tuple[Request, Decision]:
+    """Settle interrupted submissions, and decide what is submitted; return the request with its group.
+
+    This comes before images are built, which may take long: what others submit meanwhile is not submitted again.
+
+    Raises:
+        StoreError: ``already-being-submitted``: the same command is running.
+    """
     from caliban.store.journal import Journal
-    from caliban.submission.groups import add_experiments
-    from caliban.submission.pipeline import ReadyJob
+    from caliban.submission.batches import TypedCommand, all_again, decide, unfinished_batch
     from caliban.submission.reconcile import reconcile
 
-    reconcile(Journal(store), platforms, context.console, user=context.user, group=request.xgroup)
+    typed = TypedCommand(
+        context.user,
+        request.xgroup if request.names_xgroup else None,
+        request.source.as_record(),
+        request.flag_sets,
+        route.platform.id,
+        route.destination,
+    )
+    clock = context.clock
+    unfinished = None if request.new_attempts else unfinished_batch(store, typed, clock)
+    if unfinished is not None:
+        request = replace(request, xgroup=unfinished.group)
+    journal = Journal(store, clock)
+    still_open = reconcile(journal, platforms, context.console, user=context.user, group=request.xgroup)
+    if request.new_attempts:
+        return request, all_again(typed)
+    return request, decide(store, typed, request.xgroup, clock, still_open)
+
+
+def _finish(decision: Decision, store: Store) -> int:
+    """Record that the batch of an interrupted command is complete."""
+    from caliban.store.journal import Journal
+
+    if decision.continued is not None:
+        Journal(store).finish(decision.continued.batch.id)
+    return ExitCode.DONE
+
+
+def _ready_jobs(request: Request, route: Route, decision: Decision, context: Context, store: Store) -> list[ReadyJob]:
+    """Return a job for each experiment to submit; the group and the experiments are created where they are missing."""
+    from caliban.submission.groups import add_experiments
+    from caliban.submission.pipeline import ReadyJob
+
     group = add_experiments(store, context.user, request.xgroup, request.source.as_record(), request.flag_sets)
     context.console.info(f"experiment group {group.name}: {render.count(len(group.experiments), 'experiment')}")
+    make_spec = request.launch.job_spec
     return [
-        ReadyJob(
-            experiment,
-            request.source,
-            route,
-            partial(request.launch.job_spec, number, experiment.arguments),
-            AdditionalAttempt(),
-        )
+        ReadyJob(experiment, request.source, route, partial(make_spec, number, experiment.arguments), kind)
         for number, experiment in enumerate(group.experiments, 1)
+        if (kind := decision.kind_of(experiment)) is not None
     ]

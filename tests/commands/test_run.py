@@ -253,7 +253,7 @@ def test_an_experiment_that_another_process_submits_is_reported(
 ) -> None:
     spec = {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
     one, _ = add_group(store, JobStatus.FAILED, JobStatus.FAILED, container_spec=spec).experiments
-    leave_open(store, one, host="catbus", pid=4711)
+    leave_open(store, one, host="catbus", pid=4711, renewed=context.clock.utc_now())
     local.expect("submit", start)
     local.expect("follow", end(JobStatus.SUCCEEDED))
     (context.cwd / "experiment.json").write_text('{"sleep": [0, 1]}')

@@ -62,7 +62,7 @@ def submission(
         user="totoro",
         host=socket.gethostname(),
         pid=GONE_PID,
-        created=FakeClock().now() - timedelta(seconds=age_s),
+        created=FakeClock().utc_now() - timedelta(seconds=age_s),
     )
 
 
