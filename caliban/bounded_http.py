@@ -9,9 +9,11 @@ from __future__ import annotations
 import http.client
 import http.cookiejar
 import io
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -67,8 +69,30 @@ class LimitedSession(requests.Session):
         self.auth = keep_authorization
         self.cookies.set_policy(_NoCookies())
 
+    def merge_environment_settings(
+        self,
+        url: Any,  # noqa: ANN401 - those of requests
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return the settings of the environment; no proxy for this machine, which it could not reach, and would see
+        what is sent there without TLS.
+        """
+        settings: Any = super().merge_environment_settings(url, *args, **kwargs)
+        return {**settings, "proxies": {}} if is_loopback(urlsplit(str(url)).hostname or "") else settings
+
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return None: redirects are answers."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, without a port, is this machine by its name or address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:

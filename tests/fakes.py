@@ -98,8 +98,8 @@ class RecordingReporter:
         self.notes: list[str] = []
         self.advanced = 0
 
-    def info(self, line: str) -> None:
-        self.lines.append(line)
+    def info(self, *lines: str) -> None:
+        self.lines.extend(lines)
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)

@@ -252,6 +252,7 @@ def _run(invocation: Invocation) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.alarm(_TIMEOUT)
         random.seed()
+        tempfile.tempdir = None  # that of the environment of the command
         for number, name in enumerate((invocation.stdin, invocation.stdout, invocation.stderr)):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(name, flags, 0o600), number)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caliban.store.database import Store
     from caliban.submission.abandoning import Unanswered
 
+CHANGES_JOBS = True
 DESCRIPTION = (
     "Give up the jobs of an experiment group whose state cannot be determined, because their cluster, project or "
     "machine was deleted or renamed. Their experiments can then be resubmitted. Nothing is stopped: a job that was "
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if args.dry_run:
             found = unanswered(store, platforms, context.user, args.xgroup, args.submission, look_up=False)
             _show(found, context)
-            context.console.print("\nnothing was given up: to give up these jobs, run this command without --dry_run")
+            context.console.print("", "nothing was given up: to give up these jobs, run this command without --dry_run")
             return ExitCode.DONE
     with open_store(url, Access.WRITE, context.console) as store:
         found = unanswered(store, platforms, context.user, args.xgroup, args.submission, look_up=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from caliban.store.database import Store
     from caliban.submission.ending import Ended, Unfinished
 
+CHANGES_JOBS = True
 DESCRIPTION = "Stop the running and queued jobs of an experiment group; without --xgroup, those of all your groups."
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     _show(found, context)
     if args.dry_run:
         report_doubt(left.in_doubt, context.console)
-        context.console.print("\nnothing was stopped: to stop these jobs, run this command without --dry_run")
+        context.console.print("", "nothing was stopped: to stop these jobs, run this command without --dry_run")
         return ExitCode.DONE
     if not args.yes and not context.console.agreed(f"stop {render.count(len(found), 'job')}?", "stopped"):
         return ExitCode.NOT_DONE

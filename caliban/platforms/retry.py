@@ -37,6 +37,7 @@ class RetryPolicy:
     Attributes:
         connect_timeout: for a connection.
         read_timeout: for an answer, or between two pieces of it.
+        request_deadline: for one request, from connecting to the last byte of its answer.
         initial_delay: the longest delay before the second attempt; doubled for each further one.
         max_delay: the longest delay that is not requested by the service.
         deadline: for all attempts: none starts later.
@@ -47,6 +48,7 @@ class RetryPolicy:
 
     connect_timeout: float = 10
     read_timeout: float = 60
+    request_deadline: float = 70
     initial_delay: float = 0.5
     max_delay: float = 16
     deadline: float = 60
@@ -116,7 +118,8 @@ class Backoff:
         if not isinstance(error, ServiceError) or not error.is_transient:
             raise error
         limit = min(self._policy.max_delay, self._policy.initial_delay * 2**self._count)
-        delay = random.uniform(0, limit) if error.retry_after is None else error.retry_after
+        # A service that asks to be asked again at once is not asked more often than others.
+        delay = max(random.uniform(0, limit), error.retry_after or 0)
         self._count += 1
         spent = self._clock.monotonic() - self._started
         if spent + delay > (self._policy.quota_deadline if error.is_over_quota else self._policy.deadline):

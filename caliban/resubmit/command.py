@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,14 @@ DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
     "directories that they were built from, and submit them again with the same parameters."
 )
+CHANGES_JOBS = True
+
+
+def describe_under_way(context: Context) -> Sequence[str]:
+    """Return the open submissions of this process, for the report of an unforeseen error."""
+    from caliban.submission.under_way import open_lines
+
+    return open_lines(context.environ, context.home, context.user, context.console)
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,9 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         _print(context, report.skipped_lines(plan))
     _report_problems(plan, context)
     if plan.ready:
-        show("\nnothing was submitted: to resubmit these jobs, run this command without --dry_run")
+        show("", "nothing was submitted: to resubmit these jobs, run this command without --dry_run")
     elif plan.jobs:
-        show("\nnothing was submitted: fix the problems above, then run this command without --dry_run")
+        show("", "nothing was submitted: fix the problems above, then run this command without --dry_run")
     return ExitCode.DONE
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 from caliban.clock import Clock, SystemClock
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 INSIST_AFTER = 1.0
 """Seconds after the first signal from which on another one is not held back: the user does not want to wait any longer.

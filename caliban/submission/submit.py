@@ -271,7 +271,7 @@ class Submitter:
             if not isinstance(platform, RemotePlatform):
                 return
             links = [str(link) for link in platform.links(job)]
-        self._reporter.info("\n".join([f"job {job.id} was accepted", *links]))
+        self._reporter.info(f"job {job.id} was accepted", *links)
 
     def _report_interrupt(self) -> None:
         self._reporter.info("finishing the submissions in progress before stopping ...")
