@@ -274,10 +274,10 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
             context.console.info(decision.line)
         if not decision.kinds:
             return _finish(decision, store)
+        submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         images = _images(request, context, platforms)
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
-        submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:

@@ -30,7 +30,6 @@ from caliban.records import (
 )
 from caliban.store.checks import AlreadyOpen, AlreadyResubmitted, NewSubmission, check, newest_specs
 from caliban.store.database import Store
-from caliban.store.group_stop import newest_batch
 from caliban.store.models import BatchRow, ExperimentGroupRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.owner import this_process, to_text
 from caliban.store.submissions import select_submissions, submission_from, utc_now
@@ -103,7 +102,7 @@ class Journal:
             user: who submits.
             command: identifies the command where typing it again continues the batch; None elsewhere.
             newest_job: ``batches.newest_job`` of the batch that is continued; None to begin one.
-            since: of :meth:`newest_batch` when the command began: what was stopped later is not recorded.
+            since: of :func:`~caliban.store.group_stop.newest_batch`: what was stopped after that is not recorded.
 
         Returns:
             For each entry, the submission, or why it was not recorded: :class:`AlreadyOpen`,
@@ -191,11 +190,6 @@ class Journal:
         session.add_all(added)
         session.flush()
         return {**found, **{row.experiment_id: row.id for row in added if row.experiment_id is not None}}
-
-    def newest_batch(self) -> int:
-        """Return a number by which what is stopped after this is known; see :meth:`open_batch`."""
-        with self._store.reading() as session:
-            return newest_batch(session)
 
     def mark_sent(self, submission: Submission) -> bool:
         """Record that a request is about to be made, if the submission is still open and this process's.

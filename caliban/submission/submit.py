@@ -35,7 +35,7 @@ from caliban.records import (
 )
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
-from caliban.store.group_stop import is_reason, stopped
+from caliban.store.group_stop import is_reason, newest_batch, stopped
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.queries import find_job
 from caliban.store.states import record_states
@@ -126,7 +126,8 @@ class Submitter:
         self._reporter = reporter
         self._user = user
         self._parallel = parallel
-        self._since = self._journal.newest_batch()
+        with store.reading() as session:
+            self._since = newest_batch(session)  # what is stopped from now on is not submitted
 
     def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
         """Submit, several at a time where jobs run elsewhere, then one after the other where they run here.
