@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +42,7 @@ from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_error
 from caliban.submission.lease import Lease
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
+from caliban.submission.threads import call_on_threads
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,12 @@ class Submitter:
             stopping.set()
             self._report_interrupt()
 
-        with hold_signals(start_no_more), ThreadPoolExecutor(self._parallel, "submit") as pool:
-            futures = [pool.submit(submit, each) for each in numbered]
-            for future in as_completed(futures):
-                future.result()
+        with hold_signals(start_no_more, self._platforms.context.clock):
+            try:
+                call_on_threads([partial(submit, each) for each in numbered], self._parallel)
+            except KeyboardInterrupt:
+                self._reporter.info("not waiting for the submissions in progress; to look them up, run: caliban status")
+                raise
 
     def _run(self, each: _Numbered, outcomes: dict[int, Outcome]) -> None:
         """Submit and follow; after Ctrl-C, stop what runs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -161,3 +162,26 @@ def test_a_job_whose_links_cannot_be_determined_was_accepted(
     remote.expect("submit", remote.accept)
     outcomes = bench.submitter.submit_all(bench.attempts[:1])
     assert (errors(outcomes), bench.states()[0], reporter.lines[-1]) == ([None], "SUBMITTED", "job 1 was accepted")
+
+
+def test_after_a_second_an_interrupt_ends_the_wait_for_submissions(
+    bench: Bench, platforms: Platforms, service: FakeService, reporter: RecordingReporter
+) -> None:
+    """What was sent stays open, and is looked up by the next command."""
+    released = threading.Event()
+    clock = FakeClock()
+    object.__setattr__(platforms.context, "clock", clock)
+
+    def hang(spec: JsonObject, submission: Submission) -> NewJob:
+        service.interrupt()
+        clock.seconds += 1
+        os.kill(os.getpid(), signal.SIGINT)
+        released.wait(10)
+        raise AssertionError("nobody waits for this")
+
+    service.expect("submit", service.accept, hang)
+    with pytest.raises(InterruptedSubmissionError):
+        bench.submit()
+    assert reporter.lines[-1] == "not waiting for the submissions in progress; to look them up, run: caliban status"
+    assert bench.journal() == ["DONE", "OPEN", "ABANDONED"]
+    released.set()
