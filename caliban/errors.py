@@ -18,8 +18,12 @@ class ExitCode(IntEnum):
     """Something that was requested is not done; this includes a job that failed."""
     USAGE = 2
     """The command line, or a file that it names, is wrong. Nothing was started."""
+    HUNG_UP = 129
+    """The terminal was closed: 128 + SIGHUP, as in shells."""
     INTERRUPTED = 130
-    """Ctrl-C: 128 + SIGINT, as in shells."""
+    """Ctrl-C: 128 + SIGINT."""
+    TERMINATED = 143
+    """``kill``: 128 + SIGTERM."""
 
 
 class CalibanError(Exception):

@@ -1,69 +1,171 @@
-"""The process: parse, dispatch, exit code. The only place where an error becomes a message."""
+"""The process: parse, dispatch, exit code. The only place where an error becomes a message.
+
+Everything is imported inside of :func:`main`, so that whatever an import raises is reported too, and Ctrl-C works from
+the start.
+"""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import signal
 import sys
-import warnings
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-from absl import app
-from absl import logging as absl_logging
+if TYPE_CHECKING:
+    import argparse
+    import threading
 
-from caliban.cli.command_line import parse
-from caliban.cli.console import Console
-from caliban.cli.context import Context
-from caliban.errors import CalibanError, ExitCode
+    from caliban.cli.console import Console
+    from caliban.cli.context import Context
+    from caliban.cli.signals import ReceivedSignals
+    from caliban.cli.streams import StandardStreams
 
-
-def run(args: argparse.Namespace, console: Console) -> int:
-    """Run the command that was parsed, and return the exit code for whatever ends it."""
-    _silence_libraries()
-    # SIGTERM, like Ctrl-C, lets a command finish what it is recording.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return int(args.command_module.run(args, Context.of_this_process(console)))
-    except CalibanError as error:
-        console.error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.info("interrupted")
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        _discard_output()
-        return ExitCode.NOT_DONE
-
-
-def _discard_output() -> None:
-    """Write no more to a closed pipe: ``caliban status | head``."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _silence_libraries() -> None:
-    """Hide the warnings and log messages of libraries; caliban reports errors itself."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    logging.getLogger().setLevel(logging.ERROR)
+_PATIENCE = 1.0
+"""Seconds that an interrupted command waits for a reader of its output that does not read."""
 
 
 def main() -> NoReturn:
     """Entry point of the command ``caliban``."""
-    console = Console()
+    code = 1
+    try:
+        from caliban.cli.signals import ReceivedSignals
+        from caliban.cli.streams import secure_standard_streams
 
-    def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
+        streams = secure_standard_streams()
+        code = _Process(streams, ReceivedSignals()).run(sys.argv)
+    except KeyboardInterrupt:  # before the first import had ended, or again while the first one was handled
+        code = 130
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - even the report failed: say so in the simplest way there is
+        _report_without_console(error)
+    sys.exit(code)
+
+
+def _report_without_console(error: BaseException) -> None:
+    import contextlib
+    import os
+
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: unexpected {type(error).__name__} [internal-error]\n".encode())
+
+
+class _Process:
+    """The process of one command.
+
+    Args:
+        streams: what the standard streams were replaced by.
+        signals: the signals that this process has received.
+    """
+
+    def __init__(self, streams: StandardStreams, signals: ReceivedSignals) -> None:
+        from caliban.cli.console import Console
+
+        self._streams = streams
+        self._signals = signals
+        self._console: Console = Console()
+        self._args: argparse.Namespace | None = None
+        self._context: Context | None = None
+        self._has_failed = False
+
+    def run(self, argv: Sequence[str]) -> int:
+        """Run a command line, wait until its output is written, and return the exit code."""
+        import threading
+
+        threading.excepthook = self._report_failed_thread
+        sys.unraisablehook = self._report_ignored
+        code = self._result(lambda: self._dispatch(argv))
+        was_interrupted = self._signals.first is not None
+        self._signals.end_process_at_the_next()
+        failure = self._streams.finish(_PATIENCE if was_interrupted else None)
+        if failure is not None:
+            code = self._report_lost_output(failure, code)
+        if self._has_failed and code == 0:
+            return 1
+        return code
+
+    def _dispatch(self, argv: Sequence[str]) -> int:
+        """Parse the command line, and run the command. absl provides flags for debugging and profiling."""
+        from absl import app
+
+        from caliban.cli.command_line import parse
+
+        def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
+            self._args = parse(arguments, self._console)
+            return self._args
+
+        app.run(self._run_command, argv=list(argv), flags_parser=parse_flags)
+        raise AssertionError("absl.app.run ends the process")
+
+    def _run_command(self, args: argparse.Namespace) -> int:
+        from caliban.cli.context import Context
+        from caliban.cli.library_messages import silence_libraries
+
+        silence_libraries(self._console)
+        self._context = Context.of_this_process(self._console)
+        return int(args.command_module.run(args, self._context) or 0)
+
+    def _result(self, run: Callable[[], int]) -> int:
+        """Return the exit code for whatever ends ``run``."""
+        from caliban.errors import CalibanError
+
         try:
-            return parse(argv, console)
+            return run()
+        except SystemExit as ended:
+            return self._code_of(ended)
         except CalibanError as error:
-            console.error(error)
-            sys.exit(error.exit_code)
-        except BrokenPipeError:  # while help is printed; from Python 3.11 argparse handles that itself
-            _discard_output()
-            sys.exit(ExitCode.DONE)
+            self._console.error(error)
+            return error.exit_code
+        except KeyboardInterrupt:
+            self._console.info("interrupted")
+            return self._signals.exit_code
+        except BaseException as error:  # noqa: BLE001 - the last resort: no traceback reaches the user
+            return self._report(error)
 
-    app.run(lambda args: run(args, console), flags_parser=parse_flags)
-    raise AssertionError("absl.app.run ends the process")
+    def _code_of(self, ended: SystemExit) -> int:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        self._console.info(str(ended.code))
+        return 1
+
+    def _report(self, error: BaseException) -> int:
+        """Report an unforeseen error, and what is known of jobs under way."""
+        from caliban.cli.internal_error import internal_error
+
+        reported = internal_error(error, self._under_way(), getattr(self._args, "command_plugin", None))
+        self._console.error(reported)
+        return reported.exit_code
+
+    def _under_way(self) -> Sequence[str]:
+        """Return what the command knows of submissions that may be under way."""
+        describe = getattr(getattr(self._args, "command_module", None), "describe_under_way", None)
+        if describe is None or self._context is None:
+            return ()
+        try:
+            lines: Sequence[str] = describe(self._context)
+        except Exception as error:  # noqa: BLE001 - the error that is being reported may have broken anything
+            return (f"submissions that may be under way cannot be listed: {type(error).__name__}",)
+        return lines
+
+    def _report_failed_thread(self, failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_value is not None and not isinstance(failed.exc_value, SystemExit):
+            self._has_failed = True
+            self._report(failed.exc_value)
+
+    def _report_ignored(self, ignored: sys.UnraisableHookArgs) -> None:
+        """Report, in one line, an error that Python cannot raise, as while it deletes an object."""
+        from caliban.cli.internal_error import error_text
+
+        if ignored.exc_value is not None and not isinstance(ignored.exc_value, KeyboardInterrupt):
+            self._console.warn(f"ignored an error while an object was deleted: {error_text(ignored.exc_value)}")
+
+    def _report_lost_output(self, failure: OSError, code: int) -> int:
+        """Report that standard output could not be written, and return the exit code."""
+        message = f"cannot write to standard output: {failure.strerror}"
+        if getattr(getattr(self._args, "command_module", None), "CHANGES_JOBS", False) and not self._is_dry_run():
+            self._console.warn(f"{message}; to list the jobs, run: caliban status")
+            return code  # that of the jobs: a script must not run them again because of a full disk
+        self._console.info(f"error: {message} [output-failed]")
+        return code or 1
+
+    def _is_dry_run(self) -> bool:
+        return bool(getattr(self._args, "dry_run", False))

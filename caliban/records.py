@@ -87,6 +87,13 @@ class FailureCause(str, Enum):
 class Destination(ABC):
     """Where on its platform a job runs. Each platform has a frozen, hashable dataclass of its own."""
 
+    def check(self) -> None:  # noqa: B027 - optional: some platforms accept any identifier
+        """Check that its identifiers have the form that the platform gives them, before anything is recorded or sent.
+
+        Raises:
+            CalibanError: one has not; such a destination does not exist.
+        """
+
     @abstractmethod
     def to_json(self) -> JsonObject:
         """Return the JSON object that ``submissions.target`` stores; the platform's ``from_json`` reads it."""

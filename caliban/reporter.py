@@ -19,8 +19,8 @@ class Progress(Protocol):
 class Reporter(Protocol):
     """Writes to standard error, except for a job's standard output."""
 
-    def info(self, line: str) -> None:
-        """Write a line (or several)."""
+    def info(self, *lines: str) -> None:
+        """Write lines. Line breaks within a line are escaped."""
 
     def warn(self, line: str) -> None:
         """Write a line with the prefix ``warning: ``."""

@@ -20,6 +20,7 @@ from caliban.cli.console import Console
 from caliban.cli.context import Context
 from caliban.platforms import registry as platform_registry
 from caliban.platforms.registry import Platforms
+from caliban.redaction import forget_secrets
 from caliban.store.database import Access, Store, open_store
 from caliban.submission.setup import make_platforms
 from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
@@ -56,6 +57,14 @@ def pytest_report_header() -> str:
         "real cluster: tests/real_cluster is skipped; to run it, set CALIBAN_TEST_CONTEXT to a context of your "
         "kubeconfig, and CALIBAN_TEST_CLUSTER_IMAGE to an image there whose entrypoint is sh"
     )
+
+
+@pytest.fixture(autouse=True)
+def forgotten_secrets() -> Iterator[None]:
+    """Hide no secret of another test in the texts of this one."""
+    forget_secrets()
+    yield
+    forget_secrets()
 
 
 _REQUIRED_BY_FIXTURE = {

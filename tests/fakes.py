@@ -98,8 +98,8 @@ class RecordingReporter:
         self.notes: list[str] = []
         self.advanced = 0
 
-    def info(self, line: str) -> None:
-        self.lines.append(line)
+    def info(self, *lines: str) -> None:
+        self.lines.extend(lines)
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)
@@ -222,6 +222,10 @@ class FakeDestination(Destination):
     """A zone of the fake platform."""
 
     zone: str = "zone-a"
+
+    def check(self) -> None:
+        if not self.zone.startswith("zone-"):
+            raise PlatformError("fake-zone-malformed", f"not a zone: {self.zone}")
 
     def to_json(self) -> JsonObject:
         return {"zone": self.zone}

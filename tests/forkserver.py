@@ -80,6 +80,10 @@ class ForkedProcess:
         """Return the exit code; negative for a signal."""
         return self._code.result()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._code.done()
+
 
 class ForkServer:
     """A client of the server, which it starts and stops.
@@ -248,6 +252,7 @@ def _run(invocation: Invocation) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.alarm(_TIMEOUT)
         random.seed()
+        tempfile.tempdir = None  # that of the environment of the command
         for number, name in enumerate((invocation.stdin, invocation.stdout, invocation.stderr)):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(name, flags, 0o600), number)

@@ -18,7 +18,10 @@ _DESCRIPTION = "Run groups of experiments in containers, and re-run what failed 
 
 def version() -> str:
     """Return the line that ``caliban version`` prints."""
-    return f"caliban {metadata.version('caliban')}"
+    try:
+        return f"caliban {metadata.version('caliban')}"
+    except metadata.PackageNotFoundError:  # run from a directory with its source
+        return "caliban (not installed: its version is not known)"
 
 
 def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
@@ -30,7 +33,7 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
 
     Returns:
         The values of the command's flags; ``command_module``, the command; and ``script_args``, the arguments after
-        ``--``, untouched.
+        ``--``, untouched; and ``command_plugin``, the package that the command is of, or None.
 
     Raises:
         UsageError: the command line is wrong.
@@ -57,7 +60,8 @@ def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
 def _parse_command(entry: Entry, arguments: Sequence[str], script: Sequence[str] | None) -> argparse.Namespace:
     command, parser = _command_parser(entry)
     takes_script_arguments = getattr(command, "TAKES_SCRIPT_ARGS", False)
-    args = parser.parse(arguments, script=(script or ()) if takes_script_arguments else None)
+    with command_table.plugin_errors(entry):
+        args = parser.parse(arguments, script=(script or ()) if takes_script_arguments else None)
     if script is not None and not takes_script_arguments:
         raise UsageError(
             "unexpected-argument",
@@ -66,6 +70,7 @@ def _parse_command(entry: Entry, arguments: Sequence[str], script: Sequence[str]
         )
     args.script_args = tuple(script or ())
     args.command_module = command
+    args.command_plugin = entry.plugin
     return args
 
 
@@ -102,13 +107,15 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 def _command_parser(entry: Entry) -> tuple[Command, Parser]:
     command = command_table.load(entry)
-    parser = Parser(f"caliban {entry.name}", description=command.DESCRIPTION)
-    command.add_arguments(parser)
+    parser = Parser(f"caliban {entry.name}", description=str(command.DESCRIPTION))
+    command_table.add_arguments(entry, command, parser)
     return command, parser
 
 
 def _top_parser(console: Console) -> Parser:
     """Return the parser of ``caliban`` without a command; its help lists all commands."""
+    for problem in command_table.damaged_packages():
+        console.warn(f"cannot read the metadata of an installed package: {problem}")
     plugins = command_table.plugins()
     for entry in plugins.values():
         try:

@@ -10,13 +10,15 @@ group ``caliban.commands``::
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Protocol, cast
 
 from caliban.cli.context import Context
 from caliban.cli.suggestions import closest
+from caliban.entry_points import entry_points
 from caliban.errors import CalibanError
 
 ENTRY_POINT_GROUP = "caliban.commands"
@@ -25,7 +27,10 @@ ENTRY_POINT_GROUP = "caliban.commands"
 class Command(Protocol):
     """What a command has, whether it is built in or a plugin.
 
-    One with ``TAKES_SCRIPT_ARGS = True`` also accepts arguments after ``--``, in ``args.script_args``.
+    One with ``TAKES_SCRIPT_ARGS = True`` also accepts arguments after ``--``, in ``args.script_args``. One with
+    ``CHANGES_JOBS = True`` starts or stops jobs, unless its flag ``--dry_run`` is set: its exit code is about them
+    alone, also where its output is lost. The lines that a function ``describe_under_way(context)`` returns say what
+    this process may have left unfinished; they are part of the report of an unforeseen error.
     """
 
     DESCRIPTION: str
@@ -71,6 +76,7 @@ BUILT_IN: Mapping[str, Entry] = {
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
         Entry("resubmit", "re-run the failed jobs of an experiment group", "caliban.resubmit.command"),
+        Entry("abandon", "give up jobs whose state cannot be determined any more", "caliban.commands.abandon"),
         Entry("help", "show the help of a command", "caliban.commands.help"),
         Entry("version", "show the version of caliban", "caliban.commands.version"),
     )
@@ -78,7 +84,7 @@ BUILT_IN: Mapping[str, Entry] = {
 
 _LONGEST_NAME = max(len(name.split()) for name in BUILT_IN)
 
-_RERUN, _SHOW, _END = ("resubmit",), ("status",), ("stop",)
+_RERUN, _SHOW, _END, _GIVE_UP = ("resubmit",), ("status",), ("stop",), ("abandon",)
 
 SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "again": _RERUN,
@@ -100,6 +106,10 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "end": _END,
     "kill": _END,
     "terminate": _END,
+    "discard": _GIVE_UP,
+    "forget": _GIVE_UP,
+    "giveup": _GIVE_UP,
+    "give-up": _GIVE_UP,
     "exec": ("run",),
     "execute": ("run",),
     "local": ("run",),
@@ -117,11 +127,16 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
 def plugins() -> dict[str, Entry]:
     """Return the commands of installed packages, none of them imported. A built-in name cannot be replaced."""
     found = {}
-    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points(ENTRY_POINT_GROUP)[0]:
         package = point.dist.name if point.dist else "an unknown package"
         if point.name not in BUILT_IN and not family([point.name]):
             found[point.name] = Entry(point.name, f"(from the package {package})", point.value, package)
     return found
+
+
+def damaged_packages() -> list[str]:
+    """Return the installed packages whose metadata cannot be read, each with the reason."""
+    return entry_points(ENTRY_POINT_GROUP)[1]
 
 
 def find(arguments: Sequence[str]) -> tuple[Entry | None, int]:
@@ -179,6 +194,31 @@ def load(entry: Entry) -> Command:
     if missing:
         raise _broken(entry, f"{entry.location} has no {', '.join(missing)}")
     return cast(Command, command)
+
+
+def add_arguments(entry: Entry, command: Command, parser: argparse.ArgumentParser) -> None:
+    """Add a command's flags and arguments, and check that the help of a plugin can be shown.
+
+    Raises:
+        CalibanError: ``broken-plugin``.
+    """
+    with plugin_errors(entry):
+        command.add_arguments(parser)
+        if entry.plugin is not None:
+            parser.format_help()  # fails at a "%" in the description of a flag
+
+
+@contextmanager
+def plugin_errors(entry: Entry) -> Iterator[None]:
+    """Raise ``broken-plugin`` for whatever another package's code raises in the block, except our errors."""
+    try:
+        yield
+    except CalibanError:
+        raise
+    except Exception as error:
+        if entry.plugin is None:
+            raise
+        raise _broken(entry, f"{type(error).__name__}: {error}") from error
 
 
 def _imported(location: str) -> object:

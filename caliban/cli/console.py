@@ -1,4 +1,8 @@
-"""The only module that uses standard input, output and error, terminals and progress bars."""
+"""The only module that uses standard input, output and error, terminals and progress bars.
+
+Whatever is shown, except the output of jobs, is escaped here (:mod:`caliban.cli.escapes`): a name from a store or a
+message of a service cannot control the terminal, or look like a line of ours.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ import contextlib
 import io
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from caliban.cli import render
+from caliban.cli.escapes import escaped
+from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
 from caliban.reporter import Progress
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 
 _LINE_INTERVAL = 2.0
 """Seconds between two progress lines where no bar can be drawn."""
+_MAX_ANSWER = 1000
+"""Characters of an answer that are read; a longer one is no "yes"."""
 
 
 class Console:
@@ -45,13 +54,14 @@ class Console:
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
 
-    def print(self, text: str) -> None:
-        """Write a listing to standard output."""
-        self._write(self._stdout, text + "\n")
+    def print(self, *lines: str) -> None:
+        """Write lines of a listing to standard output. Line breaks within a line are escaped."""
+        _wait_for_room(self._stdout)
+        self._write(self._stdout, lines)
 
-    def info(self, line: str) -> None:
-        """Write a line to standard error."""
-        self._write(self._stderr, line + "\n")
+    def info(self, *lines: str) -> None:
+        """Write lines to standard error. Line breaks within a line are escaped."""
+        self._write(self._stderr, lines)
 
     def warn(self, line: str) -> None:
         """Write a warning to standard error."""
@@ -59,12 +69,13 @@ class Console:
 
     def error(self, error: CalibanError) -> None:
         """Write an error to standard error: what failed, why, and what to do."""
-        self.info("\n".join(render.error_lines(error)))
+        self.info(*render.error_lines(error))
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on a job's output, byte for byte."""
         stream = self._stderr if is_stderr else self._stdout
         binary = getattr(stream, "buffer", None)
+        _wait_for_room(stream)
         with self._lock, self._bars_hidden():
             if binary is None:
                 stream.write(data.decode("utf-8", "backslashreplace"))
@@ -84,15 +95,25 @@ class Console:
 
     def confirm(self, question: str) -> bool | None:
         """Ask a question and return whether the answer is y or yes; None at the end of input."""
-        self._write(self._stderr, f"\n {question} [yN]: ")
+        with self._lock, self._bars_hidden():
+            self._put(self._stderr, f"\n {escaped(question)} [yN]: ")
         try:
-            answer = self._stdin.readline()
+            answer = self._read_line()
         except KeyboardInterrupt:
             self.info("")  # what follows starts on a line of its own
             raise
         if not answer.endswith("\n") or not self._stdin.isatty():
             self.info(answer.strip())  # nobody typed it here, or not its line break
         return answer.strip().lower() in ("y", "yes") if answer else None
+
+    def _read_line(self) -> str:
+        """Return the next line of standard input, or its beginning; "" at its end, or where it cannot be read."""
+        try:
+            return self._stdin.readline(_MAX_ANSWER)
+        except UnicodeDecodeError:
+            return "(not text)\n"
+        except (OSError, ValueError):  # a terminal that is gone, a directory, a closed stream
+            return ""
 
     def agreed(self, question: str, what: str) -> bool:
         """Ask for confirmation, and report if there is none.
@@ -111,43 +132,72 @@ class Console:
     @contextlib.contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
         """Show the progress of something: a bar on a terminal, a line every two seconds elsewhere."""
-        if not self._stderr.isatty():
+        bar = self._new_bar(title, total, unit) if self._stderr.isatty() else None
+        if bar is None:
             yield _Lines(self, title, total, unit, self._clock)
             return
-        from tqdm import tqdm
-
         with self._lock:
-            bar = tqdm(
-                total=total,
-                desc=title,
-                unit=unit if unit == "B" else f" {unit}",
-                unit_scale=unit == "B",
-                file=self._stderr,
-                leave=False,
-                dynamic_ncols=True,
-            )
             self._bars.append(bar)
         try:
             yield _Bar(bar, self._lock)
         finally:
             with self._lock:
                 self._bars.remove(bar)
-                bar.close()
+                _draw(bar.close)
 
-    def _write(self, stream: TextIO, text: str) -> None:
+    def _new_bar(self, title: str, total: int | None, unit: str) -> tqdm | None:  # type: ignore[type-arg]  # as above
+        """Return a bar; None where $TQDM_... variables or the terminal do not allow one."""
+        from tqdm import tqdm
+
+        bars: list[tqdm] = []  # type: ignore[type-arg]  # as above
+
+        def create() -> None:
+            bars.append(
+                tqdm(
+                    total=total,
+                    desc=escaped(title),
+                    unit=unit if unit == "B" else f" {unit}",
+                    unit_scale=unit == "B",
+                    file=self._stderr,
+                    leave=False,
+                    dynamic_ncols=True,
+                )
+            )
+
+        with self._lock:
+            _draw(create)
+        return bars[0] if bars else None
+
+    def _write(self, stream: TextIO, lines: Sequence[str]) -> None:
         with self._lock, self._bars_hidden():
-            stream.write(text)
-            stream.flush()
+            self._put(stream, "".join(f"{escaped(line)}\n" for line in lines))
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        stream.write(text)
+        stream.flush()
 
     @contextlib.contextmanager
     def _bars_hidden(self) -> Iterator[None]:
         for bar in self._bars:
-            bar.clear(nolock=True)
+            _draw(partial(bar.clear, nolock=True))
         try:
             yield
         finally:
             for bar in self._bars:
-                bar.refresh(nolock=True)
+                _draw(partial(bar.refresh, nolock=True))
+
+
+def _wait_for_room(stream: TextIO) -> None:
+    """Wait while a reader is too far behind. No lock is held: others may have to stop a job, and say so."""
+    binary = getattr(stream, "buffer", None)
+    if isinstance(binary, Output):
+        binary.wait_for_room()
+
+
+def _draw(step: Callable[[], object]) -> None:
+    """Draw, create or remove a bar. What cannot be drawn is not worth more than a bar."""
+    with contextlib.suppress(Exception):  # tqdm takes all options from $TQDM_... variables too, and checks none
+        step()
 
 
 class _Bar:
@@ -159,11 +209,11 @@ class _Bar:
 
     def advance(self, amount: int = 1) -> None:
         with self._lock:
-            self._bar.update(amount)
+            _draw(partial(self._bar.update, amount))
 
     def note(self, text: str) -> None:
         with self._lock:
-            self._bar.set_postfix_str(text)
+            _draw(partial(self._bar.set_postfix_str, escaped(text)))
 
 
 class _Lines:

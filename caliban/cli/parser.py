@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 from absl.flags import Error as AbslFlagError
 from absl.flags import argparse_flags
 
+from caliban.cli.escapes import escaped
 from caliban.cli.suggestions import closest
 from caliban.errors import UsageError
 
@@ -57,6 +59,12 @@ class Parser(argparse_flags.ArgumentParser):
             raise self._unknown(unknown, args, takes_script_arguments=script is not None)
         assert isinstance(args, argparse.Namespace)
         return args
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help, escaped as all other output; a plugin's may come from anywhere."""
+        (sys.stderr if file is None else cast("TextIO", file)).write(
+            "\n".join(escaped(line) for line in message.split("\n"))
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse reports of the command line as a whole.

@@ -18,5 +18,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print what ``caliban COMMAND --help`` prints."""
-    context.console.print(help_parser(args.command, context.console).format_help().rstrip())
+    context.console.print(*help_parser(args.command, context.console).format_help().rstrip().splitlines())
     return ExitCode.DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -13,8 +13,9 @@ from caliban.platforms.flags import integer_at_least
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, JobUpdate
+    from caliban.records import GroupRecord, Submission
     from caliban.store.database import Store
+    from caliban.submission.refresh import Refreshed
 
 DESCRIPTION = "Show experiment groups, their experiments, and the current state of their jobs."
 
@@ -34,61 +35,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Read the store, query the platforms about unfinished jobs, record what changed, print."""
+    """Read the store, query the platforms about unfinished jobs, record what changed, print.
+
+    Returns:
+        NOT_DONE while a job may run that is not listed: an interrupted command may have submitted it.
+    """
+    from caliban.submission.in_doubt import report_doubt
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
-    groups = _read(args, context, platforms)
-    refreshed = refresh(groups, platforms)
-    if refreshed.changes:
-        _record(refreshed.changes, context)
+    recorded, in_doubt = _read(args, context, platforms)
+    groups = _record(refresh(recorded, platforms), context)
     if not args.xgroup:
         context.console.print(_heading(args.max_jobs, context.user))
-        if not refreshed.groups:
+        if not groups:
             context.console.info(f"{context.user} has no jobs yet; to run experiments, see: caliban run --help")
-    for group in refreshed.groups:
+    for group in groups:
         if not args.xgroup:
             context.console.print("")
         for line in render.group_lines(group, context.home):
             context.console.print(line)
-    return ExitCode.DONE
+    report_doubt(in_doubt, context.console)
+    return ExitCode.NOT_DONE if in_doubt else ExitCode.DONE
 
 
-def _read(args: argparse.Namespace, context: Context, platforms: Platforms) -> list[GroupRecord]:
-    """Return the groups to show, after reconciling what an interrupted command left open in them."""
+def _read(
+    args: argparse.Namespace, context: Context, platforms: Platforms
+) -> tuple[list[GroupRecord], Sequence[Submission]]:
+    """Return the groups to show, after reconciling what interrupted commands left open, and what is still in doubt."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
-    from caliban.store.journal import Journal
-    from caliban.submission.reconcile import needs_settling, reconcile
+    from caliban.submission.in_doubt import read_open, reconcile_open
 
     url = store_url(context.environ, context.home)
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args, context.user, store)
-        left_open = Journal(store).open_submissions(user=context.user, group=args.xgroup)
-    if not any(needs_settling(submission, context.clock) for submission in left_open):
-        return groups
+        left_open = read_open(store, platforms, context.user, args.xgroup)
+    if not left_open.in_doubt and not left_open.unsent:
+        return groups, ()
     try:
         with open_store(url, Access.WRITE, context.console) as store:
-            reconcile(Journal(store), platforms, context.console, user=context.user, group=args.xgroup)
-            return _groups(args, context.user, store)
+            in_doubt = reconcile_open(store, platforms, context.user, args.xgroup).in_doubt
+            return _groups(args, context.user, store), in_doubt
     except StoreError as error:
         context.console.warn(f"cannot settle the submissions of an interrupted command: {error.message}")
-        return groups
+        return groups, left_open.in_doubt
 
 
-def _record(changes: Mapping[int, JobUpdate], context: Context) -> None:
-    """Record new states. They are shown even where the store cannot be written."""
+def _record(refreshed: Refreshed, context: Context) -> Sequence[GroupRecord]:
+    """Record new states, and return the groups as they are recorded; as they were reported if that is not possible."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
-    from caliban.store.queries import record_states
 
+    if not refreshed.changes:
+        return refreshed.groups
     try:
         url = store_url(context.environ, context.home)
-        with open_store(url, Access.WRITE, context.console) as store, store.writing() as session:
-            record_states(session, changes)
+        with open_store(url, Access.WRITE, context.console) as store:
+            return refreshed.record(store)
     except StoreError as error:
         context.console.warn(f"cannot record the states below: {error.message}: {error.cause}")
+        return refreshed.groups
 
 
 def _heading(max_jobs: int | None, user: str) -> str:

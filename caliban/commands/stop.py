@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
 from caliban.cli.context import Context
-from caliban.errors import CalibanError, ExitCode
+from caliban.errors import ExitCode
 from caliban.platforms.flags import add_cloud_key
 
 if TYPE_CHECKING:
-    from caliban.platforms.registry import Platforms
-    from caliban.records import ExperimentRecord, GroupRecord, JobRecord, Outcome
+    from caliban.records import GroupRecord, Submission
     from caliban.store.database import Store
+    from caliban.submission.ending import Ended, Unfinished
 
+CHANGES_JOBS = True
 DESCRIPTION = "Stop the running and queued jobs of an experiment group; without --xgroup, those of all your groups."
 
 
@@ -28,75 +28,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Refresh states, list what runs, ask, stop each job, report."""
+    """Read store and journal, refresh states, list what runs, ask, stop, report.
+
+    Returns:
+        NOT_DONE where a job may run on: it could not be stopped, or an interrupted command may have submitted it.
+    """
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
-    from caliban.submission.groups import read_group, read_recent
+    from caliban.submission.ending import Ending, unfinished
+    from caliban.submission.in_doubt import read_open, reconcile_open, report_doubt
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
     url = store_url(context.environ, context.home)
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     with open_store(url, Access.READ, context.console) as store:
-        name = args.xgroup
-        recorded = (
-            [read_group(store, context.user, name, per_experiment=None)]
-            if name
-            else read_recent(store, context.user, None)
-        )
-    groups = refresh(recorded, platforms).groups
-    running = [(experiment, job) for group in groups for experiment, job in _unfinished(group)]
-    if not running:
-        context.console.print("no running or queued jobs")
+        groups = _groups(args.xgroup, context, store)
+        left = read_open(store, platforms, context.user, args.xgroup)
+    if left.in_doubt and not args.dry_run:
+        with open_store(url, Access.WRITE, context.console) as store:
+            left = reconcile_open(store, platforms, context.user, args.xgroup)
+            groups = _groups(args.xgroup, context, store)
+    found = unfinished(refresh(groups, platforms).groups, left.in_progress)
+    if not found:
+        context.console.print("no running or queued jobs" + (" are known" if left.in_doubt else ""))
+        report_doubt(left.in_doubt, context.console)
+        return ExitCode.NOT_DONE if left.in_doubt else ExitCode.DONE
+    _show(found, context)
+    if args.dry_run:
+        report_doubt(left.in_doubt, context.console)
+        context.console.print("", "nothing was stopped: to stop these jobs, run this command without --dry_run")
         return ExitCode.DONE
+    if not args.yes and not context.console.agreed(f"stop {render.count(len(found), 'job')}?", "stopped"):
+        return ExitCode.NOT_DONE
+    with (
+        open_store(url, Access.WRITE, context.console) as store,
+        context.console.progress("stopping", total=len(found), unit="job") as progress,
+    ):
+        ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
+        ended = ending.end(found, progress)
+    return _report(ended, context)
+
+
+def _groups(xgroup: str | None, context: Context, store: Store) -> list[GroupRecord]:
+    from caliban.submission.groups import read_group, read_recent
+
+    if xgroup:
+        return [read_group(store, context.user, xgroup, per_experiment=None)]
+    return read_recent(store, context.user, None)
+
+
+def _show(found: Unfinished, context: Context) -> None:
     context.console.print("the following jobs would be stopped:")
-    for experiment, job in running:
+    for experiment, job in found.jobs:
         context.console.print(render.command_line(experiment))
         context.console.print(f"  {render.job_line(job)}")
-    if args.dry_run:
-        context.console.print("\nnothing was stopped: to stop these jobs, run this command without --dry_run")
-        return ExitCode.DONE
-    if not args.yes and not context.console.agreed(f"stop {render.count(len(running), 'job')}?", "stopped"):
-        return ExitCode.NOT_DONE
-    with open_store(url, Access.WRITE, context.console) as store:
-        return _stop(running, platforms, store, context)
+    for submission in found.submissions:
+        of = found.experiments.get(submission.experiment_id)
+        context.console.print(render.command_line(of) if of else submission.name)
+        context.console.print(f"  {_submitter(submission)}")
 
 
-def _unfinished(group: GroupRecord) -> Iterator[tuple[ExperimentRecord, JobRecord]]:
-    """Yield what may run. A job whose state is unknown does not exist on its platform any more."""
-    from caliban.records import JobStatus
-
-    for experiment in group.experiments:
-        for job in experiment.jobs:
-            if job.status in (JobStatus.SUBMITTED, JobStatus.RUNNING):
-                yield experiment, job
+def _submitter(submission: Submission) -> str:
+    return f"being submitted by {submission.user} on {submission.host} (process {submission.pid})"
 
 
-def _stop(
-    running: Sequence[tuple[ExperimentRecord, JobRecord]], platforms: Platforms, store: Store, context: Context
-) -> int:
-    """Stop each job, record its state at once, and report."""
-    outcomes = []
-    with context.console.progress("stopping", total=len(running), unit="job") as progress:
-        for experiment, job in running:
-            outcomes.append(_stop_one(experiment, job, platforms, store))
-            progress.advance()
-    for line in render.outcome_lines(outcomes):
+def _report(ended: Ended, context: Context) -> int:
+    from caliban.submission.in_doubt import report_doubt
+
+    for line in render.outcome_lines(ended.outcomes):
         context.console.print(line)
-    for line in render.failure_lines(outcomes):
+    for line in render.failure_lines(ended.outcomes):
         context.console.info(line)
-    context.console.info(render.summary_line(outcomes))
-    return ExitCode.DONE if all(outcome.error is None for outcome in outcomes) else ExitCode.NOT_DONE
-
-
-def _stop_one(experiment: ExperimentRecord, job: JobRecord, platforms: Platforms, store: Store) -> Outcome:
-    from caliban.records import Outcome
-    from caliban.store.queries import record_states
-
-    try:
-        update = platforms.get(job.platform).stop(job)
-        with store.writing() as session:
-            record_states(session, {job.id: update})
-    except CalibanError as error:
-        return Outcome(experiment, job, error)
-    return Outcome(experiment, job.updated(update))
+    context.console.info(render.summary_line(ended.outcomes))
+    report_doubt(ended.left.in_doubt, context.console)
+    for submission in ended.left.in_progress:
+        context.console.warn(f"{submission.name} is still {_submitter(submission)}: run this command again")
+    is_done = all(outcome.error is None for outcome in ended.outcomes)
+    return ExitCode.DONE if is_done and not (ended.left.in_doubt or ended.left.in_progress) else ExitCode.NOT_DONE

@@ -77,12 +77,14 @@ class SubmitCommand:
             flag exists where there are several.
         shows_requests: whether ``--verbose`` exists.
         TAKES_SCRIPT_ARGS: whether arguments after ``--`` are passed to the code.
+        CHANGES_JOBS: see :class:`caliban.cli.command_table.Command`.
     """
 
     DESCRIPTION: str
     launchers: Launchers = field(repr=False)
     shows_requests: bool = True
     TAKES_SCRIPT_ARGS: bool = True
+    CHANGES_JOBS: bool = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags of every submitting command, those of the platforms, and MODULE."""
@@ -123,6 +125,12 @@ class SubmitCommand:
         if exporter:
             return _export(request, exporter, context, platforms)
         return _submit(request, context, platforms)
+
+    def describe_under_way(self, context: Context) -> Sequence[str]:
+        """Return the open submissions of this process, for the report of an unforeseen error."""
+        from caliban.submission.under_way import open_lines
+
+        return open_lines(context.environ, context.home, context.user, context.console)
 
     def _request(self, args: argparse.Namespace, context: Context) -> Request:
         """Check everything that can be checked without a connection.
@@ -212,9 +220,9 @@ def _show(request: Request, context: Context, *, exporting: bool, verbose: bool)
     if verbose:
         text = request.launch.request_text(request.jobs(), source.image if isinstance(source, ImageSpec) else None)
         if text:
-            console.print(text)
+            console.print(*text.splitlines())
     undone = "written" if exporting else verb
-    console.print(f"\nnothing was {undone}: to {command_verb} these jobs, run this command without --dry_run")
+    console.print("", f"nothing was {undone}: to {command_verb} these jobs, run this command without --dry_run")
 
 
 def _export(request: Request, exporter: Exporter, context: Context, platforms: Platforms) -> int:

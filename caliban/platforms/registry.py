@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from caliban.entry_points import entry_points
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
@@ -206,7 +207,7 @@ class Platforms:
 def _plugins() -> Mapping[PlatformId, Entry]:
     """Return the platforms of installed packages, none of them imported. A built-in id cannot be replaced."""
     found: dict[PlatformId, Entry] = {}
-    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points(ENTRY_POINT_GROUP)[0]:  # a damaged package is reported by caliban help
         package = point.dist.name if point.dist else "an unknown package"
         other = found.get(point.name)
         if other is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import TypeVar
 
@@ -39,6 +37,7 @@ class RetryPolicy:
     Attributes:
         connect_timeout: for a connection.
         read_timeout: for an answer, or between two pieces of it.
+        request_deadline: for one request, from connecting to the last byte of its answer.
         initial_delay: the longest delay before the second attempt; doubled for each further one.
         max_delay: the longest delay that is not requested by the service.
         deadline: for all attempts: none starts later.
@@ -49,6 +48,7 @@ class RetryPolicy:
 
     connect_timeout: float = 10
     read_timeout: float = 60
+    request_deadline: float = 70
     initial_delay: float = 0.5
     max_delay: float = 16
     deadline: float = 60
@@ -118,7 +118,8 @@ class Backoff:
         if not isinstance(error, ServiceError) or not error.is_transient:
             raise error
         limit = min(self._policy.max_delay, self._policy.initial_delay * 2**self._count)
-        delay = random.uniform(0, limit) if error.retry_after is None else error.retry_after
+        # A service that asks to be asked again at once is not asked more often than others.
+        delay = max(random.uniform(0, limit), error.retry_after or 0)
         self._count += 1
         spent = self._clock.monotonic() - self._started
         if spent + delay > (self._policy.quota_deadline if error.is_over_quota else self._policy.deadline):
@@ -151,18 +152,3 @@ def with_retries(
             return call()
         except ServiceError as error:
             backoff.wait(error)
-
-
-def parse_retry_after(retry_after: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, which has a number of seconds or a date (RFC 9110, 10.2.3)."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        until = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=timezone.utc)
-    return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,14 @@ DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
     "directories that they were built from, and submit them again with the same parameters."
 )
+CHANGES_JOBS = True
+
+
+def describe_under_way(context: Context) -> Sequence[str]:
+    """Return the open submissions of this process, for the report of an unforeseen error."""
+    from caliban.submission.under_way import open_lines
+
+    return open_lines(context.environ, context.home, context.user, context.console)
 
 
 @dataclass(frozen=True)
@@ -119,19 +127,19 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         _print(context, report.skipped_lines(plan))
     _report_problems(plan, context)
     if plan.ready:
-        show("\nnothing was submitted: to resubmit these jobs, run this command without --dry_run")
+        show("", "nothing was submitted: to resubmit these jobs, run this command without --dry_run")
     elif plan.jobs:
-        show("\nnothing was submitted: fix the problems above, then run this command without --dry_run")
+        show("", "nothing was submitted: fix the problems above, then run this command without --dry_run")
     return ExitCode.DONE
 
 
 def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
     from caliban.resubmit import report
 
-    plan = _current_plan(request, context, platforms, store)
+    plan, is_in_doubt = _current_plan(request, context, platforms, store)
     if not plan.jobs:
         context.console.print(report.nothing_line(plan, all_jobs=request.all_jobs))
-        return ExitCode.DONE
+        return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
     _report_problems(plan, context)
@@ -142,7 +150,8 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    return _submit(plan, context, platforms, store)
+    code = _submit(plan, context, platforms, store)
+    return ExitCode.NOT_DONE if is_in_doubt else code
 
 
 def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> int:
@@ -167,20 +176,24 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
     return report_outcomes(context.console, [*problems, *outcomes])
 
 
-def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> Plan:
-    """Return the plan, after open submissions were reconciled and states refreshed and recorded."""
-    from caliban.store.journal import Journal
-    from caliban.store.queries import record_states
+def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:
+    """Return the plan, after open submissions were reconciled and states refreshed and recorded.
+
+    Returns:
+        The plan; whether jobs of experiments that are left out may be running, which only their platform knows.
+    """
     from caliban.submission.groups import read_group
-    from caliban.submission.reconcile import describe_open, reconcile
+    from caliban.submission.in_doubt import reconcile_open, report_doubt, report_unreachable
+    from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    still_open = reconcile(Journal(store), platforms, context.console, user=context.user, group=request.xgroup)
-    refreshed = refresh([read_group(store, context.user, request.xgroup)], platforms)
-    if refreshed.changes:
-        with store.writing() as session:
-            record_states(session, refreshed.changes)
-    return _plan(refreshed.groups[0], request, describe_open(still_open, context.clock), platforms)
+    left = reconcile_open(store, platforms, context.user, request.xgroup)
+    [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store)
+    in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
+    plan = _plan(group, request, in_progress, platforms)
+    report_doubt(left.in_doubt, context.console)
+    report_unreachable(plan.group, len(plan.unreachable), context.console)
+    return plan, bool(left.in_doubt or plan.unreachable)
 
 
 def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int, str], platforms: Platforms) -> Plan:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import MigrationTarget
+from caliban.platforms.base import Migration, MigrationTarget
 from caliban.platforms.registry import Platforms
 from caliban.records import PlatformId
 from caliban.resubmit.plan import PlannedJob
+from caliban.submission.boundary import expected, platform_errors
 
 
 def migrate(job: PlannedJob, platforms: Platforms, id: PlatformId | None) -> PlannedJob:
@@ -20,7 +21,8 @@ def migrate(job: PlannedJob, platforms: Platforms, id: PlatformId | None) -> Pla
         platform = platforms.get(id)
         if not isinstance(platform, MigrationTarget):
             raise PlatformError("not-translatable", f"{id} does not accept jobs of other platforms")
-        migration = platform.migrate(template)
+        with platform_errors(id, "migrate a job"):
+            migration = expected(platform.migrate(template), Migration)
     except CalibanError as error:
         return replace(job, problem=job.problem or error)
     migrated = replace(template, platform=id, spec=migration.spec, details=migration.details)

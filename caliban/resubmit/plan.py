@@ -77,6 +77,11 @@ class Plan:
         return tuple(job for job in self.jobs if job.problem is None)
 
     @property
+    def unreachable(self) -> tuple[SkippedExperiment, ...]:
+        """The experiments that are not re-run because the state of their job cannot be determined."""
+        return tuple(each for each in self.skipped if each.experiment.latest and each.experiment.latest.refresh_error)
+
+    @property
     def images(self) -> tuple[PlannedImage, ...]:
         """One image for each container spec of the jobs, in the order of ids."""
         return _images(self.jobs)

@@ -13,6 +13,7 @@ from caliban.platforms.registry import Platforms
 from caliban.records import ContainerRecord
 from caliban.resubmit.plan import PlannedJob
 from caliban.resubmit.selection import SelectedExperiment
+from caliban.submission.boundary import platform_errors
 from caliban.submission.preflight import ImageSource, Preflight, check_registry_name
 
 
@@ -62,7 +63,8 @@ def check_jobs(jobs: Iterable[PlannedJob], platforms: Platforms, *, connect: boo
 def _checked(job: PlannedJob, platforms: Platforms, preflight: Preflight | None) -> PlannedJob:
     template = job.template
     platform = platforms.get(template.platform)
-    platform.with_image(template.spec, template.container)
+    with platform_errors(platform.id, "describe a job"):
+        platform.with_image(template.spec, template.container)
     if preflight is None:
         check_registry_name(platform, job.source)
         return job

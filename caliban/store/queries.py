@@ -7,21 +7,18 @@ results may be shared between records and must not be modified.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select
 from sqlalchemy.orm import Session
 
-from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, JobUpdate, JsonObject, ParseDetails
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
-from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, json_object
+from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of
 
 FlagSet = tuple[tuple[str, ...], JsonObject]
 """The positional arguments and the flags of one experiment."""
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 
 def find_group(session: Session, user: str, name: str) -> int | None:
@@ -174,34 +171,6 @@ def flag_set_key(args: Sequence[str], kwargs: JsonObject) -> str:
     return canonical([list(args), kwargs])
 
 
-def record_states(session: Session, updates: Mapping[int, JobUpdate]) -> int:
-    """Record the states of jobs that changed. One statement to compare (per 10,000 jobs), at most two to write.
-
-    Args:
-        session: of a writing transaction.
-        updates: by ``jobs.id``; details None leaves those that are recorded. A final state is never replaced by one
-            that is not final.
-
-    Returns:
-        How many rows were changed.
-    """
-    with_details: list[dict[str, object]] = []
-    state_only: list[dict[str, object]] = []
-    for job_id, old_status, old_details in _recorded_states(session, sorted(updates)):
-        status = updates[job_id].status
-        details = updates[job_id].details
-        if old_status.is_final and not status.is_final:
-            continue
-        if details is not None and canonical(details.raw) != canonical(old_details):
-            with_details.append({"id": job_id, "status": status, "details": dict(details.raw)})
-        elif status != old_status:
-            state_only.append({"id": job_id, "status": status})
-    for rows in (with_details, state_only):
-        if rows:
-            session.execute(update(JobRow), rows)
-    return len(with_details) + len(state_only)
-
-
 def _is_group(user: str, name: str) -> ColumnElement[bool]:
     return and_(ExperimentGroupRow.user == user, ExperimentGroupRow.name == name)
 
@@ -273,18 +242,3 @@ def _add_experiments(session: Session, group_id: int, spec_id: int, flag_sets: S
         for args, kwargs in flag_sets
     ]
     session.execute(insert(ExperimentRow), rows)
-
-
-def _recorded_states(session: Session, ids: Sequence[int]) -> list[tuple[int, JobStatus, JsonObject]]:
-    found: list[tuple[int, JobStatus, JsonObject]] = []
-    for start in range(0, len(ids), _MAX_IDS):
-        chunk = ids[start : start + _MAX_IDS]
-        statement = (
-            select(JobRow.id, JobRow.status, JobRow.details)
-            .where(JobRow.id.in_(chunk))
-            .order_by(JobRow.id)
-            .with_for_update()
-        )
-        for job_id, status, details in session.execute(statement):
-            found.append((job_id, status or JobStatus.UNKNOWN, json_object(details)))
-    return found

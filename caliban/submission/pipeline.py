@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.records import AttemptKind, ExperimentRecord, ImageRef, JsonObject, Outcome
+from caliban.submission.boundary import platform_errors
 from caliban.submission.images import Images
 from caliban.submission.preflight import Route
 from caliban.submission.submit import Attempt, Submitter
+from caliban.submission.text import check_text
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) 
             continue
     for job in jobs:
         try:
-            image = images.get(job.source, job.route.platform, job.route.registry)
-            spec = job.make_spec(image)
+            with platform_errors(job.route.platform.id, "prepare a job"):
+                image = images.get(job.source, job.route.platform, job.route.registry)
+                spec = job.make_spec(image)
+            check_text(spec)
         except CalibanError as error:
             failed.append(Outcome(job.experiment, None, error))
             continue

@@ -12,7 +12,8 @@ from caliban.errors import CalibanError
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
-from caliban.records import Destination
+from caliban.records import Destination, PlatformId
+from caliban.submission.boundary import platform_errors
 
 ImageSource = BuildSpec | ImageSpec | CalibanError
 """Where an image comes from: built from a directory, used as it is, or why there is none."""
@@ -53,19 +54,22 @@ class Preflight:
         if isinstance(source, CalibanError):
             raise source
         check_registry_name(platform, source)
-        destination = find_destination()
-        self._once(("destination", platform.id, destination), lambda: platform.connect(destination))
-        registry = None
-        if isinstance(source, BuildSpec) and platform.needs_image:
-            registry = platform.image_registry(source.config, destination)
-            if registry is not None:
-                self._once(registry, registry.check)
-        return Route(platform, destination, registry)
+        with platform_errors(platform.id, "check where a job would run"):
+            destination = find_destination()
+            destination.check()
+            self._once(("destination", platform.id, destination), platform.id, lambda: platform.connect(destination))
+            registry = None
+            if isinstance(source, BuildSpec) and platform.needs_image:
+                registry = platform.image_registry(source.config, destination)
+                if registry is not None:
+                    self._once(registry, platform.id, registry.check)
+            return Route(platform, destination, registry)
 
-    def _once(self, key: Hashable, check: Callable[[], None]) -> None:
+    def _once(self, key: Hashable, id: PlatformId, check: Callable[[], None]) -> None:
         if key not in self._failures:
             try:
-                check()
+                with platform_errors(id, "connect"):
+                    check()
             except CalibanError as error:
                 self._failures[key] = error
             else:
@@ -81,4 +85,5 @@ def check_registry_name(platform: Platform, source: ImageSource) -> None:
         CalibanError: there is none, or its name is malformed.
     """
     if isinstance(source, BuildSpec) and platform.needs_image:
-        platform.image_registry(source.config, None)
+        with platform_errors(platform.id, "name its registry"):
+            platform.image_registry(source.config, None)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 
 from caliban.clock import Clock, local_text
-from caliban.errors import CalibanError, StoreError
+from caliban.errors import CalibanError, StoreError, one_line
 from caliban.platforms.registry import Platforms
 from caliban.records import NewJob, Submission, SubmissionState
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
-from caliban.submission.lease import ended_of, in_progress
+from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.lease import ended_of, in_progress, seen_running
+
+_ABOUT_ONE_ROW = frozenset({"store-malformed-value", "store-failed"})
+"""Ids of errors of the store that concern what is written; the others concern every row."""
 
 _UNSENT = "its process has ended before it was sent"
 _NOT_FOUND = "its process has ended, and the platform has no job with its token"
@@ -32,30 +37,32 @@ def reconcile(
         The submissions that are still open: in progress in another process, or on a platform that cannot be queried.
     """
     opened = journal.open_submissions(user=user, group=group)
-    ended = {each.id for each in ended_of(opened, journal, platforms.context.clock, reporter.info)}
-    still_open = [submission for submission in opened if submission.id not in ended]
-    still_open += _close_unsent([submission for submission in opened if submission.id in ended], journal, reporter)
-    for submission in opened:
-        if submission.id not in ended or not submission.may_have_been_sent:
+    ended = ended_of(opened, journal, platforms.context.clock, reporter.info)
+    ended_ids = {submission.id for submission in ended}
+    still_open = [seen_running(submission) for submission in opened if submission.id not in ended_ids]
+    still_open += _close_unsent(ended, journal, reporter)
+    for submission in ended:
+        if not submission.may_have_been_sent:
             continue
         try:
-            job = platforms.get(submission.platform).find(submission)
+            with platform_errors(submission.platform, "look up a job"):
+                job = expected(platforms.get(submission.platform).find(submission), NewJob, NoneType)
+                line = _finish(journal, submission, job)
         except CalibanError as error:
+            if error.id == "already-settled":  # another command looked the same row up, and was first
+                continue
+            if isinstance(error, StoreError) and error.id not in _ABOUT_ONE_ROW:
+                raise
             reporter.warn(
-                f"the outcome of submission {submission.name} ({submission.platform}) is still unknown: {error.message}"
+                f"the outcome of submission {submission.name} ({submission.platform}) is still unknown: "
+                f"{one_line(error)}"
             )
             still_open.append(submission)
-            continue
-        try:
-            line = _finish(journal, submission, job)
-        except StoreError as error:
-            if error.id != "already-settled":  # another command looked the same row up, and was first
-                raise
-            continue
-        if line is None:
-            still_open.append(submission)
         else:
-            reporter.info(line)
+            if line is None:
+                still_open.append(seen_running(submission))
+            else:
+                reporter.info(line)
     return sorted(still_open, key=lambda submission: submission.id)
 
 
@@ -69,7 +76,7 @@ def _close_unsent(ended: Sequence[Submission], journal: Journal, reporter: Repor
         count += closed
         if not closed:
             now = [journal.read(each) for each in unsent if each.batch == batch]
-            running += [each for each in now if each and each.state is SubmissionState.OPEN]
+            running += [seen_running(each) for each in now if each and each.state is SubmissionState.OPEN]
     if count:
         what = "1 submission" if count == 1 else f"{count} submissions"
         reporter.info(f"{what} of an interrupted command had not been sent")
@@ -88,11 +95,6 @@ def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str
     if not journal.abandon_interrupted(submission, _NOT_FOUND):
         return None
     return f"the interrupted submission {submission.name} did not reach {submission.platform}"
-
-
-def needs_settling(submission: Submission, clock: Clock) -> bool:
-    """Return whether :func:`reconcile` would do more than leave an OPEN submission alone."""
-    return in_progress(submission, clock) is not True
 
 
 def describe_open(submissions: Sequence[Submission], clock: Clock) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caliban.errors import CalibanError
+from caliban.errors import CalibanError, one_line
 from caliban.platforms.registry import Platforms
 from caliban.records import (
     ExperimentRecord,
@@ -15,6 +15,15 @@ from caliban.records import (
     PlatformId,
     StatusUnavailable,
 )
+from caliban.store.database import Store
+from caliban.store.states import record_states
+from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
+from caliban.submission.stopping import as_update
+
+Answers = Mapping[int, JobUpdate | StatusUnavailable]
+"""What platforms report of jobs, by ``jobs.id``."""
+
+_NOT_REPORTED = StatusUnavailable("the platform does not report its state")
 
 
 @dataclass(frozen=True)
@@ -29,45 +38,61 @@ class Refreshed:
     groups: tuple[GroupRecord, ...]
     changes: Mapping[int, JobUpdate]
 
+    def record(self, store: Store) -> tuple[GroupRecord, ...]:
+        """Record the changes, and return the groups as they are recorded: another command may have been first.
+
+        Raises:
+            StoreError: the changes could not be recorded.
+        """
+        if not self.changes:
+            return self.groups
+        with store.writing() as session:
+            states = record_states(session, self.changes).states
+        jobs = {job.id: job for job in _jobs(self.groups)}
+        return _all_updated(self.groups, {key: as_update(jobs[key], state) for key, state in states.items()})
+
 
 def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
     """Query each platform once for all of its unfinished jobs among ``groups``. Finished ones are not queried."""
     unfinished: dict[PlatformId, dict[int, JobRecord]] = {}
-    for group in groups:
-        for experiment in group.experiments:
-            for job in experiment.jobs:
-                if not job.status.is_final:
-                    unfinished.setdefault(job.platform, {})[job.id] = job
+    for job in _jobs(groups):
+        if not job.status.is_final:
+            unfinished.setdefault(job.platform, {})[job.id] = job
     answers: dict[int, JobUpdate | StatusUnavailable] = {}
     changes: dict[int, JobUpdate] = {}
     for platform, jobs in unfinished.items():
-        for job_id, answer in _query(platform, tuple(jobs.values()), platforms).items():
-            answers[job_id] = answer
-            if isinstance(answer, JobUpdate) and (answer.status != jobs[job_id].status or answer.details is not None):
+        answers.update(_query(platform, tuple(jobs.values()), platforms))
+        for job_id, job in jobs.items():
+            answer = answers[job_id]
+            if isinstance(answer, JobUpdate) and (answer.status != job.status or answer.details is not None):
                 changes[job_id] = answer
+    return Refreshed(_all_updated(groups, answers), changes)
+
+
+def _query(platform: PlatformId, jobs: Sequence[JobRecord], platforms: Platforms) -> Answers:
+    """Return an answer for each of the jobs, whatever the platform does."""
+    try:
+        with platform_errors(platform, "report the states of its jobs"):
+            found = platforms.get(platform).statuses(jobs)
+            return {job.id: expected(found.get(job.id, _NOT_REPORTED), JobUpdate, StatusUnavailable) for job in jobs}
+    except CalibanError as error:
+        reason = one_line(error) if error.id == INTERNAL_ERROR else error.message
+        return {job.id: StatusUnavailable(reason) for job in jobs}
+
+
+def _jobs(groups: Sequence[GroupRecord]) -> list[JobRecord]:
+    return [job for group in groups for experiment in group.experiments for job in experiment.jobs]
+
+
+def _all_updated(groups: Sequence[GroupRecord], answers: Answers) -> tuple[GroupRecord, ...]:
     if not answers:
-        return Refreshed(tuple(groups), {})
-    return Refreshed(
-        tuple(
-            replace(group, experiments=tuple(_updated(each, answers) for each in group.experiments)) for group in groups
-        ),
-        changes,
+        return tuple(groups)
+    return tuple(
+        replace(group, experiments=tuple(_updated(each, answers) for each in group.experiments)) for group in groups
     )
 
 
-def _query(
-    platform: PlatformId, jobs: Sequence[JobRecord], platforms: Platforms
-) -> Mapping[int, JobUpdate | StatusUnavailable]:
-    try:
-        return platforms.get(platform).statuses(jobs)
-    except CalibanError as error:
-        reason = error.message
-    except Exception as error:  # noqa: BLE001 - a platform of another package must not hide the jobs of all others
-        reason = f"the platform {platform} failed: {type(error).__name__}: {error}"
-    return {job.id: StatusUnavailable(reason) for job in jobs}
-
-
-def _updated(experiment: ExperimentRecord, answers: Mapping[int, JobUpdate | StatusUnavailable]) -> ExperimentRecord:
+def _updated(experiment: ExperimentRecord, answers: Answers) -> ExperimentRecord:
     if not any(job.id in answers for job in experiment.jobs):
         return experiment
     jobs = tuple(job.updated(answers[job.id]) if job.id in answers else job for job in experiment.jobs)

@@ -6,60 +6,28 @@ journal row, which :mod:`caliban.submission.reconcile` looks up by its token.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
-from caliban.clock import local_text
 from caliban.errors import CalibanError, StoreError
-from caliban.platforms.base import ForegroundPlatform, NotSentError, Platform, RefusedError, RemotePlatform
-from caliban.platforms.registry import Platforms, has_capability, parse_details
-from caliban.records import (
-    AttemptKind,
-    Batch,
-    Destination,
-    ExperimentRecord,
-    ImageRef,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    JsonObject,
-    NewJob,
-    Outcome,
-    PlatformId,
-    Submission,
-    SubmissionState,
-)
+from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
+from caliban.platforms.registry import Platforms, has_capability
+from caliban.records import Batch, JobRecord, JobUpdate, Outcome, PlatformId, Submission
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal, NewSubmission, new_token
-from caliban.store.queries import find_job, record_states
+from caliban.store.states import record_states
+from caliban.submission.boundary import expected, platform_errors
 from caliban.submission.lease import Lease
+from caliban.submission.sending import Attempt, Sender
 from caliban.submission.signals import hold_signals
+from caliban.submission.stopping import Stopper, as_update
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """One job to submit.
-
-    Attributes:
-        experiment: whose job it is.
-        platform: where it goes.
-        spec: the job spec, in the platform's shape, with the image to run.
-        image: that image.
-        destination: where on the platform.
-        kind: whether other jobs of the experiment prevent it.
-    """
-
-    experiment: ExperimentRecord
-    platform: PlatformId
-    spec: JsonObject
-    image: ImageRef
-    destination: Destination
-    kind: AttemptKind
+__all__ = ["Attempt", "Command", "InterruptedSubmissionError", "Submitter"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +85,7 @@ class Submitter:
     ) -> None:
         self._store = store
         self._journal = Journal(store, platforms.context.clock)
+        self._sender = Sender(store, self._journal)
         self._command = command
         self._platforms = platforms
         self._reporter = reporter
@@ -185,7 +154,9 @@ class Submitter:
 
     def _entry(self, attempt: Attempt) -> NewSubmission:
         token = new_token()
-        name = self._platforms.get(attempt.platform).job_name(attempt.spec, token)
+        with platform_errors(attempt.platform, "name a job"):
+            name = expected(self._platforms.get(attempt.platform).job_name(attempt.spec, token), str)
+            json.dumps([attempt.spec, attempt.destination.to_json()], default=dict)
         return NewSubmission(
             attempt.experiment.id, attempt.platform, attempt.spec, attempt.destination, name, token, attempt.kind
         )
@@ -241,126 +212,85 @@ class Submitter:
                 future.result()
 
     def _run(self, each: _Numbered, outcomes: dict[int, Outcome]) -> None:
-        """Submit and follow; after Ctrl-C, stop what runs."""
-        number, platform = each.number, each.attempt.platform
-        try:
-            with hold_signals(self._report_interrupt):
-                outcomes[number] = self._start(each)
-            outcomes[number] = self._follow(outcomes[number], platform)
-        except KeyboardInterrupt:
-            if number in outcomes:
-                outcomes[number] = self._stop(outcomes[number], platform)
-            raise
+        """Submit and follow; after Ctrl-C, stop what runs.
+
+        Signals are held throughout, except while the job is followed, so that a second Ctrl-C, however soon it comes,
+        does not prevent the stop.
+        """
+        with hold_signals(self._report_interrupt, self._platforms.context.clock) as held:
+            outcomes[each.number] = self._start(each)
+            try:
+                with held.released():
+                    outcomes[each.number] = self._follow(outcomes[each.number], each.attempt.platform)
+            except KeyboardInterrupt:
+                outcomes[each.number] = self._stop(outcomes[each.number])
+                raise
 
     def _report_links(self, job: JobRecord | None, id: PlatformId) -> None:
         if job is None or job.status.is_final:
             return
-        platform = self._platforms.get(id)
-        if isinstance(platform, RemotePlatform):
-            self._reporter.info("\n".join([f"job {job.id} was accepted", *platform.links(job)]))
+        links: Sequence[str] = ()
+        with suppress(CalibanError), platform_errors(id, "link to a job"):  # without them, the job was accepted too
+            platform = self._platforms.get(id)
+            if not isinstance(platform, RemotePlatform):
+                return
+            links = [str(link) for link in platform.links(job)]
+        self._reporter.info(f"job {job.id} was accepted", *links)
 
     def _report_interrupt(self) -> None:
         self._reporter.info("finishing the submissions in progress before stopping ...")
 
     def _start(self, each: _Numbered) -> Outcome:
         """Submit a job; an error is its outcome."""
+        attempt = each.attempt
         try:
-            return self._submit(each.attempt, each.submission, self._platforms.get(each.attempt.platform))
+            # after an unforeseen exception it is unknown whether the job was sent: its row stays open
+            with platform_errors(attempt.platform, "submit a job"):
+                return self._sender.send(attempt, each.submission, self._platforms.get(attempt.platform))
         except CalibanError as error:
-            return Outcome(each.attempt.experiment, None, error)
-
-    def _submit(self, attempt: Attempt, submission: Submission, platform: Platform) -> Outcome:
-        try:
-            new_job = platform.submit(attempt.spec, submission, partial(self._check_may_send, submission))
-        except RefusedError as error:
-            text = error.message if error.cause is None else f"{error.message}: {error.cause}"
-            details = platform.parse_details(JobStatus.FAILED, {"error": text, **error.details})
-            refused = NewJob(attempt.image, JobStatus.FAILED, details)
-            try:
-                return Outcome(attempt.experiment, self._journal.fail(submission, refused, text), error)
-            except StoreError as store_error:
-                return self._settled_elsewhere(attempt, submission, store_error, error)
-        except NotSentError as error:
-            now = self._journal.read(submission)
-            if now is None or now.state is not SubmissionState.OPEN:
-                return self._settled_elsewhere(attempt, submission, None, _taken_over(submission))
-            self._journal.abandon(submission, error.message)
-            raise
-        try:
-            return Outcome(attempt.experiment, self._journal.settle(submission, new_job))
-        except StoreError as error:
-            return self._settled_elsewhere(attempt, submission, error, error)
-
-    def _check_may_send(self, submission: Submission) -> None:
-        """Record immediately before a request that it is made, if the submission is still this process's.
-
-        Raises:
-            NotSentError: another process took this one for ended and settled the submission.
-            StoreError: that cannot be determined.
-        """
-        if not self._journal.mark_sent(submission):
-            raise NotSentError("not-sent", f"the submission {submission.name} was already settled by another process")
-
-    def _settled_elsewhere(
-        self, attempt: Attempt, submission: Submission, store_error: StoreError | None, error: CalibanError
-    ) -> Outcome:
-        """Return the outcome of a submission that another process settled: with the job that it recorded, or ``error``.
-
-        Raises:
-            StoreError: ``store_error``, if the store failed otherwise.
-        """
-        if store_error is not None and store_error.id != "already-settled":
-            raise store_error
-        now = self._journal.read(submission)
-        with self._store.reading() as session:
-            job = find_job(session, parse_details, now.job_id) if now and now.job_id else None
-        return Outcome(attempt.experiment, job, None if job else error)
+            return Outcome(attempt.experiment, None, error)
 
     def _follow(self, outcome: Outcome, id: PlatformId) -> Outcome:
         """Follow a job that runs here to its end, and record that."""
         if outcome.job is None or outcome.job.status.is_final:
             return outcome
-        platform = self._platforms.get(id)
-        assert isinstance(platform, ForegroundPlatform)
         command = shlex.join((outcome.experiment.container.entrypoint, *outcome.experiment.arguments))
         self._reporter.info(f"job {outcome.job.id}: {command}")
         try:
-            job = self._record(outcome.job, platform.follow(outcome.job))
+            with platform_errors(id, "follow a job"):
+                platform = self._platforms.get(id)
+                assert isinstance(platform, ForegroundPlatform)
+                update = expected(platform.follow(outcome.job), JobUpdate)
+            job = self._record(outcome.job, update)
         except CalibanError as error:
             return replace(outcome, error=error)
-        self._reporter.info(f"job {job.id}: {job.status.lower()}")
         return replace(outcome, job=job)
 
-    def _stop(self, outcome: Outcome, id: PlatformId) -> Outcome:
-        """Stop a job after Ctrl-C. A second Ctrl-C changes nothing: the platform ends it within seconds."""
+    def _stop(self, outcome: Outcome) -> Outcome:
+        """Stop a job after Ctrl-C."""
         job = outcome.job
         if job is None or job.status.is_final:
             return outcome
-        stopped = outcome
-        with suppress(KeyboardInterrupt), hold_signals():
-            self._reporter.info(f"stopping job {job.id} ...")
-            try:
-                stopped = replace(outcome, job=self._record(job, self._platforms.get(id).stop(job)))
-            except CalibanError as error:
-                stopped = replace(outcome, error=error)
-        return stopped
+        self._reporter.info(f"stopping job {job.id} ...")
+        try:
+            return replace(outcome, job=Stopper(self._store, self._platforms, self._user).stop(job))
+        except CalibanError as error:
+            return replace(outcome, error=error)
+        except KeyboardInterrupt:
+            self._reporter.info(f"not waiting for job {job.id} to stop; to check its state, run: caliban status")
+            raise
 
     def _record(self, job: JobRecord, update: JobUpdate) -> JobRecord:
-        """Record a new state of a job, and return the job with it."""
+        """Record and report the end of a job. Returns it as it is recorded: another command may have stopped it."""
         with self._store.writing() as session:
-            record_states(session, {job.id: update})
-        return job.updated(update)
+            state = record_states(session, {job.id: update}).states.get(job.id)
+        if state is None:  # the row was deleted
+            return job.updated(update)
+        by = f" by {state.stop_request.user} on {state.stop_request.host}" if state.stop_request else ""
+        self._reporter.info(f"job {job.id}: {state.status.lower()}{by}")
+        return job.updated(as_update(job, state))
 
 
 def _runs_elsewhere(attempt: Attempt) -> bool:
     is_foreground = has_capability(attempt.platform, ForegroundPlatform)
     return not is_foreground and has_capability(attempt.platform, RemotePlatform)
-
-
-def _taken_over(submission: Submission) -> StoreError:
-    return StoreError(
-        "submission-taken-over",
-        f"experiment {submission.experiment_id} was not submitted: another command took this one for ended",
-        cause=f"this process, which began at {local_text(submission.created)}, did not run for a while",
-        hint="to see what that command did, run: caliban status; then run this command again if jobs are missing",
-    )

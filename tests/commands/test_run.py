@@ -284,4 +284,4 @@ def test_a_dry_run_of_an_image_shows_the_image(context: ScreenContext) -> None:
 def test_script_arguments_are_shown_quoted(forked_caliban: ForkedCaliban) -> None:
     arguments = ("", "a b", "--", "--dry_run", "line\nbreak", "'")
     done = forked_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *arguments)
-    assert "\ncpu.py '' 'a b' -- --dry_run 'line\nbreak' ''\"'\"''\n" in done.stdout
+    assert "\ncpu.py '' 'a b' -- --dry_run 'line\\nbreak' ''\"'\"''\n" in done.stdout

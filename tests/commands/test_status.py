@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from caliban.errors import StoreError
-from caliban.records import JobDetails, JobStatus, JobUpdate, JsonObject, PlatformId, SubmissionState
+from caliban.records import (
+    JobDetails,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    PlatformId,
+    StatusUnavailable,
+    SubmissionState,
+)
 from caliban.store.database import Store
-from caliban.store.queries import record_states
+from caliban.store.states import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
@@ -66,7 +76,7 @@ def test_states_are_shown_even_when_they_cannot_be_recorded(
     def full(*arguments: object) -> None:
         raise StoreError("store-full", "the store cannot be written", cause="disk is full")
 
-    monkeypatch.setattr("caliban.store.queries.record_states", full)
+    monkeypatch.setattr("caliban.submission.refresh.record_states", full)
     add_group(store, RUNNING)
     service.expect("statuses", polls(FAILED=[1]))
     assert call(context, "status", *GROUP) == 0
@@ -237,3 +247,31 @@ def test_finished_jobs_are_shown_without_a_google_login(store: Store, context: S
     add_caip_group(store, FAILED)
     call(context, "status", *GROUP)
     assert "last known state" not in context.out
+
+
+def test_while_a_job_may_run_that_cannot_be_looked_up_the_exit_code_is_1(
+    store: Store, ended_process: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, FAILED).experiments
+    leave_open(store, experiment, pid=ended_process)
+    service.expect("find", service.fail_to_connect)
+    assert call(context, "status", *GROUP) == 1
+    assert "    job 1        FAILED  " in context.out
+    assert "is still unknown: cannot reach the fake platform: no route" in context.err
+    assert "caliban abandon --xgroup resubmit_test" in context.err
+
+
+def test_the_state_that_another_command_recorded_first_is_shown(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    """A job that is stopped in another terminal while its state is queried."""
+
+    def stop_meanwhile(jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+        with store.writing() as session:
+            record_states(session, {1: JobUpdate(JobStatus.STOPPED)})
+        return {1: JobUpdate(SUCCEEDED)}
+
+    add_group(store, RUNNING)
+    service.expect("statuses", stop_meanwhile)
+    call(context, "status", *GROUP)
+    assert "    job 1        STOPPED  " in context.out

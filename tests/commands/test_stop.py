@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from caliban.errors import CalibanError
-from caliban.records import JobStatus
+from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, SubmissionState
 from caliban.store.database import Store
-from tests.builders import IMAGE, add_group, latest_states
+from caliban.store.journal import Journal
+from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
 from tests.fakes import FakeService, end, polls
@@ -97,3 +101,113 @@ def test_a_misspelt_group_is_reported_with_a_suggestion(store: Store, context: S
     with pytest.raises(CalibanError) as caught:
         call(context, "stop", "--xgroup", "resubmit_tset")
     assert (caught.value.id, caught.value.hint) == ("unknown-xgroup", "did you mean resubmit_test?")
+
+
+@pytest.fixture
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_job_of_an_interrupted_command_is_recorded_and_stopped(
+    store: Store, ended_process: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, None).experiments
+    service.take({"image": IMAGE}, leave_open(store, experiment, pid=ended_process))
+    service.expect("find", service.look_up)
+    service.expect("statuses", polls(RUNNING=[1]))
+    service.expect("stop", end(STOPPED))
+    assert call(context, *STOP, "--yes") == 0
+    assert (latest_states(store), context.err.endswith("1 job: 1 stopped\n")) == (["STOPPED"], True)
+
+
+def test_a_job_of_an_interrupted_command_is_stopped_without_a_group_too(
+    store: Store, ended_process: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, None).experiments
+    service.take({"image": IMAGE}, leave_open(store, experiment, pid=ended_process))
+    service.expect("find", service.look_up)
+    service.expect("statuses", polls(RUNNING=[1]))
+    service.expect("stop", end(STOPPED))
+    assert (call(context, "stop", "--yes"), latest_states(store)) == (0, ["STOPPED"])
+
+
+def test_while_a_job_may_run_that_cannot_be_looked_up_nothing_is_done(
+    store: Store, ended_process: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, None).experiments
+    leave_open(store, experiment, pid=ended_process)
+    service.expect("find", service.fail_to_connect)
+    assert (call(context, *STOP, "--yes"), context.out) == (1, "no running or queued jobs are known\n")
+    assert "is still unknown: cannot reach the fake platform: no route" in context.err
+    assert "caliban abandon --xgroup resubmit_test" in context.err
+
+
+def test_other_jobs_are_stopped_while_one_cannot_be_looked_up(
+    store: Store, ended_process: int, service: FakeService, context: ScreenContext
+) -> None:
+    leave_open(store, add_group(store, RUNNING, None).experiments[1], pid=ended_process)
+    service.expect("find", service.fail_to_connect)
+    service.expect("statuses", polls(RUNNING=[1]))
+    service.expect("stop", end(STOPPED))
+    assert (call(context, *STOP, "--yes"), latest_states(store)) == (1, ["STOPPED", "-"])
+
+
+def test_a_dry_run_settles_nothing(
+    store: Store, ended_process: int, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, None).experiments
+    leave_open(store, experiment, pid=ended_process)
+    call(context, *STOP, "--dry_run")
+    assert (service.calls, submissions(store)[0].state) == ([], SubmissionState.OPEN)
+
+
+def test_a_job_whose_state_was_unknown_and_cannot_be_queried_may_run(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, JobStatus.UNKNOWN)
+    service.expect("statuses", polls(unavailable=[1]))
+    service.expect("stop", service.fail_to_connect)
+    assert call(context, *STOP, "--yes") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), RecursionError(), SystemExit(0)], ids=lambda error: type(error).__name__
+)
+def test_a_stop_that_fails_in_an_unforeseen_way_does_not_prevent_others(
+    error: BaseException, store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    def fail(job: JobRecord) -> JobUpdate:
+        raise error
+
+    add_group(store, RUNNING, RUNNING)
+    service.expect("statuses", polls(RUNNING=[1, 2]))
+    service.expect("stop", fail, end(STOPPED))
+    assert call(context, *STOP, "--yes") == 1
+    assert ("[internal-error]" in context.err, latest_states(store)) == (True, ["RUNNING", "STOPPED"])
+
+
+def test_a_job_that_another_command_submits_meanwhile_is_stopped_too(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    """Its request was under way when the user asked; the other command records it, and the wait for it ends."""
+    experiment = add_group(store, RUNNING, None).experiments[1]
+    opened = leave_open(store, experiment, host="catbus", pid=4711)
+
+    def stop_first(job: JobRecord) -> JobUpdate:
+        Journal(store).settle(opened, NewJob(IMAGE, RUNNING, JobDetails({"name": "fake-2"})))
+        return JobUpdate(STOPPED)
+
+    service.expect("statuses", polls(RUNNING=[1]))
+    service.expect("stop", stop_first, end(STOPPED))
+    assert (call(context, *STOP, "--yes"), latest_states(store)) == (0, ["STOPPED", "STOPPED"])
+
+
+def test_a_submission_that_stays_in_progress_is_reported(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    [experiment] = add_group(store, None).experiments
+    leave_open(store, experiment, host="catbus", pid=4711, renewed=context.clock.utc_now())
+    assert call(context, *STOP, "--yes") == 1
+    assert "being submitted by totoro on catbus (process 4711): run this command again" in context.err

@@ -19,7 +19,7 @@ from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.submission.setup import make_platforms
 from tests.e2e.conftest import Researcher
-from tests.fakes import RecordingReporter
+from tests.fakes import RecordingReporter, may_send
 
 SHOW_ARGUMENTS = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(3)\n"
 UNUSUAL_ARGUMENTS = [
@@ -207,7 +207,7 @@ def test_an_interrupted_submission_is_settled_by_the_next_command(
     if was_accepted:
         ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
         platforms = make_platforms(researcher.environ, researcher.home, RecordingReporter())
-        platforms.get("LOCAL").submit(json.loads(str(spec)), submission)
+        platforms.get("LOCAL").submit(json.loads(str(spec)), submission, may_send)
     set_process_of_open_submissions(researcher.store, ended.pid)
 
     result = researcher.caliban("status", "--xgroup", "resubmit_test")

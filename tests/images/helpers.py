@@ -23,8 +23,8 @@ class RecordingReporter:
     titles: list[tuple[str, int | None, str]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
 
-    def info(self, line: str) -> None:
-        self.lines.append(line)
+    def info(self, *lines: str) -> None:
+        self.lines.extend(lines)
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)

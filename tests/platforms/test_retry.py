@@ -8,7 +8,6 @@ from caliban.platforms.retry import (
     Backoff,
     RetryPolicy,
     ServiceError,
-    parse_retry_after,
     report_retry,
     with_retries,
 )
@@ -96,11 +95,3 @@ def test_the_user_is_told_of_a_quota_before_each_wait(clock: FakeClock) -> None:
     error.is_over_quota = True
     Backoff(POLICY, clock, on_quota=lambda: told.append("quota")).wait(error)
     assert told == ["quota"]
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [(None, None), ("7", 7.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
-)
-def test_retry_after_is_a_number_of_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(header) == seconds

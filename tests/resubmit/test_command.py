@@ -131,10 +131,11 @@ def test_a_job_that_may_still_run_is_not_run_again(
 ) -> None:
     add_group(store, RUNNING)
     service.expect("statuses", polls(unavailable=[1]))
-    assert call(context, "resubmit", *GROUP, "--yes") == 0
+    assert call(context, "resubmit", *GROUP, "--yes") == 1
     assert context.out.startswith(
         "nothing to resubmit in the experiment group resubmit_test: 1 not finished (last known state running; no route)"
     )
+    assert "give up what can never be asked again: caliban abandon --xgroup resubmit_test" in context.err
 
 
 def test_all_jobs_runs_every_experiment_again(

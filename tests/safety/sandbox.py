@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from tests.forkserver import ForkedProcess, ForkServer, Invocation
+from tests.safety.pausing import Pausing
 from tests.safety.services import GROUP, Service
 from tests.safety.tracing import Point
 from tests.standins.faults import Fault
@@ -106,6 +107,13 @@ class Sandbox:
         [result] = self.run_concurrently([arguments], point=point, recording=recording)
         return result
 
+    def caliban_paused(self, *arguments: str, look: Callable[[Point], None]) -> CommandResult:
+        """Run a command, and call ``look`` at each of its points, while the process and all of its threads stand."""
+        with Pausing(self.directory) as pausing:
+            [command] = self.start(arguments, pauses=pausing.paths)
+            pausing.follow(command.process, look)
+            return command.wait()
+
     def run_concurrently(
         self, commands: Sequence[Sequence[str]], *, point: Point | None = None, recording: Path | None = None
     ) -> list[CommandResult]:
@@ -118,7 +126,11 @@ class Sandbox:
         return results
 
     def start(
-        self, *commands: Sequence[str], point: Point | None = None, recording: Path | None = None
+        self,
+        *commands: Sequence[str],
+        point: Point | None = None,
+        recording: Path | None = None,
+        pauses: Sequence[str] | None = None,
     ) -> list[RunningCommand]:
         """Start commands concurrently, each in its own process."""
         files = [self.directory / f"command-{next(_NUMBERS)}" for _ in commands]
@@ -128,6 +140,7 @@ class Sandbox:
             "clock_offset": self.clock_offset,
             "point": astuple(point) if point else None,
             "recording": str(recording) if recording else None,
+            "pauses": pauses,
         }
         invocations = [
             Invocation(

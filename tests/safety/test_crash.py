@@ -1,81 +1,75 @@
 """Wherever a command is killed, the next ones complete its work: no job is lost, none is submitted twice.
 
-The commands are real processes, killed with SIGKILL at each point of the table that :mod:`tests.safety.crash` makes;
-the services are stand-ins, in the test's own process. What follows after a kill depends only on what the killed command
-left behind: in the store, at the service, and of the faults. Points that left the same are completed once.
-
-A table is recorded once per test run and divided into slices, which are tests of their own, for all workers.
+The commands are real processes, the services stand-ins in the test's own process. A command is stopped at every point
+(:mod:`tests.safety.tracing`), with all of its threads, and what a kill would leave behind there is copied: the files of
+the store, the jobs at the service, and the faults to come. What follows after a kill depends on that only. So points
+that leave the same are one case, for which the command is killed with SIGKILL at the first of them, and its work is
+completed twice: after the kill, and from the copy.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pickle
 import re
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from tests.forkserver import ForkServer
-from tests.safety.crash_points import Seen, crash_points, is_service_specific, read_recording
 from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox
-from tests.safety.services import SERVICES, AiPlatform
-from tests.safety.tracing import Event, Point
+from tests.safety.services import SERVICES
+from tests.safety.tracing import Point
 from tests.standins.faults import Fault
 
 FOO = "--foo 3 --sleep"
-SLICES = {"AI Platform": 4, "Vertex AI": 2, "Kubernetes": 1}
-"""Into how many tests the table of each command is divided."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class InitialState:
-    """What a command starts with: a store (None for none), the jobs at the service, faults there, and the clock."""
+class State:
+    """What a command starts with, or leaves behind: files of the store, jobs at the service, faults, and the clock."""
 
-    store: bytes | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
     jobs: Sequence[Any] = ()
     faults: Sequence[Fault] = ()
     clock_offset: float = 0
 
+    @classmethod
+    def of(cls, sandbox: Sandbox) -> State:
+        files = {file.name: file.read_bytes() for file in store_files(sandbox)}
+        faults = [replace(fault) for fault in sandbox.stand_in.faults.pending]
+        return cls(files, sandbox.service.snapshot(), faults, sandbox.clock_offset)
+
     def apply(self, sandbox: Sandbox) -> None:
-        sandbox.clock_offset = self.clock_offset
-        for file in sandbox.directory.glob("caliban.db*"):
+        for file in store_files(sandbox):
             file.unlink()
-        if self.store is not None:
-            store_file(sandbox).write_bytes(self.store)
+        for name, content in self.files.items():
+            (sandbox.directory / name).write_bytes(content)
+        sandbox.clock_offset = self.clock_offset
         sandbox.results.clear()
         sandbox.reset_service(self.jobs)
-        sandbox.add_faults(*self.faults)
+        for fault in self.faults:
+            sandbox.stand_in.faults.add(replace(fault))
 
 
 @dataclass(frozen=True)
-class Table:
-    """Where a command is killed, what it starts with, and how many jobs each experiment has in the end."""
+class Case:
+    """A command to kill, what it starts with, and how many jobs each experiment has in the end."""
 
-    before: InitialState
+    before: State
     arguments: Sequence[str]
     jobs_each: int
-    points: Sequence[Point]
 
 
-def store_file(sandbox: Sandbox) -> Path:
-    return sandbox.directory / "caliban.db"
-
-
-def store_of(sandbox: Sandbox) -> bytes:
-    assert not list(sandbox.directory.glob("caliban.db-*")), "a store at rest is one file"
-    return store_file(sandbox).read_bytes()
+def store_files(sandbox: Sandbox) -> Iterator[Path]:
+    return sandbox.directory.glob("caliban.db*")
 
 
 @pytest.fixture(scope="module")
@@ -91,69 +85,74 @@ def sandbox(service_name: str, tmp_path_factory: pytest.TempPathFactory, fork_se
         )
 
 
-@pytest.fixture(scope="module")
-def tables(service_name: str, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
-    """The tables of one service, by the names of their commands."""
-    directory = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        directory = directory.parent  # that of all workers
-    return made_once(directory / f"crash tables of {service_name}", lambda: make_tables(sandbox))
-
-
-def made_once(path: Path, make: Callable[[], _T]) -> _T:
-    """Return what the first of all test processes made, which the others wait for."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            path.write_bytes(pickle.dumps(make()))
-        made: _T = pickle.loads(path.read_bytes())
-        return made
-
-
-def make_tables(sandbox: Sandbox) -> dict[str, Table]:
-    """Record all commands; points of one table are not repeated in the next."""
-    failed = failed_jobs(sandbox)
-    interrupted = interrupted_rerun(sandbox, failed)
-    lossy = InitialState(failed.store, failed.jobs, [Fault("create", "drop")], failed.clock_offset)
-    seen: Seen = set()
-
-    def table(before: InitialState, arguments: Sequence[str], jobs_each: int) -> Table:
-        before.apply(sandbox)
-        recording = sandbox.directory / "recording.json"
-        result = sandbox.caliban(*arguments, recording=recording)
-        assert result.code == 0, result
-        wanted = (lambda event: True) if isinstance(sandbox.service, AiPlatform) else is_service_specific
-        points = crash_points(read_recording(recording), seen, wanted)
-        return Table(before, arguments, jobs_each, points)
-
-    return {
-        "status after an interrupted rerun": table(interrupted, STATUS, 2),
-        "rerun after an interrupted one": table(interrupted, RESUBMIT, 2),
-        "rerun with a lost response": table(lossy, RESUBMIT, 2),
-        "submission": table(InitialState(), sandbox.service.command(), 1),
-    }
-
-
-def failed_jobs(sandbox: Sandbox) -> InitialState:
+def failed_jobs(sandbox: Sandbox) -> State:
     """A group of two experiments whose jobs have failed, which the store does not know yet."""
-    InitialState().apply(sandbox)
+    State().apply(sandbox)
     result = sandbox.submit()
     assert result.code == 0, result
     sandbox.end_jobs("FAILED")
     sandbox.advance_clock()
-    return InitialState(store_of(sandbox), sandbox.service.snapshot(), clock_offset=sandbox.clock_offset)
+    return State.of(sandbox)
 
 
-def interrupted_rerun(sandbox: Sandbox, failed: InitialState) -> InitialState:
+def failed_jobs_and_a_lost_response(sandbox: Sandbox) -> State:
+    """The same group; the response to the next submission gets lost."""
+    failed_jobs(sandbox)
+    sandbox.add_faults(Fault("create", "drop"))
+    return State.of(sandbox)
+
+
+def interrupted_rerun(sandbox: Sandbox) -> State:
     """The same group, after a rerun that ended when the service had one of its jobs, and never got the other."""
-    failed.apply(sandbox)
+    failed_jobs(sandbox)
     sandbox.caliban(*STATUS)
     sandbox.add_faults(Fault("create", "drop"), Fault("create", "refuse", times=10**6))
     sandbox.add_faults(Fault("look_up", "status", status=403, times=10**6))
     result = sandbox.caliban(*RESUBMIT)
     assert result.code == 1, result
+    sandbox.stand_in.faults.pending.clear()
     sandbox.advance_clock()
-    return InitialState(store_of(sandbox), sandbox.service.snapshot(), clock_offset=sandbox.clock_offset)
+    return State.of(sandbox)
+
+
+CASES: Mapping[str, Callable[[Sandbox], Case]] = {
+    "status after an interrupted rerun": lambda sandbox: Case(interrupted_rerun(sandbox), STATUS, 2),
+    "rerun after an interrupted one": lambda sandbox: Case(interrupted_rerun(sandbox), RESUBMIT, 2),
+    "rerun with a lost response": lambda sandbox: Case(failed_jobs_and_a_lost_response(sandbox), RESUBMIT, 2),
+    "submission": lambda sandbox: Case(State(), sandbox.service.command(), 1),
+}
+
+
+@dataclass
+class Points:
+    """The points of a case, and what a kill leaves behind at each.
+
+    Attributes:
+        all: in the order in which they were reached.
+        distinct: the first of those that leave the same, with that, by :func:`left_behind`.
+    """
+
+    all: list[Point] = field(default_factory=list)
+    distinct: dict[str, tuple[Point, State]] = field(default_factory=dict)
+
+
+def points_of(case: Case, sandbox: Sandbox) -> Points:
+    """Run the command of a case, and look at it at every point."""
+    points = Points()
+    known: set[str] = set()
+
+    def look(point: Point) -> None:
+        points.all.append(point)
+        state = State.of(sandbox)
+        content = repr((state.files, state.jobs, state.faults))
+        if content not in known:  # reading the store takes longer than comparing its files
+            known.add(content)
+            points.distinct.setdefault(left_behind(sandbox), (point, state))
+
+    case.before.apply(sandbox)
+    result = sandbox.caliban_paused(*case.arguments, look=look)
+    assert result.code == 0, result
+    return points
 
 
 def resubmit_until_done(sandbox: Sandbox) -> list[str]:
@@ -172,7 +171,7 @@ def resubmit_until_done(sandbox: Sandbox) -> list[str]:
 
 def left_behind(sandbox: Sandbox) -> str:
     """Return what further commands depend on, with placeholders for times, process ids and random names."""
-    store = _contents(store_file(sandbox))
+    store = _contents(sandbox.directory / "caliban.db")
     jobs = [astuple(job) for job in sandbox.service.jobs()]
     faults = [(fault.method, fault.kind, fault.times) for fault in sandbox.stand_in.faults.pending]
     placeholders: dict[str, str] = {}
@@ -224,94 +223,33 @@ class Completions:
         return self.known[key]
 
 
-@pytest.fixture(scope="module")
-def completions(service_name: str) -> Completions:
-    return Completions()
-
-
-SERVICE_SLICES = [
-    pytest.param(name, number, id=f"{name}, slice {number + 1} of {count}")
-    for name, count in SLICES.items()
-    for number in range(count)
-]
-
-
-@pytest.mark.parametrize(("service_name", "number"), SERVICE_SLICES, scope="module")
-@pytest.mark.parametrize(
-    "command",
-    [
-        "status after an interrupted rerun",
-        "rerun after an interrupted one",
-        "rerun with a lost response",
-        "submission",
-    ],
-)
-def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(
-    service_name: str,
-    command: str,
-    number: int,
-    sandbox: Sandbox,
-    tables: dict[str, Table],
-    completions: Completions,
-) -> None:
-    table, count = tables[command], SLICES[service_name]
-    size = -(-len(table.points) // count)
+@pytest.mark.parametrize("service_name", SERVICES, scope="module")
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(name: str, sandbox: Sandbox) -> None:
+    case = CASES[name](sandbox)
+    completions = Completions()
     problems: list[str] = []
-    for point in table.points[number * size : (number + 1) * size]:
-        table.before.apply(sandbox)
-        killed = sandbox.caliban(*table.arguments, point=point)
+    for point, state in points_of(case, sandbox).distinct.values():
+        case.before.apply(sandbox)
+        killed = sandbox.caliban(*case.arguments, point=point)
         if killed.code != -signal.SIGKILL:
             problems.append(f"{point} was not reached: {killed}")
-        problems += [f"{point}: {problem}" for problem in completions.complete(sandbox, table.jobs_each)]
+        problems += [f"{point}: {problem}" for problem in completions.complete(sandbox, case.jobs_each)]
+        state.apply(sandbox)
+        problems += [f"{point}, copied: {problem}" for problem in completions.complete(sandbox, case.jobs_each)]
     assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("service_name", SERVICES, scope="module")
-@pytest.mark.parametrize("command", ["status after an interrupted rerun", "submission"])
-def test_a_table_contains_every_effect(command: str, service_name: str, tables: dict[str, Table]) -> None:
-    effects = {str(point).partition(" (")[0] for point in tables[command].points if not point.line}
+@pytest.mark.parametrize("name", ["status after an interrupted rerun", "submission"])
+def test_the_points_are_around_every_effect_and_in_every_function_between(name: str, sandbox: Sandbox) -> None:
+    points = points_of(CASES[name](sandbox), sandbox)
+    kinds = Counter(f"{point.location} {point.function}" for point in points.all if not point.line)
+    functions = Counter((point.location, point.function) for point in points.all if point.line)
 
-    assert ({"before commit", "after commit"} < effects) == (service_name == "AI Platform")
-    assert any("service" in effect for effect in effects)
-
-
-def test_a_table_has_a_point_around_every_effect_and_in_every_function_between() -> None:
-    executed = [
-        Event("", 0, "POST token"),
-        Event("a.py", 1, "early"),
-        Event("", 0, "commit"),
-        Event("a.py", 5, "one"),
-        Event("a.py", 6, "one"),
-        Event("", 0, "POST service"),
-        Event("a.py", 5, "one"),
-        Event("", 0, "commit"),
-        Event("a.py", 9, "late"),
-    ]
-
-    assert [str(point) for point in crash_points(executed, set())] == [
-        "before commit (number 2)",
-        "after commit (number 2)",
-        "a.py:5 one (number 1)",
-        "before POST service (number 3)",
-        "after POST service (number 3)",
-        "a.py:5 one (number 2)",
-        "before commit (number 4)",
-        "after commit (number 4)",
-    ]
-
-
-def test_the_tables_of_other_services_contain_platform_code_and_requests() -> None:
-    executed = [
-        Event("", 0, "commit"),
-        Event("submission/submit.py", 3, "submit"),
-        Event("platforms/vertex.py", 5, "submit"),
-        Event("", 0, "POST service"),
-        Event("store/journal.py", 7, "settle"),
-        Event("", 0, "commit"),
-    ]
-
-    assert [str(point) for point in crash_points(executed, set(), is_service_specific)] == [
-        "platforms/vertex.py:5 submit (number 1)",
-        "before POST service (number 2)",
-        "after POST service (number 2)",
-    ]
+    assert min(kinds[f"{where} commit"] for where in ("before", "after")) >= 2
+    assert any(kind.startswith("before") and kind.endswith("service") for kind in kinds)
+    assert all(kinds[kind.replace("before", "after", 1)] == count for kind, count in kinds.items())
+    assert functions["submission/reconcile.py", "reconcile"] + functions["submission/submit.py", "_start"] >= 2
+    assert any(file.startswith("platforms/") for file, _ in functions)
+    assert 2 < len(points.distinct) < len(points.all)

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.forkserver import ForkServer
-from tests.safety.crash_points import read_recording
 from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
 from tests.safety.services import GROUP, PROJECT, Service
-from tests.safety.tracing import Event, Point
+from tests.safety.tracing import Event, Point, read_recording
 
 CLOUD = (
     "cloud",

@@ -1,7 +1,11 @@
-"""Runs a command traced: records where it is, or kills it at a given point; its waits take no time.
+"""Runs a command traced: records where it is, pauses it at every point, or kills it at one; its waits take no time.
 
 The effects of a command on the outside are commits to the store's database, and requests to the service. The lines of
 caliban that it executes lie between them. :func:`setup` is called in a process forked by :mod:`tests.forkserver`.
+
+A command is paused immediately before and after every effect, and in every function that it executes between two
+changes (a commit, or a request that creates something), at its first line there. Between two changes nothing that
+outlives the process differs, so it does not matter at which line of a function the process dies.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import CodeType, FrameType
@@ -27,7 +31,7 @@ SOURCES = str(Path(caliban.__file__).parent)
 
 @dataclass(frozen=True)
 class Point:
-    """Where a process is killed: just before or after its ``nth`` effect, or when it reaches a line the ``nth`` time.
+    """Where a process is killed: around the ``nth`` effect of a name, or when it reaches a line the ``nth`` time.
 
     Attributes:
         location: ``before`` or ``after``; or a file of caliban, relative to its directory.
@@ -53,6 +57,34 @@ class Event:
     location: str
     line: int
     function: str
+
+
+def read_recording(path: Path) -> list[Event]:
+    """Return the events that a :class:`Tracer` wrote."""
+    return [Event(*event) for event in json.loads(path.read_text())]
+
+
+_CHANGES = frozenset({"commit", "POST service"})
+
+
+class Pauses:
+    """Announces each point to the test that started the process, and waits for its answer.
+
+    Args:
+        announcements: the FIFO for points, one line of JSON each.
+        answers: the FIFO for answers, one line each.
+    """
+
+    def __init__(self, announcements: str, answers: str) -> None:
+        self._announcements = Path(announcements).open("w")  # noqa: SIM115 - open until the process ends
+        self._answers = Path(answers).open()  # noqa: SIM115
+        self._lock = threading.Lock()
+
+    def pause(self, point: Point) -> None:
+        with self._lock:
+            self._announcements.write(json.dumps(astuple(point)) + "\n")
+            self._announcements.flush()
+            self._answers.readline()
 
 
 class VirtualClock:
@@ -87,15 +119,22 @@ class VirtualClock:
 
 
 class Tracer:
-    """Records events, and kills its own process at a point: with SIGKILL, as the kernel does when memory is short."""
+    """Records events, pauses at every point, or kills its own process at one, as the kernel does when memory is short.
 
-    def __init__(self, point: Point | None, recording: Path | None) -> None:
+    Args:
+        point: where to kill the process; None for nowhere.
+        recording: the file for a recording, or None.
+        pauses: what to do at each point, or None.
+    """
+
+    def __init__(self, point: Point | None, recording: Path | None, pauses: Pauses | None) -> None:
         self._point = point
         self._recording = recording
+        self._pauses = pauses
+        self._entered: set[tuple[str, str]] = set()
         self._events: list[Event] = []
         self._counts: Counter[tuple[str, int]] = Counter()
         self._files: dict[CodeType, str | None] = {}
-        self._effects = 0
         self._lock = threading.Lock()
 
     def install(self) -> None:
@@ -121,7 +160,7 @@ class Tracer:
         requests.Session.request = traced_send  # type: ignore[method-assign,assignment]
         # the client of Kubernetes sends like this; requests does not
         urllib3.PoolManager.request = traced_send_directly  # type: ignore[method-assign,assignment]
-        if self._recording is not None or (self._point is not None and self._point.line):
+        if self._recording or self._pauses or (self._point is not None and self._point.line):
             threading.settrace(self._enter)
             sys.settrace(self._enter)
 
@@ -145,34 +184,39 @@ class Tracer:
         if not code.co_filename.startswith(SOURCES) or code.co_name.startswith("<") or not _is_function(code):
             return None
         file = os.path.relpath(code.co_filename, SOURCES)
-        is_wanted = self._recording is not None or (self._point is not None and file == self._point.location)
+        is_wanted = self._recording or self._pauses or (self._point is not None and file == self._point.location)
         return file if is_wanted else None
 
     def _step(self, frame: FrameType, kind: str, argument: object) -> Callable[..., Any]:
         if kind == "line":
-            file, line = self._files[frame.f_code] or "", frame.f_lineno
+            file, line, function = self._files[frame.f_code] or "", frame.f_lineno, frame.f_code.co_name
             with self._lock:
                 if self._recording is not None:
-                    self._events.append(Event(file, line, frame.f_code.co_name))
+                    self._events.append(Event(file, line, function))
                 self._counts[file, line] += 1
                 count = self._counts[file, line]
-            self._die_at(file, line, count)
+                is_first = (file, function) not in self._entered
+                self._entered.add((file, function))
+            self._reach(Point(file, line, function, count), is_first=is_first)
         return self._step
 
     def _effect(self, name: str, happen: Callable[[], Any]) -> Any:
         with self._lock:
             self._events.append(Event("", 0, name))
-            self._effects += 1
-            number = self._effects
-        self._die_at("before", 0, number)
+            self._counts[name, 0] += 1
+            number = self._counts[name, 0]
+        self._reach(Point("before", 0, name, number))
         try:
             return happen()
         finally:
-            self._die_at("after", 0, number)
+            if name in _CHANGES:
+                self._entered.clear()
+            self._reach(Point("after", 0, name, number))
 
-    def _die_at(self, where: str, line: int, nth: int) -> None:
-        point = self._point
-        if point is not None and (point.nth, point.line, point.location) == (nth, line, where):
+    def _reach(self, point: Point, *, is_first: bool = True) -> None:
+        if self._pauses is not None and is_first:
+            self._pauses.pause(point)
+        if point == self._point:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -186,6 +230,7 @@ def setup(
     clock_offset: float,
     point: list[Any] | None,
     recording: str | None,
+    pauses: list[str] | None,
 ) -> Callable[[], None]:
     """Prepare this process for a command, and return what is called at its end.
 
@@ -194,11 +239,14 @@ def setup(
         clock_offset: see :class:`VirtualClock`.
         point: where the process is killed: the fields of a :class:`Point`, or None.
         recording: the file for the recording, or None.
+        pauses: the FIFOs of :class:`Pauses`, or None.
     """
     replace_time(VirtualClock(clock_offset), setattr)
     _replace_default_policy(retry_policy)
     _load_keys_without_checks()
-    tracer = Tracer(Point(*point) if point else None, Path(recording) if recording else None)
+    tracer = Tracer(
+        Point(*point) if point else None, Path(recording) if recording else None, Pauses(*pauses) if pauses else None
+    )
     tracer.install()
     return tracer.stop
 

@@ -21,7 +21,7 @@ from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.transport import RefreshingCredentials
 from caliban.records import StatusUnavailable
 from caliban.store.database import Access, open_store
-from tests.fakes import RecordingReporter
+from tests.fakes import RecordingReporter, may_send
 from tests.platforms.caip.helpers import PEER_SPEC, recorded_job, submission
 from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1
@@ -71,7 +71,7 @@ def test_an_access_token_repeated_by_an_api_is_redacted(
     endpoint = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": f"http://127.0.0.1:{server.port}/"}
     platform = CaipPlatform(platform_context(endpoint, cloud_key=key), SHORT)
     shown = [repr(platform.statuses([recorded_job()])[1])]
-    for call in (lambda: platform.submit(PEER_SPEC, submission()), lambda: platform.stop(recorded_job())):
+    for call in (lambda: platform.submit(PEER_SPEC, submission(), may_send), lambda: platform.stop(recorded_job())):
         try:
             shown.append(repr(call()))
         except CalibanError as error:

@@ -20,6 +20,7 @@ from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.records import JobRecord
 from tests.e2e.conftest import Researcher
+from tests.fakes import may_send
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     GKE_DESTINATION,
@@ -64,7 +65,7 @@ def all_output(platform: ClusterPlatform[Any], job: JobRecord, destination: Clus
     submitted = submission(destination=destination)
     for call in (
         lambda: platform.connect(destination),
-        lambda: platform.submit(PEER_SPEC, submitted),
+        lambda: platform.submit(PEER_SPEC, submitted, may_send),
         lambda: platform.find(submitted),
         lambda: platform.stop(job),
         lambda: platform.listing(destination),

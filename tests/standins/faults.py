@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["delay", "hold", "status", "refuse", "drop", "garbage"]
+Kind = Literal["delay", "hold", "status", "refuse", "drop", "garbage", "replace"]
+
+
+PAGE = b"<!DOCTYPE html>\n<html><title>Sign in to the network</title></html>"
+"""What a gateway or a login page answers with any status."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,13 @@ class Fault:
         kind: ``delay`` the answer by ``seconds``; ``hold`` the request until ``hold`` is released; answer with
             ``status`` and do nothing; ``refuse``: break the connection and do nothing; ``drop``: do what was asked, and
             break the connection instead of answering; ``garbage``: do what was asked, and answer 200 with a page of
-            HTML.
+            HTML; ``replace``: do what was asked, and answer with ``status``, ``body`` and ``headers`` instead, as a
+            proxy or a policy may.
         times: how often.
         retry_after: the header of that name.
         message: the error's message.
+        body: of an answer that replaces another one.
+        headers: of such an answer.
     """
 
     method: str
@@ -54,6 +62,8 @@ class Fault:
     hold: Hold = field(default_factory=Hold)
     retry_after: str | None = None
     message: str = "The service is currently unavailable."
+    body: bytes = PAGE
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -230,6 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
         elif fault is not None and fault.kind == "garbage":
             self._send_bytes(200, b"<html>A proxy's page</html>", {"Content-Type": "text/html"})
+        elif fault is not None and fault.kind == "replace":
+            self._send_bytes(fault.status, fault.body, {"Content-Type": "text/html", **fault.headers})
         else:
             self._send(answer)
 

@@ -16,8 +16,8 @@ from caliban.store.queries import (
     group_attempts,
     group_names,
     recent_attempts,
-    record_states,
 )
+from caliban.store.states import record_states
 from tests.fakes import RecordingReporter
 
 from .helpers import SPEC, Statements, add_experiments, keep_raw, read_group
@@ -285,19 +285,19 @@ def test_changed_states_are_recorded_and_counted(running: Store) -> None:
                 2: _update(JobStatus.STOPPED),
                 3: _update(JobStatus.RUNNING),
             },
-        )
+        ).changed
     assert (changed, _states(running)) == (2, [("FAILED", 2), ("STOPPED", 1), ("RUNNING", 1)])
 
 
 def test_changed_details_are_recorded_without_a_new_state(running: Store) -> None:
     with running.writing() as session:
-        changed = record_states(session, {1: _update(JobStatus.RUNNING, {"ret_code": 5})})
+        changed = record_states(session, {1: _update(JobStatus.RUNNING, {"ret_code": 5})}).changed
     assert (changed, _states(running)[0]) == (1, ("RUNNING", 5))
 
 
 def test_equal_details_are_not_written(running: Store, statements: Statements) -> None:
     with statements() as sent, running.writing() as session:
-        changed = record_states(session, {1: _update(JobStatus.RUNNING, {"ret_code": 1})})
+        changed = record_states(session, {1: _update(JobStatus.RUNNING, {"ret_code": 1})}).changed
     assert (changed, len(sent)) == (0, 1)
 
 
@@ -305,19 +305,19 @@ def test_a_final_state_is_not_replaced_by_another(running: Store) -> None:
     with running.writing() as session:
         record_states(session, {1: _update(JobStatus.SUCCEEDED)})
     with running.writing() as session:
-        changed = record_states(session, {1: _update(JobStatus.UNKNOWN, {"ret_code": 9})})
+        changed = record_states(session, {1: _update(JobStatus.UNKNOWN, {"ret_code": 9})}).changed
     assert (changed, _states(running)[0]) == (0, ("SUCCEEDED", 1))
 
 
 def test_an_unknown_state_is_not_final(running: Store) -> None:
     for status in (JobStatus.UNKNOWN, JobStatus.FAILED):
         with running.writing() as session:
-            assert record_states(session, {1: _update(status)}) == 1
+            assert record_states(session, {1: _update(status)}).changed == 1
 
 
 def test_a_job_that_is_not_in_the_store_is_not_counted(running: Store) -> None:
     with running.writing() as session:
-        assert record_states(session, {4711: _update(JobStatus.FAILED)}) == 0
+        assert record_states(session, {4711: _update(JobStatus.FAILED)}).changed == 0
 
 
 def test_recording_many_states_takes_three_statements(running: Store, statements: Statements) -> None:
@@ -334,7 +334,7 @@ def test_recording_many_states_takes_three_statements(running: Store, statements
 def test_more_ids_than_a_statement_can_have_are_recorded_in_parts(running: Store) -> None:
     states = dict.fromkeys(range(1, 70_000), _update(JobStatus.STOPPED))
     with running.writing() as session:
-        assert record_states(session, states) == 3
+        assert record_states(session, states).changed == 3
 
 
 def test_local_times_are_read_as_they_were_written(running: Store) -> None:

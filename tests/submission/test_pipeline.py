@@ -159,3 +159,36 @@ def test_jobs_that_need_no_image_use_no_engine(bench: Bench, imageless: FakeServ
     imageless.expect("submit", imageless.accept)
     assert bench.submit(bench.job(0)) == [(1, None)]
     assert images_submitted(imageless) == ["/srv/cpu"]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x\udcff"])
+@pytest.mark.parametrize("where", ["arguments", "key"])
+def test_text_that_no_service_accepts_is_an_error_of_its_job_and_not_journaled(
+    text: str, where: str, bench: Bench, service: FakeService
+) -> None:
+    odd = {"arguments": [text]} if where == "arguments" else {"arguments": [], "labels": {text: "x"}}
+    bad = replace(bench.job(0, ImageSpec("lab:1")), make_spec=lambda image: {"image": image, **odd})
+    service.expect("submit", service.accept)
+    assert bench.submit(bad, bench.job(1, ImageSpec("lab:1"))) == [(1, "malformed-text"), (2, None)]
+    assert [row.experiment_id for row in submissions(bench.store)] == [2]
+
+
+@pytest.mark.parametrize("text", ["naïve", "日本語", "\U0001f600", "a\tb\n"])
+def test_any_other_text_is_submitted(text: str, bench: Bench, service: FakeService) -> None:
+    job = replace(bench.job(0, ImageSpec("lab:1")), make_spec=lambda image: {"image": image, "arguments": [text]})
+    service.expect("submit", service.accept)
+    assert bench.submit(job) == [(1, None)]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), TypeError("x"), RecursionError()], ids=lambda each: type(each).__name__
+)
+def test_a_spec_that_cannot_be_made_in_an_unforeseen_way_affects_only_its_job(
+    error: Exception, bench: Bench, service: FakeService
+) -> None:
+    def fail(image: ImageRef) -> JsonObject:
+        raise error
+
+    bad = replace(bench.job(0, ImageSpec("lab:1")), make_spec=fail)
+    service.expect("submit", service.accept)
+    assert bench.submit(bad, bench.job(1, ImageSpec("lab:1"))) == [(1, "internal-error"), (2, None)]

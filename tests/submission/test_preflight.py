@@ -110,3 +110,45 @@ def test_the_name_of_a_registry_can_be_checked_alone(platform: Platform, remote:
 def test_jobs_that_need_no_image_have_no_registry(platforms: Platforms, imageless: FakeService) -> None:
     assert Preflight().route(platforms.get("TEST"), BUILD, to(ZONE_A)).registry is None
     assert imageless.connections == [ZONE_A]
+
+
+def test_a_destination_that_cannot_exist_is_refused_before_it_is_connected_to(
+    platform: Platform, remote: FakeService
+) -> None:
+    with pytest.raises(PlatformError) as caught:
+        Preflight().route(platform, BUILD, to(FakeDestination("zone/a?")))
+    assert (caught.value.id, remote.connections, remote.registry_checks) == ("fake-zone-malformed", [], [])
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("zone"), ValueError("x"), SystemExit(2)], ids=lambda each: type(each).__name__
+)
+def test_a_platform_that_fails_in_an_unforeseen_way_is_an_error_of_the_job(
+    error: BaseException, platform: Platform, remote: FakeService
+) -> None:
+    def fail() -> FakeDestination:
+        raise error
+
+    with pytest.raises(PlatformError) as caught:
+        Preflight().route(platform, BUILD, fail)
+    assert (caught.value.id, caught.value.message) == (
+        "internal-error",
+        "the platform TEST failed to check where a job would run",
+    )
+
+
+def test_an_unforeseen_failure_to_connect_is_checked_once(
+    platform: Platform, remote: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fail(destination: object) -> None:
+        calls.append(destination)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(platform, "connect", fail)
+    preflight = Preflight()
+    for _ in range(3):
+        with pytest.raises(PlatformError, match="the platform TEST failed to connect"):
+            preflight.route(platform, BUILD, to(ZONE_A))
+    assert calls == [ZONE_A]

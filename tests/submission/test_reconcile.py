@@ -147,7 +147,7 @@ def test_a_submission_to_an_unreachable_platform_stays_open_with_a_warning(
     assert settle(store, platforms, reporter) == [opened]
     assert state(store) is SubmissionState.OPEN
     assert reporter.warnings == [
-        f"the outcome of submission {opened.name} (TEST) is still unknown: cannot reach the fake platform"
+        f"the outcome of submission {opened.name} (TEST) is still unknown: cannot reach the fake platform: no route"
     ]
 
 
@@ -268,3 +268,42 @@ def test_times_are_shown_in_the_local_time_zone_which_is_named(
     time_zone("Asia/Tokyo")
     [line] = describe_open([opened], SystemClock()).values()
     assert "since 2026-11-27 10:25:00 JST" in line
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), RecursionError(), SystemExit(1)], ids=lambda error: type(error).__name__
+)
+def test_a_lookup_that_fails_in_an_unforeseen_way_does_not_prevent_others(
+    error: BaseException,
+    store: Store,
+    ended_process: int,
+    service: FakeService,
+    platforms: Platforms,
+    reporter: RecordingReporter,
+) -> None:
+    def fail(submission: Submission) -> NewJob | None:
+        raise error
+
+    one, two = add_group(store, JobStatus.FAILED, JobStatus.FAILED).experiments
+    first = leave_open(store, one, pid=ended_process, token="1" * 16)
+    leave_open(store, two, pid=ended_process, token="2" * 16)
+    service.expect("find", fail, service.look_up)
+    assert settle(store, platforms, reporter) == [first]
+    assert [row.state for row in submissions(store)] == [SubmissionState.OPEN, SubmissionState.ABANDONED]
+    assert "the platform TEST failed to look up a job: " + type(error).__name__ in reporter.warnings[0]
+
+
+@pytest.mark.parametrize("details", [{"name": b"bytes"}, {"name": {1, 2}}])
+def test_a_job_that_cannot_be_recorded_does_not_prevent_others(
+    details: dict[str, object],
+    store: Store,
+    ended_process: int,
+    service: FakeService,
+    platforms: Platforms,
+    reporter: RecordingReporter,
+) -> None:
+    one, two = add_group(store, JobStatus.FAILED, JobStatus.FAILED).experiments
+    first = leave_open(store, one, pid=ended_process, token="1" * 16)
+    leave_open(store, two, pid=ended_process, token="2" * 16)
+    service.expect("find", lambda submission: NewJob(IMAGE, JobStatus.RUNNING, JobDetails(details)), service.look_up)
+    assert settle(store, platforms, reporter) == [first]

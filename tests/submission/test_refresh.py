@@ -121,5 +121,29 @@ def test_a_platform_that_fails_does_not_hide_the_jobs_of_others(
     service.expect("statuses", fail)
     refreshed = refresh(three, platforms)
     jobs = [job for group in refreshed.groups for experiment in group.experiments for job in experiment.jobs]
-    assert {job.refresh_error for job in jobs if job.id != 2} == {"the platform TEST failed: KeyError: 'state'"}
+    [reason] = {job.refresh_error for job in jobs if job.id != 2}
+    assert str(reason).startswith(
+        "the platform TEST failed to report the states of its jobs: KeyError: 'state' (test_refresh.py, line "
+    )
     assert refreshed.changes == {}
+
+
+@pytest.mark.parametrize("answer", [None, [], {1: None}, {1: "RUNNING"}, {"1": JobUpdate(JobStatus.FAILED)}])
+def test_an_answer_of_another_type_changes_nothing(
+    answer: object, platforms: Platforms, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.fakes.FakePlatform.statuses", lambda self, jobs: answer)
+    refreshed = refresh([a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)))], platforms)
+    [shown] = refreshed.groups[0].experiments[0].jobs
+    assert (shown.status, bool(shown.refresh_error), refreshed.changes) == (JobStatus.RUNNING, True, {})
+
+
+def test_a_platform_that_cannot_be_created_does_not_hide_the_jobs_of_others(
+    service: FakeService, platforms: Platforms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, context: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tests.fakes.FakePlatform.__init__", fail)
+    [shown] = refresh([a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)))], platforms).groups[0].experiments[0].jobs
+    assert "ZeroDivisionError" in str(shown.refresh_error)

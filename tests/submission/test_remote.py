@@ -27,7 +27,11 @@ def attempts(store: Store, number: int, platform: PlatformId = "TEST") -> list[A
 
 
 def links(*jobs: int) -> list[str]:
-    return [f"job {job} was accepted\nhttps://jobs.example.com/{job}\nfake logs {job}" for job in jobs]
+    return [
+        line
+        for job in jobs
+        for line in (f"job {job} was accepted", f"https://jobs.example.com/{job}", f"fake logs {job}")
+    ]
 
 
 def test_a_submission_is_reported_once_and_the_links_of_each_job(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from caliban.submission.signals import hold_signals
+from tests.fakes import FakeClock
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -85,3 +86,103 @@ def test_other_threads_do_not_replace_handlers() -> None:
     thread.start()
     thread.join()
     assert held == [False]
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_released_block_is_interrupted_at_once() -> None:
+    done = []
+
+    def work() -> None:
+        with hold_signals() as held, held.released():
+            interrupt()
+            done.append("after the signal")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == []
+
+
+def test_a_released_block_is_interrupted_by_a_signal_that_came_before() -> None:
+    done = []
+
+    def work() -> None:
+        with hold_signals() as held:
+            interrupt()
+            done.append("held")
+            with held.released():
+                done.append("released")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["held"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_handling_an_interrupt_is_not_interrupted_by_the_next_one(number: signal.Signals) -> None:
+    done = []
+
+    def work() -> None:
+        with hold_signals() as held:
+            try:
+                with held.released():
+                    interrupt()
+            except KeyboardInterrupt:
+                raise_all(number, number, number)
+                done.append("stopped")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["stopped"]
+
+
+def test_two_signals_at_the_same_moment_interrupt_a_released_block_once() -> None:
+    """Both are pending when the handlers run, as after two key presses within milliseconds."""
+    done = []
+
+    def work() -> None:
+        with hold_signals() as held:
+            try:
+                with held.released():
+                    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+                    raise_all(*SIGNALS)
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            except KeyboardInterrupt:
+                done.append("stopped")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["stopped"]
+
+
+@pytest.mark.parametrize(("seconds", "is_held"), [(0.9, True), (1.0, False)])
+def test_a_signal_a_second_after_the_first_is_not_held(seconds: float, is_held: bool, clock: FakeClock) -> None:
+    done = []
+
+    def work() -> None:
+        interrupt()
+        clock.seconds += seconds
+        interrupt()
+        done.append("finished")
+
+    with pytest.raises(KeyboardInterrupt), hold_signals(clock=clock):
+        work()
+    assert bool(done) is is_held
+
+
+def test_a_signal_is_held_although_it_cannot_be_reported() -> None:
+    def fail() -> None:
+        raise BrokenPipeError
+
+    done = []
+
+    def work() -> None:
+        with hold_signals(fail):
+            interrupt()
+            done.append("finished")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["finished"]

@@ -11,9 +11,10 @@ from typing import Any
 
 from caliban.platforms.base import ServiceRetiredError
 from caliban.platforms.caip.details import CaipDestination
-from caliban.platforms.google.errors import GoogleRefusedError
+from caliban.platforms.google.errors import ForeignAnswerError, GoogleRefusedError
+from caliban.platforms.google.identifiers import CAIP_JOB
 from caliban.platforms.google.jobs_client import JobsClient
-from caliban.platforms.google.transport import ApiRequest
+from caliban.platforms.google.transport import ApiRequest, execute_once
 from caliban.records import JsonObject
 
 RETIRED = "AI Platform Training was shut down by Google on 2025-01-31, and Container Registry on 2025-03-18"
@@ -44,15 +45,17 @@ class CaipClient(JobsClient[CaipDestination]):
 
     def check(self, place: CaipDestination) -> None:
         """Check that the service is there, by listing one job. Any other refusal does not answer that."""
-        request = self._collection(place).list(parent=self._parent(place), pageSize=1)
+        request = self._jobs(place).list(parent=self._parent(place), pageSize=1)
         with suppress(GoogleRefusedError):
             self._execute(request, f"list the jobs of {place}")
 
     def _send(self, execute: Callable[[ApiRequest, str], JsonObject], request: ApiRequest, action: str) -> JsonObject:
         try:
             return super()._send(execute, request, action)
-        except GoogleRefusedError as error:
-            if (retired := retirement(error)) is not None:
+        except (GoogleRefusedError, ForeignAnswerError) as error:
+            retired = retirement(error)
+            # A page may come from a proxy that replaced the answer to an accepted job: it ends no submission.
+            if retired is not None and (retired.is_certain or execute is not execute_once):
                 raise retired from error
             raise
 
@@ -63,10 +66,13 @@ class CaipClient(JobsClient[CaipDestination]):
         return f"projects/{place.project}"
 
     def _resource(self, place: CaipDestination, job_id: str) -> str:
-        return f"projects/{place.project}/jobs/{job_id}"
+        return f"projects/{place.project}/jobs/{CAIP_JOB.check(job_id)}"
+
+    def _is_identity(self, job_id: object, body: JsonObject, place: CaipDestination) -> bool:
+        return job_id == body[self.name_key]
 
 
-def retirement(error: GoogleRefusedError) -> ServiceRetiredError | None:
+def retirement(error: GoogleRefusedError | ForeignAnswerError) -> ServiceRetiredError | None:
     """Return the error for a refusal that means the service was shut down; None for any other refusal.
 
     Since the shutdown Google answers 400, "Cloud AI Platform has been deprecated. Please use Vertex AI"
@@ -75,9 +81,9 @@ def retirement(error: GoogleRefusedError) -> ServiceRetiredError | None:
     a page of HTML or "Method not found", 410 or 501; a missing job, 404 with another message in JSON.
     """
     cause = error.cause or ""
-    is_page = not error.status and cause.lstrip().startswith("<")
+    is_page = error.is_page if isinstance(error, ForeignAnswerError) else _is_page(error)
     is_retired = (
-        error.code in (410, 501)
+        (error.code in (410, 501) and (is_page or isinstance(error, GoogleRefusedError)))
         or (error.code == 404 and (is_page or cause.startswith(_NO_SUCH_METHOD)))
         or (error.code in (400, 403) and any(message in cause for message in _RETIRED_MESSAGES))
     )
@@ -87,3 +93,7 @@ def retirement(error: GoogleRefusedError) -> ServiceRetiredError | None:
     return ServiceRetiredError(
         "service-gone", RETIRED, cause=shown, hint=_HINT, successor=_SUCCESSOR, is_certain=not is_page
     )
+
+
+def _is_page(error: GoogleRefusedError) -> bool:
+    return not error.status and (error.cause or "").lstrip().startswith("<")

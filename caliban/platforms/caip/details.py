@@ -5,6 +5,7 @@ Later versions add ``errorMessage``, ``error`` (of a refused submission), ``star
 
 from __future__ import annotations
 
+import shlex
 from urllib.parse import quote
 
 from caliban.platforms.google.details import (
@@ -60,4 +61,4 @@ def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject) -> Json
 
 def _links(project: str, job_id: str) -> tuple[str, ...]:
     page = f"https://console.cloud.google.com/mlengine/jobs/{quote(job_id, safe='')}?project={quote(project, safe='')}"
-    return page, f"gcloud ai-platform jobs stream-logs {job_id} --project {project}"
+    return page, f"gcloud ai-platform jobs stream-logs {shlex.quote(job_id)} --project {shlex.quote(project)}"

@@ -12,7 +12,7 @@ from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.labels import candidate_names, common_prefix, has_token, request_body
-from caliban.platforms.google.training_platform import TrainingPlatform, refusal
+from caliban.platforms.google.training_platform import TrainingPlatform, job_image, refusal
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import (
     Destination,
@@ -125,7 +125,9 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
             if job is None:
                 return None
             if has_token(job, submission.token):
-                return self._new_job(place, name, job_spec.image_of(job), self._status(job) or JobStatus.UNKNOWN)
+                return self._new_job(
+                    place, name, job_image(job_spec.image_of, job), self._status(job) or JobStatus.UNKNOWN
+                )
         return None
 
     def _new_job(self, place: CaipDestination, name: str, image: ImageRef, status: JobStatus) -> NewJob:

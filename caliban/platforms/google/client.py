@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import threading
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
+from caliban.clock import Clock
 from caliban.errors import UsageError
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.flags import cloud_key, project_id
-from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError, token_failure
-from caliban.platforms.google.transport import ApiRequest, RefreshingCredentials, Transport, execute_once
+from caliban.platforms.flags import project_id
+from caliban.platforms.google.credentials import CredentialsLoader
+from caliban.platforms.google.endpoints import api_endpoint
+from caliban.platforms.google.identifiers import PROJECT
+from caliban.platforms.google.tokens import RefreshingCredentials
+from caliban.platforms.google.transport import ApiRequest, Transport, execute_once
 from caliban.platforms.retry import DEFAULT, RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
 
-if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
 _T = TypeVar("_T")
 
-SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 PROJECT_VARIABLE = "PROJECT_ID"
 
 PAGE_SIZE = 100
 """Jobs on one page of a list: the maximum of the training services."""
-
-_ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_NEW_KEY = "create a new service account key in the Google Cloud console, and pass it with --cloud_key"
 
 
 class Google:
@@ -48,28 +38,29 @@ class Google:
         self.retry_policy = retry_policy or DEFAULT
         self.on_retry = report_retry(context.announce)
         self._context = context
+        self._loader = CredentialsLoader(context, self.retry_policy)
         self._lock = threading.RLock()
         self._credentials: RefreshingCredentials | None = None
-        self._no_login: CredentialsError | None = None
-        self._found_project: str | None = None
         self._services: dict[tuple[str, str, str | None], Any] = {}
         self._resources: dict[tuple[str, ...], Any] = {}
+
+    @property
+    def clock(self) -> Clock:
+        """The time, and waiting."""
+        return self._context.clock
 
     def project(self) -> str:
         """Return ``--project_id``, or ``$PROJECT_ID``, or the key file's project, or that of the default credentials.
 
         Raises:
-            UsageError: ``no-project``; or the key file cannot be used, see :meth:`credentials`.
+            UsageError: ``no-project``, ``project-malformed``; or the key file cannot be used, see :meth:`credentials`.
             CredentialsError: ``no-credentials``.
         """
-        named = project_id(self._context.options) or self._context.environ.get(PROJECT_VARIABLE)
-        if named:
-            return named
-        key = {} if self.key_file() is None else self._key()
-        found = _text(key, "project_id") or _text(key, "quota_project_id")
+        found = project_id(self._context.options) or self._context.environ.get(PROJECT_VARIABLE)
+        found = found or self._loader.key_project()
         if found is None:
             self.credentials()
-            found = self._found_project
+            found = self._loader.default_project()
         if not found:
             raise UsageError(
                 "no-project",
@@ -77,12 +68,11 @@ class Google:
                 cause="neither --project_id nor $PROJECT_ID is set, and the credentials belong to no project",
                 hint="add --project_id PROJECT_ID, or set PROJECT_ID",
             )
-        return found
+        return PROJECT.check_given(found)
 
     def key_file(self) -> Path | None:
         """Return ``--cloud_key``, or ``$GOOGLE_APPLICATION_CREDENTIALS``, or None."""
-        named = cloud_key(self._context.options) or self._context.environ.get(KEY_VARIABLE)
-        return Path(named) if named else None
+        return self._loader.key_file()
 
     def credentials(self) -> RefreshingCredentials:
         """Return the credentials of the key file, or else the application default credentials; created once.
@@ -93,8 +83,7 @@ class Google:
         """
         with self._lock:
             if self._credentials is None:
-                credentials = self._default_credentials() if self.key_file() is None else self._key_credentials()
-                self._credentials = RefreshingCredentials(credentials, self.retry_policy)
+                self._credentials = RefreshingCredentials(self._loader.load(), self.retry_policy, self.clock)
             return self._credentials
 
     def access_token(self) -> str:
@@ -110,8 +99,8 @@ class Google:
         """Return an API client (google-api-python-client), created once; its requests may be executed on any thread.
 
         The API's description is part of the library, so this needs no network. An endpoint can be set by
-        ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML`` (``_AIPLATFORM``, ``_CONTAINER``), as for gcloud; only such an endpoint
-        may use http.
+        ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML`` (``_AIPLATFORM``, ``_CONTAINER``), as for gcloud. The access token is
+        sent to this endpoint and nowhere else.
 
         Args:
             api: its name in the discovery document: ``ml``.
@@ -120,6 +109,7 @@ class Google:
 
         Raises:
             UsageError: ``endpoint-malformed``; or the key file cannot be used.
+            PlatformError: ``region-malformed``, ``endpoint-of-another-region``.
             CredentialsError: ``no-credentials``.
         """
         from googleapiclient.discovery import build  # type: ignore[import-untyped]
@@ -128,17 +118,13 @@ class Google:
             if (api, version, region) not in self._services:
                 credentials = self.credentials()
                 universe = credentials.credentials.universe_domain
-                options = {"universe_domain": universe}
-                endpoint = endpoint_override(self._context.environ, api)
-                if endpoint is None and region is not None:
-                    endpoint = f"https://{region}-{api}.{universe}/"
-                if endpoint is not None:
-                    options["api_endpoint"] = endpoint
+                endpoint = api_endpoint(self._context.environ, api, universe, region)
+                user_agent = f"caliban/{metadata.version('caliban')}"
                 self._services[api, version, region] = build(
                     api,
                     version,
-                    http=Transport(credentials, f"caliban/{metadata.version('caliban')}", self.retry_policy),
-                    client_options=options,
+                    http=Transport(credentials, user_agent, endpoint, self.retry_policy, self.clock),
+                    client_options={"universe_domain": universe, "api_endpoint": endpoint.url},
                     static_discovery=True,
                     cache_discovery=False,
                 )
@@ -175,127 +161,4 @@ class Google:
         return self._with_retries(lambda: execute_once(request, action))
 
     def _with_retries(self, call: Callable[[], _T]) -> _T:
-        return with_retries(call, self.retry_policy, self.on_retry, self._context.clock)
-
-    def _default_credentials(self) -> Credentials:
-        # whether this machine is on Google Cloud: the metadata address never answers elsewhere, so ask once, not thrice
-        os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
-        import google.auth
-        import google.auth.exceptions
-
-        logging.getLogger("google.auth").setLevel(logging.ERROR)  # what it logs is in the error
-        if self._no_login is not None:
-            raise self._no_login
-        try:
-            credentials, self._found_project = google.auth.default(scopes=SCOPES)
-        except google.auth.exceptions.DefaultCredentialsError as error:
-            text = str(error.args[0] if error.args else error)
-            self._no_login = CredentialsError(
-                NO_CREDENTIALS,
-                "no Google credentials found",
-                cause=None if "were not found" in text else text,  # that adds nothing to the message
-                hint="run: gcloud auth application-default login; or pass a service account key with --cloud_key or "
-                f"${KEY_VARIABLE}",
-            )
-            raise self._no_login from error
-        return credentials
-
-    def _key(self) -> JsonObject:
-        """Return the content of the key file.
-
-        Raises:
-            UsageError: ``key-not-found``, ``key-not-readable`` or ``key-malformed``.
-        """
-        path = self.key_file()
-        assert path is not None
-        try:
-            content = json.loads(path.expanduser().read_bytes())
-        except FileNotFoundError as error:
-            raise UsageError(
-                "key-not-found", f"file not found: {path}", hint=f"check --cloud_key and ${KEY_VARIABLE}"
-            ) from error
-        except OSError as error:
-            raise UsageError(
-                "key-not-readable",
-                f"cannot read the credentials file {path}",
-                cause=error.strerror,
-                hint="check the owner and the mode of the file",
-            ) from error
-        except ValueError as error:
-            raise _malformed(path, "not JSON") from error
-        if not isinstance(content, dict):
-            raise _malformed(path, "not a JSON object")
-        return content
-
-    def _key_credentials(self) -> Credentials:
-        import google.auth
-        import google.auth.exceptions
-        import google.oauth2.credentials
-        import google.oauth2.service_account
-
-        path, key = self.key_file(), self._key()
-        assert path is not None
-        _check_token_uri(path, key)
-        try:
-            if key.get("type") == "service_account":
-                service_account = google.oauth2.service_account.Credentials
-                made = service_account.from_service_account_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
-            elif key.get("type") == "authorized_user":
-                user = google.oauth2.credentials.Credentials
-                made = user.from_authorized_user_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
-            else:
-                with warnings.catch_warnings():  # about files of unknown origin; the user chose this one
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    made, self._found_project = google.auth.load_credentials_from_dict(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
-        except (google.auth.exceptions.RefreshError, google.auth.exceptions.TransportError) as error:
-            # some kinds need a token to find out their project
-            raise token_failure(error, key.values()) from None
-        except google.auth.exceptions.GoogleAuthError as error:
-            raise _malformed(path, str(error.args[0] if error.args else error)) from error
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # the library's message about a private key could contain a part of it
-            cause = "malformed private key" if "private_key" in key else str(error)
-            raise _malformed(path, cause) from None
-        return cast("Credentials", made)
-
-
-def endpoint_override(environ: Mapping[str, str], api: str) -> str | None:
-    """Return the endpoint of ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_<API>`` with a slash at its end; None where unset.
-
-    Source: https://cloud.google.com/sdk/gcloud/reference/topic/configurations, section api_endpoint_overrides.
-
-    Raises:
-        UsageError: ``endpoint-malformed``.
-    """
-    variable = _ENDPOINT_VARIABLE + api.upper()
-    endpoint = environ.get(variable)
-    if not endpoint:
-        return None
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            "endpoint-malformed",
-            f"${variable} is not an endpoint",
-            cause=f'expected an http or https URL, got "{endpoint}"',
-            hint=f"example: https://us-central1-{api}.googleapis.com/",
-        )
-    return endpoint.rstrip("/") + "/"
-
-
-def _check_token_uri(path: Path, key: JsonObject) -> None:
-    """Refuse a token endpoint without TLS, unless it is on this machine."""
-    token_uri = _text(key, "token_uri")
-    if token_uri is None:
-        return
-    parts = urlsplit(token_uri)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise _malformed(path, f"token_uri is not an https URL: {token_uri}")
-
-
-def _malformed(path: Path, cause: str) -> UsageError:
-    return UsageError("key-malformed", f"not a Google credentials file: {path}", cause=cause, hint=_NEW_KEY)
-
-
-def _text(key: JsonObject, name: str) -> str | None:
-    value = key.get(name)
-    return value if isinstance(value, str) and value else None
+        return with_retries(call, self.retry_policy, self.on_retry, self.clock)

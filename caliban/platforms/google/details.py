@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caliban.platforms import stored_json
+from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.stored_json import one_line, text, utc_text
 from caliban.records import Destination, FailureCause, JobExit, JobStatus, JsonObject
 
@@ -45,6 +46,14 @@ class ProjectDestination(Destination):
 
     def __str__(self) -> str:
         return f"project {self.project}"
+
+    def check(self) -> None:
+        """Check that the destination is spelled as one, before a request to it is made.
+
+        Raises:
+            PlatformError: ``project-malformed``, ``region-malformed``.
+        """
+        PROJECT.check(self.project)
 
     def to_json(self) -> JsonObject:
         """See :meth:`caliban.records.Destination.to_json`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.retry import ServiceError
-from caliban.redaction import redact, redact_assertions, strip_userinfo
+from caliban.redaction import clean_text, exception_text
 
 if TYPE_CHECKING:
     from google.auth.exceptions import GoogleAuthError
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 QUOTA_EXHAUSTED = "google-quota-exhausted"
 NO_CREDENTIALS = "no-credentials"
 
-TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})
-_UNKNOWN_OUTCOME = frozenset({409, 500, 502, 503, 504})
-"""HTTP statuses of a submission after which the job may exist, and may be ours."""
-_CAUSE_LIMIT = 2000
+_OK = 200
+
+_UNKNOWN_OUTCOME = frozenset({408, 409, 425, 499})
+"""HTTP statuses below 500 of a submission after which the job may exist, and may be ours: the request may have been
+processed although its answer was given up (408, 499), may still be (425), or was before (409)."""
+_NOT_IMPLEMENTED = 501
+_RPC_STATUSES = frozenset(
+    {
+        *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+        *("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED"),
+        *("OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+    }
+)
+"""Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto"""
 
 
 class GoogleError(ServiceError):
@@ -29,6 +39,28 @@ class GoogleError(ServiceError):
 
 class GoogleUnreachableError(GoogleError):
     """Google did not answer. Whether it processed the request is unknown."""
+
+
+class ForeignAnswerError(GoogleUnreachableError):
+    """The answer is not one of Google's API but that of a gateway, proxy or login page in between.
+
+    The request may have been processed all the same: the API's answer may have been replaced.
+
+    Attributes:
+        code: the HTTP status.
+        is_page: whether it is a page of HTML.
+    """
+
+    def __init__(self, action: str, code: int, answer: str) -> None:
+        shown = clean_text(answer)
+        super().__init__(
+            "google-misunderstood",
+            f"cannot {action}: the answer does not come from Google's API",
+            cause=shown if code == _OK else f"HTTP {code}\n{shown}".rstrip(),
+            hint="check whether a proxy or a login page is between this machine and Google",
+        )
+        self.code = code
+        self.is_page = answer.lstrip().startswith("<")
 
 
 class GoogleRefusedError(GoogleError):
@@ -44,10 +76,20 @@ class GoogleRefusedError(GoogleError):
         super().__init__(kind.id, f"cannot {action}: {kind.message}", cause=cause or f"HTTP {code}", hint=kind.hint)
         self.code = code
         self.status = status
-        self.is_transient = code in TRANSIENT_STATUSES
+        self.is_transient = is_transient_status(code)
         self.is_over_quota = code == 429
-        self.outcome_unknown = code in _UNKNOWN_OUTCOME
+        self.outcome_unknown = code in _UNKNOWN_OUTCOME or (code >= 500 and not self._is_not_implemented)
         self.retry_after = retry_after
+
+    @property
+    def _is_not_implemented(self) -> bool:
+        """Whether the API itself, and no gateway, says that it has no such method."""
+        return self.code == _NOT_IMPLEMENTED and self.status == "UNIMPLEMENTED"
+
+
+def is_transient_status(code: int) -> bool:
+    """Return whether the same request may succeed a little later after this HTTP status."""
+    return code in (408, 425, 429, 499) or (code >= 500 and code != _NOT_IMPLEMENTED)
 
 
 class CredentialsError(PlatformError):
@@ -94,24 +136,47 @@ def token_failure(error: GoogleAuthError, secrets: Iterable[object] = ()) -> Cre
 
     if isinstance(error, TransportError) or error.retryable:
         return unreachable("fetch an access token", error, secrets)
-    text = redact_assertions(redact(secrets, str(error.args[0] if error.args else error)))
+    text = clean_text(str(error.args[0] if error.args else error), secrets)
     return CredentialsError(
         "credentials-refused",
         "Google does not accept the credentials",
-        cause=text[:_CAUSE_LIMIT],
+        cause=text,
         hint="for a service account, check whether the key is still valid and this machine's clock is correct; for "
         "your own account, run: gcloud auth application-default login",
     )
 
 
-def unexpected_answer(action: str, answer: str) -> GoogleUnreachableError:
-    """Return the error for an answer that does not come from the API, such as a proxy's page."""
-    return GoogleUnreachableError(
-        "google-misunderstood",
-        f"cannot {action}: the answer does not come from Google's API",
-        cause=answer[:_CAUSE_LIMIT],
-        hint="check whether a proxy or a login page is between this machine and Google",
-    )
+def refusal_of(code: int, reason: str, content: bytes, action: str, retry_after: float | None) -> GoogleError:
+    """Return the error for an answer with an HTTP status of 300 or more.
+
+    Only an error object of the API itself is a refusal. A gateway's page with the same status may stand in for an
+    answer that says the opposite, and statuses of 500 or more are used by both.
+
+    Args:
+        code: the HTTP status.
+        reason: HTTP's, for an empty body.
+        content: the body, without the token.
+        action: what was attempted, in the infinitive.
+        retry_after: the seconds that the service asks to wait, or None.
+    """
+    status, cause = parse_error(content, reason)
+    if code < 500 and _own_error(content, code) is None:
+        foreign = ForeignAnswerError(action, code, content.decode("utf-8", "replace").strip() or reason)
+        foreign.retry_after = retry_after
+        return foreign
+    return GoogleRefusedError(code, status, action, cause, retry_after)
+
+
+def _own_error(content: bytes, code: int) -> Mapping[str, object] | None:
+    """Return the error object of a Google API: its code is the HTTP status, and its status a name of google.rpc.Code.
+
+    Source: https://cloud.google.com/apis/design/errors#http_mapping
+    """
+    error = _error_object(content)
+    if error is None or error.get("code") != code or isinstance(error.get("code"), bool):
+        return None
+    is_own = isinstance(error.get("message"), str) and str(error.get("status")) in _RPC_STATUSES
+    return error if is_own else None
 
 
 def unreachable(action: str, error: Exception, secrets: Iterable[object] = ()) -> GoogleUnreachableError:
@@ -122,11 +187,10 @@ def unreachable(action: str, error: Exception, secrets: Iterable[object] = ()) -
         error: the library's; a proxy's login in it is removed.
         secrets: what must not be shown.
     """
-    text = strip_userinfo(redact_assertions(redact(secrets, str(error))))
     return GoogleUnreachableError(
         "google-unreachable",
         f"cannot {action}",
-        cause=text[:_CAUSE_LIMIT] or type(error).__name__,
+        cause=exception_text(error, secrets),
         hint="check whether this machine is online, and whether it needs a proxy (HTTPS_PROXY)",
     )
 
@@ -140,24 +204,37 @@ def parse_error(content: bytes, reason: str) -> tuple[str, str]:
         content: the body of the answer.
         reason: HTTP's, for an empty body.
     """
+    error = _error_object(content)
+    if error is None or "message" not in error:
+        return "", clean_text(content.decode("utf-8", "replace").strip() or str(reason))
+    status, message = error.get("status"), str(error["message"]).strip()
+    lines = [message, *_detail_lines(error.get("details"), message)]
+    return status if isinstance(status, str) else "", clean_text("\n".join(lines))
+
+
+def _error_object(content: bytes) -> Mapping[str, object] | None:
     try:
-        error = json.loads(content)["error"]
-        status, message, details = error.get("status", ""), error["message"], error.get("details", [])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "", (content.decode("utf-8", "replace").strip() or str(reason))[:_CAUSE_LIMIT]
-    lines = [str(message).strip(), *_detail_lines(details, str(message))]
-    return str(status), "\n".join(lines)[:_CAUSE_LIMIT]
+        answer = parse_json(content)
+    except ValueError:
+        return None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else None
 
 
 def _detail_lines(details: object, message: str) -> Iterable[str]:
     """Yield what the details add to the message (https://cloud.google.com/apis/design/errors#error_details)."""
-    for detail in details if isinstance(details, list) else ():
-        if not isinstance(detail, Mapping):
-            continue
-        for violation in detail.get("fieldViolations") or ():
+    for detail in _objects(details):
+        for violation in _objects(detail.get("fieldViolations")):
             if str(violation.get("description", "")) not in message:
                 yield f"{violation.get('field', '')}: {violation.get('description')}"
         if "reason" in detail:
-            yield ", ".join([str(detail["reason"]), *(f"{k}: {v}" for k, v in (detail.get("metadata") or {}).items())])
-        for link in detail.get("links") or ():
+            metadata = detail.get("metadata")
+            pairs = metadata.items() if isinstance(metadata, dict) else ()
+            yield ", ".join([str(detail["reason"]), *(f"{key}: {value}" for key, value in pairs)])
+        for link in _objects(detail.get("links")):
             yield f"{link.get('description', '')}: {link.get('url', '')}"
+
+
+def _objects(value: object) -> Iterator[Mapping[str, object]]:
+    """Yield the objects of a list; nothing for anything else."""
+    yield from (each for each in value if isinstance(each, dict)) if isinstance(value, list) else ()

@@ -17,6 +17,7 @@ from caliban.errors import UsageError
 from caliban.platforms import flags
 from caliban.platforms.base import Platform
 from caliban.platforms.google import labels
+from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.machine_catalog import Catalog, Hardware
 from caliban.platforms.launch import JobPreview, Launch, LaunchContext, Launcher
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
@@ -122,8 +123,9 @@ class TrainingLauncher(Launcher):
     def _hardware(self, args: argparse.Namespace, context: LaunchContext) -> Hardware:
         if args.nogpu and args.gpu_spec:
             raise UsageError("gpu-or-not", "--nogpu and --gpu_spec cannot be combined", hint="omit one of them")
+        region = args.region or context.environ.get("REGION")
         hardware = self.catalog.choose(
-            args.region or context.environ.get("REGION"),
+            REGION.check_given(region) if region else None,
             args.machine_type,
             self.catalog.parse_gpus(args.gpu_spec) if args.gpu_spec else None,
             wants_gpu=context.wants_gpu,

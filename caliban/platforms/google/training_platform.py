@@ -17,10 +17,11 @@ from caliban.platforms.google import labels
 from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
 from caliban.platforms.google.details import ProjectDestination
 from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
+from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.jobs_client import JobsClient, short_id
 from caliban.platforms.retry import Backoff, RetryPolicy
 from caliban.platforms.submit_once import submit_once
-from caliban.records import Destination, JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
+from caliban.records import Destination, ImageRef, JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
 
 if TYPE_CHECKING:
     from caliban.config import ProjectConfig
@@ -70,11 +71,13 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         """Return what to record of a job, from what is recorded and what the service reports."""
 
     def connect(self, destination: Destination) -> None:
-        """Fetch an access token, to find out before anything is built or journaled whether there is one.
+        """Check how the destination is spelled, and fetch an access token, before anything is built or journaled.
 
         Raises:
-            CalibanError: there are no credentials, or Google does not accept them.
+            CalibanError: it is malformed, there are no credentials, or Google does not accept them.
         """
+        assert isinstance(destination, self.place_type)
+        destination.check()
         self.google.access_token()
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
@@ -145,14 +148,16 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         """Return ``--project_id``, or the project of the last attempt, or :meth:`Google.project`.
 
         Raises:
-            UsageError: ``no-project``.
+            UsageError: ``no-project``, ``project-malformed``.
+            PlatformError: ``project-malformed``, ``region-malformed``: the recorded destination is.
             CredentialsError: ``no-credentials``.
         """
         place = self._recorded_place(latest) if latest else None
         if place is None:
             return self.google.project()
+        place.check()
         recorded, chosen = place.project, project_id(self.context.options)
-        if chosen and chosen != recorded:
+        if chosen and PROJECT.check_given(chosen) != recorded:
             self.context.announce(f"re-running jobs of project {recorded} in project {chosen} (--project_id)")
             return chosen
         preset = self.context.environ.get(PROJECT_VARIABLE)
@@ -190,7 +195,8 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         def create() -> JsonObject:
             created = self.client.create(place, body)
             self._is_over_quota = False
-            return created
+            # Ours, whatever the service or a policy made of the labels that were sent.
+            return {**created, "labels": {**labels.labels_of(created), **labels.labels_of(body)}}
 
         def refused(error: CalibanError) -> RefusedError:
             self._is_over_quota = error.id == QUOTA_EXHAUSTED
@@ -283,6 +289,19 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         return StatusUnavailable(one_line(error))
+
+
+def job_image(image_of: Callable[[JsonObject], ImageRef], job: JsonObject) -> ImageRef:
+    """Return the image of a job with our token; ``unknown`` where none is reported: the job is ours all the same.
+
+    Args:
+        image_of: the service's.
+        job: as the service reports it.
+    """
+    try:
+        return image_of(job)
+    except PlatformError:
+        return "unknown"
 
 
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:

@@ -72,7 +72,7 @@ class ClusterDirectory:
         if has_account or not kubeconfig.exists:
             yield from self._gke_lines()
         else:
-            yield "\nfor the GKE clusters of a project, add --project_id"
+            yield from ("", "for the GKE clusters of a project, add --project_id")
 
     def job_lines(self) -> Iterator[str]:
         """Yield the jobs in the namespace that the flags choose, line by line.
@@ -100,7 +100,8 @@ class ClusterDirectory:
         project = google.project()
         listing = GkeService(google).clusters(project)
         clusters = sorted(listing.clusters, key=lambda cluster: (cluster.name, cluster.location))
-        yield f"\nGKE clusters of project {project}:" if clusters else f"\nproject {project} has no GKE clusters"
+        yield ""
+        yield f"GKE clusters of project {project}:" if clusters else f"project {project} has no GKE clusters"
         names = max((len(cluster.name) for cluster in clusters), default=0)
         locations = max((len(cluster.location) for cluster in clusters), default=0)
         for each in clusters:

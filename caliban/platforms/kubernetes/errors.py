@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caliban.platforms.retry import ServiceError, parse_retry_after
+from caliban.bounded import parse_retry_after
+from caliban.platforms.retry import ServiceError
 from caliban.redaction import strip_userinfo
 
 NOT_FOUND = 404

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from caliban.errors import PlatformError
+from caliban.platforms.google.identifiers import VERTEX_JOB
 from caliban.platforms.google.jobs_client import JobsClient
 from caliban.platforms.vertex.details import VertexDestination
+from caliban.records import JsonObject
 
 
 class VertexClient(JobsClient[VertexDestination]):
@@ -30,4 +33,13 @@ class VertexClient(JobsClient[VertexDestination]):
         return f"projects/{place.project}/locations/{place.region}"
 
     def _resource(self, place: VertexDestination, job_id: str) -> str:
+        if not self._is_identity(VERTEX_JOB.check(job_id), {}, place):
+            raise PlatformError(
+                VERTEX_JOB.id,
+                f"cannot query the job {job_id}: it is recorded to run in another region, {place.region}",
+                hint=VERTEX_JOB.hint,
+            )
         return job_id
+
+    def _is_identity(self, job_id: object, body: JsonObject, place: VertexDestination) -> bool:
+        return VERTEX_JOB.is_valid(job_id) and str(job_id).split("/")[3] == place.region

@@ -7,6 +7,7 @@ submission), ``started``, ``ended`` and ``cause``.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from caliban.platforms.google.details import (
     job_exit,
     stored_times,
 )
+from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.stored_json import text, timestamp
 from caliban.records import FailureCause, JobDetails, JobStatus, JsonObject
 
@@ -38,6 +40,11 @@ class VertexDestination(ProjectDestination):
 
     def __str__(self) -> str:
         return f"{super().__str__()} in {self.region}"
+
+    def check(self) -> None:
+        """See :meth:`ProjectDestination.check`."""
+        super().check()
+        REGION.check(self.region)
 
     def to_json(self) -> JsonObject:
         """See :meth:`caliban.records.Destination.to_json`."""
@@ -108,5 +115,6 @@ def _links(project: str, region: str, name: str) -> tuple[str, ...]:
     path = f"locations/{quote(region, safe='')}/training/{quote(number, safe='')}?project={quote(project, safe='')}"
     return (
         f"https://console.cloud.google.com/agent-platform/{path}",
-        f"gcloud ai custom-jobs stream-logs {number} --region {region} --project {project}",
+        f"gcloud ai custom-jobs stream-logs {shlex.quote(number)} --region {shlex.quote(region)} "
+        f"--project {shlex.quote(project)}",
     )

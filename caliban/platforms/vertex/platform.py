@@ -11,8 +11,9 @@ from typing import ClassVar
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import MaySend, Migration, MigrationTarget
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.labels import has_token, request_body
-from caliban.platforms.google.training_platform import TrainingPlatform
+from caliban.platforms.google.training_platform import TrainingPlatform, job_image
 from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.submit_once import poll_until
 from caliban.platforms.vertex import details, from_caip, job_spec
@@ -86,13 +87,15 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
         """Return project and region of the last attempt, or ``--project_id`` and so on, and ``$REGION``.
 
         Raises:
-            UsageError: ``no-project``.
+            UsageError: ``no-project``, ``project-malformed``, ``region-malformed``.
+            PlatformError: the recorded destination is malformed.
             CredentialsError: ``no-credentials``.
         """
         project, recorded = self._project(latest), self._recorded_place(latest) if latest else None
         if recorded is not None:
             return replace(recorded, project=project)
-        return VertexDestination(project, self.context.environ.get(REGION_VARIABLE) or CATALOG.default_region)
+        region = self.context.environ.get(REGION_VARIABLE) or CATALOG.default_region
+        return VertexDestination(project, REGION.check_given(region))
 
     def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Create a custom job with the submission's token.
@@ -145,7 +148,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
             job = poll_until(look_up, deadline, clock, stopping)
             if job is None and stopping.is_set():
                 raise PlatformError("look-up-interrupted", f"the search for the job {submission.name} was interrupted")
-        return self._new_job(place, job, job_spec.image_of(job)) if job else None
+        return self._new_job(place, job, job_image(job_spec.image_of, job)) if job else None
 
     def _listed_at(self, submission: Submission) -> float:
         """Return when lists would contain a job of the submission, by :meth:`caliban.clock.Clock.monotonic`.

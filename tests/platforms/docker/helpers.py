@@ -15,8 +15,8 @@ class OutputReporter:
         self.err = b""
         self.warnings: list[str] = []
 
-    def info(self, line: str) -> None:
-        raise AssertionError(f"unexpected: {line}")
+    def info(self, *lines: str) -> None:
+        raise AssertionError(f"unexpected: {lines}")
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)

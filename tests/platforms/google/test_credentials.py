@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ import google.auth as google_auth
 import pytest
 
 from caliban.errors import CalibanError, ExitCode, UsageError
-from caliban.platforms.google.client import Google, endpoint_override
+from caliban.platforms.google.client import Google
+from caliban.platforms.google.endpoints import endpoint_override
 from caliban.platforms.google.errors import CredentialsError, GoogleUnreachableError
 from tests.fakes import FakeClock
 from tests.platforms.google.helpers import POLICY, platform_context
@@ -76,7 +76,7 @@ def test_a_key_file_that_cannot_be_read_is_reported_in_the_systems_words(tmp_pat
     assert caught.value.id == "key-not-readable"
     assert (caught.value.message, caught.value.cause) == (
         f"cannot read the credentials file {tmp_path}",
-        os.strerror(21),
+        "it is a directory",
     )
 
 
@@ -272,7 +272,7 @@ def test_an_endpoint_that_is_not_a_url_is_refused(key: Path, endpoint: str) -> N
 
 @pytest.mark.parametrize(("api", "version"), [("ml", "v1"), ("container", "v1"), ("aiplatform", "v1")])
 def test_clients_are_created_without_a_network_and_once(key: Path, api: str, version: str) -> None:
-    offline = google(cloud_key=changed_key(key, token_uri="https://tokens.example.com/token"))
+    offline = google(cloud_key=changed_key(key, token_uri="https://tokens.googleapis.com/token"))
     assert offline.service(api, version) is offline.service(api, version)
 
 

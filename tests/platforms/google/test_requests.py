@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.google.client import Google
 from caliban.platforms.google.errors import GoogleRefusedError, GoogleUnreachableError
-from caliban.platforms.retry import RetryPolicy, parse_retry_after
+from caliban.platforms.retry import RetryPolicy
 from tests.fakes import FakeClock
 from tests.platforms.caip.helpers import NAME, body
 from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
@@ -84,17 +82,6 @@ def test_a_retry_after_beyond_the_deadline_ends_the_attempts_at_once(service: Ml
         jobs(service, key).get(PLACE, NAME)
     assert caught.value.id == "google-quota-exhausted"
     assert caught.value.cause == "Quota exceeded.\n(tried once; the service asks to wait 3600 s)"
-
-
-@pytest.mark.parametrize(("text", "expected"), [(None, None), (" 7 ", 7.0), ("soon", None)])
-def test_a_retry_after_header_has_seconds(text: str | None, expected: float | None) -> None:
-    assert parse_retry_after(text) == expected
-
-
-@pytest.mark.parametrize("zone", ["GMT", "-0000"])
-def test_a_retry_after_header_may_have_a_date(zone: str) -> None:
-    moment = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30)).replace("+0000", zone)
-    assert parse_retry_after(moment) == pytest.approx(30, abs=2)
 
 
 def test_requests_name_their_user_agent(service: MlV1, key: Path) -> None:

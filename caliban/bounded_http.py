@@ -1,0 +1,237 @@
+"""HTTP requests that end: a deadline from connecting to the last byte, and a limit of what is received.
+
+The timeouts of urllib3 and requests count from one byte to the next, so that a server that sends one byte a second, or
+``100 Continue`` for ever, is never given up; and they decompress bodies of any size into memory.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.cookiejar
+import io
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import requests
+import requests.adapters
+import urllib3
+import urllib3.connection
+import urllib3.connectionpool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
+
+from caliban.bounded import BODY_LIMIT, Budget, DeadlineExceededError, current_budget, limited, read_limited
+from caliban.clock import Clock
+
+_PIECE = 1 << 16
+_BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What each request may take.
+
+    Attributes:
+        clock: counts the seconds.
+        seconds: from connecting to the last byte of the answer.
+        body_bytes: of the answer, decompressed.
+    """
+
+    clock: Clock
+    seconds: float
+    body_bytes: int = BODY_LIMIT
+
+
+def limit_pools(manager: urllib3.PoolManager, limits: Limits) -> None:
+    """Apply limits to every request of a urllib3 pool manager that has not connected yet.
+
+    Answers are read whole, also those that a caller would read piece by piece. Too slow an answer is a
+    ``ReadTimeoutError`` of urllib3, one that is too large or not decompressible a ``ProtocolError``.
+    """
+    manager.pool_classes_by_scheme = _pool_classes(limits)
+
+
+class LimitedSession(requests.Session):
+    """A session whose requests end, go where they are sent, and carry no credentials but those they are given.
+
+    Redirects are not followed: a login or token is for one host only. ``~/.netrc`` and cookies are not sent. The errors
+    are those of requests.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        adapter = _Adapter(limits)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter)
+        self.headers["Accept-Encoding"] = "gzip, deflate"
+        self.auth = keep_authorization
+        self.cookies.set_policy(_NoCookies())
+
+    def merge_environment_settings(
+        self,
+        url: Any,  # noqa: ANN401 - those of requests
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return the settings of the environment; no proxy for this machine, which it could not reach, and would see
+        what is sent there without TLS.
+        """
+        settings: Any = super().merge_environment_settings(url, *args, **kwargs)
+        return {**settings, "proxies": {}} if is_loopback(urlsplit(str(url)).hostname or "") else settings
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: redirects are answers."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, without a port, is this machine by its name or address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave a request as it is. Without an ``auth``, requests sends the login that ``~/.netrc`` has for the host."""
+    return request
+
+
+class _NoCookies(http.cookiejar.DefaultCookiePolicy):
+    def __init__(self) -> None:
+        super().__init__(allowed_domains=())
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of requests
+        super().init_poolmanager(*args, **kwargs)
+        limit_pools(self.poolmanager, self._limits)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:  # noqa: ANN401 - as above
+        is_new = proxy not in self.proxy_manager
+        manager = cast("urllib3.ProxyManager", super().proxy_manager_for(proxy, **kwargs))
+        if is_new and not proxy.lower().startswith(
+            "socks"
+        ):  # which has pools of its own; requests needs an extra for it
+            limit_pools(manager, self._limits)
+        return manager
+
+
+class _LimitedReader(io.RawIOBase):
+    """What is received on a connection, within the budget of the call."""
+
+    def __init__(self, raw: io.RawIOBase, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's TLS in TLS
+        self._raw = raw
+        self._sock = sock
+        self._timeout: float | None = sock.gettimeout()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - a writable buffer
+        budget = current_budget()
+        if budget is None:
+            return self._raw.readinto(buffer)
+        left = budget.seconds_left()
+        self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
+        count = self._raw.readinto(buffer)
+        budget.spend(count or 0)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _LimitedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of http.client
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_LimitedReader(self.fp.detach(), sock))
+
+
+class _HttpConnection(urllib3.connection.HTTPConnection):
+    response_class = _LimitedResponse
+
+
+class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    response_class = _LimitedResponse
+
+
+def _pool_classes(limits: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    class HttpPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = _HttpConnection
+
+        def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of urllib3
+            return _urlopen(super().urlopen, limits, self, method, url, *args, **kwargs)
+
+    class HttpsPool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = _HttpsConnection
+
+        def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of urllib3
+            return _urlopen(super().urlopen, limits, self, method, url, *args, **kwargs)
+
+    return {"http": HttpPool, "https": HttpsPool}
+
+
+def _urlopen(
+    send: Callable[..., Any],
+    limits: Limits,
+    pool: urllib3.HTTPConnectionPool,
+    method: str,
+    url: str,
+    *args: Any,  # noqa: ANN401 - those of urllib3
+    **kwargs: Any,  # noqa: ANN401 - those of urllib3
+) -> urllib3.HTTPResponse:
+    """Send a request, and read its answer whole, within the limits."""
+    preload = kwargs.pop("preload_content", True)
+    kwargs.pop("decode_content", None)
+    # Compressed, a body is smaller; the largest one that is not compressed must fit.
+    with limited(Budget(limits.clock, limits.seconds, limits.body_bytes + (1 << 20))):
+        response = send(method, url, *args, preload_content=False, decode_content=False, **kwargs)
+        try:
+            content = _read(response, limits.body_bytes)
+        except DeadlineExceededError as error:
+            response.close()
+            raise ReadTimeoutError(pool, url, str(error)) from error
+        except (OSError, ValueError) as error:
+            response.close()
+            raise ProtocolError(str(error), error) from error
+        except BaseException:
+            response.close()
+            raise
+    return urllib3.HTTPResponse(
+        body=io.BytesIO(content),
+        headers=_without_body_headers(response.headers),
+        status=response.status,
+        version=response.version,
+        reason=response.reason,
+        preload_content=preload,
+        decode_content=False,
+        request_method=method,
+        request_url=url,
+    )
+
+
+def _read(response: urllib3.HTTPResponse, limit: int) -> bytes:
+    def chunks() -> Any:  # noqa: ANN401 - an iterator of bytes
+        while piece := response.read(_PIECE, decode_content=False):
+            yield piece
+
+    content = read_limited(chunks(), response.headers.get("content-encoding", ""), limit)
+    response.release_conn()
+    return content
+
+
+def _without_body_headers(headers: Mapping[str, str]) -> urllib3.HTTPHeaderDict:
+    kept = urllib3.HTTPHeaderDict()
+    for name, value in headers.items():
+        if name.lower() not in _BODY_HEADERS:
+            kept.add(name, value)
+    return kept

@@ -1,0 +1,116 @@
+"""End all jobs of a group: those that run, and those that another command is about to submit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from caliban.errors import CalibanError
+from caliban.platforms.registry import Platforms
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome, Submission
+from caliban.reporter import Progress
+from caliban.store.database import Store
+from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
+from caliban.submission.stopping import Stopper
+
+_PAUSE = 0.5
+"""Seconds between two looks at the submissions of another command."""
+
+_LONGEST_WAIT = 30.0
+"""Seconds that the submissions of another command are waited for."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What there is to end.
+
+    Attributes:
+        jobs: those that run or wait, with their experiments.
+        submissions: those that another command is working on.
+        experiments: by ``experiments.id``.
+    """
+
+    jobs: tuple[tuple[ExperimentRecord, JobRecord], ...]
+    submissions: tuple[Submission, ...]
+    experiments: Mapping[int, ExperimentRecord] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.jobs) + len(self.submissions)
+
+
+def unfinished(groups: Sequence[GroupRecord], submissions: Sequence[Submission]) -> Unfinished:
+    """Return what may run, with states refreshed, and the submissions in progress."""
+    experiments = {experiment.id: experiment for group in groups for experiment in group.experiments}
+    return Unfinished(tuple(_running(groups)), tuple(submissions), experiments)
+
+
+def _running(groups: Sequence[GroupRecord]) -> Iterator[tuple[ExperimentRecord, JobRecord]]:
+    """Yield what may run. A job in an unknown state does not exist any more, unless the platform could not be asked."""
+    for group in groups:
+        for experiment in group.experiments:
+            for job in experiment.jobs:
+                is_known = job.status in (JobStatus.SUBMITTED, JobStatus.RUNNING)
+                if is_known or (job.status is JobStatus.UNKNOWN and job.refresh_error):
+                    yield experiment, job
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The result.
+
+    Attributes:
+        outcomes: of each job.
+        left: the submissions that are open nevertheless.
+    """
+
+    outcomes: Sequence[Outcome]
+    left: OpenSubmissions
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Ends what runs, then what other commands were submitting meanwhile.
+
+    Attributes:
+        store: where everything is recorded.
+        platforms: where the jobs run.
+        user: who asks.
+        read_groups: reads the groups again.
+        group: the group's name; None for all of the user's groups.
+    """
+
+    store: Store
+    platforms: Platforms
+    user: str
+    read_groups: Callable[[], Sequence[GroupRecord]]
+    group: str | None
+
+    def end(self, found: Unfinished, progress: Progress) -> Ended:
+        """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others."""
+        outcomes = {job.id: self._stop(experiment, job, progress) for experiment, job in found.jobs}
+        left = read_open(self.store, self.platforms, self.user, self.group)
+        if found.submissions or left.in_progress:
+            left = self._await_submissions()
+            for experiment, job in _running(self.read_groups()):
+                if job.id not in outcomes:
+                    outcomes[job.id] = self._stop(experiment, job, progress)
+        return Ended(tuple(outcomes.values()), left)
+
+    def _await_submissions(self) -> OpenSubmissions:
+        """Wait until the submissions in progress are settled, and return those that are still open."""
+        clock, stopping = self.platforms.context.clock, self.platforms.context.stopping
+        deadline = clock.monotonic() + _LONGEST_WAIT
+        while read_open(self.store, self.platforms, self.user, self.group).in_progress:
+            if clock.monotonic() >= deadline:
+                break
+            self.platforms.context.announce("waiting for the submissions in progress ...")
+            clock.wait(stopping, _PAUSE)
+        return reconcile_open(self.store, self.platforms, self.user, self.group)
+
+    def _stop(self, experiment: ExperimentRecord, job: JobRecord, progress: Progress) -> Outcome:
+        try:
+            return Outcome(experiment, Stopper(self.store, self.platforms, self.user).stop(job))
+        except CalibanError as error:
+            return Outcome(experiment, job, error)
+        finally:
+            progress.advance()

@@ -1,0 +1,61 @@
+"""Stop a job: record who asks, ask the platform, record how the job ended."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timezone
+
+from caliban.clock import Clock
+from caliban.errors import StoreError
+from caliban.platforms.registry import Platforms, parse_details
+from caliban.records import JobRecord, JobUpdate
+from caliban.store.database import Store
+from caliban.store.states import RecordedState, StopRequest, request_stop, settle_stop
+from caliban.submission.boundary import expected, platform_errors
+
+
+@dataclass(frozen=True)
+class Stopper:
+    """Stops jobs.
+
+    Attributes:
+        store: where the jobs are recorded.
+        platforms: where they run.
+        user: who asks.
+    """
+
+    store: Store
+    platforms: Platforms
+    user: str
+
+    def stop(self, job: JobRecord) -> JobRecord:
+        """Stop a job that has not ended, and return it as it is recorded then.
+
+        A store that cannot be written does not prevent the stop: it is reported afterwards.
+
+        Raises:
+            CalibanError: the job could not be stopped, or its end not be recorded.
+        """
+        request = new_request(self.user, self.platforms.context.clock)
+        with suppress(StoreError), self.store.writing() as session:
+            state = request_stop(session, job.id, request)
+            if state is not None and state.status.is_final:
+                return job.updated(as_update(job, state))
+        with platform_errors(job.platform, "stop a job"):
+            answer = expected(self.platforms.get(job.platform).stop(job), JobUpdate)
+        with self.store.writing() as session:
+            recorded = settle_stop(session, job.id, answer, request)
+        return job.updated(as_update(job, recorded) if recorded else answer)
+
+
+def new_request(user: str, clock: Clock) -> StopRequest:
+    """Return a request of this user to stop something, made now."""
+    return StopRequest(secrets.token_hex(8), user, socket.gethostname(), clock.now().astimezone(timezone.utc))
+
+
+def as_update(job: JobRecord, state: RecordedState) -> JobUpdate:
+    """Return what the store has of a job as its platform would report it."""
+    return JobUpdate(state.status, parse_details(job.platform, state.status, state.details))

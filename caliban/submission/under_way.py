@@ -1,0 +1,32 @@
+"""What this process has journaled and not settled, for the report of an error that ends it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from caliban.reporter import Reporter
+from caliban.store.address import store_url
+from caliban.store.database import Access, open_store
+from caliban.store.journal import Journal
+
+_MAX_SHOWN = 10
+
+
+def open_lines(environ: Mapping[str, str], home: Path, user: str, reporter: Reporter) -> Sequence[str]:
+    """Return a line for each open submission of this process, and how to look them up; nothing where there is none.
+
+    Raises:
+        StoreError: the journal cannot be read.
+    """
+    with open_store(store_url(environ, home), Access.READ, reporter) as store:
+        found = [each for each in Journal(store).open_submissions(user=user, group=None) if each.pid == os.getpid()]
+    if not found:
+        return ()
+    lines = [f"submission {each.name} ({each.platform}) may be under way" for each in found[:_MAX_SHOWN]]
+    if len(found) > _MAX_SHOWN:
+        lines.append(f"and {len(found) - _MAX_SHOWN} more")
+    groups = dict.fromkeys(each.group for each in found)
+    return (*lines, *(f"look up its job: caliban status --xgroup {shlex.quote(group)}" for group in groups))
