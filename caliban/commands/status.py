@@ -66,21 +66,21 @@ def _read(
     """Return the groups to show, after reconciling what interrupted commands left open, and what is still in doubt."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
-    from caliban.submission.in_doubt import needs_settling, settle
+    from caliban.submission.in_doubt import read_open, reconcile_open
 
     url = store_url(context.environ, context.home)
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args, context.user, store)
-        left_open = needs_settling(store, platforms, context.user, args.xgroup)
-    if not left_open:
+        left_open = read_open(store, platforms, context.user, args.xgroup)
+    if not left_open.in_doubt and not left_open.unsent:
         return groups, ()
     try:
         with open_store(url, Access.WRITE, context.console) as store:
-            in_doubt = settle(store, platforms, context.user, args.xgroup).in_doubt
+            in_doubt = reconcile_open(store, platforms, context.user, args.xgroup).in_doubt
             return _groups(args, context.user, store), in_doubt
     except StoreError as error:
         context.console.warn(f"cannot settle the submissions of an interrupted command: {error.message}")
-        return groups, left_open
+        return groups, left_open.in_doubt
 
 
 def _record(refreshed: Refreshed, context: Context) -> Sequence[GroupRecord]:

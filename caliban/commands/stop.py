@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.ending import Ending, unfinished
-    from caliban.submission.in_doubt import needs_settling, read_open, report_doubt, settle
+    from caliban.submission.in_doubt import read_open, reconcile_open, report_doubt
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
@@ -45,10 +45,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args.xgroup, context, store)
         left = read_open(store, platforms, context.user, args.xgroup)
-        is_settled = not needs_settling(store, platforms, context.user, args.xgroup)
-    if not is_settled and not args.dry_run:
+    if (left.in_doubt or left.unsent) and not args.dry_run:
         with open_store(url, Access.WRITE, context.console) as store:
-            left = settle(store, platforms, context.user, args.xgroup)
+            left = reconcile_open(store, platforms, context.user, args.xgroup)
             groups = _groups(args.xgroup, context, store)
     found = unfinished(refresh(groups, platforms).groups, left.in_progress)
     if not found:

@@ -183,11 +183,11 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
         The plan; whether jobs of experiments that are left out may be running, which only their platform knows.
     """
     from caliban.submission.groups import read_group
-    from caliban.submission.in_doubt import report_doubt, report_unreachable, settle
+    from caliban.submission.in_doubt import reconcile_open, report_doubt, report_unreachable
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    left = settle(store, platforms, context.user, request.xgroup)
+    left = reconcile_open(store, platforms, context.user, request.xgroup)
     [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
     plan = _plan(group, request, in_progress, platforms)

@@ -20,8 +20,7 @@ from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.store.states import record_states
 from caliban.submission.groups import read_group
-from caliban.submission.in_doubt import read_open, settle
-from caliban.submission.reconcile import OpenSubmissions
+from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
 from caliban.submission.refresh import refresh
 
 
@@ -67,7 +66,7 @@ def unanswered(
     Raises:
         CalibanError: ``unknown-xgroup``; ``unknown-submission``: nothing in the group has that name.
     """
-    left = settle(store, platforms, user, group) if look_up else read_open(store, platforms, user, group)
+    left = reconcile_open(store, platforms, user, group) if look_up else read_open(store, platforms, user, group)
     refreshed = refresh([read_group(store, user, group, per_experiment=None)], platforms)
     [found] = refreshed.record(store) if look_up else refreshed.groups
     if name is not None:

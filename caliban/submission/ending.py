@@ -11,8 +11,7 @@ from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus,
 from caliban.reporter import Progress
 from caliban.store.database import Store
 from caliban.store.group_stop import end_group
-from caliban.submission.in_doubt import read_open, settle
-from caliban.submission.reconcile import OpenSubmissions
+from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
 from caliban.submission.stopping import Stopper
 
 _PAUSE = 0.5
@@ -111,7 +110,7 @@ class Ending:
                 break
             self.platforms.context.announce("waiting for the submissions in progress ...")
             clock.wait(stopping, _PAUSE)
-        return settle(self.store, self.platforms, self.user, self.group)
+        return reconcile_open(self.store, self.platforms, self.user, self.group)
 
     def _stop(self, experiment: ExperimentRecord, job: JobRecord, progress: Progress) -> Outcome:
         try:

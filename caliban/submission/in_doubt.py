@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from caliban.platforms.registry import Platforms
 from caliban.records import Submission
@@ -12,38 +13,33 @@ from caliban.reporter import Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.lease import in_progress
-from caliban.submission.reconcile import OpenSubmissions, settle_open
+from caliban.submission.reconcile import reconcile
+
+
+@dataclass(frozen=True)
+class OpenSubmissions:
+    """The open submissions of a group, or of all groups of a user.
+
+    Attributes:
+        in_progress: another command is working on them.
+        in_doubt: their command was interrupted; whether the platform has their jobs is unknown.
+        unsent: their command was interrupted before it sent them.
+    """
+
+    in_progress: tuple[Submission, ...] = ()
+    in_doubt: tuple[Submission, ...] = ()
+    unsent: tuple[Submission, ...] = ()
 
 
 def read_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
-    """Return the open submissions as far as one look at the journal tells. Nothing is connected to or written.
-
-    Those that an ended command never sent are left out: no platform has them.
-    """
-    clock = platforms.context.clock
-    opened = _journal(store, platforms).open_submissions(user=user, group=group)
-    ended = [each for each in opened if in_progress(each, clock) is False]
-    return OpenSubmissions(
-        tuple(each for each in opened if each not in ended),
-        tuple(each for each in ended if each.may_have_been_sent),
-    )
+    """Return the open submissions as the journal has them. Nothing is connected to."""
+    return _classified(Journal(store).open_submissions(user=user, group=group), platforms)
 
 
-def needs_settling(store: Store, platforms: Platforms, user: str, group: str | None) -> list[Submission]:
-    """Return the open submissions of which :func:`settle` would do more than leave them alone."""
-    clock = platforms.context.clock
-    opened = _journal(store, platforms).open_submissions(user=user, group=group)
-    return [submission for submission in opened if in_progress(submission, clock) is not True]
-
-
-def settle(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
+def reconcile_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Look up the submissions of interrupted commands, and return those that are open afterwards."""
-    journal = _journal(store, platforms)
-    return settle_open(journal, platforms, platforms.context.reporter, user=user, group=group)
-
-
-def _journal(store: Store, platforms: Platforms) -> Journal:
-    return Journal(store, platforms.context.clock)
+    left = reconcile(Journal(store), platforms, platforms.context.reporter, user=user, group=group)
+    return _classified(left, platforms)
 
 
 def report_doubt(submissions: Sequence[Submission], reporter: Reporter) -> None:
@@ -64,3 +60,16 @@ def report_unreachable(group: str, number: int, reporter: Reporter) -> None:
 
 def _what_to_do(group: str) -> str:
     return f"try again, or give up what can never be asked again: caliban abandon --xgroup {shlex.quote(group)}"
+
+
+def _classified(submissions: Iterable[Submission], platforms: Platforms) -> OpenSubmissions:
+    clock = platforms.context.clock
+    running: list[Submission] = []
+    in_doubt: list[Submission] = []
+    unsent: list[Submission] = []
+    for submission in submissions:
+        if in_progress(submission, clock):
+            running.append(submission)
+        else:
+            (in_doubt if submission.may_have_been_sent else unsent).append(submission)
+    return OpenSubmissions(tuple(running), tuple(in_doubt), tuple(unsent))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Event, Thread
 from types import TracebackType
 
@@ -102,6 +103,12 @@ def _old_in_progress(submission: Submission, clock: Clock) -> bool | None:
     if submission.pid == os.getpid():
         return False
     return None if has_ended(submission.pid) else True  # its process may run in another container of the same name
+
+
+def seen_running(submission: Submission) -> Submission:
+    """Return a submission whose process is known to be running, whatever clocks say of its last renewal."""
+    batch = submission.batch
+    return submission if batch is None else replace(submission, batch=replace(batch, unrenewed=0.0))
 
 
 def ended_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import NoneType
 
 from caliban.clock import Clock, local_text
@@ -13,7 +12,7 @@ from caliban.records import NewJob, Submission, SubmissionState
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
 from caliban.submission.boundary import expected, platform_errors
-from caliban.submission.lease import ended_of, in_progress
+from caliban.submission.lease import ended_of, in_progress, seen_running
 
 _ABOUT_ONE_ROW = frozenset({"store-malformed-value", "store-failed"})
 """Ids of errors of the store that concern what is written; the others concern every row."""
@@ -22,34 +21,9 @@ _UNSENT = "its process has ended before it was sent"
 _NOT_FOUND = "its process has ended, and the platform has no job with its token"
 
 
-@dataclass(frozen=True)
-class OpenSubmissions:
-    """The open submissions of a group, or of all groups of a user, in the order of their ids.
-
-    Attributes:
-        in_progress: a running command is working on them.
-        in_doubt: their command has ended; whether the platform has their jobs is unknown.
-    """
-
-    in_progress: tuple[Submission, ...] = ()
-    in_doubt: tuple[Submission, ...] = ()
-
-    @property
-    def all(self) -> list[Submission]:
-        """Both."""
-        return sorted([*self.in_progress, *self.in_doubt], key=lambda submission: submission.id)
-
-
 def reconcile(
     journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str | None
 ) -> list[Submission]:
-    """Do what :func:`settle_open` does, and return all submissions that are still open."""
-    return settle_open(journal, platforms, reporter, user=user, group=group).all
-
-
-def settle_open(
-    journal: Journal, platforms: Platforms, reporter: Reporter, *, user: str, group: str | None
-) -> OpenSubmissions:
     """Look up every submission whose process has ended by its token, and record the job or free the experiment.
 
     Args:
@@ -63,11 +37,10 @@ def settle_open(
         The submissions that are still open: in progress in another process, or on a platform that cannot be queried.
     """
     opened = journal.open_submissions(user=user, group=group)
-    ended_ids = {each.id for each in ended_of(opened, journal, platforms.context.clock, reporter.info)}
-    ended = [submission for submission in opened if submission.id in ended_ids]
-    in_progress = [submission for submission in opened if submission.id not in ended_ids]
-    in_progress += _close_unsent(ended, journal, reporter)
-    in_doubt: list[Submission] = []
+    ended = ended_of(opened, journal, platforms.context.clock, reporter.info)
+    ended_ids = {submission.id for submission in ended}
+    still_open = [seen_running(submission) for submission in opened if submission.id not in ended_ids]
+    still_open += _close_unsent(ended, journal, reporter)
     for submission in ended:
         if not submission.may_have_been_sent:
             continue
@@ -84,13 +57,13 @@ def settle_open(
                 f"the outcome of submission {submission.name} ({submission.platform}) is still unknown: "
                 f"{one_line(error)}"
             )
-            in_doubt.append(submission)
-            continue
-        if line is None:
-            in_progress.append(submission)
+            still_open.append(submission)
         else:
-            reporter.info(line)
-    return OpenSubmissions(tuple(in_progress), tuple(in_doubt))
+            if line is None:
+                still_open.append(seen_running(submission))
+            else:
+                reporter.info(line)
+    return sorted(still_open, key=lambda submission: submission.id)
 
 
 def _close_unsent(ended: Sequence[Submission], journal: Journal, reporter: Reporter) -> list[Submission]:
@@ -103,7 +76,7 @@ def _close_unsent(ended: Sequence[Submission], journal: Journal, reporter: Repor
         count += closed
         if not closed:
             now = [journal.read(each) for each in unsent if each.batch == batch]
-            running += [each for each in now if each and each.state is SubmissionState.OPEN]
+            running += [seen_running(each) for each in now if each and each.state is SubmissionState.OPEN]
     if count:
         what = "1 submission" if count == 1 else f"{count} submissions"
         reporter.info(f"{what} of an interrupted command had not been sent")
@@ -122,11 +95,6 @@ def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str
     if not journal.abandon_interrupted(submission, _NOT_FOUND):
         return None
     return f"the interrupted submission {submission.name} did not reach {submission.platform}"
-
-
-def needs_settling(submission: Submission, clock: Clock) -> bool:
-    """Return whether :func:`reconcile` would do more than leave an OPEN submission alone."""
-    return in_progress(submission, clock) is not True
 
 
 def describe_open(submissions: Sequence[Submission], clock: Clock) -> dict[int, str]:

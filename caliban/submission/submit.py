@@ -6,64 +6,30 @@ journal row, which :mod:`caliban.submission.reconcile` looks up by its token.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from caliban.clock import local_text
 from caliban.errors import CalibanError, StoreError
-from caliban.platforms.base import ForegroundPlatform, NotSentError, Platform, RefusedError, RemotePlatform
-from caliban.platforms.registry import Platforms, has_capability, parse_details
-from caliban.records import (
-    AttemptKind,
-    Batch,
-    Destination,
-    ExperimentRecord,
-    ImageRef,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    JsonObject,
-    NewJob,
-    Outcome,
-    PlatformId,
-    Submission,
-    SubmissionState,
-)
+from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
+from caliban.platforms.registry import Platforms, has_capability
+from caliban.records import Batch, JobRecord, JobUpdate, Outcome, PlatformId, Submission
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
-from caliban.store.group_stop import is_reason, newest_batch, stopped
+from caliban.store.group_stop import newest_batch
 from caliban.store.journal import Journal, NewSubmission, new_token
-from caliban.store.queries import find_job
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
 from caliban.submission.lease import Lease
+from caliban.submission.sending import Attempt, Sender
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
 from caliban.submission.threads import call_on_threads
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """One job to submit.
-
-    Attributes:
-        experiment: whose job it is.
-        platform: where it goes.
-        spec: the job spec, in the platform's shape, with the image to run.
-        image: that image.
-        destination: where on the platform.
-        kind: whether other jobs of the experiment prevent it.
-    """
-
-    experiment: ExperimentRecord
-    platform: PlatformId
-    spec: JsonObject
-    image: ImageRef
-    destination: Destination
-    kind: AttemptKind
+__all__ = ["Attempt", "Command", "InterruptedSubmissionError", "Submitter"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +87,7 @@ class Submitter:
     ) -> None:
         self._store = store
         self._journal = Journal(store, platforms.context.clock)
+        self._sender = Sender(store, self._journal)
         self._command = command
         self._platforms = platforms
         self._reporter = reporter
@@ -192,7 +159,9 @@ class Submitter:
 
     def _entry(self, attempt: Attempt) -> NewSubmission:
         token = new_token()
-        name = self._platforms.get(attempt.platform).job_name(attempt.spec, token)
+        with platform_errors(attempt.platform, "name a job"):
+            name = expected(self._platforms.get(attempt.platform).job_name(attempt.spec, token), str)
+            json.dumps([attempt.spec, attempt.destination.to_json()], default=dict)
         return NewSubmission(
             attempt.experiment.id, attempt.platform, attempt.spec, attempt.destination, name, token, attempt.kind
         )
@@ -255,14 +224,13 @@ class Submitter:
         Signals are held throughout, except while the job is followed, so that a second Ctrl-C, however soon it comes,
         does not prevent the stop.
         """
-        number = each.number
         with hold_signals(self._report_interrupt, self._platforms.context.clock) as held:
-            outcomes[number] = self._start(each)
+            outcomes[each.number] = self._start(each)
             try:
                 with held.released():
-                    outcomes[number] = self._follow(outcomes[number], each.attempt.platform)
+                    outcomes[each.number] = self._follow(outcomes[each.number], each.attempt.platform)
             except KeyboardInterrupt:
-                outcomes[number] = self._stop(outcomes[number])
+                outcomes[each.number] = self._stop(outcomes[each.number])
                 raise
 
     def _report_links(self, job: JobRecord | None, id: PlatformId) -> None:
@@ -281,61 +249,15 @@ class Submitter:
 
     def _start(self, each: _Numbered) -> Outcome:
         """Submit a job; an error is its outcome."""
+        attempt = each.attempt
         try:
             # after an unforeseen exception it is unknown whether the job was sent: its row stays open
-            with platform_errors(each.attempt.platform, "submit a job"):
-                return self._submit(each.attempt, each.submission, self._platforms.get(each.attempt.platform))
+            with platform_errors(attempt.platform, "submit a job"):
+                return self._sender.send(attempt, each.submission, self._platforms.get(attempt.platform))
         except CalibanError as error:
             if error.id == INTERNAL_ERROR:
                 self._journal.mark_sent(each.submission)  # also if the platform did not say that it sends
-            return Outcome(each.attempt.experiment, None, error)
-
-    def _submit(self, attempt: Attempt, submission: Submission, platform: Platform) -> Outcome:
-        try:
-            new_job = platform.submit(attempt.spec, submission, partial(self._check_may_send, submission))
-        except RefusedError as error:
-            text = error.message if error.cause is None else f"{error.message}: {error.cause}"
-            details = platform.parse_details(JobStatus.FAILED, {"error": text, **error.details})
-            refused = NewJob(attempt.image, JobStatus.FAILED, details)
-            try:
-                return Outcome(attempt.experiment, self._journal.fail(submission, refused, text), error)
-            except StoreError as store_error:
-                return self._settled_elsewhere(attempt, submission, store_error, error)
-        except NotSentError as error:
-            now = self._journal.read(submission)
-            if now is None or now.state is not SubmissionState.OPEN:
-                return self._settled_elsewhere(attempt, submission, None, _not_sent(submission, now))
-            self._journal.abandon(submission, error.message)
-            raise
-        try:
-            return Outcome(attempt.experiment, self._journal.settle(submission, expected(new_job, NewJob)))
-        except StoreError as error:
-            return self._settled_elsewhere(attempt, submission, error, error)
-
-    def _check_may_send(self, submission: Submission) -> None:
-        """Record immediately before a request that it is made, if the submission is still this process's.
-
-        Raises:
-            NotSentError: another process took this one for ended and settled the submission.
-            StoreError: that cannot be determined.
-        """
-        if not self._journal.mark_sent(submission):
-            raise NotSentError("not-sent", f"the submission {submission.name} was already settled by another process")
-
-    def _settled_elsewhere(
-        self, attempt: Attempt, submission: Submission, store_error: StoreError | None, error: CalibanError
-    ) -> Outcome:
-        """Return the outcome of a submission that another process settled: with the job that it recorded, or ``error``.
-
-        Raises:
-            StoreError: ``store_error``, if the store failed otherwise.
-        """
-        if store_error is not None and store_error.id != "already-settled":
-            raise store_error
-        now = self._journal.read(submission)
-        with self._store.reading() as session:
-            job = find_job(session, parse_details, now.job_id) if now and now.job_id else None
-        return Outcome(attempt.experiment, job, None if job else error)
+            return Outcome(attempt.experiment, None, error)
 
     def _follow(self, outcome: Outcome, id: PlatformId) -> Outcome:
         """Follow a job that runs here to its end, and record that."""
@@ -381,15 +303,3 @@ class Submitter:
 def _runs_elsewhere(attempt: Attempt) -> bool:
     is_foreground = has_capability(attempt.platform, ForegroundPlatform)
     return not is_foreground and has_capability(attempt.platform, RemotePlatform)
-
-
-def _not_sent(submission: Submission, now: Submission | None) -> StoreError:
-    """Return why a submission was not sent that another command closed: because of a stop, or of a mistake."""
-    if now is not None and is_reason(now.error):
-        return stopped(str(now.error))
-    return StoreError(
-        "submission-taken-over",
-        f"experiment {submission.experiment_id} was not submitted: another command took this one for ended",
-        cause=f"this process, which began at {local_text(submission.created)}, did not run for a while",
-        hint="to see what that command did, run: caliban status; then run this command again if jobs are missing",
-    )

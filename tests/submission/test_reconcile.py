@@ -254,6 +254,22 @@ def test_an_interrupted_submission_is_described_with_an_unknown_outcome(
     }
 
 
+def test_an_interrupted_submission_that_was_never_sent_prevents_nothing(
+    store: Store, experiment: ExperimentRecord, ended_process: int
+) -> None:
+    assert describe_open([leave_open(store, experiment, pid=ended_process, sent=False)], SystemClock()) == {}
+
+
+def test_times_are_shown_in_the_local_time_zone_which_is_named(
+    store: Store, experiment: ExperimentRecord, time_zone: Callable[[str], None]
+) -> None:
+    renewed = datetime(2026, 11, 27, 1, 25, 0, tzinfo=timezone.utc)
+    opened = leave_open(store, experiment, by=elsewhere(), renewed=renewed)
+    time_zone("Asia/Tokyo")
+    [line] = describe_open([opened], SystemClock()).values()
+    assert "since 2026-11-27 10:25:00 JST" in line
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("x"), KeyError("x"), RecursionError(), SystemExit(1)], ids=lambda error: type(error).__name__
 )
@@ -291,19 +307,3 @@ def test_a_job_that_cannot_be_recorded_does_not_prevent_others(
     leave_open(store, two, pid=ended_process, token="2" * 16)
     service.expect("find", lambda submission: NewJob(IMAGE, JobStatus.RUNNING, JobDetails(details)), service.look_up)
     assert settle(store, platforms, reporter) == [first]
-
-
-def test_an_interrupted_submission_that_was_never_sent_prevents_nothing(
-    store: Store, experiment: ExperimentRecord, ended_process: int
-) -> None:
-    assert describe_open([leave_open(store, experiment, pid=ended_process, sent=False)], SystemClock()) == {}
-
-
-def test_times_are_shown_in_the_local_time_zone_which_is_named(
-    store: Store, experiment: ExperimentRecord, time_zone: Callable[[str], None]
-) -> None:
-    renewed = datetime(2026, 11, 27, 1, 25, 0, tzinfo=timezone.utc)
-    opened = leave_open(store, experiment, by=elsewhere(), renewed=renewed)
-    time_zone("Asia/Tokyo")
-    [line] = describe_open([opened], SystemClock()).values()
-    assert "since 2026-11-27 10:25:00 JST" in line

@@ -25,7 +25,7 @@ from caliban.records import ImageRef, JobDetails, JobRecord, JobStatus, JsonObje
 REGION_VARIABLE = "REGION"
 
 _OLD = timedelta(days=1)
-"""So long after its submission, a job that lists do not show was not created, whatever the clocks of both machines say."""
+"""So long after its submission, a job that lists do not show was not created, whatever two machines' clocks say."""
 
 _CANCELLABLE = frozenset({"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_PAUSED"})
 
