@@ -15,12 +15,14 @@ from absl.flags import argparse_flags
 from caliban.cli.escapes import escaped
 from caliban.cli.suggestions import closest
 from caliban.errors import UsageError
+from caliban.input_files import shortened
 
 VERBATIM = "ARGS"
 """The metavar of a flag whose value may look like a flag: ``--docker_run_args --init``."""
 
 _REQUIRED = "the following arguments are required: "
 _IGNORED_VALUE = re.compile(r"ignored explicit argument (['\"])(.*)\1", re.DOTALL)
+_REPORTED = 10  # arguments that an error names, at most
 _NOT_SUGGESTED = ("--help", "--helpfull")
 
 
@@ -85,7 +87,7 @@ class Parser(argparse_flags.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             choices = ", ".join(map(str, action.choices))
-            raise argparse.ArgumentError(action, f'invalid choice "{value}" (choose from {choices})')
+            raise argparse.ArgumentError(action, f'invalid choice "{shortened(str(value))}" (choose from {choices})')
 
     def _get_value(self, action: argparse.Action, text: str) -> object:
         try:
@@ -93,7 +95,7 @@ class Parser(argparse_flags.ArgumentParser):
         except argparse.ArgumentError as error:
             if isinstance(error.__context__, argparse.ArgumentTypeError):
                 raise
-            raise argparse.ArgumentError(action, f'invalid value "{text}"') from error
+            raise argparse.ArgumentError(action, f'invalid value "{shortened(text, 10_000)}"') from error
 
     def _normalized(self, arguments: Sequence[str]) -> Iterator[str]:
         """Spell flags as they were declared, and attach the values that argparse would take for flags."""
@@ -114,16 +116,17 @@ class Parser(argparse_flags.ArgumentParser):
         what = "unknown flag" if flags else "unexpected argument"
         reported = flags or unknown
         own = self._own_flags()
-        near = [match for match in (closest(flag, own) for flag in flags) if match is not None]
+        near = [match for match in (closest(flag, own) for flag in flags[:_REPORTED]) if match is not None]
         if near:
             hint = f"did you mean {', '.join(dict.fromkeys(near))}?"
         elif takes_script_arguments:
-            hint = f"put the arguments of your script after --: {self.prog} MODULE -- {shlex.quote(reported[0])} ..."
+            argument = shlex.quote(shortened(reported[0]))
+            hint = f"put the arguments of your script after --: {self.prog} MODULE -- {argument} ..."
         elif not flags and len(unknown) == 1 and getattr(args, "xgroup", "") is None:
-            hint = f"did you mean --xgroup {shlex.quote(unknown[0])}?"
+            hint = f"did you mean --xgroup {shlex.quote(shortened(unknown[0]))}?"
         else:
             hint = self._help_hint()
-        names = ", ".join(f'"{name}"' for name in reported)
+        names = shortened(", ".join(f'"{shortened(name)}"' for name in reported[:_REPORTED]), 2000)
         return UsageError(what.replace(" ", "-"), f"{what}{'s' if len(reported) > 1 else ''} {names}", hint=hint)
 
     def _own_flags(self) -> list[str]:
@@ -141,4 +144,4 @@ class Parser(argparse_flags.ArgumentParser):
 
 def _reworded(message: str) -> str:
     ignored = _IGNORED_VALUE.fullmatch(message)
-    return f'takes no value, got "{ignored[2]}"' if ignored else message
+    return f'takes no value, got "{shortened(ignored[2])}"' if ignored else message

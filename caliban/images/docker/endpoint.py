@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caliban import input_files
 from caliban.errors import ImageError
 from caliban.records import JsonObject
 
@@ -102,8 +103,10 @@ def _exists(path: Path) -> bool:
 
 def _read(path: Path) -> JsonObject:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = json.loads(input_files.read_bytes(path))
+    except input_files.InputFileError as error:
+        raise malformed(path, error.cause or error.message) from error
+    except (ValueError, RecursionError) as error:
         raise malformed(path, str(error)) from error
     if not isinstance(content, dict):
         raise malformed(path, "not a JSON object")

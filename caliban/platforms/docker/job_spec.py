@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caliban.errors import PlatformError
+from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
 from caliban.records import ImageRef, JsonObject
@@ -96,7 +97,7 @@ def credential_arguments(docker_arguments: Sequence[str], context: PlatformConte
         return []
     named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
     path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
-    if not path.is_file():
+    if not is_file(path):
         if named:
             context.reporter.warn(f"credentials file not found: {path}; the job runs without credentials")
         return []

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.serving import serve_in_thread
+
 NEVER = "0001-01-01T00:00:00Z"
 _FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v"})
 _FLAGS = frozenset({"--detach", "--privileged"})
@@ -279,14 +281,11 @@ def fake_docker(directory: Path) -> Iterator[FakeDocker]:
     command.parent.mkdir()
     command.write_text(_CLIENT.format(python=sys.executable, socket=str(docker.socket)))
     command.chmod(0o755)
-    with _Server(str(docker.socket), _Handler) as server:
-        server.docker = docker
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    server = _Server(str(docker.socket), _Handler)
+    server.docker = docker
+    with serve_in_thread(server):
         try:
             yield docker
         finally:
             docker.closing.set()
-            server.shutdown()
-            thread.join()
     assert docker.unexpected == []
