@@ -39,7 +39,9 @@ def read_open(store: Store, platforms: Platforms, user: str, group: str | None) 
 
 def reconcile_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Look up the submissions of interrupted commands, and return those that are open afterwards."""
-    left = reconcile(Journal(store, platforms.context.clock), platforms, platforms.context.reporter, user=user, group=group)
+    left = reconcile(
+        Journal(store, platforms.context.clock), platforms, platforms.context.reporter, user=user, group=group
+    )
     return _classified(left, platforms)
 
 
