@@ -68,6 +68,8 @@ class _Numbered:
     submission: Submission
 
 
+_LEFT_BEHIND = "not waiting for the submissions in progress; to look them up, run: caliban status"
+
 PARALLEL_SUBMISSIONS = 8
 """How many submissions are in progress at a time, where jobs run elsewhere."""
 
@@ -215,7 +217,7 @@ class Submitter:
             try:
                 call_on_threads([partial(submit, each) for each in numbered], self._parallel)
             except KeyboardInterrupt:
-                self._reporter.info("not waiting for the submissions in progress; to look them up, run: caliban status")
+                self._reporter.info(_LEFT_BEHIND)
                 raise
 
     def _run(self, each: _Numbered, outcomes: dict[int, Outcome]) -> None:
@@ -225,7 +227,11 @@ class Submitter:
         does not prevent the stop.
         """
         with hold_signals(self._report_interrupt, self._platforms.context.clock) as held:
-            outcomes[each.number] = self._start(each)
+            try:
+                outcomes[each.number] = self._start(each)
+            except KeyboardInterrupt:
+                self._reporter.info(_LEFT_BEHIND)
+                raise
             try:
                 with held.released():
                     outcomes[each.number] = self._follow(outcomes[each.number], each.attempt.platform)

@@ -185,3 +185,22 @@ def test_after_a_second_an_interrupt_ends_the_wait_for_submissions(
     assert reporter.lines[-1] == "not waiting for the submissions in progress; to look them up, run: caliban status"
     assert bench.journal() == ["DONE", "OPEN", "ABANDONED"]
     released.set()
+
+
+def test_after_a_second_an_interrupt_ends_the_wait_for_the_start_of_a_local_job(
+    bench: Bench, platforms: Platforms, foreground: FakeService, reporter: RecordingReporter
+) -> None:
+    clock = FakeClock()
+    object.__setattr__(platforms.context, "clock", clock)
+
+    def hang(spec: JsonObject, submission: Submission) -> NewJob:
+        signal.raise_signal(signal.SIGINT)
+        clock.seconds += 1
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the signal was held back")
+
+    foreground.expect("submit", hang)
+    with pytest.raises(InterruptedSubmissionError):
+        bench.submit()
+    assert reporter.lines[-1] == "not waiting for the submissions in progress; to look them up, run: caliban status"
+    assert bench.journal() == ["OPEN", "ABANDONED", "ABANDONED"]
