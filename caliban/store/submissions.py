@@ -12,7 +12,7 @@ from caliban.clock import Clock
 from caliban.records import Batch, Submission
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, SubmissionRow, UtcTime
 from caliban.store.owner import from_text
-from caliban.store.views import json_object
+from caliban.store.views import json_object, text
 
 SubmissionTreeRow: TypeAlias = Any
 """A row of SQLAlchemy with the columns below."""
@@ -80,16 +80,16 @@ def submission_from(row: SubmissionTreeRow) -> Submission:
         batch = Batch(row.batch_id, from_text(row.owner), row.renewals, (row.now - row.renewed).total_seconds())
     return Submission(
         id=row.id,
-        token=row.token,
+        token=text(row.token),
         experiment_id=row.experiment_id,
-        group=row.group_name or "",
+        group=text(row.group_name or ""),
         job_spec_id=row.job_spec_id,
         resubmits=row.resubmits,
-        platform=row.platform,
+        platform=text(row.platform),
         destination=json_object(row.target),
-        name=row.name,
-        user=row.user,
-        host=row.host,
+        name=text(row.name),
+        user=text(row.user),
+        host=text(row.host),
         pid=row.pid,
         created=row.opened if row.opened is not None else row.created.astimezone(timezone.utc),
         state=row.state,

@@ -43,7 +43,7 @@ def make_platforms(
 
         key = flags.cloud_key(options or {})
         secret_files = registry.secret_files().combined(SecretFiles(files=() if key is None else (str(key),)))
-        return Engine.connect(environ, secret_files)
+        return Engine.connect(environ, secret_files, on_slow=reporter.info)
 
     return Platforms(PlatformContext(environ, home, reporter, engine, options or {}, clock or SystemClock()))
 

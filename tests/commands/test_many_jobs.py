@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event, insert
+from sqlalchemy import insert
 
 from caliban.records import JobStatus, JsonObject
 from caliban.store.database import Access, open_store
@@ -18,7 +16,7 @@ from caliban.store.queries import experiments_of_flag_sets
 from caliban.submission.groups import read_group, read_recent
 from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, parse_details
 from tests.conftest import Caliban
-from tests.databases import SqliteFiles
+from tests.databases import SqliteFiles, sent_statements
 from tests.fakes import RecordingReporter
 
 JOBS = 10_000
@@ -92,21 +90,8 @@ def many(home: Path, sqlite_files: SqliteFiles) -> str:
     return f"sqlite:///{home}/.caliban/caliban.db"
 
 
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    sent: list[str] = []
-
-    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if not statement.startswith("BEGIN"):
-            sent.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", record)
-    yield sent
-    event.remove(Engine, "before_cursor_execute", record)
-
-
 def test_jobs_are_read_in_one_statement(many: str) -> None:
-    with open_store(many, Access.READ, RecordingReporter()) as store, statements() as sent:
+    with open_store(many, Access.READ, RecordingReporter()) as store, sent_statements() as sent:
         group = read_group(store, "totoro", GROUP)
         recent = read_recent(store, "totoro", None)
     assert len(sent) == 2

@@ -9,22 +9,9 @@ import time
 import pytest
 
 from caliban.images.docker.engine import Engine
-from tests.e2e.conftest import RUN, Researcher, wait_until
-from tests.e2e.test_failures import running_jobs
+from tests.e2e.conftest import RUN, Researcher, running_jobs, wait_until
 
 STOP = ("stop", "--xgroup", "resubmit_test")
-
-
-@pytest.fixture
-def orphaned(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> Researcher:
-    """A researcher whose job is running although its command was killed."""
-    researcher.write("experiment.json", '{"sleep": [6000]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return researcher
 
 
 def test_a_running_container_is_stopped_and_recorded(orphaned: Researcher, engine: Engine) -> None:
@@ -129,15 +116,15 @@ def container_output(researcher: Researcher) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_two_signals_within_milliseconds_stop_the_container(
-    number: signal.Signals, researcher: Researcher, open_run: subprocess.Popen[str], engine: Engine
+    number: signal.Signals, code: int, researcher: Researcher, open_run: subprocess.Popen[str], engine: Engine
 ) -> None:
     open_run.send_signal(number)
     time.sleep(0.003)
     open_run.send_signal(number)
     open_run.communicate(timeout=60)
 
-    assert open_run.returncode == 130
+    assert open_run.returncode == code
     assert researcher.rows("SELECT status FROM jobs") == [("STOPPED",)]
     assert engine.client.containers.get(str(researcher.details(1)["name"])).status == "exited"

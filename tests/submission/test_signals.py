@@ -12,7 +12,7 @@ import pytest
 from caliban.submission.signals import hold_signals
 from tests.fakes import FakeClock
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
-from caliban.errors import PlatformError
+from caliban.errors import PlatformError, UsageError
 from caliban.platforms.kubernetes.names import CONTEXT, GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT, NAMESPACE
 from caliban.platforms.stored_json import failure_cause, integer, one_line, text, timestamp
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JsonObject
@@ -104,6 +104,15 @@ class ClusterDestination(Destination):
             if not pattern.fullmatch(value):
                 return f"malformed {name}: {json.dumps(value[:100])}"
         return None
+
+    def check(self) -> None:
+        """See :meth:`Destination.check`.
+
+        Raises:
+            UsageError: ``malformed-destination``.
+        """
+        if self.problem:
+            raise UsageError("malformed-destination", self.problem, hint="choose another name")
 
     def is_same_cluster(self, uid: str, server: str) -> bool:
         """Return whether a cluster is the recorded one: by its uid, or by its server where that is not readable."""

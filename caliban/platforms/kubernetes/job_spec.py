@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence, Sized
 
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import EXPERIMENT_LABEL, GROUP_LABEL, TOKEN_LABEL
+from caliban.platforms.effects import Known, anything, only
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.resources import Hardware
 from caliban.records import ImageRef, JsonObject, Submission
@@ -24,6 +25,38 @@ _PREFIX_LENGTH = 253
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _TOKEN_PREFIX = 10
 _SHARED_MEMORY = "shared-memory"  # containers have 64 MiB by default, too little for the data loaders of PyTorch
+
+
+def _is_shared_memory(value: object) -> bool:
+    return isinstance(value, Mapping) and value.get("name") == _SHARED_MEMORY and set(value) <= {"name", "mountPath"}
+
+
+KNOWN_SETTINGS: Mapping[str, Known] = {
+    "backoffLimit": anything,
+    "podFailurePolicy": anything,
+    "template": {
+        "metadata": {"labels": anything},
+        "spec": {
+            "containers": [
+                {
+                    "name": anything,
+                    "image": anything,
+                    "imagePullPolicy": anything,
+                    "args": anything,
+                    "env": [only({"name": "PYTHONUNBUFFERED", "value": "1"})],
+                    "resources": anything,
+                    "volumeMounts": [_is_shared_memory],
+                }
+            ],
+            "hostIPC": only(True),  # of every job of caliban 0.4.2
+            "nodeSelector": anything,
+            "restartPolicy": anything,
+            "tolerations": anything,
+            "volumes": [only({"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory"}})],
+        },
+    },
+}
+"""What jobs of caliban request, for :func:`unknown_settings`."""
 
 
 def new_job_spec(

@@ -11,9 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.config import ProjectConfig
-from caliban.errors import CalibanError, PlatformError, UsageError, one_line
+from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.effects import unknown_settings
 from caliban.platforms.google.client import Google
 from caliban.platforms.google.image_registry import image_registry
 from caliban.platforms.kubernetes import details, job_spec
@@ -134,8 +135,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             UsageError: ``malformed-destination``.
             CalibanError: the cluster cannot be asked.
         """
-        if destination.problem:
-            raise UsageError("malformed-destination", destination.problem, hint="choose another name")
+        destination.check()
         cluster = self.cluster(destination)
         known = replace(destination, cluster_uid=cluster.system_uid() or "", cluster_server=cluster.server)
         with self._lock:
@@ -238,6 +238,15 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
         """See :meth:`Platform.with_arguments`."""
         return job_spec.with_arguments(spec, image, arguments)
+
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return the settings that caliban does not make, and the cluster that is recorded."""
+        lines = tuple(unknown_settings(job.spec, job_spec.KNOWN_SETTINGS))
+        place = job.details.destination
+        if not isinstance(place, self.destination_type):
+            return lines
+        where = ", ".join(f"{name} {value}" for name, value in place.to_json().items())
+        return (*lines, f"run in the {where}, with your credentials")
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return the base of the spec with the beginning of the token: ``caliban-totoro-0f1e2d3c4b``."""
