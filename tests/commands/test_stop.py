@@ -193,7 +193,7 @@ def test_a_job_that_another_command_submits_meanwhile_is_stopped_too(
 ) -> None:
     """Its request was under way when the user asked; the other command records it, and the wait for it ends."""
     experiment = add_group(store, RUNNING, None).experiments[1]
-    opened = leave_open(store, experiment, host="catbus", pid=4711)
+    opened = leave_open(store, experiment, host="catbus", pid=4711, renewed=context.clock.utc_now())
 
     def stop_first(job: JobRecord) -> JobUpdate:
         Journal(store).settle(opened, NewJob(IMAGE, RUNNING, JobDetails({"name": "fake-2"})))
