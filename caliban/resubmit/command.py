@@ -112,7 +112,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    open_submissions = Journal(store).open_submissions(user=context.user, group=group.name)
+    open_submissions = Journal(store, context.clock).open_submissions(user=context.user, group=group.name)
     in_progress = describe_open(open_submissions, context.clock)
     plan = _plan(refresh([group], platforms).groups[0], request, in_progress, platforms)
     show = context.console.print

@@ -33,15 +33,13 @@ class OpenSubmissions:
 
 def read_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Return the open submissions as the journal has them. Nothing is connected to."""
-    journal = Journal(store, platforms.context.clock)
-    return _classified(journal.open_submissions(user=user, group=group), platforms)
+    return _classified(Journal(store, platforms.context.clock).open_submissions(user=user, group=group), platforms)
 
 
 def reconcile_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Look up the submissions of interrupted commands, and return those that are open afterwards."""
-    left = reconcile(
-        Journal(store, platforms.context.clock), platforms, platforms.context.reporter, user=user, group=group
-    )
+    context = platforms.context
+    left = reconcile(Journal(store, context.clock), platforms, context.reporter, user=user, group=group)
     return _classified(left, platforms)
 
 

@@ -9,6 +9,7 @@ out before its next request (:data:`caliban.platforms.base.MaySend`).
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -64,6 +65,11 @@ class Lease:
         self._thread.join(_JOIN)  # it may wait for the lock of the store
 
     def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they interrupt the main thread
+        self.renew_until_ended()
+
+    def renew_until_ended(self) -> None:
+        """Renew every :data:`RENEWAL_PERIOD`, until the block has ended or no submission is open."""
         while not self._clock.wait_in_background(self._ended, RENEWAL_PERIOD):
             try:
                 if not self._journal.renew(self._batch_id):

@@ -75,7 +75,12 @@ class Sender:
             self._journal.abandon(submission, error.message)
             raise
         try:
-            return Outcome(attempt.experiment, self._journal.settle(submission, expected(new_job, NewJob)))
+            accepted = expected(new_job, NewJob)
+        except TypeError:
+            self._journal.mark_sent(submission)  # such a platform may not have asked for permission either
+            raise
+        try:
+            return Outcome(attempt.experiment, self._journal.settle(submission, accepted))
         except StoreError as error:
             if error.id != "already-settled":
                 raise

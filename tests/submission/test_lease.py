@@ -186,7 +186,7 @@ def test_a_lease_is_renewed_every_ten_seconds(store: Store, experiment: Experime
     assert batch is not None
     clock = TickingClock(3)
     lease = Lease(Journal(store), batch.id, clock, RecordingReporter().info)
-    lease._run()
+    lease.renew_until_ended()
     assert (renewals(store, batch), clock.periods) == (3, [10.0] * 4)
 
 
@@ -195,7 +195,7 @@ def test_a_lease_ends_with_its_last_open_submission(store: Store, experiment: Ex
     assert opened.batch is not None
     Journal(store).abandon(opened, "the test ended it")
     clock = TickingClock(3)
-    Lease(Journal(store), opened.batch.id, clock, RecordingReporter().info)._run()
+    Lease(Journal(store), opened.batch.id, clock, RecordingReporter().info).renew_until_ended()
     assert len(clock.periods) == 1
 
 
@@ -214,7 +214,7 @@ def test_a_lease_that_cannot_be_renewed_is_reported_and_tried_again(
             return real(batch_id)
 
         patch.setattr(journal, "renew", fail_once)
-        Lease(journal, batch.id, TickingClock(2), reporter.info)._run()
+        Lease(journal, batch.id, TickingClock(2), reporter.info).renew_until_ended()
     assert renewals(store, batch) == 1
     assert reporter.lines == ["other commands may take this one for ended: the store is locked"]
 
