@@ -7,6 +7,8 @@ SERVICES := --base-image --postgresql --registry --peer
 PARALLEL := --numprocesses auto --dist loadgroup
 QUICK := not docker and not postgresql and not peer
 ARGS ?=
+# without the files that Python caches, every test process compiles all modules again: 5 s for each worker
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick coverage test-engine test-cluster lint docs venv clean

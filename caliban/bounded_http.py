@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import http.cookiejar
 import io
-import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,6 +23,7 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from caliban.bounded import BODY_LIMIT, Budget, DeadlineExceededError, current_budget, limited, read_limited
 from caliban.clock import Clock
+from caliban.urls import is_loopback
 
 _PIECE = 1 << 16
 _BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -83,16 +83,6 @@ class LimitedSession(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return None: redirects are answers."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host, without a port, is this machine by its name or address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:

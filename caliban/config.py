@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from caliban import jsonc
+from caliban import input_files, jsonc
 from caliban.errors import UsageError
 from caliban.records import JobMode, JsonObject
 
@@ -30,6 +31,7 @@ _T = TypeVar("_T")
 _OLD_KEYS_OF_IMAGES = frozenset({"julia_version", "build_time_credentials", "mlflow_config", "uv"})
 _OLD_KEYS = _OLD_KEYS_OF_IMAGES | {"gcloud", "project_id", "cloud_key"}
 
+_MAX_NAME = 1000  # characters; the longest references of images have some hundreds
 # These values become part of a Dockerfile: no whitespace, no quotes, no shell metacharacters.
 _IMAGE_NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+(?=/))?(/[A-Za-z0-9._-]+)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
@@ -67,7 +69,7 @@ class _InvalidValueError(ValueError):
 
 def _read_image(value: object, mode: JobMode, path: str) -> str:
     expected = "an image name such as python:3.12-slim"
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
         raise _InvalidValueError(path, expected, value)
     name = value.replace("{}", mode.value.lower())
     if not _IMAGE_NAME.fullmatch(name):
@@ -80,7 +82,7 @@ def _read_packages(value: object, _mode: JobMode, path: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise _InvalidValueError(path, expected, value)
     for name in value:
-        if not isinstance(name, str) or not _APT_PACKAGE.fullmatch(name):
+        if not isinstance(name, str) or len(name) > _MAX_NAME or not _APT_PACKAGE.fullmatch(name):
             raise _InvalidValueError(path, expected, name)
     return tuple(value)
 
@@ -117,9 +119,19 @@ def _read_registry(value: object) -> str:
 
 
 def _read_cloud_platform(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
         raise _InvalidValueError("", "the name of a platform", value)
     return value
+
+
+def _read_files(value: object) -> tuple[str, ...]:
+    expected = "a list of paths in the project, such as tests/data/key.pem, without patterns"
+    if not isinstance(value, list):
+        raise _InvalidValueError("", expected, value)
+    for name in value:
+        if not isinstance(name, str) or os.path.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
+            raise _InvalidValueError("", expected, name)
+    return tuple(value)
 
 
 EXPECTED_REGISTRY = "a registry and a path in it, such as registry.example.com/team/images, without scheme and tag"
@@ -128,7 +140,7 @@ EXPECTED_REGISTRY = "a registry and a path in it, such as registry.example.com/t
 
 def is_registry(name: str) -> bool:
     """Return whether ``name`` can be the first part of an image reference: ``HOST[:PORT][/PATH]``."""
-    return _REGISTRY.fullmatch(name) is not None
+    return len(name) <= _MAX_NAME and _REGISTRY.fullmatch(name) is not None
 
 
 def redact_user(name: str) -> str:
@@ -151,6 +163,8 @@ class ProjectConfig:
             platform's default. Each platform checks the rules of its own registries.
         cloud_platform: where ``caliban cloud`` submits without ``--platform``, by a name that the command checks; None
             for the command's default.
+        include_credentials: files and directories that are copied into images although they look like credentials,
+            relative to the project; empty for a recorded configuration, which may be another user's.
         raw: the JSON object of the file, for the store.
     """
 
@@ -164,6 +178,7 @@ class ProjectConfig:
     default_mode: JobMode = field(default=JobMode.GPU, metadata={"read": _read_mode})
     registry: str | None = field(default=None, metadata={"read": _read_registry})
     cloud_platform: str | None = field(default=None, metadata={"read": _read_cloud_platform})
+    include_credentials: tuple[str, ...] = field(default=(), metadata={"read": _read_files})
     raw: JsonObject = field(default_factory=dict, hash=False, repr=False)
 
     def as_record(self) -> JsonObject:
@@ -192,14 +207,19 @@ def load_config(directory: Path) -> ProjectConfig:
             the key.
     """
     try:
-        text = (directory / CONFIG_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ProjectConfig()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("config-unreadable", f"cannot read {CONFIG_FILE}", cause=str(error)) from error
+        text = input_files.read_text(directory / CONFIG_FILE)
+    except input_files.InputFileError as error:
+        if error.is_missing:
+            return ProjectConfig()
+        raise error.translated(UsageError, "config-unreadable", f"cannot read {CONFIG_FILE}") from error
     raw = jsonc.loads(text, source=CONFIG_FILE)
     if not isinstance(raw, dict):
-        raise UsageError("malformed-config", f"invalid {CONFIG_FILE}", cause=f"expected an object, got {_quote(raw)}")
+        raise UsageError(
+            "malformed-config",
+            f"invalid {CONFIG_FILE}",
+            cause=f"expected an object, got {_quote(raw)}",
+            hint='for example: {"default_mode": "CPU"}',
+        )
     return _checked(raw, CONFIG_FILE, refused=_OLD_KEYS)
 
 
@@ -211,7 +231,8 @@ def config_from_record(raw: JsonObject) -> ProjectConfig:
     Raises:
         UsageError: as :func:`load_config`.
     """
-    return _checked(raw, "the recorded caliban_config", refused=_OLD_KEYS_OF_IMAGES)
+    config = _checked(raw, "the recorded caliban_config", refused=_OLD_KEYS_OF_IMAGES)
+    return replace(config, include_credentials=())
 
 
 def _checked(raw: JsonObject, source: str, *, refused: frozenset[str]) -> ProjectConfig:
@@ -238,6 +259,7 @@ def _read(key: str, value: object, source: str) -> object:
             "malformed-config",
             f"invalid {source}: {key}{error.path}",
             cause=f"expected {error.expected}, got {_quote(error.found)}",
+            hint=f'correct or remove "{key}"',
         ) from error
 
 

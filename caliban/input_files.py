@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TextIO, TypeAlias
 
 from caliban.errors import CalibanError, UsageError
 
@@ -70,8 +70,7 @@ def read_bytes(path: AnyPath, *, limit: int = DEFAULT_LIMIT) -> bytes:
         InputFileError: see there.
     """
     content = read_start(path, limit + 1)
-    if len(content) > limit:
-        raise _error("file-too-large", path, f"larger than {_size(limit)}", "check that it is the right file")
+    _check_size(content, path, limit)
     return content
 
 
@@ -82,24 +81,30 @@ def read_start(path: AnyPath, size: int, *, follow_links: bool = True) -> bytes:
         InputFileError: see there.
     """
     with open_regular(path, follow_links=follow_links) as file:
-        return _read(file, size, path)
+        return read(file, size, path)
 
 
-def read_text(path: AnyPath, *, limit: int = DEFAULT_LIMIT) -> str:
+def read_text(path: AnyPath, *, limit: int = DEFAULT_LIMIT, errors: str = "strict") -> str:
     r"""Return the text of a UTF-8 file, without byte order mark, and with ``\n`` at the end of each line.
+
+    Args:
+        path: the file.
+        limit: bytes of content, at most.
+        errors: what to do with bytes that are not UTF-8, as for :meth:`bytes.decode`.
 
     Raises:
         InputFileError: see there.
     """
-    return decode(read_bytes(path, limit=limit), str(path))
+    return decode(read_bytes(path, limit=limit), os.fspath(path), errors)
 
 
-def decode(content: bytes, source: str) -> str:
+def decode(content: bytes, source: str, errors: str = "strict") -> str:
     r"""Return UTF-8 content as text, without byte order mark, and with ``\n`` at the end of each line.
 
     Args:
         content: what was read.
         source: the name of the file, for messages.
+        errors: what to do with bytes that are not UTF-8.
 
     Raises:
         InputFileError: ``not-utf-8``.
@@ -108,11 +113,33 @@ def decode(content: bytes, source: str) -> str:
     if content.startswith(_UTF_16_OR_32):
         raise _error("not-utf-8", source, "UTF-16 or UTF-32 text", hint)
     try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _error("not-utf-8", source, f"invalid UTF-8 in line {line}", hint) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_stream(stream: TextIO | None, source: str, limit: int = DEFAULT_LIMIT) -> str:
+    """Return the text of a stream of UTF-8, such as standard input. Waiting for it is what its user asked for.
+
+    Args:
+        stream: what to read; None where the process was started without it.
+        source: its name, for messages.
+        limit: bytes, at most.
+
+    Raises:
+        InputFileError: ``file-too-large``, ``file-unreadable``, ``not-utf-8``.
+    """
+    hint = "redirect it from a file or a pipe"
+    if stream is None or stream.closed:
+        raise _error("file-unreadable", source, "it is closed", hint)
+    try:
+        content: bytes | str = getattr(stream, "buffer", stream).read(limit + 1)
+    except OSError as error:
+        raise _error("file-unreadable", source, error.strerror or type(error).__name__, hint) from error
+    _check_size(content, source, limit)
+    return decode(content, source) if isinstance(content, bytes) else content
 
 
 @contextmanager
@@ -166,7 +193,12 @@ def is_dir(path: AnyPath) -> bool:
         return False
 
 
-def _read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
+def read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
+    """Return the next ``size`` bytes of a file that :func:`open_regular` opened, or what is left.
+
+    Raises:
+        InputFileError: ``file-unreadable``.
+    """
     content = bytearray()
     while len(content) < size:
         try:
@@ -179,6 +211,12 @@ def _read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
             break
         content += chunk
     return bytes(content)
+    return bytes(content)
+
+
+def _check_size(content: bytes | str, source: AnyPath, limit: int) -> None:
+    if len(content) > limit:
+        raise _error("file-too-large", source, f"larger than {_size(limit)}", "check that it is the right file")
 
 
 def _check_kind(found: os.stat_result, path: AnyPath) -> None:

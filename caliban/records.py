@@ -179,6 +179,7 @@ class JobRecord:
         status: the last known state.
         details: what its platform recorded; see :class:`JobDetails`.
         created: naive local time of the machine that submitted it, as caliban 0.4.2 records it.
+        user: who recorded it; None where that is not recorded.
         refresh_error: why ``status`` could not be refreshed; None where it could, or need not.
     """
 
@@ -190,6 +191,7 @@ class JobRecord:
     status: JobStatus
     details: JobDetails
     created: datetime
+    user: str | None = None
     refresh_error: str | None = None
 
     @property

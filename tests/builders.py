@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import insert
 
@@ -60,6 +61,26 @@ def build_for(registry: str | None) -> BuildSpec:
 def parse_details(platform: PlatformId, status: JobStatus, raw: JsonObject) -> JobDetails:
     """Parse stored details as the platform does; those of TEST as the fake platform does."""
     return fake_details(status, raw) if platform == "TEST" else registry.parse_details(platform, status, raw)
+
+
+def a_submission(**changes: Any) -> Submission:
+    """Return a submission of this process that the service has not answered."""
+    plain = Submission(
+        id=1,
+        token="0123456789abcdef",
+        experiment_id=38,
+        group=GROUP,
+        job_spec_id=1,
+        resubmits=None,
+        platform="TEST",
+        destination={},
+        name="fake",
+        user="totoro",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        created=datetime.now(timezone.utc),
+    )
+    return replace(plain, **changes)
 
 
 def a_job(

@@ -34,10 +34,14 @@ from tests.fakes import (
     RecordingReporter,
 )
 from tests.forkserver import ForkServer, fork_server
+from tests.once import load_keys_without_checks, share_compiled_statements
 
 # a shared machine may be slow
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+load_keys_without_checks()
+share_compiled_statements()
 
 # in the background of a shell, or under nohup, signals that tests send would be ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)

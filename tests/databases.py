@@ -11,7 +11,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from caliban.store.database import Access, open_store
 from tests.environment import required_variable
@@ -28,6 +28,22 @@ def nothing(url: str) -> None:
 def empty_store(url: str) -> None:
     """Create the tables of this version."""
     open_store(url, Access.WRITE, RecordingReporter()).close()
+
+
+@contextmanager
+def sent_statements() -> Iterator[list[str]]:
+    """Collect the statements that any engine sends within the block, without BEGIN."""
+    sent: list[str] = []
+
+    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", record)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", record)
 
 
 class Databases(ABC):

@@ -44,9 +44,9 @@ def registry() -> str:
 def remove_descendants(client: docker.DockerClient, label: str) -> None:
     for container in client.containers.list(all=True, filters={"label": label}):
         container.remove(force=True)
-    # An image can be removed when nothing is built on it any more, so from the youngest on.
+    # Docker's own image store does not remove an image that others are built on. The containerd image store does, and
+    # records no parents.
     while images := client.images.list(all=True, filters={"label": label}):
-        # The containerd image store records no parents, and removes an image that others are built on.
         parents = {image.attrs.get("Parent") for image in images}
         for image in images:
             if image.id not in parents:

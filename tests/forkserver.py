@@ -25,13 +25,24 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, cast
 
 import pytest
+from sqlalchemy.orm import configure_mappers
+
+import caliban
+from caliban.platforms.google.client import api_description
+from caliban.records import JobStatus
+from caliban.store.database import Access, Store, open_store
+from caliban.store.journal import Journal
+from caliban.store.queries import recent_attempts
+from tests.builders import add_group, leave_open, parse_details
+from tests.fakes import RecordingReporter
+from tests.once import load_keys_without_checks, share_compiled_statements
 
 _TIMEOUT = 120
 """Seconds after which the kernel ends a command."""
@@ -40,7 +51,7 @@ _LIBRARIES = (
     *("alembic.command", "docker", "psycopg", "requests", "sqlalchemy.dialects.postgresql", "tqdm", "yaml"),
     *("google.auth.transport.requests", "google.oauth2.credentials", "google.oauth2.reauth"),
     *("google.oauth2.service_account", "googleapiclient.discovery", "netrc"),
-    *("kubernetes.client.api.batch_v1_api", "kubernetes.client.api.core_v1_api", "kubernetes.config.kube_config"),
+    *("urllib3.connectionpool", "urllib3.poolmanager"),
 )
 """What commands import when they need it."""
 
@@ -128,16 +139,27 @@ class ForkServer:
         return [process.wait() for process in self.start(*invocations)]
 
     def call(
-        self, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, stdin: str = ""
+        self,
+        arguments: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path,
+        stdin: str = "",
+        setup: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command, as :func:`subprocess.run` does with captured output."""
-        with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory:
-            files = [Path(directory, name) for name in ("stdin", "stdout", "stderr")]
-            files[0].write_text(stdin)
-            streams = [str(file) for file in files]
-            [code] = self.run(Invocation(tuple(arguments), environ, str(cwd), streams[0], streams[1], streams[2]))
-            out, err = (file.read_text() if file.exists() else "" for file in files[1:])
-        return subprocess.CompletedProcess(arguments, code, out, err)
+        """Run a command, as :func:`subprocess.run` does with captured output; its output goes into pipes."""
+        with tempfile.TemporaryDirectory(prefix="caliban-test-") as directory, ThreadPoolExecutor(2) as threads:
+            streams = [f"{directory}/{name}" for name in ("stdin", "stdout", "stderr")]
+            Path(streams[0]).write_text(stdin)
+            for stream in streams[1:]:
+                os.mkfifo(stream)
+            out, err = (threads.submit(Path(stream).read_text) for stream in streams[1:])
+            made = Invocation(
+                arguments, environ, str(cwd), streams[0], streams[1], streams[2], setup=setup, options=options or {}
+            )
+            [code] = self.run(made)
+            return subprocess.CompletedProcess(arguments, code, out.result(), err.result())
 
     def close(self) -> None:
         """Stop the server."""
@@ -216,24 +238,33 @@ def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
 
 
 def _import_everything() -> None:
-    from sqlalchemy.orm import configure_mappers
-
-    import caliban
-    from caliban.store.database import Access, open_store
-    from tests.fakes import RecordingReporter
-
     for module in pkgutil.walk_packages(caliban.__path__, "caliban."):
         if module.name != "caliban.__main__" and ".migrations" not in module.name:
             importlib.import_module(module.name)
     for name in _LIBRARIES:
         importlib.import_module(name)
     configure_mappers()
+    for api in ("aiplatform", "container", "ml"):
+        api_description(api, "v1")
+    load_keys_without_checks()
+    share_compiled_statements()
     with tempfile.TemporaryDirectory() as directory:
-        open_store(f"sqlite:///{directory}/caliban.db", Access.WRITE, RecordingReporter()).close()
+        url = f"sqlite:///{directory}/caliban.db"
+        with open_store(url, Access.WRITE, RecordingReporter()) as store:
+            _use(store)
     # the collector would write to, and thereby copy, most pages that a child shares with its parent
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _use(store: Store) -> None:
+    """Compile the statements that most commands send."""
+    [experiment, _] = add_group(store, JobStatus.FAILED, None).experiments
+    leave_open(store, experiment)
+    Journal(store).open_submissions("totoro")
+    with store.reading() as session:
+        recent_attempts(session, parse_details, "totoro", 8)
 
 
 def _fork(invocation: Invocation) -> int:
@@ -256,10 +287,15 @@ def _run(invocation: Invocation) -> NoReturn:
         for number, name in enumerate((invocation.stdin, invocation.stdout, invocation.stderr)):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(name, flags, 0o600), number)
+        # the server's have cached whether its files are seekable
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         os.closerange(3, 64)
         os.chdir(invocation.cwd)
         os.environ.clear()
         os.environ.update(invocation.environ)
+        paths = invocation.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:0] = [path for path in paths if path and path not in sys.path]
         code = _main(invocation)
     except BaseException:  # noqa: BLE001 - for whoever reads the file of standard error
         traceback.print_exc()

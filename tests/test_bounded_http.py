@@ -15,6 +15,7 @@ import urllib3
 
 from caliban.bounded_http import LimitedSession, Limits, limit_pools
 from tests.fakes import FakeClock
+from tests.serving import serve_in_thread
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
@@ -156,10 +157,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serve_in_thread(made):
         yield f"http://127.0.0.1:{made.server_address[1]}"
-        made.shutdown()
 
 
 def test_connections_are_used_again(web: str) -> None:

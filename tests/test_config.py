@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,7 @@ def test_a_misspelt_key_has_the_most_similar_one_as_a_hint(tmp_path: Path) -> No
 
 def test_without_a_similar_key_the_hint_lists_all(tmp_path: Path) -> None:
     hint = failure(tmp_path, {"zzz": 1}).hint
-    assert hint == "known keys: apt_packages, base_image, cloud_platform, default_mode, registry"
+    assert hint == "known keys: apt_packages, base_image, cloud_platform, default_mode, include_credentials, registry"
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "", False])
@@ -222,12 +223,74 @@ def test_a_malformed_file_is_wrong_usage(tmp_path: Path) -> None:
     assert caught.value.exit_code is ExitCode.USAGE
 
 
+def unreadable(directory: Path) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        load_config(directory)
+    assert (caught.value.id, bool(caught.value.hint)) == ("config-unreadable", True)
+    return caught.value
+
+
 def test_an_unreadable_file_is_an_error_with_its_cause(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).mkdir()
-    with pytest.raises(UsageError) as caught:
-        load_config(tmp_path)
-    assert caught.value.id == "config-unreadable"
-    assert "Is a directory" in (caught.value.cause or "")
+    assert unreadable(tmp_path).cause == "it is a directory"
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"),
+    [
+        ("/dev/zero", "it is a character device"),
+        (CONFIG_FILE, "Too many levels of symbolic links"),
+        ("missing", "it is a link to a file that does not exist"),
+    ],
+)
+def test_a_link_to_something_else_than_a_file_is_an_error(tmp_path: Path, target: str, cause: str) -> None:
+    (tmp_path / CONFIG_FILE).symlink_to(target)
+    assert unreadable(tmp_path).cause == cause
+
+
+def test_a_pipe_that_nobody_writes_to_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / CONFIG_FILE)
+    assert unreadable(tmp_path).cause == "it is a named pipe"
+
+
+def test_a_file_that_is_too_large_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text("{" + " " * 1024**2 + "}")
+    assert unreadable(tmp_path).cause == "larger than 1 MiB"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_an_error(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / CONFIG_FILE).write_text('{"cloud_platform": "é"}', encoding=encoding)
+    assert "save the file as UTF-8" in (unreadable(tmp_path).hint or "")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_bytes(b'\xef\xbb\xbf{\r\n// why\r\n"default_mode": "CPU"\r\n}\r\n')
+    assert load_config(tmp_path).default_mode is JobMode.CPU
+
+
+@pytest.mark.parametrize("key", ["base_image", "registry", "cloud_platform"])
+def test_a_huge_value_is_an_error_of_a_short_text(tmp_path: Path, key: str) -> None:
+    error = failure(tmp_path, {key: "a.b/" + "a" * 100_000})
+    assert len(error.message) + len(error.cause or "") < 400
+
+
+def test_credentials_to_include_are_paths_of_the_project(tmp_path: Path) -> None:
+    assert load(tmp_path, {"include_credentials": ["tests/key.pem", ".env"]}).include_credentials == (
+        "tests/key.pem",
+        ".env",
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["key.pem", ["/etc/key.pem"], ["../key.pem"], ["a/../../b"], ["."], [""], ["a/"], [1]]
+)
+def test_credentials_elsewhere_cannot_be_included(tmp_path: Path, value: object) -> None:
+    assert failure(tmp_path, {"include_credentials": value}).message.endswith("include_credentials")
+
+
+def test_a_recorded_configuration_includes_no_credentials() -> None:
+    assert config_from_record({"include_credentials": [".env"]}).include_credentials == ()
 
 
 def test_a_config_that_caliban_0_4_2_recorded_is_read() -> None:

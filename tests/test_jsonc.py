@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 from caliban import jsonc
 from caliban.errors import ExitCode, UsageError
 
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
     max_leaves=12,
 )
 
@@ -28,7 +31,7 @@ def test_plain_json_is_read_as_by_the_standard_parser(value: object) -> None:
     assert jsonc.loads(json.dumps(value, indent=1), source="x") == value
 
 
-@given(st.text())
+@given(TEXT)
 def test_a_string_is_never_read_as_a_comment(text: str) -> None:
     assert jsonc.loads(json.dumps([text, text + "//", "# " + text, "/*" + text, text + ",]"]), source="x") == [
         text,
@@ -111,6 +114,65 @@ def test_a_number_that_json_does_not_have_is_invalid(text: str, message: str) ->
 
 def test_deep_nesting_is_an_error_and_no_crash() -> None:
     assert failure("[" * 200_000).message == "experiment.json: nested too deeply"
+
+
+@pytest.mark.parametrize(("depth", "is_valid"), [(jsonc.MAX_DEPTH, True), (jsonc.MAX_DEPTH + 1, False)])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_has_a_limit(opening: str, closing: str, depth: int, is_valid: bool) -> None:
+    text = opening * depth + "1" + closing * depth
+    if is_valid:
+        assert json.dumps(jsonc.loads(text, source="x"), separators=(",", ":")) == text
+    else:
+        assert "levels" in (failure(text).hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 10**6,
+        "-" + "1" * 10**6,
+        "1." + "0" * 10**6,
+        "1e" + "9" * 10**6,
+        '{"' + "a" * 10**6 + '": 1, "' + "a" * 10**6 + '": 2}',
+    ],
+    ids=["digits", "negative", "decimals", "exponent", "key"],
+)
+def test_an_error_about_a_huge_value_is_short(text: str) -> None:
+    error = failure(text)
+    assert len(error.message) + len(error.cause or "") < 400
+
+
+def test_huge_integers_are_invalid_although_the_environment_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        assert "out of range" in failure("1" * 10**6).message
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
+@pytest.mark.parametrize("text", ['"' + "a" * 10**6 + '"', '["' + "\\\\" * 10**5 + '"]'], ids=["plain", "escapes"])
+def test_the_memory_for_a_long_string_is_bounded(text: str) -> None:
+    tracemalloc.start()
+    try:
+        jsonc.loads(text, source="x")
+        assert tracemalloc.get_traced_memory()[1] < 100 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("string", ["a\\u0000b", "\\ud800", "\\udc00\\ud800", "\0", "a\ud800"])
+@pytest.mark.parametrize("place", ['"{}"', '["{}"]', '{{"{}": 1}}', '{{"a": [1, "{}"]}}'])
+def test_a_string_that_no_process_can_be_given_is_invalid(string: str, place: str) -> None:
+    failure(place.format(string))
+
+
+def test_a_surrogate_pair_is_one_character() -> None:
+    assert jsonc.loads('["\\ud83d\\ude00"]', source="x") == ["\U0001f600"]
+
+
+def test_a_byte_order_mark_inside_a_string_is_kept() -> None:
+    assert jsonc.loads('["a\ufeffb"]', source="x") == ["a\ufeffb"]
 
 
 def test_a_malformed_file_is_wrong_usage() -> None:

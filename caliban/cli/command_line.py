@@ -12,6 +12,7 @@ from caliban.cli.command_table import Command, Entry
 from caliban.cli.console import Console
 from caliban.cli.parser import Parser
 from caliban.errors import CalibanError, UsageError
+from caliban.input_files import shortened
 
 _DESCRIPTION = "Run groups of experiments in containers, and re-run what failed with one command."
 
@@ -93,16 +94,27 @@ def help_parser(name: Sequence[str], console: Console) -> Parser:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Refuse bytes that are not UTF-8: the store and every service accept only text."""
+    """Refuse bytes that are not UTF-8, and NUL: the store and every service accept only text."""
     for argument in arguments:
         try:
             argument.encode()
+            if "\0" in argument:
+                raise UsageError(
+                    "argument-not-text", f"argument contains NUL: {shortened(argument)!r}", hint="remove the character"
+                )
         except UnicodeEncodeError:
             raise UsageError(
                 "argument-not-text",
-                f"argument is not valid UTF-8: {os.fsencode(argument)!r}",
+                f"argument is not valid UTF-8: {_as_bytes(shortened(argument))!r}",
                 hint="write the bytes to a file, and pass the file's name instead",
             ) from None
+
+
+def _as_bytes(argument: str) -> bytes:
+    try:
+        return os.fsencode(argument)
+    except UnicodeEncodeError:  # no argument of a process has such characters
+        return argument.encode(errors="backslashreplace")
 
 
 def _command_parser(entry: Entry) -> tuple[Command, Parser]:
@@ -180,7 +192,7 @@ def _unknown_command(name: str, *, flag: str | None = None) -> UsageError:
         hint = f"put the command first: caliban COMMAND {flag} ..."
     else:
         hint = _names(family or [*command_table.BUILT_IN.values(), *command_table.plugins().values()])
-    return UsageError("unknown-command", f'unknown command "{name}"', hint=hint)
+    return UsageError("unknown-command", f'unknown command "{shortened(name)}"', hint=hint)
 
 
 def _names(entries: Sequence[Entry]) -> str:

@@ -20,6 +20,7 @@ from caliban.cli.escapes import escaped
 from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
+from caliban.input_files import DEFAULT_LIMIT, read_stream
 from caliban.reporter import Progress
 
 if TYPE_CHECKING:
@@ -84,14 +85,16 @@ class Console:
                 binary.write(data)
             stream.flush()
 
-    def read_input(self) -> str:
+    def read_input(self, limit: int = DEFAULT_LIMIT) -> str:
         """Return all of standard input, read as UTF-8.
 
+        Args:
+            limit: bytes, at most.
+
         Raises:
-            UnicodeDecodeError: it is not UTF-8.
+            InputFileError: it is longer, cannot be read, or is not UTF-8.
         """
-        binary = getattr(self._stdin, "buffer", None)
-        return self._stdin.read() if binary is None else str(binary.read(), "utf-8")
+        return read_stream(self._stdin, "standard input", limit)
 
     def confirm(self, question: str) -> bool | None:
         """Ask a question and return whether the answer is y or yes; None at the end of input."""

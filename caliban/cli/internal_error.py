@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from caliban.cli.escapes import escaped
 from caliban.clock import SystemClock
 from caliban.errors import CalibanError
-from caliban.redaction import redact, redact_assertions, strip_userinfo
+from caliban.redaction import clean_text, exception_text
 
 _MAX_TEXT = 300
+_PIECE = 8000
+_MIN_SECRET = 4
 _PREFIX = "caliban-error-"
 _SECRET_NAMES = ("TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL")
 
@@ -43,13 +44,9 @@ def internal_error(error: BaseException, under_way: Sequence[str] = (), plugin: 
 
 
 def error_text(error: BaseException) -> str:
-    """Return what an error says, in one line of bounded length, without secrets."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an error of another package may not even be able to describe itself
-        text = ""
-    line = escaped(_redacted(" ".join(text.split())))
-    return f"{type(error).__name__}: {line[:_MAX_TEXT]}" if line else type(error).__name__
+    """Return the type of an error and what it says, in one line of bounded length, without secrets."""
+    name, text = type(error).__name__, exception_text(error, _secrets(), limit=_MAX_TEXT)
+    return name if text == name else f"{name}: {text}"
 
 
 def save_traceback(error: BaseException) -> Path | None:
@@ -87,5 +84,17 @@ def _directories() -> Iterable[str]:
 
 
 def _redacted(text: str) -> str:
+    """Return a text of any length without secrets, in pieces: :func:`clean_text` reads only the start of a long one."""
+    pieces: list[str] = [""]
+    for line in text.splitlines(keepends=True):
+        if len(pieces[-1]) + len(line) > _PIECE:
+            pieces.append("")
+        pieces[-1] += line[:_PIECE]
+    secrets = _secrets()
+    # what is not a space at both ends keeps the indentation
+    return "\n".join(clean_text(f"|{piece.rstrip()}|", secrets, limit=2 * _PIECE)[1:-1] for piece in pieces) + "\n"
+
+
+def _secrets() -> list[str]:
     named = (value for name, value in os.environ.items() if any(word in name.upper() for word in _SECRET_NAMES))
-    return redact((value for value in named if len(value) >= 4), redact_assertions(strip_userinfo(text)))
+    return [value for value in named if len(value) >= _MIN_SECRET]

@@ -6,7 +6,8 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn, TextIO, cast
 
 from absl.flags import Error as AbslFlagError
@@ -15,12 +16,14 @@ from absl.flags import argparse_flags
 from caliban.cli.escapes import escaped
 from caliban.cli.suggestions import closest
 from caliban.errors import UsageError
+from caliban.input_files import read_text, shortened
 
 VERBATIM = "ARGS"
 """The metavar of a flag whose value may look like a flag: ``--docker_run_args --init``."""
 
 _REQUIRED = "the following arguments are required: "
 _IGNORED_VALUE = re.compile(r"ignored explicit argument (['\"])(.*)\1", re.DOTALL)
+_REPORTED = 10  # arguments that an error names, at most
 _NOT_SUGGESTED = ("--help", "--helpfull")
 
 
@@ -46,15 +49,15 @@ class Parser(argparse_flags.ArgumentParser):
             UsageError: ``unknown-flag``, ``unexpected-argument``, ``missing-argument``, ``invalid-value``.
             SystemExit: after ``--help``.
         """
+        self._check_flag_files(arguments)
         try:
             args, unknown = self.parse_known_args(list(self._normalized(arguments)))  # type: ignore[no-untyped-call]  # as above
         except argparse.ArgumentError as error:
             if error.argument_name is None:
                 self.error(error.message)
             raise self._usage_error("invalid-value", f"{error.argument_name}: {_reworded(error.message)}") from error
-        except AbslFlagError as error:
-            hint = f'for details, run "{self.prog} --helpfull"'
-            raise UsageError("invalid-value", "invalid value of an absl flag", cause=str(error), hint=hint) from error
+        except (AbslFlagError, ValueError) as error:  # some of absl's flags raise the latter
+            raise self._invalid_absl_flag(str(error)) from error
         if unknown:
             raise self._unknown(unknown, args, takes_script_arguments=script is not None)
         assert isinstance(args, argparse.Namespace)
@@ -82,10 +85,33 @@ class Parser(argparse_flags.ArgumentParser):
             hint=f"{missing}: {helps[0]}" if helps and helps[0] else self._help_hint(),
         )
 
+    def _check_flag_files(self, arguments: Sequence[str]) -> None:
+        """Check the files of ``--flagfile``, and those that they name: absl would read a device without an end.
+
+        Raises:
+            UsageError: ``invalid-value``.
+        """
+        pending = list(_flag_files(arguments))
+        checked: set[str] = set()
+        while pending:
+            name = pending.pop()
+            if name in checked:
+                continue
+            checked.add(name)
+            try:
+                text = read_text(Path(name).expanduser())
+            except (UsageError, RuntimeError) as error:  # RuntimeError: no such user, for ~USER
+                raise self._invalid_absl_flag(f"--flagfile: {error}") from error
+            pending.extend(_flag_files(line.strip() for line in text.splitlines()))
+
+    def _invalid_absl_flag(self, cause: str) -> UsageError:
+        hint = f'for details, run "{self.prog} --helpfull"'
+        return UsageError("invalid-value", "invalid value of an absl flag", cause=cause, hint=hint)
+
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             choices = ", ".join(map(str, action.choices))
-            raise argparse.ArgumentError(action, f'invalid choice "{value}" (choose from {choices})')
+            raise argparse.ArgumentError(action, f'invalid choice "{shortened(str(value))}" (choose from {choices})')
 
     def _get_value(self, action: argparse.Action, text: str) -> object:
         try:
@@ -93,7 +119,7 @@ class Parser(argparse_flags.ArgumentParser):
         except argparse.ArgumentError as error:
             if isinstance(error.__context__, argparse.ArgumentTypeError):
                 raise
-            raise argparse.ArgumentError(action, f'invalid value "{text}"') from error
+            raise argparse.ArgumentError(action, f'invalid value "{shortened(text, 10_000)}"') from error
 
     def _normalized(self, arguments: Sequence[str]) -> Iterator[str]:
         """Spell flags as they were declared, and attach the values that argparse would take for flags."""
@@ -114,16 +140,17 @@ class Parser(argparse_flags.ArgumentParser):
         what = "unknown flag" if flags else "unexpected argument"
         reported = flags or unknown
         own = self._own_flags()
-        near = [match for match in (closest(flag, own) for flag in flags) if match is not None]
+        near = [match for match in (closest(flag, own) for flag in flags[:_REPORTED]) if match is not None]
         if near:
             hint = f"did you mean {', '.join(dict.fromkeys(near))}?"
         elif takes_script_arguments:
-            hint = f"put the arguments of your script after --: {self.prog} MODULE -- {shlex.quote(reported[0])} ..."
+            argument = shlex.quote(shortened(reported[0]))
+            hint = f"put the arguments of your script after --: {self.prog} MODULE -- {argument} ..."
         elif not flags and len(unknown) == 1 and getattr(args, "xgroup", "") is None:
-            hint = f"did you mean --xgroup {shlex.quote(unknown[0])}?"
+            hint = f"did you mean --xgroup {shlex.quote(shortened(unknown[0]))}?"
         else:
             hint = self._help_hint()
-        names = ", ".join(f'"{name}"' for name in reported)
+        names = shortened(", ".join(f'"{shortened(name)}"' for name in reported[:_REPORTED]), 2000)
         return UsageError(what.replace(" ", "-"), f"{what}{'s' if len(reported) > 1 else ''} {names}", hint=hint)
 
     def _own_flags(self) -> list[str]:
@@ -139,6 +166,15 @@ class Parser(argparse_flags.ArgumentParser):
         return f'for details, run "{self.prog} --help"'
 
 
+def _flag_files(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield the values of ``--flagfile``, in each of absl's spellings."""
+    pending = iter(arguments)
+    for argument in pending:
+        flag, equals, value = argument.partition("=")
+        if flag in ("--flagfile", "-flagfile"):
+            yield (value if equals else next(pending, "")).strip()
+
+
 def _reworded(message: str) -> str:
     ignored = _IGNORED_VALUE.fullmatch(message)
-    return f'takes no value, got "{ignored[2]}"' if ignored else message
+    return f'takes no value, got "{shortened(ignored[2])}"' if ignored else message

@@ -18,6 +18,8 @@ from caliban.errors import ExitCode, UsageError
 from caliban.records import ContainerRecord, ExperimentRecord, JsonObject
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from caliban.images.spec import BuildSpec, ImageSpec
     from caliban.platforms.launch import Exporter, JobPreview, Launch, Launcher
     from caliban.platforms.registry import Platforms
@@ -147,9 +149,7 @@ class SubmitCommand:
         launch_context = LaunchContext(
             context.user, context.cwd, context.home, context.environ, context.now(), mode is JobMode.GPU
         )
-        key = getattr(args, "cloud_key", None)
-        if key and not key.is_file():
-            raise UsageError("key-not-found", f"key file not found: {key}", hint="see --cloud_key")
+        _check_key(getattr(args, "cloud_key", None))
         image = getattr(args, launcher.image_flag) if launcher.image_flag else None
         return Request(
             xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
@@ -178,22 +178,34 @@ class SubmitCommand:
         return launchers[name] if name else next(iter(launchers.values()))
 
 
+def _check_key(key: Path | None) -> None:
+    from caliban.input_files import InputFileError, open_regular, shortened
+
+    if key is None:
+        return
+    try:
+        with open_regular(key):
+            pass
+    except InputFileError as error:
+        if error.is_missing:
+            message = f"key file not found: {shortened(str(key))}"
+            raise UsageError("key-not-found", message, hint="see --cloud_key") from error
+        message = f"cannot read the key file {shortened(str(key))}"
+        raise error.translated(UsageError, "key-not-readable", message) from error
+
+
 def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
-    from caliban.submission.experiments import parse_experiments
+    from caliban.input_files import InputFileError, read_text
+    from caliban.submission.experiments import MAX_BYTES, parse_experiments, unreadable
 
     if config is None:
         return [{}]
-    source = "standard input" if config == "stdin" else config
+    is_stdin = config == "stdin"
+    source = "standard input" if is_stdin else config
     try:
-        read = context.console.read_input if config == "stdin" else partial((context.cwd / config).read_text, "utf-8")
-        text = read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "no-experiment-config",
-            f"cannot read the experiments from {source}",
-            cause=str(error),
-            hint="--experiment_config takes the path of a UTF-8 JSON file, or stdin",
-        ) from error
+        text = context.console.read_input(MAX_BYTES) if is_stdin else read_text(context.cwd / config, limit=MAX_BYTES)
+    except InputFileError as error:
+        raise unreadable(source, error) from error
     return parse_experiments(text, source=source)
 
 

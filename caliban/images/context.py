@@ -7,52 +7,34 @@ contents, so the order is fixed and the owner is always root; ``COPY --chown`` c
 from __future__ import annotations
 
 import os
-import re
-import stat
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, cast
 
+from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
+from caliban.images import dependencies
 from caliban.images import dockerfile as layout
-from caliban.images.secret_files import GENERIC, SecretFiles, SecretFinder
+from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
+from caliban.images.dockerignore import Ignored
+from caliban.images.secret_files import GENERIC, SecretFiles
+from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
-
-if TYPE_CHECKING:
-    from docker.utils.build import PatternMatcher
+from caliban.input_files import InputFileError, is_file, is_inside
 
 LARGE_CONTEXT = 500 * 1000**2
 """Bytes above which a warning is shown."""
 
-# Before the project's own patterns, so that a pattern with `!` can include any of these.
-_DEFAULT_IGNORED = (".git", "**/.git", ".caliban*", "**/__pycache__")
+MAX_ENTRIES = 500_000
+"""Files and directories that are looked at, at most."""
+
+_SHOWN_CREDENTIALS = 20
+
 _CHUNK = 256 * 1024
-_PACKAGING_FILE = re.compile(
-    r"setup\.py|setup\.cfg|pyproject\.toml|MANIFEST\.in|requirements.*\.txt|(README|LICEN[CS]E|COPYING|NOTICE|VERSION).*",
-    re.IGNORECASE,
-)
 _MODULES_FOR_PACKAGING = ("__init__.py", "_version.py", "version.py", "__version__.py", "__about__.py")
-_OTHER_REQUIREMENTS = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*|(?=\S))(\S+)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class ContextFile:
-    """A file, directory or link of the context.
-
-    Attributes:
-        name: its path in the context.
-        path: its path on this machine; None for a directory that has no original.
-        size: bytes of content; 0 for directories and links.
-        source: its path relative to the project.
-    """
-
-    name: str
-    path: Path | None
-    size: int
-    source: str
 
 
 @dataclass(frozen=True)
@@ -62,12 +44,17 @@ class BuildContext:
     Attributes:
         dockerfile: the text of the Dockerfile.
         files: in the order in which they are sent.
-        credentials: the credentials that were left out, relative to the project.
+        credentials: what was left out, and what each is: ``{".env": "environment variables with secrets"}``; by paths
+            relative to the project.
+        partly_searched: how many files were only partly searched for credentials, since there are so many.
+        logins: the files of dependencies that have a password in a URL.
     """
 
     dockerfile: str
     files: tuple[ContextFile, ...]
-    credentials: tuple[str, ...]
+    credentials: Mapping[str, str]
+    partly_searched: int = 0
+    logins: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -77,9 +64,20 @@ class BuildContext:
     def warnings(self) -> list[str]:
         """Return warnings about credentials that were left out, and about a large context."""
         result = [
-            f"{name} contains credentials and is not copied into the image; jobs get credentials when they start"
-            for name in self.credentials
+            f"{name} is not copied into the image: it is {self.credentials[name]}; if it has to be in the image, add "
+            f'"{name}" to "include_credentials" in {CONFIG_FILE}'
+            for name in sorted(self.credentials)[:_SHOWN_CREDENTIALS]
         ]
+        if len(self.credentials) > _SHOWN_CREDENTIALS:
+            result.append(f"{len(self.credentials) - _SHOWN_CREDENTIALS} more files with credentials are not copied")
+        result += [
+            f"{name} has a URL with a password or token, which becomes part of the image" for name in self.logins
+        ]
+        if self.partly_searched:
+            result.append(
+                f"only the beginnings of {self.partly_searched} files were searched for credentials; "
+                "add directories with data to .dockerignore"
+            )
         if self.size > LARGE_CONTEXT:
             result.append(
                 f"the build context is {_human(self.size)}, the largest parts are {self._largest()}; "
@@ -106,10 +104,10 @@ class BuildContext:
 
     def _pieces(self, sent: Callable[[int], object]) -> Iterator[bytes]:
         text = self.dockerfile.encode()
-        yield from _member(tarfile.TarInfo(layout.DOCKERFILE), len(text))
-        yield text + _padding(len(text))
+        yield from member(tarfile.TarInfo(layout.DOCKERFILE), len(text))
+        yield text + padding(len(text))
         for file in self.files:
-            yield from _member_of(file, sent)
+            yield from member_of(file, sent)
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _largest(self) -> str:
@@ -134,127 +132,154 @@ def collect(
         secret_files: which files are credentials.
 
     Raises:
-        ImageError: ``context-unreadable``; ``folder-leads-out`` for a link that points outside the project;
-            ``script-ignored`` where the script itself would be excluded.
+        ImageError: ``context-unreadable``, ``too-many-files``; ``folder-leads-out`` for a link that points outside the
+            project; ``script-ignored``, ``dependency-file-is-credential`` where what the image needs would be left out.
     """
-    walk = _Walk(spec.build_path, _Ignored.read(spec.build_path), SecretFinder(secret_files, environ))
+    finder = SecretFinder(secret_files, environ, spec.config.include_credentials)
+    walk = _Walk(spec.build_path, Ignored.read(spec.build_path), finder)
     try:
         files = [*_dependency_files(spec, walk)]
+        needed = (file for file in files if file.name.startswith((f"{layout.CONDA}/", f"{layout.REQUIREMENTS}/")))
+        logins = [file.source for file in needed if dependencies.has_login(file.original)]
         for number, extra in enumerate(spec.extra_dirs):
             files += walk.part(extra, f"{layout.EXTRA}/{number}", exclude=())
         files += walk.part(spec.package.package_path, layout.CODE, exclude=spec.extra_dirs)
     except OSError as error:
-        raise _unreadable(error) from error
-    packed = (file.source for file in files if file.name.startswith((f"{layout.CODE}/", f"{layout.EXTRA}/")))
-    if spec.package.script_path not in packed:
-        raise ImageError(
-            "script-ignored",
-            f"cannot build the image: .dockerignore excludes {spec.package.script_path}",
-            hint=f"add the line !{spec.package.script_path} to .dockerignore",
-        )
-    return BuildContext(text, tuple(files), tuple(sorted(set(walk.credentials))))
+        raise unreadable(error) from error
+    except InputFileError as error:
+        raise not_readable(error) from error
+    _check_script(spec.package.script_path, files, walk.credentials)
+    return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins))
 
 
-class _Ignored:
-    """The patterns of ``.dockerignore``, matched by docker-py, which follows the rules of moby."""
+def _check_script(script: str, files: Sequence[ContextFile], credentials: Mapping[str, str]) -> None:
+    """Check that the image will have the script.
 
-    def __init__(self, matcher: PatternMatcher) -> None:
-        self._matcher = matcher
-
-    @classmethod
-    def read(cls, directory: Path) -> _Ignored:
-        from docker.utils.build import PatternMatcher
-
-        try:
-            lines = (directory / ".dockerignore").read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-        except FileNotFoundError:
-            lines = []
-        except OSError as error:
-            raise _unreadable(error) from error
-        patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        return cls(PatternMatcher([*_DEFAULT_IGNORED, *patterns]))
-
-    def excludes(self, relative: str) -> bool:
-        # The type stubs require a path object, the matcher a string.
-        return self._matcher.matches(cast("os.PathLike[str]", relative))
-
-    def may_include_below(self, relative: str) -> bool:
-        return any(each.exclusion and each.cleaned_pattern.startswith(relative) for each in self._matcher.patterns)
+    Raises:
+        ImageError: ``script-ignored``.
+    """
+    if any(file.source == script and file.name.startswith((f"{layout.CODE}/", f"{layout.EXTRA}/")) for file in files):
+        return
+    secret = next((name for name in credentials if f"{script}/".startswith(f"{name}/")), None)
+    if secret is None:
+        reason, hint = f".dockerignore excludes {script}", f"add the line !{script} to .dockerignore"
+    else:
+        reason = f"{secret} is not copied: it is {credentials[secret]}"
+        hint = f'if it has to be in the image, add "{secret}" to "include_credentials" in {CONFIG_FILE}'
+    raise ImageError("script-ignored", f"cannot build the image: {reason}", hint=hint)
 
 
 class _Walk:
-    """Walks a directory in a fixed order, and records the credentials that it skips."""
+    """Walks directories in a fixed order, and records the credentials that it skips."""
 
-    def __init__(self, root: Path, ignored: _Ignored, finder: SecretFinder) -> None:
+    def __init__(self, root: Path, ignored: Ignored, finder: SecretFinder) -> None:
         self._root = root
         self._ignored = ignored
         self._finder = finder
-        self.credentials: list[str] = []
+        self._seen = 0
+        self.credentials: dict[str, str] = {}
 
     def part(self, relative: str, name: str, *, exclude: tuple[str, ...]) -> Iterator[ContextFile]:
         """Yield everything below ``relative``, as ``name``/``path in the project``."""
-        if not (self._root / relative).resolve().is_relative_to(self._root.resolve()):
+        if not is_inside(self._root / relative, self._root):
             raise _leads_out(relative, self._root, "replace it with the directory itself")
         yield ContextFile(name, None, 0, relative)
         parents = PurePosixPath(relative).parts
         for depth in range(1, len(parents) + 1):
             here = "/".join(parents[:depth])
-            yield ContextFile(f"{name}/{here}", (self._root / here).resolve(), 0, here)
+            if self.is_credentials_directory(self._root / here, here):
+                return
+            yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here)
         if relative not in exclude and "." not in exclude:
             for entry, source in self.below("" if relative == "." else relative, exclude):
                 yield _context_file(entry, f"{name}/{source}", source)
 
     def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
-        with os.scandir(self._root / relative) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
-        for entry in ordered:
-            source = f"{relative}/{entry.name}" if relative else entry.name
+        """Yield everything below a directory, depth first. Links are not followed."""
+        pending = [self._entries(relative)]
+        while pending:
+            entry, source = next(pending[-1], (None, ""))
+            if entry is None:
+                pending.pop()
+                continue
             is_dir = entry.is_dir(follow_symlinks=False)
             excluded = self._ignored.excludes(source)
             if source in exclude or (excluded and not (is_dir and self._ignored.may_include_below(source))):
                 continue
-            if self._finder.is_secret(entry):
-                self.credentials.append(source)
+            if self._is_secret(entry, source):
                 continue
             if not excluded:
                 yield entry, source
             if is_dir:
-                yield from self.below(source, exclude)
+                pending.append(self._entries(source))
+
+    def is_credentials_directory(self, path: Path, source: str) -> bool:
+        """Return whether a directory is left out whole."""
+        return self._record(source, self._finder.find_directory(path, source))
+
+    def is_credential(self, path: Path, source: str) -> bool:
+        """Return whether a file is left out."""
+        return self._record(source, self._finder.find_file(path, source))
+
+    def _is_secret(self, entry: os.DirEntry[str], source: str) -> bool:
+        path = Path(entry.path)
+        if self.is_credentials_directory(path, source):
+            return True
+        return not entry.is_dir(follow_symlinks=False) and self.is_credential(path, source)
+
+    def _record(self, source: str, found: str | None) -> bool:
+        if found is not None:
+            self.credentials[source] = found
+        return found is not None
+
+    def _entries(self, relative: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+        with os.scandir(self._root / relative) as entries:
+            ordered = sorted(islice(entries, MAX_ENTRIES + 1 - self._seen), key=lambda entry: entry.name)
+        self._seen += len(ordered)
+        if self._seen > MAX_ENTRIES:
+            raise ImageError(
+                "too-many-files",
+                f"cannot build the image: {self._root} has more than {MAX_ENTRIES:,} files and directories",
+                hint="exclude directories with data in .dockerignore; mount them, or read them from a bucket",
+            )
+        return ((entry, f"{relative}/{entry.name}" if relative else entry.name) for entry in ordered)
 
 
 def _dependency_files(spec: BuildSpec, walk: _Walk) -> Iterator[ContextFile]:
     """Yield the files that the steps before the code need, whatever ``.dockerignore`` says."""
     root = spec.build_path
     if spec.conda_env_path is not None:
-        yield _plain_file(root, spec.conda_env_path, layout.CONDA)
+        yield _needed_file(root, spec.conda_env_path, layout.CONDA, walk)
     if spec.requirements_path is not None:
-        for name in _requirement_files(root, spec.requirements_path):
-            yield _plain_file(root, name, layout.REQUIREMENTS)
+        for name in dependencies.requirement_files(root, spec.requirements_path):
+            yield _needed_file(root, name, layout.REQUIREMENTS, walk)
     if spec.setup_extras is not None:
-        for name in sorted(path.name for path in root.iterdir()):
-            if _PACKAGING_FILE.fullmatch(name) and (root / name).is_file():
-                yield _plain_file(root, name, layout.PACKAGING)
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if dependencies.PACKAGING_FILE.fullmatch(entry.name))
+        for name in filter(lambda name: is_file(root / name), names):
+            file = _plain_file(root, name, layout.PACKAGING)
+            if not walk.is_credential(file.original, name):
+                yield file
         for entry, source in walk.below(""):
             if entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False):
                 yield _context_file(entry, f"{layout.PACKAGING}/{source}", source)
 
 
-def _requirement_files(root: Path, first: str) -> list[str]:
-    """Return a requirements file and those that it names with ``-r`` and ``-c``, within the project."""
-    found = [first]
-    for name in found:
-        content = (root / name).read_text(encoding="utf-8", errors="replace")
-        for reference in _OTHER_REQUIREMENTS.findall(content):
-            other = os.path.normpath(PurePosixPath(name).parent / reference)
-            inside = not other.startswith(("..", "/")) and (root / other).is_file()
-            if inside and other not in found:
-                found.append(other)
-    return found
+def _needed_file(root: Path, name: str, part: str, walk: _Walk) -> ContextFile:
+    file = _plain_file(root, name, part)
+    if walk.is_credential(file.original, name):
+        raise ImageError(
+            "dependency-file-is-credential",
+            f"cannot build the image: {name} has {walk.credentials[name]}",
+            cause="credentials are not copied into images, and this file is needed to install dependencies",
+            hint=f'remove the secret from it, or add "{name}" to "include_credentials" in {CONFIG_FILE}',
+        )
+    return file
 
 
 def _plain_file(root: Path, name: str, part: str) -> ContextFile:
-    path = (root / name).resolve(strict=True)
-    if not path.is_relative_to(root.resolve()):
+    path = Path(os.path.realpath(root / name))
+    if not is_inside(path, root):
         raise _leads_out(name, root, "replace it with a copy of the file")
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
@@ -264,69 +289,11 @@ def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFil
     return ContextFile(name, Path(entry.path), size, source)
 
 
-def _member_of(file: ContextFile, sent: Callable[[int], object]) -> Iterator[bytes]:
-    info = tarfile.TarInfo(file.name)
-    if file.path is None:
-        info.type, info.mode = tarfile.DIRTYPE, 0o755
-        yield from _member(info, 0)
-        return
-    try:
-        found = file.path.lstat()
-        info.mode, info.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
-        if stat.S_ISREG(found.st_mode):
-            yield from _member(info, file.size)
-            yield from _content(file, sent)
-        elif stat.S_ISDIR(found.st_mode):
-            info.type = tarfile.DIRTYPE
-            yield from _member(info, 0)
-        elif stat.S_ISLNK(found.st_mode):
-            info.type, info.linkname = tarfile.SYMTYPE, str(file.path.readlink())
-            yield from _member(info, 0)
-        # Sockets, pipes and devices are left out.
-    except OSError as error:
-        raise _unreadable(error) from error
-
-
-def _member(info: tarfile.TarInfo, size: int) -> Iterator[bytes]:
-    info.size = size
-    yield info.tobuf(format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape")
-
-
-def _content(file: ContextFile, sent: Callable[[int], object]) -> Iterator[bytes]:
-    left = file.size
-    with cast("Path", file.path).open("rb") as content:
-        while left:
-            chunk = content.read(min(left, _CHUNK))
-            if not chunk:
-                raise ImageError(
-                    "context-changed",
-                    f"cannot send the build context: {file.source} was truncated while it was read",
-                    hint="run the command again when nothing writes to the directory",
-                )
-            left -= len(chunk)
-            yield chunk
-            sent(len(chunk))
-    yield _padding(file.size)
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
-
-
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
     return ImageError(
         "folder-leads-out",
         f"cannot build the image: {relative} is a link to a path outside {root}",
         hint=f"{remedy}: images contain files of the project's directory only",
-    )
-
-
-def _unreadable(error: OSError) -> ImageError:
-    return ImageError(
-        "context-unreadable",
-        f"cannot read a file of the build context: {error.filename}",
-        cause=error.strerror,
-        hint="make it readable, or exclude it in .dockerignore",
     )
 
 

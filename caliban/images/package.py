@@ -6,9 +6,11 @@ import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from caliban.errors import UsageError
+from caliban.input_files import is_dir, is_file, is_inside, shortened
 
 _SCANNED_FILES = 2000
 """Files to search for a suggestion, at most: a directory with a million data files is not read to the end."""
@@ -56,11 +58,11 @@ class Package:
             UsageError: ``module-not-found``, with a similar name as a hint; ``module-outside-folder``.
         """
         relative = _inside(module, directory)
-        if (directory / relative).is_file():
+        if is_file(directory / relative):
             _refuse_link_out(module, directory, relative)
             executable = ("python",) if relative.suffix == ".py" else ("/bin/bash",)
             return cls(executable, _top(relative), str(relative))
-        dotted = ".".join(relative.parts) if (directory / relative).is_dir() else module
+        dotted = ".".join(relative.parts) if is_dir(directory / relative) else module
         script = _script_of(dotted, directory)
         if script is None:
             raise _not_found(module, directory)
@@ -78,7 +80,7 @@ def _inside(module: str, directory: Path) -> PurePosixPath:
 
 
 def _refuse_link_out(module: str, directory: Path, script: PurePosixPath) -> None:
-    if not (directory / script).resolve().is_relative_to(directory.resolve()):
+    if not is_inside(directory / script, directory):
         raise _outside(module)
 
 
@@ -87,7 +89,7 @@ def _script_of(dotted: str, directory: Path) -> PurePosixPath | None:
     if not all(part.isidentifier() for part in parts):
         return None
     for candidate in (PurePosixPath(*parts).with_suffix(".py"), PurePosixPath(*parts, "__main__.py")):
-        if (directory / candidate).is_file():
+        if is_file(directory / candidate):
             return candidate
     return None
 
@@ -99,23 +101,23 @@ def _top(script: PurePosixPath) -> str:
 def _outside(module: str) -> UsageError:
     return UsageError(
         "module-outside-folder",
-        f'"{module}" is outside the project directory',
+        f'"{shortened(module)}" is outside the project directory',
         hint="run the command in the directory with the code: images contain files of that directory only",
     )
 
 
 def _not_found(module: str, directory: Path) -> UsageError:
-    if module and (directory / module).is_dir():
+    if module and is_dir(directory / module):
         return UsageError(
             "module-not-found",
-            f'"{module}" is a directory without a __main__.py',
+            f'"{shortened(module)}" is a directory without a __main__.py',
             hint=_suggestion(
                 module, [name for name in _candidates(directory) if name.startswith(Path(module).as_posix())]
             ),
         )
     return UsageError(
         "module-not-found",
-        f'script or module not found: "{module}" in {directory}',
+        f'script or module not found: "{shortened(module)}" in {directory}',
         hint=_suggestion(module, list(_candidates(directory))),
     )
 
@@ -136,15 +138,17 @@ def _candidates(directory: Path) -> Iterator[str]:
     while waiting and seen < _SCANNED_FILES:
         current = waiting.pop(0)
         try:
-            entries = sorted(current.iterdir())
+            with os.scandir(current) as found:
+                entries = sorted(islice(found, _SCANNED_FILES - seen), key=lambda entry: entry.name)
         except OSError:  # an unreadable directory has nothing to suggest
             continue
+        seen += len(entries)
         for entry in entries:
-            seen += 1
-            if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "__pycache__")):
-                waiting.append(entry)
-            elif entry.suffix in (".py", ".sh") and entry.name != "__init__.py":
-                relative = entry.relative_to(directory)
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "__pycache__")):
+                waiting.append(path)
+            elif path.suffix in (".py", ".sh") and entry.name != "__init__.py":
+                relative = path.relative_to(directory)
                 yield relative.as_posix()
-                if entry.suffix == ".py":
+                if path.suffix == ".py":
                     yield ".".join(relative.with_suffix("").parts)

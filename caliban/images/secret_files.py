@@ -1,104 +1,162 @@
-"""Recognize credentials among a project's files: they never go into an image, whatever ``.dockerignore`` says."""
+"""Which files are credentials, by the rules that belong to no platform: one table."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from caliban.images.secret_content import is_key_or_key_store, is_not_public
+from caliban.images.secret_rules import Rule, SecretFiles, mark, value_of
 
-_MAX_KEY_FILE_SIZE = 64 * 1024
+__all__ = ["GENERIC", "SecretFiles"]
 
 
-@dataclass(frozen=True)
-class SecretFiles:
-    """Rules that say which files and directories are credentials.
+_LONG = r"[^\s\"'{}\[\],]{16,}"
+_SHORT = r"[^\s\"'{}\[\],]{4,}"
+_NO_NUMBER = rf"(?!\d+\b|None|null|true|false){_SHORT}"
+_TOKENS = {
+    "hf_": "[A-Za-z0-9]{30,}",  # Hugging Face
+    **{f"gh{kind}_": "[A-Za-z0-9]{36,}" for kind in "opsur"},  # GitHub
+    "github_pat_": "[A-Za-z0-9_]{40,}",
+    "glpat-": "[A-Za-z0-9_-]{20,}",  # GitLab
+    "hvs.": "[A-Za-z0-9_-]{24,}",  # Vault
+    **{f"xox{kind}-": "[A-Za-z0-9-]{20,}" for kind in "abeprs"},  # Slack
+    "npm_": "[A-Za-z0-9]{36,}",
+    "pypi-AgE": "[A-Za-z0-9_-]{50,}",
+    "dckr_pat_": "[A-Za-z0-9_-]{20,}",  # Docker Hub
+    **{f"sk-{kind}-": "[A-Za-z0-9_-]{30,}" for kind in ("ant", "proj", "svcacct")},  # Anthropic, OpenAI
+    "AGE-SECRET-KEY-1": "[A-Z0-9]{50,}",  # age
+}
 
-    Attributes:
-        names: of files and directories, anywhere.
-        names_in: (name of a parent directory, name): what is a credential in such a directory only.
-        marks: of JSON objects, as a key file may have any name: a file that contains all byte strings of one of these
-            is a key.
-        variables: environment variables that name a credentials file.
-    """
-
-    names: frozenset[str] = frozenset()
-    names_in: frozenset[tuple[str, str]] = frozenset()
-    marks: frozenset[tuple[bytes, ...]] = frozenset()
-    variables: frozenset[str] = frozenset()
-
-    def combined(self, other: SecretFiles) -> SecretFiles:
-        """Return both sets of rules as one."""
-        return SecretFiles(
-            self.names | other.names,
-            self.names_in | other.names_in,
-            self.marks | other.marks,
-            self.variables | other.variables,
-        )
-
+_PRIVATE_KEY = Rule(
+    "a private key",
+    names=(
+        *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk"),
+        *("*.ppk", "*.p8", "*.pk8", "ssh_host_*_key"),
+    ),
+)
+_PRIVATE_KEY_TEXT = Rule(
+    "a private key",
+    # The first characters of the key must follow: a text about keys is not a key.
+    text=(
+        mark(
+            r"""-----? ?BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)? ?-----?[\s#>|"'\\,+]{0,80}[A-Za-z0-9+/]"""
+            r"""|^PuTTY-User-Key-File-\d""",
+            *("PRIVATE KEY", "PuTTY-User-Key-File-"),
+        ),
+    ),
+)
+_JSON_WEB_KEY = Rule(
+    "a private key", text=(mark(r'"kty"\s{0,20}:\s{0,20}"(?:RSA|EC|OKP)"', '"kty"'), value_of("d", value=_LONG))
+)
+_KEY_FILE = Rule("a key", names=("*.key",), check=is_not_public)
+_KEY_STORE = Rule(
+    "a key store",
+    names=("*.p12", "*.pfx", "*.pkcs12", "*.jks", "*.jceks", "*.bks", "*.keystore", "*.kdb", "*.kdbx", "*.keytab"),
+)
+_BINARY_KEY = Rule("a private key or key store", check=is_key_or_key_store)
+_ENVIRONMENT = Rule(
+    "environment variables with secrets",
+    names=(".env", ".env.*", "*.env", ".envrc", ".flaskenv"),
+    # Templates have no values; `.env.py` is code.
+    not_names=tuple(f"*{kind}*" for kind in ("example", "sample", "template", "dist", "default", "schema")),
+)
+_DIRECTORIES = Rule(
+    "a directory with credentials",
+    directories=(
+        *(".aws", ".azure", ".creds", ".docker", ".gnupg", ".kaggle", ".oci", ".password-store", ".putty", ".secrets"),
+        *(".ssh", ".terraform.d", ".chef", ".vault"),
+    ),
+)
+_LOGINS = Rule(
+    "a login",
+    names=(
+        *(".netrc", "_netrc", ".pgpass", "pgpass.conf", ".my.cnf", ".mylogin.cnf", ".pg_service.conf", ".msmtprc"),
+        *(".git-credentials", "git/credentials", ".config/hub", "gh/hosts.yml", "gh/hosts.yaml", "glab-cli/config.yml"),
+        *(".dockercfg", ".dockerconfigjson", ".docker/config.json", "containers/auth.json", ".composer/auth.json"),
+        *(".npmrc", ".pypirc", "pip.conf", "pip.ini", ".gem/credentials", ".bundle/config"),
+        *(".cargo/credentials", ".cargo/credentials.toml", ".m2/settings.xml", ".gradle/gradle.properties"),
+        *(".huggingface/token", "huggingface/token", "huggingface/stored_tokens", "kaggle.json", ".comet.config"),
+        *(".vault-token", ".vault_pass", ".vault-pass", ".vault_password", ".terraformrc", "terraform.rc"),
+        *("credentials.tfrc.json", "*.tfvars", "*.tfvars.json", "*.tfstate", "*.tfstate.backup"),
+        *(
+            ".s3cfg",
+            ".passwd-s3fs",
+            "rclone.conf",
+            ".databrickscfg",
+            ".snowsql/config",
+            ".modal.toml",
+            ".mc/config.json",
+        ),
+        *("access_tokens.json", "accesstokens.json", "msal_token_cache.*", "service_principal_entries.*"),
+        *("doctl/config.yaml", ".fly/config.yml", ".clearml.conf", "clearml.conf", ".dvc/config.local", ".htpasswd"),
+        *("client_secret.json", "client_secret*.json", "client_secrets.json", ".streamlit/secrets.toml"),
+        *("secrets.json", "secrets.toml", "secrets.yml", "secrets.yaml", "secrets.ini", "*accesskeys.csv"),
+    ),
+    variables=(
+        *("NETRC", "PGPASSFILE", "PIP_CONFIG_FILE", "NPM_CONFIG_USERCONFIG", "HF_TOKEN_PATH", "TF_CLI_CONFIG_FILE"),
+        *("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "RCLONE_CONFIG", "DATABRICKS_CONFIG_FILE"),
+    ),
+)
+_NAMED_CREDENTIALS = Rule(
+    "credentials",
+    names=("credentials", "credentials.*", "token.json", "token.yml", "token.yaml", "*_token.json", "oauth*.json"),
+    text=(
+        value_of(
+            *("password", "passwd", "secret", "secret_key", "access_token", "refresh_token", "id_token", "auth_token"),
+            *("api_key", "apikey", "private_key", "access_key", "token_secret", "client_secret"),
+            value=_NO_NUMBER,
+        ),
+    ),
+)
+_TOKEN_CACHE = Rule("a login", names=("token.pickle", "token.pkl", "*_token.pickle"))
+_WANDB = Rule("a login", names=("wandb/settings",), text=(value_of("api_key"),))
+_LOGIN_IN_URL = Rule(
+    "a login",
+    names=(".git/config", ".gitmodules", ".hg/hgrc", ".condarc", ".yarnrc", ".yarnrc.yml"),
+    text=(mark(r"://[^\s/@:]{0,100}:[^\s/@]{1,300}@|://[^\s/@:]{20,300}@|/t/[\w-]{8,}/", "@", "/t/"),),
+)
+_NETRC = Rule(
+    "a login",
+    text=(mark(r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s", "password"),),
+)
+_REGISTRY_LOGIN = Rule(
+    "a login", text=(mark('"auths"', '"auths"'), value_of("auth", "identitytoken", "password", value=_SHORT))
+)
+_NPM_LOGIN = Rule(
+    "a login", text=(mark(r"(?:_authToken|npmAuthToken)\"?\s{0,20}[:=]\s{0,20}\"?[\w+/-]{8}", "AuthToken"),)
+)
+_CLOUD_KEYS = Rule(
+    "a cloud access key",
+    text=(
+        mark(
+            r"aws_?secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?[A-Za-z0-9/+]{30,}"
+            r"|Secret access key\"?\s{0,4}[\r\n]|AccountKey=[A-Za-z0-9+/]{40,}",
+            *("secret_access_key", "secretaccesskey", "secret access key", "AccountKey="),
+        ),
+    ),
+)
+_KAGGLE = Rule("a login", text=(value_of("username"), value_of("key", value=r"[0-9a-f]{32}\b")))
+_TOKEN = Rule(
+    "an access token",
+    text=(
+        mark(
+            rf"(?<![\w-])(?-i:{'|'.join(start.replace('.', '[.]') + rest for start, rest in _TOKENS.items())})",
+            *_TOKENS,
+        ),
+    ),
+)
+_OAUTH_CLIENT = Rule("an OAuth client secret", text=(value_of("client_id"), value_of("client_secret", value=_LONG)))
+_OAUTH_TOKEN = Rule(
+    "an OAuth token",
+    text=(
+        value_of("refresh_token", value=_LONG),
+        value_of("access_token", "token", "client_id", "id_token", value=_LONG),
+    ),
+)
 
 GENERIC = SecretFiles(
-    names=frozenset(
-        {
-            ".aws",
-            ".azure",
-            ".creds",
-            ".docker",
-            ".dockercfg",
-            ".git-credentials",
-            ".gnupg",
-            ".netrc",
-            ".pgpass",
-            ".pypirc",
-            ".ssh",
-        }
+    rules=(
+        *(_PRIVATE_KEY, _PRIVATE_KEY_TEXT, _JSON_WEB_KEY, _KEY_FILE, _KEY_STORE, _BINARY_KEY),
+        *(_ENVIRONMENT, _DIRECTORIES, _LOGINS, _NAMED_CREDENTIALS, _TOKEN_CACHE, _WANDB, _LOGIN_IN_URL),
+        *(_NETRC, _REGISTRY_LOGIN, _NPM_LOGIN, _CLOUD_KEYS, _KAGGLE, _TOKEN, _OAUTH_CLIENT, _OAUTH_TOKEN),
     )
 )
 """The rules that belong to no platform."""
-
-
-class SecretFinder:
-    """Finds credentials by name, by content, and by the environment variables that name them.
-
-    Args:
-        rules: which files are credentials.
-        environ: the environment variables.
-    """
-
-    def __init__(self, rules: SecretFiles, environ: Mapping[str, str]) -> None:
-        self._rules = rules
-        self._named = frozenset(_file_ids(environ.get(variable) for variable in rules.variables))
-
-    def is_secret(self, entry: os.DirEntry[str]) -> bool:
-        """Return whether a file or directory is a credential.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        parent = Path(entry.path).parent.name
-        if entry.name in self._rules.names or (parent, entry.name) in self._rules.names_in:
-            return True
-        if not entry.is_file(follow_symlinks=False):
-            return False
-        found = entry.stat(follow_symlinks=False)
-        if (found.st_dev, found.st_ino) in self._named:
-            return True
-        return found.st_size <= _MAX_KEY_FILE_SIZE and self._is_key(Path(entry.path))
-
-    def _is_key(self, path: Path) -> bool:
-        with path.open("rb") as file:
-            content = file.read(64)
-            if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-                return False
-            content += file.read()
-        return any(all(mark in content for mark in marks) for marks in self._rules.marks)
-
-
-def _file_ids(paths: Iterable[str | None]) -> Iterator[tuple[int, int]]:
-    """Yield device and inode of each file."""
-    for path in filter(None, paths):
-        try:
-            found = Path(path).stat()
-        except OSError:  # a file that does not exist cannot get into an image
-            continue
-        yield found.st_dev, found.st_ino

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from caliban.config import CONFIG_FILE, ProjectConfig, config_from_record, load_config
 from caliban.errors import ImageError, UsageError
+from caliban.images import dependencies
 from caliban.images.package import Package
+from caliban.input_files import is_dir, is_file, is_inside, shortened
 from caliban.records import ImageRef, JobMode, JsonObject
 
 REQUIREMENTS_FILE = "requirements.txt"
 CONDA_FILE = "environment.yml"
-
-# pip cannot install a project whose pyproject.toml has nothing but settings of tools.
-_DESCRIBES_A_PROJECT = re.compile(r"^\s*\[\s*(project|build-system)\s*\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,16 @@ class BuildSpec:
 
         Raises:
             UsageError: ``extra-dir-outside-folder``, ``extra-dir-not-found``; ``malformed-extra`` for an extra
-                that is not a valid name; ``extras-without-setup`` for extras of a project that cannot be installed.
+                that is not a valid name; ``extras-without-setup`` for extras of a project that cannot be installed;
+                ``project-unreadable`` for a file of dependencies that is not a file.
         """
         root = directory.absolute()
         extras = tuple(setup_extras)
         for extra in extras:
             if not is_extra_name(extra):
-                raise UsageError("malformed-extra", f'invalid extra "{extra}"', hint="use a name such as dev or gpu")
+                raise UsageError(
+                    "malformed-extra", f'invalid extra "{shortened(extra)}"', hint="use a name such as dev or gpu"
+                )
         spec = cls(
             build_path=root,
             package=package,
@@ -95,26 +96,26 @@ class BuildSpec:
             ImageError: ``build-folder-gone``, ``script-gone``, ``extra-dir-gone``.
             UsageError: what :func:`caliban.config.load_config` raises.
         """
-        if not self.build_path.is_dir():
+        if not is_dir(self.build_path):
             raise ImageError(
                 "build-folder-gone",
                 f"cannot rebuild the image: directory not found: {self.build_path}",
                 hint="restore the directory in which the experiments were created",
             )
-        if not (self.build_path / self.package.script_path).is_file():
+        if not is_file(self.build_path / self.package.script_path):
             raise ImageError(
                 "script-gone",
                 f"cannot rebuild the image: {self.package.script_path} not found in {self.build_path}",
                 hint="restore the script, or create a new experiment for another one",
             )
         for each in self.extra_dirs:
-            if not (self.build_path / each).is_dir():
+            if not is_dir(self.build_path / each):
                 raise ImageError(
                     "extra-dir-gone",
                     f"cannot rebuild the image: directory {each} not found in {self.build_path}",
                     hint=f"restore the directory: the experiments were created with -d {each}",
                 )
-        config = load_config(self.build_path) if (self.build_path / CONFIG_FILE).exists() else self.config
+        config = load_config(self.build_path) if os.path.lexists(self.build_path / CONFIG_FILE) else self.config
         return replace(self, config=config)._with_dependency_files(self.setup_extras or ())
 
     def as_record(self) -> JsonObject:
@@ -135,16 +136,13 @@ class BuildSpec:
         }
 
     def _with_dependency_files(self, extras: tuple[str, ...]) -> BuildSpec:
-        def present(name: str) -> str | None:
-            return name if (self.build_path / name).is_file() else None
-
         mode = self.job_mode.value.lower()
         with_mode = extras if mode in extras else (mode, *extras)
         return replace(
             self,
-            requirements_path=present(REQUIREMENTS_FILE),
-            conda_env_path=present(CONDA_FILE),
-            setup_extras=with_mode if _is_installable(self.build_path) else None,
+            requirements_path=dependencies.find(self.build_path, REQUIREMENTS_FILE),
+            conda_env_path=dependencies.find(self.build_path, CONDA_FILE),
+            setup_extras=with_mode if dependencies.is_installable(self.build_path) else None,
         )
 
 
@@ -205,18 +203,6 @@ def parse_container_spec(raw: JsonObject) -> BuildSpec | ImageSpec:
 def is_extra_name(name: str) -> bool:
     """Return whether this is a valid name of an extra (PEP 508). It becomes part of a Dockerfile."""
     return name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-
-
-def _is_installable(directory: Path) -> bool:
-    if (directory / "setup.py").is_file():
-        return True
-    try:
-        text = (directory / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise UsageError("project-unreadable", "cannot read pyproject.toml", cause=str(error)) from error
-    return _DESCRIBES_A_PROJECT.search(text) is not None
 
 
 def _package_record(package: Package) -> list[object]:
@@ -293,15 +279,17 @@ def _stays_inside(path: str) -> bool:
 
 
 def _checked_extra_dir(root: Path, extra: str) -> str:
-    if not _stays_inside(extra) or not (root / extra).resolve().is_relative_to(root.resolve()):
+    if not _stays_inside(extra) or not is_inside(root / extra, root):
         raise UsageError(
             "extra-dir-outside-folder",
-            f'-d "{extra}" is outside {root}',
+            f'-d "{shortened(extra)}" is outside {root}',
             hint="give a directory of the project, relative to it; links to other places are not allowed",
         )
-    if not (root / extra).is_dir():
+    if not is_dir(root / extra):
         raise UsageError(
-            "extra-dir-not-found", f'directory not found: "{extra}" in {root}', hint="create it, or remove -d"
+            "extra-dir-not-found",
+            f'directory not found: "{shortened(extra)}" in {root}',
+            hint="create it, or remove -d",
         )
     return str(PurePosixPath(os.path.normpath(extra)))
 

@@ -174,6 +174,15 @@ class Platform(ABC):
             PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
 
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return what a re-run of ``job`` would do beyond running its image, a line each, for people.
+
+        For a plan with jobs that someone else recorded: directories and devices of the host, privileges, networks,
+        accounts, and the destination where the user has not chosen it. What caliban always requests is left out; what
+        it does not know is not. Nothing is connected to.
+        """
+        return ()
+
     @abstractmethod
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return the name to request for a submission that carries ``token``."""

@@ -32,7 +32,8 @@ def submit_once(
 ) -> _Job:
     """Send a job until the service has it, refuses it, or the deadline passes.
 
-    After an answer that leaves the outcome unknown the job is looked up before it is sent again, and from then on.
+    After an answer that leaves the outcome unknown the job is looked up before it is sent again, and from then on; and
+    where the service says to the last that it is too busy, before the job is given up.
     Where ``look_up`` sees new jobs late, its None counts only once ``consistency_delay`` has passed since that answer;
     and when the job was sent again with success it is looked up once more, as an earlier request may have been
     processed later still.
@@ -79,7 +80,7 @@ def submit_once(
                 raise
             if stopping.is_set():
                 raise NotSentError("not-sent", f"the job {name} was not submitted", cause=last.cause) from last
-            raise refused(last) from last
+            return _give_up(last, look_up, refused)
 
 
 def _check_permission(may_send: MaySend, unknown: CalibanError | None) -> None:
@@ -108,6 +109,19 @@ def poll_until(look_up: Callable[[], _Job | None], deadline: float, clock: Clock
         if found is not None or left <= 0 or clock.wait(stopping, min(delay, left)):
             return found
         delay *= 2
+
+
+def _give_up(
+    last: CalibanError, look_up: Callable[[], _Job | None], refused: Callable[[CalibanError], RefusedError]
+) -> _Job:
+    """Raise the error for a job that certainly does not run.
+
+    Returns:
+        After 429, the job if it is there: a gateway may have throttled only the answer.
+    """
+    if isinstance(last, ServiceError) and last.is_over_quota and (found := look_up()) is not None:
+        return found
+    raise refused(last) from last
 
 
 def _earlier(look_up: Callable[[], _Job | None]) -> _Job | None:

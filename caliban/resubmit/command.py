@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -118,6 +119,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     if plan.jobs:
         _print(context, report.job_lines(plan))
         _print(context, report.migration_lines(plan))
+        _print(context, _foreign_lines(plan, context, platforms, store))
         show("")
         _print(context, report.image_lines(plan, context.home))
     else:
@@ -142,6 +144,7 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
         return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
+    _print(context, _foreign_lines(plan, context, platforms, store))
     _report_problems(plan, context)
     if not plan.ready:
         return ExitCode.NOT_DONE
@@ -206,6 +209,16 @@ def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int
     jobs = [migrate(job, platforms, request.platform) for job in plan_jobs(selection.selected)]
     checked = check_jobs(jobs, platforms, connect=not request.dry_run)
     return Plan(group.name, tuple(with_migration_hint(checked, group.name)), selection.skipped)
+
+
+def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Iterable[str]:
+    """Return what is part of the re-run because someone else recorded it."""
+    from caliban.resubmit.foreign import Self, foreign_lines
+    from caliban.store.recorders import submitters
+
+    own = Self(tuple(dict.fromkeys((context.user, context.login))), socket.gethostname())
+    recorded_by = submitters(store, (job.template.id for job in plan.jobs))
+    return foreign_lines(plan.jobs, recorded_by, own, platforms, context.home)
 
 
 def _report_problems(plan: Plan, context: Context) -> None:

@@ -156,7 +156,7 @@ def decode_json(text: str | bytes) -> object:
     """
     try:
         decoded: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: nested too deeply
         raise StoreError(
             "store-malformed-json",
             "the experiment store contains malformed JSON",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
-from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of
+from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
 
 FlagSet = tuple[tuple[str, ...], JsonObject]
 """The positional arguments and the flags of one experiment."""
@@ -31,7 +31,7 @@ def group_names(session: Session, user: str) -> list[str]:
     name = ExperimentGroupRow.name
     mine = (ExperimentGroupRow.user == user, name.is_not(None))
     statement = select(name).where(*mine).group_by(name).order_by(func.min(ExperimentGroupRow.id))
-    return [found for found in session.scalars(statement) if found is not None]
+    return [text(found) for found in session.scalars(statement) if found is not None]
 
 
 def group_attempts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Select, func, literal, null, select
@@ -12,7 +12,7 @@ from caliban.clock import Clock
 from caliban.records import Batch, Submission
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, SubmissionRow, UtcTime
 from caliban.store.owner import from_text
-from caliban.store.views import json_object
+from caliban.store.views import json_object, text
 
 SubmissionTreeRow: TypeAlias = Any
 """A row of SQLAlchemy with the columns below."""
@@ -80,21 +80,29 @@ def submission_from(row: SubmissionTreeRow) -> Submission:
         batch = Batch(row.batch_id, from_text(row.owner), row.renewals, (row.now - row.renewed).total_seconds())
     return Submission(
         id=row.id,
-        token=row.token,
+        token=text(row.token),
         experiment_id=row.experiment_id,
-        group=row.group_name or "",
+        group=text(row.group_name or ""),
         job_spec_id=row.job_spec_id,
         resubmits=row.resubmits,
-        platform=row.platform,
+        platform=text(row.platform),
         destination=json_object(row.target),
-        name=row.name,
-        user=row.user,
-        host=row.host,
+        name=text(row.name),
+        user=text(row.user),
+        host=text(row.host),
         pid=row.pid,
-        created=row.opened if row.opened is not None else row.created.astimezone(timezone.utc),
+        created=row.opened if row.opened is not None else _utc(row.created),
         state=row.state,
         job_id=row.job_id,
         error=row.error,
         batch=batch,
         sent=row.sent,
     )
+
+
+def _utc(created: datetime) -> datetime:
+    """Convert the local time of a row of revision 0003, as if it had been written in the time zone of this machine."""
+    try:
+        return created.astimezone(timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
+        return created.replace(tzinfo=timezone.utc)

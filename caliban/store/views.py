@@ -37,6 +37,7 @@ TREE_COLUMNS = (
     JobRow.status,
     JobRow.details,
     JobRow.created,
+    JobRow.user.label("job_user"),
     JobSpecRow.id.label("spec_id"),
     JobSpecRow.spec.label("job_spec"),
     JobSpecRow.platform,
@@ -49,12 +50,20 @@ TreeRow = Any
 
 def canonical(value: object) -> str:
     """Return the same text for equal JSON values, whatever the order of keys. ``1``, ``1.0`` and ``true`` differ."""
-    return json.dumps(value, sort_keys=True, default=dict)
+    try:
+        return json.dumps(value, sort_keys=True, default=dict)
+    except RecursionError:
+        raise _damaged("a JSON value is nested too deeply") from None
 
 
 def json_object(value: object) -> JsonObject:
     """Return the JSON object of a column; ``{}`` for null and for anything that is not an object."""
     return value if isinstance(value, dict) else {}
+
+
+def text(value: object) -> str:
+    """Return the text of a column; SQLite stores a value of any type in any column, whatever the table declares."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def groups_of(rows: Iterable[TreeRow], parse: ParseDetails) -> list[GroupRecord]:
@@ -63,7 +72,8 @@ def groups_of(rows: Iterable[TreeRow], parse: ParseDetails) -> list[GroupRecord]
     for row in rows:
         by_group.setdefault(row.group_id, []).append(row)
     return [
-        GroupRecord(key, found[0].group_name or "", experiments_of(found, parse)) for key, found in by_group.items()
+        GroupRecord(key, text(found[0].group_name or ""), experiments_of(found, parse))
+        for key, found in by_group.items()
     ]
 
 
@@ -94,15 +104,17 @@ def _job(row: TreeRow, parse: ParseDetails) -> JobRecord:
     if row.platform is None:
         raise _damaged(f"job {row.job_id} has no job spec")
     status = row.status or JobStatus.UNKNOWN
+    platform = text(row.platform)
     return JobRecord(
         id=row.job_id,
-        platform=row.platform,
+        platform=platform,
         spec_id=row.spec_id,
         spec=json_object(row.job_spec),
-        container=row.container,
+        container=text(row.container),
         status=status,
-        details=parse(row.platform, status, json_object(row.details)),
+        details=parse(platform, status, json_object(row.details)),
         created=row.created,
+        user=None if row.job_user is None else text(row.job_user),
     )
 
 

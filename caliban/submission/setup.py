@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caliban.clock import Clock, SystemClock
-from caliban.platforms import registry
+from caliban.platforms import flags, registry
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.registry import Platforms
 from caliban.reporter import Reporter
@@ -39,8 +39,11 @@ def make_platforms(
     @cache
     def engine() -> Engine:
         from caliban.images.docker.engine import Engine
+        from caliban.images.secret_rules import SecretFiles
 
-        return Engine.connect(environ, registry.secret_files())
+        key = flags.cloud_key(options or {})
+        secret_files = registry.secret_files().combined(SecretFiles(files=() if key is None else (str(key),)))
+        return Engine.connect(environ, secret_files, on_slow=reporter.info)
 
     return Platforms(PlatformContext(environ, home, reporter, engine, options or {}, clock or SystemClock()))
 

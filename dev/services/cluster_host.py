@@ -11,7 +11,7 @@ from pathlib import Path
 from services.cluster_layout import BRIDGE, NODE_IP
 from services.shell import run
 
-PRIVATE_DIRECTORYS = ("/run/netns", "/run/containerd", "/var/log/containers", "/var/lib/cni", "/var/lib/kubelet")
+PRIVATE_DIRECTORIES = ("/run/netns", "/run/containerd", "/var/log/containers", "/var/lib/cni", "/var/lib/kubelet")
 """Fixed paths of containerd and the kubelet. The components see an empty file system there."""
 
 _SETTINGS = (
@@ -31,7 +31,7 @@ _CGROUP_SECONDS = 10
 def prepare(directory: Path) -> None:
     """Make the bridge and the mount points, after what is to be undone has been recorded in ``directory``."""
     undo(directory)
-    missing = [path for path in PRIVATE_DIRECTORYS if not Path(path).exists()]
+    missing = [path for path in PRIVATE_DIRECTORIES if not Path(path).exists()]
     settings = {name: text for name in _SETTINGS if (text := _read(name)) is not None}
     (directory / _RECORD).write_text(json.dumps({"made": missing, "settings": settings}))
     for path in missing:

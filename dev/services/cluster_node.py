@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.cluster_host import PRIVATE_DIRECTORYS
+from services.cluster_host import PRIVATE_DIRECTORIES
 from services.cluster_images import write_images
 from services.cluster_layout import COMPONENTS, NODE, Layout
 from services.shell import Failure, run, say, tail
@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--busybox", type=Path, required=True)
     arguments = parser.parse_args()
     try:
-        for path in PRIVATE_DIRECTORYS:
+        for path in PRIVATE_DIRECTORIES:
             run(["mount", "-t", "tmpfs", "caliban-dev", path], f"mounting a file system on {path}")
         node = Node(Layout.load(arguments.state / LAYOUT))
         node.bring_up(arguments.busybox)

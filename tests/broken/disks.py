@@ -6,31 +6,21 @@ that allows user namespaces. A limit on file sizes requires neither, but fails l
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.forkserver import ForkServer
+
 STORE = "caliban.db"
-_ON_A_SMALL_DISK = """
-mount -t tmpfs -o size="$SIZE" none "$DIRECTORY"
-[ ! -e "$COPY/caliban.db" ] || cp -p "$COPY/caliban.db" "$DIRECTORY"
-status=0
-"$@" || status=$?
-rm -rf "$COPY"
-cp -a "$DIRECTORY" "$COPY"
-exit $status
-"""
-_READ_ONLY = """
-mount --bind "$TARGET" "$TARGET"
-mount -o remount,bind,ro "$TARGET"
-exec "$@"
-"""
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+"""Source: https://man7.org/linux/man-pages/man2/unshare.2.html"""
 
 
 @dataclass(frozen=True)
@@ -47,50 +37,87 @@ class Command:
     directory: Path
     cwd: Path
     environ: Mapping[str, str]
+    server: ForkServer
 
     def __call__(
-        self, *arguments: str, prefix: tuple[str, ...] = (), setup: Callable[[], None] | None = None
+        self, *arguments: str, setup: Callable[..., Callable[[], None]] | None = None, **options: object
     ) -> CommandResult:
-        done = subprocess.run(
-            [*prefix, sys.executable, "-m", "caliban", *arguments],
+        """Run the command; ``setup`` is called in its process before, with ``options``."""
+        done = self.server.call(
+            arguments,
+            environ={**self.environ, "CALIBAN_DB_URL": f"sqlite:///{self.directory / STORE}"},
             cwd=self.cwd,
-            env={**self.environ, "CALIBAN_DB_URL": f"sqlite:///{self.directory / STORE}"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            preexec_fn=setup,
-            check=False,
+            setup=setup and f"{__name__}:{setup.__name__}",
+            options=options,
         )
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 @cache
-def namespace() -> tuple[str, ...] | None:
-    """Return the command that runs a shell script in a mount namespace of its own; None where that is not allowed."""
-    for options in ((), ("--user", "--map-root-user")):
-        command = ("unshare", *options, "--mount", "sh", "-ec")
-        if (
-            shutil.which("unshare")
-            and not subprocess.run([*command, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode
-        ):
-            return command
-    return None
+def can_mount() -> bool:
+    """Return whether a process may have a mount namespace of its own, and mount file systems there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _enter_namespace()
+            _mount("-t", "tmpfs", "none", "/mnt")
+        except (OSError, subprocess.CalledProcessError):
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _enter_namespace() -> None:
+    """Enter a new mount namespace; as nobody but root may do that alone, others enter a new user namespace, too."""
+    user, group = os.geteuid(), os.getegid()
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS | (_CLONE_NEWUSER if user else 0)):
+        raise OSError(ctypes.get_errno(), "unshare")
+    if user:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    _mount("--make-rprivate", "/")
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+
+def limit_files(size: int) -> Callable[[], None]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return lambda: None
+
+
+def mount_small_disk(directory: str, copy: str, size: int) -> Callable[[], None]:
+    """Mount an empty disk at ``directory``, with the content of ``copy``, which in the end gets what it has then."""
+    _enter_namespace()
+    _mount("-t", "tmpfs", "-o", f"size={size}", "none", directory)
+    shutil.copytree(copy, directory, dirs_exist_ok=True)
+
+    def unmount() -> None:
+        shutil.rmtree(copy)
+        shutil.copytree(directory, copy)
+
+    return unmount
+
+
+def mount_read_only(target: str) -> Callable[[], None]:
+    _enter_namespace()
+    _mount("--bind", target, target)
+    _mount("-o", "remount,bind,ro", target)
+    return lambda: None
 
 
 def with_small_files(command: Command, size: int, *arguments: str) -> CommandResult:
     """Run the command with a limit of ``size`` bytes per file."""
-    return command(*arguments, setup=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+    return command(*arguments, setup=limit_files, size=size)
 
 
 def on_small_disk(command: Command, size: int, *arguments: str) -> CommandResult:
     """Run the command with its store on a disk of ``size`` bytes, whose content the directory has afterwards."""
-    enter = namespace()
-    assert enter
     copy = command.directory.with_name("copy")
     shutil.copytree(command.directory, copy)
-    environ = {**command.environ, "SIZE": str(size), "DIRECTORY": str(command.directory), "COPY": str(copy)}
-    mounted = Command(command.directory, command.cwd, environ)
-    result = mounted(*arguments, prefix=(*enter, _ON_A_SMALL_DISK, "sh"))
+    result = command(*arguments, setup=mount_small_disk, directory=str(command.directory), copy=str(copy), size=size)
     shutil.rmtree(command.directory)
     copy.rename(command.directory)
     return result
@@ -98,10 +125,7 @@ def on_small_disk(command: Command, size: int, *arguments: str) -> CommandResult
 
 def read_only_mount(command: Command, target: Path, *arguments: str) -> CommandResult:
     """Run the command with ``target``, the store's file or directory, mounted read-only."""
-    enter = namespace()
-    assert enter
-    mounted = Command(command.directory, command.cwd, {**command.environ, "TARGET": str(target)})
-    return mounted(*arguments, prefix=(*enter, _READ_ONLY, "sh"))
+    return command(*arguments, setup=mount_read_only, target=str(target))
 
 
 def read_only_mode(command: Command, target: Path, *arguments: str) -> CommandResult:
@@ -114,5 +138,5 @@ def read_only_mode(command: Command, target: Path, *arguments: str) -> CommandRe
         target.chmod(before)
 
 
-FULL = [with_small_files, *([on_small_disk] if namespace() else [])]
-READ_ONLY = [*([read_only_mount] if namespace() else []), *([read_only_mode] if os.geteuid() else [])]
+FULL = [with_small_files, *([on_small_disk] if can_mount() else [])]
+READ_ONLY = [*([read_only_mount] if can_mount() else []), *([read_only_mode] if os.geteuid() else [])]

@@ -19,6 +19,7 @@ from tests.builders import add_group, latest_states, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, fake_platform
 from tests.fakes import FakeService
+from tests.forkserver import ForkServer
 from tests.standins.ml_v1 import MlV1
 from tests.store.helpers import PEER_STORES
 
@@ -37,15 +38,14 @@ def service() -> Iterator[MlV1]:
 
 
 @pytest.fixture
-def command(home: Path, cwd: Path, tmp_path: Path, service: MlV1) -> Command:
+def command(home: Path, cwd: Path, tmp_path: Path, service: MlV1, fork_server: ForkServer) -> Command:
     skipped = ("DOCKER_HOST", "DOCKER_CONTEXT", "LOGNAME", "CALIBAN_USER", "PROJECT_ID")
-    # without coverage, which would write to the full disk, too
-    environ = {name: value for name, value in os.environ.items() if name not in skipped and "COVERAGE" not in name}
+    environ = {name: value for name, value in os.environ.items() if name not in skipped}
     environ.update(HOME=str(home), USER="totoro", CLOUDSDK_API_ENDPOINT_OVERRIDES_ML=service.url)
     environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(service.write_key_file(home / "key.json"))
     (cwd / "cpu.py").write_text("")
     (tmp_path / "store").mkdir()
-    return Command(tmp_path / "store", cwd, environ)
+    return Command(tmp_path / "store", cwd, environ, fork_server)
 
 
 def assert_reported(result: CommandResult, *ids: str) -> None:

@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from caliban.cli.console import Console
 from caliban.errors import CalibanError
+from caliban.input_files import InputFileError
 from tests.conftest import MakeScreen, Screen
 from tests.fakes import FakeClock
 
@@ -135,6 +137,20 @@ def test_a_missing_confirmation_is_reported(
 
 def test_all_of_standard_input_is_read(make_screen: MakeScreen) -> None:
     assert make_screen('{"a":\n 1}\n').console.read_input() == '{"a":\n 1}\n'
+
+
+def test_standard_input_is_read_to_its_limit_only() -> None:
+    with Path("/dev/zero").open(encoding="utf-8") as endless, pytest.raises(InputFileError) as caught:
+        Console(endless).read_input(1024)
+    assert caught.value.id == "file-too-large"
+
+
+def test_a_closed_standard_input_is_an_error() -> None:
+    closed = io.StringIO()
+    closed.close()
+    with pytest.raises(InputFileError) as caught:
+        Console(closed).read_input()
+    assert (caught.value.id, caught.value.cause) == ("file-unreadable", "it is closed")
 
 
 def test_no_progress_is_shown_for_a_quick_operation(screen: Screen) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +19,7 @@ HEAVY = (
     "google.auth",
     "docker",
     "requests",
-    "kubernetes",
+    "urllib3",
     "tqdm",
     "yaml",
     "caliban.store",
@@ -27,33 +29,49 @@ HEAVY = (
 
 LISTINGS = (("--help",), ("--version",), ("help",), ("version",), ("cluster", "--help"), ("help", "cluster"))
 
+HELP = [(*command.split(), flag) for command in command_table.BUILT_IN for flag in ("--help", "--helpfull")]
+HELP_OF_ONE = [("help", *command.split()) for command in ("resubmit", "cluster job ls")]
+
 PROGRAM = """
-import sys
+import json, os, sys
 from caliban.main import main
-sys.argv = ["caliban", *sys.argv[1:]]
-try:
-    main()
-finally:
-    with open("loaded", "w") as file:
-        file.write("\\n".join(sys.modules))
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    pid = os.fork()
+    if pid == 0:
+        sys.argv = ["caliban", *arguments]
+        try:
+            main()
+        finally:
+            with open(str(number), "w") as file:
+                file.write("\\n".join(sys.modules))
+        sys.exit()
+    if os.waitpid(pid, 0)[1] != 0:
+        sys.exit(f"{arguments} failed")
 """
 
+pytestmark = pytest.mark.xdist_group("lazy imports")
+Loaded = Callable[..., set[str]]
 
-def loaded(caliban: Caliban, *arguments: str) -> set[str]:
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Return the modules that a command imports: each runs in a fork of an interpreter that has imported ``main``."""
+    commands = [*LISTINGS, *HELP, *HELP_OF_ONE, ("status",)]
+    directory = tmp_path_factory.mktemp("lazy")
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        env=caliban.environment(),
-        cwd=caliban.cwd,
+        [sys.executable, "-c", PROGRAM, json.dumps(commands)],
+        env=Caliban(directory, directory).environment(),
+        cwd=directory,
         capture_output=True,
         stdin=subprocess.DEVNULL,
         check=True,
     )
-    return set((caliban.cwd / "loaded").read_text().splitlines())
+    return lambda *arguments: set((directory / str(commands.index(arguments))).read_text().splitlines())
 
 
 @pytest.mark.parametrize("arguments", LISTINGS)
-def test_a_list_of_commands_imports_none_of_them(arguments: tuple[str, ...], run_caliban: Caliban) -> None:
-    found = loaded(run_caliban, *arguments)
+def test_a_list_of_commands_imports_none_of_them(arguments: tuple[str, ...], loaded: Loaded) -> None:
+    found = loaded(*arguments)
     own = {entry.location.partition(":")[0] for entry in command_table.BUILT_IN.values()}
     called = {f"caliban.commands.{argument}" for argument in arguments[:1]}
     assert found & (own - called) == set()
@@ -61,22 +79,21 @@ def test_a_list_of_commands_imports_none_of_them(arguments: tuple[str, ...], run
     assert found.intersection(HEAVY) == set()
 
 
-@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
-@pytest.mark.parametrize("command", command_table.BUILT_IN)
-def test_the_help_of_a_command_imports_nothing_heavy(command: str, flag: str, run_caliban: Caliban) -> None:
-    assert loaded(run_caliban, *command.split(), flag).intersection(HEAVY) == set()
+@pytest.mark.parametrize("arguments", HELP, ids=" ".join)
+def test_the_help_of_a_command_imports_nothing_heavy(arguments: tuple[str, ...], loaded: Loaded) -> None:
+    assert loaded(*arguments).intersection(HEAVY) == set()
 
 
-@pytest.mark.parametrize("command", ["resubmit", "cluster job ls"])
-def test_help_imports_the_command_that_it_describes_and_no_other(command: str, run_caliban: Caliban) -> None:
-    found = loaded(run_caliban, "help", *command.split())
+@pytest.mark.parametrize("arguments", HELP_OF_ONE, ids=" ".join)
+def test_help_imports_the_command_that_it_describes_and_no_other(arguments: tuple[str, ...], loaded: Loaded) -> None:
+    found = loaded(*arguments)
     own = {entry.location.partition(":")[0]: name for name, entry in command_table.BUILT_IN.items()}
-    assert {own[name] for name in found & set(own)} == {command, "help"}
+    assert {own[name] for name in found & set(own)} == {" ".join(arguments[1:]), "help"}
     assert found.intersection(HEAVY) == set()
 
 
-def test_status_imports_the_store_and_neither_docker_nor_google_nor_alembic(run_caliban: Caliban) -> None:
+def test_status_imports_the_store_and_neither_docker_nor_google_nor_alembic(loaded: Loaded) -> None:
     """That SQLAlchemy is found shows that the tests above would find it, too."""
     own = {name for name in HEAVY if name.startswith("caliban.")}
-    found = loaded(run_caliban, "status").intersection(HEAVY)
+    found = loaded("status").intersection(HEAVY)
     assert (found - own, "sqlalchemy" in found) == ({"sqlalchemy"}, True)

@@ -50,23 +50,23 @@ def broken(site: Path, hello: dict[str, str]) -> dict[str, str]:
     return hello
 
 
-def test_a_plugin_is_listed_with_its_package(hello: dict[str, str], run_caliban: Caliban) -> None:
-    assert re.search(r"\n  hello +\(from the package caliban-hello\)\n", run_caliban("--help", env=hello).stdout)
+def test_a_plugin_is_listed_with_its_package(hello: dict[str, str], forked_caliban: Caliban) -> None:
+    assert re.search(r"\n  hello +\(from the package caliban-hello\)\n", forked_caliban("--help", env=hello).stdout)
 
 
-def test_a_plugin_has_help(hello: dict[str, str], run_caliban: Caliban) -> None:
-    assert run_caliban("hello", "--help", env=hello).stdout.startswith(
+def test_a_plugin_has_help(hello: dict[str, str], forked_caliban: Caliban) -> None:
+    assert forked_caliban("hello", "--help", env=hello).stdout.startswith(
         "usage: caliban hello [-h] [--helpfull] [--name NAME]\n\nGreet somebody.\n"
     )
 
 
-def test_help_takes_the_name_of_a_plugin(hello: dict[str, str], run_caliban: Caliban) -> None:
-    done = run_caliban("help", "hello", env=hello)
-    assert (done.returncode, done.stdout) == (0, run_caliban("hello", "--help", env=hello).stdout)
+def test_help_takes_the_name_of_a_plugin(hello: dict[str, str], forked_caliban: Caliban) -> None:
+    done = forked_caliban("help", "hello", env=hello)
+    assert (done.returncode, done.stdout) == (0, forked_caliban("hello", "--help", env=hello).stdout)
 
 
-def test_wrong_usage_of_a_plugin_is_reported_like_any_other(hello: dict[str, str], run_caliban: Caliban) -> None:
-    done = run_caliban("hello", "--nmae=mei", env=hello)
+def test_wrong_usage_of_a_plugin_is_reported_like_any_other(hello: dict[str, str], forked_caliban: Caliban) -> None:
+    done = forked_caliban("hello", "--nmae=mei", env=hello)
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
@@ -74,20 +74,20 @@ def test_wrong_usage_of_a_plugin_is_reported_like_any_other(hello: dict[str, str
     )
 
 
-def test_a_mistyped_plugin_is_suggested(hello: dict[str, str], run_caliban: Caliban) -> None:
-    assert 'hint: did you mean "caliban hello"?' in run_caliban("helo", env=hello).stderr
+def test_a_mistyped_plugin_is_suggested(hello: dict[str, str], forked_caliban: Caliban) -> None:
+    assert 'hint: did you mean "caliban hello"?' in forked_caliban("helo", env=hello).stderr
 
 
-def test_a_broken_plugin_causes_a_warning(broken: dict[str, str], run_caliban: Caliban) -> None:
-    done = run_caliban("--help", env=broken)
+def test_a_broken_plugin_causes_a_warning(broken: dict[str, str], forked_caliban: Caliban) -> None:
+    done = forked_caliban("--help", env=broken)
     assert (done.returncode, done.stderr) == (
         0,
         "warning: cannot use the command broken of the package caliban-broken: ZeroDivisionError: division by zero\n",
     )
 
 
-def test_a_broken_plugin_is_an_error_of_its_own_command(broken: dict[str, str], run_caliban: Caliban) -> None:
-    done = run_caliban("broken", env=broken)
+def test_a_broken_plugin_is_an_error_of_its_own_command(broken: dict[str, str], forked_caliban: Caliban) -> None:
+    done = forked_caliban("broken", env=broken)
     assert (done.returncode, done.stdout, done.stderr) == (
         1,
         "",
@@ -99,13 +99,13 @@ def test_a_broken_plugin_is_an_error_of_its_own_command(broken: dict[str, str], 
 
 @pytest.mark.parametrize("arguments", [("resubmit", "--help"), ("hello",), ("status",)])
 def test_a_broken_plugin_is_not_imported_by_other_commands(
-    arguments: tuple[str, ...], broken: dict[str, str], site: Path, run_caliban: Caliban
+    arguments: tuple[str, ...], broken: dict[str, str], site: Path, forked_caliban: Caliban
 ) -> None:
-    done = run_caliban(*arguments, env=broken)
+    done = forked_caliban(*arguments, env=broken)
     assert (done.returncode, "broken" in done.stderr, (site / "broken_plugin.seen").exists()) == (0, False, False)
 
 
-def test_a_plugin_with_a_built_in_name_is_never_run(site: Path, run_caliban: Caliban) -> None:
+def test_a_plugin_with_a_built_in_name_is_never_run(site: Path, forked_caliban: Caliban) -> None:
     add_package(site, "caliban-evil", {"status": "evil_plugin"}, {"evil_plugin": "1 / 0"})
-    done = run_caliban("status", env=seeing(site))
+    done = forked_caliban("status", env=seeing(site))
     assert (done.returncode, done.stdout) == (0, "most recent 8 jobs for user totoro:\n")

@@ -77,8 +77,8 @@ def test_exit_codes_do_not_change() -> None:
         (("run", "--experiment_config", "no_such.json", "no_such.py"), 2),
     ],
 )
-def test_a_command_ends_with_its_exit_code(arguments: tuple[str, ...], code: int, run_caliban: Caliban) -> None:
-    assert run_caliban(*arguments).returncode == code
+def test_a_command_ends_with_its_exit_code(arguments: tuple[str, ...], code: int, forked_caliban: Caliban) -> None:
+    assert forked_caliban(*arguments).returncode == code
 
 
 def test_a_store_that_cannot_be_opened_is_an_error(run_caliban: Caliban) -> None:
@@ -87,8 +87,8 @@ def test_a_store_that_cannot_be_opened_is_an_error(run_caliban: Caliban) -> None
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("status", "--max_jobs", "x"), ("staus",), ("resubmit", "night")])
-def test_wrong_usage_is_reported_without_the_usage_text(arguments: tuple[str, ...], run_caliban: Caliban) -> None:
-    done = run_caliban(*arguments)
+def test_wrong_usage_is_reported_without_the_usage_text(arguments: tuple[str, ...], forked_caliban: Caliban) -> None:
+    done = forked_caliban(*arguments)
     error, hint = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert (error.startswith("error: "), error.endswith("]"), hint.startswith("  hint: ")) == (True, True, True)
@@ -145,7 +145,7 @@ def test_the_user_is_the_login_name_by_default(run_caliban: Caliban) -> None:
     assert done.stdout == "most recent 8 jobs for user mei:\n"
 
 
-def test_reading_commands_write_nothing(run_caliban: Caliban) -> None:
-    run_caliban("status")
-    run_caliban("resubmit", "--xgroup", "nobody_made_it")
-    assert list(run_caliban.home.iterdir()) == []
+def test_reading_commands_write_nothing(forked_caliban: Caliban) -> None:
+    forked_caliban("status")
+    forked_caliban("resubmit", "--xgroup", "nobody_made_it")
+    assert list(forked_caliban.home.iterdir()) == []

@@ -16,9 +16,9 @@ from caliban.store.database import Store
 from tests.builders import read_group
 from tests.calls import call
 from tests.conftest import ScreenContext
+from tests.platforms.vertex.helpers import IMAGE, SPEC
 from tests.standins.aiplatform_v1 import AiplatformV1
 
-IMAGE = "us-docker.pkg.dev/totoro-project/lab/cffd1475aaca:latest"
 DRY = ("cloud", "--dry_run", "-v", "--xgroup", "resubmit_test", "--image_tag", IMAGE, "--project_id", "totoro-project")
 CREATE = "aiplatform.projects.locations.customJobs.create"
 
@@ -56,26 +56,8 @@ def test_a_dry_run_shows_the_whole_request_for_vertex_ai(context: ScreenContext)
     assert call(context, *DRY, "--nogpu", "--name", "lab", "cpu.py", "--", "--foo", "3") == 0
     [request] = requests(context.out)
     assert request.pop("displayName").startswith("lab_")
-    assert request == {
-        "labels": {
-            "gpu_enabled": "false",
-            "tpu_enabled": "false",
-            "job_name": "lab",
-            "docker_image": "us-docker_pkg_devtotoro-projectlabcffd1475aacalatest",
-            "foo": "3",
-            "caliban_token": "token",
-        },
-        "jobSpec": {
-            "workerPoolSpecs": [
-                {
-                    "machineSpec": {"machineType": "e2-standard-8"},
-                    "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100},
-                    "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3"]},
-                    "replicaCount": "1",
-                }
-            ]
-        },
-    }
+    labels = {**SPEC["labels"], "job_name": "lab", "caliban_token": "token"}
+    assert request == {"labels": labels, "jobSpec": SPEC["jobSpec"]}
 
 
 def test_a_dry_run_needs_no_project(context: ScreenContext) -> None:

@@ -127,9 +127,8 @@ def test_without_any_cluster_the_hint_has_both_ways_to_choose_one(forked_caliban
 def test_jobs_go_to_the_current_context_by_default(user: ScreenContext, cluster: KubeApi, store: Store) -> None:
     assert call(user, *GROUP, *MODULE) == 0
     assert latest_states(store) == ["SUBMITTED", "SUBMITTED"]
-    assert [dict(each.destination) for each in submissions(store)] == [
-        {"context": "current", "namespace": "default"}
-    ] * 2
+    places = [(each.destination["context"], each.destination["namespace"]) for each in submissions(store)]
+    assert places == [("current", "default")] * 2
     assert sorted(body["spec"]["template"]["spec"]["containers"][0]["args"][-1] for body in bodies(cluster)) == [
         "1",
         "2",
@@ -433,7 +432,7 @@ def test_a_gke_cluster_is_found_by_its_name(google_user: ScreenContext, gke: Con
     assert pod["nodeSelector"] == {"cloud.google.com/gke-spot": "true"}
     assert pod["containers"][0]["resources"] == {"requests": {"cpu": "31000m", "memory": "119000M"}}
     (submission,) = submissions(store)
-    assert dict(submission.destination) == {
+    assert {key: submission.destination[key] for key in ("project", "location", "cluster", "namespace")} == {
         "project": "totoro-project",
         "location": "us-central1-a",
         "cluster": "blueshift",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event, insert
+from sqlalchemy import insert
 
 from caliban.records import JobStatus, JsonObject
-from caliban.store.database import Store
+from caliban.store.database import Access, open_store
 from caliban.store.models import JobRow, JobSpecRow
 from caliban.store.queries import experiments_of_flag_sets
 from caliban.submission.groups import read_group, read_recent
 from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, parse_details
 from tests.conftest import Caliban
+from tests.databases import SqliteFiles, sent_statements
+from tests.fakes import RecordingReporter
 
 JOBS = 10_000
 METADATA = {"name": "lab-1", "namespace": "default", "uid": "6f1c5a5e"}
@@ -41,10 +42,12 @@ finally:
 HEAVY = ("docker", "google", "googleapiclient", "google_auth_httplib2", "kubernetes", "requests", "urllib3", "alembic")
 
 
-@pytest.fixture
-def many(store: Store) -> Store:
-    """A store with a group of 10,000 experiments, one failed job each, on every platform in turn."""
-    with store.writing() as session:
+pytestmark = pytest.mark.xdist_group("many jobs")
+
+
+def many_jobs(url: str) -> None:
+    """Fill a store with a group of 10,000 experiments, one failed job each, on every platform in turn."""
+    with open_store(url, Access.WRITE, RecordingReporter()) as store, store.writing() as session:
         group = experiments_of_flag_sets(
             session,
             parse_details,
@@ -77,26 +80,20 @@ def many(store: Store) -> Store:
                 for number, platform in rows
             ],
         )
-    return store
 
 
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    sent: list[str] = []
-
-    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if not statement.startswith("BEGIN"):
-            sent.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", record)
-    yield sent
-    event.remove(Engine, "before_cursor_execute", record)
+@pytest.fixture
+def many(home: Path, sqlite_files: SqliteFiles) -> str:
+    """The URL of a store with many jobs, where commands look for it."""
+    (home / ".caliban").mkdir()
+    sqlite_files.copy(many_jobs, home / ".caliban" / "caliban.db")
+    return f"sqlite:///{home}/.caliban/caliban.db"
 
 
-def test_jobs_are_read_in_one_statement(many: Store) -> None:
-    with statements() as sent:
-        group = read_group(many, "totoro", GROUP)
-        recent = read_recent(many, "totoro", None)
+def test_jobs_are_read_in_one_statement(many: str) -> None:
+    with open_store(many, Access.READ, RecordingReporter()) as store, sent_statements() as sent:
+        group = read_group(store, "totoro", GROUP)
+        recent = read_recent(store, "totoro", None)
     assert len(sent) == 2
     for experiments in (group.experiments, recent[0].experiments):
         assert len(experiments) == JOBS
@@ -107,8 +104,9 @@ def test_jobs_are_read_in_one_statement(many: Store) -> None:
     "arguments",
     [("status", "--xgroup", GROUP), ("status", "--max_jobs", "0"), ("stop", "--dry_run", "--xgroup", GROUP)],
 )
+@pytest.mark.usefixtures("many")
 def test_listing_jobs_imports_no_platform_and_no_client_library(
-    arguments: tuple[str, ...], many: Store, run_caliban: Caliban
+    arguments: tuple[str, ...], run_caliban: Caliban
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],

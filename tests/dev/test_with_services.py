@@ -124,7 +124,7 @@ def test_a_signal_takes_down_what_was_started(number: signal.Signals) -> None:
 
 
 def test_a_signal_reaches_the_command() -> None:
-    trap = "trap 'echo asked to end; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
+    trap = "trap 'echo asked to end; exit 3' TERM; echo ready; for _ in $(seq 300); do sleep 0.1; done"
     process = start("--", "sh", "-c", trap)
     first_line(process)
     process.send_signal(signal.SIGTERM)
@@ -145,7 +145,7 @@ def test_the_command_ends_even_when_we_are_killed() -> None:
     assert soon(lambda: not is_running(pid))
 
 
-def test_the_directorys_of_a_killed_run_are_removed_by_the_next(scratch: Path) -> None:
+def test_the_directories_of_a_killed_run_are_removed_by_the_next(scratch: Path) -> None:
     process = start("--postgresql", "--", "sh", "-c", PRINT_URL_AND_WAIT)
     url = first_line(process)
     process.kill()

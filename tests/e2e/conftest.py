@@ -187,6 +187,39 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
+def running_jobs(researcher: Researcher) -> list[tuple[object, ...]]:
+    try:
+        return researcher.rows("SELECT id FROM jobs WHERE status = 'RUNNING'")
+    except sqlite3.OperationalError:  # the store is being created
+        return []
+
+
+RunUntilRunning = Callable[[str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def run_until_running(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> RunUntilRunning:
+    """Starts a run of experiments, whose values of ``--sleep`` it is passed, and waits until a job runs."""
+
+    def start(sleeps: str) -> subprocess.Popen[str]:
+        researcher.write("experiment.json", f'{{"sleep": {sleeps}}}')
+        process = researcher.start(*RUN)
+        processes.append(process)
+        wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+        return process
+
+    return start
+
+
+@pytest.fixture
+def orphaned(researcher: Researcher, run_until_running: RunUntilRunning) -> Researcher:
+    """A researcher whose job is running although its command was killed."""
+    process = run_until_running("[6000]")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return researcher
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

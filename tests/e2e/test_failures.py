@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-import subprocess
 
 import pytest
 
 from caliban.images.docker.engine import Engine
-from tests.e2e.conftest import RUN, Researcher, container_names, wait_until
+from tests.e2e.conftest import RUN, Researcher, RunUntilRunning, container_names
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
 
@@ -132,12 +131,9 @@ def test_missing_gpus_are_reported_with_a_hint(researcher: Researcher) -> None:
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_and_records_its_container(
-    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]], signal_number: signal.Signals
+    researcher: Researcher, engine: Engine, run_until_running: RunUntilRunning, signal_number: signal.Signals
 ) -> None:
-    researcher.write("experiment.json", '{"sleep": [6000, 0]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process = run_until_running("[6000, 0]")
 
     process.send_signal(signal_number)
     out, err = process.communicate(timeout=60)
@@ -149,20 +145,10 @@ def test_an_interrupted_run_stops_and_records_its_container(
     assert "job 1        STOPPED" in out
 
 
-def running_jobs(researcher: Researcher) -> list[tuple[object, ...]]:
-    try:
-        return researcher.rows("SELECT id FROM jobs WHERE status = 'RUNNING'")
-    except sqlite3.OperationalError:  # the store is being created
-        return []
-
-
 def test_experiments_that_an_interrupted_run_did_not_start_are_resubmitted(
-    researcher: Researcher, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, run_until_running: RunUntilRunning
 ) -> None:
-    researcher.write("experiment.json", '{"sleep": [6000, 0]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process = run_until_running("[6000, 0]")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     researcher.replace("cpu.py", "time.sleep(args.sleep / 10)", "")
@@ -177,12 +163,9 @@ def test_experiments_that_an_interrupted_run_did_not_start_are_resubmitted(
 
 
 def test_status_finds_out_how_a_job_of_a_killed_command_ended(
-    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, run_until_running: RunUntilRunning
 ) -> None:
-    researcher.write("experiment.json", '{"sleep": [20]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
+    process = run_until_running("[20]")
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
@@ -192,36 +175,19 @@ def test_status_finds_out_how_a_job_of_a_killed_command_ended(
     assert researcher.details(1)["ret_code"] == 0
 
 
-def test_the_job_of_a_removed_container_is_unknown_and_not_resubmitted(
-    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]]
-) -> None:
-    researcher.write("experiment.json", '{"sleep": [6000]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    engine.client.containers.get(str(researcher.details(1)["name"])).remove(force=True)
+def test_the_job_of_a_removed_container_is_unknown_and_not_resubmitted(orphaned: Researcher, engine: Engine) -> None:
+    engine.client.containers.get(str(orphaned.details(1)["name"])).remove(force=True)
 
-    result = researcher.caliban(*RESUBMIT)
+    result = orphaned.caliban(*RESUBMIT)
 
     assert result.code == 0
     assert "nothing to resubmit" in result.out
-    assert researcher.rows("SELECT status FROM jobs") == [("UNKNOWN",)]
+    assert orphaned.rows("SELECT status FROM jobs") == [("UNKNOWN",)]
 
 
-def test_without_docker_the_last_known_state_is_shown(
-    researcher: Researcher, processes: list[subprocess.Popen[str]]
-) -> None:
-    researcher.write("experiment.json", '{"sleep": [6000]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-    result = researcher.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
+def test_without_docker_the_last_known_state_is_shown(orphaned: Researcher) -> None:
+    result = orphaned.caliban("status", "--xgroup", "resubmit_test", DOCKER_HOST="unix:///nowhere.sock")
 
     assert result.code == 0
     assert "(last known state; cannot reach the Docker daemon" in result.out
-    assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",)]
+    assert orphaned.rows("SELECT status FROM jobs") == [("RUNNING",)]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from caliban.images.docker.engine import Engine
-from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.job_spec import CREDENTIALS_PATH
 from caliban.records import Rerun, Submission
 from caliban.store.address import store_url
@@ -177,12 +176,13 @@ def test_a_missing_cloud_key_is_an_error(researcher: Researcher) -> None:
 def open_submission(researcher: Researcher, token: str) -> Submission:
     """Record a submission that reruns job 2, as a process does before it starts the container."""
     ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
+    platforms = make_platforms(researcher.environ, researcher.home, RecordingReporter())
     with open_store(store_url({}, researcher.home), Access.WRITE, RecordingReporter()) as store:
         return Journal(store).open(
             experiment_id=2,
             platform="LOCAL",
             spec=json.loads(str(spec)),
-            destination=DockerDestination(),
+            destination=platforms.get("LOCAL").destination(None),
             name=f"caliban-test-{token}",
             token=token,
             kind=Rerun(2),

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-
 import pytest
 
 from caliban.images.docker.engine import Engine
-from tests.e2e.conftest import RUN, Researcher, wait_until
-from tests.e2e.test_failures import running_jobs
+from tests.e2e.conftest import Researcher
 
 STOP = ("stop", "--xgroup", "resubmit_test")
-
-
-@pytest.fixture
-def orphaned(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> Researcher:
-    """A researcher whose job is running although its command was killed."""
-    researcher.write("experiment.json", '{"sleep": [6000]}')
-    process = researcher.start(*RUN)
-    processes.append(process)
-    wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return researcher
 
 
 def test_a_running_container_is_stopped_and_recorded(orphaned: Researcher, engine: Engine) -> None:

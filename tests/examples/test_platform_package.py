@@ -56,14 +56,14 @@ class Installed:
 
 
 @pytest.fixture
-def installed(run_caliban: Caliban, site: Path) -> Iterator[Installed]:
-    made = Installed(run_caliban, site)
+def installed(forked_caliban: Caliban, site: Path) -> Iterator[Installed]:
+    made = Installed(forked_caliban, site)
     yield made
     made("stop", "--yes")
 
 
-def test_jobs_are_submitted_listed_fixed_and_run_again(installed: Installed, run_caliban: Caliban) -> None:
-    (run_caliban.cwd / "experiment.json").write_text('{"epochs": [1, 2]}')
+def test_jobs_are_submitted_listed_fixed_and_run_again(installed: Installed, cwd: Path) -> None:
+    (cwd / "experiment.json").write_text('{"epochs": [1, 2]}')
     submitted = installed(
         "subprocess", "--xgroup", "lab", "--experiment_config", "experiment.json", "train.py", "--", "--foo", "3"
     )
@@ -72,7 +72,7 @@ def test_jobs_are_submitted_listed_fixed_and_run_again(installed: Installed, run
     assert installed.states("lab") == ["FAILED", "FAILED"]
 
     shown = installed("resubmit", "--xgroup", "lab", "--dry_run")
-    assert f"docker config 1, for 2 jobs: no image, would run in {run_caliban.cwd}" in shown.stdout
+    assert f"docker config 1, for 2 jobs: no image, would run in {cwd}" in shown.stdout
     installed.script.write_text(FIXED)
     again = installed("resubmit", "--xgroup", "lab", "--yes")
     assert (again.returncode, again.stderr.splitlines()[-1]) == (0, "2 jobs: 2 running")
@@ -100,29 +100,29 @@ def test_a_refused_job_is_recorded_with_its_reason(installed: Installed) -> None
     assert job.endswith(" was not started: command not found: python)")
 
 
-def test_the_command_has_no_flags_for_images(installed: Installed) -> None:
-    shown = installed("subprocess", "--help").stdout
+def test_the_command_has_no_flags_for_images(run_caliban: Caliban, site: Path) -> None:
+    shown = Installed(run_caliban, site)("subprocess", "--help").stdout
     assert "--nice N" in shown
     assert "--nogpu" not in shown
     assert "image" not in shown
 
 
-def test_a_dry_run_names_the_directory(installed: Installed, run_caliban: Caliban) -> None:
+def test_a_dry_run_names_the_directory(installed: Installed, cwd: Path) -> None:
     shown = installed("subprocess", "--xgroup", "lab", "--dry_run", "train.py")
-    assert f"\ndirectory: {run_caliban.cwd}\n" in shown.stdout
+    assert f"\ndirectory: {cwd}\n" in shown.stdout
 
 
 def test_without_the_package_its_jobs_are_listed_and_cannot_be_run_again(
-    installed: Installed, run_caliban: Caliban
+    installed: Installed, forked_caliban: Caliban
 ) -> None:
     installed("subprocess", "--xgroup", "lab", "train.py")
     installed.wait(1)
     assert installed("resubmit", "--xgroup", "lab", "--dry_run").returncode == 0
     assert installed.states("lab") == ["FAILED"]
 
-    listed = run_caliban("status", "--xgroup", "lab")
+    listed = forked_caliban("status", "--xgroup", "lab")
     assert (listed.returncode, "SUBPROCESS" in listed.stdout) == (0, True)
-    refused = run_caliban("resubmit", "--xgroup", "lab", "--all_jobs", "--yes")
+    refused = forked_caliban("resubmit", "--xgroup", "lab", "--all_jobs", "--yes")
     assert refused.returncode == 1
     assert "this installation of caliban cannot use the platform SUBPROCESS [platform-not-supported]" in refused.stderr
 

@@ -71,7 +71,7 @@ def test_the_exit_code_of_a_killed_program_is_that_of_a_shell(job: Path) -> None
 
 def test_a_program_that_ignores_sigterm_is_killed(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_GRACE", 0.2)
-    start(job, "trap '' TERM; echo ready; while :; do sleep 0.02; done")
+    start(job, "trap '' TERM; echo ready; for _ in $(seq 3000); do sleep 0.02; done")
     wait(lambda: output(job) == "ready\n")
     processes.stop(job, time.sleep)
     assert processes.read(job) == processes.State(str(job.parent), False, True, None)

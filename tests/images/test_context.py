@@ -14,16 +14,20 @@ from caliban.errors import ImageError
 from caliban.images import context as context_module
 from caliban.images.context import BuildContext, collect
 from caliban.images.secret_files import GENERIC, SecretFiles
+from caliban.images.secret_finder import MAX_TEXT
+from caliban.images.secret_rules import Rule, mark
 from caliban.images.spec import BuildSpec
 
 from .helpers import Project
 
 RULES = GENERIC.combined(
     SecretFiles(
-        names=frozenset({"default_key.json"}),
-        names_in=frozenset({("cloud", "tokens.db")}),
-        marks=frozenset({(b'"kind": "key"', b'"secret"'), (b'"kind": "user"', b'"token"')}),
-        variables=frozenset({"LAB_KEY", "LAB_OTHER_KEY"}),
+        rules=(
+            Rule("a default key", names=("default_key.json",)),
+            Rule("a token", names=("cloud/tokens.db",), variables=("LAB_KEY", "LAB_OTHER_KEY")),
+            Rule("a key", text=(mark('"kind": "key"', '"kind"'), mark('"secret"', "secret"))),
+            Rule("a login", text=(mark('"kind": "user"', '"kind"'), mark('"token"', "token"))),
+        )
     )
 )
 
@@ -236,11 +240,11 @@ def test_credentials_are_left_out_with_a_warning(project: Project, name: str, co
     named, other = (str(project.directory / file) for file in ("named.bin", "other.bin"))
     context = gather(project.spec(), LAB_KEY=named, LAB_OTHER_KEY=other)
     assert [file.name for file in context.files if file.path and file.path.is_file()] == ["code/cpu.py"]
-    assert context.credentials == (name if "/" not in name or name.startswith("cloud") else Path(name).parts[0],)
+    assert tuple(context.credentials) == (name if "/" not in name or name.startswith("cloud") else Path(name).parts[0],)
     assert [warning.split()[0] for warning in context.warnings()] == list(context.credentials)
 
 
-@pytest.mark.parametrize("content", ["{}", '{"kind": "key"}', KEY + " " * 100_000])
+@pytest.mark.parametrize("content", ["{}", '{"kind": "key"}', " " * 2 * MAX_TEXT + KEY])
 def test_other_json_files_are_included_without_a_warning(project: Project, content: str) -> None:
     project.write("data.json", content)
     context = gather(project.spec(), LAB_KEY="/no/such/file")
@@ -256,7 +260,7 @@ def test_a_name_is_a_credential_in_its_directory_only(project: Project) -> None:
 def test_without_platforms_only_generic_names_are_credentials(project: Project) -> None:
     project.write("key.json", KEY)
     project.write(".netrc", "")
-    assert collect(project.spec(), "FROM x\n", {}).credentials == (".netrc",)
+    assert list(collect(project.spec(), "FROM x\n", {}).credentials) == [".netrc"]
 
 
 def test_a_large_context_causes_a_warning_with_its_largest_directories(

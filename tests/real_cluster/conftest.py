@@ -28,7 +28,10 @@ IMAGE = os.environ.get("CALIBAN_TEST_CLUSTER_IMAGE", "")
 NAMESPACE = os.environ.get("CALIBAN_TEST_NAMESPACE", "default")
 TIMEOUT = 180
 
-collect_ignore_glob = [] if CONTEXT else ["test_*.py"]
+# policies concern the whole cluster: only one that was started for the tests gets any
+_IS_OWN = "CALIBAN_TEST_CLUSTER_STATE" in os.environ
+
+collect_ignore_glob = ["test_*.py"] if not CONTEXT else [] if _IS_OWN else ["test_policies.py"]
 
 
 @dataclass
@@ -38,10 +41,11 @@ class RealCluster:
     user: Researcher
     group: str
     cluster: Cluster
+    namespace: str = NAMESPACE
 
     def submit(self, script: str, *arguments: str) -> CommandResult:
         """Submit a job whose image runs ``sh -c SCRIPT``."""
-        destination = ("--context", CONTEXT, "--namespace", NAMESPACE)
+        destination = ("--context", CONTEXT, "--namespace", self.namespace)
         options = ("--xgroup", self.group, "--nogpu", "--image_tag", IMAGE, *arguments)
         return self.user.caliban("cluster", "job", "submit", *destination, *options, "job.sh", "--", "-c", script)
 
@@ -63,7 +67,7 @@ class RealCluster:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the group's jobs on the cluster."""
-        found = self.cluster.jobs(NAMESPACE, f"caliban.token,caliban.group={self.group}")
+        found = self.cluster.jobs(self.namespace, f"caliban.token,caliban.group={self.group}")
         return [dict(job) for job in found]
 
 
@@ -79,11 +83,11 @@ def real(tmp_path: Path, fork_server: ForkServer) -> Iterator[RealCluster]:
         user.environ.pop(name, None)
     user.home.mkdir()
     user.write("job.sh", "")
-    configuration = Kubeconfig(os.environ, Path.home()).configuration(CONTEXT)
+    connection = Kubeconfig(os.environ, Path.home()).connection(CONTEXT)
     cluster = Cluster(
-        configuration, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
+        connection, CONTEXT, PlatformContext(os.environ, Path.home(), RecordingReporter(), no_engine), DEFAULT
     )
     made = RealCluster(user, f"caliban-test-{uuid.uuid4().hex[:12]}", cluster)
     yield made
     for job in made.jobs():
-        made.cluster.delete_job(NAMESPACE, job)
+        made.cluster.delete_job(made.namespace, job)

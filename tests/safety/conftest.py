@@ -12,9 +12,12 @@ from tests.safety.services import SERVICES, Service
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
+def fork_server(fork_server: ForkServer) -> Iterator[ForkServer]:
     """A server without coverage, whose trace function would take the place of ours."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    if environ == dict(os.environ):
+        yield fork_server
+        return
     with ForkServer(environ) as server:
         yield server
 

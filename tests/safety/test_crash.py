@@ -17,46 +17,19 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.forkserver import ForkServer
-from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox
+from tests.safety.sandbox import RESUBMIT, RETRY_POLICY, STATUS, Sandbox, State
 from tests.safety.services import SERVICES
 from tests.safety.tracing import Point
 from tests.standins.faults import Fault
 
 FOO = "--foo 3 --sleep"
-
-
-@dataclass(frozen=True)
-class State:
-    """What a command starts with, or leaves behind: files of the store, jobs at the service, faults, and the clock."""
-
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    jobs: Sequence[Any] = ()
-    faults: Sequence[Fault] = ()
-    clock_offset: float = 0
-
-    @classmethod
-    def of(cls, sandbox: Sandbox) -> State:
-        files = {file.name: file.read_bytes() for file in store_files(sandbox)}
-        faults = [replace(fault) for fault in sandbox.stand_in.faults.pending]
-        return cls(files, sandbox.service.snapshot(), faults, sandbox.clock_offset)
-
-    def apply(self, sandbox: Sandbox) -> None:
-        for file in store_files(sandbox):
-            file.unlink()
-        for name, content in self.files.items():
-            (sandbox.directory / name).write_bytes(content)
-        sandbox.clock_offset = self.clock_offset
-        sandbox.results.clear()
-        sandbox.reset_service(self.jobs)
-        for fault in self.faults:
-            sandbox.stand_in.faults.add(replace(fault))
 
 
 @dataclass(frozen=True)
@@ -66,10 +39,6 @@ class Case:
     before: State
     arguments: Sequence[str]
     jobs_each: int
-
-
-def store_files(sandbox: Sandbox) -> Iterator[Path]:
-    return sandbox.directory.glob("caliban.db*")
 
 
 @pytest.fixture(scope="module")

@@ -13,24 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.clouds import EXPERIMENT
 from tests.forkserver import ForkServer
 from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
-from tests.safety.services import GROUP, PROJECT, Service
+from tests.safety.services import PROJECT, Service
 from tests.safety.tracing import Event, Point, read_recording
 
-CLOUD = (
-    "cloud",
-    "--platform",
-    "caip",
-    *GROUP,
-    "--nogpu",
-    "--experiment_config",
-    "experiment.json",
-    "cpu.py",
-    "--",
-    "--foo",
-    "3",
-)
+CLOUD = ("cloud", "--platform", "caip", *EXPERIMENT)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from unittest import mock
 
 import pytest
 import requests
-from cryptography.hazmat.primitives import serialization
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -205,8 +204,6 @@ class Commands(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_time(VirtualClock(0), monkeypatch.setattr)
-    # checking the primes of the key, always the same, takes a third of a command's time
-    monkeypatch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
     budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)
     with AiPlatform() as service:
         Commands.service = service

@@ -243,7 +243,6 @@ def setup(
     """
     replace_time(VirtualClock(clock_offset), setattr)
     _replace_default_policy(retry_policy)
-    _load_keys_without_checks()
     tracer = Tracer(
         Point(*point) if point else None, Path(recording) if recording else None, Pauses(*pauses) if pauses else None
     )
@@ -269,15 +268,3 @@ def _replace_default_policy(values: Mapping[str, float]) -> None:
     holders = [module for module in modules if vars(module).get("DEFAULT") is default]
     for module in holders:
         vars(module)["DEFAULT"] = changed
-
-
-def _load_keys_without_checks() -> None:
-    """Skip the check of the primes of service account keys, which takes a third of a command's time."""
-    from cryptography.hazmat.primitives import serialization
-
-    load = serialization.load_pem_private_key
-
-    def load_unchecked(data: bytes, password: bytes | None, backend: Any = None) -> Any:
-        return load(data, password, backend, unsafe_skip_rsa_key_validation=True)
-
-    vars(serialization)["load_pem_private_key"] = load_unchecked

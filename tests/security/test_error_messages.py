@@ -18,7 +18,7 @@ from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableEr
 from caliban.images.registry.auth import Login, stored_login
 from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.caip.platform import CaipPlatform
-from caliban.platforms.google.transport import RefreshingCredentials
+from caliban.platforms.google.tokens import RefreshingCredentials
 from caliban.records import StatusUnavailable
 from caliban.store.database import Access, open_store
 from tests.fakes import RecordingReporter, may_send

@@ -174,7 +174,7 @@ def test_an_oidc_issuer_with_an_untrusted_certificate_gets_no_request(impostor: 
     user = {"auth-provider": {"name": "oidc", "config": config}}
     path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1", user)
     with pytest.raises(CalibanError) as caught:
-        Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
+        Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).connection("lab")
     assert (VERIFY_FAILED in str(caught.value.cause), impostor.requests) == (True, [])
     output = all_text(caught.value)
     assert not [secret for secret in (TOKEN, PASSWORD, expired) if secret in output]
@@ -182,9 +182,9 @@ def test_an_oidc_issuer_with_an_untrusted_certificate_gets_no_request(impostor: 
 
 def test_the_repr_of_clients_has_no_token(tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "config", "https://192.0.2.1")
-    configuration = Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).configuration("lab")
-    cluster = Cluster(configuration, "lab", platform_context(), QUICK)
-    assert TOKEN not in f"{configuration!r} {cluster!r} {Kubeconfig({'KUBECONFIG': str(path)}, tmp_path)!r}"
+    connection = Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).connection("lab")
+    cluster = Cluster(connection, "lab", platform_context(), QUICK)
+    assert TOKEN not in f"{connection!r} {cluster!r} {Kubeconfig({'KUBECONFIG': str(path)}, tmp_path)!r}"
 
 
 def test_the_store_and_the_output_of_commands_have_no_token(user: Researcher) -> None:

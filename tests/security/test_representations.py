@@ -49,7 +49,7 @@ def test_representations_of_credentials_contain_neither_key_nor_token(tmp_path: 
         google = Google(PlatformContext(ENVIRON, tmp_path, RecordingReporter(), no_engine, {"cloud_key": key}))
         token = google.access_token()
         shown = (
-            f"{google!r} {google.credentials()!r} {google.credentials().credentials!r} {google.service('ml', 'v1')!r}"
+            f"{google!r} {google.credentials()!r} {google.credentials().credentials!r} {google.resource('ml', 'v1')!r}"
         )
     assert token not in shown
     assert "PRIVATE KEY" not in shown

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.serving import serve_in_thread
 from tests.standins.faults import Fault, Faults
 
 _Self = TypeVar("_Self", bound="StandIn")
@@ -115,6 +117,7 @@ class StandIn(ABC):
         self.faults = Faults()
         self.requests: list[Received] = []
         self._threads: list[threading.Thread] = []
+        self._serving = ExitStack()
         self._server = _Server(type("Handler", (_Handler,), {"service": self}))
         if tls is not None:
             # The handshake belongs to the thread of its connection: one that never comes must not hold up the others.
@@ -171,13 +174,11 @@ class StandIn(ABC):
         """End what goes on in the background."""
 
     def __enter__(self: _Self) -> _Self:
-        serve = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        serve.start()
+        self._serving.enter_context(serve_in_thread(self._server))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._serving.close()
         self.close()
         for thread in self._threads:
             thread.join(30)

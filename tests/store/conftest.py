@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 
 from caliban.store.database import Access, Store, open_store
-from tests.databases import Databases, empty_store
+from tests.databases import Databases, empty_store, sent_statements
 from tests.environment import required_variable
 from tests.fakes import RecordingReporter
 
@@ -74,20 +71,4 @@ def peer_store(databases: Databases, reporter: RecordingReporter) -> Iterator[St
 
 @pytest.fixture
 def statements() -> Statements:
-    """Collects the statements that any engine sends within a block, without BEGIN."""
-
-    @contextmanager
-    def counting() -> Iterator[list[str]]:
-        sent: list[str] = []
-
-        def record(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-            if not statement.startswith("BEGIN"):
-                sent.append(statement)
-
-        event.listen(Engine, "before_cursor_execute", record)
-        try:
-            yield sent
-        finally:
-            event.remove(Engine, "before_cursor_execute", record)
-
-    return counting
+    return sent_statements

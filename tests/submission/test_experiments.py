@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -9,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import UsageError
-from caliban.submission.experiments import parse_experiments
+from caliban.submission.experiments import MAX_ARGUMENT, MAX_EXPERIMENTS, parse_experiments
 
 NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz_0123456789.", min_size=1, max_size=8)
-SCALARS = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+SCALARS = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT)
 AXES = st.dictionaries(NAMES, st.lists(SCALARS, min_size=1, max_size=3), max_size=4)
 
 
@@ -137,6 +141,55 @@ def test_an_error_names_file_entry_and_key(document: object, message: str) -> No
     with pytest.raises(UsageError) as caught:
         parsed(document)
     assert (caught.value.id, caught.value.message) == ("malformed-experiments", message)
+
+
+@pytest.mark.parametrize(
+    ("document", "count"),
+    [
+        ({f"f{number}": list(range(1000)) for number in range(3)}, "1,000,000,000"),
+        ([{"a": list(range(60_000))}] * 2, "120,000"),
+        ([{}] * 100_001, "100,001"),
+        ({"[a,b]": [[1, 2]] * 100_001}, "100,001"),
+        ({f"f{number}": [1, 2] for number in range(50_000)}, "more than 10^15"),
+    ],
+    ids=["product", "sum", "empty", "compound", "keys"],
+)
+def test_too_many_experiments_are_counted_and_not_expanded(
+    document: object, count: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(itertools, "product", pytest.fail)
+    with pytest.raises(UsageError, match=rf"^experiment\.json: {re.escape(count)} experiments$") as caught:
+        parsed(document)
+    assert (caught.value.id, "at most 100,000" in (caught.value.cause or "")) == ("too-many-experiments", True)
+
+
+def test_flags_that_would_fill_the_memory_are_not_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(itertools, "product", pytest.fail)
+    with pytest.raises(UsageError, match="more than 500 MB") as caught:
+        parsed({"a": list(range(1000)), **{f"f{number}": 1 for number in range(5000)}})
+    assert caught.value.id == "too-many-experiments"
+
+
+def test_the_largest_file_that_is_possible_is_expanded() -> None:
+    assert len(parsed({"a": list(range(1000)), "b": list(range(100))})) == MAX_EXPERIMENTS
+
+
+@pytest.mark.parametrize(("length", "is_possible"), [(MAX_ARGUMENT, True), (MAX_ARGUMENT + 1, False)])
+def test_a_value_is_no_longer_than_an_argument_of_a_process(length: int, is_possible: bool) -> None:
+    document = {"a": "é" * (length // 2) + "x" * (length % 2)}
+    if is_possible:
+        assert parsed(document) == [document]
+        subprocess.run(["true", document["a"]], check=True)
+    else:
+        with pytest.raises(UsageError, match='key "a": a value of 131,072 bytes; Linux allows 131,071'):
+            parsed(document)
+
+
+@pytest.mark.parametrize("document", [{"-" + "a" * 10**6: 1}, {"a " * 10**5: 1}, {"[" + "a," * 10**5 + "]": 1}])
+def test_an_error_about_a_huge_key_is_short(document: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        parsed(document)
+    assert len(caught.value.message) < 1000
 
 
 def test_the_example_in_the_hint_is_valid() -> None:

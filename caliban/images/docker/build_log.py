@@ -11,7 +11,7 @@ from caliban.errors import ImageError
 from caliban.images.dockerfile import Instruction
 from caliban.reporter import Progress, Reporter
 
-_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+_STEP = re.compile(r"Step (\d{1,6})/(\d{1,6}) : (.*)")
 _BUILT = re.compile(r"Successfully built ([0-9a-f]+)")
 # Lines about intermediate images and containers.
 _NOISE = re.compile(r" ---> (?!Using cache)|Removing intermediate container |Successfully built ")
@@ -56,6 +56,11 @@ class BuildLog:
             self._output(stream)
         elif isinstance(event.get("status"), str):
             self._pull(str(event["status"]), event.get("id"))
+
+    def finish(self) -> None:
+        """Report the last line, if no line break ends it."""
+        if self._unfinished:
+            self._output("\n")
 
     def failure(self, reason: str) -> ImageError:
         """Return the error for the engine's message, with a hint that fits the failed step."""

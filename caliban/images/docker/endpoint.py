@@ -11,13 +11,15 @@ https://github.com/docker/cli/blob/master/cli/context/store/store.go.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caliban.bounded import parse_json
 from caliban.errors import ImageError
+from caliban.input_files import InputFileError, read_bytes
 from caliban.records import JsonObject
+from caliban.redaction import exception_text
 
 DEFAULT = "default"
 """The name of the context that means the default socket."""
@@ -102,9 +104,11 @@ def _exists(path: Path) -> bool:
 
 def _read(path: Path) -> JsonObject:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path))
+    except InputFileError as error:
+        raise malformed(path, error.cause or error.message) from error
     except (OSError, ValueError) as error:
-        raise malformed(path, str(error)) from error
+        raise malformed(path, exception_text(error)) from error
     if not isinstance(content, dict):
         raise malformed(path, "not a JSON object")
     return content

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
-from caliban.errors import ImageError
+from caliban.clock import Clock, SystemClock
+from caliban.errors import CalibanError, ImageError
 from caliban.images.context import BuildContext, collect
 from caliban.images.docker.build_log import BuildLog
+from caliban.images.docker.deadline import DeadlineError, within
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
+from caliban.images.docker.identity import EngineIdentity, engine_identity
+from caliban.images.docker.logins import check_logins
 from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
-from caliban.redaction import strip_userinfo
+from caliban.redaction import clean_text, exception_text, strip_userinfo
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -23,8 +28,23 @@ if TYPE_CHECKING:
     import requests
     from docker.tls import TLSConfig
 
+_T = TypeVar("_T")
+
+CONNECT_SECONDS = 20.0
+"""How long an engine has to tell its version."""
+
+ANSWER_SECONDS = 60.0
+"""How long an engine has to answer a request; a busy one needs half a minute to list its containers."""
+
 LABELS = {"caliban": "image"}
 """The labels of images that caliban builds: ``docker images --filter label=caliban``."""
+
+
+_ANY_VERSION = "1.41"
+
+
+def _say_nothing(line: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +56,33 @@ class Engine:
         host: its endpoint, for messages, without a password.
         environ: the environment variables that name it.
         secret_files: which files never go into an image.
+        clock: the time, and waiting.
+        on_slow: called with a line for the user when the engine takes long.
     """
 
     client: docker.DockerClient
     host: str
     environ: Mapping[str, str] = field(repr=False)
     secret_files: SecretFiles = field(default=GENERIC, repr=False)
+    clock: Clock = field(default_factory=SystemClock, repr=False)
+    on_slow: Callable[[str], None] = field(default=_say_nothing, repr=False)
 
     @classmethod
-    def connect(cls, environ: Mapping[str, str], secret_files: SecretFiles = GENERIC) -> Engine:
+    def connect(
+        cls,
+        environ: Mapping[str, str],
+        secret_files: SecretFiles = GENERIC,
+        *,
+        clock: Clock | None = None,
+        on_slow: Callable[[str], None] = _say_nothing,
+    ) -> Engine:
         """Connect to the engine of DOCKER_HOST (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH), or of the current docker context.
 
         Args:
             environ: the environment variables.
             secret_files: which files never go into an image.
+            clock: the time, and waiting; None for that of this machine.
+            on_slow: called with a line for the user when the engine takes long.
 
         Raises:
             ImageError: ``docker-unreachable``, ``docker-config-malformed``, ``docker-context-missing``.
@@ -62,17 +95,50 @@ class Engine:
         if endpoint.context:
             host += f" (docker context {endpoint.context})"
         config = docker_config_dir(environ) / "config.json"
+        clock = clock or SystemClock()
         try:
-            client = docker.DockerClient(endpoint.host, tls=_tls(endpoint))
+            client = within(
+                CONNECT_SECONDS,
+                lambda: docker.DockerClient(endpoint.host, tls=_tls(endpoint)),
+                clock,
+                lambda: on_slow(_slow_line(host, CONNECT_SECONDS)),
+            )
+        except DeadlineError as error:
+            raise unreachable(error, host) from None
         except docker.errors.InvalidConfigFile as error:
             raise malformed(config, str(error)) from error
         except (docker.errors.DockerException, OSError) as error:
             # from None: docker-py's message may contain DOCKER_HOST with its password.
             raise unreachable(error, host) from None
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # docker-py read a value of the wrong type in a file; these messages contain no value.
-            raise malformed(config, f"{type(error).__name__}: {error}") from error
-        return cls(client, host, environ, secret_files)
+        except Exception as error:  # noqa: BLE001 - docker-py read a value of the wrong type
+            raise _odd_value(error, endpoint, config, host) from None
+        return cls(client, host, environ, secret_files, clock, on_slow)
+
+    def ask(self, request: Callable[[docker.APIClient], _T], *, seconds: float = ANSWER_SECONDS) -> _T:
+        """Return what docker-py returns for a request, at its deadline at the latest.
+
+        Args:
+            request: makes the request.
+            seconds: the deadline.
+
+        Raises:
+            DeadlineError: the engine has not answered; it may still do what was requested.
+            Exception: whatever docker-py raises.
+        """
+        return self.within(seconds, lambda: request(self.client.api), _slow_line(self.host, seconds))
+
+    def within(self, seconds: float | None, call: Callable[[], _T], slow_line: str) -> _T:
+        """Return ``call()``; see :func:`caliban.images.docker.deadline.within`."""
+        return within(seconds, call, self.clock, lambda: self.on_slow(slow_line))
+
+    def identity(self) -> EngineIdentity:
+        """Return which engine this is.
+
+        Raises:
+            ImageError: ``docker-unreachable``, ``docker-refused``, ``docker-answer-malformed``.
+        """
+        with self.translate_errors():
+            return engine_identity(self.ask(lambda api: api.info()))
 
     def close(self) -> None:
         """Close the connections."""
@@ -95,6 +161,7 @@ class Engine:
         for warning in context.warnings():
             reporter.warn(warning)
         with self.translate_errors(), self.responses() as responses:
+            check_logins(self.client.api, self.clock, reporter)
             try:
                 events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
                 # The last step is the engine's own: it adds the labels.
@@ -102,6 +169,7 @@ class Engine:
                     log = BuildLog(steps, reporter, progress)
                     for event in events:
                         log.feed(event)
+                    log.finish()
             finally:
                 for response in responses:
                     response.close()
@@ -119,7 +187,7 @@ class Engine:
 
         with self.translate_errors():
             try:
-                self.client.images.get(ref)
+                self.ask(lambda _: self.client.images.get(ref))
             except docker.errors.ImageNotFound:
                 return False
             return True
@@ -134,7 +202,7 @@ class Engine:
 
         with self.translate_errors():
             try:
-                return str(self.client.images.get(ref).id)
+                return str(self.ask(lambda _: self.client.images.get(ref)).id)
             except docker.errors.ImageNotFound as error:
                 raise ImageError(
                     "image-not-found",
@@ -178,7 +246,7 @@ class Engine:
         """Translate the errors of docker-py and of the connection.
 
         Raises:
-            ImageError: ``docker-unreachable``, ``docker-refused``.
+            ImageError: ``docker-unreachable``, ``docker-refused``, ``docker-answer-malformed``.
         """
         import docker.errors
         import requests
@@ -190,7 +258,7 @@ class Engine:
             raise ImageError(
                 "docker-refused",
                 "the Docker Engine rejected a request",
-                cause=str(error.explanation or error),
+                cause=clean_text(str(error.explanation or error)),
                 hint="for details, check the engine's log: journalctl -u docker",
             ) from error
         except (
@@ -198,8 +266,13 @@ class Engine:
             urllib3.exceptions.HTTPError,
             docker.errors.DockerException,
             docker.errors.StreamParseError,
+            DeadlineError,
         ) as error:
             raise unreachable(error, self.host) from error
+        except (CalibanError, OSError):
+            raise
+        except Exception as error:  # docker-py raises anything where it reads an odd answer, Exception itself too
+            raise unexpected_answer(error, self.host) from error
 
 
 def _tls(endpoint: Endpoint) -> TLSConfig | bool:
@@ -229,6 +302,38 @@ def _tls(endpoint: Endpoint) -> TLSConfig | bool:
     )
 
 
+def unexpected_answer(error: Exception, host: str) -> ImageError:
+    """Return the error for an answer that no Docker Engine gives: something else listens there, or a proxy replied."""
+    return ImageError(
+        "docker-answer-malformed",
+        f"unexpected answer of the Docker daemon at {host}",
+        cause=exception_text(error),
+        hint="check that a Docker Engine listens there (docker version), and the value of DOCKER_HOST",
+    )
+
+
+def _odd_value(error: Exception, endpoint: Endpoint, config: Path, host: str) -> ImageError:
+    """Return the error for a value that docker-py cannot read: in DOCKER_HOST, its configuration or the answer."""
+    import docker
+    import docker.errors
+    import docker.utils
+
+    try:
+        docker.utils.parse_host(endpoint.host)
+    except Exception as invalid:  # noqa: BLE001 - it raises whatever the parts of a URL raise
+        return unreachable(invalid, host)
+    try:
+        docker.DockerClient(endpoint.host, tls=_tls(endpoint), version=_ANY_VERSION).close()  # connects to nothing
+    except Exception as invalid:  # noqa: BLE001 - docker-py read a value of the wrong type in a file
+        # These messages contain no value.
+        return malformed(config, f"{type(invalid).__name__}: {exception_text(invalid)}")
+    return unexpected_answer(error, host)
+
+
+def _slow_line(host: str, seconds: float) -> str:
+    return f"waiting for an answer of the Docker daemon at {host} (for up to {seconds:.0f} s) ..."
+
+
 def unreachable(error: BaseException, host: str) -> ImageError:
     """Return the error for an engine that cannot be reached, with a hint that fits the cause.
 
@@ -247,7 +352,7 @@ def unreachable(error: BaseException, host: str) -> ImageError:
             "certificates are always verified, whatever a docker context says: check that ca.pem in DOCKER_CERT_PATH, "
             "or in the context, belongs to the certificate authority that signed the engine's certificate"
         )
-    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else exception_text(reason)
     return ImageError(
         "docker-unreachable", f"cannot reach the Docker daemon at {host}", cause=strip_userinfo(words), hint=hint
     )

@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from caliban.bounded import parse_json
+from caliban.clock import Clock, SystemClock
 from caliban.images.registry.auth import Login
-from caliban.images.registry.names import is_loopback, manifest_url, registry_host
+from caliban.images.registry.names import manifest_url
+from caliban.images.registry.realm import realm_problem
 from caliban.records import ImageRef
-from caliban.redaction import redact, strip_userinfo
+from caliban.redaction import clean_text, exception_text, register_secrets
 
 if TYPE_CHECKING:
     import requests
+
+    from caliban.bounded_http import LimitedSession
 
 _MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -31,6 +36,11 @@ _MANIFEST_TYPES = (
 _DIGEST_HEADER = "Docker-Content-Digest"
 _TIMEOUT = (5, 20)
 """Seconds to connect, and to answer."""
+_DEADLINE = 60.0
+"""Seconds from connecting to the last byte of an answer."""
+_BODY_LIMIT = 8 << 20
+"""Bytes of an answer. Registries accept manifests of up to 4 MiB."""
+_CHALLENGE_LIMIT = 4096
 _PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
 
 
@@ -42,7 +52,11 @@ class RegistryUnavailableError(Exception):
     """The registry gave no usable answer; the message says why."""
 
 
-def find_digest(image: ImageRef, image_id: str, login: Login | None) -> str | None:
+class RealmRefusedError(RegistryUnavailableError):
+    """The registry wants the login to be sent to a host that is not its own; it was not sent."""
+
+
+def find_digest(image: ImageRef, image_id: str, login: Login | None, clock: Clock | None = None) -> str | None:
     """Return the digest of an image in its registry, if exactly this image has this name there.
 
     An image's id is the digest of its configuration, which the manifest names; in an engine that stores images in
@@ -51,16 +65,19 @@ def find_digest(image: ImageRef, image_id: str, login: Login | None) -> str | No
     Args:
         image: ``HOST[:PORT]/NAME:TAG``.
         image_id: ``sha256:<64 hex digits>``.
-        login: sent when the registry asks for one, over HTTPS or to the loopback interface only.
+        login: sent when the registry asks for one, over HTTPS or to the loopback interface only, and to no host but the
+            registry's own and its token service (:mod:`caliban.images.registry.realm`).
+        clock: counts the seconds of a request; None for that of this machine.
 
     Returns:
         The manifest's digest, ``sha256:<64 hex digits>``; None where the registry has no such image.
 
     Raises:
         AccessDeniedError: there is no login, or it is rejected.
+        RealmRefusedError: its token service is not its own.
         RegistryUnavailableError: anything else.
     """
-    with _session(registry_host(image)) as session:
+    with _session(clock) as session:
         response = _Client(session, login).manifest(image, "pull")
         if response.status_code == 404:
             return None
@@ -68,12 +85,13 @@ def find_digest(image: ImageRef, image_id: str, login: Login | None) -> str | No
         return digest if image_id in (digest, configuration) else None
 
 
-def request_push_access(repository: str, login: Login | None) -> str | None:
+def request_push_access(repository: str, login: Login | None, clock: Clock | None = None) -> str | None:
     """Ask a registry for permission to push, as the first request of a push does. Nothing is written there.
 
     Args:
         repository: ``HOST[:PORT]/NAME``, which images are pushed below.
         login: as for :func:`find_digest`.
+        clock: likewise.
 
     Returns:
         What the registry answers, given the permission, where that is an error: that there is no such repository, or
@@ -81,34 +99,34 @@ def request_push_access(repository: str, login: Login | None) -> str | None:
 
     Raises:
         AccessDeniedError: there is no login, or it does not permit a push.
-        RegistryUnavailableError: anything else.
+        RealmRefusedError, RegistryUnavailableError: as there.
     """
-    with _session(registry_host(repository)) as session:
+    with _session(clock) as session:
         response = _Client(session, login).manifest(f"{repository}/caliban:latest", "pull,push")
         return None if response.status_code == 200 else _error_message(response, login)
 
 
 @contextmanager
-def _session(host: str) -> Iterator[requests.Session]:
-    """Open a session.
+def _session(clock: Clock | None) -> Iterator[LimitedSession]:
+    """Open a session: without redirects and stored logins, as a login is for this registry only.
 
     Raises:
-        RegistryUnavailableError: for what requests and parsers raise.
+        RegistryUnavailableError: for whatever requests and parsers raise.
     """
-    import requests
+    from caliban.bounded_http import LimitedSession, Limits
 
     try:
-        with requests.Session() as session:
-            # A proxy of the environment cannot reach the loopback interface of this machine.
-            session.trust_env = not is_loopback(host)
+        with LimitedSession(Limits(clock or SystemClock(), _DEADLINE, _BODY_LIMIT)) as session:
             yield session
-    except (requests.RequestException, UnicodeError) as error:
-        raise RegistryUnavailableError(_root_cause(error)) from error
+    except (AccessDeniedError, RegistryUnavailableError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary: nothing that a registry answers may end the command
+        raise RegistryUnavailableError(_root_cause(error)) from None
 
 
 @dataclass(frozen=True)
 class _Client:
-    session: requests.Session
+    session: LimitedSession
     login: Login | None
 
     def manifest(self, image: ImageRef, actions: str) -> requests.Response:
@@ -123,34 +141,35 @@ class _Client:
 
     def _authorization(self, unauthorized: requests.Response, actions: str) -> str:
         """Return the value of the header Authorization that answers the challenge of a 401 response."""
-        challenge = unauthorized.headers.get("WWW-Authenticate", "")
+        challenge = unauthorized.headers.get("WWW-Authenticate", "")[:_CHALLENGE_LIMIT]
         if bearer := re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE):
             found = _PARAMETER.findall(bearer.group(1))
             # The first of each name: those of another challenge may follow.
             parameters = {key.lower(): quoted or plain for key, quoted, plain in reversed(found)}
-            name = urlsplit(unauthorized.url).path.removeprefix("/v2/").partition("/manifests/")[0]
+            registry = urlsplit(unauthorized.url)
+            name = registry.path.removeprefix("/v2/").partition("/manifests/")[0]
             scope = (parameters.get("scope") or f"repository:{name}:pull").rpartition(":")[0]
-            return f"Bearer {self._token({**parameters, 'scope': f'{scope}:{actions}'})}"
+            return f"Bearer {self._token({**parameters, 'scope': f'{scope}:{actions}'}, registry.netloc)}"
         if self.login is None or self.login.is_identity_token or not re.match(r"\s*basic\b", challenge, re.IGNORECASE):
             raise AccessDeniedError(_error_message(unauthorized, self.login))
         return f"Basic {self.login.basic}"
 
-    def _token(self, challenge: dict[str, str]) -> str:
+    def _token(self, challenge: dict[str, str], registry: str) -> str:
         realm = challenge.get("realm", "")
-        address = urlsplit(realm)
-        if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.netloc)):
-            raise RegistryUnavailableError(f'its token service does not use HTTPS: "{realm}"')
+        if (problem := realm_problem(realm, registry)) is not None:
+            raise RealmRefusedError(f"its token service {clean_text(realm, limit=200)} {problem}")
         fields: dict[str, str] = {key: challenge[key] for key in ("service", "scope") if key in challenge}
         response = self._request_token(realm, fields)
         if response.status_code in (401, 403):
             raise AccessDeniedError(_error_message(response, self.login))
         if response.status_code != 200:
             raise RegistryUnavailableError(f"its token service: {_error_message(response, self.login)}")
-        answer = response.json()
+        answer = _json(response)
         token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
-        if not isinstance(token, str):
+        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token.strip()):
             raise RegistryUnavailableError("its token service returned no token")
-        return token
+        register_secrets(token)
+        return token.strip()
 
     def _request_token(self, realm: str, fields: dict[str, str]) -> requests.Response:
         if self.login is None:
@@ -158,33 +177,35 @@ class _Client:
         if not self.login.is_identity_token:
             return self._get(realm, f"Basic {self.login.basic}", fields)
         form = {"grant_type": "refresh_token", "refresh_token": self.login.password, "client_id": "caliban", **fields}
-        return self.session.post(realm, data=form, auth=_unchanged, timeout=_TIMEOUT, allow_redirects=False)
+        return self.session.post(realm, data=form, timeout=_TIMEOUT)
 
     def _get(self, url: str, authorization: str | None, query: dict[str, str] | None = None) -> requests.Response:
         headers = {"Accept": "application/json" if query is not None else ", ".join(_MANIFEST_TYPES)}
         if authorization is not None:
             headers["Authorization"] = authorization
-        # Redirects are not followed: a login is for this host only.
-        return self.session.get(
-            url, params=query, headers=headers, auth=_unchanged, timeout=_TIMEOUT, allow_redirects=False
-        )
+        return self.session.get(url, params=query, headers=headers, timeout=_TIMEOUT)
 
 
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Leave the request as it is. Without ``auth``, requests sends the login that ``~/.netrc`` has for the host."""
-    return request
+def _json(response: requests.Response) -> object:
+    """Return the JSON of an answer; None where it is none."""
+    try:
+        return parse_json(response.content)
+    except ValueError:
+        return None
 
 
 def _digests(response: requests.Response, login: Login | None) -> tuple[str, str]:
     """Return the digests of the manifest and of the configuration that it names, "" where it names none."""
     if response.status_code != 200:
         raise RegistryUnavailableError(_error_message(response, login))
-    manifest = response.json()
-    config = manifest.get("config") if isinstance(manifest, dict) else None
+    manifest = _json(response)
+    if not isinstance(manifest, dict):
+        raise RegistryUnavailableError("the answer is not a manifest")
+    config = manifest.get("config")
     digest = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
     claimed = response.headers.get(_DIGEST_HEADER, digest)
     if claimed.startswith("sha256:") and claimed != digest:
-        raise RegistryUnavailableError(f"the manifest does not match its digest {claimed}")
+        raise RegistryUnavailableError(f"the manifest does not match its digest {clean_text(claimed, limit=100)}")
     return digest, str(config.get("digest")) if isinstance(config, dict) else ""
 
 
@@ -192,16 +213,18 @@ def _root_cause(error: BaseException) -> str:
     """Return the message of the operating system or parser below what requests and urllib3 wrap around it."""
     while below := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = below
-    return (error.strerror if isinstance(error, OSError) else None) or strip_userinfo(str(error))
+    return exception_text(error)
 
 
 def _error_message(response: requests.Response, login: Login | None) -> str:
     """Return the message of an error object (OCI distribution specification), or the status line; without secrets."""
-    status = f"{response.status_code} {response.reason}"
-    try:
-        errors = response.json()["errors"]
-        message = "; ".join(f"{each['code'].replace('_', ' ').lower()}: {each['message']}" for each in errors)
-    except (ValueError, LookupError, TypeError, AttributeError):  # not an error object
-        message = ""
-    message = redact([(response.request.headers.get("Authorization") or "").rpartition(" ")[2]], message or status)
-    return login.redact(message) if login else message
+    answer = _json(response)
+    errors = answer.get("errors") if isinstance(answer, dict) else None
+    lines = [
+        f"{str(each.get('code')).replace('_', ' ').lower()}: {each.get('message')}"
+        for each in (errors if isinstance(errors, list) else ())
+        if isinstance(each, dict) and {"code", "message"} <= each.keys()
+    ]
+    sent = (response.request.headers.get("Authorization") or "").rpartition(" ")[2]
+    secrets = (sent, login.password, login.basic) if login else (sent,)
+    return clean_text("; ".join(lines) or f"{response.status_code} {response.reason}", secrets)

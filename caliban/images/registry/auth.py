@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import base64
-import warnings
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from caliban.redaction import redact, strip_userinfo
+from caliban import input_files
+from caliban.bounded import parse_json
+from caliban.clock import Clock, SystemClock
+from caliban.errors import CalibanError, one_line
+from caliban.helper_process import HelperResult, run_helper
+from caliban.redaction import clean_text, exception_text, redact, register_secrets
 from caliban.reporter import Reporter
+
+if TYPE_CHECKING:
+    from docker.auth import AuthConfig
+
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NOT_FOUND = b"credentials not found in native keychain"
+"""What a helper writes for a registry that it has no login for (github.com/docker/docker-credential-helpers)."""
+_DOCKER_HUB = frozenset({"docker.io", "index.docker.io"})
+_DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 _TOKEN_USER = "<token>"
 """The user name that marks an identity token (github.com/docker/docker-credential-helpers)."""
@@ -47,7 +64,11 @@ class Login:
         return redact((self.password, self.basic), text)
 
 
-def stored_login(host: str, reporter: Reporter) -> Login | None:
+class _UnreadableError(Exception):
+    """Docker's configuration or a credential helper does not work; the message says why, without a secret."""
+
+
+def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> Login | None:
     """Return the login that ``docker login`` stored for a registry, in Docker's configuration or a credential helper.
 
     A configuration or helper that does not work is ignored with a warning, as docker does: the registry may need no
@@ -56,30 +77,103 @@ def stored_login(host: str, reporter: Reporter) -> Login | None:
     Args:
         host: ``HOST[:PORT]``.
         reporter: for the warning.
+        clock: counts the seconds that a helper may take; None for that of this machine.
 
     Returns:
         None where nothing is stored.
+    """
+    try:
+        login = _login(_entry(host, clock or SystemClock()))
+    except _UnreadableError as error:
+        reporter.warn(f"cannot read docker's stored login for {host}: {error}")
+        return None
+    if login is not None:
+        register_secrets(login.password, login.basic)
+    return login
+
+
+def _entry(host: str, clock: Clock) -> Mapping[str, object]:
+    """Return what is stored for a registry; {} for nothing.
+
+    Raises:
+        _UnreadableError: for whatever docker-py raises.
     """
     import docker.auth
     import docker.errors
 
     try:
-        with warnings.catch_warnings():
-            # docker-py warns about a missing helper, and then raises an error for it as well.
-            warnings.simplefilter("ignore")
-            found = docker.auth.resolve_authconfig(docker.auth.load_config(), host)
-    except (docker.errors.DockerException, OSError, ValueError, AttributeError, LookupError, TypeError) as error:
-        # All but the first two: docker-py read a value of the wrong type. Their messages contain no value.
-        reporter.warn(f"cannot read docker's stored login for {host}: {strip_userinfo(str(error))}")
+        config = _configuration()
+        helper = config.get_credential_store("docker.io" if host in _DOCKER_HUB else host)
+        found = None if helper is None else _ask_helper(helper, host, clock)
+        if found is None:
+            found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(host)
+        return {str(key).lower(): value for key, value in (found or {}).items()}
+    except _UnreadableError:
+        raise
+    except CalibanError as error:
+        raise _UnreadableError(clean_text(one_line(error))) from None
+    except Exception as error:  # noqa: BLE001 - the boundary: docker-py reads values without checking their types
+        raise _UnreadableError(exception_text(error)) from None
+
+
+def _configuration() -> AuthConfig:
+    """Return the logins and helpers of Docker's configuration file."""
+    import docker.auth
+    import docker.utils.config
+
+    path: str | None = docker.utils.config.find_config_file(None)  # type: ignore[assignment]  # wider in its types
+    content = None if path is None else parse_json(input_files.read_bytes(Path(path)))
+    if content is None:
+        return docker.auth.AuthConfig({})
+    if not isinstance(content, dict):
+        raise _UnreadableError(f"{path} is not a JSON object")
+    # An empty configuration would make docker-py read the file itself.
+    return docker.auth.AuthConfig.load_config(None, content) if content else docker.auth.AuthConfig({})
+
+
+def _ask_helper(name: object, host: str, clock: Clock) -> Mapping[str, object] | None:
+    """Return what a credential helper has for a registry, or None.
+
+    Source: https://github.com/docker/docker-credential-helpers#development
+    """
+    if not isinstance(name, str) or not _HELPER_NAME.fullmatch(name):
+        raise _UnreadableError("the name of its credential helper is malformed")
+    program = f"docker-credential-{name}"
+    key = _DOCKER_HUB_KEY if host in _DOCKER_HUB else host
+    try:
+        result = run_helper((program, "get"), clock, stdin=key.encode(), environ=os.environ)
+    except FileNotFoundError:
+        raise _UnreadableError(f"{program} not installed or not available in PATH") from None
+    except OSError as error:
+        raise _UnreadableError(f"{program}: {exception_text(error)}") from None
+    if result.code != 0:
+        if _NOT_FOUND in result.stdout:
+            return None
+        raise _UnreadableError(f"{program} exited with status {result.code}: {_complaint(result)}")
+    try:
+        found = parse_json(result.stdout)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _UnreadableError(f"{program} did not answer with a JSON object")
+    username, secret = found.get("Username"), found.get("Secret")
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise _UnreadableError(f"{program} answered without a user name or secret")
+    if not username and not secret:
         return None
-    return _login({str(key).lower(): value for key, value in (found or {}).items()})
+    return {"identitytoken": secret} if username == _TOKEN_USER else {"username": username, "password": secret}
+
+
+def _complaint(result: HelperResult) -> str:
+    text = (result.stderr or result.stdout).decode("utf-8", "replace")
+    return " ".join(clean_text(text, limit=300).split())
 
 
 def _login(entry: Mapping[str, object]) -> Login | None:
-    """Read an entry of docker-py, which spells keys differently for the configuration file and for helpers."""
+    """Read an entry. A newline at the end of a secret, as ``echo`` adds it, is not part of it."""
     token, username, password = (entry.get(key) for key in ("identitytoken", "username", "password"))
-    if isinstance(token, str) and token:
-        return Login(_TOKEN_USER, token)
+    if isinstance(token, str) and token.strip():
+        return Login(_TOKEN_USER, token.strip())
     if isinstance(username, str) and isinstance(password, str) and username:
-        return Login(username, password)
+        return Login(username, password.rstrip("\r\n"))
     return None

@@ -6,6 +6,7 @@ import re
 
 from caliban.errors import ImageError
 from caliban.images.registry.names import registry_host
+from caliban.images.registry.realm import TOKEN_HOSTS_VARIABLE
 from caliban.records import ImageRef
 
 # The error codes of the distribution specification as the engine spells them, and the engine's own message for a
@@ -64,6 +65,16 @@ def push_denied(words: str, image: ImageRef, access_hint: str) -> ImageError:
         f"cannot push the image: {registry_host(image)} denied access to {image}",
         cause=words,
         hint=access_hint,
+    )
+
+
+def realm_refused(words: str, host: str) -> ImageError:
+    """Return the error for a registry whose token service is not its own, so that the login was not sent."""
+    return ImageError(
+        "registry-realm-refused",
+        f"cannot push images to {host}: the login was not sent to another site",
+        cause=words,
+        hint=f"if that is the token service of {host}, add its host to ${TOKEN_HOSTS_VARIABLE}, separated by commas",
     )
 
 

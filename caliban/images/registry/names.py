@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-
+from caliban import urls
 from caliban.config import CONFIG_FILE, EXPECTED_REGISTRY, is_registry, redact_user
 from caliban.errors import ExitCode, ImageError
 from caliban.records import ImageRef
+from caliban.urls import split_url
 
 _TAG = "latest"
 _SHORT_ID_DIGITS = 12
@@ -59,13 +59,8 @@ def is_loopback(host: str) -> bool:
 
     Source: docs.docker.com/reference/cli/dockerd, "Insecure registries".
     """
-    name = host.rpartition(":")[0] or host
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.IPv4Address(name).is_loopback
-    except ipaddress.AddressValueError:
-        return False
+    parts = split_url(f"http://{host}/")
+    return parts is not None and urls.is_loopback(parts.hostname or "")
 
 
 def manifest_url(image: ImageRef) -> str:

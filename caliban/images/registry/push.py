@@ -6,12 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from caliban.errors import ImageError
-from caliban.images.registry.api import AccessDeniedError, RegistryUnavailableError, find_digest, request_push_access
+from caliban.images.registry.api import (
+    AccessDeniedError,
+    RealmRefusedError,
+    RegistryUnavailableError,
+    find_digest,
+    request_push_access,
+)
 from caliban.images.registry.auth import Login, stored_login
-from caliban.images.registry.errors import access_denied, push_denied, push_failure
+from caliban.images.registry.errors import access_denied, push_denied, push_failure, realm_refused
 from caliban.images.registry.names import image_reference, registry_host
 from caliban.images.registry.upload import upload
 from caliban.records import ImageRef
+from caliban.redaction import clean_text
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -69,7 +76,7 @@ class Registry:
 
         Raises:
             CalibanError: it certainly would not: ``repository-missing``, ``registry-api-disabled``, ``push-refused``,
-                or there is no login.
+                ``registry-realm-refused``, or there is no login.
         """
         if not self.is_probed:
             return
@@ -79,6 +86,10 @@ class Registry:
         except AccessDeniedError as error:
             words = _redact(login, str(error))
             raise self.explain(words) or access_denied(words, self.repository, self.access_hint) from error
+        except RealmRefusedError as error:
+            if login is not None:
+                raise realm_refused(_redact(login, str(error)), self.host) from error
+            return
         except RegistryUnavailableError:  # the push reports what is wrong, if anything is
             return
         problem = None if words is None or self.is_resolved_by_push(words) else self.explain(words)
@@ -100,7 +111,8 @@ class Registry:
 
         Raises:
             CalibanError: ``repository-missing``, ``registry-api-disabled``, ``push-refused``, ``registry-full``,
-                ``push-failed``, ``image-not-found``, ``docker-unreachable``, ``docker-refused``, or there is no login.
+                ``registry-realm-refused``, ``push-failed``, ``image-not-found``, ``docker-unreachable``,
+                ``docker-refused``, or there is no login.
         """
         image_id = engine.image_id(image)
         reference = image_reference(self.repository, image_id)
@@ -124,6 +136,10 @@ class Registry:
         except AccessDeniedError as error:
             words = _redact(login, str(error))
             raise self.explain(words) or push_denied(words, reference, self.access_hint) from error
+        except RealmRefusedError as error:  # the Docker Engine would send the login there
+            if login is not None:
+                raise realm_refused(_redact(login, str(error)), self.host) from error
+            return None
         except RegistryUnavailableError as error:  # the push reports what is wrong, if anything is
             words = _redact(login, str(error))
             self.reporter.info(f"cannot check whether {self.host} has the image, so it is pushed ({words})")
@@ -131,4 +147,5 @@ class Registry:
 
 
 def _redact(login: Login | None, words: str) -> str:
-    return login.redact(words) if login else words
+    """Return a message of the registry or the engine as it may be shown."""
+    return clean_text(words, (login.password, login.basic) if login else ())

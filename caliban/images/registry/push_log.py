@@ -35,6 +35,8 @@ class PushLog:
         Raises:
             ImageError: the event is an error.
         """
+        if not isinstance(event, Mapping):  # odd, but no error
+            return
         if "error" in event or "message" in event:
             raise self._failure(str(event.get("error") or event.get("message")).strip())
         status, layer, detail = event.get("status"), event.get("id"), event.get("progressDetail")

@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from caliban.platforms.effects import Known, anything
 from caliban.platforms.google import labels as google_labels
 from caliban.platforms.google.labels import labels_of, malformed, object_at
 from caliban.platforms.google.machine_catalog import NO_GPU, Gpu
 from caliban.records import ImageRef, JsonObject
+
+KNOWN_SETTINGS: Mapping[str, Known] = {
+    "jobId": anything,
+    "labels": anything,
+    "trainingInput": {
+        "masterConfig": {"imageUri": anything, "acceleratorConfig": anything},
+        "scaleTier": anything,
+        "masterType": anything,
+        "region": anything,
+        "args": anything,
+    },
+}
+"""What jobs of caliban request, for :func:`unknown_settings`."""
 
 
 def training_job(

@@ -32,6 +32,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
 
     id = "CAIP"
     service_name = "AI Platform"
+    known_settings = job_spec.KNOWN_SETTINGS
     place_type = CaipDestination
     not_recorded = "its name or its project is not recorded"
     is_run_by_digest = False  # by tag, as in caliban 0.4.2, which uses the same store

@@ -1,7 +1,8 @@
 """The stored details of a local job (``jobs.details``): reading every shape ever written, and writing the present one.
 
-caliban 0.4.2 stores ``{"ret_code": 1}``. This version adds ``name``, ``host``, ``container_id``, ``reason``, ``error``
-(a refusal by Docker, possibly of several lines), ``cause``, ``started`` and ``ended`` (ISO 8601, UTC).
+caliban 0.4.2 stores ``{"ret_code": 1}``. This version adds ``name``, ``host``, ``engine`` and ``engine_name`` (see
+:mod:`caliban.images.docker.identity`; missing in rows of its first builds), ``container_id``, ``reason``, ``error`` (a
+refusal by Docker, possibly of several lines), ``cause``, ``started`` and ``ended`` (ISO 8601, UTC).
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from caliban.images.docker.identity import EngineIdentity
 from caliban.platforms import stored_json
 from caliban.platforms.stored_json import integer, one_line, text, timestamp, utc_text
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject, Submission
 
-RUNNING_STATES = frozenset({"running", "paused", "restarting"})
-"""Values of ``State.Status`` of a container that has not ended (Docker Engine API, ContainerInspect)."""
+RUNNING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
+"""Values of ``State.Status`` of a container that has not ended (Docker Engine API, ContainerInspect; the last one is
+Podman's)."""
 
+_WAITING_STATES = frozenset({"created", "configured", "initialized"})
+"""The same of one that was not started; the last two are Podman's."""
+
+_ENDED_STATES = frozenset({"exited", "dead", "removing", "stopped"})
 _OUT_OF_MEMORY = "out of memory"
 _NEVER = "0001-01-01T00:00:00Z"
 """What Docker writes where a container has not started or ended."""
@@ -25,16 +31,86 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 @dataclass(frozen=True)
 class DockerDestination(Destination):
-    """The Docker Engine of this machine: the only destination."""
+    """A Docker Engine. Jobs go to the one that ``DOCKER_HOST`` or the docker context names.
+
+    Attributes:
+        engine: its id; None in rows of earlier versions, and for an engine without an id.
+        engine_name: the name of its machine, or None.
+    """
+
+    engine: str | None = None
+    engine_name: str | None = None
 
     def to_json(self) -> JsonObject:
         """See :meth:`caliban.records.Destination.to_json`."""
-        return {}
+        values = {"engine": self.engine, "engine_name": self.engine_name}
+        return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, raw: JsonObject) -> DockerDestination:
-        """Read what :meth:`to_json` wrote."""
-        return cls()
+        """Read what :meth:`to_json` wrote, or the details of a job."""
+        return cls(text(raw, "engine"), text(raw, "engine_name"))
+
+    @classmethod
+    def of(cls, identity: EngineIdentity) -> DockerDestination:
+        """Return the destination of jobs that go to an engine."""
+        return cls(identity.id, identity.name)
+
+
+class OddStateError(ValueError):
+    """The state of a container is none that a Docker Engine reports."""
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """The state of a container.
+
+    Attributes:
+        status: in Docker's words: ``running``, ``exited``.
+        exit_code: of the program; None while it runs, and where the engine does not report it.
+        out_of_memory: whether the kernel ended it for lack of memory.
+        error: why it could not be started, in Docker's words, or None.
+        started: when it was started last (RFC 3339), or None.
+        ended: when it ended last, or None.
+    """
+
+    status: str
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    error: str | None = None
+    started: str | None = None
+    ended: str | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended; a container that Docker restarts has not."""
+        return self.status in RUNNING_STATES
+
+    @property
+    def was_started(self) -> bool:
+        """Whether the program was ever started."""
+        return self.status not in _WAITING_STATES or self.started is not None
+
+    @classmethod
+    def from_json(cls, raw: object) -> ContainerState:
+        """Read ``State`` of an inspected container (docs.docker.com/reference/api/engine, ContainerInspect).
+
+        Raises:
+            OddStateError: it has no known ``Status``.
+        """
+        if not isinstance(raw, Mapping):
+            raise OddStateError("the container has no State")
+        status, code = raw.get("Status"), raw.get("ExitCode")
+        if not isinstance(status, str) or status not in RUNNING_STATES | _WAITING_STATES | _ENDED_STATES:
+            raise OddStateError(f"the container has the state {status!r}"[:100])
+        return cls(
+            status,
+            code if isinstance(code, int) and not isinstance(code, bool) else None,
+            raw.get("OOMKilled") is True,
+            text(raw, "Error"),
+            _time(raw.get("StartedAt")),
+            _time(raw.get("FinishedAt")),
+        )
 
 
 def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
@@ -43,16 +119,17 @@ def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
         raw,
         id=text(raw, "container_id"),
         display_name=text(raw, "name"),
-        destination=DockerDestination(),
+        destination=DockerDestination.from_json(raw),
         exit=_parse_exit(status, raw),
         started=timestamp(raw, "started"),
         ended=timestamp(raw, "ended"),
     )
 
 
-def submitted_details(submission: Submission, container_id: str) -> JobDetails:
+def submitted_details(submission: Submission, container_id: str, engine: EngineIdentity) -> JobDetails:
     """Return the details of a container that was just started."""
-    return parse_details(JobStatus.RUNNING, {**_names(submission), "container_id": container_id})
+    raw = {**_names(submission), **DockerDestination.of(engine).to_json(), "container_id": container_id}
+    return parse_details(JobStatus.RUNNING, raw)
 
 
 def refused_details(submission: Submission, error: str, exit_code: int | None = None) -> JsonObject:
@@ -67,28 +144,32 @@ def refused_details(submission: Submission, error: str, exit_code: int | None = 
     return {**_names(submission), **code, "error": error, "cause": FailureCause.REFUSED.value}
 
 
-def container_update(raw: JsonObject, state: Mapping[str, Any]) -> JobUpdate:
+def container_update(raw: JsonObject, state: ContainerState) -> JobUpdate:
     """Return the state of a job.
 
     Args:
         raw: the stored details.
-        state: ``State`` of the inspected container (docs.docker.com/reference/api/engine, ContainerInspect).
+        state: of its container.
+
+    Raises:
+        OddStateError: the container has ended, and the engine does not say how.
     """
-    if state["Status"] in RUNNING_STATES:
+    if state.is_running:
         return _update(JobStatus.RUNNING, {**raw, **_times(state)})
-    code = int(state["ExitCode"])
-    new: dict[str, object] = {"ret_code": code, **_times(state)}
-    succeeded = code == 0 and state["Status"] == "exited"
-    if state.get("OOMKilled"):
+    if state.exit_code is None:
+        raise OddStateError("the container has ended, and has no exit code")
+    new: dict[str, object] = {"ret_code": state.exit_code, **_times(state)}
+    succeeded = state.exit_code == 0 and state.status in ("exited", "stopped")
+    if state.out_of_memory:
         new["reason"] = _OUT_OF_MEMORY
-    elif state.get("Error"):
-        new["reason"] = str(state["Error"])
+    elif state.error:
+        new["reason"] = state.error
     if not succeeded:
-        new["cause"] = _failure_cause(state, code).value
+        new["cause"] = _failure_cause(state, state.exit_code).value
     return _update(JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED, {**raw, **new})
 
 
-def stopped_update(raw: JsonObject, state: Mapping[str, Any] | None) -> JobUpdate:
+def stopped_update(raw: JsonObject, state: ContainerState | None) -> JobUpdate:
     """Return the state of a job that was stopped; ``state`` is None for a container that was removed since."""
     times = _times(state) if state else {}
     return _update(JobStatus.STOPPED, {**raw, **times, "cause": FailureCause.STOPPED.value})
@@ -100,32 +181,32 @@ def removed_update(raw: JsonObject) -> JobUpdate:
     return _update(JobStatus.UNKNOWN, {**raw, "reason": reason, "cause": FailureCause.UNKNOWN.value})
 
 
-def was_refused(details: JobDetails) -> bool:
-    """Return whether the job's container was created, but never started."""
-    return details.exit is not None and details.exit.cause is FailureCause.REFUSED
-
-
 def _update(status: JobStatus, raw: JsonObject) -> JobUpdate:
     return JobUpdate(status, parse_details(status, raw))
 
 
 def _names(submission: Submission) -> dict[str, object]:
-    return {"name": submission.name, "host": socket.gethostname()}
+    engine = DockerDestination.from_json(submission.destination).to_json()
+    return {"name": submission.name, "host": socket.gethostname(), **engine}
 
 
-def _failure_cause(state: Mapping[str, Any], code: int) -> FailureCause:
-    if state.get("OOMKilled"):
+def _failure_cause(state: ContainerState, code: int) -> FailureCause:
+    if state.out_of_memory:
         return FailureCause.OUT_OF_MEMORY
-    if state["Status"] == "created":  # and never started
+    if not state.was_started:
         return FailureCause.REFUSED
     return FailureCause.CODE_ERROR if code else FailureCause.UNKNOWN
 
 
-def _times(state: Mapping[str, Any]) -> dict[str, str]:
-    found = {"started": state.get("StartedAt"), "ended": state.get("FinishedAt")}
-    if state["Status"] in RUNNING_STATES:
-        del found["ended"]  # of a restarted container: when it ended before
-    times = {key: utc_text(value) for key, value in found.items() if value != _NEVER}
+def _time(value: object) -> str | None:
+    return value if isinstance(value, str) and value and not value.startswith(_NEVER[:10]) else None
+
+
+def _times(state: ContainerState) -> dict[str, str]:
+    found = {"started": state.started}
+    if not state.is_running:  # of a restarted container: when it ended before
+        found["ended"] = state.ended
+    times = {key: utc_text(value) for key, value in found.items()}
     return {key: time for key, time in times.items() if time}
 
 

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caliban.errors import PlatformError
+from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker import run_arguments
+from caliban.platforms.docker.run_arguments import ClientFlags, RunArguments, RunArgumentsError
 from caliban.records import ImageRef, JsonObject
 
 CREDENTIALS_PATH = "/.caliban/credentials.json"
 """Where containers have the credentials file of the user."""
 
 _COMMAND = ("docker", "run")
+_USUAL = (("--gpus", "all"), ("--ipc", "host"), ("-e", "PYTHONUNBUFFERED=1"), ("--rm",), ("--rm=true",))
+_HELP_SECONDS = 10
 _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _DEFAULT_CREDENTIALS = Path(".config/gcloud/application_default_credentials.json")
 # https://cloud.google.com/docs/authentication/application-default-credentials
@@ -82,8 +89,60 @@ def parse_command(spec: JsonObject) -> DockerCommand:
         raise _malformed('"command" does not start with docker run')
     if not isinstance(image, str) or image not in command[2:]:
         raise _malformed('"command" does not contain the image of "container"')
-    position = command.index(image, 2)
+    position = _image_position(command, image)
+    if command[position] != image:
+        raise _malformed(f'"command" runs the image "{command[position]}", "container" is "{image}"')
     return DockerCommand(tuple(command[2:position]), image, tuple(command[position + 1 :]))
+
+
+def effects(spec: JsonObject) -> tuple[str, ...]:
+    """Return the recorded arguments of ``docker run`` that are not those of every job, in one line.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    arguments = list(parse_command(spec).docker_arguments)
+    unusual: list[str] = []
+    while arguments:
+        length = next((len(known) for known in _USUAL if arguments[: len(known)] == list(known)), 0)
+        if not length:
+            unusual.append(arguments[0])
+        del arguments[: length or 1]
+    return (f"docker run {shlex.join(unusual)}",) if unusual else ()
+
+
+def checked_arguments(command: DockerCommand, environ: Mapping[str, str]) -> RunArguments:
+    """Return the recorded ``docker run`` arguments, parsed.
+
+    Raises:
+        RunArgumentsError: caliban cannot honour one of them.
+    """
+    return run_arguments.parse_given(command.docker_arguments, lambda: client_flags(environ))
+
+
+def client_flags(environ: Mapping[str, str]) -> ClientFlags:
+    """Return the flags of the docker client that is installed; none where there is none."""
+    try:
+        client = subprocess.run(
+            ["docker", "create", "--help"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=dict(environ),
+            timeout=_HELP_SECONDS,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return {}
+    return run_arguments.parse_help(client.stdout.decode("utf-8", "replace"))
+
+
+def _image_position(command: Sequence[str], image: ImageRef) -> int:
+    """Return where docker finds the image: the first word that is neither a flag nor the value of one."""
+    try:
+        arguments = run_arguments.parse(command[2:])
+    except RunArgumentsError:  # a flag of another version of docker
+        return command.index(image, 2)
+    return len(command) - len(arguments.rest) if arguments.rest else command.index(image, 2)
 
 
 def credential_arguments(docker_arguments: Sequence[str], context: PlatformContext) -> list[str]:
@@ -96,7 +155,7 @@ def credential_arguments(docker_arguments: Sequence[str], context: PlatformConte
         return []
     named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
     path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
-    if not path.is_file():
+    if not is_file(path):
         if named:
             context.reporter.warn(f"credentials file not found: {path}; the job runs without credentials")
         return []

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caliban.errors import UsageError
-from caliban.platforms.docker.job_spec import new_job_spec
+from caliban.platforms.docker.job_spec import client_flags, new_job_spec
+from caliban.platforms.docker.run_arguments import RunArgumentsError, parse_given
 from caliban.platforms.flags import add_cloud_key
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
 from caliban.records import ImageRef, JsonObject
@@ -60,6 +61,14 @@ class DockerLauncher(Launcher):
                 f'cannot split --docker_run_args "{args.docker_run_args}"',
                 cause=str(error),
                 hint="check the quotes",
+            ) from error
+        try:
+            parse_given(docker_run_args, lambda: client_flags(context.environ))
+        except RunArgumentsError as error:
+            raise UsageError(
+                "docker-run-args-rejected",
+                f"--docker_run_args: {error.problem}",
+                hint=error.hint,
             ) from error
         return DockerLaunch(docker_run_args, context.wants_gpu)
 

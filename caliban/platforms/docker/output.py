@@ -1,4 +1,11 @@
-"""Pass on the output of a container while it runs."""
+"""Pass on the output of a container while it runs.
+
+Whoever reads the output decides nothing: when a pipe is closed or a disk is full, the rest is read and dropped, and the
+job goes on.
+
+``docker logs --follow`` ends with the container, also when Docker restarts that. It is then read again from its first
+byte, and what was passed on already is left out.
+"""
 
 from __future__ import annotations
 
@@ -8,45 +15,141 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from caliban.clock import Clock
 from caliban.platforms.context import PlatformContext
 from caliban.reporter import Reporter
 
+_LAST_OUTPUT_SECONDS = 30.0
+"""How long an engine that is silent has to deliver the last output of a container that has ended."""
+_INCOMPLETE = "the Docker Engine does not deliver the last output of the job; see: docker logs"
+
+
+class _Pump:
+    """Copies one stream of the client to the reporter, on a thread of its own.
+
+    Attributes:
+        done: set at the end of the stream.
+        copied: how many bytes were passed on, those left out included.
+        is_writing: whether a reader is being waited for.
+    """
+
+    def __init__(self, stream: IO[bytes], reporter: Reporter, *, is_stderr: bool, leave_out: int) -> None:
+        self.done = threading.Event()
+        self.copied = 0
+        self.is_writing = False
+        self._stream = stream
+        self._reporter: Reporter | None = reporter
+        self._is_stderr = is_stderr
+        self._leave_out = leave_out
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="output", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            while data := self._stream.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader, as of all Popens
+                self._write(data[max(0, self._leave_out - self.copied) :])
+                self.copied += len(data)
+        except (OSError, ValueError):  # the client is gone, or the stream closed: there is no more
+            pass
+        finally:
+            self.done.set()
+
+    def _write(self, data: bytes) -> None:
+        if self._reporter is None or not data:
+            return
+        self.is_writing = True
+        try:
+            self._reporter.job_output(data, is_stderr=self._is_stderr)
+        except (OSError, ValueError):  # nobody reads it any more; ValueError: the stream was closed
+            self._reporter = None
+        self.is_writing = False
+
+
+class JobOutput:
+    """The output of one container, which :func:`streamed_output` reports."""
+
+    def __init__(self, container: str, context: PlatformContext, clock: Clock) -> None:
+        self._container = container
+        self._context = context
+        self._clock = clock
+        self._was_restarted = False
+        self._client: subprocess.Popen[bytes] | None = None
+        self._pumps: list[_Pump] = []
+
+    def start(self) -> None:
+        """Read from the first byte; leave out what was passed on before.
+
+        Raises:
+            OSError: the docker command cannot be run.
+        """
+        passed_on = [pump.copied for pump in self._pumps] or [0, 0]
+        self._client = client = subprocess.Popen(
+            ["docker", "logs", "--follow", self._container],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(self._context.environ),
+            start_new_session=True,  # Ctrl-C is for this process only
+        )
+        assert client.stdout is not None
+        assert client.stderr is not None
+        streams = ((client.stdout, False), (client.stderr, True))
+        self._pumps = [
+            _Pump(stream, self._context.reporter, is_stderr=is_stderr, leave_out=leave_out)
+            for (stream, is_stderr), leave_out in zip(streams, passed_on, strict=True)
+        ]
+        for pump in self._pumps:
+            pump.start()
+
+    def restarted(self) -> None:
+        """Read on after the container was restarted."""
+        self._was_restarted = True
+        if all(pump.done.is_set() for pump in self._pumps):
+            self.close()
+            self.start()
+
+    def finish(self) -> None:
+        """Wait until everything is passed on, after the container has ended."""
+        self._wait()
+        if self._was_restarted:
+            self.close()
+            self.start()
+            self._wait()
+
+    def close(self) -> None:
+        """End the client."""
+        if self._client is not None:
+            self._client.kill()
+            self._client.wait()
+
+    def _wait(self) -> None:
+        """Wait for the end of the streams; give up when the engine delivers nothing, not when the reader is slow."""
+        for pump in self._pumps:
+            before = -1
+            while not self._clock.wait(pump.done, _LAST_OUTPUT_SECONDS):
+                if pump.copied == before and not pump.is_writing:
+                    self._context.reporter.warn(_INCOMPLETE)
+                    return
+                before = pump.copied
+
 
 @contextmanager
-def streamed_output(container: str, context: PlatformContext) -> Iterator[None]:
+def streamed_output(container: str, context: PlatformContext, clock: Clock) -> Iterator[JobOutput]:
     """Report a container's output, from its first byte, until it ends or the block fails; wait for the last byte.
+
+    Args:
+        container: its id or name.
+        context: the process.
+        clock: to wait for an engine that does not deliver the last output.
 
     Raises:
         OSError: the docker command cannot be run.
     """
-    logs = subprocess.Popen(
-        ["docker", "logs", "--follow", container],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(context.environ),
-        start_new_session=True,  # Ctrl-C is for this process only
-    )
-    threads = [
-        threading.Thread(target=_copy, args=(stream, context.reporter, is_stderr), daemon=True)
-        for stream, is_stderr in ((logs.stdout, False), (logs.stderr, True))
-    ]
-    is_complete = False
+    output = JobOutput(container, context, clock)
     try:
-        for thread in threads:
-            thread.start()
-        yield
-        is_complete = True
-    finally:
-        if not is_complete:  # after Ctrl-C, or a lost connection: nobody reads the output any more
-            logs.terminate()
-        for thread in threads:
-            if thread.is_alive():  # Ctrl-C may have come before it was started
-                thread.join()
-        logs.wait()
-
-
-def _copy(stream: IO[bytes], reporter: Reporter, is_stderr: bool) -> None:
-    while data := stream.read1(65536):  # type: ignore[attr-defined]  # the pipes of Popen are BufferedReaders
-        reporter.job_output(data, is_stderr=is_stderr)
-    stream.close()
+        output.start()
+        yield output
+        output.finish()
+    finally:  # after Ctrl-C, or a lost connection, nobody reads the output any more
+        output.close()

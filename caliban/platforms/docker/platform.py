@@ -1,20 +1,22 @@
-"""Jobs in containers of this machine's Docker Engine.
+"""Jobs in containers of a Docker Engine.
 
-The recorded arguments are those of the ``docker`` client, so the client starts the containers; docker-py does the rest.
+The recorded arguments are those of the ``docker`` client, so the client creates the containers; the Engine API does the
+rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 """
 
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from threading import Event
 
 from caliban.config import ProjectConfig
-from caliban.errors import CalibanError, PlatformError
+from caliban.errors import CalibanError, PlatformError, one_line
+from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform
-from caliban.platforms.docker import job_spec
+from caliban.platforms.docker import job_spec, start
+from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -23,10 +25,10 @@ from caliban.platforms.docker.details import (
     removed_update,
     stopped_update,
     submitted_details,
-    was_refused,
 )
-from caliban.platforms.docker.errors import client_missing, not_started, translate_errors
+from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.output import streamed_output
+from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
 from caliban.records import (
     Destination,
     ImageRef,
@@ -40,20 +42,15 @@ from caliban.records import (
     Submission,
 )
 
-if TYPE_CHECKING:
-    import docker
-
-_STOP_TIMEOUT = 10
-"""Seconds between SIGTERM and SIGKILL, the default of ``docker stop``."""
-
-_DROPPED_ARGUMENTS = ("--rm", "--rm=true")
-"""A container that removes itself removes its exit code too."""
+_RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
+"""Seconds before a container that was restarted is waited for again."""
 
 
 class DockerPlatform(Platform, ForegroundPlatform):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
+    _identity: EngineIdentity | CalibanError | None = None
 
     @classmethod
     def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
@@ -61,8 +58,19 @@ class DockerPlatform(Platform, ForegroundPlatform):
         return parse_details(status, raw)
 
     def destination(self, latest: JobRecord | None) -> DockerDestination:
-        """Return the only destination: this machine."""
-        return DockerDestination()
+        """Return the engine that answers. An unfinished job of another one is not run again here.
+
+        Raises:
+            PlatformError: ``job-out-of-reach``.
+            ImageError: the engine cannot be reached.
+        """
+        here = self._here()
+        if latest is not None and (obstacle := _obstacle(latest.details, here)) is not None:
+            if not latest.status.is_final and latest.details.display_name is not None:
+                raise _out_of_reach(f"cannot run job {latest.id} again", obstacle)
+            if latest.details.display_name is not None:
+                self.context.announce(f"{obstacle}: run again on the Docker Engine of {here}")
+        return DockerDestination.of(here)
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return None: jobs run the images of this machine's Docker Engine."""
@@ -70,15 +78,35 @@ class DockerPlatform(Platform, ForegroundPlatform):
 
     def connect(self, destination: Destination) -> None:
         """Connect to the Docker Engine."""
-        self.context.engine()
+        self._here()
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
-        """Return the same command with another image."""
+        """Return the same command with another image.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
+        """
+        self._check_arguments(spec)
         return job_spec.with_image(spec, image)
 
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
-        """Return the same ``docker run`` arguments with another image and other arguments of its entrypoint."""
+        """Return the same ``docker run`` arguments with another image and other arguments of its entrypoint.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
+        """
+        self._check_arguments(spec)
         return job_spec.with_arguments(spec, image, arguments)
+
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return the arguments of ``docker run`` that are not those of every job."""
+        return job_spec.effects(job.spec)
+
+    def _check_arguments(self, spec: JsonObject) -> None:
+        try:
+            job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+        except RunArgumentsError as error:
+            raise rejected_arguments(error) from error
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return ``caliban-20200529-105340-<start of the token>``: sorted by time, and unique."""
@@ -86,135 +114,192 @@ class DockerPlatform(Platform, ForegroundPlatform):
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         """List all containers in one request, and inspect each that has ended."""
-        found: dict[int, JobUpdate | StatusUnavailable] = {}
-        here: dict[str, JobRecord] = {}
-        for job in jobs:
-            obstacle = _obstacle(job)
-            if obstacle is None:
-                here[_container_name(job)] = job
-            else:
-                found[job.id] = StatusUnavailable(obstacle)
-        if here:
-            try:
-                found.update(self._container_updates(here))
-            except CalibanError as error:
-                found.update({job.id: StatusUnavailable(error.message) for job in here.values()})
-        return found
+        if not jobs:
+            return {}
+        try:
+            here = self._here()
+            with translate_errors("cannot list containers"):
+                listed = self._containers().listed()
+        except CalibanError as error:
+            return {job.id: StatusUnavailable(one_line(error)) for job in jobs}
+        return {job.id: self._status(job, here, listed) for job in jobs}
 
-    def _container_updates(self, jobs: Mapping[str, JobRecord]) -> dict[int, JobUpdate]:
-        with translate_errors("cannot list containers"):
-            listed = self._api().containers(all=True, filters={"label": TOKEN_LABEL})
-            states = {name.lstrip("/"): entry["State"] for entry in listed for name in entry["Names"]}
-            return {job.id: self._container_update(name, job, states.get(name)) for name, job in jobs.items()}
-
-    def _container_update(self, name: str, job: JobRecord, state: str | None) -> JobUpdate:
+    def _status(self, job: JobRecord, here: EngineIdentity, listed: Mapping[str, str]) -> JobUpdate | StatusUnavailable:
+        obstacle = _obstacle(job.details, here)
+        if obstacle is not None:
+            return StatusUnavailable(obstacle)
+        state = listed.get(job.details.id or _container_name(job))
         if state in RUNNING_STATES:
             return JobUpdate(JobStatus.RUNNING)
-        inspected = None if state is None else self._inspect(name)
-        return container_update(job.details.raw, inspected) if inspected else removed_update(job.details.raw)
+        try:
+            with translate_errors(f"cannot determine the state of job {job.id}"):
+                container = None if state is None else self._containers().inspect(_reference(job))
+                return self._removed(job, here) if container is None else _update(job, container)
+        except CalibanError as error:
+            return StatusUnavailable(one_line(error))
 
     def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
-        """Run ``docker run --detach`` with the recorded arguments, a name and the labels of the submission."""
-        recorded = job_spec.parse_command(spec)
-        command = ["docker", "run", "--detach", "--name", submission.name]
+        """Create the container with the recorded arguments, a name and the labels of the submission, then start it."""
+        recorded, arguments = self._checked(spec, submission)
+        here = self._here()
+        _check_engine(submission, here)
+        for flag in arguments.ignored():
+            self.context.announce(f"warning: {flag} in --docker_run_args has no effect")
+        command = ["docker", "create", "--name", submission.name]
+        command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
+        command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
-        command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
-        command += [word for word in recorded.docker_arguments if word not in _DROPPED_ARGUMENTS]
-        may_send()
+        command += [recorded.image, *recorded.arguments]
+        container = start.create_and_start(
+            lambda: start.create(command, recorded.image, submission, self.context),
+            self._containers(),
+            submission,
+            may_send,
+        )
+        return _new_job(container, recorded.image, submission, here)
+
+    def _checked(self, spec: JsonObject, submission: Submission) -> tuple[job_spec.DockerCommand, RunArguments]:
+        recorded = job_spec.parse_command(spec)
         try:
-            ended = subprocess.run(
-                [*command, recorded.image, *recorded.arguments],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env=dict(self.context.environ),
-                start_new_session=True,  # Ctrl-C must not interrupt the request
-                check=False,
-            )
-        except OSError as error:
-            raise client_missing(submission, error) from error
-        if ended.returncode != 0:
-            return self._adopt(submission, ended.stderr.decode("utf-8", "backslashreplace"), ended.returncode)
-        container_id = ended.stdout.decode().strip().splitlines()[-1]
-        return NewJob(recorded.image, JobStatus.RUNNING, submitted_details(submission, container_id))
-
-    def _adopt(self, submission: Submission, stderr: str, exit_code: int) -> NewJob:
-        """Return the container of the submission if it was started; remove one that was created only.
-
-        Raises:
-            RefusedError: no container was started.
-        """
-        found = self.find(submission)
-        if found is not None and not was_refused(found.details):
-            return found
-        if found is not None:
-            with translate_errors(f"cannot remove the container {submission.name}, which did not start"):
-                self._api().remove_container(submission.name, force=True)
-        raise not_started(submission, stderr, exit_code)
+            return recorded, job_spec.checked_arguments(recorded, self.context.environ)
+        except RunArgumentsError as error:
+            raise refused_arguments(submission, error) from error
 
     def find(self, submission: Submission) -> NewJob | None:
-        """Return the container with the token of the submission."""
-        with translate_errors("cannot check whether the container was started"):
-            api = self._api()
-            found = api.containers(all=True, filters={"label": f"{TOKEN_LABEL}={submission.token}"})
-            if not found:
-                return None
-            inspected = api.inspect_container(found[0]["Id"])
-        update = container_update(submitted_details(submission, inspected["Id"]).raw, inspected["State"])
-        return NewJob(inspected["Config"]["Image"], update.status, update.details or JobDetails())
+        """Return the container with the token of the submission; remove one that was never started."""
+        here = self._here()
+        _check_engine(submission, here)
+        container = start.give_up(self._containers(), submission)
+        if container is not None:
+            return _new_job(container, container.image, submission, here)
+        if not _absence_counts(DockerDestination.from_json(submission.destination), here):
+            raise _out_of_reach(
+                f"cannot look up the submission {submission.name}",
+                f"it has no container on the Docker Engine of {here}, and may have gone to another one",
+            )
+        return None
 
     def stop(self, job: JobRecord) -> JobUpdate:
         """Stop the container as ``docker stop`` does: SIGTERM, then SIGKILL."""
-        import docker.errors
-
-        obstacle = _obstacle(job)
+        message = f"cannot stop job {job.id}"
+        here = self._here()
+        obstacle = _obstacle(job.details, here)
         if obstacle is not None:
-            raise PlatformError("job-out-of-reach", f"cannot stop job {job.id}", cause=obstacle)
-        name, raw = _container_name(job), job.details.raw
-        with translate_errors(f"cannot stop job {job.id}"):
-            state = self._inspect(name)
-            if state is None:
-                return removed_update(raw)
-            if state["Status"] not in RUNNING_STATES:
-                return container_update(raw, state)
-            try:
-                self._api().stop(name, timeout=_STOP_TIMEOUT)
-            except docker.errors.NotFound:  # removed in the meantime, and so stopped
-                return stopped_update(raw, None)
-            return stopped_update(raw, self._inspect(name))
+            raise _out_of_reach(message, obstacle)
+        with translate_errors(message):
+            containers = self._containers()
+            container = containers.inspect(_reference(job))
+            if container is not None and container.state.is_running:
+                was_running = containers.stop(container)
+                container = containers.inspect(container.id)
+                if was_running:
+                    return stopped_update(job.details.raw, container.state if container else None)
+            if container is not None:
+                return _update(job, container)
+            answer = self._removed(job, here)
+        if isinstance(answer, StatusUnavailable):
+            raise _out_of_reach(message, answer.reason)
+        return answer
 
     def follow(self, job: JobRecord) -> JobUpdate:
-        """Report the container's output until it ends, and return how it ended."""
-        name = _container_name(job)
-        with (
-            translate_errors(f"lost the connection to the Docker Engine while job {job.id} ran"),
-            streamed_output(name, self.context),
-        ):
-            api = self._api()
-            api.wait(name)
-            return container_update(job.details.raw, api.inspect_container(name)["State"])
+        """Report the container's output until it ends for good, and return how it ended.
 
-    def _inspect(self, name: str) -> Mapping[str, Any] | None:
-        """Return ``State`` of a container; None where there is no such container."""
-        import docker.errors
+        A container that Docker restarts (``--restart on-failure``) has not ended.
+        """
+        containers, reference = self._containers(), _reference(job)
+        lost = f"lost the connection to the Docker Engine while job {job.id} ran"
+        delays = iter(_RESTART_DELAYS)
+        clock = self.context.engine().clock
+        with translate_errors(lost), streamed_output(reference, self.context, clock) as output:
+            while True:
+                if not containers.wait(reference):
+                    continue
+                container = containers.inspect(reference)
+                if container is None:
+                    raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
+                if not container.state.is_running:
+                    return _update(job, container)
+                output.restarted()
+                self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
 
-        try:
-            state: Mapping[str, Any] = self._api().inspect_container(name)["State"]
-        except docker.errors.NotFound:
-            return None
-        return state
+    def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
+        if _absence_counts(DockerDestination.from_json(job.details.raw), here):
+            return removed_update(job.details.raw)
+        return StatusUnavailable(f"its container is not on the Docker Engine of {here}; it may have run on another one")
 
-    def _api(self) -> docker.APIClient:
-        return self.context.engine().client.api
+    def _here(self) -> EngineIdentity:
+        """Return which engine answers. It is asked once: an engine that cannot be reached is not waited for again."""
+        if self._identity is None:
+            try:
+                self._identity = self.context.engine().identity()
+            except CalibanError as error:
+                self._identity = error
+        if isinstance(self._identity, CalibanError):
+            raise self._identity
+        return self._identity
+
+    def _containers(self) -> Containers:
+        return Containers(self.context.engine())
 
 
-def _obstacle(job: JobRecord) -> str | None:
-    """Return why this machine's engine does not know a job; None where it does."""
-    if job.details.display_name is None:
+def _new_job(container: Container, image: ImageRef, submission: Submission, here: EngineIdentity) -> NewJob:
+    details = submitted_details(submission, container.id, here)
+    if not container.state.was_started:  # until just now
+        return NewJob(image, JobStatus.RUNNING, details)
+    with translate_errors(f"cannot determine the state of the container {submission.name}"):
+        update = container_update(details.raw, container.state)
+    return NewJob(image, update.status, update.details or JobDetails())
+
+
+def _update(job: JobRecord, container: Container) -> JobUpdate:
+    return container_update(job.details.raw, container.state)
+
+
+def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
+    """Return why the engine cannot be asked about a job; None where it can."""
+    if details.display_name is None:
         return "no container name recorded"
-    host = job.details.raw.get("host")
-    return None if host == socket.gethostname() else f"the job runs on {host}"
+    recorded = DockerDestination.from_json(details.raw)
+    if recorded.engine is None:  # of an earlier version, or an engine without an id
+        host = details.raw.get("host")
+        return None if host == socket.gethostname() else f"the job runs on {host}"
+    return _other_engine(recorded, here)
+
+
+def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | None:
+    if recorded.engine in (None, here.id):
+        return None
+    return f"the job is on another Docker Engine ({recorded.engine_name or recorded.engine})"
+
+
+def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:
+    """Return whether a container that this engine does not have does not exist.
+
+    Machines that were cloned from one image may have engines of one id, but then of different names.
+    """
+    return recorded.engine is not None and recorded == DockerDestination.of(here)
+
+
+def _check_engine(submission: Submission, here: EngineIdentity) -> None:
+    obstacle = _other_engine(DockerDestination.from_json(submission.destination), here)
+    if obstacle is not None:
+        raise _out_of_reach(f"cannot look up the submission {submission.name}", obstacle)
+
+
+def _out_of_reach(message: str, cause: str) -> PlatformError:
+    return PlatformError(
+        "job-out-of-reach",
+        message,
+        cause=cause,
+        hint="run the command where DOCKER_HOST, or the docker context, names that engine",
+    )
 
 
 def _container_name(job: JobRecord) -> str:
     return str(job.details.display_name)
+
+
+def _reference(job: JobRecord) -> str:
+    """Return what names the container: its id, which no other one ever has."""
+    return job.details.id or _container_name(job)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,7 +43,6 @@ class Google:
         self._loader = CredentialsLoader(context, self.retry_policy)
         self._lock = threading.RLock()
         self._credentials: RefreshingCredentials | None = None
-        self._services: dict[tuple[str, str, str | None], Any] = {}
         self._resources: dict[tuple[str, ...], Any] = {}
 
     @property
@@ -95,16 +96,18 @@ class Google:
         """
         return self._with_retries(lambda: self.credentials().apply({}))
 
-    def service(self, api: str, version: str, region: str | None = None) -> Any:  # noqa: ANN401  # created at run time
-        """Return an API client (google-api-python-client), created once; its requests may be executed on any thread.
+    def resource(self, api: str, version: str, *path: str, region: str | None = None) -> Any:  # noqa: ANN401  # created at run time
+        """Return a part of an API client (google-api-python-client), created once.
 
-        The API's description is part of the library, so this needs no network. An endpoint can be set by
-        ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML`` (``_AIPLATFORM``, ``_CONTAINER``), as for gcloud. The access token is
-        sent to this endpoint and nowhere else.
+        Its requests may be executed on any thread. The API's description is part of the library, so this needs no
+        network. The library makes the methods of all resources on the way; without those, this takes a tenth of the
+        time. An endpoint can be set by ``$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML`` (``_AIPLATFORM``, ``_CONTAINER``), as
+        for gcloud. The access token is sent to this endpoint and nowhere else.
 
         Args:
             api: its name in the discovery document: ``ml``.
             version: ``v1``.
+            path: of the resource: ``"projects", "locations", "customJobs"``.
             region: of the endpoint ``https://REGION-API.googleapis.com/``, for an API with an endpoint per region.
 
         Raises:
@@ -112,41 +115,27 @@ class Google:
             PlatformError: ``region-malformed``, ``endpoint-of-another-region``.
             CredentialsError: ``no-credentials``.
         """
-        from googleapiclient.discovery import build  # type: ignore[import-untyped]
-
-        with self._lock:
-            if (api, version, region) not in self._services:
-                credentials = self.credentials()
-                universe = credentials.credentials.universe_domain
-                endpoint = api_endpoint(self._context.environ, api, universe, region)
-                user_agent = f"caliban/{metadata.version('caliban')}"
-                self._services[api, version, region] = build(
-                    api,
-                    version,
-                    http=Transport(credentials, user_agent, endpoint, self.retry_policy, self.clock),
-                    client_options={"universe_domain": universe, "api_endpoint": endpoint.url},
-                    static_discovery=True,
-                    cache_discovery=False,
-                )
-            return self._services[api, version, region]
-
-    def resource(self, api: str, version: str, *path: str, region: str | None = None) -> Any:  # noqa: ANN401 - as above
-        """Return a part of an API client, created once: that takes the library tens of milliseconds each time.
-
-        Args:
-            api: see :meth:`service`, which raises the same.
-            version: likewise.
-            path: of the resource: ``"projects", "locations", "customJobs"``.
-            region: likewise.
-        """
         key = (api, version, region or "", *path)
         with self._lock:
             if key not in self._resources:
-                resource = self.service(api, version, region)
+                resource = self._build(api, region, _only(path, api_description(api, version)))
                 for name in path:
                     resource = getattr(resource, name)()
                 self._resources[key] = resource
             return self._resources[key]
+
+    def _build(self, api: str, region: str | None, description: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
+        from googleapiclient.discovery import build_from_document  # type: ignore[import-untyped]
+
+        credentials = self.credentials()
+        universe = credentials.credentials.universe_domain
+        endpoint = api_endpoint(self._context.environ, api, universe, region)
+        user_agent = f"caliban/{metadata.version('caliban')}"
+        return build_from_document(
+            description,
+            http=Transport(credentials, user_agent, endpoint, self.retry_policy, self.clock),
+            client_options={"universe_domain": universe, "api_endpoint": endpoint.url},
+        )
 
     def execute(self, request: ApiRequest, action: str) -> JsonObject:
         """Send a request that does no harm when it is sent twice, with retries.
@@ -162,3 +151,20 @@ class Google:
 
     def _with_retries(self, call: Callable[[], _T]) -> _T:
         return with_retries(call, self.retry_policy, self.on_retry, self.clock)
+
+
+@cache
+def api_description(api: str, version: str) -> Mapping[str, Any]:
+    """Return the discovery document of an API, which google-api-python-client ships; parsed once."""
+    from googleapiclient.discovery_cache import get_static_doc  # type: ignore[import-untyped]
+
+    description: Mapping[str, Any] = json.loads(get_static_doc(api, version))
+    return description
+
+
+def _only(path: Sequence[str], description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the description of an API with only the methods and resources of one resource."""
+    if not path:
+        return description
+    inner = _only(path[1:], description["resources"][path[0]])
+    return {**description, "methods": {}, "resources": {path[0]: inner}}

@@ -8,21 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.google.identifiers import REGION, UNIVERSE
+from caliban.urls import is_confidential, is_loopback, origin, split_url
 
 GOOGLE_DOMAIN = "googleapis.com"
 _ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "169.254.169.254", "fd00:ec2::254", "fd20:ce::254"})
 """Sources: https://cloud.google.com/compute/docs/metadata/querying-metadata, and those of AWS and Azure, where
 workloads get tokens (https://cloud.google.com/iam/docs/workload-identity-federation)."""
 _LOGIN_HOSTS = frozenset({"accounts.google.com"})
 _REGIONAL_HOST = re.compile(rf"({REGION.pattern})-[a-z]+\.")
-# urlsplit drops or accepts some characters that HTTP clients read differently.
-_URL = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Endpoint:
         Raises:
             PlatformError: ``endpoint-not-allowed``.
         """
-        if _origin(uri) is None or _origin(uri) != _origin(self.url):
+        if origin(uri) is None or origin(uri) != origin(self.url):
             raise PlatformError(
                 "endpoint-not-allowed",
                 "the request was not sent: it would have carried an access token to another host",
@@ -91,8 +89,8 @@ def endpoint_override(environ: Mapping[str, str], api: str) -> str | None:
     endpoint = environ.get(variable)
     if not endpoint:
         return None
-    parts, expected = _split(endpoint), "an http or https URL"
-    if parts is None or parts.query or parts.fragment or not _is_confidential(parts):
+    parts, expected = split_url(endpoint), "an http or https URL"
+    if parts is None or parts.query or parts.fragment or not is_confidential(parts):
         if parts is not None:
             expected = "an https URL without a query, or an http URL of this machine"
         raise UsageError(
@@ -113,13 +111,13 @@ def token_endpoint_problem(url: str, universe: str) -> str | None:
         url: of a credentials file: ``token_uri``.
         universe: the domain of the credentials' universe.
     """
-    parts = _split(url)
-    if parts is None or not _is_confidential(parts):
+    parts = split_url(url)
+    if parts is None or not is_confidential(parts):
         return "is not an https URL"
     host = parts.hostname or ""
     domains = {GOOGLE_DOMAIN, universe} if UNIVERSE.is_valid(universe) else {GOOGLE_DOMAIN}
     is_google = host in _LOGIN_HOSTS or any(host.endswith(f".{domain}") for domain in domains)
-    return None if is_google or host in _LOOPBACK else f"is not a URL of {' or '.join(sorted(domains))}"
+    return None if is_google or is_loopback(host) else f"is not a URL of {' or '.join(sorted(domains))}"
 
 
 def may_carry_credentials(url: str) -> bool:
@@ -127,32 +125,8 @@ def may_carry_credentials(url: str) -> bool:
 
     By https; or by http on this machine, or to the metadata server of a cloud, which is not reached by a network.
     """
-    parts = _split(url)
-    return parts is not None and (_is_confidential(parts) or (parts.hostname or "") in _METADATA_HOSTS)
-
-
-def _is_confidential(parts: SplitResult) -> bool:
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-
-
-def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL; None where it is malformed, or has a user or password."""
-    if not _URL.fullmatch(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    is_complete = parts.scheme in ("http", "https") and parts.hostname and port != 0
-    return parts if is_complete and "@" not in parts.netloc else None
-
-
-def _origin(url: str) -> tuple[str, str | None, int] | None:
-    parts = _split(url)
-    if parts is None:
-        return None
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    parts = split_url(url)
+    return parts is not None and (is_confidential(parts) or (parts.hostname or "") in _METADATA_HOSTS)
 
 
 def _without_login(url: str) -> str:

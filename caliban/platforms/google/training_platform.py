@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.effects import Known, unknown_settings
 from caliban.platforms.flags import project_id
 from caliban.platforms.google import labels
 from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
@@ -43,6 +44,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         not_recorded: why a job cannot be queried whose id or destination is not recorded.
         is_run_by_digest: whether jobs name their image by its digest.
         list_options: parameters of the list method.
+        known_settings: the shape of the job specs that caliban makes.
         place_type: of its destinations.
         client: the service's jobs.
     """
@@ -52,6 +54,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
     not_recorded: ClassVar[str]
     is_run_by_digest: ClassVar[bool] = True
     list_options: ClassVar[Mapping[str, str]] = {}
+    known_settings: ClassVar[Mapping[str, Known]]
     place_type: type[_Place]
     client: JobsClient[_Place]
 
@@ -121,6 +124,15 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
                 reason = self._unavailable(error)
                 found.update({job.id: reason for job in group})
         return found
+
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return the settings that caliban does not make, and the project unless the user has named it."""
+        lines = tuple(unknown_settings(job.spec, self.known_settings))
+        place = self._recorded_place(job)
+        chosen = project_id(self.context.options)
+        if place is None or chosen or place.project == self.context.environ.get(PROJECT_VARIABLE):
+            return lines
+        return (*lines, f"run in the project {place.project}, with your credentials")
 
     def stop(self, job: JobRecord) -> JobUpdate:
         """Cancel the job, and query its state afterwards."""

@@ -1,93 +1,99 @@
 """The requests that are sent to a cluster: jobs of batch/v1, and pods and namespaces of v1.
 
-Sent with the official client. Its responses are read as plain JSON: its models know only the fields of their version.
+Responses are read as plain JSON. Of an object only its kind is required, and of a job its name and uid.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlencode
 
+from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
-    NOT_FOUND,
     KubernetesError,
     KubernetesRefusedError,
-    KubernetesUnreachableError,
-    refused,
+    failure,
+    foreign_answer,
     unreachable,
 )
+from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
-from caliban.redaction import redact, redact_assertions
+from caliban.redaction import clean_text
 
 if TYPE_CHECKING:
-    from kubernetes.client import Configuration
+    from urllib3 import PoolManager
 
 _T = TypeVar("_T")
 
 PAGE_SIZE = 500
 """Objects per page, as in kubectl (``--chunk-size``)."""
 
+_MAX_SHOWN = 100_000
+_MAX_PAGES = 2000
+_MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_SYSTEM_NAMESPACE = "kube-system"
 
 
 class Cluster:
     """The API server of one cluster, with the credentials of one user. May be shared by threads.
 
-    Every method raises :class:`~caliban.platforms.kubernetes.errors.KubernetesError`.
+    Every method raises :class:`~caliban.platforms.kubernetes.errors.KubernetesError`, or what the credentials raise.
 
     Attributes:
         name: for messages: ``GKE cluster blueshift``, ``cluster of the context kind-lab``.
     """
 
-    def __init__(
-        self, configuration: Configuration, name: str, context: PlatformContext, retry_policy: RetryPolicy
-    ) -> None:
+    def __init__(self, connection: Connection, name: str, context: PlatformContext, retry_policy: RetryPolicy) -> None:
         """Create the client. Nothing is sent yet.
 
         Args:
-            configuration: the server, its CA, and credentials. TLS certificates are verified whatever it says.
+            connection: the server, its CA, and credentials.
             name: for messages.
             context: the clock, and where retries are reported.
             retry_policy: timeouts and retries.
         """
-        from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
-
-        configuration.verify_ssl = True
-        # urllib3 would send requests again by itself, and follow redirects with our credentials.
-        configuration.retries = False
-        client: Any = ApiClient(configuration)
-        client.user_agent = f"caliban/{metadata.version('caliban')}"
-        client.set_default_header("Content-Type", "application/json")
         self.name = name
+        self._connection = connection
         self._context, self._retry_policy = context, retry_policy
-        self._configuration: Any = configuration
-        self._batch: Any = BatchV1Api(client)  # not all versions of the client have types
-        self._core: Any = CoreV1Api(client)
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[str, str] | None, PoolManager] = {}
+
+    @property
+    def server(self) -> str:
+        """What the server is recognised by, where the uid of the cluster is not readable."""
+        return self._connection.identity
 
     def create_job(self, namespace: str, body: JsonObject) -> JsonObject:
         """Submit a job. Sent once, whatever happens; unknown fields are an error."""
-        action = f"submit the job {object_at(body, 'metadata').get('name')} to the {self.name}"
-        call = self._batch.create_namespaced_job
-        return self._send(partial(call, namespace, dict(body), field_validation="Strict"), action)
+        name = object_at(body, "metadata").get("name")
+        path = f"{_jobs(namespace)}?{urlencode({'fieldValidation': 'Strict'})}"
+        action = f"submit the job {name} to the {self.name}"
+        return _identified(self._send("POST", path, action, ("Job",), body), action)
 
     def get_job(self, namespace: str, name: str) -> JsonObject | None:
         """Return a job; None if the cluster has none of that name."""
         action = f"get the job {name} of the {self.name}"
         try:
-            return self._send_with_retries(partial(self._batch.read_namespaced_job, name, namespace), action)
+            found = self._send_with_retries("GET", f"{_jobs(namespace)}/{_segment(name)}", action, ("Job",))
         except KubernetesRefusedError as error:
-            if error.code == NOT_FOUND:
+            if error.is_about("jobs", name):
                 return None
             raise
+        return _identified(found, action)
 
     def delete_job(self, namespace: str, job: JsonObject) -> bool:
         """Delete a job and its pods, unless it was changed since it was read.
@@ -96,24 +102,22 @@ class Cluster:
             False if it was changed, or does not exist.
         """
         found = object_at(job, "metadata")
-        name = str(found["name"])
-        body = {
-            "propagationPolicy": "Background",
-            "preconditions": {"uid": found["uid"], "resourceVersion": found["resourceVersion"]},
-        }
+        name = str(found.get("name"))
+        preconditions = {key: found[key] for key in ("uid", "resourceVersion") if key in found}
+        body = {"propagationPolicy": "Background", "preconditions": preconditions}
+        action = f"stop the job {name} of the {self.name}"
         outcome_unknown = False
 
         def delete() -> bool:
             nonlocal outcome_unknown
-            call = partial(self._batch.delete_namespaced_job, name, namespace, body=body)
             try:
-                self._send(call, f"stop the job {name} of the {self.name}")
+                self._send("DELETE", f"{_jobs(namespace)}/{_segment(name)}", action, ("Status", "Job"), body)
             except KubernetesError as error:
-                code = error.code if isinstance(error, KubernetesRefusedError) else None
-                if code == NOT_FOUND:
-                    return outcome_unknown  # deleted by the previous request, whose response was lost
-                if code == _CONFLICT:
-                    return False
+                if isinstance(error, KubernetesRefusedError):
+                    if error.is_about("jobs", name):
+                        return outcome_unknown  # deleted by the previous request, whose response was lost
+                    if error.code == _CONFLICT:
+                        return False
                 outcome_unknown = outcome_unknown or error.outcome_unknown
                 raise
             return True
@@ -123,100 +127,175 @@ class Cluster:
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """Yield the jobs of a namespace that match ``selector``, page by page."""
         action = f"list the jobs of the {self.name} in the namespace {namespace}"
-        return self._list(self._batch.list_namespaced_job, namespace, selector, action)
+        return self._list(_jobs(namespace), "JobList", selector, action)
 
     def pods(self, namespace: str, selector: str) -> Iterator[JsonObject]:
         """Yield the pods of a namespace that match ``selector``, page by page."""
         action = f"list the pods of the {self.name} in the namespace {namespace}"
-        return self._list(self._core.list_namespaced_pod, namespace, selector, action)
+        return self._list(f"api/v1/namespaces/{_segment(namespace)}/pods", "PodList", selector, action)
 
     def check_namespace(self, namespace: str) -> None:
         """Check that the cluster can be reached, accepts the credentials and has the namespace.
 
         A user who may not read namespaces passes; a missing namespace is then reported by the first request in it.
         """
+        self._namespace(namespace)
+
+    def system_uid(self) -> str | None:
+        """Return the uid of the namespace ``kube-system``, which is the cluster's for life; None if it is not readable.
+
+        Source: https://github.com/kubernetes/kubernetes/issues/77487 (there is no other id of a cluster).
+        """
         try:
-            self._send_with_retries(partial(self._core.read_namespace, namespace), f"reach the {self.name}")
+            found = self._namespace(_SYSTEM_NAMESPACE)
+        except KubernetesRefusedError as error:
+            if not error.is_about("namespaces", _SYSTEM_NAMESPACE):
+                raise
+            return None
+        uid = object_at(found or {}, "metadata").get("uid")
+        return uid if isinstance(uid, str) and uid else None
+
+    def _namespace(self, name: str) -> JsonObject | None:
+        path = f"api/v1/namespaces/{_segment(name)}"
+        try:
+            return self._send_with_retries("GET", path, f"reach the {self.name}", ("Namespace",))
         except KubernetesRefusedError as error:
             if error.code != 403:
                 raise
+            return None
 
-    def _list(
-        self, call: Callable[..., Any], namespace: str, selector: str | None, action: str
-    ) -> Iterator[JsonObject]:
-        """Yield all pages of a list. It starts again when it has become too old to be continued (410).
+    def _list(self, path: str, kind: str, selector: str | None, action: str) -> Iterator[JsonObject]:
+        """Yield all pages of a list. It starts again, a few times, when it has become too old to be continued (410).
 
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
         """
-        options = {"limit": PAGE_SIZE, **({"label_selector": selector} if selector else {})}
-        seen: set[object] = set()
-        position: dict[str, object] = {}
-        while True:
+        options = {"limit": str(PAGE_SIZE), **({"labelSelector": selector} if selector else {})}
+        seen: set[str] = set()
+        tokens: set[str] = set()
+        position: dict[str, str] = {}
+        restarts = 0
+        for _ in range(_MAX_PAGES):
             try:
-                page = self._send_with_retries(partial(call, namespace, **options, **position), action)
+                page = self._send_with_retries("GET", f"{path}?{urlencode({**options, **position})}", action, (kind,))
             except KubernetesRefusedError as error:
-                if error.code != _GONE or not position:
+                restarts += 1
+                if error.code != _GONE or not position or restarts > _MAX_RESTARTS:
                     raise
                 position = {}
+                tokens.clear()
                 continue
-            items = page.get("items")
-            for item in items if isinstance(items, list) else []:
-                uid = item["metadata"].get("uid")
-                if uid is None or uid not in seen:
-                    seen.add(uid)
+            for item in _items(page, action):
+                uid = object_at(item, "metadata").get("uid")
+                if not isinstance(uid, str) or uid not in seen:
+                    seen.add(str(uid))
                     yield item
             token = object_at(page, "metadata").get("continue")
             if not token:
                 return
-            position = {"_continue": token}
+            if not isinstance(token, str) or token in tokens:
+                break
+            tokens.add(token)
+            position = {"continue": token}
+        raise foreign_answer(action, "the list has no end")
 
     def _retry(self, call: Callable[[], _T]) -> _T:
         return with_retries(call, self._retry_policy, report_retry(self._context.announce), self._context.clock)
 
-    def _send_with_retries(self, call: Callable[..., Any], action: str) -> JsonObject:
-        return self._retry(lambda: self._send(call, action))
+    def _send_with_retries(self, method: str, path: str, action: str, kinds: tuple[str, ...]) -> JsonObject:
+        return self._retry(lambda: self._send(method, path, action, kinds))
 
-    def _send(self, call: Callable[..., Any], action: str) -> JsonObject:
-        """Call the client once, and parse the response."""
-        import urllib3.exceptions
-        from kubernetes.client import ApiException
-
-        timeout = (float(self._retry_policy.connect_timeout), float(self._retry_policy.read_timeout))
-        try:
-            content = call(_preload_content=False, _request_timeout=timeout).data
-        except ApiException as error:
-            if isinstance(error.__context__, urllib3.exceptions.SSLError):  # reported by the client with status 0
-                raise unreachable(action, error.__context__) from error
-            headers = dict(error.headers or {})
-            body = self._redact(_text(error.body))
-            # Not from the client's error, which shows the whole response.
-            raise refused(int(error.status or 0), body, str(error.reason), headers, action) from None
-        except urllib3.exceptions.HTTPError as error:
-            raise unreachable(action, error) from error
-        except ValueError as error:  # raised by the client's models, which have the fields of their version
-            raise PlatformError(
-                "kubernetes-invalid",
-                f"cannot {action}: the Kubernetes client rejected it as invalid",
-                cause=str(error),
-                hint="if the cluster is newer than the client, run: pip install --upgrade kubernetes",
-            ) from error
-        try:
-            parsed = json.loads(content)
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, Mapping) or not {"apiVersion", "kind"} <= parsed.keys():
-            raise KubernetesUnreachableError(
-                f"cannot {action}: the response is not one of a Kubernetes API server",
-                self._redact(_text(content)),
-                "check whether a proxy or a login page is between this machine and the cluster",
-            )
+    def _send(
+        self, method: str, path: str, action: str, kinds: tuple[str, ...], body: JsonObject | None = None
+    ) -> JsonObject:
+        """Send one request, and return the object in its response, which is one of ``kinds``."""
+        credential = self._connection.credentials.current()
+        authorization = {"Authorization": credential.authorization} if credential.authorization else {}
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": f"caliban/{metadata.version('caliban')}",
+            **authorization,
+        }
+        content = json.dumps(body).encode() if body is not None else None
+        request = Request(method, f"{self._connection.server}/{path}", headers, content)
+        response = self._exchange(request, credential.certificate, action)
+        redacted = partial(_redacted, credential.secrets)
+        text = redacted(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
+        parsed = _parsed(response.content)
+        if response.status >= 400:
+            raise failure(response.status, parsed, text, redacted(response.reason), response.headers, action, redacted)
+        if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
+            raise foreign_answer(action, text or f"HTTP {response.status}")
         return parsed
 
-    def _redact(self, text: str) -> str:
-        """Return a response without our token, which a proxy before the cluster may repeat."""
-        sent = [str(value).rpartition(" ")[2] for value in self._configuration.api_key.values()]
-        return redact_assertions(redact(sent, text))
+    def _exchange(self, request: Request, certificate: tuple[str, str] | None, action: str) -> Response:
+        policy = self._retry_policy
+        timeouts = (float(policy.connect_timeout), float(policy.read_timeout))
+        on_wait = partial(self._context.announce, f"waiting for the {self.name} ...")
+        try:
+            return exchange(self._pool(certificate), request, timeouts, on_wait)
+        except NoResponseError as error:
+            raise unreachable(action, error.error, was_sent=error.was_sent) from error
+        except OversizedError as error:
+            raise foreign_answer(action, str(error)) from error
+
+    def _pool(self, certificate: tuple[str, str] | None) -> PoolManager:
+        with self._lock:
+            if certificate not in self._pools:
+                try:
+                    self._pools[certificate] = self._connection.pool(certificate)
+                except (OSError, ValueError) as error:
+                    reason = error.reason if isinstance(error, ssl.SSLError) else None
+                    raise PlatformError(
+                        "kubeconfig-malformed",
+                        f"a certificate of the {self.name} cannot be read",
+                        cause=str(reason or error or type(error).__name__),
+                        hint="check certificate-authority-data, client-certificate-data and client-key-data in the "
+                        "kubeconfig",
+                    ) from error
+            return self._pools[certificate]
 
 
-def _text(content: object) -> str:
-    return content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content or "")
+def _jobs(namespace: str) -> str:
+    return f"apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
+
+
+def _segment(name: str) -> str:
+    """Return a name as one segment of a path.
+
+    Raises:
+        PlatformError: ``malformed-name``: it is none, as ``..``, which would address something else.
+    """
+    if not name or name in (".", "..") or len(name) > 253:
+        raise PlatformError("malformed-name", f'malformed name in the cluster: "{name[:50]}"')
+    return quote(name, safe="")
+
+
+def _identified(job: JsonObject, action: str) -> JsonObject:
+    """Return the job of a response, of which nothing but its name and uid is required."""
+    found = object_at(job, "metadata")
+    if not all(isinstance(found.get(key), str) and found[key] for key in ("name", "uid")):
+        raise foreign_answer(action, "the job in the response has no name or no uid")
+    return job
+
+
+def _items(page: JsonObject, action: str) -> list[JsonObject]:
+    items = page.get("items")
+    if items is None:
+        return []  # as Go writes an empty list
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise foreign_answer(action, "the items of the list are malformed")
+    return items
+
+
+def _parsed(content: bytes) -> object:
+    """Return the JSON of a response; None where it is none, or nested too deeply."""
+    try:
+        return parse_json(content)
+    except ValueError:
+        return None
+
+
+def _redacted(secrets: tuple[str, ...], text: str) -> str:
+    """Return a part of a response without our token, which a proxy before the cluster may repeat."""
+    return clean_text(text, secrets)

@@ -7,12 +7,16 @@ stores ``context`` in place of the first three for a cluster of a kubeconfig, an
     ret_code, cause    how it failed (since ``cause``; rows without it have the exit code in ``reason``)
     started, ended     ISO 8601, in UTC
     error              why the cluster refused the submission
+    container          the name of the job's own container; policies and service meshes add others
+    cluster_uid, cluster_server
+                       what the cluster is recognised by; see :class:`ClusterDestination`
 
 Listings read the details of thousands of jobs: nothing heavy is imported.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from abc import abstractmethod
@@ -21,12 +25,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
+from caliban.errors import PlatformError, UsageError
+from caliban.platforms.kubernetes.names import CONTEXT, GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT, NAMESPACE
 from caliban.platforms.stored_json import failure_cause, integer, one_line, text, timestamp
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JsonObject
 
 _D = TypeVar("_D", bound="ClusterDestination")
 
-_KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp", "labels")
+_IDENTITY = ("cluster_uid", "cluster_server")
+_KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp")
 _REASON = re.compile(r"(?:(?P<name>\w+)(?:, |: |$))?(?:exit code (?P<code>\d+))?")
 
 _CAUSES: Mapping[str, FailureCause] = {
@@ -67,37 +74,82 @@ https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/ and ku
 class ClusterDestination(Destination):
     """A namespace of a cluster.
 
+    Names of contexts and clusters may come to mean another cluster: k3s and RKE call every context ``default``, and a
+    cluster may be created again. What it is recognised by is recorded with them; rows of earlier versions have neither.
+
     Attributes:
         namespace: of the jobs.
-        stored_as: the name of each other field in ``jobs.details``.
+        cluster_uid: the uid of the cluster's namespace ``kube-system``; "" where it is not readable.
+        cluster_server: the URL of its server, with a hash of its CA; see :attr:`Connection.identity`.
+        stored_as: the name of each field of a subclass in ``jobs.details``.
+        patterns: what the value of each field has to look like.
     """
 
     namespace: str = field(kw_only=True)
+    cluster_uid: str = field(default="", kw_only=True)
+    cluster_server: str = field(default="", kw_only=True)
     stored_as: ClassVar[Mapping[str, str]]
+    patterns: ClassVar[Mapping[str, re.Pattern[str]]]
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether it says which cluster the names mean."""
+        return bool(self.cluster_uid or self.cluster_server)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is none: ``malformed namespace: "x?y"``; None for one that names and URLs can be made of."""
+        for name, pattern in (("namespace", NAMESPACE), *self.patterns.items()):
+            value = getattr(self, name)
+            if not pattern.fullmatch(value):
+                return f"malformed {name}: {json.dumps(value[:100])}"
+        return None
+
+    def check(self) -> None:
+        """See :meth:`Destination.check`.
+
+        Raises:
+            UsageError: ``malformed-destination``.
+        """
+        if self.problem:
+            raise UsageError("malformed-destination", self.problem, hint="choose another name")
+
+    def is_same_cluster(self, uid: str, server: str) -> bool:
+        """Return whether a cluster is the recorded one: by its uid, or by its server where that is not readable."""
+        if self.cluster_uid and uid:
+            return self.cluster_uid == uid
+        return bool(self.cluster_server) and self.cluster_server == server
 
     def to_json(self) -> JsonObject:
         """See :meth:`Destination.to_json`."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value or key not in _IDENTITY}
 
     @classmethod
     def from_json(cls: type[_D], stored: JsonObject) -> _D:
-        """Read what :meth:`to_json` returned."""
-        return cls(**{each.name: str(stored[each.name]) for each in fields(cls)})
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            PlatformError: ``malformed-destination``: it is something else, which must not become a part of a URL.
+        """
+        found = cls(**{each.name: text(stored, each.name) or "" for each in fields(cls)})
+        if found.problem:
+            raise PlatformError(
+                "malformed-destination", "the recorded destination of a submission is malformed", cause=found.problem
+            )
+        return found
 
     def to_details(self) -> dict[str, object]:
         """Return what ``jobs.details`` stores of the cluster."""
-        return {key: getattr(self, name) for name, key in self.stored_as.items()}
+        stored = {key: getattr(self, name) for name, key in self.stored_as.items()}
+        return {**stored, **{key: getattr(self, key) for key in _IDENTITY if getattr(self, key)}}
 
     @classmethod
     def from_details(cls: type[_D], raw: JsonObject) -> _D | None:
-        """Read the destination from ``jobs.details``; None where it is not stored in full."""
-        found = {name: raw.get(key) for name, key in cls.stored_as.items()}
-        found["namespace"] = object_at(raw, "job", "metadata").get("namespace")
-        return (
-            cls(**{name: str(value) for name, value in found.items()})
-            if all(text(found, name) for name in found)
-            else None
-        )
+        """Read the destination from ``jobs.details``; None where it is not stored in full, or malformed."""
+        found = {name: text(raw, key) or "" for name, key in cls.stored_as.items()}
+        found["namespace"] = text(object_at(raw, "job", "metadata"), "namespace") or ""
+        made = cls(**found, **{key: text(raw, key) or "" for key in _IDENTITY})
+        return None if made.problem else made
 
     @abstractmethod
     def links(self, job_name: str) -> tuple[str, ...]:
@@ -122,6 +174,11 @@ class GkeDestination(ClusterDestination):
         "location": "cluster_zone",
         "project": "project_id",
     }
+    patterns: ClassVar[Mapping[str, re.Pattern[str]]] = {
+        "project": GKE_PROJECT,
+        "location": GKE_LOCATION,
+        "cluster": GKE_CLUSTER,
+    }
 
     def links(self, job_name: str) -> tuple[str, ...]:
         """Return the job's page in the Google Cloud console, and the command that streams its log."""
@@ -141,6 +198,7 @@ class KubeconfigDestination(ClusterDestination):
 
     context: str
     stored_as: ClassVar[Mapping[str, str]] = {"context": "context"}
+    patterns: ClassVar[Mapping[str, re.Pattern[str]]] = {"context": CONTEXT}
 
     def links(self, job_name: str) -> tuple[str, ...]:
         """Return the command that streams the job's log."""
@@ -203,11 +261,22 @@ def parse_details(kind: type[ClusterDestination], status: JobStatus, raw: JsonOb
     )
 
 
-def job_details(destination: ClusterDestination, job: JsonObject) -> dict[str, object]:
-    """Return what is stored of a job that the cluster accepted."""
+def job_details(destination: ClusterDestination, job: JsonObject, container: str | None = None) -> dict[str, object]:
+    """Return what is stored of a job that the cluster accepted.
+
+    Args:
+        destination: where it is.
+        job: as the cluster returned it; nothing is required of it.
+        container: the name of its own container, if that is known.
+    """
     metadata = object_at(job, "metadata")
-    kept = {key: metadata[key] for key in _KEPT_METADATA if key in metadata}
-    return {**destination.to_details(), "job": {"apiVersion": "batch/v1", "kind": "Job", "metadata": kept}}
+    kept: dict[str, object] = {key: metadata[key] for key in _KEPT_METADATA if isinstance(metadata.get(key), str)}
+    labels = metadata.get("labels")
+    if isinstance(labels, Mapping):
+        kept["labels"] = {key: value for key, value in labels.items() if isinstance(value, str)}
+    own = {"container": container} if container else {}
+    stored = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": destination.namespace, **kept}}
+    return {**destination.to_details(), **own, "job": stored}
 
 
 def refused_details(destination: ClusterDestination, name: str, reason: str) -> dict[str, object]:

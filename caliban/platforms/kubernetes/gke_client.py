@@ -6,23 +6,31 @@ https://cloud.google.com/kubernetes-engine/docs/how-to/api-server-authentication
 
 from __future__ import annotations
 
-import atexit
 import base64
 import binascii
-import os
-import tempfile
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import Any
 
+from caliban.clock import SystemClock
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.google.client import Google
 from caliban.platforms.google.errors import GoogleRefusedError
+from caliban.platforms.kubernetes.connection import (
+    Connection,
+    Credential,
+    Credentials,
+    bearer,
+    is_https,
+    is_plain_authority,
+    proxy_of,
+)
 from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.names import GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT
+from caliban.platforms.stored_json import text
 from caliban.records import JsonObject
-
-if TYPE_CHECKING:
-    from kubernetes.client import Configuration
 
 _ALL_LOCATIONS = "-"
 _NOT_RUNNING = frozenset({"PROVISIONING", "STOPPING", "ERROR"})
@@ -80,6 +88,7 @@ class GkeService:
 
     def clusters(self, project: str) -> GkeListing:
         """Return the clusters of a project in all locations."""
+        _check_names(project=project)
         request = self._api().list(parent=f"projects/{project}/locations/{_ALL_LOCATIONS}")
         response = self._google.execute(request, f"list the GKE clusters of project {project}")
         found, missing = response.get("clusters"), response.get("missingZones")
@@ -94,6 +103,7 @@ class GkeService:
         Raises:
             PlatformError: ``cluster-not-found``, ``cluster-not-running``.
         """
+        _check_names(project=project, location=location, cluster=name)
         request = self._api().get(name=f"projects/{project}/locations/{location}/clusters/{name}")
         try:
             response = self._google.execute(request, f"get the GKE cluster {name} of project {project}")
@@ -144,45 +154,64 @@ class GkeService:
             else "it has no clusters; choose another project with --project_id",
         )
 
-    def configuration(self, cluster: GkeCluster) -> Configuration:
-        """Return how to connect to a cluster: its CA, and an access token that is refreshed before it expires."""
-        from kubernetes.client import Configuration
+    def connection(self, cluster: GkeCluster) -> Connection:
+        """Return how to connect to a cluster: its CA, and an access token that is refreshed before it expires.
 
-        made: Any = Configuration()
-        made.host = f"https://{cluster.endpoint}"
-        if cluster.ca_certificate:
-            made.ssl_ca_cert = _as_file(cluster.ca_certificate)
+        Raises:
+            PlatformError: ``malformed-endpoint``: the token would go elsewhere.
+        """
+        if not _is_endpoint(cluster.endpoint, has_ca=bool(cluster.ca_certificate)):
+            raise PlatformError(
+                "malformed-endpoint",
+                f"cannot connect to the GKE cluster {cluster.name}: its endpoint is not one of GKE",
+                cause=f"endpoint: {cluster.endpoint[:200]}",
+            )
+        server = f"https://{cluster.endpoint}"
+        credentials = Credentials(self._credential, SystemClock())
+        return Connection(server, credentials, cluster.ca_certificate or None, proxy=proxy_of(server))
 
-        def refresh(made: Any) -> None:  # noqa: ANN401 - not all versions of the client have types
-            made.api_key["authorization"] = f"Bearer {self._google.access_token()}"
-
-        refresh(made)
-        made.refresh_api_key_hook = refresh
-        configuration: Configuration = made
-        return configuration
+    def _credential(self) -> Credential:
+        # asked for with each request: Google's client refreshes it
+        return Credential(bearer(self._google.access_token()), expires=datetime.min.replace(tzinfo=timezone.utc))
 
     def _api(self) -> Any:  # noqa: ANN401 - created at run time
-        return self._google.service("container", "v1").projects().locations().clusters()
+        return self._google.resource("container", "v1", "projects", "locations", "clusters")
 
 
-def _as_file(certificate: str) -> str:
-    """Write a CA certificate, which is no secret, to a file for the client; it is removed when the process ends."""
-    descriptor, name = tempfile.mkstemp(prefix="caliban-ca-", suffix=".pem")
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(certificate)
-    atexit.register(Path(name).unlink, missing_ok=True)
-    return name
+_PATTERNS = {"project": GKE_PROJECT, "location": GKE_LOCATION, "cluster": GKE_CLUSTER}
 
 
-def _parse_cluster(project: str, raw: JsonObject) -> GkeCluster:
-    endpoint, ca_certificate = _endpoint(raw)
+def _check_names(**names: str) -> None:
+    """Check names before they become a part of a URL.
+
+    Raises:
+        UsageError: ``malformed-name``.
+    """
+    for kind, name in names.items():
+        if not _PATTERNS[kind].fullmatch(name):
+            shown = json.dumps(name[:100])
+            raise UsageError("malformed-name", f"malformed {kind}: {shown}", hint=f"use the ID of the {kind}")
+
+
+def _is_endpoint(endpoint: str, *, has_ca: bool) -> bool:
+    """Return whether an endpoint is a plain host; a name without a CA of its own has to be one of Google's."""
+    if not is_https(f"https://{endpoint}") or not is_plain_authority(endpoint):
+        return False
+    return has_ca or endpoint.lower().partition(":")[0].endswith(".gke.goog")
+
+
+def _parse_cluster(project: str, raw: object) -> GkeCluster:
+    """Read a cluster; what is missing or malformed is empty."""
+    found = raw if isinstance(raw, Mapping) else {}
+    endpoint, ca_certificate = _endpoint(found)
+    nodes = found.get("currentNodeCount")
     return GkeCluster(
         project=project,
-        location=str(raw.get("location") or raw.get("zone") or ""),
-        name=str(raw.get("name") or ""),
-        status=str(raw.get("status") or "STATUS_UNSPECIFIED"),
-        version=str(raw.get("currentMasterVersion") or ""),
-        nodes=int(str(raw.get("currentNodeCount") or 0)),
+        location=text(found, "location") or text(found, "zone") or "",
+        name=text(found, "name") or "",
+        status=text(found, "status") or "STATUS_UNSPECIFIED",
+        version=text(found, "currentMasterVersion") or "",
+        nodes=nodes if isinstance(nodes, int) else 0,
         endpoint=endpoint,
         ca_certificate=ca_certificate,
     )
@@ -194,10 +223,10 @@ def _endpoint(raw: JsonObject) -> tuple[str, str]:
     Source: https://cloud.google.com/kubernetes-engine/docs/concepts/network-isolation#dns-based_endpoint
     """
     dns = object_at(raw, "controlPlaneEndpointsConfig", "dnsEndpointConfig")
-    ip = str(raw.get("endpoint") or "")
+    ip = text(raw, "endpoint") or ""
     is_enabled = object_at(raw, "controlPlaneEndpointsConfig", "ipEndpointsConfig").get("enabled") is not False
-    if not (ip and is_enabled) and dns.get("allowExternalTraffic") and dns.get("endpoint"):
-        return str(dns["endpoint"]), ""
+    if not (ip and is_enabled) and dns.get("allowExternalTraffic") and text(dns, "endpoint"):
+        return text(dns, "endpoint") or "", ""
     return ip, _decode(object_at(raw, "masterAuth").get("clusterCaCertificate"))
 
 

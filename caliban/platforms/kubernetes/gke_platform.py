@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from caliban.platforms.flags import project_id
 from caliban.platforms.kubernetes.choice import GKE, ClusterChoice
+from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import GkeDestination
 from caliban.platforms.kubernetes.gke_client import GkeService
 from caliban.platforms.kubernetes.kubeconfig import DEFAULT_NAMESPACE
 from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.records import JobRecord
-
-if TYPE_CHECKING:
-    from kubernetes.client import Configuration
 
 
 class GkePlatform(ClusterPlatform[GkeDestination]):
@@ -26,7 +22,9 @@ class GkePlatform(ClusterPlatform[GkeDestination]):
         """Return the cluster of that name; without ``--zone`` it is looked up among the project's."""
         project, name = self.google.project(), str(choice.cluster_name)
         location = choice.zone or GkeService(self.google).location_of(project, name)
-        return GkeDestination(project, location, name, namespace=choice.namespace or DEFAULT_NAMESPACE)
+        return self._identified(
+            GkeDestination(project, location, name, namespace=choice.namespace or DEFAULT_NAMESPACE)
+        )
 
     def destination(self, latest: JobRecord | None) -> GkeDestination:
         """Return the recorded cluster, whatever ``--project_id`` says: it belongs to its project."""
@@ -42,7 +40,7 @@ class GkePlatform(ClusterPlatform[GkeDestination]):
     def _project(self, destination: GkeDestination) -> str:
         return destination.project
 
-    def _configuration(self, destination: GkeDestination) -> tuple[Configuration, str]:
+    def _connection(self, destination: GkeDestination) -> tuple[Connection, str]:
         service = GkeService(self.google)
         cluster = service.cluster(destination.project, destination.location, destination.cluster)
-        return service.configuration(cluster), f"GKE cluster {cluster.name}"
+        return service.connection(cluster), f"GKE cluster {cluster.name}"

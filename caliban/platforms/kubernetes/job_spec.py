@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence, Sized
 
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import EXPERIMENT_LABEL, GROUP_LABEL, TOKEN_LABEL
+from caliban.platforms.effects import Known, anything, only
+from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.resources import Hardware
 from caliban.records import ImageRef, JsonObject, Submission
 
@@ -23,6 +25,38 @@ _PREFIX_LENGTH = 253
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _TOKEN_PREFIX = 10
 _SHARED_MEMORY = "shared-memory"  # containers have 64 MiB by default, too little for the data loaders of PyTorch
+
+
+def _is_shared_memory(value: object) -> bool:
+    return isinstance(value, Mapping) and value.get("name") == _SHARED_MEMORY and set(value) <= {"name", "mountPath"}
+
+
+KNOWN_SETTINGS: Mapping[str, Known] = {
+    "backoffLimit": anything,
+    "podFailurePolicy": anything,
+    "template": {
+        "metadata": {"labels": anything},
+        "spec": {
+            "containers": [
+                {
+                    "name": anything,
+                    "image": anything,
+                    "imagePullPolicy": anything,
+                    "args": anything,
+                    "env": [only({"name": "PYTHONUNBUFFERED", "value": "1"})],
+                    "resources": anything,
+                    "volumeMounts": [_is_shared_memory],
+                }
+            ],
+            "hostIPC": only(True),  # of every job of caliban 0.4.2
+            "nodeSelector": anything,
+            "restartPolicy": anything,
+            "tolerations": anything,
+            "volumes": [only({"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory"}})],
+        },
+    },
+}
+"""What jobs of caliban request, for :func:`unknown_settings`."""
 
 
 def new_job_spec(
@@ -109,20 +143,63 @@ def submission_labels(submission: Submission) -> dict[str, str]:
     }
 
 
-def has_token(job: JsonObject, token: str) -> bool:
-    """Return whether a job of the cluster was submitted with ``token``."""
-    return label_of(job, TOKEN_LABEL) == token
+def has_token(job: JsonObject, name: str, token: str) -> bool:
+    """Return whether a job of the cluster was submitted with ``token``.
+
+    A policy may rename or remove labels. A job without any token is the submission's if it has one of its names, which
+    are random (:func:`candidate_names`).
+
+    Args:
+        job: as the cluster returned it.
+        name: of the submission.
+        token: of the submission.
+    """
+    template = object_at(job, "spec", "template", "metadata", "labels")
+    found = [labels[TOKEN_LABEL] for labels in (_labels(object_at(job, "metadata")), template) if TOKEN_LABEL in labels]
+    if found:
+        return token in found
+    return name.endswith(f"-{token[:_TOKEN_PREFIX]}") and name_of(job) in candidate_names(name, token)
+
+
+def own_container(job: JsonObject, recorded: str | None = None) -> str | None:
+    """Return the name of the container that a job was submitted with; None if it cannot be told from others.
+
+    Args:
+        job: as the cluster returned it; policies and service meshes add containers before and after it.
+        recorded: its name, if that is known; otherwise it is the one that the job's name begins with.
+    """
+    names = [name for each in _containers(object_at(job, "spec")) if isinstance(name := each.get("name"), str) and name]
+    if recorded is not None and recorded in names:
+        return recorded
+    job_name = name_of(job)
+    beginnings = [name for name in names if job_name.startswith(f"{job_base(name)}-")]
+    if beginnings:
+        return max(beginnings, key=len)
+    return names[0] if len(names) == 1 else None
+
+
+def image_in(job: JsonObject, container: str | None) -> ImageRef:
+    """Return the image of a container of a job of the cluster; of the first one if there is none of that name."""
+    containers = _containers(object_at(job, "spec"))
+    found = [each for each in containers if each.get("name") == container] or containers
+    return next((str(each["image"]) for each in found if each.get("image")), "")
+
+
+def container_name(spec: JsonObject) -> str | None:
+    """Return the name of the container of a job spec; None where it has none."""
+    names = [each.get("name") for each in _containers(spec)]
+    return names[0] if len(names) == 1 and isinstance(names[0], str) and names[0] else None
 
 
 def label_of(job: JsonObject, key: str) -> str | None:
     """Return a label of a job or pod; None where it has none of that key."""
-    metadata = job.get("metadata")
-    return _labels(metadata).get(key) if isinstance(metadata, Mapping) else None
+    return _labels(object_at(job, "metadata")).get(key)
 
 
 def name_of(job: JsonObject) -> str:
-    """Return the name of a job."""
-    return str(_object(job, "metadata").get("name"))
+    """Return the name of a job; "" where it has none."""
+    name = object_at(job, "metadata").get("name")
+    return name if isinstance(name, str) else ""
 
 
 def image_of(spec: JsonObject) -> ImageRef:
@@ -198,6 +275,11 @@ def _container(spec: JsonObject) -> Mapping[str, object]:
     if not isinstance(containers[0].get("image"), str) or not containers[0]["image"]:
         raise _malformed("the container has no image")
     return containers[0]
+
+
+def _containers(spec: JsonObject) -> list[Mapping[str, object]]:
+    found = object_at(spec, "template", "spec").get("containers")
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
 
 def _labels(metadata: Mapping[str, object]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from caliban.platforms.kubernetes.details import JobState, cause_of, object_at
+from caliban.platforms.kubernetes.job_spec import own_container
 from caliban.platforms.stored_json import one_line, utc_text
 from caliban.records import FailureCause, JobStatus, JsonObject
 
@@ -30,24 +31,26 @@ class _Explanation:
         reason: Kubernetes' name for it: ``OOMKilled``, ``Evicted``, ``unschedulable``; "" for a plain exit code.
         message: more about it, or "".
         exit_code: of the container that it is about, or None.
-        is_foreign: whether that is not the job's own container, but one that a policy or service mesh added.
+        foreign: the name of that container, where it is not the job's own, but one that a policy or service mesh added.
     """
 
     reason: str
     message: str = ""
     exit_code: int | None = None
-    is_foreign: bool = False
+    foreign: str | None = None
 
     @property
     def text(self) -> str | None:
         """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line."""
+        place = f"in the container {self.foreign}" if self.foreign else ""
         code = "" if self.exit_code is None else f"exit code {self.exit_code}"
-        return one_line(": ".join(filter(None, (", ".join(filter(None, (self.reason, code))), self.message))))
+        what = ", ".join(filter(None, (self.reason, code)))
+        return one_line(": ".join(filter(None, (place, what, self.message))))
 
     @property
     def cause(self) -> FailureCause:
         """The kind of failure."""
-        if not self.is_foreign:
+        if self.foreign is None:
             return cause_of(self.reason, self.exit_code)
         cause = cause_of(self.reason, None)
         return FailureCause.INFRASTRUCTURE if cause is FailureCause.UNKNOWN else cause
@@ -71,19 +74,20 @@ def needs_pods(job: JsonObject) -> bool:
     return status is JobStatus.FAILED or (is_waiting and _count(job, "active") > 0)
 
 
-def state_of(job: JsonObject, pods: Sequence[JsonObject] = ()) -> JobState:
+def state_of(job: JsonObject, pods: Sequence[JsonObject] = (), container: str | None = None) -> JobState:
     """Return the state of a job; the reason comes from the newest of its pods that has one, else from the job.
 
     Args:
         job: as the cluster returned it.
         pods: of the job, where :func:`needs_pods` says so and they could be listed.
+        container: the name of its own container, if that is recorded.
     """
     status = status_of(job)
     started, ended = utc_text(object_at(job, "status").get("startTime")), _end_time(job)
     newest_first = sorted(pods, key=_created, reverse=True)
     if status is JobStatus.FAILED:
-        why = _failure(job, newest_first)
-        code = None if why.is_foreign else why.exit_code
+        why = _failure(job, newest_first, own_container(job, container))
+        code = None if why.foreign else why.exit_code
         return JobState(status, why.text, code, why.cause, started, ended)
     reason = None
     if status is not JobStatus.SUCCEEDED:
@@ -91,16 +95,15 @@ def state_of(job: JsonObject, pods: Sequence[JsonObject] = ()) -> JobState:
     return JobState(status, reason, started=started, ended=ended)
 
 
-def _failure(job: JsonObject, pods: Sequence[JsonObject]) -> _Explanation:
+def _failure(job: JsonObject, pods: Sequence[JsonObject], own: str | None) -> _Explanation:
     failed = next(_conditions(job, "Failed"))
     found = None
-    if failed.get("reason") in _EXPLAINED_BY_PODS:
-        own = _own_container(job)
+    if str(failed.get("reason")) in _EXPLAINED_BY_PODS:
         found = next(filter(None, (_pod_failure(pod, own) for pod in pods)), None)
     return found or _of_condition(failed)
 
 
-def _pod_failure(pod: JsonObject, own: object) -> _Explanation | None:
+def _pod_failure(pod: JsonObject, own: str | None) -> _Explanation | None:
     """Return how a pod failed: evicted, disrupted, by the exit code of a container, or never started."""
     status = object_at(pod, "status")
     if status.get("reason"):  # of the whole pod: Evicted, for example
@@ -108,17 +111,18 @@ def _pod_failure(pod: JsonObject, own: object) -> _Explanation | None:
     disruption = next(_conditions(pod, "DisruptionTarget"), None)
     if disruption is not None:
         return _of_condition(disruption)
-    containers = [
-        (each, own is not None and each.get("name", own) != own) for each in _objects(status, "containerStatuses")
-    ]
+    beside = _objects(status, "containerStatuses")
+    is_alone = own is None and len(beside) == 1
+    containers = [(each, not is_alone and each.get("name", own) != own) for each in beside]
     containers += [(each, True) for each in _objects(status, "initContainerStatuses")]
     for each, is_foreign in sorted(containers, key=lambda pair: pair[1]):
         ended = object_at(each, "state", "terminated") or object_at(each, "lastState", "terminated")
         code = ended.get("exitCode")
-        if isinstance(code, int) and code != 0:
+        if isinstance(code, int) and not isinstance(code, bool) and code != 0:
             reason = str(ended.get("reason") or "Error")
             message = str(ended.get("message") or "").strip()
-            return _Explanation("" if reason == "Error" else reason, message, code, is_foreign)
+            foreign = str(each.get("name") or "another one") if is_foreign else None
+            return _Explanation("" if reason == "Error" else reason, message, code, foreign)
     return _wait(pod)
 
 
@@ -127,7 +131,7 @@ def _wait(pod: JsonObject) -> _Explanation | None:
     status = object_at(pod, "status")
     for container in (*_objects(status, "initContainerStatuses"), *_objects(status, "containerStatuses")):
         waiting = object_at(container, "state", "waiting")
-        if waiting and waiting.get("reason") not in _NORMAL_WAITS:
+        if waiting and str(waiting.get("reason")) not in _NORMAL_WAITS:
             return _Explanation(str(waiting.get("reason") or "waiting"), str(waiting.get("message") or ""))
     for condition in _objects(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -141,12 +145,6 @@ def _first_text(explanations: Iterator[_Explanation | None]) -> str | None:
 
 def _of_condition(condition: JsonObject) -> _Explanation:
     return _Explanation(str(condition.get("reason") or condition.get("type")), str(condition.get("message") or ""))
-
-
-def _own_container(job: JsonObject) -> object:
-    """Return the name of the container that a job was submitted with, or None."""
-    containers = _objects(object_at(job, "spec", "template", "spec"), "containers")
-    return containers[0].get("name") if containers else None
 
 
 def _end_time(job: JsonObject) -> str | None:
@@ -172,7 +170,7 @@ def _created(pod: JsonObject) -> str:
 
 def _count(job: JsonObject, name: str) -> int:
     value = object_at(job, "status").get(name)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _objects(parent: JsonObject, name: str) -> list[Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""The contexts of a kubeconfig, and how to connect to the cluster of each. The client is imported when one is used.
+"""The contexts of a kubeconfig, and how to connect to the cluster of each.
 
 Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/.
 """
@@ -6,28 +6,37 @@ Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-acces
 from __future__ import annotations
 
 import difflib
-import logging
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from caliban.clock import Clock, SystemClock
 from caliban.errors import UsageError
-from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.connection import (
+    Connection,
+    Credential,
+    Credentials,
+    is_plain_authority,
+    proxy_of,
+    server_identity,
+)
 from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
-
-if TYPE_CHECKING:
-    from kubernetes.client import Configuration
+from caliban.platforms.kubernetes.kubeconfig_file import (
+    Entry,
+    KubeconfigContent,
+    MalformedFileError,
+    pem_of,
+    read_kubeconfig,
+)
 
 VARIABLE = "KUBECONFIG"
 DEFAULT_NAMESPACE = "default"
 
 _DEFAULT_FILE = Path(".kube/config")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_SHOWN_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,30 @@ class Kubeconfig:
         location: the files, as ``$KUBECONFIG`` lists them.
     """
 
-    def __init__(self, environ: Mapping[str, str], home: Path) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        home: Path,
+        clock: Clock | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            environ: the environment variables; credential plugins get them.
+            home: the user's home directory.
+            clock: the time, by which credentials expire; None for that of this machine.
+            announce: reports what is waited for.
+        """
         self.location = environ.get(VARIABLE) or str(home / _DEFAULT_FILE)
+        self._environ, self._home = environ, home
+        self._clock, self._announce = clock or SystemClock(), announce
 
     @property
     def exists(self) -> bool:
         """Whether any of the files exists."""
-        return any(Path(part).expanduser().is_file() for part in self.location.split(os.pathsep) if part)
+        files = self._files()
+        return any(os.path.exists(file) and not os.path.isdir(file) for file in files)  # noqa: PTH110, PTH112 - no errors
 
     def contexts(self) -> list[KubeContext]:
         """Return all contexts, in their order; [] without a file.
@@ -70,21 +96,8 @@ class Kubeconfig:
         Raises:
             UsageError: ``kubeconfig-malformed``.
         """
-        if not self.exists:
-            return []
-        content: Mapping[str, object] = self._content().value
-        servers = {
-            _text(entry, "name"): _text(object_at(entry, "cluster"), "server")
-            for entry in _entries(content, "clusters")
-        }
-        current = _text(content, "current-context")
-        found = []
-        for entry in _entries(content, "contexts"):
-            context, name = object_at(entry, "context"), _text(entry, "name")
-            cluster = _text(context, "cluster")
-            namespace = _text(context, "namespace") or DEFAULT_NAMESPACE
-            found.append(KubeContext(name, cluster, servers.get(cluster, ""), namespace, name == current))
-        return found
+        content = self._content()
+        return [self._context(content, entry) for entry in content.contexts.values()] if content else []
 
     def context(self, name: str | None) -> KubeContext:
         """Return the context of that name, or the current one.
@@ -96,24 +109,9 @@ class Kubeconfig:
         for context in contexts:
             if context.name == name or (name is None and context.is_current):
                 return context
-        names = [context.name for context in contexts]
-        if name is None:
-            raise UsageError(
-                "no-cluster",
-                "no cluster is selected",
-                cause=f"{self.location} has no current context" if self.exists else f"file not found: {self.location}",
-                hint="choose a context with --context"
-                + (f" ({', '.join(names)})" if names else "")
-                + ", or a GKE cluster with --cluster_name",
-            )
-        if not names:
-            hint = f"set ${VARIABLE} to another file, or choose a GKE cluster with --cluster_name"
-            raise UsageError("unknown-context", f'unknown context "{name}": {self.location} has no contexts', hint=hint)
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the contexts are {', '.join(names)}"
-        raise UsageError("unknown-context", f'{self.location} has no context "{name}"', hint=hint)
+        raise self._no_context(name, [context.name for context in contexts])
 
-    def configuration(self, name: str) -> Configuration:
+    def connection(self, name: str) -> Connection:
         """Return how to connect to the cluster of a context. The kubeconfig is never written.
 
         Credential plugins are run. Credentials that expire are refreshed when a request is sent, which may then raise
@@ -123,62 +121,77 @@ class Kubeconfig:
             UsageError: ``unknown-context``, ``kubeconfig-malformed``, ``kubeconfig-insecure``.
             KubernetesUnreachableError: there are no credentials.
         """
-        from kubernetes.client import Configuration
-        from kubernetes.config.kube_config import KubeConfigLoader
+        from caliban.platforms.kubernetes.credentials import UserCredentials
 
         context = self.context(name)
         self._check_server(context)
-        made: Any = Configuration()
-        loader: Any = KubeConfigLoader
         content = self._content()
-        _verify_issuers(content)
+        assert content is not None  # it has the context
+        cluster = content.clusters[context.cluster]
+        user_name = _text(content.contexts[name].value, "user")
+        if user_name and user_name not in content.users:
+            raise self._malformed(f"the context {name}: there is no user {user_name}")
+        user = content.users.get(user_name, Entry("", {}, Path()))
+        source = UserCredentials(user, cluster, self._environ, self._clock, self._announce)
 
-        def log_in() -> None:
-            loader(content, active_context=context.name, config_base_path=None).load_and_set(made)
+        def fetch() -> Credential:
+            return self._log_in(name, source.fetch)
 
-        self._log_in(context, log_in)
-        refresh = made.refresh_api_key_hook
+        credentials = Credentials(fetch, self._clock)
+        try:
+            authority = pem_of(cluster, "certificate-authority")
+        except (MalformedFileError, ValueError) as error:
+            raise self._malformed(f"the context {name}: {error}") from error
+        connection = Connection(
+            context.server.rstrip("/"),
+            credentials,
+            authority,
+            _text(cluster.value, "tls-server-name") or None,
+            _text(cluster.value, "proxy-url") or proxy_of(context.server),
+        )
+        credentials.current()
+        return connection
 
-        def refresh_and_report(made: Any) -> None:  # noqa: ANN401 - not all versions of the client have types
-            try:
-                self._log_in(context, lambda: refresh(made))
-            finally:
-                made.refresh_api_key_hook = refresh_and_report  # the client's hook installs itself again
+    def server_identity(self, name: str) -> str:
+        """Return what the server of a context is recognised by; "" where that cannot be read.
 
-        if refresh is not None:
-            made.refresh_api_key_hook = refresh_and_report
-        configuration: Configuration = made
-        return configuration
+        No plugin is run, and nothing is sent.
+        """
+        try:
+            context, content = self.context(name), self._content()
+            cluster = content.clusters.get(context.cluster) if content else None
+            if cluster is None:
+                return ""
+            return server_identity(context.server.rstrip("/"), pem_of(cluster, "certificate-authority"))
+        except (UsageError, MalformedFileError, ValueError):
+            return ""
 
-    def _log_in(self, context: KubeContext, log_in: Callable[[], None]) -> None:
-        """Log in, and raise the errors that the client raises or only logs."""
-        from google.auth.exceptions import GoogleAuthError
-        from kubernetes.client import ApiException
-        from kubernetes.config import ConfigException
-        from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]  # used by the client for OIDC
-        from urllib3.exceptions import HTTPError
+    def _log_in(self, name: str, fetch: Callable[[], Credential]) -> Credential:
+        from caliban.platforms.kubernetes.credentials import LoginError
 
-        with _captured_log_errors() as messages:
-            try:
-                log_in()
-            except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                cause = _without_content(str(error)) or type(error).__name__
-                raise self._malformed(f"the context {context.name}: {cause}") from error
-            except (GoogleAuthError, ApiException, HTTPError, OAuth2Error) as error:  # of users with an auth-provider
-                messages.append(str(error))
-        if messages:
+        try:
+            return fetch()
+        except (MalformedFileError, ValueError) as error:
+            raise self._malformed(f"the context {name}: {error}") from error
+        except LoginError as error:
             raise KubernetesUnreachableError(
-                f"cannot get credentials for the cluster of the context {context.name}",
-                "\n".join(messages),
-                f"log in to the cluster again, and check with: kubectl --context {context.name} get jobs",
+                f"cannot get credentials for the cluster of the context {name}",
+                str(error),
+                error.hint or f"log in to the cluster again, and check with: kubectl --context {name} get jobs",
                 is_transient=False,
                 outcome_unknown=False,
-            )
+            ) from error
 
     def _check_server(self, context: KubeContext) -> None:
         """Require TLS, except for a proxy on this machine such as ``kubectl proxy``."""
-        parts = urlsplit(context.server)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        try:
+            parts = urlsplit(context.server)
+            is_good = is_plain_authority(parts.netloc) and context.server.isprintable() and " " not in context.server
+            is_good = is_good and not (parts.query or parts.fragment or "\\" in context.server)
+            host = parts.hostname
+        except ValueError:
+            is_good = False
+        if not is_good or (parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK)):
             raise UsageError(
                 "kubeconfig-insecure",
                 f"the server of the context {context.name} is not an https URL",
@@ -186,27 +199,46 @@ class Kubeconfig:
                 hint=f"correct the cluster {context.cluster} in {self.location}",
             )
 
-    def _content(self) -> Any:  # noqa: ANN401 - a class of the client, which knows the file of each entry
-        import yaml
-        from kubernetes.config import ConfigException
-        from kubernetes.config.kube_config import KubeConfigMerger
+    def _files(self) -> list[Path]:
+        found = []
+        for part in self.location.split(os.pathsep):
+            if part == "~" or part.startswith("~/"):
+                found.append(self._home / part[2:])
+            elif part:
+                found.append(Path(part))
+        return found
 
-        merge: Any = KubeConfigMerger
+    def _content(self) -> KubeconfigContent | None:
         try:
-            merger = merge(self.location)
-        except (ConfigException, OSError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
-            raise self._malformed(_without_content(str(error)) or type(error).__name__) from error
-        except yaml.YAMLError as error:
-            # The parser's message has the lines around the error, which may hold a token.
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise self._malformed(f"invalid YAML{line}") from None
-        if not isinstance(getattr(merger.config, "value", None), Mapping):
-            raise self._malformed("the file is empty")
-        # As in kubectl, the first file with a current context wins; the client takes that of the last one.
-        named = (_text(content, "current-context") for content in merger.config_files.values())
-        merger.config.value["current-context"] = next(filter(None, named), "")
-        return merger.config
+            return read_kubeconfig(self._files())
+        except MalformedFileError as error:
+            raise self._malformed(str(error)) from error
+
+    def _context(self, content: KubeconfigContent, entry: Entry) -> KubeContext:
+        cluster = _text(entry.value, "cluster")
+        found = content.clusters.get(cluster)
+        server = _text(found.value, "server") if found else ""
+        namespace = _text(entry.value, "namespace") or DEFAULT_NAMESPACE
+        return KubeContext(entry.name, cluster, server, namespace, entry.name == content.current)
+
+    def _no_context(self, name: str | None, names: list[str]) -> UsageError:
+        listed = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+        if name is None:
+            return UsageError(
+                "no-cluster",
+                "no cluster is selected",
+                cause=f"{self.location} has no current context" if self.exists else f"file not found: {self.location}",
+                hint="choose a context with --context"
+                + (f" ({listed})" if names else "")
+                + ", or a GKE cluster with --cluster_name",
+            )
+        if not names:
+            hint = f"set ${VARIABLE} to another file, or choose a GKE cluster with --cluster_name"
+            message = f'unknown context "{name}": {self.location} has no contexts'
+            return UsageError("unknown-context", message, hint=hint)
+        near = difflib.get_close_matches(name[:100], names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the contexts are {listed}"
+        return UsageError("unknown-context", f'{self.location} has no context "{name}"', hint=hint)
 
     def _malformed(self, cause: str) -> UsageError:
         return UsageError(
@@ -215,55 +247,6 @@ class Kubeconfig:
             cause=cause,
             hint="check it with: kubectl config view",
         )
-
-
-class _LogErrors(logging.Filter):
-    """Collects the errors of a login that the client only logs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.module != "kube_config" or record.levelno < logging.ERROR:
-            return True
-        self.messages.append(record.getMessage())
-        return False
-
-
-@contextmanager
-def _captured_log_errors() -> Iterator[list[str]]:
-    log_errors = _LogErrors()
-    logging.getLogger().addFilter(log_errors)
-    try:
-        yield log_errors.messages
-    finally:
-        logging.getLogger().removeFilter(log_errors)
-
-
-def _without_content(message: str) -> str:
-    """Return a message of the client without the content of the file that it repeats, which may be a token."""
-    return re.sub(r"\{.*\}", "...", message, flags=re.DOTALL)
-
-
-def _verify_issuers(content: Any) -> None:  # noqa: ANN401 - see :meth:`Kubeconfig._content`
-    """Make the client verify the certificates of OIDC issuers: it does not where the kubeconfig names no CA of theirs.
-
-    They are sent secrets.
-    """
-    import certifi
-
-    for entry in _entries(content.value, "users"):
-        config = object_at(entry, "user", "auth-provider").get("config")
-        if isinstance(config, dict) and "idp-certificate-authority-data" not in config:
-            config.setdefault("idp-certificate-authority", certifi.where())
-
-
-def _entries(content: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
-    value = content.get(name)
-    # The client wraps each entry in a node that knows its file.
-    entries = [getattr(entry, "value", entry) for entry in value] if isinstance(value, list) else []
-    return [entry for entry in entries if isinstance(entry, Mapping)]
 
 
 def _text(parent: Mapping[str, object], name: str) -> str:

@@ -14,14 +14,18 @@ from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.effects import unknown_settings
 from caliban.platforms.google.client import Google
 from caliban.platforms.google.image_registry import image_registry
 from caliban.platforms.kubernetes import details, job_spec
 from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
+from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
 from caliban.platforms.kubernetes.job_status import needs_pods, state_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
+from caliban.platforms.side_by_side import side_by_side
+from caliban.platforms.stored_json import text
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
     Destination,
@@ -37,8 +41,6 @@ from caliban.records import (
 )
 
 if TYPE_CHECKING:
-    from kubernetes.client import Configuration
-
     from caliban.images.registry.push import Registry
 
 _D = TypeVar("_D", bound=ClusterDestination)
@@ -81,7 +83,8 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         super().__init__(context)
         self.google = Google(context, retry_policy)
         self._retry_policy = retry_policy or DEFAULT
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._locks: dict[ClusterDestination, threading.Lock] = {}
         self._clusters: dict[ClusterDestination, Cluster] = {}
 
     @abstractmethod
@@ -93,7 +96,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         """
 
     @abstractmethod
-    def _configuration(self, destination: _D) -> tuple[Configuration, str]:
+    def _connection(self, destination: _D) -> tuple[Connection, str]:
         """Return how to connect to a cluster, and its name for messages.
 
         Raises:
@@ -106,19 +109,38 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         return details.parse_details(cls.destination_type, status, raw)
 
     def destination(self, latest: JobRecord | None) -> _D:
-        """Return the cluster and namespace of the latest attempt.
+        """Return the cluster and namespace of the latest attempt, recognised by what is recorded of the cluster.
 
         Raises:
             PlatformError: ``malformed-job-details``: they are not recorded.
+            CalibanError: the cluster cannot be asked, or is another one (``another-cluster``).
         """
-        if latest is None or latest.details.destination is None:
+        recorded = self._recorded(latest)
+        return recorded if recorded.is_identified else self._identified(recorded)
+
+    def _recorded(self, job: JobRecord | None) -> _D:
+        if job is None or job.details.destination is None:
             raise PlatformError(
                 "malformed-job-details",
-                f"cannot determine where job {latest.id} ran" if latest else "no cluster is selected",
-                cause="its cluster or namespace is not recorded" if latest else None,
+                f"cannot determine where job {job.id} ran" if job else "no cluster is selected",
+                cause="its cluster or namespace is not recorded" if job else None,
                 hint="submit the experiment again",
             )
-        return self._own(latest.details.destination)
+        return self._own(job.details.destination)
+
+    def _identified(self, destination: _D) -> _D:
+        """Return a destination with what its cluster is recognised by; the client is kept for it.
+
+        Raises:
+            UsageError: ``malformed-destination``.
+            CalibanError: the cluster cannot be asked.
+        """
+        destination.check()
+        cluster = self.cluster(destination)
+        known = replace(destination, cluster_uid=cluster.system_uid() or "", cluster_server=cluster.server)
+        with self._lock:
+            self._clusters[replace(known, namespace="default")] = cluster
+        return known
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
@@ -139,33 +161,55 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         self.cluster(own).check_namespace(own.namespace)
 
     def cluster(self, destination: _D) -> Cluster:
-        """Return the client of a cluster, created once.
+        """Return the client of a cluster, created once; it is the cluster that was recorded.
 
         Raises:
+            PlatformError: ``another-cluster``: another one has its name now.
             CalibanError: there is no such cluster, or no way to connect to it.
         """
-        key = replace(destination, namespace="")
+        key = replace(destination, namespace="default")
         with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
             if key not in self._clusters:
-                configuration, name = self._configuration(destination)
-                self._clusters[key] = Cluster(configuration, name, self.context, self._retry_policy)
+                opened = self._open(destination)
+                with self._lock:
+                    self._clusters[key] = opened
             return self._clusters[key]
 
+    def _open(self, destination: _D) -> Cluster:
+        """Connect to the cluster of a destination, and check that it is the recorded one.
+
+        Raises:
+            CalibanError: see :meth:`cluster`.
+        """
+        connection, name = self._connection(destination)
+        cluster = Cluster(connection, name, self.context, self._retry_policy)
+        if destination.is_identified:
+            uid = (cluster.system_uid() or "") if destination.cluster_uid else ""
+            if not destination.is_same_cluster(uid, cluster.server):
+                raise another_cluster(destination, cluster, uid)
+        return cluster
+
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
-        """List the jobs of each cluster and namespace once, and the pods of those that failed or wait."""
+        """List the jobs of each cluster and namespace once, and the pods of those that failed or wait.
+
+        Clusters are asked side by side.
+        """
         found: dict[int, JobUpdate | StatusUnavailable] = {}
         by_destination: dict[_D, list[JobRecord]] = {}
         for job in jobs:
             try:
-                by_destination.setdefault(self.destination(job), []).append(job)
+                by_destination.setdefault(self._recorded(job), []).append(job)
             except CalibanError as error:
                 found[job.id] = StatusUnavailable(one_line(error))
-        for destination, group in by_destination.items():
-            try:
-                found.update(self._statuses_at(destination, group))
-            except CalibanError as error:
-                unavailable = StatusUnavailable(one_line(error))
-                found.update({job.id: unavailable for job in group})
+        calls = {place: partial(self._statuses_at, place, group) for place, group in by_destination.items()}
+        for destination, updates in side_by_side(calls).items():
+            if isinstance(updates, CalibanError):
+                unavailable = StatusUnavailable(one_line(updates))
+                found.update({job.id: unavailable for job in by_destination[destination]})
+            else:
+                found.update(updates)
         return found
 
     def listing(self, destination: _D) -> list[ListedJob]:
@@ -175,7 +219,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             CalibanError: the cluster cannot be queried.
         """
         jobs = list(self.cluster(destination).jobs(destination.namespace, None))
-        states = self._states(destination, jobs)
+        states = self._states(destination, jobs, {})
         listed = [
             ListedJob(
                 name=job_spec.name_of(job),
@@ -195,6 +239,15 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         """See :meth:`Platform.with_arguments`."""
         return job_spec.with_arguments(spec, image, arguments)
 
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Return the settings that caliban does not make, and the cluster that is recorded."""
+        lines = tuple(unknown_settings(job.spec, job_spec.KNOWN_SETTINGS))
+        place = job.details.destination
+        if not isinstance(place, self.destination_type):
+            return lines
+        where = ", ".join(f"{name} {value}" for name, value in place.to_json().items())
+        return (*lines, f"run in the {where}, with your credentials")
+
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return the base of the spec with the beginning of the token: ``caliban-totoro-0f1e2d3c4b``."""
         return job_spec.job_name(spec, token)
@@ -213,9 +266,9 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         labels = job_spec.submission_labels(submission)
         for name in job_spec.candidate_names(submission.name, submission.token):
             body = job_spec.manifest(spec, name, labels)
-            job = self._create(cluster, destination, body, submission, may_send)
-            if job_spec.has_token(job, submission.token):
-                return self._new_job(destination, job)
+            job, is_new = self._create(cluster, destination, body, submission, may_send)
+            if is_new or job_spec.has_token(job, submission.name, submission.token):
+                return self._new_job(destination, job, job_spec.container_name(spec))
         taken = PlatformError(
             "job-name-taken",
             f"cannot submit the job {submission.name}: the {cluster.name} already has jobs of its names",
@@ -224,7 +277,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         raise _refused(taken, destination, submission)
 
     def find(self, submission: Submission) -> NewJob | None:
-        """Return the job with the submission's token, under any of the names that :meth:`submit` tries.
+        """Return the job with the submission's token, under any of the names that :meth:`submit` tries, or another.
 
         All of them: the job of another user that had the first name may have been deleted since.
         """
@@ -232,19 +285,19 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         cluster = self.cluster(destination)
         for name in job_spec.candidate_names(submission.name, submission.token):
             job = cluster.get_job(destination.namespace, name)
-            if job is not None and job_spec.has_token(job, submission.token):
-                return self._new_job(destination, job)
+            if job is not None and job_spec.has_token(job, submission.name, submission.token):
+                return self._new_job(destination, job, None)
         return None
 
     def stop(self, job: JobRecord) -> JobUpdate:
         """Delete the job and its pods, unless it has ended."""
-        destination = self.destination(job)
+        destination = self._recorded(job)
         cluster = self.cluster(destination)
         for _ in range(_STOP_ATTEMPTS):
-            found = cluster.get_job(destination.namespace, str(job.details.display_name))
+            found = cluster.get_job(destination.namespace, str(job.details.display_name or ""))
             if found is None or not _is_same(job, found):
                 return self._update(job, None)
-            state = self._state(destination, found)
+            state = self._state(destination, found, _container_of(job))
             if state.status.is_final:
                 return self._update(job, state)
             if cluster.delete_job(destination.namespace, found):
@@ -268,8 +321,10 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
 
     def _create(
         self, cluster: Cluster, destination: _D, body: JsonObject, submission: Submission, may_send: MaySend
-    ) -> JsonObject:
-        """Return the job that has the name of ``body``: created, adopted, or another user's.
+    ) -> tuple[JsonObject, bool]:
+        """Return the job that has the name of ``body``, and whether it certainly is the one that was sent.
+
+        The others were there already: the submission's own, after a lost response, or another user's.
 
         Raises:
             RefusedError: it was not created.
@@ -277,8 +332,14 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         """
         name = job_spec.name_of(body)
         busy = f"the {cluster.name} is busy; jobs are submitted as soon as it accepts requests again ..."
-        return submit_once(
-            lambda: cluster.create_job(destination.namespace, body),
+        created: list[JsonObject] = []
+
+        def send() -> JsonObject:
+            created.append(cluster.create_job(destination.namespace, body))
+            return created[-1]
+
+        job = submit_once(
+            send,
             lambda: cluster.get_job(destination.namespace, name),
             may_send=may_send,
             name=name,
@@ -292,34 +353,54 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             context=self.context,
             refused=lambda error: _refused(error, destination, submission),
         )
+        return job, any(job is each for each in created)
 
-    def _new_job(self, destination: _D, job: JsonObject) -> NewJob:
-        state = self._state(destination, job)
-        raw = details.with_state(details.job_details(destination, job), state)
-        image = job_spec.image_of(details.object_at(job, "spec"))
-        return NewJob(image, state.status, self.parse_details(state.status, raw))
+    def _new_job(self, destination: _D, job: JsonObject, container: str | None) -> NewJob:
+        """Return an accepted job. Nothing but its identity is required of it."""
+        own = job_spec.own_container(job, container)
+        state = self._state(destination, job, own)
+        raw = details.with_state(details.job_details(destination, job, own or container), state)
+        return NewJob(job_spec.image_in(job, own), state.status, self.parse_details(state.status, raw))
 
     def _statuses_at(self, destination: _D, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
-        listed = self.cluster(destination).jobs(destination.namespace, _selector(jobs))
-        by_name = {job_spec.name_of(job): job for job in listed}
-        found = {job.id: by_name.get(str(job.details.display_name)) for job in jobs}
-        states = self._states(destination, [each for each in found.values() if each])
-        updates = {}
-        for job in jobs:
-            current = found[job.id]
-            is_there = current is not None and _is_same(job, current)
-            updates[job.id] = self._update(job, states[job_spec.name_of(current)] if current and is_there else None)
-        return updates
+        cluster = self.cluster(destination)
+        selector = _selector(jobs)
+        by_name = {job_spec.name_of(job): job for job in cluster.jobs(destination.namespace, selector)}
+        for job in jobs if selector else ():
+            name = job.details.display_name or ""
+            # the labels that the list was selected by may have been changed since
+            if name not in by_name and name and (again := cluster.get_job(destination.namespace, name)):
+                by_name[name] = again
+        found = {job.id: by_name.get(job.details.display_name or "") for job in jobs}
+        same = {job.id: each for job in jobs if (each := found[job.id]) and _is_same(job, each)}
+        own = {job_spec.name_of(same[job.id]): _container_of(job) for job in jobs if job.id in same}
+        states = self._states(destination, list(same.values()), own)
+        return {
+            job.id: self._update(job, states[job_spec.name_of(same[job.id])] if job.id in same else None)
+            for job in jobs
+        }
 
-    def _state(self, destination: _D, job: JsonObject) -> JobState:
+    def _state(self, destination: _D, job: JsonObject, container: str | None) -> JobState:
         """Return the state of one job, explained by its pods if it failed."""
         state = state_of(job)
-        return self._states(destination, [job])[job_spec.name_of(job)] if state.status is JobStatus.FAILED else state
+        if state.status is not JobStatus.FAILED:
+            return state
+        name = job_spec.name_of(job)
+        return self._states(destination, [job], {name: container})[name]
 
-    def _states(self, destination: _D, jobs: Sequence[JsonObject]) -> dict[str, JobState]:
-        """Return the state of each job by its name, explained by its pods where necessary."""
+    def _states(
+        self, destination: _D, jobs: Sequence[JsonObject], containers: Mapping[str, str | None]
+    ) -> dict[str, JobState]:
+        """Return the state of each job by its name, explained by its pods where necessary.
+
+        Args:
+            destination: where they are.
+            jobs: as the cluster returned them.
+            containers: the recorded name of each job's own container, by the job's name.
+        """
         pods = self._pods(destination, [job_spec.name_of(job) for job in jobs if needs_pods(job)])
-        return {job_spec.name_of(job): state_of(job, pods.get(job_spec.name_of(job), ())) for job in jobs}
+        names = [(job, job_spec.name_of(job)) for job in jobs]
+        return {name: state_of(job, pods.get(name, ()), containers.get(name)) for job, name in names}
 
     def _pods(self, destination: _D, names: Sequence[str]) -> dict[str, list[JsonObject]]:
         """Return the pods of some jobs by the job's name; {} if they cannot be listed: the jobs have a reason, too."""
@@ -349,6 +430,23 @@ def _refused(error: CalibanError, destination: ClusterDestination, submission: S
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=raw)
 
 
+def another_cluster(destination: ClusterDestination, cluster: Cluster, uid: str) -> PlatformError:
+    """Return the error for a cluster that is not the recorded one, although it has its name."""
+    recorded, found = destination.cluster_uid or destination.cluster_server, uid or cluster.server
+    return PlatformError(
+        "another-cluster",
+        f"the {cluster.name} is not the one where the job was submitted",
+        cause=f"recorded: {recorded}; found: {found}",
+        hint="use the kubeconfig of that cluster (set $KUBECONFIG); a cluster that was created again is another one, "
+        "and the jobs of the earlier one are gone",
+    )
+
+
+def _container_of(job: JobRecord) -> str | None:
+    """Return the name of a job's own container: as recorded, else that of its spec."""
+    return text(job.details.raw, "container") or job_spec.container_name(job.spec)
+
+
 def _selector(jobs: Sequence[JobRecord]) -> str | None:
     """Return a label selector of these jobs and few others: by group, else all jobs of caliban.
 
@@ -365,4 +463,5 @@ def _selector(jobs: Sequence[JobRecord]) -> str | None:
 
 def _is_same(job: JobRecord, found: JsonObject) -> bool:
     """Return whether a job of the cluster is the recorded one, not a later one of the same name."""
-    return job.details.id in (None, details.object_at(found, "metadata").get("uid"))
+    uid = details.object_at(found, "metadata").get("uid")
+    return job.details.id in (None, uid)

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from caliban.images.secret_files import SecretFiles
+from caliban.images.secret_rules import Rule, SecretFiles, mark, value_of
 
-SECRET_FILES = SecretFiles(names=frozenset({".kube"}))
+_SECRETS = (
+    *("client-key-data", "client-key", "token", "password", "id-token", "refresh-token", "access-token"),
+    "client-secret",
+)
+
+SECRET_FILES = SecretFiles(
+    rules=(
+        Rule(
+            "a kubeconfig",
+            directories=(".kube",),
+            names=("kubeconfig", "kubeconfig.*", "*.kubeconfig", "*-kubeconfig", "k3s.yaml"),
+            variables=("KUBECONFIG",),
+        ),
+        Rule(
+            "a kubeconfig",
+            text=(
+                value_of("kind", value=r"Config\b"),
+                mark(r"\busers\b[\"']?\s{0,20}:", "users"),
+                value_of(*_SECRETS),
+            ),
+        ),
+    )
+)

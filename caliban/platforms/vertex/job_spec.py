@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from caliban.platforms.effects import Known, anything
 from caliban.platforms.google import labels as google_labels
 from caliban.platforms.google.labels import labels_of, malformed, object_at, text_at
 from caliban.platforms.google.launch import SchedulingOptions
@@ -18,6 +19,23 @@ from caliban.records import ImageRef, JsonObject
 
 DEFAULT_DISK_GB = 100
 _SPOT = {"strategy": "SPOT"}
+
+KNOWN_SETTINGS: Mapping[str, Known] = {
+    "displayName": anything,
+    "labels": anything,
+    "jobSpec": {
+        "workerPoolSpecs": [
+            {
+                "machineSpec": anything,
+                "diskSpec": anything,
+                "replicaCount": anything,
+                "containerSpec": {"imageUri": anything, "args": anything},
+            }
+        ],
+        "scheduling": anything,
+    },
+}
+"""What jobs of caliban request unless the user asks for more, for :func:`unknown_settings`."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,17 @@ def image_of(spec: JsonObject) -> ImageRef:
         PlatformError: ``malformed-job-spec``.
     """
     return text_at(_first_container(spec), "imageUri")
+
+
+def other_images(spec: JsonObject) -> list[ImageRef]:
+    """Return the images that :func:`with_image` keeps.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    own = image_of(spec)
+    images = (object_at(pool, "containerSpec").get("imageUri") for pool in _worker_pools(spec) if pool)
+    return [str(image) for image in dict.fromkeys(images) if image != own]
 
 
 def token_filter(token: str) -> str:

@@ -42,6 +42,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
 
     id = "VERTEX"
     service_name = "Vertex AI"
+    known_settings = job_spec.KNOWN_SETTINGS
     place_type = VertexDestination
     not_recorded = "its name, project or region is not recorded"
     list_options: ClassVar[Mapping[str, str]] = {"readMask": "name,displayName,state,error,startTime,endTime"}
@@ -70,6 +71,10 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
     def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
         """See :func:`caliban.platforms.vertex.details.parse_details`."""
         return details.parse_details(status, raw)
+
+    def effects(self, job: JobRecord) -> tuple[str, ...]:
+        """Add the images that are not replaced."""
+        return (*super().effects(job), *(f"run the image {image}, too" for image in job_spec.other_images(job.spec)))
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """Return the same job with another image, also in its label."""

@@ -27,6 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 import docker
 
 from tests.docker_engine import SESSION_LABEL
+from tests.serving import serve_in_thread
 
 USER, PASSWORD = "totoro", "planted-secret"
 # bcrypt of PASSWORD, the one kind that docker-registry reads.
@@ -161,14 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def front(upstream: str, rule: Rule = lambda _: None) -> Iterator[Front]:
     server = Front(upstream, rule)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with serve_in_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @dataclass

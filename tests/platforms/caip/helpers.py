@@ -10,6 +10,7 @@ from caliban.platforms.caip.details import CaipDestination, parse_details
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JobRecord, JobStatus, Submission
+from tests.builders import a_submission
 from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.ml_v1 import MlV1
 from tests.standins.training import Quota
@@ -42,21 +43,8 @@ PEER_SPEC: dict[str, Any] = {
 
 
 def submission(name: str = NAME, token: str = TOKEN, project: str = PROJECT) -> Submission:
-    return Submission(
-        id=1,
-        token=token,
-        experiment_id=1,
-        group="resubmit_test",
-        job_spec_id=1,
-        resubmits=None,
-        platform="CAIP",
-        destination=CaipDestination(project).to_json(),
-        name=name,
-        user="totoro",
-        host="here",
-        pid=1,
-        created=datetime(2020, 5, 29, 11, 3, 1),
-    )
+    destination, created = CaipDestination(project).to_json(), datetime(2020, 5, 29, 11, 3, 1)
+    return a_submission(platform="CAIP", destination=destination, token=token, name=name, pid=1, created=created)
 
 
 def recorded_job(

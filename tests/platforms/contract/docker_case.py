@@ -46,7 +46,7 @@ class DockerCase(ContractCase):
         return len(self._docker.requests) + len(self._docker.calls)
 
     def lose_answer(self) -> None:
-        self._docker.lost = True
+        self._docker.lost = {"start"}
 
     def refuse(self) -> None:
         self._docker.start_error = "could not select device driver"

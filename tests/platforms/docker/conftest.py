@@ -15,6 +15,7 @@ from caliban.images.docker.engine import Engine
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, Submission
+from tests.builders import a_submission
 from tests.fakes import FakeClock, may_send
 
 from .fake_docker import FakeDocker, fake_docker
@@ -64,20 +65,13 @@ def platform(context: PlatformContext) -> DockerPlatform:
 
 @pytest.fixture
 def submission() -> Submission:
-    return Submission(
-        id=1,
-        token=TOKEN,
-        experiment_id=38,
-        group="resubmit_test",
-        job_spec_id=68,
-        resubmits=None,
+    return a_submission(
         platform="LOCAL",
-        destination={},
+        token=TOKEN,
         name="caliban-20200529-105330-01234567",
-        user="totoro",
-        host="catbus",
-        pid=1,
         created=datetime(2020, 5, 29, 10, 53, 30),
+        destination={"engine": "a1b2-engine", "engine_name": "catbus"},
+        host="catbus",
     )
 
 

@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.serving import serve_in_thread
+
+INFO = {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
 NEVER = "0001-01-01T00:00:00Z"
-_FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v"})
-_FLAGS = frozenset({"--detach", "--privileged"})
+_FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart"})
+_FLAGS = frozenset({"--privileged", "-i", "-t"})
 # The client sends everything to the fake engine, which answers with the streams and the exit code.
 _CLIENT = """\
 #!{python} -ISE
@@ -37,6 +40,17 @@ code, out, err = json.loads(answer)
 os.write(1, base64.b64decode(out))
 os.write(2, base64.b64decode(err))
 sys.exit(code)
+"""
+
+
+_HELP = b"""
+Usage:  docker create [OPTIONS] IMAGE [COMMAND] [ARG...]
+
+Options:
+  -Z, --zone string                      The zone
+      --new-switch                       A switch of a newer docker
+      --new-value list                   A value
+                                         (default [])
 """
 
 
@@ -83,7 +97,13 @@ class FakeDocker:
         images: the images that it has.
         start_error: the error of every start, or None.
         failure: why the engine answers no request but that for its version, or None.
-        lost: the answer of ``docker run`` is lost: the container runs, the client fails.
+        lost: what is done without an answer: ``start``, ``create``.
+        hooks: called before a request ``METHOD PATH`` is processed, once; what they return is the answer, unless None.
+        info: the answer to ``GET /info``.
+        starts: the ids of the containers that were started, in order.
+        stop_code: the exit code of a container that is stopped.
+        stop_seconds: the grace period that a request to stop has to name.
+        stall: while it is set, no request is answered.
         on_wait: called when a client waits for a container.
     """
 
@@ -94,16 +114,26 @@ class FakeDocker:
     images: set[str] = field(default_factory=lambda: {"lab:1"})
     start_error: str | None = None
     failure: str | None = None
-    lost: bool = False
+    lost: set[str] = field(default_factory=set)
+    hooks: dict[str, Callable[[], tuple[int, object] | None]] = field(default_factory=dict)
+    info: object = field(
+        default_factory=lambda: {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
+    )
+    stop_code: int = 137
+    stop_seconds: list[str] = field(default_factory=lambda: ["10"])
+    starts: list[str] = field(default_factory=list)
     on_wait: Callable[[Container], None] = lambda container: container.end()
     unexpected: list[str] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+    stall: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
-        """``docker run``."""
+    def create(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
+        """``docker create``."""
+        if arguments == ["--help"]:
+            return 0, _HELP, b""
         container = self._parse(arguments)
         if isinstance(container, str):
-            return 125, b"", f"docker: {container}\n\nRun 'docker run --help' for more information\n".encode()
+            return 125, b"", f"{container}\n\nRun 'docker create --help' for more information\n".encode()
         if container.name in self.containers:
             return self._failure(f'Conflict. The container name "/{container.name}" is already in use')
         if container.image not in self.images:
@@ -111,17 +141,24 @@ class FakeDocker:
             code, out, error = self._failure(f"pull access denied for {container.image}")
             return code, out, unable + error
         self.containers[container.name] = container
-        if self.start_error:
-            container.state |= {"ExitCode": 128, "Error": self.start_error}
-            return self._failure(self.start_error)
-        container.state |= {"Status": "running", "StartedAt": "2020-05-29T10:53:40.123456789Z"}
-        if self.lost:
-            return 125, b"", b"error during connect: EOF\n"
+        if "create" in self.lost:
+            return 1, b"", b"error during connect: EOF\n"
         return 0, f"{container.id}\n".encode(), b"WARNING: no swap limit support\n"
 
     def _failure(self, message: str) -> tuple[int, bytes, bytes]:
-        text = f"docker: Error response from daemon: {message}\n\nRun 'docker run --help' for more information\n"
-        return 125, b"", text.encode()
+        text = f"Error response from daemon: {message}\n\nRun 'docker create --help' for more information\n"
+        return 1, b"", text.encode()
+
+    def start(self, container: Container) -> tuple[int, object]:
+        """``POST /containers/NAME/start``."""
+        if container.state["Status"] == "running":
+            return 304, None
+        if self.start_error:
+            container.state |= {"ExitCode": 128, "Error": self.start_error}
+            return 500, {"message": self.start_error}
+        self.starts.append(container.id)
+        container.state |= {"Status": "running", "StartedAt": "2020-05-29T10:53:40.123456789Z"}
+        return 204, None
 
     def _parse(self, arguments: list[str]) -> Container | str:
         words = list(arguments)
@@ -132,7 +169,6 @@ class FakeDocker:
                 return f"unknown flag: {name}"
             flags.append((name, words.pop(0) if name in _FLAGS_WITH_VALUE else ""))
         values = dict(flags)
-        assert "--detach" in values, "docker run would block"
         labels = dict(value.partition("=")[::2] for name, value in flags if name == "--label")
         state = {"Status": "created", "ExitCode": 0, "OOMKilled": False, "Error": "", "StartedAt": NEVER}
         image, *rest = words
@@ -151,7 +187,8 @@ class FakeDocker:
         """``docker logs --follow NAME``: blocks until the container ends."""
         follow, name = arguments
         assert follow == "--follow"
-        container = self.containers[name]
+        container = self.find(name)
+        assert container is not None
         while container.state["Status"] == "running" and not self.closing.wait(0.005):
             pass
         return 0, container.out, container.err
@@ -174,8 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = self._path()
         if path == "/version":
             self._reply(200, {"ApiVersion": "1.41", "Version": "20.10.24"})
-        elif self.server.docker.failure:
-            self._reply(500, {"message": self.server.docker.failure})
+        elif self._hooked() or self._failed():
+            pass
+        elif path == "/info":
+            self._reply(200, self.server.docker.info)
+        elif path.startswith("/images/") and path.endswith("/json"):
+            image = path.removeprefix("/images/").removesuffix("/json")
+            known = image in self.server.docker.images
+            self._reply(*((200, {"Id": "sha256:1"}) if known else (404, {"message": f"No such image: {image}"})))
         elif path == "/containers/json":
             self._list(query)
         elif path.startswith("/containers/") and path.endswith("/json"):
@@ -188,8 +231,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path == "/cli":
             self._cli(json.loads(body))
+        elif self._hooked() or self._failed():
+            pass
+        elif path.endswith("/start"):
+            self._with(path.split("/")[2], self.server.docker.start)
+            if "start" in self.server.docker.lost:
+                self.close_connection = True
+        elif path.endswith("/rename"):
+            self._with(path.split("/")[2], lambda container: self._rename(container, query["name"][0]))
         elif path.endswith("/stop"):
-            assert query == {"t": ["10"]}
+            assert query == {"t": self.server.docker.stop_seconds}
             self._with(path.split("/")[2], self._stop)
         elif path.endswith("/wait"):
             self._with(path.split("/")[2], self._wait)
@@ -198,14 +249,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         path, query = self._path()
-        assert query.get("force") == ["True"]
-        self._with(path.split("/")[2], self._remove)
+        assert query.get("force") == ["False"], "a container that runs must not be removed"
+        if not self._hooked() and not self._failed():
+            self._with(path.split("/")[2], self._remove)
+
+    def _hooked(self) -> bool:
+        while self.server.docker.stall.is_set() and not self.server.docker.closing.wait(0.005):
+            pass
+        hook = self.server.docker.hooks.pop(self._request, None)
+        answer = hook() if hook else None
+        if answer is not None:
+            self._reply(*answer)
+        return answer is not None
+
+    def _failed(self) -> bool:
+        if self.server.docker.failure:
+            self._reply(500, {"message": self.server.docker.failure})
+        return bool(self.server.docker.failure)
 
     def _path(self) -> tuple[str, dict[str, list[str]]]:
         parts = urlsplit(self.path)
         path = parts.path.removeprefix("/v1.41")
+        self._request = f"{self.command} {path}"
         if path not in ("/version", "/cli"):
-            self.server.docker.requests.append(f"{self.command} {path}")
+            self.server.docker.requests.append(self._request)
         return unquote(path), parse_qs(parts.query)
 
     def _list(self, query: dict[str, list[str]]) -> None:
@@ -223,10 +290,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     @staticmethod
     def _inspected(container: Container) -> dict[str, Any]:
-        return {"Id": container.id, "State": container.state, "Config": {"Image": container.image}}
+        return {
+            "Id": container.id,
+            "Name": f"/{container.name}",
+            "State": container.state,
+            "Config": {"Image": container.image},
+        }
 
     def _stop(self, container: Container) -> tuple[int, object]:
-        container.end(137)
+        if container.state["Status"] == "exited":
+            return 304, None
+        container.end(self.server.docker.stop_code)
+        return 204, None
+
+    def _rename(self, container: Container, name: str) -> tuple[int, object]:
+        containers = self.server.docker.containers
+        assert name not in containers
+        del containers[container.name]
+        container.name = name
+        containers[name] = container
         return 204, None
 
     def _wait(self, container: Container) -> tuple[int, object]:
@@ -234,13 +316,15 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {"StatusCode": container.state["ExitCode"]}
 
     def _remove(self, container: Container) -> tuple[int, object]:
+        if container.state["Status"] == "running":
+            return 409, {"message": "You cannot remove a running container. Stop the container before removing it"}
         del self.server.docker.containers[container.name]
         return 204, None
 
     def _cli(self, call: dict[str, Any]) -> None:
         docker, arguments = self.server.docker, call["arguments"]
         docker.calls.append(CliCall(arguments, call["environ"]))
-        command = {"run": docker.run, "logs": docker.logs}[arguments[0]]
+        command = {"create": docker.create, "logs": docker.logs}[arguments[0]]
         code, out, err = command(arguments[1:])
         self._reply(200, [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()])
         self.close_connection = True
@@ -257,7 +341,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(501, {"message": f"the fake engine does not know {self.command} {self.path}"})
 
     def _reply(self, status: int, body: object) -> None:
-        content = b"" if body is None else json.dumps(body).encode()
+        if "start" in self.server.docker.lost and self.path.endswith("/start"):
+            return
+        content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -279,14 +365,11 @@ def fake_docker(directory: Path) -> Iterator[FakeDocker]:
     command.parent.mkdir()
     command.write_text(_CLIENT.format(python=sys.executable, socket=str(docker.socket)))
     command.chmod(0o755)
-    with _Server(str(docker.socket), _Handler) as server:
-        server.docker = docker
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    server = _Server(str(docker.socket), _Handler)
+    server.docker = docker
+    with serve_in_thread(server):
         try:
             yield docker
         finally:
             docker.closing.set()
-            server.shutdown()
-            thread.join()
     assert docker.unexpected == []

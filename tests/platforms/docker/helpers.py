@@ -14,9 +14,10 @@ class OutputReporter:
         self.out = b""
         self.err = b""
         self.warnings: list[str] = []
+        self.lines: list[str] = []
 
     def info(self, *lines: str) -> None:
-        raise AssertionError(f"unexpected: {lines}")
+        self.lines.extend(lines)
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)

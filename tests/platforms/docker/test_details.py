@@ -6,7 +6,13 @@ from datetime import datetime, timezone
 
 import pytest
 
-from caliban.platforms.docker.details import DockerDestination, container_update, parse_details
+from caliban.platforms.docker.details import (
+    ContainerState,
+    DockerDestination,
+    OddStateError,
+    container_update,
+    parse_details,
+)
 from caliban.records import FailureCause, JobExit, JobStatus, JsonObject
 
 FAILED = JobStatus.FAILED
@@ -71,7 +77,7 @@ def test_times_are_read_with_their_zone(text: object, time: datetime | None) -> 
 def test_a_container_that_never_started_has_no_times() -> None:
     never = "0001-01-01T00:00:00Z"
     state = {"Status": "created", "ExitCode": 128, "StartedAt": never, "FinishedAt": never, "Error": "no GPU"}
-    update = container_update({}, state)
+    update = container_update({}, ContainerState.from_json(state))
     assert update.details is not None
     assert update.details.raw == {"ret_code": 128, "reason": "no GPU", "cause": "refused"}
 
@@ -83,10 +89,51 @@ def test_what_is_written_is_read_again() -> None:
         "StartedAt": "2020-05-29T10:53:40Z",
         "FinishedAt": "2020-05-29T10:54:00Z",
     }
-    update = container_update({"name": "caliban-1"}, state)
+    update = container_update({"name": "caliban-1"}, ContainerState.from_json(state))
     assert update.details is not None
     assert parse_details(update.status, update.details.raw) == update.details
 
 
-def test_the_destination_has_no_fields() -> None:
+def test_a_destination_is_read_as_it_was_written() -> None:
+    destination = DockerDestination("a1b2", "catbus")
+    assert DockerDestination.from_json(destination.to_json()) == destination
+    assert DockerDestination.from_json({"engine": 5, "engine_name": ""}) == DockerDestination()
     assert DockerDestination().to_json() == {}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, [], "running", 5, {}, {"Status": None}, {"Status": 5}, {"Status": ""}, {"Status": "flying", "ExitCode": 0}],
+)
+def test_a_state_that_no_engine_reports_is_an_error(state: object) -> None:
+    with pytest.raises(OddStateError):
+        ContainerState.from_json(state)
+
+
+@pytest.mark.parametrize("code", [None, "0", 0.0, True, [], {}])
+def test_an_end_without_an_exit_code_is_neither_success_nor_failure(code: object) -> None:
+    state = ContainerState.from_json({"Status": "exited", "ExitCode": code})
+    with pytest.raises(OddStateError):
+        container_update({}, state)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z", "", None, 0, "never", ["x"]])
+def test_times_that_are_none_are_not_recorded(time: object) -> None:
+    state = {"Status": "exited", "ExitCode": 0, "StartedAt": time, "FinishedAt": time}
+    update = container_update({}, ContainerState.from_json(state))
+    assert update.details is not None
+    assert update.details.raw == {"ret_code": 0}
+
+
+@pytest.mark.parametrize(
+    ("state", "was_started"),
+    [
+        ({"Status": "created", "StartedAt": "0001-01-01T00:00:00Z"}, False),
+        ({"Status": "configured"}, False),
+        ({"Status": "created", "StartedAt": "2020-05-29T10:53:40Z"}, True),
+        ({"Status": "running"}, True),
+        ({"Status": "exited"}, True),
+    ],
+)
+def test_a_container_was_started_unless_it_was_only_created(state: object, was_started: bool) -> None:
+    assert ContainerState.from_json(state).was_started is was_started

@@ -129,17 +129,10 @@ def test_one_request_lists_all_jobs_and_only_ended_ones_are_inspected(
     docker.containers["caliban-3"].end(0)
     docker.requests.clear()
     found = platform.statuses(jobs)
-    assert docker.requests == ["GET /containers/json", "GET /containers/caliban-3/json"]
+    ended = docker.containers["caliban-3"].id
+    assert docker.requests == ["GET /containers/json", f"GET /containers/{ended}/json"]
     states = {number: update.status for number, update in found.items() if isinstance(update, JobUpdate)}
     assert states == {number: JobStatus.SUCCEEDED if number == 3 else JobStatus.RUNNING for number in range(5)}
-
-
-def test_jobs_of_other_machines_are_left_alone(
-    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
-) -> None:
-    docker.requests.clear()
-    assert status(platform, with_details(running, host="catbus")) == StatusUnavailable("the job runs on catbus")
-    assert docker.requests == []
 
 
 def test_a_job_without_a_recorded_container_keeps_its_state(platform: DockerPlatform, running: JobRecord) -> None:
@@ -167,7 +160,7 @@ def test_follow_reports_all_output_and_how_the_job_ended(
     assert (reporter.out, reporter.err) == (container.out, container.err)
     assert update.details is not None
     assert (update.status, update.details.exit) == (JobStatus.FAILED, JobExit(5, FailureCause.CODE_ERROR))
-    assert docker.calls[-1].arguments == ["logs", "--follow", container.name]
+    assert docker.calls[-1].arguments == ["logs", "--follow", container.id]
 
 
 def test_ctrl_c_ends_follow_and_leaves_the_job_running(
@@ -197,7 +190,8 @@ def test_ctrl_c_before_the_output_is_read_ends_follow_too(
             if not is_started or started_threads == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(output, "threading", SimpleNamespace(Thread=InterruptedThread))
+    patched = SimpleNamespace(Thread=InterruptedThread, Event=threading.Event)
+    monkeypatch.setattr(output, "threading", patched)
     with pytest.raises(KeyboardInterrupt):
         platform.follow(running)
 
@@ -216,6 +210,35 @@ def test_a_container_that_is_removed_while_it_is_followed_is_an_error(
     assert caught.value.id == "docker-engine-failed"
 
 
+def test_a_container_that_docker_restarts_has_not_ended(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    states = iter(("restarting", "running", "paused", "exited"))
+
+    def end_or_restart(container: Container) -> None:
+        container.end(1)
+        container.state["Status"] = next(states)
+
+    docker.on_wait = end_or_restart
+    update = platform.follow(running)
+    assert (update.status, list(states)) == (JobStatus.FAILED, [])
+
+
+def test_a_container_is_followed_by_its_id_when_another_one_gets_its_name(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    own = container_of(docker, running)
+    name = own.name
+    own.name = "renamed"
+    docker.containers = {"renamed": own, name: replace(own, id="f" * 64, name=name, state={**own.state})}
+    docker.containers[name].end(0)
+    docker.on_wait = lambda container: container.end(7)
+    assert status(platform, running) == JobUpdate(JobStatus.RUNNING)
+    followed = platform.follow(running).details
+    assert followed is not None
+    assert followed.raw["ret_code"] == 7
+
+
 def test_follow_without_the_docker_command_is_an_error(
     platform: DockerPlatform, docker: FakeDocker, running: JobRecord
 ) -> None:
@@ -231,17 +254,45 @@ def test_stop_stops_a_running_container(platform: DockerPlatform, docker: FakeDo
     assert container_of(docker, running).state["Status"] == "exited"
 
 
-@pytest.mark.parametrize(
-    ("raw", "cause"),
-    [({"host": "catbus"}, "the job runs on catbus"), ({"name": None}, "no container name recorded")],
-)
-def test_stop_of_a_job_that_this_machine_does_not_have_is_an_error(
-    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, raw: JsonObject, cause: str
+def test_stop_of_a_job_without_a_recorded_container_is_an_error(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
 ) -> None:
     with pytest.raises(PlatformError) as caught:
-        platform.stop(with_details(running, **raw))
-    assert (caught.value.message, caught.value.cause) == ("cannot stop job 68", cause)
+        platform.stop(with_details(running, name=None))
+    assert (caught.value.message, caught.value.cause) == ("cannot stop job 68", "no container name recorded")
     assert container_of(docker, running).state["Status"] == "running"
+
+
+def test_a_job_that_ends_by_itself_while_it_is_being_stopped_keeps_its_end(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container = container_of(docker, running)
+    docker.hooks[f"POST /containers/{container.id}/stop"] = lambda: container.end(0)
+    assert running.updated(platform.stop(running)).status is JobStatus.SUCCEEDED
+
+
+def test_a_job_that_was_stopped_is_stopped_although_its_program_exits_with_0(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    docker.stop_code = 0
+    assert running.updated(platform.stop(running)).status is JobStatus.STOPPED
+
+
+def test_stop_waits_as_long_as_the_container_may_take(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    asked: list[int] = []
+    engine = platform.context.engine()
+    container = container_of(docker, running)
+
+    def answer() -> tuple[int, object]:
+        asked.append(1)
+        return 200, {"Id": container.id, "State": container.state, "Config": {"StopTimeout": 300}}
+
+    docker.hooks[f"GET /containers/{container.id}/json"] = answer
+    docker.stop_seconds = ["300"]
+    platform.stop(running)
+    assert (asked, engine.host) == ([1], f"unix://{docker.socket}")
 
 
 def test_stop_reports_that_docker_fails(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
@@ -251,5 +302,6 @@ def test_stop_reports_that_docker_fails(platform: DockerPlatform, docker: FakeDo
     assert (caught.value.id, caught.value.message) == ("docker-engine-failed", "cannot stop job 68")
 
 
-def test_the_host_of_a_job_is_recorded(running: JobRecord) -> None:
-    assert running.details.raw["host"] == socket.gethostname()
+def test_the_host_and_the_engine_of_a_job_are_recorded(running: JobRecord) -> None:
+    raw = running.details.raw
+    assert (raw["host"], raw["engine"], raw["engine_name"]) == (socket.gethostname(), "a1b2-engine", "catbus")

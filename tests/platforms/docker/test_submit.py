@@ -39,9 +39,9 @@ def test_submit_runs_the_recorded_command_with_name_and_labels(
     platform.submit(spec, submission, may_send)
     [call] = docker.calls
     assert call.arguments == [
-        *("run", "--detach", "--name", NAME),
+        *("create", "--name", NAME, "--ipc", "host", "-e", "PYTHONUNBUFFERED=1"),
         *("--label", f"caliban.token={TOKEN}", "--label", "caliban.experiment=38"),
-        *("--ipc", "host", "-e", "PYTHONUNBUFFERED=1", "lab:1", "--foo", "3"),
+        *("lab:1", "--foo", "3"),
     ]
 
 
@@ -51,9 +51,15 @@ def test_submit_returns_a_running_job_with_its_container(
     job = platform.submit(spec, submission, may_send)
     container = docker.containers[NAME]
     assert (job.container, job.status) == ("lab:1", JobStatus.RUNNING)
-    assert job.details.raw == {"name": NAME, "host": socket.gethostname(), "container_id": container.id}
+    assert job.details.raw == {
+        "name": NAME,
+        "host": socket.gethostname(),
+        "engine": "a1b2-engine",
+        "engine_name": "catbus",
+        "container_id": container.id,
+    }
     assert (job.details.id, job.details.display_name) == (container.id, NAME)
-    assert (job.details.destination, job.details.exit) == (DockerDestination(), None)
+    assert (job.details.destination, job.details.exit) == (DockerDestination("a1b2-engine", "catbus"), None)
 
 
 def test_the_client_gets_the_environment_of_the_context(
@@ -64,7 +70,7 @@ def test_the_client_gets_the_environment_of_the_context(
     assert "HOME" not in docker.calls[0].environ
 
 
-@pytest.mark.parametrize("word", ["--rm", "--rm=true"])
+@pytest.mark.parametrize("word", ["--rm", "--rm=true", "--rm=1", "--rm=T"])
 def test_a_container_does_not_remove_itself(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission, word: str
 ) -> None:
@@ -98,7 +104,7 @@ def test_a_container_that_cannot_start_is_refused_with_a_hint_and_removed(
     docker.start_error = error
     refused = refusal(platform, spec, submission)
     assert (refused.id, refused.message, refused.hint) == ("container-not-started", message, hint)
-    assert refused.cause == f"docker: Error response from daemon: {error}"
+    assert refused.cause == f"Error response from daemon: {error}"
     assert docker.containers == {}
 
 
@@ -112,10 +118,42 @@ def test_an_image_that_is_missing_is_refused_with_a_hint(
     assert "Unable to find image 'lab:1' locally" in (refused.cause or "")
 
 
-def test_an_unknown_flag_is_refused_with_a_hint(platform: DockerPlatform, submission: Submission) -> None:
-    refused = refusal(platform, {"command": ["docker", "run", "--gpuz", "lab:1"], "container": "lab:1"}, submission)
-    assert refused.cause == "docker: unknown flag: --gpuz"
-    assert "--docker_run_args" in (refused.hint or "")
+@pytest.mark.parametrize(
+    ("word", "cause"),
+    [
+        ("--gpuz", "unknown flag: --gpuz"),
+        ("--name=x", "--name cannot be used: caliban names the containers"),
+        ("--restart=always", '--restart "always" cannot be used: the job would never end'),
+    ],
+)
+def test_recorded_arguments_that_cannot_be_used_are_refused_before_anything_is_created(
+    platform: DockerPlatform, docker: FakeDocker, submission: Submission, word: str, cause: str
+) -> None:
+    spec = {"command": ["docker", "run", word, "lab:1"], "container": "lab:1"}
+    refused = refusal(platform, spec, submission)
+    assert (refused.id, refused.cause) == ("docker-run-args-rejected", cause)
+    assert (docker.containers, refused.hint is None) == ({}, False)
+    with pytest.raises(PlatformError) as caught:
+        platform.with_image(spec, "lab:2")
+    assert (caught.value.id, caught.value.cause) == ("docker-run-args-rejected", cause)
+
+
+def test_a_flag_that_only_the_installed_client_knows_is_used(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    with_flag = {**spec, "command": ["docker", "run", "--new-value", "x", "lab:1", "--foo"]}
+    refused = refusal(platform, with_flag, submission)  # by the fake client, which only has it in its help
+    assert refused.cause == "unknown flag: --new-value"
+    assert docker.calls[-1].arguments[3:5] == ["--new-value", "x"]
+
+
+@pytest.mark.parametrize("flag", ["--rm", "--detach"])
+def test_a_flag_that_has_no_effect_is_announced(
+    platform: DockerPlatform, reporter: OutputReporter, submission: Submission, flag: str
+) -> None:
+    command = ["docker", "run", flag, "lab:1"]
+    platform.submit({"command": command, "container": "lab:1"}, submission, may_send)
+    assert reporter.lines == [f"warning: {flag} in --docker_run_args has no effect"]
 
 
 def test_a_refusal_is_stored_with_its_reason(
@@ -126,7 +164,7 @@ def test_a_refusal_is_stored_with_its_reason(
     details = platform.parse_details(JobStatus.FAILED, refused.details)
     assert details.exit is not None
     assert (details.exit.code, details.exit.cause) == (None, FailureCause.REFUSED)
-    assert details.reason == f"docker: Error response from daemon: {NO_CDI}"
+    assert details.reason == f"Error response from daemon: {NO_CDI}"
 
 
 def test_without_the_docker_command_nothing_is_started(
@@ -136,7 +174,7 @@ def test_without_the_docker_command_nothing_is_started(
     refused = refusal(platform, spec, submission)
     assert (refused.id, refused.message) == ("docker-client-missing", "cannot run the docker command")
     assert "No such file or directory" in (refused.cause or "")
-    assert docker.requests == []
+    assert docker.containers == {}
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, JobStatus.SUCCEEDED), (3, JobStatus.FAILED)])
@@ -164,12 +202,15 @@ def test_a_name_that_another_job_has_is_refused_and_that_job_kept(
 
 
 def test_when_docker_fails_during_the_lookup_the_outcome_is_unknown(
-    platform: DockerPlatform, docker: FakeDocker, submission: Submission
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
-    docker.failure = "i/o timeout"
-    unknown = {"command": ["docker", "run", "--gpuz", "lab:1"], "container": "lab:1"}
+    def fail() -> tuple[int, object]:
+        docker.failure = "i/o timeout"
+        return 500, {"message": "i/o timeout"}
+
+    docker.hooks[f"POST /containers/{NAME}/start"] = fail
     with pytest.raises(PlatformError) as caught:
-        platform.submit(unknown, submission, may_send)
+        platform.submit(spec, submission, may_send)
     assert (caught.value.id, type(caught.value)) == ("docker-engine-failed", PlatformError)
     assert caught.value.message == "cannot check whether the container was started"
 

@@ -265,7 +265,7 @@ def test_endpoints_are_those_configured_for_gcloud() -> None:
 def test_an_endpoint_that_is_not_a_url_is_refused(key: Path, endpoint: str) -> None:
     named = google(environ={"CLOUDSDK_API_ENDPOINT_OVERRIDES_ML": endpoint}, cloud_key=key)
     with pytest.raises(UsageError) as caught:
-        named.service("ml", "v1")
+        named.resource("ml", "v1")
     assert caught.value.message == "$CLOUDSDK_API_ENDPOINT_OVERRIDES_ML is not an endpoint"
     assert caught.value.cause == f'expected an http or https URL, got "{endpoint}"'
 
@@ -273,7 +273,7 @@ def test_an_endpoint_that_is_not_a_url_is_refused(key: Path, endpoint: str) -> N
 @pytest.mark.parametrize(("api", "version"), [("ml", "v1"), ("container", "v1"), ("aiplatform", "v1")])
 def test_clients_are_created_without_a_network_and_once(key: Path, api: str, version: str) -> None:
     offline = google(cloud_key=changed_key(key, token_uri="https://tokens.googleapis.com/token"))
-    assert offline.service(api, version) is offline.service(api, version)
+    assert offline.resource(api, version) is offline.resource(api, version)
 
 
 def test_errors_of_credentials_are_ours() -> None:
@@ -282,12 +282,14 @@ def test_errors_of_credentials_are_ours() -> None:
 
 def test_a_key_of_another_universe_is_used_at_that_universes_endpoint(key: Path) -> None:
     elsewhere = google(cloud_key=changed_key(key, universe_domain="universe.example.com"))
-    request = elsewhere.service("ml", "v1").projects().jobs().get(name="projects/totoro-project/jobs/a_job")
+    request = elsewhere.resource("ml", "v1", "projects", "jobs").get(name="projects/totoro-project/jobs/a_job")
     assert request.uri.startswith("https://ml.universe.example.com/v1/projects/totoro-project/jobs/a_job")
 
 
 def test_without_an_override_the_endpoint_is_googles(key: Path) -> None:
-    request = google(cloud_key=key).service("ml", "v1").projects().jobs().get(name="projects/totoro-project/jobs/a_job")
+    request = (
+        google(cloud_key=key).resource("ml", "v1", "projects", "jobs").get(name="projects/totoro-project/jobs/a_job")
+    )
     assert request.uri.startswith("https://ml.googleapis.com/v1/projects/totoro-project/jobs/a_job")
 
 

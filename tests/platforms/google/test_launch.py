@@ -17,9 +17,8 @@ from caliban.platforms.google.launch import TrainingLauncher, parse_duration
 from caliban.platforms.launch import JobPreview, Launch, LaunchContext
 from caliban.platforms.vertex import launch as vertex_launch
 from caliban.platforms.vertex.details import VertexDestination
-from tests.platforms.vertex.helpers import VertexBackend
+from tests.platforms.vertex.helpers import IMAGE, SPEC, VertexBackend
 
-IMAGE = "us-docker.pkg.dev/totoro-project/lab/cffd1475aaca:latest"
 VERTEX, CAIP = vertex_launch.LAUNCHER, caip_launch.LAUNCHER
 JOB = JobPreview(1, ("--foo", "3"), "resubmit_test")
 
@@ -42,27 +41,8 @@ def requests(launch: Launch, image: str | None = IMAGE, jobs: Sequence[JobPrevie
 
 def test_the_request_for_vertex_ai_is_shown_whole(tmp_path: Path) -> None:
     [request] = requests(prepared(VERTEX, tmp_path, "--name", "lab"))
-    assert request == {
-        "displayName": "lab_20261125_110259_1",
-        "labels": {
-            "gpu_enabled": "false",
-            "tpu_enabled": "false",
-            "job_name": "lab",
-            "docker_image": "us-docker_pkg_devtotoro-projectlabcffd1475aacalatest",
-            "foo": "3",
-            "caliban_token": "token",
-        },
-        "jobSpec": {
-            "workerPoolSpecs": [
-                {
-                    "machineSpec": {"machineType": "e2-standard-8"},
-                    "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100},
-                    "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3"]},
-                    "replicaCount": "1",
-                }
-            ]
-        },
-    }
+    labels = {**SPEC["labels"], "job_name": "lab", "caliban_token": "token"}
+    assert request == {**SPEC, "displayName": "lab_20261125_110259_1", "labels": labels}
 
 
 def test_every_job_has_its_request(tmp_path: Path) -> None:

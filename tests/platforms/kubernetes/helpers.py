@@ -21,6 +21,7 @@ from caliban.platforms.kubernetes.details import (
 )
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformId, Submission
+from tests.builders import a_submission
 from tests.fakes import FakeClock, RecordingReporter
 from tests.standins.container_v1 import ContainerV1
 
@@ -84,8 +85,7 @@ def submission(
     *,
     experiment_id: int = 6,
 ) -> Submission:
-    return Submission(
-        id=1,
+    return a_submission(
         token=token,
         experiment_id=experiment_id,
         group="mixed",
@@ -94,8 +94,6 @@ def submission(
         platform="GKE" if isinstance(destination, GkeDestination) else "KUBERNETES",
         destination=destination.to_json(),
         name=name,
-        user="totoro",
-        host="here",
         pid=1,
         created=datetime(2021, 1, 1, 9, 7),
     )

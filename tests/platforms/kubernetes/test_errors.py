@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import Any
 
 import pytest
 import urllib3.exceptions
 
-from caliban.platforms.kubernetes.errors import KubernetesRefusedError, Status, refused, unreachable
+from caliban.platforms.kubernetes.errors import (
+    KubernetesRefusedError,
+    Status,
+    failure,
+    unreachable,
+)
 
 DENIED = 'admission webhook "policy.example.com" denied the request: no cost centre'
 POLICY = "ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: no cost centre"
+FAILED_WEBHOOK = 'Internal error occurred: failed calling webhook "x.example.com": failed to call webhook: refused'
+FAILED_MUTATION = "policy 'sidecar' with binding 'all' denied request: JSON Patch: error in remove for path: '/spec/x'"
+FAILED_VALIDATION = (
+    "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'costs' with binding 'all' denied request: expression "
+    "'object.x == 1' resulted in error: no such key: x"
+)
+NO_ROLE = (
+    'jobs.batch is forbidden: User "totoro" cannot create resource "jobs" in API group "batch" in the namespace "x"'
+)
+ANOTHER_RULE = 'jobs.batch "x" is forbidden: suspended jobs only'
 OVER_QUOTA = 'jobs.batch "x" is forbidden: exceeded quota: compute, requested: count/jobs.batch=1'
 TERMINATING = (
     'jobs.batch "x" is forbidden: unable to create new content in namespace lab because it is being terminated'
@@ -20,8 +36,16 @@ TERMINATING = (
 
 def response(code: int, message: str = "no", reason: str = "", kind: str = "jobs", **headers: str) -> Any:
     details = {"kind": kind, "name": "x"}
-    status = {"kind": "Status", "message": message, "reason": reason, "details": details, "code": code}
-    return refused(code, json.dumps(status).encode(), "Reason", headers, "submit the job x")
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "details": details,
+        "code": code,
+    }
+    return failure(code, status, json.dumps(status), "Reason", headers, "submit the job x")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +68,11 @@ def response(code: int, message: str = "no", reason: str = "", kind: str = "jobs
         (response(504, reason="Timeout"), "kubernetes-unavailable", "the cluster is unavailable"),
         (response(400, DENIED), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
         (response(403, DENIED), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
+        (response(403, ANOTHER_RULE), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
+        (response(403, NO_ROLE, "Forbidden"), "kubernetes-permission-denied", "permission denied"),
+        (response(500, FAILED_WEBHOOK), "kubernetes-admission-failed", "an admission rule of the cluster failed"),
+        (response(403, FAILED_MUTATION), "kubernetes-admission-failed", "an admission rule of the cluster failed"),
+        (response(422, FAILED_VALIDATION), "kubernetes-admission-failed", "an admission rule of the cluster failed"),
         (response(422, POLICY), "kubernetes-admission-denied", "denied by an admission rule of the cluster"),
     ],
 )
@@ -90,7 +119,12 @@ def test_the_hint_is_what_to_do(error: KubernetesRefusedError, hint: str) -> Non
         (response(422), False, False),
         (response(429), True, False),
         (response(500), True, True),
-        (response(501), False, False),
+        (response(408), True, True),
+        (response(425), True, True),
+        (response(499), True, True),
+        (response(501), False, True),
+        (response(520), True, True),
+        (response(599), True, True),
         (response(503), True, True),
         (response(504, reason="Timeout"), True, True),
     ],
@@ -106,32 +140,68 @@ def test_the_retry_after_header_is_read_in_any_case() -> None:
     assert response(429).retry_after is None
 
 
+STATUS = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "x", "code": 403}
+
+
 @pytest.mark.parametrize(
-    ("body", "status"),
+    "body",
     [
-        (b"<html>Bad gateway</html>", Status("<html>Bad gateway</html>")),
-        (b"", Status("Bad Gateway")),
-        (None, Status("Bad Gateway")),
-        (b"[]", Status("[]")),
-        (b'{"kind": "Job"}', Status('{"kind": "Job"}')),
-        (b'{"kind": "Status"}', Status()),
-        ('{"kind": "Status", "message": "x", "details": []}', Status("x")),
-        (b"\xff", Status("\N{REPLACEMENT CHARACTER}")),
+        None,
+        [],
+        "forbidden",
+        {},
+        {"message": "forbidden", "code": 403},
+        {**STATUS, "kind": "Job"},
+        {**STATUS, "apiVersion": "v2"},
+        {**STATUS, "code": 404},
+        {**STATUS, "code": "403"},
+        {**STATUS, "status": "Success"},
+        {key: value for key, value in STATUS.items() if key != "code"},
     ],
 )
-def test_a_body_that_is_no_status_is_the_message(body: object, status: Status) -> None:
-    assert Status.of(body, "Bad Gateway") == status
+def test_only_a_status_object_with_the_code_of_the_response_is_a_refusal(body: object) -> None:
+    assert Status.of(STATUS, 403) == Status("x")
+    assert Status.of(body, 403) is None
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 408, 413, 422, 425, 429, 451, 499, 500, 502, 503, 520, 530, 599])
+def test_the_page_of_a_gateway_leaves_the_outcome_unknown(code: int) -> None:
+    error = failure(code, None, "<html>No entry</html>", "Forbidden", {}, "submit the job x")
+    assert (error.id, error.message, error.cause) == (
+        "kubernetes-unreachable",
+        "cannot submit the job x: the response is not one of a Kubernetes API server",
+        f"HTTP {code}: <html>No entry</html>",
+    )
+    assert error.outcome_unknown
+    assert not isinstance(error, KubernetesRefusedError)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_transient"), [(403, False), (404, False), (408, True), (425, True), (429, True), (499, True)]
+)
+def test_the_page_of_a_gateway_is_transient_where_its_status_says_so(code: int, is_transient: bool) -> None:
+    error = failure(code, None, "", "Reason", {"Retry-After": "3"}, "do it")
+    assert (error.is_transient, error.is_over_quota, error.retry_after) == (is_transient, code == 429, 3)
+
+
+@pytest.mark.parametrize("values", [{"message": 5}, {"message": None}, {"details": []}, {"details": {"kind": [1]}}])
+def test_a_status_object_of_odd_types_is_read(values: dict[str, object]) -> None:
+    assert isinstance(Status.of({**STATUS, **values}, 403), Status)
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(Status.of("x" * 10_000, "").message) == 2000
+    status = Status.of({**STATUS, "message": "x" * 10_000}, 403)
+    assert status is not None
+    assert len(status.message) == 2000
 
 
 def test_an_error_without_a_message_has_its_code_as_cause() -> None:
-    assert refused(502, b'{"kind": "Status"}', "", {}, "do it").cause == "HTTP 502"
+    assert failure(502, {**STATUS, "code": 502, "message": ""}, "", "", {}, "do it").cause == "HTTP 502"
+    assert failure(502, None, "", "", {}, "do it").cause == "HTTP 502"
 
 
 POOL: Any = None
+VERIFY = "certificate verify failed"
 
 
 @pytest.mark.parametrize(
@@ -155,10 +225,31 @@ def test_without_a_response_the_outcome_is_unknown_if_the_request_was_sent(
     assert (made.is_transient, made.outcome_unknown) == (True, outcome_unknown)
 
 
-def test_an_untrusted_certificate_is_not_transient_and_nothing_was_sent() -> None:
-    made = unreachable("submit the job x", urllib3.exceptions.SSLError("certificate verify failed"))
+@pytest.mark.parametrize("inner", [ssl.SSLCertVerificationError(1, VERIFY), ssl.CertificateError(VERIFY)])
+def test_an_untrusted_certificate_is_not_transient_and_nothing_was_sent(inner: Exception) -> None:
+    made = unreachable("submit the job x", urllib3.exceptions.SSLError(inner))
     assert made.message == "cannot submit the job x: the cluster's certificate cannot be verified"
-    assert (made.cause, made.is_transient, made.outcome_unknown) == ("certificate verify failed", False, False)
+    assert (VERIFY in str(made.cause), made.is_transient, made.outcome_unknown) == (True, False, False)
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] decryption failed or bad record mac"),
+        ssl.SSLError(1, "[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] ssl/tls alert handshake failure"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+    ],
+)
+def test_any_other_failure_of_tls_is_transient_and_leaves_the_outcome_unknown(inner: Exception, was_sent: bool) -> None:
+    made = unreachable("submit the job x", urllib3.exceptions.SSLError(inner), was_sent=was_sent)
+    assert made.message == "cannot submit the job x: no response from the cluster"
+    assert (made.is_transient, made.outcome_unknown) == (True, True)
+
+
+def test_a_deadline_before_the_request_was_written_leaves_no_doubt() -> None:
+    assert not unreachable("do it", TimeoutError("late"), was_sent=False).outcome_unknown
+    assert unreachable("do it", TimeoutError("late"), was_sent=True).outcome_unknown
 
 
 def test_the_login_in_a_proxy_url_is_not_shown() -> None:

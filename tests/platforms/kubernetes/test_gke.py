@@ -69,7 +69,7 @@ def test_a_job_of_caliban_0_4_2_is_rerun_on_its_recorded_cluster(
     blueshift: KubeApi, gke: ContainerV1, gke_platform: GkePlatform
 ) -> None:
     destination = gke_platform.destination(recorded())
-    assert destination == GKE_DESTINATION
+    assert replace(destination, cluster_uid="", cluster_server="") == GKE_DESTINATION
     gke_platform.connect(destination)
     new = submit(gke_platform, destination)
     spec = copy.deepcopy(PEER_SPEC)
@@ -82,7 +82,12 @@ def test_a_job_of_caliban_0_4_2_is_rerun_on_its_recorded_cluster(
     stored = {"cluster_name": "blueshift", "cluster_zone": "us-central1-a", "project_id": "totoro-project"}
     assert (new.container, new.details.raw) == (
         IMAGE,
-        {**stored, "job": {"apiVersion": "batch/v1", "kind": "Job", "metadata": kept}},
+        {
+            **destination.to_details(),
+            **stored,
+            "container": "job-stop-test",
+            "job": {"apiVersion": "batch/v1", "kind": "Job", "metadata": kept},
+        },
     )
 
 
@@ -114,11 +119,11 @@ def test_a_job_of_caliban_0_4_2_is_found_by_its_recorded_name_and_uid(
 
 
 def test_a_rerun_stays_on_its_cluster_despite_another_project_and_reports_it_once(
-    gke: ContainerV1, key: Path, reporter: RecordingReporter
+    blueshift: KubeApi, gke: ContainerV1, key: Path, reporter: RecordingReporter
 ) -> None:
     context = platform_context(gke=gke, cloud_key=key, project_id="zoo-project", reporter=reporter)
     platform = GkePlatform(context, QUICK)
-    assert [platform.destination(recorded()) for _ in range(2)] == [GKE_DESTINATION, GKE_DESTINATION]
+    assert {platform.destination(recorded()).project for _ in range(2)} == {"totoro-project"}
     assert reporter.lines == [
         "jobs of the GKE cluster blueshift are re-run in its project totoro-project, not in zoo-project"
     ]
@@ -385,8 +390,8 @@ def test_a_dns_endpoint_is_verified_with_the_public_cas(gke: ContainerV1, servic
     name = "gke-1.us-central1-a.gke.goog"
     dns_only = GkeCluster("blueshift", "us-central1-a", has_ip_endpoint=False, dns_endpoint=name)
     gke.add("totoro-project", dns_only)
-    made: Any = service.configuration(service.cluster("totoro-project", "us-central1-a", "blueshift"))
-    assert (made.host, made.ssl_ca_cert, made.verify_ssl) == (f"https://{name}", None, True)
+    made = service.connection(service.cluster("totoro-project", "us-central1-a", "blueshift"))
+    assert (made.server, made.authority) == (f"https://{name}", None)
 
 
 def test_the_repr_of_a_cluster_has_no_certificate(blueshift: KubeApi, service: GkeService) -> None:

@@ -319,7 +319,55 @@ def test_an_invalid_label_is_refused(key: str, value: str) -> None:
 
 def test_a_job_has_the_token_that_it_was_submitted_with() -> None:
     made = jobs.manifest(PEER_SPEC, NAME, OUR_LABELS)
-    assert jobs.has_token(made, TOKEN)
-    assert not jobs.has_token(made, "f" * 16)
-    assert not jobs.has_token({"metadata": {"name": "x"}}, TOKEN)
-    assert not jobs.has_token({}, TOKEN)
+    assert jobs.has_token(made, NAME, TOKEN)
+    assert not jobs.has_token(made, NAME, "f" * 16)
+    assert not jobs.has_token({"metadata": {"name": "x"}}, NAME, TOKEN)
+    assert not jobs.has_token({}, NAME, TOKEN)
+
+
+@pytest.mark.parametrize("name", jobs.candidate_names(NAME, TOKEN))
+def test_a_job_whose_labels_a_policy_removed_is_recognised_by_its_name(name: str) -> None:
+    bare: dict[str, Any] = {"metadata": {"name": name, "labels": {"team": "vision"}}, "spec": {}}
+    assert jobs.has_token(bare, NAME, TOKEN)
+    assert not jobs.has_token(bare, "x-0000000000", "0" * 16)
+
+
+def test_a_job_whose_labels_a_policy_changed_is_recognised_by_those_of_its_pods() -> None:
+    made: Any = jobs.manifest(PEER_SPEC, NAME, OUR_LABELS)
+    made["metadata"]["labels"] = {"example.com/caliban.token": TOKEN}
+    assert jobs.has_token(made, NAME, TOKEN)
+
+
+def test_a_job_of_the_name_with_another_token_is_not_the_submission_s() -> None:
+    made = jobs.manifest(PEER_SPEC, NAME, {**OUR_LABELS, "caliban.token": "f" * 16})
+    assert not jobs.has_token(made, NAME, TOKEN)
+
+
+def with_containers(name: str, *names: str) -> dict[str, Any]:
+    containers = [{"name": each, "image": f"image-of-{each}"} for each in names]
+    return {"metadata": {"name": name}, "spec": {"template": {"spec": {"containers": containers}}}}
+
+
+@pytest.mark.parametrize(
+    ("job", "recorded", "own"),
+    [
+        (with_containers(NAME, "aa-proxy", "job-stop-test", "zz"), "job-stop-test", "job-stop-test"),
+        (with_containers(NAME, "aa-proxy", "job-stop-test"), None, "job-stop-test"),
+        (with_containers(NAME, "job", "job-stop-test"), None, "job-stop-test"),
+        (with_containers(NAME, "job-stop-test", "job"), "job", "job"),
+        (with_containers(NAME, "renamed"), "job-stop-test", "renamed"),
+        (with_containers(NAME, "aa-proxy", "renamed"), "job-stop-test", None),
+        (with_containers(NAME), "job-stop-test", None),
+        ({}, "job-stop-test", None),
+        ({"spec": {"template": {"spec": {"containers": ["x", {}]}}}}, None, None),
+    ],
+)
+def test_the_own_container_is_found_by_name(job: dict[str, Any], recorded: str | None, own: str | None) -> None:
+    assert jobs.own_container(job, recorded) == own
+
+
+def test_the_image_is_that_of_the_own_container() -> None:
+    job = with_containers(NAME, "aa-proxy", "main")
+    assert jobs.image_in(job, "main") == "image-of-main"
+    assert jobs.image_in(job, None) == "image-of-aa-proxy"
+    assert jobs.image_in({}, "main") == ""

@@ -93,8 +93,7 @@ def test_the_current_context_of_the_first_file_that_has_one_wins(tmp_path: Path)
 def test_a_relative_path_of_a_ca_is_relative_to_its_file(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("certificate")
     file = write(tmp_path / "config", content("lab", cluster={"certificate-authority": "ca.pem"}))
-    made: Any = Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).configuration("lab")
-    assert Path(made.ssl_ca_cert) == tmp_path / "ca.pem"
+    assert Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).connection("lab").authority == "certificate"
 
 
 def test_a_context_is_found_by_name_or_is_the_current_one(tmp_path: Path) -> None:
@@ -187,13 +186,13 @@ def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 )
 def test_an_incomplete_user_is_refused_without_secrets(tmp_path: Path, user: dict[str, Any]) -> None:
     found = kubeconfig(tmp_path, "lab", user=user)
-    error = refusal(lambda: found.configuration("lab"))
+    error = refusal(lambda: found.connection("lab"))
     assert error.id in ("kubeconfig-malformed", "kubernetes-unreachable")
 
 
 def test_the_token_and_the_server_are_those_of_the_context(tmp_path: Path) -> None:
-    made: Any = kubeconfig(tmp_path, "lab").configuration("lab")
-    assert (made.host, made.auth_settings()["BearerToken"]["value"]) == (SERVER, f"Bearer {TOKEN}")
+    made = kubeconfig(tmp_path, "lab").connection("lab")
+    assert (made.server, made.credentials.current().authorization) == (SERVER, f"Bearer {TOKEN}")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_the_token_and_the_server_are_those_of_the_context(tmp_path: Path) -> No
 )
 def test_a_server_without_tls_is_refused(tmp_path: Path, server: str | None) -> None:
     found = kubeconfig(tmp_path, "lab", server=server)
-    error = refusal(lambda: found.configuration("lab"))
+    error = refusal(lambda: found.connection("lab"))
     assert isinstance(error, UsageError)
     assert (error.id, error.message, error.cause) == (
         "kubeconfig-insecure",
@@ -213,8 +212,7 @@ def test_a_server_without_tls_is_refused(tmp_path: Path, server: str | None) -> 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:8001", "http://localhost:8001", "http://[::1]:8001"])
 def test_a_proxy_on_this_machine_needs_no_tls(tmp_path: Path, server: str) -> None:
-    made: Any = kubeconfig(tmp_path, "lab", server=server).configuration("lab")
-    assert made.host == server
+    assert kubeconfig(tmp_path, "lab", server=server).connection("lab").server == server
 
 
 def plugin(program: str) -> dict[str, Any]:
@@ -230,16 +228,16 @@ def credential(token: str, expires: str = "2100-01-01T00:00:00Z") -> str:
 
 
 def test_the_token_of_a_plugin_is_sent(tmp_path: Path) -> None:
-    made: Any = kubeconfig(tmp_path, "lab", user=plugin(f"print({credential('fresh')!r})")).configuration("lab")
-    assert made.auth_settings()["BearerToken"]["value"] == "Bearer fresh"
+    made = kubeconfig(tmp_path, "lab", user=plugin(f"print({credential('fresh')!r})")).connection("lab")
+    assert made.credentials.current().authorization == "Bearer fresh"
 
 
 def test_an_expired_token_of_a_plugin_is_refreshed(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     program = f"open({str(calls)!r}, 'a').write('x'); print({credential('fresh', '2020-01-01T00:00:00Z')!r})"
-    made: Any = kubeconfig(tmp_path, "lab", user=plugin(program)).configuration("lab")
+    made = kubeconfig(tmp_path, "lab", user=plugin(program)).connection("lab")
     for _ in range(2):
-        made.auth_settings()
+        made.credentials.current()
     assert calls.read_text() == "xxx"
 
 
@@ -249,25 +247,28 @@ def test_a_plugin_that_fails_to_refresh_is_reported(tmp_path: Path) -> None:
         f"import os, sys; os.path.exists({str(done)!r}) and sys.exit('the session is over'); "
         f"open({str(done)!r}, 'w'); print({credential('fresh', '2020-01-01T00:00:00Z')!r})"
     )
-    made: Any = kubeconfig(tmp_path, "lab", user=plugin(program)).configuration("lab")
+    made = kubeconfig(tmp_path, "lab", user=plugin(program)).connection("lab")
     for _ in range(2):
-        error = refusal(made.auth_settings)
+        error = refusal(made.credentials.current)
         assert (error.id, "the session is over" in str(error.cause)) == ("kubernetes-unreachable", True)
 
 
 @pytest.mark.parametrize(
     ("program", "cause"),
     [
-        ("import sys; sys.exit('please log in')", "exec: process returned 1. please log in"),
-        ("print('no JSON')", "exec: failed to decode process output: Expecting value: line 1 column 1 (char 0)"),
-        ("print('{}')", "exec: malformed response. missing key 'apiVersion'"),
+        (
+            "import sys; sys.exit('please log in')",
+            "the credential plugin python failed with exit code 1: please log in",
+        ),
+        ("print('no JSON')", "the credential plugin python wrote no JSON"),
+        ("print('{}')", "the credential plugin python wrote no ExecCredential"),
     ],
 )
 def test_a_plugin_that_fails_is_reported_with_its_message(
     tmp_path: Path, program: str, cause: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = kubeconfig(tmp_path, "lab", user=plugin(program))
-    error = refusal(lambda: found.configuration("lab"))
+    error = refusal(lambda: found.connection("lab"))
     assert isinstance(error, KubernetesUnreachableError)
     assert (error.message, error.cause) == ("cannot get credentials for the cluster of the context lab", cause)
     assert (error.is_transient, error.outcome_unknown) == (False, False)
@@ -278,14 +279,14 @@ def test_a_plugin_that_fails_is_reported_with_its_message(
 def test_a_plugin_that_is_not_installed_is_reported_by_name(tmp_path: Path) -> None:
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
     found = kubeconfig(tmp_path, "lab", user=user)
-    error = refusal(lambda: found.configuration("lab"))
+    error = refusal(lambda: found.connection("lab"))
     assert (error.id, "no-such-plugin" in str(error.cause)) == ("kubernetes-unreachable", True)
 
 
 def test_a_plugin_is_not_run_by_a_shell(tmp_path: Path) -> None:
     made = tmp_path / "made"
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": f"touch {shlex.quote(str(made))}"}}
-    refusal(lambda: kubeconfig(tmp_path, "lab", user=user).configuration("lab"))
+    refusal(lambda: kubeconfig(tmp_path, "lab", user=user).connection("lab"))
     assert not made.exists()
 
 
@@ -294,8 +295,8 @@ def test_the_kubeconfig_is_never_written(tmp_path: Path, user: dict[str, Any] | 
     found = kubeconfig(tmp_path, "lab", user=user)
     before = (tmp_path / "config").stat()
     found.contexts()
-    made: Any = found.configuration("lab")
-    made.auth_settings()
+    made = found.connection("lab")
+    made.credentials.current()
     after = (tmp_path / "config").stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config"]

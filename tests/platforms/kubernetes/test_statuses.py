@@ -351,13 +351,13 @@ def test_the_client_of_a_cluster_is_created_once(
     platform: KubeconfigPlatform, monkeypatch: pytest.MonkeyPatch, cluster: KubeApi
 ) -> None:
     created: list[KubeconfigDestination] = []
-    real = KubeconfigPlatform._configuration
+    real = KubeconfigPlatform._connection
 
-    def configuration(self: KubeconfigPlatform, destination: KubeconfigDestination) -> Any:
+    def connection(self: KubeconfigPlatform, destination: KubeconfigDestination) -> Any:
         created.append(destination)
         return real(self, destination)
 
-    monkeypatch.setattr(KubeconfigPlatform, "_configuration", configuration)
+    monkeypatch.setattr(KubeconfigPlatform, "_connection", connection)
     platform.statuses([*jobs_at(platform, 1), *jobs_at(platform, 1, first=2, namespace="lab")])
     assert created == [DESTINATION]
 

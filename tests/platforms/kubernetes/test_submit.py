@@ -79,6 +79,7 @@ def test_the_record_has_the_destination_of_the_job(cluster: KubeApi, platform: K
     assert new.details.destination == DESTINATION
     assert new.details.raw == {
         "context": "lab",
+        "container": "job-stop-test",
         "job": {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -197,7 +198,7 @@ def test_retry_after_of_a_busy_cluster_is_respected_and_reported_once(
 def test_a_cluster_that_asks_to_wait_too_long_is_a_refusal(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     cluster.faults.add(Fault(CREATE, "status", times=1000, status=429, retry_after="3600"))
     error = refusal(platform)
-    assert (error.id, calls(cluster)) == ("kubernetes-busy", (1, 0))
+    assert (error.id, calls(cluster)) == ("kubernetes-busy", (1, 1))
     assert "(tried once; the service asks to wait 3600 s)" in str(error.cause)
 
 
@@ -431,7 +432,8 @@ def test_the_destination_of_a_rerun_is_the_recorded_context_and_namespace(
 ) -> None:
     new = platform.submit(PEER_SPEC, submission(destination=LAB), may_send)
     cluster.write_kubeconfig(kubeconfig, "another")
-    assert platform.destination(record_of(new)) == LAB
+    found = platform.destination(record_of(new))
+    assert (found.context, found.namespace) == ("lab", "lab")
 
 
 def test_a_submission_sends_the_manifest_of_its_job_spec(cluster: KubeApi, platform: KubeconfigPlatform) -> None:

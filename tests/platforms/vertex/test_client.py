@@ -12,27 +12,29 @@ from caliban.platforms.vertex.client import VertexClient
 from tests.platforms.google.helpers import PROJECT, platform_context
 from tests.platforms.vertex.helpers import NAME, REGION, VertexBackend, body
 
+PATH = ("aiplatform", "v1", "projects", "locations", "customJobs")
 
-def list_uri(client: Any) -> str:
-    return str(client.projects().locations().customJobs().list(parent=f"projects/{PROJECT}/locations/x").uri)
+
+def list_uri(custom_jobs: Any) -> str:
+    return str(custom_jobs.list(parent=f"projects/{PROJECT}/locations/x").uri)
 
 
 @pytest.mark.parametrize("region", ["us-central1", "europe-west4"])
 def test_each_region_has_its_own_endpoint(backend: VertexBackend, region: str) -> None:
-    client = Google(platform_context(cloud_key=backend.key())).service("aiplatform", "v1", region)
+    client = Google(platform_context(cloud_key=backend.key())).resource(*PATH, region=region)
     assert list_uri(client).startswith(f"https://{region}-aiplatform.googleapis.com/v1/projects/")
 
 
 def test_an_endpoint_of_the_environment_serves_every_region(backend: VertexBackend) -> None:
     google = Google(platform_context(service=backend.service, cloud_key=backend.key()))
     for region in ("us-central1", "europe-west4"):
-        assert list_uri(google.service("aiplatform", "v1", region)).startswith(f"{backend.service.url}v1/projects/")
+        assert list_uri(google.resource(*PATH, region=region)).startswith(f"{backend.service.url}v1/projects/")
 
 
 def test_the_client_of_a_region_is_created_once(backend: VertexBackend) -> None:
     google = Google(platform_context(cloud_key=backend.key()))
-    one, other = (google.service("aiplatform", "v1", region) for region in ("us-central1", "europe-west4"))
-    assert google.service("aiplatform", "v1", "us-central1") is one
+    one, other = (google.resource(*PATH, region=region) for region in ("us-central1", "europe-west4"))
+    assert google.resource(*PATH, region="us-central1") is one
     assert other is not one
 
 

@@ -26,11 +26,63 @@ class Quota:
 
 @dataclass(frozen=True)
 class Webhook:
-    """A validating webhook: why it denies a Job (``""`` says nothing more), None for one that it admits."""
+    """A validating webhook: why it denies a Job (``""`` says nothing more), None for one that it admits.
+
+    Attributes:
+        error: why it cannot be called.
+    """
 
     name: str
     denies: Callable[[Mapping[str, Any]], str | None]
     code: int = 400
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class MutatingPolicy:
+    """A MutatingAdmissionPolicy: changes a Job in place before it is checked; ``error``: why it fails instead."""
+
+    name: str
+    mutate: Callable[[dict[str, Any]], None]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ValidatingPolicy:
+    """A ValidatingAdmissionPolicy: why it denies a Job, None for one that it admits; ``error``: why it fails."""
+
+    name: str
+    denies: Callable[[Mapping[str, Any]], str | None]
+    error: str = ""
+
+
+def mutate(policies: Sequence[MutatingPolicy], job: dict[str, Any]) -> None:
+    """Let policies change a Job in place.
+
+    Raises:
+        StatusError: 403, one of them fails; the API says that it denied the request.
+    """
+    for policy in policies:
+        if policy.error:
+            words = f"policy '{policy.name}' with binding '{policy.name}' denied request: {policy.error}"
+            raise StatusError(403, words, reason="Invalid")
+        policy.mutate(job)
+
+
+def check_policies(policies: Sequence[ValidatingPolicy], job: Mapping[str, Any]) -> None:
+    """Refuse what a policy denies.
+
+    Raises:
+        StatusError: 422.
+    """
+    for policy in policies:
+        why = policy.error or policy.denies(job)
+        if why is not None:
+            by = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{policy.name}' denied request: {why}"
+            name = job["metadata"]["name"]
+            words = f'jobs.batch "{name}" is forbidden: {by}'
+            details = JOBS.details(name, causes=[{"message": by}])
+            raise StatusError(422, words, details=details)
 
 
 def check_namespace(state: State, namespace: str, job_name: str) -> None:
@@ -58,6 +110,9 @@ def check_webhooks(webhooks: Sequence[Webhook], job: Mapping[str, Any]) -> None:
         StatusError: with the webhook's code, and no reason.
     """
     for webhook in webhooks:
+        if webhook.error:
+            failed = f'failed calling webhook "{webhook.name}": failed to call webhook: {webhook.error}'
+            raise StatusError(500, f"Internal error occurred: {failed}", details={"causes": [{"message": failed}]})
         why = webhook.denies(job)
         if why is not None:
             denied = f'admission webhook "{webhook.name}" denied the request'

@@ -135,8 +135,12 @@ class JobController:
         *,
         message: str = "",
         is_final: bool = True,
+        container: str | None = None,
     ) -> None:
-        """Let the running container end badly; the Job starts over, or has reached its limit, as its spec says."""
+        """Let the running container end badly; the Job starts over, or has reached its limit, as its spec says.
+
+        Where ``container`` is named, the others end well.
+        """
         with self._job(name, namespace) as job:
             pod = self._running_pod(job)
             if job["spec"]["template"]["spec"]["restartPolicy"] == "OnFailure":
@@ -146,7 +150,7 @@ class JobController:
                 if restarts >= max(1, job["spec"]["backoffLimit"]):
                     self._reach_limit(job, is_final=is_final)
                 return
-            set_ended(pod, exit_code, reason, message)
+            set_ended(pod, exit_code, reason, message, container)
             self._put(pod)
             self._count_failure(job, pod, is_final=is_final)
 

@@ -66,10 +66,14 @@ def set_running(pod: Object) -> None:
     _set_conditions(pod, is_ready=True)
 
 
-def set_ended(pod: Object, exit_code: int, reason: str, message: str = "") -> None:
-    """The pod's containers have ended, for good."""
+def set_ended(pod: Object, exit_code: int, reason: str, message: str = "", container: str | None = None) -> None:
+    """The pod's containers have ended, for good; where ``container`` is named, the others ended well."""
     pod["status"]["phase"] = "Succeeded" if exit_code == 0 else "Failed"
+    good = {"terminated": _terminated(pod, 0, "Completed", "")}
     _set_container(pod, {"terminated": _terminated(pod, exit_code, reason, message)}, is_ready=False)
+    for status in pod["status"]["containerStatuses"]:
+        if container is not None and status["name"] != container:
+            status["state"] = as_json(good)
     is_success = exit_code == 0
     _set_conditions(pod, is_ready=False, reason="PodCompleted" if is_success else "PodFailed")
 

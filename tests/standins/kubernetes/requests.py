@@ -40,8 +40,11 @@ def prepared_job(
     version: str,
     manager: str,
     admit: Callable[[str], None],
+    mutate: Callable[[Object], None] = lambda job: None,
 ) -> Object:
-    """The Job as it would be kept: decoded, admitted to its namespace by ``admit``, named, completed and checked.
+    """The Job as it would be kept: decoded, admitted to its namespace by ``admit``, named, completed, checked.
+
+    ``mutate`` changes it in place before it is checked, as admission policies do.
 
     Raises:
         StatusError: 400, 403, 404 or 422, or 500 for one that says which version of itself it is.
@@ -67,6 +70,8 @@ def prepared_job(
         metadata.pop(name, None)
     job["status"] = {}
     major, minor = version.split(".")[:2]
+    add_defaults(job, (int(major), int(minor)))
+    mutate(job)
     add_defaults(job, (int(major), int(minor)))
     add_selector(job)
     errors = list(check_job(job))

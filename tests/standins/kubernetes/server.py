@@ -11,7 +11,17 @@ from typing import Any, Protocol
 
 from tests.standins.faults import Fault
 from tests.standins.kubernetes.access import Access, Credential, add_context
-from tests.standins.kubernetes.admission import Quota, Webhook, check_namespace, check_quota, check_webhooks
+from tests.standins.kubernetes.admission import (
+    MutatingPolicy,
+    Quota,
+    ValidatingPolicy,
+    Webhook,
+    check_namespace,
+    check_policies,
+    check_quota,
+    check_webhooks,
+    mutate,
+)
 from tests.standins.kubernetes.certificates import CertificateAuthority
 from tests.standins.kubernetes.controller import JobController
 from tests.standins.kubernetes.pages import list_page
@@ -66,7 +76,8 @@ class KubeApi(StandIn):
         jobs: the controller, by whose steps a test lets Jobs go on.
         access: users, tokens, and what RBAC refuses.
         quota: how many Jobs there may be in a namespace.
-        webhooks: what else refuses Jobs.
+        mutating: what changes Jobs.
+        validating, webhooks: what else refuses Jobs.
     """
 
     content_type = "application/json"
@@ -89,8 +100,10 @@ class KubeApi(StandIn):
         self.jobs = JobController(self.state, version)
         self.quota: Quota | None = None
         self.webhooks: list[Webhook] = []
+        self.mutating: list[MutatingPolicy] = []
+        self.validating: list[ValidatingPolicy] = []
         self._runner = runner
-        for name in namespaces:
+        for name in {"kube-system", *namespaces}:
             self.state.add_namespace(name)
 
     @property
@@ -200,7 +213,9 @@ class KubeApi(StandIn):
             version=self.version,
             manager=manager,
             admit=lambda name: check_namespace(self.state, namespace, name),
+            mutate=lambda job: mutate(self.mutating, job),
         )
+        check_policies(self.validating, as_json(job))
         check_webhooks(self.webhooks, as_json(job))
         with self.state.lock:
             check_quota(self.quota, self.state, namespace, job["metadata"]["name"])

@@ -1,0 +1,184 @@
+"""The Docker Engine's containers: the requests, and how their answers are read. Every request has a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caliban.images.docker.engine import ANSWER_SECONDS, Engine
+from caliban.platforms.base import TOKEN_LABEL
+from caliban.platforms.docker.details import ContainerState, OddStateError
+
+if TYPE_CHECKING:
+    import docker
+    from docker.errors import APIError
+
+_CONFLICT = 409
+STOP_SECONDS = 10
+"""Seconds between SIGTERM and SIGKILL, the default of ``docker stop``."""
+
+_LONGEST_STOP_SECONDS = 3600
+START_SECONDS = 300.0
+"""How long an engine has to start a container; a driver of a GPU may have to be loaded."""
+
+WAIT_SECONDS = 60
+"""How long one request waits for the end of a container."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """An inspected container.
+
+    Attributes:
+        id: its id.
+        name: its name, without the leading slash.
+        image: what it was created from, as it was given.
+        state: its state.
+        stop_seconds: between SIGTERM and SIGKILL.
+    """
+
+    id: str
+    name: str
+    image: str
+    state: ContainerState
+    stop_seconds: int = STOP_SECONDS
+
+    @classmethod
+    def from_json(cls, raw: object) -> Container:
+        """Read an answer to ``GET /containers/ID/json``.
+
+        Raises:
+            OddStateError: it has no id, or no state.
+        """
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("Id"), str) or not raw["Id"]:
+            raise OddStateError("the container has no id")
+        config = raw.get("Config")
+        config = config if isinstance(config, Mapping) else {}
+        return cls(
+            raw["Id"],
+            str(raw.get("Name") or "").lstrip("/"),
+            str(config.get("Image") or ""),
+            ContainerState.from_json(raw.get("State")),
+            _stop_seconds(config.get("StopTimeout")),
+        )
+
+
+class Containers:
+    """The containers of one engine.
+
+    Every method raises what docker-py raises, :class:`~caliban.images.docker.deadline.DeadlineError`, or
+    :class:`~caliban.platforms.docker.details.OddStateError` for an answer that no engine gives; see
+    :func:`caliban.platforms.docker.errors.translate_errors`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def listed(self) -> dict[str, str]:
+        """Return the status of each container of caliban, by its id and by its name. One request."""
+        found: dict[str, str] = {}
+        for entry in self._list(TOKEN_LABEL):
+            state, names = entry.get("State"), entry.get("Names")
+            keys = [entry.get("Id"), *(names if isinstance(names, Sequence) else ())]
+            found.update({key.lstrip("/"): str(state) for key in keys if isinstance(key, str)})
+        return found
+
+    def with_token(self, token: str) -> list[Container]:
+        """Return the containers with a submission's token, inspected: one, unless a command was killed in between."""
+        found = [entry.get("Id") for entry in self._list(f"{TOKEN_LABEL}={token}")]
+        if not all(isinstance(each, str) and each for each in found):
+            raise OddStateError("a listed container has no id")
+        return [container for each in found if (container := self.inspect(str(each))) is not None]
+
+    def inspect(self, reference: str) -> Container | None:
+        """Return a container by its id or name; None where there is none."""
+        import docker.errors
+
+        try:
+            return Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
+        except docker.errors.NotFound:
+            return None
+
+    def start(self, name: str) -> None:
+        """Start a container that was created."""
+        self._engine.ask(lambda api: api.start(name), seconds=START_SECONDS)
+
+    def rename(self, id: str, name: str) -> bool:
+        """Give a container another name. Return whether there still is one."""
+        return self._is_there(lambda api: api.rename(id, name))
+
+    def remove(self, id: str) -> bool:
+        """Remove a container that does not run. Return False, and leave it alone, where it does."""
+        import docker.errors
+
+        try:
+            self._is_there(lambda api: api.remove_container(id, v=True))
+        except docker.errors.APIError as error:
+            if _status(error) != _CONFLICT:
+                raise
+            return False
+        return True
+
+    def stop(self, container: Container) -> bool:
+        """Send SIGTERM, then SIGKILL. Return whether the container was running until then.
+
+        The engine answers 304 to a request for a container that had ended already.
+        """
+        import docker.errors
+
+        seconds = container.stop_seconds
+
+        def request(api: docker.APIClient) -> bool:
+            with self._engine.responses() as responses:
+                api.stop(container.id, timeout=seconds)
+                return not any(response.status_code == 304 for response in responses)
+
+        try:
+            return self._engine.ask(request, seconds=seconds + ANSWER_SECONDS)
+        except docker.errors.NotFound:  # removed in the meantime, and so stopped
+            return True
+
+    def wait(self, id: str) -> bool:
+        """Wait for the end of a container, for a minute at most. Return whether the request was answered.
+
+        An answer does not mean that it has ended: it may have been restarted.
+        """
+        import requests
+        import urllib3.exceptions
+
+        try:
+            self._engine.client.api.wait(id, timeout=WAIT_SECONDS)
+        except requests.exceptions.Timeout:
+            return False
+        except requests.exceptions.ConnectionError as error:
+            if isinstance(error.args[0] if error.args else None, urllib3.exceptions.ReadTimeoutError):
+                return False
+            raise
+        return True
+
+    def _list(self, label: str) -> Iterator[Mapping[str, object]]:
+        answer: object = self._engine.ask(lambda api: api.containers(all=True, filters={"label": label}))
+        if not isinstance(answer, list) or not all(isinstance(entry, Mapping) for entry in answer):
+            raise OddStateError("the list of containers is no list of objects")
+        return iter(answer)
+
+    def _is_there(self, request: Callable[[docker.APIClient], object]) -> bool:
+        import docker.errors
+
+        try:
+            self._engine.ask(request)
+        except docker.errors.NotFound:
+            return False
+        return True
+
+
+def _stop_seconds(given: object) -> int:
+    """Return ``--stop-timeout``, where -1 is "as long as it takes"."""
+    if not isinstance(given, int) or isinstance(given, bool):
+        return STOP_SECONDS
+    return given if 0 <= given <= _LONGEST_STOP_SECONDS else _LONGEST_STOP_SECONDS
+
+
+def _status(error: APIError) -> int | None:
+    return error.response.status_code if error.response is not None else None

@@ -1,0 +1,30 @@
+"""Query who submitted jobs, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import select
+
+from caliban.store.database import Store
+from caliban.store.models import SubmissionRow
+
+_MAX_IDS = 10_000
+"""Databases limit the parameters of a statement."""
+
+
+def submitters(store: Store, job_ids: Iterable[int]) -> Mapping[int, tuple[str, str]]:
+    """Return the user and the host of the submission of each job that has one; caliban 0.4.2 records none."""
+    if not store.has_journal:
+        return {}
+    found: dict[int, tuple[str, str]] = {}
+    ids = sorted(set(job_ids))
+    with store.reading() as session:
+        for start in range(0, len(ids), _MAX_IDS):
+            statement = select(SubmissionRow.job_id, SubmissionRow.user, SubmissionRow.host).where(
+                SubmissionRow.job_id.in_(ids[start : start + _MAX_IDS])
+            )
+            for job_id, user, host in session.execute(statement):
+                if job_id is not None:
+                    found[job_id] = (str(user), str(host))
+    return found

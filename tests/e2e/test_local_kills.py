@@ -1,0 +1,225 @@
+"""A command that is killed at each step of a local job, with a real Docker Engine: one container runs, or none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from caliban.images.docker.engine import Engine
+from tests.e2e.conftest import Researcher, researcher, wait_until
+
+__all__ = ["researcher"]
+
+RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
+WRAPPER = """\
+#!{python} -IS
+import os, signal, subprocess, sys, time
+real = {docker!r}
+if sys.argv[1:2] != ["create"] or os.path.exists({once!r}):
+    os.execv(real, [real, *sys.argv[1:]])
+open({once!r}, "w").close()
+if {when!r} == "before":
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep({delay})
+done = subprocess.run([real, *sys.argv[1:]])
+if {when!r} == "after":
+    os.kill(os.getppid(), signal.SIGKILL)
+open({ended!r}, "w").close()
+sys.exit(done.returncode)
+"""
+
+
+@pytest.fixture
+def group(researcher: Researcher) -> Researcher:
+    """A group with one failed job, whose code is fixed."""
+    researcher.write("cpu.py", "raise SystemExit('a coding error')\n")
+    assert researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py").code == 1
+    researcher.write("cpu.py", "print('fixed')\n")
+    return researcher
+
+
+def install_wrapper(group: Researcher, directory: Path, when: str, delay: int = 0) -> Path:
+    """Put a ``docker`` command before the real one; the first ``docker create`` kills caliban.
+
+    Returns:
+        A file that exists once that ``docker create`` has ended.
+    """
+    (directory / "bin").mkdir()
+    docker = subprocess.run(["which", "docker"], capture_output=True, text=True, check=True).stdout.strip()
+    ended = directory / "ended"
+    wrapper = directory / "bin" / "docker"
+    once = str(directory / "once")
+    wrapper.write_text(
+        WRAPPER.format(python=sys.executable, docker=docker, once=once, ended=str(ended), when=when, delay=delay)
+    )
+    wrapper.chmod(0o755)
+    group.environ["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
+    return ended
+
+
+@contextmanager
+def intercepted_engine(before: Callable[[bytes], None], after: Callable[[bytes], None]) -> Iterator[str]:
+    """Forward to the engine; call ``before`` with each piece of a request, and ``after`` with each of a response."""
+    real = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
+
+    def forward(source: socket.socket, target: socket.socket, seen: Callable[[bytes], None]) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                seen(data)
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                engine = socket.socket(socket.AF_UNIX)
+                engine.connect(real.path)
+                last: list[bytes] = [b""]
+
+                def request(data: bytes, last: list[bytes] = last) -> None:
+                    last[0] = data
+                    before(data)
+
+                threading.Thread(target=forward, args=(client, engine, request), daemon=True).start()
+                answered = lambda data, last=last: after(last[0])  # noqa: E731
+                threading.Thread(target=forward, args=(engine, client, answered), daemon=True).start()
+
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{directory}/sock")
+        listening.listen()
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"unix://{directory}/sock"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def runs(engine: Engine, group: Researcher) -> int:
+    """Count the containers of the group's submissions that were ever started."""
+    names = [str(name) for (name,) in group.rows("SELECT name FROM submissions")]
+    found = engine.client.api.containers(all=True, filters={"label": "caliban.token"})
+    own = [entry for entry in found if any(entry["Names"][0].lstrip("/").startswith(name) for name in names)]
+    return sum(entry["State"] not in ("created",) for entry in own)
+
+
+def leftovers(engine: Engine, group: Researcher) -> list[str]:
+    names = [str(name) for (name,) in group.rows("SELECT name FROM submissions")]
+    found = engine.client.api.containers(all=True, filters={"label": "caliban.token", "status": "created"})
+    return [entry["Names"][0] for entry in found if any(name in entry["Names"][0] for name in names)]
+
+
+def settle_and_complete(group: Researcher, engine: Engine) -> None:
+    """Let the next commands settle and complete the group, and check that the experiment was run again once."""
+    status = group.caliban("status", "--xgroup", "g")
+    assert "Traceback" not in status.err
+    wait_until(lambda: " RUNNING " not in group.caliban("status", "--xgroup", "g").out)
+    again = group.caliban(*RESUBMIT)
+    assert again.code == 0, again.err
+    assert group.rows("SELECT status FROM jobs ORDER BY id") == [("FAILED",), ("SUCCEEDED",)]
+    assert group.rows("SELECT count(*) FROM submissions WHERE state = 'OPEN'") == [(0,)]
+    assert runs(engine, group) == 2
+    assert leftovers(engine, group) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_command_that_is_killed_while_its_container_is_created_runs_it_once(
+    group: Researcher, engine: Engine, tmp_path: Path, when: str
+) -> None:
+    ended = install_wrapper(group, tmp_path, when)
+    with group.start(*RESUBMIT) as process:
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    wait_until(ended.exists)
+
+    settle_and_complete(group, engine)
+
+
+def test_a_client_that_creates_a_container_after_it_was_given_up_runs_nothing(
+    group: Researcher, engine: Engine, tmp_path: Path
+) -> None:
+    ended = install_wrapper(group, tmp_path, "before", delay=20)
+    with group.start(*RESUBMIT) as process:
+        process.communicate()
+
+    again = group.caliban(*RESUBMIT)
+
+    assert (again.code, ended.exists()) == (0, False), again.err
+    wait_until(ended.exists)
+    assert group.rows("SELECT status FROM jobs ORDER BY id") == [("FAILED",), ("SUCCEEDED",)]
+    assert runs(engine, group) == 2
+
+
+@pytest.mark.parametrize("when", ["before the request", "before the response"])
+@pytest.mark.parametrize("step", [b"/start ", b"/containers/json"])
+def test_a_command_that_is_killed_around_a_request_runs_its_container_once(
+    group: Researcher, engine: Engine, when: str, step: bytes
+) -> None:
+    processes: list[subprocess.Popen[str]] = []
+
+    def kill(request: bytes) -> None:
+        if step in request.partition(b"\r\n")[0] and processes and processes[0].poll() is None:
+            processes[0].kill()
+            processes[0].wait()
+
+    def ignore(request: bytes) -> None:
+        pass
+
+    before, after = (kill, ignore) if when == "before the request" else (ignore, kill)
+    with intercepted_engine(before, after) as address:
+        own = dict(group.environ)
+        group.environ["DOCKER_HOST"] = address
+        with group.start(*RESUBMIT) as process:
+            processes.append(process)
+            process.communicate()
+        group.environ = own
+    assert process.returncode == -signal.SIGKILL
+
+    settle_and_complete(group, engine)
+
+
+def test_a_job_that_docker_restarts_is_followed_to_its_last_end(researcher: Researcher) -> None:
+    researcher.write(
+        "cpu.py",
+        "import pathlib, sys\npath = pathlib.Path.home() / 'count'\n"
+        "n = len(path.read_text()) if path.exists() else 0\npath.write_text('x' * (n + 1))\n"
+        "print('attempt', n, flush=True)\nsys.exit(0 if n == 2 else 1)\n",
+    )
+
+    result = researcher.caliban(
+        "run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--restart on-failure:5", "cpu.py"
+    )
+
+    assert researcher.rows("SELECT status FROM jobs") == [("SUCCEEDED",)], result.err
+    assert (result.code, result.lines[:3]) == (0, ["attempt 0", "attempt 1", "attempt 2"])
+
+
+def test_interactive_flags_and_environment_files_are_honoured(researcher: Researcher) -> None:
+    researcher.write("cpu.py", "import os, sys\nprint(os.environ['COLOUR'], sys.stdout.isatty())\n")
+    env = researcher.write("colour.env", "COLOUR=blue\n")
+
+    result = researcher.caliban(
+        "run", "--xgroup", "g", "--nogpu", "--docker_run_args", f"-it --rm -d --env-file {env}", "cpu.py"
+    )
+
+    assert (result.code, result.lines[0].strip()) == (0, "blue True"), result.err
+    assert "warning: --rm in --docker_run_args has no effect" in result.err
+    assert "warning: --detach in --docker_run_args has no effect" in result.err
+
+
+@pytest.mark.parametrize("text", ["--name x", "-l caliban.token=x", "--restart=always", "ubuntu", "--gpuz", "-v"])
+def test_arguments_that_cannot_be_used_are_reported_before_anything_is_built(researcher: Researcher, text: str) -> None:
+    result = researcher.caliban("run", "--xgroup", "g", "--nogpu", f"--docker_run_args={text}", "cpu.py")
+
+    assert (result.code, "[docker-run-args-rejected]" in result.err, "Step" in result.err) == (2, True, False)
+    assert not researcher.store.exists()

@@ -1,0 +1,1 @@
+"""Arbitrary input for every decoder: no exception other than ours, no traceback."""

@@ -1,0 +1,73 @@
+"""Stored logins whose credential helper hangs, fails or is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import docker
+import pytest
+
+from caliban.clock import Clock, SystemClock
+from caliban.images.docker.logins import HELPER_SECONDS, check_logins
+from tests.fakes import FakeClock, RecordingReporter
+
+HELPERS = {
+    "hangs": "exec 2> /dev/null; read line < {fifo}",
+    "fails": "echo broken >&2; exit 3",
+    "says nonsense": "echo '[1'",
+    "says odd things": "echo '[1, 2]'",
+}
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    yield tmp_path
+    if (tmp_path / "fifo").exists():  # let the helper end
+        os.close(os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK))
+
+
+def install_helper(directory: Path, does: str) -> None:
+    os.mkfifo(directory / "fifo")
+    helper = directory / "docker-credential-planted"
+    helper.write_text(f"#!/bin/sh\n{does.format(fifo=directory / 'fifo')}\n")
+    helper.chmod(0o755)
+
+
+@pytest.fixture
+def api() -> Iterator[docker.APIClient]:
+    """A client that has not connected yet."""
+    with closing(docker.APIClient("tcp://127.0.0.1:1", version="1.41")) as client:
+        yield client
+
+
+def clock_for(how: str) -> Clock:
+    return FakeClock() if how == "hangs" else SystemClock()
+
+
+@pytest.mark.parametrize("how", [*HELPERS, "is missing"])
+@pytest.mark.parametrize("key", [{"credsStore": "planted"}, {"credHelpers": {"h:1": "planted"}}], ids=["store", "one"])
+def test_a_build_does_without_logins_that_cannot_be_read(
+    configuration: Path, api: docker.APIClient, how: str, key: dict[str, object]
+) -> None:
+    (configuration / "config.json").write_text(json.dumps({**key, "auths": {"h:1": {}}}))
+    if how in HELPERS:
+        install_helper(configuration, HELPERS[how])
+    api.reload_config()
+    reporter = RecordingReporter()
+    check_logins(api, clock_for(how), reporter)
+    assert len(reporter.warnings) <= 1
+    if how == "hangs":
+        assert f"no answer within {HELPER_SECONDS:.0f} s; building without them" in reporter.warnings[0]
+
+
+def test_without_helpers_nothing_is_run(configuration: Path, api: docker.APIClient) -> None:
+    (configuration / "config.json").write_text('{"auths": {"h:1": {"auth": "dTpw"}}}')
+    reporter = RecordingReporter()
+    check_logins(api, FakeClock(), reporter)
+    assert reporter.warnings == []

@@ -1,0 +1,132 @@
+"""The output of a job: who reads it decides nothing, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker.output import streamed_output
+from caliban.platforms.docker.platform import DockerPlatform
+from caliban.records import JobRecord, JobStatus
+from tests.fakes import FakeClock
+
+from .fake_docker import Container, FakeDocker
+from .helpers import OutputReporter
+
+LOTS = b"a line of output\n" * 100_000
+
+
+class DeadStreams(OutputReporter):
+    """A reporter whose streams are closed pipes, full disks or closed files."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.writes = 0
+
+    def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+        self.writes += 1
+        raise self.error
+
+
+def end_with_output(container: Container) -> None:
+    container.out, container.err = LOTS, LOTS
+    container.end(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device"), ValueError("write to closed file")],
+)
+def test_a_job_whose_output_nobody_reads_ends_and_is_recorded(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, error: Exception
+) -> None:
+    dead = DeadStreams(error)
+    docker.on_wait = end_with_output
+    update = DockerPlatform(replace(platform.context, reporter=dead)).follow(running)
+    assert (update.status, dead.writes) == (JobStatus.SUCCEEDED, 2)
+
+
+def test_one_dead_stream_leaves_the_other_alone(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
+) -> None:
+    class DeadStdout(OutputReporter):
+        def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+            if not is_stderr:
+                raise BrokenPipeError
+            super().job_output(data, is_stderr=is_stderr)
+
+    alive = DeadStdout()
+    docker.on_wait = end_with_output
+    DockerPlatform(replace(platform.context, reporter=alive)).follow(running)
+    assert alive.err == LOTS
+
+
+@pytest.mark.parametrize("last", [b"no newline", b"\x00", b"\xff\xfe", b"a\r", b""])
+def test_the_last_bytes_are_passed_on_without_a_newline(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter, last: bytes
+) -> None:
+    def end(container: Container) -> None:
+        container.out = b"first line\n" + last
+        container.end(0)
+
+    docker.on_wait = end
+    platform.follow(running)
+    assert reporter.out == b"first line\n" + last
+
+
+def test_a_slow_reader_is_waited_for(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
+    """A pager may be read for hours after the job has ended."""
+    is_writing, may_go_on = threading.Event(), threading.Event()
+
+    class Pager(OutputReporter):
+        def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+            is_writing.set()
+            may_go_on.wait(60)
+            super().job_output(data, is_stderr=is_stderr)
+
+    class Clock(FakeClock):
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            is_writing.wait(60)
+            if self.seconds > 86_400:
+                may_go_on.set()
+                return event.wait(60)
+            return super().wait(event, seconds)
+
+    pager = Pager()
+    container = docker.containers[str(running.details.display_name)]
+    container.out = b"x" * 10
+    container.end(0)
+    with streamed_output(container.id, replace(platform.context, reporter=pager), Clock()):
+        pass
+    assert pager.out == b"x" * 10
+
+
+def test_an_engine_that_does_not_deliver_the_last_output_is_given_up_with_a_warning(
+    context: PlatformContext, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
+) -> None:
+    clock = FakeClock()  # the container runs on, so that the stream of its output never ends
+    with streamed_output(str(running.details.id), context, clock):
+        pass
+    assert reporter.warnings == ["the Docker Engine does not deliver the last output of the job; see: docker logs"]
+    assert clock.seconds <= 120
+
+
+def test_the_output_of_a_container_that_is_restarted_is_passed_on_once(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
+) -> None:
+    """``docker logs --follow`` ends with each run of the program, and begins with the first one again."""
+    states = iter(("restarting", "running", "running", "restarting", "exited"))
+
+    def end_or_restart(container: Container) -> None:
+        container.out += b"attempt, no newline|" * 1000
+        container.err += b"failed\n"
+        container.end(1)
+        container.state["Status"] = next(states)
+
+    docker.on_wait = end_or_restart
+    platform.follow(running)
+    assert (reporter.out, reporter.err) == (b"attempt, no newline|" * 5000, b"failed\n" * 5)

@@ -1,0 +1,36 @@
+"""Servers in threads of the tests' process that stop at once."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socketserver import TCPServer
+
+
+@contextmanager
+def serve_in_thread(server: TCPServer) -> Iterator[None]:
+    """Serve requests in a thread until the end of the block, and close the server.
+
+    ``shutdown()`` waits until the server looks whether it is to stop; this one is woken.
+    """
+    server.timeout = 0  # of handle_request(): a client that has disconnected must not block it
+    woken, waker = socket.socketpair()
+
+    def serve() -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(server.fileno(), selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
+            while all(key.fileobj is not woken for key, _ in selector.select()):
+                server.handle_request()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    with woken, waker, server:
+        thread.start()
+        try:
+            yield
+        finally:
+            waker.send(b".")
+            thread.join()
