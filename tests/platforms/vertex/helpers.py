@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -49,18 +48,11 @@ def submission(
     name: str = NAME, token: str = TOKEN, *, project: str = PROJECT, region: str = REGION, age_s: float = 0
 ) -> Submission:
     """Return a submission, as old as that by a new FakeClock, of a process that has ended."""
-    return Submission(
-        id=1,
-        token=token,
-        experiment_id=1,
-        group="resubmit_test",
-        job_spec_id=1,
-        resubmits=None,
+    return a_submission(
         platform="VERTEX",
         destination=VertexDestination(project, region).to_json(),
+        token=token,
         name=name,
-        user="totoro",
-        host=socket.gethostname(),
         pid=GONE_PID,
         created=FakeClock().utc_now() - timedelta(seconds=age_s),
     )
