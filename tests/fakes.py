@@ -429,10 +429,6 @@ class FakeEngine:
     def expect(self, *images: ImageRef | CalibanError) -> None:
         self._images.extend(images)
 
-    @staticmethod
-    def identity() -> EngineIdentity:
-        return EngineIdentity("a1b2-engine", "catbus")
-
     def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
         assert user.uid >= 0
         self.built.append(spec)

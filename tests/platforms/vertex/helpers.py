@@ -9,6 +9,7 @@ from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.vertex.details import VertexDestination, parse_details
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobRecord, JobStatus, Submission
+from tests.builders import a_submission
 from tests.fakes import FakeClock
 from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.aiplatform_v1 import AiplatformV1
