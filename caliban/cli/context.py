@@ -58,11 +58,6 @@ class Context:
     user: str
     clock: Clock = field(default_factory=SystemClock, repr=False)
 
-    @property
-    def login(self) -> str:
-        """The person that runs the command: the login name, where it is known, whatever ``$CALIBAN_USER`` says."""
-        return self.user
-
     def now(self) -> datetime:
         """Return the local time, naive, as the store records it."""
         return self.clock.now()
@@ -138,14 +133,6 @@ class _ProcessContext(Context):
                 cause=str(error.args[0]),
                 hint="set $HOME to the absolute path of your home directory",
             ) from error
-
-    @cached_property
-    def login(self) -> str:
-        """The name of the user id; that of the experiments' user where it has none."""
-        try:
-            return pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            return self.user
 
     @cached_property
     def user(self) -> str:
