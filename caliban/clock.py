@@ -53,4 +53,7 @@ class SystemClock:
 
 def local_text(moment: datetime) -> str:
     """Return a time as people read it: in the local time zone, which is named."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    try:
+        return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
+        return str(moment)

@@ -78,7 +78,7 @@ def a_submission(**changes: Any) -> Submission:
         user="totoro",
         host=socket.gethostname(),
         pid=os.getpid(),
-        created=datetime.now(),
+        created=datetime.now(timezone.utc),
     )
     return replace(plain, **changes)
 

@@ -378,6 +378,7 @@ class Journal:
                 status=job.status,
                 details=job.details,
                 created=row.created,
+                user=submission.user,
             )
 
     def _change(

@@ -106,7 +106,7 @@ def from_text(text: str) -> Owner:
     """Read what :func:`to_text` returned; a malformed text is a process that is out of sight."""
     try:
         raw = json.loads(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         raw = None
     fields = raw if isinstance(raw, dict) else {}
     texts = [fields.get(name) for name in ("machine", "boot", "namespaces")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Select, func, literal, null, select
@@ -91,10 +91,18 @@ def submission_from(row: SubmissionTreeRow) -> Submission:
         user=text(row.user),
         host=text(row.host),
         pid=row.pid,
-        created=row.opened if row.opened is not None else row.created.astimezone(timezone.utc),
+        created=row.opened if row.opened is not None else _utc(row.created),
         state=row.state,
         job_id=row.job_id,
         error=row.error,
         batch=batch,
         sent=row.sent,
     )
+
+
+def _utc(created: datetime) -> datetime:
+    """Convert the local time of a row of revision 0003, as if it had been written in the time zone of this machine."""
+    try:
+        return created.astimezone(timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
+        return created.replace(tzinfo=timezone.utc)

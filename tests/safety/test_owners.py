@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
 
 import pytest
 
@@ -19,27 +17,12 @@ from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.lease import in_progress
 from caliban.submission.reconcile import reconcile
-from tests.builders import IMAGE, add_group, leave_open, owner, submissions
+from tests.builders import IMAGE, a_submission, add_group, leave_open, owner, submissions
 from tests.fakes import FakeService, RecordingReporter
 
 
 def owned_by(process: Owner) -> Submission:
-    return Submission(
-        id=1,
-        token="0123456789abcdef",
-        experiment_id=38,
-        group="resubmit_test",
-        job_spec_id=1,
-        resubmits=None,
-        platform="TEST",
-        destination={},
-        name="fake",
-        user="totoro",
-        host=socket.gethostname(),
-        pid=process.pid,
-        created=datetime.now(timezone.utc),
-        batch=Batch(1, process, 0, 10**6),
-    )
+    return a_submission(pid=process.pid, batch=Batch(1, process, 0, 10**6))
 
 
 @pytest.fixture

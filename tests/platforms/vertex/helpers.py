@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.vertex.details import VertexDestination, parse_details
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobRecord, JobStatus, Submission
+from tests.builders import a_submission
 from tests.fakes import FakeClock
 from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.aiplatform_v1 import AiplatformV1
@@ -49,18 +49,11 @@ def submission(
     name: str = NAME, token: str = TOKEN, *, project: str = PROJECT, region: str = REGION, age_s: float = 0
 ) -> Submission:
     """Return a submission, as old as that by a new FakeClock, of a process that has ended."""
-    return Submission(
-        id=1,
-        token=token,
-        experiment_id=1,
-        group="resubmit_test",
-        job_spec_id=1,
-        resubmits=None,
+    return a_submission(
         platform="VERTEX",
         destination=VertexDestination(project, region).to_json(),
+        token=token,
         name=name,
-        user="totoro",
-        host=socket.gethostname(),
         pid=GONE_PID,
         created=FakeClock().utc_now() - timedelta(seconds=age_s),
     )
