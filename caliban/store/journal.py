@@ -371,6 +371,7 @@ class Journal:
                 status=job.status,
                 details=job.details,
                 created=row.created,
+                user=submission.user,
             )
 
     def _change(
