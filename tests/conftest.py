@@ -289,7 +289,7 @@ def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     """The Docker Engine that commands connect to."""
     made = FakeEngine()
-    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ, secret_files: made)
+    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ, secret_files, on_slow: made)
     yield made
     made.verify()
 

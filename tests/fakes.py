@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
+from caliban.images.docker.identity import EngineIdentity
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
@@ -437,6 +438,9 @@ class FakeEngine:
         if isinstance(image, CalibanError):
             raise image
         return image
+
+    def identity(self) -> EngineIdentity:
+        return EngineIdentity("a1b2-engine", "catbus")
 
     def verify(self) -> None:
         assert not self._images, f"builds that were expected and not made: {list(self._images)}"

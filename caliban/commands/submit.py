@@ -281,36 +281,41 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     platform = platforms.get(request.launch.platform)
     route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
-        request, decision = _decide(request, route, context, platforms, store)
+        request, decision, is_in_doubt = _decide(request, route, context, platforms, store)
         if decision.line:
             context.console.info(decision.line)
         if not decision.kinds:
-            return _finish(decision, store)
+            _finish(decision, store)
+            return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+        submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         images = _images(request, context, platforms)
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
-        submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
             report_outcomes(context.console, interrupted.outcomes, not_started=interrupted.not_started)
             raise
-    return report_outcomes(context.console, outcomes)
+    code = report_outcomes(context.console, outcomes)
+    return ExitCode.NOT_DONE if is_in_doubt else code
 
 
 def _decide(
     request: Request, route: Route, context: Context, platforms: Platforms, store: Store
-) -> tuple[Request, Decision]:
-    """Settle interrupted submissions, and decide what is submitted; return the request with its group.
+) -> tuple[Request, Decision, bool]:
+    """Settle interrupted submissions, and decide what is submitted.
 
     This comes before images are built, which may take long: what others submit meanwhile is not submitted again.
+
+    Returns:
+        The request with its group; what is submitted; whether jobs of the group may be running that an interrupted
+        command submitted.
 
     Raises:
         StoreError: ``already-being-submitted``: the same command is running.
     """
-    from caliban.store.journal import Journal
     from caliban.submission.batches import TypedCommand, all_again, decide, unfinished_batch
-    from caliban.submission.reconcile import reconcile
+    from caliban.submission.in_doubt import reconcile_open, report_doubt
 
     typed = TypedCommand(
         context.user,
@@ -324,20 +329,21 @@ def _decide(
     unfinished = None if request.new_attempts else unfinished_batch(store, typed, clock)
     if unfinished is not None:
         request = replace(request, xgroup=unfinished.group)
-    journal = Journal(store, clock)
-    still_open = reconcile(journal, platforms, context.console, user=context.user, group=request.xgroup)
+    left = reconcile_open(store, platforms, context.user, request.xgroup)
+    report_doubt(left.in_doubt, context.console)
+    is_in_doubt = bool(left.in_doubt)
     if request.new_attempts:
-        return request, all_again(typed)
-    return request, decide(store, typed, request.xgroup, clock, still_open)
+        return request, all_again(typed), is_in_doubt
+    still_open = [*left.in_progress, *left.in_doubt, *left.unsent]
+    return request, decide(store, typed, request.xgroup, clock, still_open), is_in_doubt
 
 
-def _finish(decision: Decision, store: Store) -> int:
+def _finish(decision: Decision, store: Store) -> None:
     """Record that the batch of an interrupted command is complete."""
     from caliban.store.journal import Journal
 
     if decision.continued is not None:
         Journal(store).finish(decision.continued.batch.id)
-    return ExitCode.DONE
 
 
 def _ready_jobs(request: Request, route: Route, decision: Decision, context: Context, store: Store) -> list[ReadyJob]:

@@ -20,6 +20,7 @@ from caliban.records import (
     Submission,
     SubmissionState,
 )
+from caliban.store.group_stop import ended_experiments, stopped
 from caliban.store.models import ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.submissions import select_submissions, submission_from
 
@@ -79,8 +80,10 @@ class NewSubmission:
     kind: AttemptKind
 
 
-def check(session: Session, entries: Sequence[NewSubmission], location: str, clock: Clock) -> list[StoreError | None]:
-    """Return for each entry why it cannot be submitted, or None.
+def check(
+    session: Session, entries: Sequence[NewSubmission], location: str, clock: Clock, since: int | None = None
+) -> list[StoreError | None]:
+    """Return for each entry why it cannot be submitted, or None; what was stopped after the batch ``since`` cannot.
 
     The locks on the rows of the experiments serialize concurrent submissions on PostgreSQL; on SQLite the transaction
     does. The unique index is the last resort for both.
@@ -89,10 +92,13 @@ def check(session: Session, entries: Sequence[NewSubmission], location: str, clo
     known: set[int] = set()
     is_open: dict[int, Submission] = {}
     newest: dict[int, int] = {}
+    ended: set[int] = set()
     for start in range(0, len(ids), _MAX_IDS):
         chunk = ids[start : start + _MAX_IDS]
         experiments = select(ExperimentRow.id).where(ExperimentRow.id.in_(chunk)).order_by(ExperimentRow.id)
         known.update(session.scalars(experiments.with_for_update()))
+        if since is not None:
+            ended |= ended_experiments(session, chunk, since)
         opened = select_submissions(session, clock, has_batches=True).where(
             SubmissionRow.experiment_id.in_(chunk), SubmissionRow.state == SubmissionState.OPEN
         )
@@ -109,6 +115,8 @@ def check(session: Session, entries: Sequence[NewSubmission], location: str, clo
         job_id = newest.get(entry.experiment_id)
         if entry.experiment_id not in known:
             error = _unknown(entry.experiment_id, location)
+        elif entry.experiment_id in ended:
+            error = stopped("its experiment group was stopped by another command")
         elif entry.experiment_id in is_open:
             error = AlreadyOpen(is_open[entry.experiment_id])
         elif job_id is not None and _is_outdated(entry.kind, job_id):

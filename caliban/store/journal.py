@@ -87,7 +87,13 @@ class Journal:
         return opened
 
     def open_batch(
-        self, entries: Sequence[NewSubmission], *, user: str, command: str | None = None, newest_job: int | None = None
+        self,
+        entries: Sequence[NewSubmission],
+        *,
+        user: str,
+        command: str | None = None,
+        newest_job: int | None = None,
+        since: int | None = None,
     ) -> list[Submission | StoreError]:
         """Record everything that a command is about to send, in one transaction of a constant number of statements.
 
@@ -96,16 +102,17 @@ class Journal:
             user: who submits.
             command: identifies the command where typing it again continues the batch; None elsewhere.
             newest_job: ``batches.newest_job`` of the batch that is continued; None to begin one.
+            since: of :func:`~caliban.store.group_stop.newest_batch`: what was stopped after that is not recorded.
 
         Returns:
             For each entry, the submission, or why it was not recorded: :class:`AlreadyOpen`,
-            :class:`AlreadyResubmitted`, or ``experiment-unknown``.
+            :class:`AlreadyResubmitted`, ``stopped``, or ``experiment-unknown``.
 
         Raises:
             StoreError: any database error.
         """
         with self._store.writing() as session:
-            checked = check(session, entries, self._store.location, self._clock)
+            checked = check(session, entries, self._store.location, self._clock, since)
             accepted: dict[int, NewSubmission] = {}
             for entry, error in zip(entries, checked, strict=True):
                 if error is None:

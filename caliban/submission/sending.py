@@ -23,6 +23,7 @@ from caliban.records import (
     SubmissionState,
 )
 from caliban.store.database import Store
+from caliban.store.group_stop import is_reason, stopped
 from caliban.store.journal import Journal
 from caliban.store.queries import find_job
 from caliban.submission.boundary import expected
@@ -70,7 +71,7 @@ class Sender:
         except NotSentError as error:
             now = self._journal.read(submission)
             if now is None or now.state is not SubmissionState.OPEN:
-                return self._settled_elsewhere(attempt, submission, _taken_over(submission))
+                return self._settled_elsewhere(attempt, submission, _not_sent(submission, now))
             self._journal.abandon(submission, error.message)
             raise
         try:
@@ -115,7 +116,10 @@ class Sender:
         return Outcome(attempt.experiment, job, None if job else error)
 
 
-def _taken_over(submission: Submission) -> StoreError:
+def _not_sent(submission: Submission, now: Submission | None) -> StoreError:
+    """Return why a submission was not sent that another command closed: to stop its group, or by mistake."""
+    if now is not None and is_reason(now.error):
+        return stopped(str(now.error))
     return StoreError(
         "submission-taken-over",
         f"experiment {submission.experiment_id} was not submitted: another command took this one for ended",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from caliban.errors import CalibanError, StoreError
 from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
@@ -19,13 +19,15 @@ from caliban.platforms.registry import Platforms, has_capability
 from caliban.records import Batch, JobRecord, JobUpdate, Outcome, PlatformId, Submission
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
+from caliban.store.group_stop import newest_batch
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.states import record_states
-from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
 from caliban.submission.lease import Lease
 from caliban.submission.sending import Attempt, Sender
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
+from caliban.submission.threads import call_on_threads
 
 __all__ = ["Attempt", "Command", "InterruptedSubmissionError", "Submitter"]
 
@@ -66,6 +68,8 @@ class _Numbered:
     submission: Submission
 
 
+_LEFT_BEHIND = "not waiting for the submissions in progress; to look them up, run: caliban status"
+
 PARALLEL_SUBMISSIONS = 8
 """How many submissions are in progress at a time, where jobs run elsewhere."""
 
@@ -91,6 +95,8 @@ class Submitter:
         self._reporter = reporter
         self._user = user
         self._parallel = parallel
+        with store.reading() as session:
+            self._since = newest_batch(session)  # what is stopped from now on is not submitted
 
     def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
         """Submit, several at a time where jobs run elsewhere, then one after the other where they run here.
@@ -131,7 +137,8 @@ class Submitter:
         entries: dict[int, NewSubmission] = {}
         for number, attempt in enumerate(attempts):
             try:
-                entries[number] = self._entry(attempt)
+                with platform_errors(attempt.platform, "name a job"):
+                    entries[number] = self._entry(attempt)
             except CalibanError as error:
                 outcomes[number] = Outcome(attempt.experiment, None, error)
         if not entries:
@@ -140,7 +147,7 @@ class Submitter:
         results: Sequence[Submission | StoreError]
         try:
             results = self._journal.open_batch(
-                list(entries.values()), user=self._user, command=key, newest_job=newest_job
+                list(entries.values()), user=self._user, command=key, newest_job=newest_job, since=self._since
             )
         except StoreError as error:
             results = [error] * len(entries)
@@ -206,10 +213,12 @@ class Submitter:
             stopping.set()
             self._report_interrupt()
 
-        with hold_signals(start_no_more), ThreadPoolExecutor(self._parallel, "submit") as pool:
-            futures = [pool.submit(submit, each) for each in numbered]
-            for future in as_completed(futures):
-                future.result()
+        with hold_signals(start_no_more, self._platforms.context.clock):
+            try:
+                call_on_threads([partial(submit, each) for each in numbered], self._parallel)
+            except KeyboardInterrupt:
+                self._reporter.info(_LEFT_BEHIND)
+                raise
 
     def _run(self, each: _Numbered, outcomes: dict[int, Outcome]) -> None:
         """Submit and follow; after Ctrl-C, stop what runs.
@@ -218,7 +227,11 @@ class Submitter:
         does not prevent the stop.
         """
         with hold_signals(self._report_interrupt, self._platforms.context.clock) as held:
-            outcomes[each.number] = self._start(each)
+            try:
+                outcomes[each.number] = self._start(each)
+            except KeyboardInterrupt:
+                self._reporter.info(_LEFT_BEHIND)
+                raise
             try:
                 with held.released():
                     outcomes[each.number] = self._follow(outcomes[each.number], each.attempt.platform)
@@ -248,6 +261,8 @@ class Submitter:
             with platform_errors(attempt.platform, "submit a job"):
                 return self._sender.send(attempt, each.submission, self._platforms.get(attempt.platform))
         except CalibanError as error:
+            if error.id == INTERNAL_ERROR:
+                self._journal.mark_sent(each.submission)  # also if the platform did not say that it sends
             return Outcome(attempt.experiment, None, error)
 
     def _follow(self, outcome: Outcome, id: PlatformId) -> Outcome:
