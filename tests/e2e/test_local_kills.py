@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -223,3 +226,46 @@ def test_arguments_that_cannot_be_used_are_reported_before_anything_is_built(res
 
     assert (result.code, "[docker-run-args-rejected]" in result.err, "Step" in result.err) == (2, True, False)
     assert not researcher.store.exists()
+
+
+def test_a_second_ctrl_c_ends_a_command_whose_engine_is_stalled(group: Researcher) -> None:
+    group.write("cpu.py", "import time\nprint('runs', flush=True)\ntime.sleep(20)\n")
+    is_stalled, is_over = threading.Event(), threading.Event()
+
+    def stall(data: bytes) -> None:
+        if is_stalled.is_set():
+            is_over.wait(60)
+
+    with intercepted_engine(stall, stall) as address:
+        group.environ["DOCKER_HOST"] = address
+        process = group.start(*RESUBMIT)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() != ""
+            wait_until(lambda: "RUNNING" in str(group.rows("SELECT status FROM jobs")))
+            is_stalled.set()
+            process.send_signal(signal.SIGINT)
+            time.sleep(1.5)
+            assert process.poll() is None  # it is stopping the job
+            process.send_signal(signal.SIGINT)
+            assert process.wait(3) == 130
+        finally:
+            process.kill()
+            process.communicate()
+            is_over.set()
+
+
+def test_the_engine_of_a_job_is_recorded_and_another_one_cannot_be_asked(group: Researcher, engine: Engine) -> None:
+    details = group.details(1)
+    assert (details["engine"], details["engine_name"]) == (engine.client.info()["ID"], engine.client.info()["Name"])
+    assert details["engine"]
+    with sqlite3.connect(group.store) as connection:
+        changed = json.dumps({**details, "engine": "another", "engine_name": "catbus"})
+        connection.execute("UPDATE jobs SET status = 'RUNNING', details = ?", (changed,))
+
+    status, stop = group.caliban("status", "--xgroup", "g"), group.caliban("stop", "--xgroup", "g", "--yes")
+    resubmit = group.caliban(*RESUBMIT)
+
+    assert "the job is on another Docker Engine (catbus)" in status.out
+    assert (stop.code, "[job-out-of-reach]" in stop.err) == (1, True)
+    assert group.rows("SELECT status FROM jobs") == [("RUNNING",)], resubmit.err

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caliban.images.docker.deadline import DeadlineError
 from caliban.images.docker.engine import ANSWER_SECONDS, Engine
 from caliban.platforms.base import TOKEN_LABEL
 from caliban.platforms.docker.details import ContainerState, OddStateError
@@ -36,6 +39,7 @@ class Container:
         image: what it was created from, as it was given.
         state: its state.
         stop_seconds: between SIGTERM and SIGKILL.
+        is_ours: whether it has the label of a submission.
     """
 
     id: str
@@ -43,6 +47,12 @@ class Container:
     image: str
     state: ContainerState
     stop_seconds: int = STOP_SECONDS
+    is_ours: bool = True
+
+    @property
+    def is_vanishing(self) -> bool:
+        """Whether it is being removed."""
+        return self.state.status in ("removing", "dead")
 
     @classmethod
     def from_json(cls, raw: object) -> Container:
@@ -61,7 +71,17 @@ class Container:
             str(config.get("Image") or ""),
             ContainerState.from_json(raw.get("State")),
             _stop_seconds(config.get("StopTimeout")),
+            isinstance(labels := config.get("Labels"), Mapping) and TOKEN_LABEL in labels,
         )
+
+
+_REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+"""A container's name or id (https://github.com/moby/moby/blob/master/daemon/names/names.go)."""
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a recorded text can name a container, and nothing else in a URL."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 class Containers:
@@ -92,33 +112,49 @@ class Containers:
         return [container for each in found if (container := self.inspect(str(each))) is not None]
 
     def inspect(self, reference: str) -> Container | None:
-        """Return a container by its id or name; None where there is none."""
+        """Return a container of caliban by its id or name; None where there is none.
+
+        A record can name any container; one without the label of a submission is nobody's job.
+        """
         import docker.errors
 
         try:
-            return Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
+            container = Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
         except docker.errors.NotFound:
+            return None
+        return container if container.is_ours else None
+
+    def peek(self, reference: str) -> Container | None:
+        """Return a container; None where there is none, and where the engine does not answer in time."""
+        try:
+            return self.inspect(reference)
+        except DeadlineError:
             return None
 
     def start(self, name: str) -> None:
         """Start a container that was created."""
         self._engine.ask(lambda api: api.start(name), seconds=START_SECONDS)
 
-    def rename(self, id: str, name: str) -> bool:
-        """Give a container another name. Return whether there still is one."""
-        return self._is_there(lambda api: api.rename(id, name))
-
-    def remove(self, id: str) -> bool:
-        """Remove a container that does not run. Return False, and leave it alone, where it does."""
+    def rename(self, reference: str, name: str) -> None:
+        """Give a container another name, unless it has that name already, or does not exist any more."""
         import docker.errors
 
         try:
-            self._is_there(lambda api: api.remove_container(id, v=True))
-        except docker.errors.APIError as error:
-            if _status(error) != _CONFLICT:
+            self._ask_unless_gone(lambda api: api.rename(reference, name))
+        except docker.errors.APIError:
+            now = self.inspect(reference)
+            if now is not None and now.name != name and not now.is_vanishing:
                 raise
-            return False
-        return True
+
+    def remove(self, reference: str) -> None:
+        """Remove a container; leave it alone if it runs."""
+        import docker.errors
+
+        try:
+            self._ask_unless_gone(lambda api: api.remove_container(reference, v=True))
+        except docker.errors.APIError as error:
+            if _status(error) != _CONFLICT:  # it runs, or another process is removing it
+                raise
 
     def stop(self, container: Container) -> bool:
         """Send SIGTERM, then SIGKILL. Return whether the container was running until then.
@@ -163,14 +199,11 @@ class Containers:
             raise OddStateError("the list of containers is no list of objects")
         return iter(answer)
 
-    def _is_there(self, request: Callable[[docker.APIClient], object]) -> bool:
+    def _ask_unless_gone(self, request: Callable[[docker.APIClient], object]) -> None:
         import docker.errors
 
-        try:
+        with suppress(docker.errors.NotFound):
             self._engine.ask(request)
-        except docker.errors.NotFound:
-            return False
-        return True
 
 
 def _stop_seconds(given: object) -> int:

@@ -23,7 +23,8 @@ Podman's)."""
 _WAITING_STATES = frozenset({"created", "configured", "initialized"})
 """The same of one that was not started; the last two are Podman's."""
 
-_ENDED_STATES = frozenset({"exited", "dead", "removing", "stopped"})
+_EXITED_STATES = frozenset({"exited", "stopped"})
+_ENDED_STATES = _EXITED_STATES | {"dead", "removing"}
 _OUT_OF_MEMORY = "out of memory"
 _NEVER = "0001-01-01T00:00:00Z"
 """What Docker writes where a container has not started or ended."""
@@ -88,8 +89,8 @@ class ContainerState:
 
     @property
     def was_started(self) -> bool:
-        """Whether the program was ever started."""
-        return self.status not in _WAITING_STATES or self.started is not None
+        """Whether the program was ever started. A container that is being removed may never have been."""
+        return self.is_running or self.status in _EXITED_STATES or self.started is not None
 
     @classmethod
     def from_json(cls, raw: object) -> ContainerState:
@@ -159,7 +160,7 @@ def container_update(raw: JsonObject, state: ContainerState) -> JobUpdate:
     if state.exit_code is None:
         raise OddStateError("the container has ended, and has no exit code")
     new: dict[str, object] = {"ret_code": state.exit_code, **_times(state)}
-    succeeded = state.exit_code == 0 and state.status in ("exited", "stopped")
+    succeeded = state.exit_code == 0 and state.status in _EXITED_STATES
     if state.out_of_memory:
         new["reason"] = _OUT_OF_MEMORY
     elif state.error:

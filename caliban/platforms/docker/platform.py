@@ -16,7 +16,7 @@ from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform
 from caliban.platforms.docker import job_spec, start
-from caliban.platforms.docker.client import Container, Containers
+from caliban.platforms.docker.client import Container, Containers, is_reference
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -213,15 +213,15 @@ class DockerPlatform(Platform, ForegroundPlatform):
         clock = self.context.engine().clock
         with translate_errors(lost), streamed_output(reference, self.context, clock) as output:
             while True:
-                if not containers.wait(reference):
-                    continue
-                container = containers.inspect(reference)
-                if container is None:
-                    raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
-                if not container.state.is_running:
+                was_answered = containers.wait(reference)
+                container = containers.inspect(reference) if was_answered else containers.peek(reference)
+                if container is not None and not container.state.is_running:
                     return _update(job, container)
-                output.restarted()
-                self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
+                if was_answered:
+                    if container is None:
+                        raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
+                    output.restarted()
+                    self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
         if _absence_counts(DockerDestination.from_json(job.details.raw), here):
@@ -260,6 +260,8 @@ def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
     """Return why the engine cannot be asked about a job; None where it can."""
     if details.display_name is None:
         return "no container name recorded"
+    if not all(is_reference(text) for text in (details.display_name, details.id or details.display_name)):
+        return "the recorded name or id of its container is malformed"
     recorded = DockerDestination.from_json(details.raw)
     if recorded.engine is None:  # of an earlier version, or an engine without an id
         host = details.raw.get("host")

@@ -153,13 +153,17 @@ def give_up(containers: Containers, submission: Submission) -> Container | None:
 
 
 def _take_away(containers: Containers, created: Container, submission: Submission) -> Container | None:
-    """Remove a container that was not started; return it if it was started meanwhile."""
-    if not created.name.endswith(_GIVEN_UP) and not containers.rename(created.id, submission.name + _GIVEN_UP):
-        return None
+    """Remove a container that was not started; return it if it was started meanwhile.
+
+    Another process may do the same at the same time.
+    """
+    if not created.name.endswith(_GIVEN_UP):
+        containers.rename(created.id, submission.name + _GIVEN_UP)
     now = containers.inspect(created.id)
     if now is not None and not now.state.was_started:
-        now = None if containers.remove(created.id) else containers.inspect(created.id)
-    return now
+        containers.remove(created.id)
+        now = containers.inspect(created.id)
+    return now if now is not None and now.state.was_started else None
 
 
 def _own(containers: Containers, submission: Submission) -> Container | None:

@@ -183,6 +183,16 @@ class FakeDocker:
             {**state, "FinishedAt": NEVER},
         )
 
+    def rename(self, container: Container, name: str) -> tuple[int, object]:
+        """``POST /containers/NAME/rename``."""
+        if name == container.name:
+            return 400, {"message": "Renaming a container with the same name as its current name"}
+        assert name not in self.containers
+        del self.containers[container.name]
+        container.name = name
+        self.containers[name] = container
+        return 204, None
+
     def logs(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
         """``docker logs --follow NAME``: blocks until the container ends."""
         follow, name = arguments
@@ -201,6 +211,11 @@ class FakeDocker:
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     docker: FakeDocker
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing about a client that is gone; anything else fails the test."""
+        if not isinstance(error := sys.exc_info()[1], ConnectionError):
+            self.docker.unexpected.append(repr(error))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -238,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
             if "start" in self.server.docker.lost:
                 self.close_connection = True
         elif path.endswith("/rename"):
-            self._with(path.split("/")[2], lambda container: self._rename(container, query["name"][0]))
+            self._with(path.split("/")[2], lambda each: self.server.docker.rename(each, query["name"][0]))
         elif path.endswith("/stop"):
             assert query == {"t": self.server.docker.stop_seconds}
             self._with(path.split("/")[2], self._stop)
@@ -294,21 +309,13 @@ class _Handler(BaseHTTPRequestHandler):
             "Id": container.id,
             "Name": f"/{container.name}",
             "State": container.state,
-            "Config": {"Image": container.image},
+            "Config": {"Image": container.image, "Labels": container.labels},
         }
 
     def _stop(self, container: Container) -> tuple[int, object]:
         if container.state["Status"] == "exited":
             return 304, None
         container.end(self.server.docker.stop_code)
-        return 204, None
-
-    def _rename(self, container: Container, name: str) -> tuple[int, object]:
-        containers = self.server.docker.containers
-        assert name not in containers
-        del containers[container.name]
-        container.name = name
-        containers[name] = container
         return 204, None
 
     def _wait(self, container: Container) -> tuple[int, object]:

@@ -133,6 +133,8 @@ def test_times_that_are_none_are_not_recorded(time: object) -> None:
         ({"Status": "created", "StartedAt": "2020-05-29T10:53:40Z"}, True),
         ({"Status": "running"}, True),
         ({"Status": "exited"}, True),
+        ({"Status": "removing", "StartedAt": "0001-01-01T00:00:00Z"}, False),
+        ({"Status": "dead", "StartedAt": "2020-05-29T10:53:40Z"}, True),
     ],
 )
 def test_a_container_was_started_unless_it_was_only_created(state: object, was_started: bool) -> None:

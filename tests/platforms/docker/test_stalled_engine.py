@@ -17,11 +17,12 @@ from caliban.errors import CalibanError, ImageError
 from caliban.images.docker.engine import ANSWER_SECONDS, CONNECT_SECONDS, Engine
 from caliban.platforms.base import RefusedError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker import client
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobRecord, JsonObject, StatusUnavailable, Submission
+from caliban.records import JobRecord, JobStatus, JsonObject, StatusUnavailable, Submission
 from tests.fakes import FakeClock, may_send
 
-from .fake_docker import FakeDocker
+from .fake_docker import Container, FakeDocker
 
 SILENT = ("says nothing", b"")
 TRICKLING = ("sends a header for ever", b"HTTP/1.1 200 OK\r\nX-Slow: ")
@@ -102,3 +103,41 @@ def test_states_are_unavailable_after_one_deadline(running: JobRecord, stalling:
     assert all(isinstance(answer, StatusUnavailable) for answer in answers.values())
     clock = stalling.context.engine().clock
     assert clock.monotonic() == ANSWER_SECONDS
+
+
+def test_an_end_is_noticed_although_the_wait_for_it_is_never_answered(
+    docker: FakeDocker, platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a firewall forgets an idle connection."""
+    monkeypatch.setattr(client, "WAIT_SECONDS", 0.05)
+
+    def end_in_silence(container: Container) -> None:
+        container.end(3)
+        docker.closing.wait(60)
+
+    docker.on_wait = end_in_silence
+    assert platform.follow(running).status is JobStatus.FAILED
+
+
+class _OneStall(FakeClock):
+    """Lets deadlines pass at once, until the engine has recovered."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return super().wait(event, seconds) if self.seconds < ANSWER_SECONDS else event.wait(60)
+
+
+def test_an_engine_that_is_silent_for_a_while_is_waited_for_while_a_job_runs(
+    docker: FakeDocker, running: JobRecord, stalling: DockerPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "WAIT_SECONDS", 0.05)
+    said: list[str] = []
+
+    def recover(line: str) -> None:
+        said.append(line)
+        docker.stall.clear()
+
+    recovering = replace(stalling.context.engine(), clock=_OneStall(), on_slow=recover)
+    platform = DockerPlatform(replace(stalling.context, engine=lambda: recovering))
+    docker.on_wait = lambda container: container.end(0)
+    assert platform.follow(running).status is JobStatus.SUCCEEDED
+    assert said[0].startswith("waiting for an answer of the Docker daemon at ")

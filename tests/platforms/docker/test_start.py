@@ -226,3 +226,54 @@ def test_interactive_flags_are_kept(
     command = ["docker", "run", *tty.split(), "lab:1"]
     platform.submit({"command": command, "container": "lab:1"}, submission, may_send)
     assert {"-i", "-t"} <= set(docker.containers[NAME].docker_arguments)
+
+
+@pytest.mark.parametrize(
+    "step", ["POST /containers/{id}/rename", "GET /containers/{id}/json", "DELETE /containers/{id}"]
+)
+def test_two_processes_that_give_up_one_submission_agree_that_it_is_no_job(
+    platform: DockerPlatform,
+    other: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    step: str,
+) -> None:
+    created_only(platform, docker, spec, submission)
+    [container] = docker.containers.values()
+    found: list[object] = []
+    docker.hooks[step.format(id=container.id)] = lambda: found.append(platform.find(submission))
+    assert other.find(submission) is None
+    assert (found, docker.containers) == ([None], {})
+
+
+@pytest.mark.parametrize("status", [400, 409, 500])
+def test_a_renaming_that_another_process_did_first_is_no_error(
+    platform: DockerPlatform,
+    other: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    status: int,
+) -> None:
+    created_only(platform, docker, spec, submission)
+    [container] = docker.containers.values()
+
+    def rename() -> tuple[int, object]:
+        docker.rename(container, f"{NAME}-given-up")
+        return status, {"message": "Renaming a container with the same name as its current name"}
+
+    docker.hooks[f"POST /containers/{container.id}/rename"] = rename
+    assert other.find(submission) is None
+    assert docker.containers == {}
+
+
+def test_a_container_that_another_process_is_removing_is_no_job(
+    platform: DockerPlatform, other: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    created_only(platform, docker, spec, submission)
+    [container] = docker.containers.values()
+    container.state["Status"] = "removing"
+    docker.hooks[f"POST /containers/{container.id}/rename"] = lambda: (409, {"message": "marked for removal"})
+    docker.hooks[f"DELETE /containers/{container.id}"] = lambda: (409, {"message": "removal is already in progress"})
+    assert other.find(submission) is None

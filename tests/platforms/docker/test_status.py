@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -263,6 +264,34 @@ def test_stop_of_a_job_without_a_recorded_container_is_an_error(
     assert container_of(docker, running).state["Status"] == "running"
 
 
+def test_a_container_that_caliban_did_not_start_is_not_stopped(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    """A record can name any container."""
+    container_of(docker, running).labels.clear()
+    assert platform.stop(running).status is JobStatus.UNKNOWN
+    assert status(platform, running) == platform.stop(running)
+    assert container_of(docker, running).state["Status"] == "running"
+
+
+@pytest.mark.parametrize("text", ["../images/lab:1", "a/b", "x?force=1", "-x", "", "a b", "x" * 300, "x\n", "%2e%2e"])
+@pytest.mark.parametrize("key", ["name", "container_id"])
+def test_a_malformed_name_or_id_of_a_container_reaches_no_url(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, key: str, text: str
+) -> None:
+    job = with_details(running, **{key: text})
+    docker.requests.clear()
+    platform.statuses([job])
+    with suppress(PlatformError):
+        platform.stop(job)
+    own = {f"/containers/{container_of(docker, running).id}", f"/containers/{container_of(docker, running).name}"}
+    assert {each.split()[1].removesuffix("/json").removesuffix("/stop") for each in docker.requests} <= {
+        *own,
+        "/containers",
+        "/info",
+    }
+
+
 def test_a_job_that_ends_by_itself_while_it_is_being_stopped_keeps_its_end(
     platform: DockerPlatform, docker: FakeDocker, running: JobRecord
 ) -> None:
@@ -287,7 +316,11 @@ def test_stop_waits_as_long_as_the_container_may_take(
 
     def answer() -> tuple[int, object]:
         asked.append(1)
-        return 200, {"Id": container.id, "State": container.state, "Config": {"StopTimeout": 300}}
+        return 200, {
+            "Id": container.id,
+            "State": container.state,
+            "Config": {"StopTimeout": 300, "Labels": container.labels},
+        }
 
     docker.hooks[f"GET /containers/{container.id}/json"] = answer
     docker.stop_seconds = ["300"]
