@@ -138,7 +138,7 @@ def test_an_interrupted_run_stops_and_records_its_container(
     process.send_signal(signal_number)
     out, err = process.communicate(timeout=60)
 
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal_number
     assert researcher.rows("SELECT status FROM jobs") == [("STOPPED",)]
     assert engine.client.containers.get(str(researcher.details(1)["name"])).status == "exited"
     assert "1 stopped, 1 not started" in err
