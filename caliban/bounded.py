@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
@@ -25,6 +25,8 @@ JSON_DEPTH_LIMIT = 100
 """Objects and lists inside each other. Services nest about 20."""
 
 _HEADERS_LIMIT = MEBIBYTE
+_SLOW_AFTER = 5.0
+"""Seconds after which the user is told that an answer is waited for."""
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _UNSTORABLE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 _SECONDS = re.compile(r"\s*([0-9]{1,12})\s*", re.ASCII)
@@ -41,18 +43,27 @@ class TooLargeError(OSError):
 class Budget:
     """What one call may take: seconds by a clock, and bytes from its connection."""
 
-    def __init__(self, clock: Clock, seconds: float, wire_bytes: int = BODY_LIMIT + _HEADERS_LIMIT) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        seconds: float,
+        wire_bytes: int = BODY_LIMIT + _HEADERS_LIMIT,
+        on_slow: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start to count.
 
         Args:
             clock: counts the seconds.
             seconds: from now to the last byte.
             wire_bytes: the most that is received, headers and interim answers included.
+            on_slow: called once, when the call takes more than some seconds.
         """
         self._clock = clock
         self._seconds = seconds
         self._ends_at = clock.monotonic() + seconds
         self._wire_bytes = self._bytes_left = wire_bytes
+        self._slow_at = clock.monotonic() + _SLOW_AFTER
+        self._on_slow: Callable[[], None] | None = on_slow
 
     def seconds_left(self) -> float:
         """Return how long the call may go on.
@@ -64,6 +75,16 @@ class Budget:
         if left <= 0:
             raise DeadlineExceededError(f"no complete answer after {self._seconds:.0f} s")
         return left
+
+    def seconds_until_slow(self) -> float | None:
+        """Return how long the call may still take before it is reported as slow; None once it was."""
+        return None if self._on_slow is None else self._slow_at - self._clock.monotonic()
+
+    def report_slow(self) -> None:
+        """Report the call as slow, unless that was done."""
+        report, self._on_slow = self._on_slow, None
+        if report is not None:
+            report()
 
     def spend(self, count: int) -> None:
         """Count received bytes.

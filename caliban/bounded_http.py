@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import http.cookiejar
 import io
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,12 +21,23 @@ import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.util.wait import wait_for_read
 
-from caliban.bounded import BODY_LIMIT, Budget, DeadlineExceededError, current_budget, limited, read_limited
+from caliban.bounded import (
+    BODY_LIMIT,
+    Budget,
+    DeadlineExceededError,
+    TooLargeError,
+    current_budget,
+    limited,
+    read_limited,
+)
 from caliban.clock import Clock
 from caliban.urls import is_loopback
 
 _PIECE = 1 << 16
+_HEAD_LIMIT = 1 << 20
+"""Bytes of status lines and headers, with what is buffered of the body."""
 _BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -37,11 +49,13 @@ class Limits:
         clock: counts the seconds.
         seconds: from connecting to the last byte of the answer.
         body_bytes: of the answer, decompressed.
+        on_slow: called once for each request whose answer takes more than some seconds.
     """
 
     clock: Clock
     seconds: float
     body_bytes: int = BODY_LIMIT
+    on_slow: Callable[[], None] = lambda: None
 
 
 def limit_pools(manager: urllib3.PoolManager, limits: Limits) -> None:
@@ -121,6 +135,8 @@ class _LimitedReader(io.RawIOBase):
         self._raw = raw
         self._sock = sock
         self._timeout: float | None = sock.gettimeout()
+        self.head_bytes_left: int | None = _HEAD_LIMIT
+        """How much of status lines and headers is still read; None once they have ended."""
 
     def readable(self) -> bool:
         return True
@@ -129,11 +145,29 @@ class _LimitedReader(io.RawIOBase):
         budget = current_budget()
         if budget is None:
             return self._raw.readinto(buffer)
+        self._report_slowness(budget)
         left = budget.seconds_left()
         self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
         count = self._raw.readinto(buffer)
         budget.spend(count or 0)
+        self._spend_head(count or 0)
         return count
+
+    def _report_slowness(self, budget: Budget) -> None:
+        """Report a slow answer before waiting for more of it."""
+        seconds = budget.seconds_until_slow()
+        if seconds is None or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            return
+        if self._timeout is not None and seconds >= self._timeout:  # it is given up before it is slow
+            return
+        if seconds <= 0 or not wait_for_read(self._sock, seconds):
+            budget.report_slow()
+
+    def _spend_head(self, count: int) -> None:
+        if self.head_bytes_left is not None:
+            self.head_bytes_left -= count
+            if self.head_bytes_left < 0:
+                raise TooLargeError("the answer starts with too many headers or interim answers")
 
     def close(self) -> None:
         self._raw.close()
@@ -143,7 +177,15 @@ class _LimitedReader(io.RawIOBase):
 class _LimitedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - those of http.client
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_LimitedReader(self.fp.detach(), sock))
+        self._reader = _LimitedReader(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        """Read the status line and headers, and those of interim answers (``100 Continue``), of which it skips any
+        number.
+        """
+        super().begin()
+        self._reader.head_bytes_left = None
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
@@ -183,7 +225,7 @@ def _urlopen(
     preload = kwargs.pop("preload_content", True)
     kwargs.pop("decode_content", None)
     # Compressed, a body is smaller; the largest one that is not compressed must fit.
-    with limited(Budget(limits.clock, limits.seconds, limits.body_bytes + (1 << 20))):
+    with limited(Budget(limits.clock, limits.seconds, limits.body_bytes + (1 << 20), limits.on_slow)):
         response = send(method, url, *args, preload_content=False, decode_content=False, **kwargs)
         try:
             content = _read(response, limits.body_bytes)

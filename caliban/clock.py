@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 from threading import Event
 from typing import Protocol
 
@@ -14,11 +14,17 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Return the local time, naive, as the store records it."""
 
+    def utc_now(self) -> datetime:
+        """Return the time with its time zone, UTC."""
+
     def monotonic(self) -> float:
         """Return seconds that never go back; only differences mean anything."""
 
     def wait(self, event: Event, seconds: float) -> bool:
         """Wait until ``event`` is set, ``seconds`` at most; return whether it is set."""
+
+    def wait_in_background(self, event: Event, seconds: float) -> bool:
+        """Do the same on a thread that works beside the command; clocks of tests only wait for ``event``."""
 
 
 class SystemClock:
@@ -28,6 +34,10 @@ class SystemClock:
         """See :meth:`Clock.now`."""
         return datetime.now()
 
+    def utc_now(self) -> datetime:
+        """See :meth:`Clock.utc_now`."""
+        return datetime.now(timezone.utc)
+
     def monotonic(self) -> float:
         """See :meth:`Clock.monotonic`."""
         return time.monotonic()
@@ -35,3 +45,15 @@ class SystemClock:
     def wait(self, event: Event, seconds: float) -> bool:
         """See :meth:`Clock.wait`."""
         return event.wait(seconds)
+
+    def wait_in_background(self, event: Event, seconds: float) -> bool:
+        """See :meth:`Clock.wait_in_background`."""
+        return event.wait(seconds)
+
+
+def local_text(moment: datetime) -> str:
+    """Return a time as people read it: in the local time zone, which is named."""
+    try:
+        return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
+        return str(moment)

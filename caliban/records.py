@@ -287,7 +287,14 @@ class Rerun:
 
 @dataclass(frozen=True)
 class AdditionalAttempt:
-    """One more job of the experiment, whatever jobs it has."""
+    """One more job of the experiment, whatever jobs it has.
+
+    Attributes:
+        after: ``jobs.id`` of the newest job when this was decided: the experiment is not submitted when it got a newer
+            one in the meantime. None to submit it in any case.
+    """
+
+    after: int | None = None
 
 
 AttemptKind = FirstAttempt | Rerun | AdditionalAttempt
@@ -304,6 +311,43 @@ class SubmissionState(str, Enum):
 
 
 @dataclass(frozen=True)
+class Owner:
+    """A process, identified so that no other one is taken for it; None where the system does not tell.
+
+    Attributes:
+        machine: derived from the id of the operating system.
+        boot: the id of the boot.
+        namespaces: those that give process ids their meaning.
+        pid: the process id.
+        started: when the process started, in clock ticks after the boot.
+    """
+
+    machine: str | None
+    boot: str | None
+    namespaces: str | None
+    pid: int
+    started: int | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The submissions of one command.
+
+    Attributes:
+        id: ``batches.id``.
+        owner: the command's process.
+        renewals: how often it said that it is still running.
+        unrenewed: seconds since it last did, by the clock of the database or, on SQLite, of this machine; negative
+            where clocks differ.
+    """
+
+    id: int
+    owner: Owner
+    renewals: int
+    unrenewed: float = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Submission:
     """One row of the journal: what is about to be, or was, requested from a platform.
 
@@ -317,11 +361,13 @@ class Submission:
         platform: where it goes.
         destination: where on that platform, as :meth:`Destination.to_json` wrote it.
         name: the name that the platform is asked to give the job.
-        user, host, pid: who is submitting; an OPEN row whose process has ended was interrupted.
-        created: naive local time.
+        user, host, pid: who is submitting, for people; ``batch`` identifies the process.
+        created: when, in UTC; a row of revision 0003 is assumed to have the time zone of this machine.
         state: see :class:`SubmissionState`.
         job_id: the job that was recorded for it, once it is settled.
         error: why there is none, where that is known.
+        batch: the command that it belongs to; None for a row of revision 0003.
+        sent: when a request was last made; None where none was, or for a row of revision 0003.
     """
 
     id: int
@@ -340,6 +386,13 @@ class Submission:
     state: SubmissionState = SubmissionState.OPEN
     job_id: int | None = None
     error: str | None = None
+    batch: Batch | None = None
+    sent: datetime | None = field(default=None, compare=False)
+
+    @property
+    def may_have_been_sent(self) -> bool:
+        """Whether a platform may have it."""
+        return self.batch is None or self.sent is not None
 
 
 @dataclass(frozen=True)

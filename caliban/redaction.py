@@ -32,7 +32,7 @@ _USERINFO = re.compile(r"(?<=//)(?:[^/\s]*|[^/\s@:\[]*:(?!\d*[/?#])[^\s@]*)@")
 _BARE_USERINFO = re.compile(r"(?<![\w/.+-])[\w.+%-]{1,100}:[^\s/@:'\"]{1,200}@(?=[\w.-]+:\d)")
 
 # A signed assertion, which can be exchanged for an access token (RFC 7523; RFC 7519, 3 for the format).
-_ASSERTION = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
+_ASSERTION = re.compile(r"\beyJ[\w-]{1,4096}\.[\w-]{1,8192}\.[\w-]+")
 
 # RFC 6750, 2.1 (b64token).
 _TOKEN68 = r"[A-Za-z0-9._~+/=-]"
@@ -146,18 +146,28 @@ def clean_text(text: str, secrets: Iterable[object] = (), *, limit: int = TEXT_L
         secrets: to hide beside the registered ones and what looks like a credential.
         limit: the longest text that is returned, in characters.
     """
-    secrets = tuple(secrets)
+    # Before anything is cut off or escaped: a part of a secret would not be recognized.
+    text = hide_secrets(text[:_READ_LIMIT], secrets)
+    text = escape_controls(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def hide_secrets(text: str, secrets: Iterable[object] = ()) -> str:
+    """Return ``text`` without registered secrets, ``secrets``, and what looks like a credential; nothing else changes.
+
+    Args:
+        text: of some 100,000 characters at most.
+        secrets: to hide beside the registered ones.
+    """
     with _lock:
         known = tuple(_known)
-    # Before anything is cut off or escaped: a part of a secret would not be recognized.
-    text = redact([*secrets, *(secret for secret in known if len(secret) >= _WORD_LIMIT)], text[:_READ_LIMIT])
+    text = redact([*secrets, *(secret for secret in known if len(secret) >= _WORD_LIMIT)], text)
     for word in (secret for secret in known if len(secret) < _WORD_LIMIT):
         text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", HIDDEN, text)
     text = strip_userinfo(redact_assertions(text))
     for pattern, replacement in _CREDENTIALS:
         text = pattern.sub(replacement, text)
-    text = escape_controls(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return text
 
 
 def escape_controls(text: str) -> str:

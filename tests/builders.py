@@ -6,12 +6,13 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert
 
+from caliban.clock import SystemClock
 from caliban.config import ProjectConfig
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec
@@ -25,14 +26,16 @@ from caliban.records import (
     JobRecord,
     JobStatus,
     JsonObject,
+    Owner,
     PlatformId,
     Submission,
     SubmissionState,
 )
 from caliban.store.database import Store
-from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
+from caliban.store.models import BatchRow, JobRow, JobSpecRow, SubmissionRow
+from caliban.store.owner import _state_and_start, this_process, to_text
 from caliban.store.queries import experiments_of_flag_sets, group_attempts
-from caliban.store.views import submission_of
+from caliban.store.submissions import select_submissions, submission_from
 from tests.fakes import fake_details
 
 IMAGE = "sha256:" + "ab" * 32
@@ -75,7 +78,7 @@ def a_submission(**changes: Any) -> Submission:
         user="totoro",
         host=socket.gethostname(),
         pid=os.getpid(),
-        created=datetime.now(),
+        created=datetime.now(timezone.utc),
     )
     return replace(plain, **changes)
 
@@ -174,7 +177,24 @@ def latest_states(store: Store, *, name: str = GROUP) -> list[str]:
 
 def submissions(store: Store) -> list[Submission]:
     with store.reading() as session:
-        return [submission_of(row, GROUP) for row in session.query(SubmissionRow).order_by(SubmissionRow.id)]
+        statement = select_submissions(session, SystemClock(), has_batches=True).order_by(SubmissionRow.id)
+        return [submission_from(row) for row in session.execute(statement)]
+
+
+def owner(pid: int | None = None) -> Owner:
+    """Return a process of this machine; one that has ended if there is none of this id."""
+    here = this_process()
+    if pid is None or pid == here.pid:
+        return here
+    try:
+        return replace(here, pid=pid, started=_state_and_start(pid)[1])
+    except OSError:
+        return replace(here, pid=pid, started=1)
+
+
+def elsewhere(pid: int = 4711) -> Owner:
+    """Return a process of another machine."""
+    return Owner("the other machine", "its boot", "its namespaces", pid, 1)
 
 
 def leave_open(
@@ -184,11 +204,26 @@ def leave_open(
     token: str = "0123456789abcdef",
     host: str | None = None,
     pid: int | None = None,
-    created: datetime | None = None,
+    by: Owner | None = None,
+    renewed: datetime | None = None,
+    sent: bool = True,
     platform: PlatformId = "TEST",
 ) -> Submission:
-    """Record a submission of another process, as it is before the platform answers."""
+    """Record a submission of another process, as it is before the platform answers.
+
+    The process ``by``, by default that of this machine with the id ``pid``, last renewed it at ``renewed``.
+    """
     with store.writing() as session:
+        now = datetime.now(timezone.utc)
+        batch = BatchRow(
+            newest_job=0,
+            owner=to_text(by or (owner(pid) if host is None else elsewhere(pid or 4711))),
+            opened=renewed or now,
+            renewals=0,
+            renewed=renewed or now,
+        )
+        session.add(batch)
+        session.flush()
         spec = JobSpecRow(
             experiment_id=experiment.id, platform=platform, spec={"image": IMAGE, "arguments": []}, created=CREATED
         )
@@ -205,9 +240,10 @@ def leave_open(
             user="totoro",
             host=host or socket.gethostname(),
             pid=os.getpid() if pid is None else pid,
-            created=created or datetime.now(),
+            created=datetime.now(),
             state=SubmissionState.OPEN,
+            batch_id=batch.id,
+            sent=now if sent else None,
         )
         session.add(row)
-        session.flush()
-        return submission_of(row, GROUP)
+    return submissions(store)[-1]

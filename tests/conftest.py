@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,19 @@ class ScreenContext(Context):
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture
+def time_zone() -> Iterator[Callable[[str], None]]:
+    """Sets the time zone of this process until the end of the test."""
+
+    def set_time_zone(name: str) -> None:
+        patch.setenv("TZ", name)
+        time.tzset()
+
+    with pytest.MonkeyPatch.context() as patch:
+        yield set_time_zone
+    time.tzset()
 
 
 @pytest.fixture
@@ -275,7 +289,7 @@ def no_google_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     """The Docker Engine that commands connect to."""
     made = FakeEngine()
-    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ, secret_files: made)
+    monkeypatch.setattr("caliban.images.docker.engine.Engine.connect", lambda environ, secret_files, on_slow: made)
     yield made
     made.verify()
 

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import ClassVar
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
+from caliban.images.docker.identity import EngineIdentity
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
@@ -75,6 +76,12 @@ class FakeClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self.seconds)
+
+    def utc_now(self) -> datetime:
+        return self.now().astimezone(timezone.utc)
+
+    def wait_in_background(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Advance, unless the event is set."""
@@ -431,6 +438,9 @@ class FakeEngine:
         if isinstance(image, CalibanError):
             raise image
         return image
+
+    def identity(self) -> EngineIdentity:
+        return EngineIdentity("a1b2-engine", "catbus")
 
     def verify(self) -> None:
         assert not self._images, f"builds that were expected and not made: {list(self._images)}"

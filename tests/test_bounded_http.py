@@ -202,3 +202,24 @@ def test_an_answer_of_other_libraries_is_read_as_they_ask(web: str) -> None:
     pools = urllib3.PoolManager(retries=False)
     limit_pools(pools, Limits(FakeClock(), 30))
     assert pools.request("GET", web).data == pools.request("GET", web, preload_content=False).data
+
+
+def test_interim_answers_are_given_up_long_before_the_limit_of_the_body() -> None:
+    with server(SLOW["interim answers"]) as url, pytest.raises(requests.ConnectionError, match="interim answers"):
+        get(url, body_bytes=1 << 40)
+
+
+def test_a_slow_answer_is_reported_once() -> None:
+    told: list[str] = []
+    limits = Limits(TickingClock(), 30, on_slow=lambda: told.append("slow"))
+    timeout = pytest.raises(requests.Timeout)
+    with server(SLOW["a body of a promised length"]) as url, LimitedSession(limits) as made, timeout:
+        made.get(url, timeout=5)
+    assert told == ["slow"]
+
+
+def test_an_answer_in_time_is_not_reported(web: str) -> None:
+    told: list[str] = []
+    with LimitedSession(Limits(FakeClock(), 1000, on_slow=lambda: told.append("slow"))) as made:
+        made.get(web, timeout=5)
+    assert told == []

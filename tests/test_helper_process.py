@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from caliban.bounded import DeadlineExceededError, TooLargeError
 from caliban.clock import SystemClock
-from caliban.helper_process import run_helper
+from caliban.helper_process import call_within, run_helper
 from tests.fakes import FakeClock
 
 
@@ -80,3 +81,22 @@ def test_a_helper_that_reads_nothing_is_no_error() -> None:
 def test_a_missing_helper_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         run_helper(["caliban-no-such-helper"], SystemClock())
+
+
+def test_a_call_that_hangs_is_given_up() -> None:
+    hanging = threading.Event()
+
+    def hang() -> None:
+        hanging.wait(20)
+
+    with pytest.raises(DeadlineExceededError):
+        call_within(FakeClock(), 30, hang)
+    hanging.set()
+
+
+def test_what_a_call_raises_is_raised() -> None:
+    def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        call_within(SystemClock(), 30, fail)

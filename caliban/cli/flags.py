@@ -15,6 +15,16 @@ def add_new_xgroup(parser: argparse.ArgumentParser) -> None:
     add_xgroup(parser, "experiment group to add the experiments to (default: a new one, USER-xgroup-DATE-TIME)")
 
 
+def add_new_attempts(parser: argparse.ArgumentParser) -> None:
+    """Add ``--new_attempts``."""
+    parser.add_argument(
+        "--new_attempts",
+        action="store_true",
+        help="submit a new attempt of every experiment, also after the same command was interrupted (otherwise, it "
+        "then submits only what is missing)",
+    )
+
+
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """Add ``--dry_run``."""
     parser.add_argument(

@@ -9,6 +9,7 @@ import warnings
 from absl import logging as absl_logging
 
 from caliban.cli.console import Console
+from caliban.redaction import clean_text
 
 
 class _ConsoleHandler(logging.Handler):
@@ -19,8 +20,9 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a message in one line; the traceback that some libraries attach is left out."""
-        self._console.info(f"{record.name}: {_message(record)}")
+        """Show a message in one line, without secrets; the traceback that some libraries attach is left out."""
+        message = " ".join(clean_text(_message(record)).split())
+        self._console.info(f"{record.name}: {message}")
 
 
 def _message(record: logging.LogRecord) -> str:

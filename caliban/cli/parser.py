@@ -14,6 +14,7 @@ from absl.flags import Error as AbslFlagError
 from absl.flags import argparse_flags
 
 from caliban.cli.escapes import escaped
+from caliban.cli.flag_files import expand
 from caliban.cli.suggestions import closest
 from caliban.errors import UsageError
 from caliban.input_files import read_text, shortened
@@ -51,7 +52,7 @@ class Parser(argparse_flags.ArgumentParser):
         """
         self._check_flag_files(arguments)
         try:
-            args, unknown = self.parse_known_args(list(self._normalized(arguments)))  # type: ignore[no-untyped-call]  # as above
+            args, unknown = self.parse_known_args(expand(list(self._normalized(arguments))))  # type: ignore[no-untyped-call]  # as above
         except argparse.ArgumentError as error:
             if error.argument_name is None:
                 self.error(error.message)

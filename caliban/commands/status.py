@@ -71,8 +71,8 @@ def _read(
     url = store_url(context.environ, context.home)
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args, context.user, store)
-        left_open = read_open(store, platforms, context.user, args.xgroup).in_doubt
-    if not left_open:
+        left_open = read_open(store, platforms, context.user, args.xgroup)
+    if not left_open.in_doubt and not left_open.unsent:
         return groups, ()
     try:
         with open_store(url, Access.WRITE, context.console) as store:
@@ -80,7 +80,7 @@ def _read(
             return _groups(args, context.user, store), in_doubt
     except StoreError as error:
         context.console.warn(f"cannot settle the submissions of an interrupted command: {error.message}")
-        return groups, left_open
+        return groups, left_open.in_doubt
 
 
 def _record(refreshed: Refreshed, context: Context) -> Sequence[GroupRecord]:

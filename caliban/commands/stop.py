@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
 from caliban.cli.context import Context
-from caliban.errors import ExitCode
+from caliban.errors import ExitCode, StoreError
 from caliban.platforms.flags import add_cloud_key
 
 if TYPE_CHECKING:
@@ -45,12 +45,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     with open_store(url, Access.READ, context.console) as store:
         groups = _groups(args.xgroup, context, store)
         left = read_open(store, platforms, context.user, args.xgroup)
-    if left.in_doubt and not args.dry_run:
+    if (left.in_doubt or left.unsent) and not args.dry_run:
         with open_store(url, Access.WRITE, context.console) as store:
             left = reconcile_open(store, platforms, context.user, args.xgroup)
             groups = _groups(args.xgroup, context, store)
     found = unfinished(refresh(groups, platforms).groups, left.in_progress)
     if not found:
+        if not args.dry_run:
+            _end_open_commands(args.xgroup, context)
         context.console.print("no running or queued jobs" + (" are known" if left.in_doubt else ""))
         report_doubt(left.in_doubt, context.console)
         return ExitCode.NOT_DONE if left.in_doubt else ExitCode.DONE
@@ -78,6 +80,23 @@ def _groups(xgroup: str | None, context: Context, store: Store) -> list[GroupRec
     return read_recent(store, context.user, None)
 
 
+def _end_open_commands(xgroup: str | None, context: Context) -> None:
+    """Let commands that have not submitted anything yet, since they build an image, submit nothing of the group."""
+    from caliban.store.address import store_url
+    from caliban.store.database import Access, open_store
+    from caliban.store.group_stop import end_group
+
+    url = store_url(context.environ, context.home)
+    with open_store(url, Access.READ, context.console) as store:
+        if not store.has_batches:  # no command of this version has used it
+            return
+    try:
+        with open_store(url, Access.WRITE, context.console) as store, store.writing() as session:
+            end_group(session, context.clock, context.user, xgroup)
+    except StoreError as error:
+        context.console.warn(f"cannot tell other commands to submit nothing more: {error.message}")
+
+
 def _show(found: Unfinished, context: Context) -> None:
     context.console.print("the following jobs would be stopped:")
     for experiment, job in found.jobs:
@@ -86,7 +105,8 @@ def _show(found: Unfinished, context: Context) -> None:
     for submission in found.submissions:
         of = found.experiments.get(submission.experiment_id)
         context.console.print(render.command_line(of) if of else submission.name)
-        context.console.print(f"  {_submitter(submission)}")
+        queued = "" if submission.may_have_been_sent else "queued, "
+        context.console.print(f"  {queued}{_submitter(submission)}")
 
 
 def _submitter(submission: Submission) -> str:
@@ -100,7 +120,10 @@ def _report(ended: Ended, context: Context) -> int:
         context.console.print(line)
     for line in render.failure_lines(ended.outcomes):
         context.console.info(line)
-    context.console.info(render.summary_line(ended.outcomes))
+    if ended.outcomes:
+        context.console.info(render.summary_line(ended.outcomes))
+    if ended.cancelled:
+        context.console.info(f"{render.count(ended.cancelled, 'queued job')} cancelled before submission")
     report_doubt(ended.left.in_doubt, context.console)
     for submission in ended.left.in_progress:
         context.console.warn(f"{submission.name} is still {_submitter(submission)}: run this command again")

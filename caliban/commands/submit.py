@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import ExitCode, UsageError
-from caliban.records import AdditionalAttempt, ContainerRecord, ExperimentRecord, JsonObject
+from caliban.records import ContainerRecord, ExperimentRecord, JsonObject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
     from caliban.store.database import Store
     from caliban.store.queries import FlagSet
+    from caliban.submission.batches import Decision
     from caliban.submission.images import Images
     from caliban.submission.pipeline import ReadyJob
     from caliban.submission.preflight import Route
@@ -38,19 +39,23 @@ class Request:
 
     Attributes:
         xgroup: the experiment group's name.
+        names_xgroup: whether the user named it.
         source: the image to build, or to use.
         flag_sets: the arguments and flags of each experiment.
         launch: where the jobs go, and their specs.
         launcher: what it was made by.
         no_cache: build every layer of the image again.
+        new_attempts: submit all experiments, also if the same command was interrupted.
     """
 
     xgroup: str
+    names_xgroup: bool
     source: BuildSpec | ImageSpec
     flag_sets: Sequence[FlagSet]
     launch: Launch
     launcher: Launcher
     no_cache: bool
+    new_attempts: bool
 
     def previews(self) -> list[ExperimentRecord]:
         """Return the experiments as they would be, without ids."""
@@ -100,6 +105,7 @@ class SubmitCommand:
                 help=f"where the jobs run (default: cloud_platform in .calibanconfig.json, else {default})",
             )
         next(iter(launchers.values())).add_arguments(parser)
+        flags.add_new_attempts(parser)
         flags.add_dry_run(parser)
         if self.shows_requests:
             parser.add_argument("-v", "--verbose", action="store_true", help="with --dry_run: show the requests")
@@ -147,11 +153,13 @@ class SubmitCommand:
         image = getattr(args, launcher.image_flag) if launcher.image_flag else None
         return Request(
             xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
+            names_xgroup=bool(args.xgroup),
             source=image_spec(image, args, context) if image else build_spec(args, context, mode),
             flag_sets=[(args.script_args, kwargs) for kwargs in _experiments(args.experiment_config, context)],
             launch=launcher.prepare(args, launch_context),
             launcher=launcher,
             no_cache=args.no_cache,
+            new_attempts=args.new_attempts,
         )
 
     def _launcher(self, args: argparse.Namespace, context: Context) -> Launcher:
@@ -273,34 +281,81 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     platform = platforms.get(request.launch.platform)
     route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
+        request, decision, is_in_doubt = _decide(request, route, context, platforms, store)
+        if decision.line:
+            context.console.info(decision.line)
+        if not decision.kinds:
+            _finish(decision, store)
+            return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+        submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         images = _images(request, context, platforms)
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
-        jobs = _ready_jobs(request, route, context, platforms, store)
+        jobs = _ready_jobs(request, route, decision, context, store)
         try:
-            outcomes = submit_jobs(jobs, images, Submitter(store, platforms, context.console, context.user))
+            outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
             report_outcomes(context.console, interrupted.outcomes, not_started=interrupted.not_started)
             raise
-    return report_outcomes(context.console, outcomes)
+    code = report_outcomes(context.console, outcomes)
+    return ExitCode.NOT_DONE if is_in_doubt else code
 
 
-def _ready_jobs(request: Request, route: Route, context: Context, platforms: Platforms, store: Store) -> list[ReadyJob]:
-    """Return one job for each experiment; the group and the experiments are created where they are missing."""
+def _decide(
+    request: Request, route: Route, context: Context, platforms: Platforms, store: Store
+) -> tuple[Request, Decision, bool]:
+    """Settle interrupted submissions, and decide what is submitted.
+
+    This comes before images are built, which may take long: what others submit meanwhile is not submitted again.
+
+    Returns:
+        The request with its group; what is submitted; whether jobs of the group may be running that an interrupted
+        command submitted.
+
+    Raises:
+        StoreError: ``already-being-submitted``: the same command is running.
+    """
+    from caliban.submission.batches import TypedCommand, all_again, decide, unfinished_batch
+    from caliban.submission.in_doubt import reconcile_open, report_doubt
+
+    typed = TypedCommand(
+        context.user,
+        request.xgroup if request.names_xgroup else None,
+        request.source.as_record(),
+        request.flag_sets,
+        route.platform.id,
+        route.destination,
+    )
+    clock = context.clock
+    unfinished = None if request.new_attempts else unfinished_batch(store, typed, clock)
+    if unfinished is not None:
+        request = replace(request, xgroup=unfinished.group)
+    left = reconcile_open(store, platforms, context.user, request.xgroup)
+    report_doubt(left.in_doubt, context.console)
+    is_in_doubt = bool(left.in_doubt)
+    if request.new_attempts:
+        return request, all_again(typed), is_in_doubt
+    still_open = [*left.in_progress, *left.in_doubt, *left.unsent]
+    return request, decide(store, typed, request.xgroup, clock, still_open), is_in_doubt
+
+
+def _finish(decision: Decision, store: Store) -> None:
+    """Record that the batch of an interrupted command is complete."""
     from caliban.store.journal import Journal
+
+    if decision.continued is not None:
+        Journal(store).finish(decision.continued.batch.id)
+
+
+def _ready_jobs(request: Request, route: Route, decision: Decision, context: Context, store: Store) -> list[ReadyJob]:
+    """Return a job for each experiment to submit; the group and the experiments are created where they are missing."""
     from caliban.submission.groups import add_experiments
     from caliban.submission.pipeline import ReadyJob
-    from caliban.submission.reconcile import reconcile
 
-    reconcile(Journal(store), platforms, context.console, user=context.user, group=request.xgroup)
     group = add_experiments(store, context.user, request.xgroup, request.source.as_record(), request.flag_sets)
     context.console.info(f"experiment group {group.name}: {render.count(len(group.experiments), 'experiment')}")
+    make_spec = request.launch.job_spec
     return [
-        ReadyJob(
-            experiment,
-            request.source,
-            route,
-            partial(request.launch.job_spec, number, experiment.arguments),
-            AdditionalAttempt(),
-        )
+        ReadyJob(experiment, request.source, route, partial(make_spec, number, experiment.arguments), kind)
         for number, experiment in enumerate(group.experiments, 1)
+        if (kind := decision.kind_of(experiment)) is not None
     ]

@@ -66,7 +66,7 @@ def is_key_or_key_store(content: bytes) -> bool:
         return body[3:4] in (_SEQUENCE, _INTEGER)
     if body.startswith(_VERSION_1):  # SEC 1: the key
         return body[3:4] in (b"\x04", _SEQUENCE)
-    start = body[:24]
+    start = body[:32]
     is_encrypted_key = _OID_PKCS_5 in start or _OID_PKCS_12_PBE in start
     is_key_store = body.startswith(_VERSION_3) and _OID_PKCS_7 in start
     return (body.startswith(_SEQUENCE) and is_encrypted_key) or is_key_store
@@ -76,13 +76,12 @@ def _der_body(content: bytes) -> bytes | None:
     """Return the start of what a DER sequence contains that is the whole content; None for anything else."""
     if len(content) < 40 or not content.startswith(_SEQUENCE):
         return None
-    if content[1] < 0x80:
-        return content[2:] if content[1] + 2 == len(content) else None
-    count = content[1] - 0x80
-    if not 1 <= count <= 3:
-        return None
-    length = int.from_bytes(content[2 : 2 + count], "big")
-    return content[2 + count :] if length + 2 + count == len(content) else None
+    count = max(content[1] - 0x80, 0)
+    if content[1] == 0x80:  # BER without a length, as some programs write key stores
+        return content[2:]
+    length = int.from_bytes(content[2 : 2 + count], "big") if count else content[1]
+    end = 2 + count + length
+    return content[2 + count : end] if count <= 3 and content[end - 1 : end] and not content[end:].strip() else None
 
 
 def _ascii(content: bytes) -> bytes:

@@ -10,7 +10,7 @@ __all__ = ["GENERIC", "SecretFiles"]
 
 _LONG = r"[^\s\"'{}\[\],]{16,}"
 _SHORT = r"[^\s\"'{}\[\],]{4,}"
-_NO_NUMBER = rf"(?!\d+\b|None|null|true|false){_SHORT}"
+_NO_NUMBER = rf"(?!\d+\b|none|null|true|false){_SHORT}"
 _TOKENS = {
     "hf_": "[A-Za-z0-9]{30,}",  # Hugging Face
     **{f"gh{kind}_": "[A-Za-z0-9]{36,}" for kind in "opsur"},  # GitHub
@@ -21,6 +21,7 @@ _TOKENS = {
     "npm_": "[A-Za-z0-9]{36,}",
     "pypi-AgE": "[A-Za-z0-9_-]{50,}",
     "dckr_pat_": "[A-Za-z0-9_-]{20,}",  # Docker Hub
+    **{f"{kind}_live_": "[A-Za-z0-9]{20,}" for kind in ("sk", "rk")},  # Stripe
     **{f"sk-{kind}-": "[A-Za-z0-9_-]{30,}" for kind in ("ant", "proj", "svcacct")},  # Anthropic, OpenAI
     "AGE-SECRET-KEY-1": "[A-Z0-9]{50,}",  # age
 }
@@ -37,19 +38,31 @@ _PRIVATE_KEY_TEXT = Rule(
     # The first characters of the key must follow: a text about keys is not a key.
     text=(
         mark(
-            r"""-----? ?BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)? ?-----?[\s#>|"'\\,+]{0,80}[A-Za-z0-9+/]"""
-            r"""|^PuTTY-User-Key-File-\d""",
-            *("PRIVATE KEY", "PuTTY-User-Key-File-"),
+            r"""-----? ?begin (?:[a-z0-9]{1,20} ){0,4}private key(?: block)? ?-----?[\s#>|"'\\,+]{0,80}[a-z0-9+/]"""
+            r"""|^putty-user-key-file-\d|-----begin openvpn static key|^privatekey\s{0,9}=\s{0,9}[a-z0-9+/]{43}=""",
+            *("PRIVATE KEY", "PuTTY-User-Key-File-", "OpenVPN Static key", "PrivateKey"),
         ),
     ),
 )
 _JSON_WEB_KEY = Rule(
-    "a private key", text=(mark(r'"kty"\s{0,20}:\s{0,20}"(?:RSA|EC|OKP)"', '"kty"'), value_of("d", value=_LONG))
+    "a private key", text=(mark(r'"kty"\s{0,20}:\s{0,20}"(?:rsa|ec|okp)"', '"kty"'), value_of("d", value=_LONG))
 )
 _KEY_FILE = Rule("a key", names=("*.key",), check=is_not_public)
 _KEY_STORE = Rule(
     "a key store",
-    names=("*.p12", "*.pfx", "*.pkcs12", "*.jks", "*.jceks", "*.bks", "*.keystore", "*.kdb", "*.kdbx", "*.keytab"),
+    names=(
+        "*.p12",
+        "*.pfx",
+        "*.pkcs12",
+        "*.jks",
+        "*.jceks",
+        "*.bks",
+        "*.keystore",
+        "*.kdb",
+        "*.kdbx",
+        "*.keytab",
+        *("secring.gpg", "*.keychain", "*.keychain-db", "*.publishsettings"),
+    ),
 )
 _BINARY_KEY = Rule("a private key or key store", check=is_key_or_key_store)
 _ENVIRONMENT = Rule(
@@ -87,6 +100,7 @@ _LOGINS = Rule(
         ),
         *("access_tokens.json", "accesstokens.json", "msal_token_cache.*", "service_principal_entries.*"),
         *("doctl/config.yaml", ".fly/config.yml", ".clearml.conf", "clearml.conf", ".dvc/config.local", ".htpasswd"),
+        *(".snowflake/config.toml", ".dbt/profiles.yml", "pypoetry/auth.toml", "uv/credentials.toml", ".ossutilconfig"),
         *("client_secret.json", "client_secret*.json", "client_secrets.json", ".streamlit/secrets.toml"),
         *("secrets.json", "secrets.toml", "secrets.yml", "secrets.yaml", "secrets.ini", "*accesskeys.csv"),
     ),
@@ -97,7 +111,10 @@ _LOGINS = Rule(
 )
 _NAMED_CREDENTIALS = Rule(
     "credentials",
-    names=("credentials", "credentials.*", "token.json", "token.yml", "token.yaml", "*_token.json", "oauth*.json"),
+    names=(
+        *("credentials", "credentials.*", "token.json", "token.yml", "token.yaml", "*_token.json", "oauth*.json"),
+        *("clouds.yaml", "profiles.yml", "connections.toml", "auth.json", "auth.toml", "*credential*.json"),
+    ),
     text=(
         value_of(
             *("password", "passwd", "secret", "secret_key", "access_token", "refresh_token", "id_token", "auth_token"),
@@ -115,31 +132,38 @@ _LOGIN_IN_URL = Rule(
 )
 _NETRC = Rule(
     "a login",
-    text=(mark(r"\bmachine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s", "password"),),
+    text=(mark(r"machine\s{1,20}\S{1,200}\s{1,80}login\s{1,20}\S{1,200}\s{1,80}password\s", "machine"),),
+)
+_NETRC_START = Rule(
+    "a login",
+    text=(mark(r"\s{0,20}machine\s{1,20}\S{1,200}\s{1,80}password\s", "machine", is_start=True),),
+)
+_GIT_LOGIN = Rule(
+    "a login", text=(mark(r"\s{0,9}https?://[^\s/@:]{1,200}:[^\s/@]{1,300}@\S{1,300}\s{0,9}$", "://", is_start=True),)
 )
 _REGISTRY_LOGIN = Rule(
     "a login", text=(mark('"auths"', '"auths"'), value_of("auth", "identitytoken", "password", value=_SHORT))
 )
-_NPM_LOGIN = Rule(
-    "a login", text=(mark(r"(?:_authToken|npmAuthToken)\"?\s{0,20}[:=]\s{0,20}\"?[\w+/-]{8}", "AuthToken"),)
-)
+_NPM_LOGIN = Rule("a login", text=(mark(r"authtoken\"?\s{0,20}[:=]\s{0,20}\"?[\w+/-]{8}", "authtoken"),))
 _CLOUD_KEYS = Rule(
     "a cloud access key",
     text=(
         mark(
-            r"aws_?secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?[A-Za-z0-9/+]{30,}"
-            r"|Secret access key\"?\s{0,4}[\r\n]|AccountKey=[A-Za-z0-9+/]{40,}",
+            r"secret_?access_?key[\"']?\s{0,20}[:=]\s{0,20}[\"']?(?![a-z0-9/+]{0,60}example)[a-z0-9/+]{30,}"
+            r"|secret access key\"?\s{0,4}[\r\n]|accountkey=[a-z0-9+/]{40,}",
             *("secret_access_key", "secretaccesskey", "secret access key", "AccountKey="),
         ),
     ),
 )
+_AZURE_LOGIN = Rule("a login", text=(value_of("clientId"), value_of("clientSecret", value=_LONG)))
 _KAGGLE = Rule("a login", text=(value_of("username"), value_of("key", value=r"[0-9a-f]{32}\b")))
 _TOKEN = Rule(
     "an access token",
     text=(
         mark(
-            rf"(?<![\w-])(?-i:{'|'.join(start.replace('.', '[.]') + rest for start, rest in _TOKENS.items())})",
+            rf"(?<![\w-])(?:{'|'.join(start.replace('.', '[.]') + rest for start, rest in _TOKENS.items())})",
             *_TOKENS,
+            is_exact=True,
         ),
     ),
 )
@@ -156,7 +180,19 @@ GENERIC = SecretFiles(
     rules=(
         *(_PRIVATE_KEY, _PRIVATE_KEY_TEXT, _JSON_WEB_KEY, _KEY_FILE, _KEY_STORE, _BINARY_KEY),
         *(_ENVIRONMENT, _DIRECTORIES, _LOGINS, _NAMED_CREDENTIALS, _TOKEN_CACHE, _WANDB, _LOGIN_IN_URL),
-        *(_NETRC, _REGISTRY_LOGIN, _NPM_LOGIN, _CLOUD_KEYS, _KAGGLE, _TOKEN, _OAUTH_CLIENT, _OAUTH_TOKEN),
+        *(
+            _NETRC,
+            _NETRC_START,
+            _GIT_LOGIN,
+            _REGISTRY_LOGIN,
+            _AZURE_LOGIN,
+            _NPM_LOGIN,
+            _CLOUD_KEYS,
+            _KAGGLE,
+            _TOKEN,
+            _OAUTH_CLIENT,
+            _OAUTH_TOKEN,
+        ),
     )
 )
 """The rules that belong to no platform."""

@@ -6,12 +6,12 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path, PurePath
 
 from caliban import input_files
 from caliban.images.secret_content import decoded, is_text, texts
-from caliban.images.secret_rules import Rule, SecretFiles
+from caliban.images.secret_rules import Rule, SecretFiles, Text
 
 START = 64 * 1024
 """Bytes that are read of every file."""
@@ -25,15 +25,18 @@ MAX_TOTAL = 256 * input_files.MIB
 START_AFTER_TOTAL = 4 * 1024
 """Bytes that are read of each further file."""
 
-_NEVER_SECRET = frozenset(
+_SOURCE_CODE = frozenset(
     (
         *(".py", ".pyi", ".pyx", ".pxd", ".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".cu", ".cuh", ".go"),
-        *(".rs", ".js", ".mjs", ".ts", ".java", ".jl", ".r", ".pub"),
+        *(".rs", ".js", ".mjs", ".ts", ".java", ".jl", ".r", ".pyc", ".so", ".dylib", ".dll", ".pyd", ".o", ".a"),
     )
 )
-"""Suffixes of source code, which a program needs, and of public keys."""
+"""Suffixes of source code and of compiled code, which a program needs."""
 
-_BACKUP = re.compile(r"(?:~|\.(?:bak|backup|old|orig|save|copy|tmp|swp|\d{1,3}))+$", re.IGNORECASE)
+_BACKUP = re.compile(
+    r"(?:~|\s|#|\(\d{1,3}\)|[ _-]copy|\.(?:bak|backup|old|orig|save|saved|copy|tmp|swp|disabled|\d{1,8}))+$",
+    re.IGNORECASE,
+)
 _IDENTITY = "a credentials file of this machine"
 _MAX_FILES_OF_A_DIRECTORY = 200
 _CONFIG_DIRECTORIES = ("", ".config", ".cache")
@@ -54,7 +57,9 @@ class SecretFinder:
     """
 
     def __init__(self, rules: SecretFiles, environ: Mapping[str, str], included: Sequence[str] = ()) -> None:
-        self._rules = rules.rules
+        self._by_directory = [rule for rule in rules.rules if rule.directories]
+        self._by_name = [rule for rule in rules.rules if rule.names and not rule.has_content]
+        self._with_content = [rule for rule in rules.rules if rule.has_content]
         self._included = frozenset(included)
         self._ids = frozenset(_identities(rules, environ))
         self.bytes_read = 0
@@ -69,7 +74,7 @@ class SecretFinder:
         """
         if self._is_included(source):
             return None
-        return next((rule.what for rule in self._rules if rule.has_directory(path)), None)
+        return next((rule.what for rule in self._by_directory if rule.has_directory(path)), None)
 
     def find_file(self, path: Path, source: str) -> str | None:
         """Return what credentials a regular file has, or None.
@@ -86,7 +91,7 @@ class SecretFinder:
         found = path.lstat()
         if (found.st_dev, found.st_ino) in self._ids:
             return _IDENTITY
-        if PurePath(source).suffix.lower() in _NEVER_SECRET:
+        if PurePath(source).suffix.lower() in _SOURCE_CODE:
             return None
         by_name = self.find_name(path, source)
         if by_name is not None or not stat.S_ISREG(found.st_mode):
@@ -95,10 +100,10 @@ class SecretFinder:
 
     def find_name(self, path: Path, source: str) -> str | None:
         """Return what a file is by its name alone, or None."""
-        if self._is_included(source) or PurePath(source).suffix.lower() in _NEVER_SECRET:
+        if self._is_included(source) or PurePath(source).suffix.lower() in _SOURCE_CODE:
             return None
         name = _plain_name(path)
-        return next((rule.what for rule in self._rules if not rule.has_content and rule.has_name(name)), None)
+        return next((rule.what for rule in self._by_name if rule.has_name(name)), None)
 
     def _is_included(self, source: str) -> bool:
         return bool(self._included) and any(str(each) in self._included for each in (source, *PurePath(source).parents))
@@ -115,12 +120,11 @@ class SecretFinder:
         return content
 
     def _by_content(self, name: PurePath, content: bytes) -> str | None:
-        rules = [rule for rule in self._rules if rule.has_content and (not rule.names or rule.has_name(name))]
+        rules = [rule for rule in self._with_content if not rule.names or rule.has_name(name)]
         parts = list(decoded(content))
-        for text in chain.from_iterable(map(texts, (content, *parts))):
-            lower = text.lower()
+        for text in map(Text, (*texts(content), *texts(b"\n".join(parts)))):
             for rule in rules:
-                if rule.has_text(text, lower):
+                if rule.has_text(text):
                     return rule.what
         for rule in rules:
             if rule.check is not None and (rule.check(content) or (not rule.names and any(map(rule.check, parts)))):

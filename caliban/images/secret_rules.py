@@ -13,6 +13,27 @@ Check = Callable[[bytes], bool]
 """Says whether the content of a file is a credential."""
 
 
+class Text:
+    """A text that is searched for marks.
+
+    Attributes:
+        original: in ASCII where that is possible.
+        lower: in lower case.
+    """
+
+    def __init__(self, original: bytes) -> None:
+        self.original = original
+        self.lower = original.lower()
+        self._words: dict[bytes, bool] = {}
+
+    def has(self, word: bytes) -> bool:
+        """Return whether a word in lower case occurs. Words are looked for once."""
+        found = self._words.get(word)
+        if found is None:
+            found = self._words[word] = word in self.lower
+        return found
+
+
 @dataclass(frozen=True)
 class Mark:
     """What the text of credentials has.
@@ -20,27 +41,35 @@ class Mark:
     Attributes:
         words: in lower case; the text has one of them. Looking for words is much faster than for a pattern.
         pattern: has a match in the text.
+        is_exact: whether upper and lower case matter; otherwise the pattern is for text in lower case.
+        is_start: whether the match is at the start of the text.
     """
 
     words: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
+    is_exact: bool = False
+    is_start: bool = False
 
-    def is_in(self, text: bytes, lower: bytes) -> bool:
-        """Return whether a text has the mark; ``lower`` is the text in lower case."""
-        return any(word in lower for word in self.words) and self.pattern.search(text) is not None
+    def is_in(self, text: Text) -> bool:
+        """Return whether a text has the mark."""
+        if not any(map(text.has, self.words)):
+            return False
+        search = self.pattern.match if self.is_start else self.pattern.search
+        return search(text.original if self.is_exact else text.lower) is not None
 
 
-def mark(pattern: str, *words: str) -> Mark:
-    """Return a mark, which does not distinguish upper and lower case.
+def mark(pattern: str, *words: str, is_exact: bool = False, is_start: bool = False) -> Mark:
+    """Return a mark.
 
     Args:
-        pattern: a regular expression. Its time must not grow faster than the text.
+        pattern: a regular expression, in lower case unless ``is_exact``. Its time must not grow faster than the text.
         words: each match contains one of them.
+        is_exact: whether upper and lower case matter.
+        is_start: whether the match is at the start of the text.
     """
     assert words
-    return Mark(
-        tuple(word.lower().encode() for word in words), re.compile(pattern.encode(), re.IGNORECASE | re.MULTILINE)
-    )
+    compiled = re.compile(pattern.encode(), re.MULTILINE)
+    return Mark(tuple(word.lower().encode() for word in words), compiled, is_exact, is_start)
 
 
 def value_of(*keys: str, value: str = r"[^\s\"'{}\[\],]") -> Mark:
@@ -48,10 +77,13 @@ def value_of(*keys: str, value: str = r"[^\s\"'{}\[\],]") -> Mark:
 
     Args:
         keys: one of these.
-        value: a regular expression for its value, or for the beginning of it.
+        value: a regular expression for its value, or for the beginning of it, in lower case.
     """
-    key = "|".join(map(re.escape, keys))
-    return mark(rf"(?<![\w-])(?:{key})[\"']?\s{{0,20}}[:=]\s{{0,20}}[\"']?{value}", *keys)
+    # A pattern that begins with letters is found fastest, so what precedes the key is checked afterwards.
+    names = [re.escape(key.lower()) for key in keys]
+    key = "|".join(rf"{name}(?<![a-z0-9]{name})" for name in names)
+    key = key if len(names) == 1 else f"(?:{key})"
+    return mark(rf"{key}[\"']?\s{{0,20}}[:=]\s{{0,20}}[\"']{{0,3}}{value}", *keys)
 
 
 @dataclass(frozen=True)
@@ -91,9 +123,9 @@ class Rule:
         """Return whether a path is one of the names."""
         return self._names.matches(path) and not self._not_names.matches(path)
 
-    def has_text(self, text: bytes, lower: bytes) -> bool:
-        """Return whether a text is such a credential; ``lower`` is the text in lower case."""
-        return bool(self.text) and all(mark.is_in(text, lower) for mark in self.text)
+    def has_text(self, text: Text) -> bool:
+        """Return whether a text is such a credential."""
+        return bool(self.text) and all(mark.is_in(text) for mark in self.text)
 
     @cached_property
     def _directories(self) -> _Ends:

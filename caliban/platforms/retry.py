@@ -22,12 +22,14 @@ class ServiceError(PlatformError):
         is_over_quota: whether it may as soon as the service's quota period has passed.
         outcome_unknown: whether the service may have done what was requested although it does not say so.
         retry_after: how long the service asks to wait, in seconds, or None.
+        retry_deadline: for how many seconds the request is retried, where that is less than usual, or None.
     """
 
     is_transient = True
     is_over_quota = False
     outcome_unknown = True
     retry_after: float | None = None
+    retry_deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Backoff:
         delay = max(random.uniform(0, limit), error.retry_after or 0)
         self._count += 1
         spent = self._clock.monotonic() - self._started
-        if spent + delay > (self._policy.quota_deadline if error.is_over_quota else self._policy.deadline):
+        if spent + delay > self._deadline(error):
             times = "once" if self._count == 1 else f"{self._count} times in {spent:.0f} s"
             wish = "" if error.retry_after is None else f"; the service asks to wait {error.retry_after:.0f} s"
             error.cause = f"{error.cause}\n(tried {times}{wish})"
@@ -130,10 +132,14 @@ class Backoff:
         if error.is_over_quota:
             self._on_quota()
         elif self._on_retry is not None and spent + delay > _REPORT_AFTER:
-            self._on_retry(error, self._policy.deadline)
+            self._on_retry(error, self._deadline(error))
             self._on_retry = None
         if self._clock.wait(self._stopping, delay):
             raise error
+
+    def _deadline(self, error: ServiceError) -> float:
+        usual = self._policy.quota_deadline if error.is_over_quota else self._policy.deadline
+        return usual if error.retry_deadline is None else min(usual, error.retry_deadline)
 
 
 def with_retries(

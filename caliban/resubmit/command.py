@@ -112,8 +112,8 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
-    open_submissions = Journal(store).open_submissions(user=context.user, group=group.name)
-    in_progress = describe_open(open_submissions, context.now())
+    open_submissions = Journal(store, context.clock).open_submissions(user=context.user, group=group.name)
+    in_progress = describe_open(open_submissions, context.clock)
     plan = _plan(refresh([group], platforms).groups[0], request, in_progress, platforms)
     show = context.console.print
     if plan.jobs:
@@ -192,7 +192,7 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
 
     left = reconcile_open(store, platforms, context.user, request.xgroup)
     [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store)
-    in_progress = describe_open([*left.in_progress, *left.in_doubt], context.now())
+    in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
     plan = _plan(group, request, in_progress, platforms)
     report_doubt(left.in_doubt, context.console)
     report_unreachable(plan.group, len(plan.unreachable), context.console)

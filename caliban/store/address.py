@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -27,6 +28,11 @@ class SqliteAddress:
 
     path: Path
     secrets: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The file itself, where ``path`` is a symbolic link: SQLite keeps its journal next to that."""
+        return Path(os.path.realpath(self.path))
 
     @property
     def location(self) -> str:

@@ -21,9 +21,16 @@ from sqlalchemy.orm import Session
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
 from caliban.store.address import DEFAULT_DIRECTORY, Address, SqliteAddress, parse_address, store_url
-from caliban.store.engines import begin_immediate, empty_engine, server_engine, sqlite_engine
+from caliban.store.engines import begin_immediate, empty_engine, lock_reporter, server_engine, sqlite_engine
 from caliban.store.failures import translate_errors
-from caliban.store.models import FIRST_WITH_JOURNAL, HEAD, REVISIONS, VERSION_TABLE, ExperimentGroupRow
+from caliban.store.models import (
+    FIRST_WITH_BATCHES,
+    FIRST_WITH_JOURNAL,
+    HEAD,
+    REVISIONS,
+    VERSION_TABLE,
+    ExperimentGroupRow,
+)
 
 __all__ = ["Access", "Store", "open_store", "store_url"]
 
@@ -44,12 +51,14 @@ class Store:
     Attributes:
         exists: whether there is a store; one that does not exist can be queried like an empty one.
         has_journal: whether it has the table of submissions.
+        has_batches: whether it has the table of their batches.
         location: its name in messages, without a password.
     """
 
     def __init__(self, engine: Engine, address: Address, access: Access, *, revision: str | None, exists: bool) -> None:
         self.exists = exists
         self.has_journal = revision is not None and revision >= FIRST_WITH_JOURNAL
+        self.has_batches = revision is not None and revision >= FIRST_WITH_BATCHES
         self.location = address.location
         self._address = address
         self._access = access
@@ -121,21 +130,21 @@ def open_store(url: str, access: Access, reporter: Reporter) -> Store:
         _check_directory(address.path.parent)
     if access is Access.WRITE:
         return _open_for_writing(address, reporter)
-    return _open_for_reading(address)
+    return _open_for_reading(address, reporter)
 
 
-def _open_for_reading(address: Address) -> Store:
+def _open_for_reading(address: Address, reporter: Reporter) -> Store:
     if not isinstance(address, SqliteAddress):
         return _as_it_is(server_engine(address, writable=False), address)
     if not _file_exists(address.path):
         return Store(empty_engine(), address, Access.READ, revision=None, exists=False)
     try:
-        return _as_it_is(sqlite_engine(address.path, writable=False), address)
+        return _as_it_is(sqlite_engine(address.file, lock_reporter(address, reporter), writable=False), address)
     except StoreError:
         # A process died while it wrote. Reading requires a rollback first, which must not change the file itself.
-        if not _leftovers(address.path):
+        if not _leftovers(address.file):
             raise
-    return _read_a_copy(address)
+    return _read_a_copy(address, reporter)
 
 
 def _as_it_is(engine: Engine, address: Address) -> Store:
@@ -147,15 +156,16 @@ def _as_it_is(engine: Engine, address: Address) -> Store:
     return Store(engine, address, Access.READ, revision=revision, exists=True)
 
 
-def _read_a_copy(address: SqliteAddress) -> Store:
+def _read_a_copy(address: SqliteAddress, reporter: Reporter) -> Store:
     with ExitStack() as resources:
         directory = Path(resources.enter_context(TemporaryDirectory(prefix="caliban-store-")))
         try:
-            for file in (*_leftovers(address.path), address.path):
+            for file in (*_leftovers(address.file), address.file):
                 shutil.copy(file, directory)
         except OSError as error:
             raise _no_permission(address.path, error) from error
-        store = _as_it_is(sqlite_engine(directory / address.path.name, writable=True), address)
+        copy = directory / address.file.name
+        store = _as_it_is(sqlite_engine(copy, lock_reporter(address, reporter), writable=True), address)
         store.close_with(resources.pop_all())
         return store
 
@@ -168,8 +178,8 @@ def _leftovers(path: Path) -> list[Path]:
 
 def _open_for_writing(address: Address, reporter: Reporter) -> Store:
     if isinstance(address, SqliteAddress):
-        _create_file(address.path)
-        engine = sqlite_engine(address.path, writable=True)
+        _create_file(address)
+        engine = sqlite_engine(address.file, lock_reporter(address, reporter), writable=True)
     else:
         engine = server_engine(address, writable=True)
     with _disposed_on_failure(engine), translate_errors(address.location, address.secrets):
@@ -234,13 +244,14 @@ def _file_exists(path: Path) -> bool:
     return True
 
 
-def _create_file(path: Path) -> None:
+def _create_file(address: SqliteAddress) -> None:
+    path, directory = address.path, address.file.parent
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         # SQLite writes its journal next to the file: fail now rather than after a job was submitted.
-        if not os.access(path.parent, os.W_OK):
-            raise PermissionError(f"no permission to write to the directory {path.parent}")
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(f"no permission to write to the directory {directory}")
     except OSError as error:
         raise _no_permission(path, error) from error
 

@@ -4,34 +4,124 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
 
 from caliban.errors import StoreError
-from caliban.store.address import ServerAddress
+from caliban.reporter import Reporter
+from caliban.store.address import Address, ServerAddress
 from caliban.store.models import Base
 
-BUSY_TIMEOUT = 30.0
-"""How long a process waits for another one that writes to the same SQLite file, in seconds."""
+BUSY_TIMEOUT = 300.0
+"""How long a process waits for another one that uses the same SQLite file, in seconds.
+
+caliban 0.4.2 keeps the file locked while it queries services.
+"""
+
+_SLICE = 0.25
+"""Seconds after which Python looks for Ctrl-C, which SQLite does not."""
+
+_REPORT_AFTER = 2.0
+"""Seconds after which the user is told what is waited for."""
+
+_T = TypeVar("_T")
 
 _CONNECT_TIMEOUT = 10
 _BEGIN = "caliban_begin"
 
 
-def sqlite_engine(path: Path, *, writable: bool, foreign_keys: bool = True) -> Engine:
-    """Return an engine for an existing SQLite file, which is opened on first use."""
+class _Cursor(sqlite3.Cursor):
+    """A cursor whose statements wait for locks, as far as they can be repeated."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> _Cursor:  # noqa: ANN401 - as in the standard library
+        connection = self.connection
+        assert isinstance(connection, _Connection)
+        super_execute = super().execute
+        connection.patiently(lambda: super_execute(sql, parameters))
+        return self
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that waits for other processes in short slices, so that Ctrl-C works meanwhile.
+
+    Attributes:
+        report: called once it has waited for two seconds.
+    """
+
+    report: Callable[[], None]
+
+    def cursor(self, factory: Any = _Cursor) -> Any:  # noqa: ANN401 - as in the standard library
+        return super().cursor(factory)
+
+    def commit(self) -> None:
+        self.patiently(super().commit)
+
+    def patiently(self, call: Callable[[], _T]) -> _T:
+        """Return ``call()``, repeated while the file is locked. SQLite itself waits for the length of a slice."""
+        waited = 0.0
+        while True:
+            was_in_transaction = self.in_transaction
+            try:
+                return call()
+            except sqlite3.OperationalError as error:
+                waited += _SLICE
+                # a statement that ended the transaction must not be repeated outside of it
+                is_repeatable = "is locked" in str(error) and self.in_transaction == was_in_transaction
+                if not is_repeatable or waited >= BUSY_TIMEOUT:
+                    raise
+            if waited >= _REPORT_AFTER:
+                self.report()
+
+
+def sqlite_engine(path: Path, report: Callable[[], None], *, writable: bool, foreign_keys: bool = True) -> Engine:
+    """Return an engine for an existing SQLite file, which is opened on first use.
+
+    Args:
+        path: of the file itself, not of a symbolic link.
+        report: called when another process locks the file for longer than a moment.
+        writable: whether it is opened for writing.
+        foreign_keys: whether they are enforced.
+    """
     uri = f"{path.as_uri()}?mode={'rw' if writable else 'ro'}"
 
     def connect() -> sqlite3.Connection:
         # isolation_level None: the driver sends no BEGIN of its own, which would come late, and never before a SELECT.
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=min(_SLICE, BUSY_TIMEOUT),
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
+        connection.report = report
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+        # so that only the begin and the end of a transaction wait for other processes
+        connection.execute("PRAGMA cache_spill = OFF")
         return connection
 
     url = URL.create("sqlite", database=str(path))
     return _with_explicit_begin(create_engine(url, creator=connect, json_deserializer=decode_json))
+
+
+def lock_reporter(address: Address, reporter: Reporter) -> Callable[[], None]:
+    """Return a function that reports once that a store is locked."""
+    reported = Event()
+
+    def report() -> None:
+        if not reported.is_set():
+            reported.set()
+            reporter.info(
+                f"the experiment store {address.location} is locked by another process; waiting for up to "
+                f"{BUSY_TIMEOUT / 60:.0f} minutes ..."
+            )
+
+    return report
 
 
 def empty_engine() -> Engine:

@@ -8,57 +8,34 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
+from caliban.clock import Clock, SystemClock
 from caliban.errors import StoreError
 from caliban.records import (
     AttemptKind,
+    Batch,
     Destination,
-    FirstAttempt,
     JobRecord,
     JsonObject,
     NewJob,
+    Owner,
     PlatformId,
     Rerun,
     Submission,
     SubmissionState,
 )
+from caliban.store.checks import AlreadyOpen, AlreadyResubmitted, NewSubmission, check, newest_specs
 from caliban.store.database import Store
-from caliban.store.models import ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow, SubmissionRow
-from caliban.store.views import canonical, json_object, submission_of
+from caliban.store.models import BatchRow, ExperimentGroupRow, JobRow, JobSpecRow, SubmissionRow
+from caliban.store.owner import this_process, to_text
+from caliban.store.submissions import select_submissions, submission_from, utc_now
+from caliban.store.views import canonical, json_object
 
-
-class AlreadyOpen(StoreError):
-    """Another process is submitting this experiment, or was interrupted while doing so.
-
-    Attributes:
-        other: the open row.
-    """
-
-    def __init__(self, other: Submission) -> None:
-        super().__init__(
-            "already-being-submitted",
-            f"experiment {other.experiment_id} is already being submitted by {other.user} on {other.host} "
-            f"(process {other.pid}) since {other.created:%Y-%m-%d %H:%M:%S}",
-            hint="wait for that process to end; if it was interrupted, run the command again to look its job up",
-        )
-        self.other = other
-
-
-class AlreadyResubmitted(StoreError):
-    """Another process has submitted this experiment since its state was read here."""
-
-    def __init__(self, experiment_id: int, job_id: int, by: Submission | None) -> None:
-        origin = f" by {by.user} on {by.host} (process {by.pid})" if by else ""
-        super().__init__(
-            "already-resubmitted",
-            f"experiment {experiment_id} was already submitted again{origin}, as job {job_id}",
-            hint="run: caliban status; resubmit it again if that job fails",
-        )
+__all__ = ["AlreadyOpen", "AlreadyResubmitted", "Journal", "NewSubmission", "new_token"]
 
 
 def new_token() -> str:
@@ -67,13 +44,22 @@ def new_token() -> str:
 
 
 class Journal:
-    """The submissions of a store. Each method is one short transaction.
+    """The submissions of a store. Each method is one short transaction. Several threads can use it.
 
-    All but :meth:`open_submissions` require a store that is open for writing.
+    Those that write require a store that is open for writing.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock | None = None, owner: Owner | None = None) -> None:
+        """Use a store.
+
+        Args:
+            store: where the journal is.
+            clock: the time; None for that of this machine.
+            owner: who submits; None for this process.
+        """
         self._store = store
+        self._clock = clock or SystemClock()
+        self._owner = owner or this_process()
 
     def open(
         self,
@@ -87,67 +73,202 @@ class Journal:
         kind: AttemptKind,
         user: str,
     ) -> Submission:
-        """Record a submission that is about to be sent.
-
-        Args:
-            experiment_id: whose attempt it is.
-            platform: where it goes.
-            spec: what is submitted; the experiment's newest job spec is reused if it is equal.
-            destination: where on that platform.
-            name: the name to request for the job.
-            token: of :func:`new_token`.
-            kind: whether other jobs of the experiment prevent this one.
-            user: who submits.
+        """Record one submission as a batch of its own; see :class:`NewSubmission` and :meth:`open_batch`.
 
         Raises:
             AlreadyOpen: another submission of the experiment is open.
-            AlreadyResubmitted: the experiment has a job (first attempt), or a newer one than the one to re-run.
+            AlreadyResubmitted: the experiment has a newer job than the one that ``kind`` names.
             StoreError: ``experiment-unknown``, or any database error.
         """
+        entry = NewSubmission(experiment_id, platform, spec, destination, name, token, kind)
+        [opened] = self.open_batch([entry], user=user)
+        if isinstance(opened, StoreError):
+            raise opened
+        return opened
+
+    def open_batch(
+        self,
+        entries: Sequence[NewSubmission],
+        *,
+        user: str,
+        command: str | None = None,
+        newest_job: int | None = None,
+        since: int | None = None,
+    ) -> list[Submission | StoreError]:
+        """Record everything that a command is about to send, in one transaction of a constant number of statements.
+
+        Args:
+            entries: what is about to be sent.
+            user: who submits.
+            command: identifies the command where typing it again continues the batch; None elsewhere.
+            newest_job: ``batches.newest_job`` of the batch that is continued; None to begin one.
+            since: of :func:`~caliban.store.group_stop.newest_batch`: what was stopped after that is not recorded.
+
+        Returns:
+            For each entry, the submission, or why it was not recorded: :class:`AlreadyOpen`,
+            :class:`AlreadyResubmitted`, ``stopped``, or ``experiment-unknown``.
+
+        Raises:
+            StoreError: any database error.
+        """
         with self._store.writing() as session:
-            # The lock on the experiment's row serializes concurrent submissions on PostgreSQL; on SQLite the
-            # transaction does. The unique index is the last resort for both.
-            of_group = session.execute(
-                select(ExperimentGroupRow.name)
-                .join(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
-                .where(ExperimentRow.id == experiment_id)
-                .with_for_update(of=ExperimentRow)
-            ).one_or_none()
-            if of_group is None:
-                raise StoreError(
-                    "experiment-unknown",
-                    f"experiment {experiment_id} is not in the experiment store {self._store.location}",
-                    hint="to list the experiments, run: caliban status",
-                )
-            group = of_group.name or ""
-            is_open = (SubmissionRow.experiment_id == experiment_id, SubmissionRow.state == SubmissionState.OPEN)
-            other = session.scalar(select(SubmissionRow).where(*is_open))
-            if other is not None:
-                raise AlreadyOpen(submission_of(other, group))
-            _check_newest(session, experiment_id, group, kind)
-            row = SubmissionRow(
-                token=token,
-                experiment_id=experiment_id,
-                job_spec_id=_job_spec_id(session, experiment_id, platform, spec),
-                resubmits=kind.job_id if isinstance(kind, Rerun) else None,
-                platform=platform,
-                target=dict(destination.to_json()),
-                name=name,
+            checked = check(session, entries, self._store.location, self._clock, since)
+            accepted: dict[int, NewSubmission] = {}
+            for entry, error in zip(entries, checked, strict=True):
+                if error is None:
+                    accepted.setdefault(entry.experiment_id, entry)
+            opened = self._add(session, list(accepted.values()), user, command, newest_job) if accepted else {}
+        return [
+            error or opened.get(entry.token) or AlreadyOpen(opened[accepted[entry.experiment_id].token])
+            for entry, error in zip(entries, checked, strict=True)
+        ]
+
+    def _add(
+        self,
+        session: Session,
+        entries: Sequence[NewSubmission],
+        user: str,
+        command: str | None,
+        newest_job: int | None,
+    ) -> dict[str, Submission]:
+        """Add rows for a new batch, and return the submissions by token."""
+        now, clock = self._clock.now(), self._clock
+        if newest_job is None:
+            newest_job = session.scalar(select(func.max(JobRow.id))) or 0
+        utc = session.scalar(select(utc_now(session, clock)))
+        batch = BatchRow(
+            command=command,
+            newest_job=newest_job,
+            owner=to_text(self._owner),
+            opened=utc,
+            renewals=0,
+            renewed=utc,
+        )
+        session.add(batch)
+        session.flush()
+        spec_ids = self._spec_ids(session, entries)
+        session.add_all(
+            SubmissionRow(
+                token=entry.token,
+                experiment_id=entry.experiment_id,
+                job_spec_id=spec_ids[entry.experiment_id],
+                resubmits=entry.kind.job_id if isinstance(entry.kind, Rerun) else None,
+                platform=entry.platform,
+                target=dict(entry.destination.to_json()),
+                name=entry.name,
                 user=user,
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                created=datetime.now(),
+                created=now,
                 state=SubmissionState.OPEN,
+                batch_id=batch.id,
             )
-            session.add(row)
-            session.flush()
-            return submission_of(row, group)
+            for entry in entries
+        )
+        session.flush()
+        statement = select_submissions(session, clock, has_batches=True).where(SubmissionRow.batch_id == batch.id)
+        return {row.token: submission_from(row) for row in session.execute(statement)}
 
-    def is_open(self, submission: Submission) -> bool:
-        """Return whether nobody has settled the submission yet. One short statement, made before every request."""
-        statement = select(SubmissionRow.state).where(SubmissionRow.id == submission.id)
+    def _spec_ids(self, session: Session, entries: Sequence[NewSubmission]) -> dict[int, int]:
+        """Return ``job_specs.id`` of each entry by its experiment; specs that differ from the newest are added."""
+        newest = newest_specs(session, [entry.experiment_id for entry in entries])
+        found: dict[int, int] = {}
+        added: list[JobSpecRow] = []
+        for entry in entries:
+            row = newest.get(entry.experiment_id)
+            if row is not None and row.platform == entry.platform and canonical(row.spec) == canonical(entry.spec):
+                found[entry.experiment_id] = row.id
+                continue
+            added.append(
+                JobSpecRow(
+                    experiment_id=entry.experiment_id,
+                    platform=entry.platform,
+                    spec=dict(entry.spec),
+                    created=self._clock.now(),
+                )
+            )
+        session.add_all(added)
+        session.flush()
+        return {**found, **{row.experiment_id: row.id for row in added if row.experiment_id is not None}}
+
+    def mark_sent(self, submission: Submission) -> bool:
+        """Record that a request is about to be made, if the submission is still open and this process's.
+
+        Returns:
+            False if another process took this one for dead and settled the submission: it must not be sent.
+        """
+        batch_id = submission.batch.id if submission.batch else None
+        with self._store.writing() as session:
+            changed = session.execute(
+                update(SubmissionRow)
+                .where(
+                    SubmissionRow.id == submission.id,
+                    SubmissionRow.state == SubmissionState.OPEN,
+                    SubmissionRow.batch_id == batch_id,
+                    exists().where(BatchRow.id == batch_id, BatchRow.owner == to_text(self._owner)),
+                )
+                .values(sent=utc_now(session, self._clock))
+                .returning(SubmissionRow.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        return bool(changed)
+
+    def renew(self, batch_id: int) -> bool:
+        """Record that the process of a batch is running; return whether submissions of it are open."""
+        is_open = exists().where(SubmissionRow.batch_id == batch_id, SubmissionRow.state == SubmissionState.OPEN)
+        with self._store.writing() as session:
+            changed = session.execute(
+                update(BatchRow)
+                .where(BatchRow.id == batch_id, is_open)
+                .values(renewals=BatchRow.renewals + 1, renewed=utc_now(session, self._clock))
+                .returning(BatchRow.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        return bool(changed)
+
+    def renewals(self, batch_ids: Sequence[int]) -> dict[int, int]:
+        """Return how often each batch was renewed."""
+        statement = select(BatchRow.id, BatchRow.renewals).where(BatchRow.id.in_(batch_ids))
         with self._store.reading() as session:
-            return session.scalar(statement) is SubmissionState.OPEN
+            return {row.id: row.renewals for row in session.execute(statement)}
+
+    def close_unsent(self, batch: Batch, reason: str, *, interrupted: bool = False) -> int:
+        """Abandon what was not sent of a batch, of this process or of one that has ended.
+
+        Args:
+            batch: as it was read, if its process seems to have ended.
+            reason: why.
+            interrupted: whether it has; nothing is written if it has renewed the batch since it was read.
+
+        Returns:
+            How many submissions that were.
+        """
+        is_same = [exists().where(BatchRow.id == batch.id, BatchRow.renewals == batch.renewals)]
+        with self._store.writing() as session:
+            if not interrupted:
+                now = utc_now(session, self._clock)
+                session.execute(update(BatchRow).where(BatchRow.id == batch.id).values(renewed=now))
+            return len(
+                session.execute(
+                    update(SubmissionRow)
+                    .where(
+                        SubmissionRow.batch_id == batch.id,
+                        SubmissionRow.state == SubmissionState.OPEN,
+                        SubmissionRow.sent.is_(None),
+                        *(is_same if interrupted else ()),
+                    )
+                    .values(state=SubmissionState.ABANDONED, error=reason)
+                    .returning(SubmissionRow.id)
+                    .execution_options(synchronize_session=False)
+                ).all()
+            )
+
+    def finish(self, batch_id: int) -> None:
+        """Record that the command of a batch has submitted everything: typed again, it begins another batch."""
+        with self._store.writing() as session:
+            session.execute(
+                update(BatchRow).where(BatchRow.id == batch_id).values(finished=utc_now(session, self._clock))
+            )
 
     def settle(self, submission: Submission, job: NewJob) -> JobRecord:
         """Record the job of a submission and mark the submission DONE, in one transaction.
@@ -157,10 +278,13 @@ class Journal:
         Raises:
             StoreError: ``already-settled`` if its job is already recorded; nothing is written then.
         """
-        return self._record(submission, job, SubmissionState.DONE, None)
+        states = {SubmissionState.OPEN, SubmissionState.ABANDONED}
+        return self._record(submission, job, states, SubmissionState.DONE, None)
 
     def fail(self, submission: Submission, job: NewJob, error: str) -> JobRecord:
         """Record a submission that was refused, with a failed job that the next ``resubmit`` selects.
+
+        An ABANDONED one is left alone: its experiment may have a newer job, which the failed one would hide.
 
         Args:
             submission: what was refused.
@@ -168,9 +292,9 @@ class Journal:
             error: why, in the platform's words.
 
         Raises:
-            StoreError: ``already-settled`` if its job is already recorded; nothing is written then.
+            StoreError: ``already-settled`` if it is not open any more; nothing is written then.
         """
-        return self._record(submission, job, SubmissionState.FAILED, error)
+        return self._record(submission, job, {SubmissionState.OPEN}, SubmissionState.FAILED, error)
 
     def abandon(self, submission: Submission, reason: str) -> None:
         """Close an open submission that the platform does not have; the experiment can be submitted again.
@@ -179,33 +303,61 @@ class Journal:
             StoreError: ``already-settled`` if it is not open any more.
         """
         with self._store.writing() as session:
-            self._change(
-                session,
-                submission,
-                {SubmissionState.OPEN},
-                {"state": SubmissionState.ABANDONED, "error": reason},
-            )
+            values = {"state": SubmissionState.ABANDONED, "error": reason}
+            self._change(session, submission, {SubmissionState.OPEN}, values)
+
+    def abandon_interrupted(self, submission: Submission, reason: str) -> bool:
+        """Do the same for a process that seems to have ended.
+
+        Returns:
+            False, and nothing is written, if that process has renewed the batch or sent the submission since it was
+            read: it has not ended.
+
+        Raises:
+            StoreError: ``already-settled`` if it is not open any more.
+        """
+        with self._store.writing() as session:
+            statement = select_submissions(session, self._clock, has_batches=True)
+            row = session.execute(statement.where(SubmissionRow.id == submission.id).with_for_update(of=SubmissionRow))
+            for now in map(submission_from, row):
+                if (now.batch, now.sent) != (submission.batch, submission.sent):
+                    return False
+            values = {"state": SubmissionState.ABANDONED, "error": reason}
+            self._change(session, submission, {SubmissionState.OPEN}, values)
+        return True
 
     def open_submissions(self, user: str, group: str | None = None) -> list[Submission]:
         """Return the open submissions of the user's group, or of all of their groups, oldest first."""
         if not self._store.has_journal:
             return []
-        statement = (
-            select(SubmissionRow, ExperimentGroupRow.name)
-            .join(ExperimentRow, ExperimentRow.id == SubmissionRow.experiment_id)
-            .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
-            .where(ExperimentGroupRow.user == user, SubmissionRow.state == SubmissionState.OPEN)
-            .order_by(SubmissionRow.id)
-        )
-        if group is not None:
-            statement = statement.where(ExperimentGroupRow.name == group)
         with self._store.reading() as session:
-            return [submission_of(row, name or "") for row, name in session.execute(statement)]
+            statement = (
+                select_submissions(session, self._clock, has_batches=self._store.has_batches)
+                .where(ExperimentGroupRow.user == user, SubmissionRow.state == SubmissionState.OPEN)
+                .order_by(SubmissionRow.id)
+            )
+            if group is not None:
+                statement = statement.where(ExperimentGroupRow.name == group)
+            return [submission_from(row) for row in session.execute(statement)]
 
-    def _record(self, submission: Submission, job: NewJob, state: SubmissionState, error: str | None) -> JobRecord:
+    def read(self, submission: Submission) -> Submission | None:
+        """Return a submission as it is now; None if it was deleted."""
+        with self._store.reading() as session:
+            statement = select_submissions(session, self._clock, has_batches=self._store.has_batches)
+            row = session.execute(statement.where(SubmissionRow.id == submission.id)).one_or_none()
+            return None if row is None else submission_from(row)
+
+    def _record(
+        self,
+        submission: Submission,
+        job: NewJob,
+        states: set[SubmissionState],
+        state: SubmissionState,
+        error: str | None,
+    ) -> JobRecord:
         with self._store.writing() as session:
             row = JobRow(
-                created=datetime.now(),
+                created=self._clock.now(),
                 job_spec_id=submission.job_spec_id,
                 experiment_id=submission.experiment_id,
                 container=job.container,
@@ -215,8 +367,7 @@ class Journal:
             )
             session.add(row)
             session.flush()
-            unsettled = {SubmissionState.OPEN, SubmissionState.ABANDONED}
-            self._change(session, submission, unsettled, {"state": state, "job_id": row.id, "error": error})
+            self._change(session, submission, states, {"state": state, "job_id": row.id, "error": error})
             spec = session.get_one(JobSpecRow, submission.job_spec_id).spec
             return JobRecord(
                 id=row.id,
@@ -227,6 +378,7 @@ class Journal:
                 status=job.status,
                 details=job.details,
                 created=row.created,
+                user=submission.user,
             )
 
     def _change(
@@ -249,25 +401,3 @@ class Journal:
                 cause=f"its state is {now.value}" if now else "it was deleted",
                 hint="to see its job, run: caliban status",
             )
-
-
-def _check_newest(session: Session, experiment_id: int, group: str, kind: AttemptKind) -> None:
-    """Check that no other process has submitted the same attempt since the experiment was read."""
-    if not isinstance(kind, FirstAttempt | Rerun):
-        return
-    newest = session.scalar(select(func.max(JobRow.id)).where(JobRow.experiment_id == experiment_id))
-    if newest is not None and (isinstance(kind, FirstAttempt) or newest > kind.job_id):
-        row = session.scalar(select(SubmissionRow).where(SubmissionRow.job_id == newest))
-        raise AlreadyResubmitted(experiment_id, newest, submission_of(row, group) if row else None)
-
-
-def _job_spec_id(session: Session, experiment_id: int, platform: PlatformId, spec: JsonObject) -> int:
-    newest = session.scalar(
-        select(JobSpecRow).where(JobSpecRow.experiment_id == experiment_id).order_by(JobSpecRow.id.desc()).limit(1)
-    )
-    if newest is not None and newest.platform == platform and canonical(newest.spec) == canonical(spec):
-        return newest.id
-    row = JobSpecRow(experiment_id=experiment_id, platform=platform, spec=dict(spec), created=datetime.now())
-    session.add(row)
-    session.flush()
-    return row.id

@@ -6,7 +6,7 @@ The five have the columns that caliban 0.4.2 creates, as read from ``sqlite_mast
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 
 from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -14,13 +14,14 @@ from sqlalchemy.types import TypeDecorator
 
 from caliban.records import JobStatus, SubmissionState
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision that this version supports, oldest first; see the files in ``migrations/versions``."""
 
 HEAD = REVISIONS[-1]
 """The revision that the classes below describe."""
 
 FIRST_WITH_JOURNAL = "0002"
+FIRST_WITH_BATCHES = "0004"
 
 VERSION_TABLE = "caliban_version"
 """Not Alembic's default name, which another tool may use in the same PostgreSQL database."""
@@ -39,6 +40,21 @@ class LocalTime(TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Drop the zone that PostgreSQL added."""
         return None if value is None else value.replace(tzinfo=None)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A time with a time zone, stored as naive UTC on every database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC, and drop the zone."""
+        return None if value is None else value.astimezone(timezone.utc).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Add the zone."""
+        return None if value is None else value.replace(tzinfo=timezone.utc)
 
 
 class Base(DeclarativeBase):
@@ -111,8 +127,30 @@ class JobRow(Base):
 _OPEN = text("state = 'OPEN'")
 
 
+class BatchRow(Base):
+    """What one command submits. Its process renews the row while submissions of it are open.
+
+    ``command`` identifies the command that was typed, where typing it again continues the batch. ``newest_job`` is the
+    highest ``jobs.id`` when the command was typed first: jobs of its experiments above that belong to it.
+    """
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    command: Mapped[str | None] = mapped_column(String(64), index=True)
+    newest_job: Mapped[int]
+    owner: Mapped[str] = mapped_column(Text)
+    opened: Mapped[datetime] = mapped_column(UtcTime)
+    renewals: Mapped[int]
+    renewed: Mapped[datetime] = mapped_column(UtcTime)
+    finished: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
 class SubmissionRow(Base):
-    """The journal: a row is written before a submission is sent, and settled together with its job."""
+    """The journal: a row is written before a submission is sent, and settled together with its job.
+
+    ``batch_id`` and ``sent`` (when a request was last made) are null in rows of revision 0003, which knew no batches.
+    """
 
     __tablename__ = "submissions"
     __table_args__ = (
@@ -140,3 +178,5 @@ class SubmissionRow(Base):
     state: Mapped[SubmissionState] = mapped_column(Enum(SubmissionState, native_enum=False, length=16))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
     error: Mapped[str | None] = mapped_column(Text)
+    batch_id: Mapped[int | None] = mapped_column(index=True)
+    sent: Mapped[datetime | None] = mapped_column(UtcTime)

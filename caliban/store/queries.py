@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select
 from sqlalchemy.orm import Session
 
-from caliban.records import ExperimentRecord, GroupRecord, JsonObject, ParseDetails
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
 
@@ -67,6 +67,21 @@ def group_attempts(
     if not rows:
         return None
     return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows, parse))
+
+
+def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | None:
+    """Return a job; None if there is none of this id."""
+    statement = (
+        select(*TREE_COLUMNS)
+        .select_from(JobRow)
+        .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
+        .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
+        .outerjoin(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
+        .where(JobRow.id == job_id)
+    )
+    found = experiments_of(session.execute(statement), parse)
+    return found[0].jobs[0] if found else None
 
 
 def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int | None) -> list[GroupRecord]:
@@ -124,7 +139,7 @@ def experiments_of_flag_sets(
     group_id = view.id if view else _add_group(session, user, group)
     wanted: dict[str, FlagSet] = {}
     for args, kwargs in flag_sets:
-        wanted.setdefault(canonical([args, kwargs]), (args, kwargs))
+        wanted.setdefault(flag_set_key(args, kwargs), (args, kwargs))
     known = _by_flag_set(view.experiments if view else (), container_spec)
     missing = [flag_set for key, flag_set in wanted.items() if key not in known]
     if missing:
@@ -133,6 +148,27 @@ def experiments_of_flag_sets(
         view = group_attempts(session, parse, user, group, per_experiment=1)
         known = _by_flag_set(view.experiments if view else (), container_spec)
     return GroupRecord(group_id, group, tuple(known[key] for key in wanted))
+
+
+def known_experiments(
+    session: Session,
+    parse: ParseDetails,
+    *,
+    user: str,
+    group: str,
+    container_spec: JsonObject,
+    flag_sets: Sequence[FlagSet],
+) -> dict[str, ExperimentRecord]:
+    """Return those experiments that :func:`experiments_of_flag_sets` would not create, by :func:`flag_set_key`."""
+    view = group_attempts(session, parse, user, group, per_experiment=1)
+    known = _by_flag_set(view.experiments if view else (), container_spec)
+    wanted = {flag_set_key(args, kwargs) for args, kwargs in flag_sets}
+    return {key: experiment for key, experiment in known.items() if key in wanted}
+
+
+def flag_set_key(args: Sequence[str], kwargs: JsonObject) -> str:
+    """Return the same text for equal arguments and flags."""
+    return canonical([list(args), kwargs])
 
 
 def _is_group(user: str, name: str) -> ColumnElement[bool]:
@@ -170,7 +206,7 @@ def _by_flag_set(experiments: Sequence[ExperimentRecord], container_spec: JsonOb
         if recorded.id not in same:
             same[recorded.id] = canonical(recorded.spec) == container
         if same[recorded.id]:
-            found.setdefault(canonical([experiment.args, experiment.kwargs]), experiment)
+            found.setdefault(flag_set_key(experiment.args, experiment.kwargs), experiment)
     return found
 
 

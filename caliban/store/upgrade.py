@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from caliban.errors import StoreError
 from caliban.reporter import Reporter
 from caliban.store.address import DEFAULT_DIRECTORY, Address, SqliteAddress
-from caliban.store.engines import begin_immediate, server_engine, sqlite_engine
+from caliban.store.engines import begin_immediate, lock_reporter, server_engine, sqlite_engine
 from caliban.store.failures import store_failure
 from caliban.store.models import HEAD, VERSION_TABLE, ExperimentGroupRow
 
@@ -45,7 +45,7 @@ def upgrade(address: Address, reporter: Reporter) -> None:
     Raises:
         StoreError: ``store-upgrade-failed``, or a database error before the upgrade began. The store is then unchanged.
     """
-    engine = _engine(address)
+    engine = _engine(address, reporter)
     try:
         with _ALEMBIC_LOCK, ExitStack() as undo:
             copy = _upgrade(engine, address, undo)
@@ -58,10 +58,11 @@ def upgrade(address: Address, reporter: Reporter) -> None:
         reporter.info(f"upgraded the experiment store {address.location}; the previous version was copied to {copy}")
 
 
-def _engine(address: Address) -> Engine:
+def _engine(address: Address, reporter: Reporter) -> Engine:
     if isinstance(address, SqliteAddress):
         # with foreign keys on, dropping a table that is being rebuilt would count as deleting its rows
-        return begin_immediate(sqlite_engine(address.path, writable=True, foreign_keys=False))
+        report = lock_reporter(address, reporter)
+        return begin_immediate(sqlite_engine(address.file, report, writable=True, foreign_keys=False))
     return server_engine(address, writable=True)
 
 
@@ -71,7 +72,7 @@ def _upgrade(engine: Engine, address: Address, undo: ExitStack) -> Path | None:
         connection.begin()
         copy = None
         if isinstance(address, SqliteAddress):
-            copy = _backup(address.path, undo) if _has_history_below_head(connection) else None
+            copy = _backup(address.file, undo) if _has_history_below_head(connection) else None
         else:
             connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
     except DBAPIError as error:

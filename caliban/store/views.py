@@ -15,7 +15,6 @@ from caliban.records import (
     JobStatus,
     JsonObject,
     ParseDetails,
-    Submission,
 )
 from caliban.store.models import (
     ContainerSpecRow,
@@ -23,7 +22,6 @@ from caliban.store.models import (
     ExperimentRow,
     JobRow,
     JobSpecRow,
-    SubmissionRow,
 )
 
 TREE_COLUMNS = (
@@ -126,26 +124,4 @@ def _damaged(what: str) -> StoreError:
         "the experiment store contains an invalid row",
         cause=what,
         hint="correct that row, or restore the store from a backup",
-    )
-
-
-def submission_of(row: SubmissionRow, group: str) -> Submission:
-    """Convert a journal row."""
-    return Submission(
-        id=row.id,
-        token=text(row.token),
-        experiment_id=row.experiment_id,
-        group=text(group),
-        job_spec_id=row.job_spec_id,
-        resubmits=row.resubmits,
-        platform=text(row.platform),
-        destination=json_object(row.target),
-        name=text(row.name),
-        user=text(row.user),
-        host=text(row.host),
-        pid=row.pid,
-        created=row.created,
-        state=row.state,
-        job_id=row.job_id,
-        error=row.error,
     )

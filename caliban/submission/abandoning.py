@@ -89,12 +89,10 @@ def abandon(found: Unanswered, store: Store, user: str) -> int:
     closed = 0
     for submission in found.submissions:
         try:
-            journal.abandon(submission, reason)
+            closed += journal.abandon_interrupted(submission, reason)
         except StoreError as error:
             if error.id != "already-settled":  # another command looked it up meanwhile
                 raise
-        else:
-            closed += 1
     updates = {job.id: _given_up(job, reason) for _, job in found.jobs}
     with store.writing() as session:
         return closed + record_states(session, updates).changed

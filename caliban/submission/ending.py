@@ -10,6 +10,7 @@ from caliban.platforms.registry import Platforms
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome, Submission
 from caliban.reporter import Progress
 from caliban.store.database import Store
+from caliban.store.group_stop import end_group
 from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
 from caliban.submission.stopping import Stopper
 
@@ -60,10 +61,12 @@ class Ended:
 
     Attributes:
         outcomes: of each job.
+        cancelled: how many submissions were not sent.
         left: the submissions that are open nevertheless.
     """
 
     outcomes: Sequence[Outcome]
+    cancelled: int
     left: OpenSubmissions
 
 
@@ -87,6 +90,8 @@ class Ending:
 
     def end(self, found: Unfinished, progress: Progress) -> Ended:
         """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others."""
+        with self.store.writing() as session:
+            closed = end_group(session, self.platforms.context.clock, self.user, self.group)
         outcomes = {job.id: self._stop(experiment, job, progress) for experiment, job in found.jobs}
         left = read_open(self.store, self.platforms, self.user, self.group)
         if found.submissions or left.in_progress:
@@ -94,7 +99,7 @@ class Ending:
             for experiment, job in _running(self.read_groups()):
                 if job.id not in outcomes:
                     outcomes[job.id] = self._stop(experiment, job, progress)
-        return Ended(tuple(outcomes.values()), left)
+        return Ended(tuple(outcomes.values()), len(closed), left)
 
     def _await_submissions(self) -> OpenSubmissions:
         """Wait until the submissions in progress are settled, and return those that are still open."""

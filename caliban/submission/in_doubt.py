@@ -12,7 +12,8 @@ from caliban.records import Submission
 from caliban.reporter import Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from caliban.submission.reconcile import may_be_in_progress, reconcile
+from caliban.submission.lease import in_progress
+from caliban.submission.reconcile import reconcile
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,23 @@ class OpenSubmissions:
     Attributes:
         in_progress: another command is working on them.
         in_doubt: their command was interrupted; whether the platform has their jobs is unknown.
+        unsent: their command was interrupted before it sent them.
     """
 
     in_progress: tuple[Submission, ...] = ()
     in_doubt: tuple[Submission, ...] = ()
+    unsent: tuple[Submission, ...] = ()
 
 
 def read_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Return the open submissions as the journal has them. Nothing is connected to."""
-    return _classified(Journal(store).open_submissions(user=user, group=group), platforms)
+    return _classified(Journal(store, platforms.context.clock).open_submissions(user=user, group=group), platforms)
 
 
 def reconcile_open(store: Store, platforms: Platforms, user: str, group: str | None) -> OpenSubmissions:
     """Look up the submissions of interrupted commands, and return those that are open afterwards."""
-    left = reconcile(Journal(store), platforms, platforms.context.reporter, user=user, group=group)
+    context = platforms.context
+    left = reconcile(Journal(store, context.clock), platforms, context.reporter, user=user, group=group)
     return _classified(left, platforms)
 
 
@@ -60,9 +64,13 @@ def _what_to_do(group: str) -> str:
 
 
 def _classified(submissions: Iterable[Submission], platforms: Platforms) -> OpenSubmissions:
-    now = platforms.context.clock.now()
-    in_progress: list[Submission] = []
+    clock = platforms.context.clock
+    running: list[Submission] = []
     in_doubt: list[Submission] = []
+    unsent: list[Submission] = []
     for submission in submissions:
-        (in_progress if may_be_in_progress(submission, now) else in_doubt).append(submission)
-    return OpenSubmissions(tuple(in_progress), tuple(in_doubt))
+        if in_progress(submission, clock):
+            running.append(submission)
+        else:
+            (in_doubt if submission.may_have_been_sent else unsent).append(submission)
+    return OpenSubmissions(tuple(running), tuple(in_doubt), tuple(unsent))

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from pathlib import Path
 from types import NoneType
 
+from caliban.clock import Clock, local_text
 from caliban.errors import CalibanError, StoreError, one_line
 from caliban.platforms.registry import Platforms
-from caliban.records import NewJob, Submission
+from caliban.records import NewJob, Submission, SubmissionState
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
 from caliban.submission.boundary import expected, platform_errors
-
-OTHER_HOST_DELAY = timedelta(hours=1)
-"""How old an OPEN row of another host must be before it is looked up: its process cannot be seen from here."""
+from caliban.submission.lease import ended_of, in_progress, seen_running
 
 _ABOUT_ONE_ROW = frozenset({"store-malformed-value", "store-failed"})
 """Ids of errors of the store that concern what is written; the others concern every row."""
 
-_CLOCK_SLACK = timedelta(seconds=2)
-_ENDED = frozenset("ZX")
-"""State letters of processes that have ended and were not waited for yet."""
+_UNSENT = "its process has ended before it was sent"
+_NOT_FOUND = "its process has ended, and the platform has no job with its token"
 
 
 def reconcile(
@@ -42,15 +36,18 @@ def reconcile(
     Returns:
         The submissions that are still open: in progress in another process, or on a platform that cannot be queried.
     """
-    still_open: list[Submission] = []
-    for submission in journal.open_submissions(user=user, group=group):
-        if may_be_in_progress(submission, datetime.now()):
-            still_open.append(submission)
+    opened = journal.open_submissions(user=user, group=group)
+    ended = ended_of(opened, journal, platforms.context.clock, reporter.info)
+    ended_ids = {submission.id for submission in ended}
+    still_open = [seen_running(submission) for submission in opened if submission.id not in ended_ids]
+    still_open += _close_unsent(ended, journal, reporter)
+    for submission in ended:
+        if not submission.may_have_been_sent:
             continue
         try:
             with platform_errors(submission.platform, "look up a job"):
                 job = expected(platforms.get(submission.platform).find(submission), NewJob, NoneType)
-                reporter.info(_finish(journal, submission, job))
+                line = _finish(journal, submission, job)
         except CalibanError as error:
             if error.id == "already-settled":  # another command looked the same row up, and was first
                 continue
@@ -61,62 +58,60 @@ def reconcile(
                 f"{one_line(error)}"
             )
             still_open.append(submission)
-    return still_open
+        else:
+            if line is None:
+                still_open.append(seen_running(submission))
+            else:
+                reporter.info(line)
+    return sorted(still_open, key=lambda submission: submission.id)
 
 
-def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str:
-    """Record the job, or that there is none, and return the line that reports it."""
-    if job is None:
-        journal.abandon(submission, "its process has ended, and the platform has no job with its token")
-        return f"the interrupted submission {submission.name} did not reach {submission.platform}"
-    recorded = journal.settle(submission, job)
-    return f"recorded job {recorded.id} ({submission.name}), which an interrupted command had submitted"
+def _close_unsent(ended: Sequence[Submission], journal: Journal, reporter: Reporter) -> list[Submission]:
+    """Abandon what interrupted commands never sent, without asking a platform; return what is in progress after all."""
+    unsent = [each for each in ended if not each.may_have_been_sent]
+    running: list[Submission] = []
+    count = 0
+    for batch in {each.batch.id: each.batch for each in unsent if each.batch}.values():
+        closed = journal.close_unsent(batch, _UNSENT, interrupted=True)
+        count += closed
+        if not closed:
+            now = [journal.read(each) for each in unsent if each.batch == batch]
+            running += [seen_running(each) for each in now if each and each.state is SubmissionState.OPEN]
+    if count:
+        what = "1 submission" if count == 1 else f"{count} submissions"
+        reporter.info(f"{what} of an interrupted command had not been sent")
+    return running
 
 
-def may_be_in_progress(submission: Submission, now: datetime) -> bool:
-    """Return whether a running process may still be working on an OPEN submission."""
-    if submission.host != socket.gethostname():
-        return now - submission.created < OTHER_HOST_DELAY
-    if submission.pid == os.getpid():
-        return False
-    try:
-        os.kill(submission.pid, 0)
-    except (ProcessLookupError, OverflowError, TypeError):  # the last two: the recorded value is not a process id
-        return False
-    except PermissionError:
-        pass
-    try:
-        state, started = _state_and_start(submission.pid)
-    except OSError:
-        return True
-    # process ids are reused: a process younger than the row did not write it
-    return state not in _ENDED and started <= submission.created + _CLOCK_SLACK
+def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str | None:
+    """Record the job, or that there is none.
 
-
-def _state_and_start(pid: int) -> tuple[str, datetime]:
-    """Return the state letter of a process, and its start as naive local time.
-
-    The timestamps of the directory ``/proc/PID`` are those of the first access to it, not of the process.
-    Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html (starttime, in clock ticks after boot) and
-    https://man7.org/linux/man-pages/man5/proc_stat.5.html (btime).
-
-    Raises:
-        OSError: there is no such process, or no ``/proc``.
+    Returns:
+        The line that reports it; None if there is no job and the process of the submission runs after all.
     """
-    # the program's name, in parentheses, may hold any characters
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    lines = Path("/proc/stat").read_text("ascii").splitlines()
-    boot = next(float(line.split()[1]) for line in lines if line.startswith("btime "))
-    return fields[0], datetime.fromtimestamp(boot + int(fields[19]) / os.sysconf("SC_CLK_TCK"))
+    if job is not None:
+        recorded = journal.settle(submission, job)
+        return f"recorded job {recorded.id} ({submission.name}), which an interrupted command had submitted"
+    if not journal.abandon_interrupted(submission, _NOT_FOUND):
+        return None
+    return f"the interrupted submission {submission.name} did not reach {submission.platform}"
 
 
-def describe_open(submissions: Sequence[Submission], now: datetime) -> dict[int, str]:
-    """Return why experiments with an OPEN submission are skipped, by ``experiments.id``."""
-    return {submission.experiment_id: _describe(submission, now) for submission in submissions}
+def describe_open(submissions: Sequence[Submission], clock: Clock) -> dict[int, str]:
+    """Return why experiments with an OPEN submission are skipped, by ``experiments.id``.
+
+    What an ended process never sent is left out: it does not prevent anything.
+    """
+    described = {submission.experiment_id: _describe(submission, clock) for submission in submissions}
+    return {experiment_id: reason for experiment_id, reason in described.items() if reason}
 
 
-def _describe(submission: Submission, now: datetime) -> str:
-    since = f"{submission.created:%Y-%m-%d %H:%M:%S}"
-    if may_be_in_progress(submission, now):
-        return f"being submitted by {submission.user} on {submission.host} (process {submission.pid}) since {since}"
+def _describe(submission: Submission, clock: Clock) -> str | None:
+    since, running = local_text(submission.created), in_progress(submission, clock)
+    who = f"{submission.user} on {submission.host} (process {submission.pid})"
+    if running is not False:
+        unless = "" if running else ", unless that command was interrupted"
+        return f"being submitted by {who} since {since}{unless}"
+    if not submission.may_have_been_sent:
+        return None
     return f"outcome unknown: its submission of {since} was interrupted and not looked up on {submission.platform} yet"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from caliban.errors import CalibanError, one_line
 from caliban.platforms.registry import Platforms
+from caliban.platforms.side_by_side import side_by_side
 from caliban.records import (
     ExperimentRecord,
     GroupRecord,
@@ -58,15 +60,21 @@ def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
     for job in _jobs(groups):
         if not job.status.is_final:
             unfinished.setdefault(job.platform, {})[job.id] = job
-    answers: dict[int, JobUpdate | StatusUnavailable] = {}
+    answers = _query_all(unfinished, platforms)
     changes: dict[int, JobUpdate] = {}
-    for platform, jobs in unfinished.items():
-        answers.update(_query(platform, tuple(jobs.values()), platforms))
+    for jobs in unfinished.values():
         for job_id, job in jobs.items():
             answer = answers[job_id]
             if isinstance(answer, JobUpdate) and (answer.status != job.status or answer.details is not None):
                 changes[job_id] = answer
     return Refreshed(_all_updated(groups, answers), changes)
+
+
+def _query_all(unfinished: Mapping[PlatformId, Mapping[int, JobRecord]], platforms: Platforms) -> Answers:
+    """Query all platforms at the same time: one that does not answer delays no other."""
+    queries = {key: partial(_query, key, tuple(jobs.values()), platforms) for key, jobs in unfinished.items()}
+    found = side_by_side(queries) if len(queries) > 1 else {key: query() for key, query in queries.items()}
+    return {job_id: answer for each in found.values() if isinstance(each, Mapping) for job_id, answer in each.items()}
 
 
 def _query(platform: PlatformId, jobs: Sequence[JobRecord], platforms: Platforms) -> Answers:

@@ -6,58 +6,43 @@ journal row, which :mod:`caliban.submission.reconcile` looks up by its token.
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from caliban.errors import CalibanError
-from caliban.platforms.base import ForegroundPlatform, NotSentError, Platform, RefusedError, RemotePlatform
+from caliban.errors import CalibanError, StoreError
+from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
-from caliban.records import (
-    AttemptKind,
-    Destination,
-    ExperimentRecord,
-    ImageRef,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    JsonObject,
-    NewJob,
-    Outcome,
-    PlatformId,
-    Submission,
-)
+from caliban.records import Batch, JobRecord, JobUpdate, Outcome, PlatformId, Submission
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
-from caliban.store.journal import Journal, new_token
+from caliban.store.group_stop import newest_batch
+from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.states import record_states
-from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
+from caliban.submission.lease import Lease
+from caliban.submission.sending import Attempt, Sender
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
+from caliban.submission.threads import call_on_threads
+
+__all__ = ["Attempt", "Command", "InterruptedSubmissionError", "Submitter"]
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One job to submit.
+class Command:
+    """A command that continues what it submitted when it is typed again.
 
     Attributes:
-        experiment: whose job it is.
-        platform: where it goes.
-        spec: the job spec, in the platform's shape, with the image to run.
-        image: that image.
-        destination: where on the platform.
-        kind: whether other jobs of the experiment stand against it.
+        key: the same whenever it is typed.
+        newest_job: ``batches.newest_job`` of the batch that it continues; None if it begins one.
     """
 
-    experiment: ExperimentRecord
-    platform: PlatformId
-    spec: JsonObject
-    image: ImageRef
-    destination: Destination
-    kind: AttemptKind
+    key: str
+    newest_job: int | None = None
 
 
 class InterruptedSubmissionError(KeyboardInterrupt):
@@ -74,6 +59,17 @@ class InterruptedSubmissionError(KeyboardInterrupt):
         self.not_started = not_started
 
 
+@dataclass(frozen=True)
+class _Numbered:
+    """An attempt by its place in the order given, with its row of the journal."""
+
+    number: int
+    attempt: Attempt
+    submission: Submission
+
+
+_LEFT_BEHIND = "not waiting for the submissions in progress; to look them up, run: caliban status"
+
 PARALLEL_SUBMISSIONS = 8
 """How many submissions are in progress at a time, where jobs run elsewhere."""
 
@@ -88,14 +84,19 @@ class Submitter:
         reporter: Reporter,
         user: str,
         *,
+        command: Command | None = None,
         parallel: int = PARALLEL_SUBMISSIONS,
     ) -> None:
         self._store = store
-        self._journal = Journal(store)
+        self._journal = Journal(store, platforms.context.clock)
+        self._sender = Sender(store, self._journal)
+        self._command = command
         self._platforms = platforms
         self._reporter = reporter
         self._user = user
         self._parallel = parallel
+        with store.reading() as session:
+            self._since = newest_batch(session)  # what is stopped from now on is not submitted
 
     def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
         """Submit, several at a time where jobs run elsewhere, then one after the other where they run here.
@@ -107,63 +108,135 @@ class Submitter:
             InterruptedSubmissionError: after Ctrl-C; what had been started is finished and recorded.
         """
         outcomes: dict[int, Outcome] = {}
-        background: list[tuple[int, Attempt]] = []
-        foreground: list[tuple[int, Attempt]] = []
-        for number, attempt in enumerate(attempts):
-            is_foreground = has_capability(attempt.platform, ForegroundPlatform)
-            (foreground if is_foreground else background).append((number, attempt))
-        if any(has_capability(attempt.platform, RemotePlatform) for _, attempt in background):
+        background: list[_Numbered] = []
+        foreground: list[_Numbered] = []
+        if any(_runs_elsewhere(attempt) for attempt in attempts):
             self._reporter.info("Submitting request!")
         try:
-            with self._reporter.progress("jobs", total=len(attempts), unit="job") as progress:
+            opened = self._open(attempts, outcomes)
+            for each in opened:
+                is_foreground = has_capability(each.attempt.platform, ForegroundPlatform)
+                (foreground if is_foreground else background).append(each)
+            with (
+                self._batch(opened, attempts, outcomes),
+                self._reporter.progress("jobs", total=len(attempts), unit="job") as progress,
+            ):
+                progress.advance(len(outcomes))
                 self._submit_in_background(background, outcomes, progress)
-                for number, attempt in foreground:
-                    progress.note(attempt.experiment.container.entrypoint)
-                    self._run(number, attempt, outcomes)
+                for each in foreground:
+                    progress.note(each.attempt.experiment.container.entrypoint)
+                    self._run(each, outcomes)
                     progress.advance()
         except KeyboardInterrupt:
             started = [outcomes[number] for number in sorted(outcomes)]
             raise InterruptedSubmissionError(started, len(attempts) - len(started)) from None
         return [outcomes[number] for number in range(len(attempts))]
 
+    def _open(self, attempts: Sequence[Attempt], outcomes: dict[int, Outcome]) -> list[_Numbered]:
+        """Journal all attempts before the first is sent; why one was not journaled is its outcome."""
+        entries: dict[int, NewSubmission] = {}
+        for number, attempt in enumerate(attempts):
+            try:
+                with platform_errors(attempt.platform, "name a job"):
+                    entries[number] = self._entry(attempt)
+            except CalibanError as error:
+                outcomes[number] = Outcome(attempt.experiment, None, error)
+        if not entries:
+            return []
+        key, newest_job = (self._command.key, self._command.newest_job) if self._command else (None, None)
+        results: Sequence[Submission | StoreError]
+        try:
+            results = self._journal.open_batch(
+                list(entries.values()), user=self._user, command=key, newest_job=newest_job, since=self._since
+            )
+        except StoreError as error:
+            results = [error] * len(entries)
+        opened: list[_Numbered] = []
+        for number, result in zip(entries, results, strict=True):
+            if isinstance(result, StoreError):
+                outcomes[number] = Outcome(attempts[number].experiment, None, result)
+            else:
+                opened.append(_Numbered(number, attempts[number], result))
+        return opened
+
+    def _entry(self, attempt: Attempt) -> NewSubmission:
+        token = new_token()
+        with platform_errors(attempt.platform, "name a job"):
+            name = expected(self._platforms.get(attempt.platform).job_name(attempt.spec, token), str)
+            json.dumps([attempt.spec, attempt.destination.to_json()], default=dict)
+        return NewSubmission(
+            attempt.experiment.id, attempt.platform, attempt.spec, attempt.destination, name, token, attempt.kind
+        )
+
+    @contextmanager
+    def _batch(
+        self, opened: Sequence[_Numbered], attempts: Sequence[Attempt], outcomes: dict[int, Outcome]
+    ) -> Iterator[None]:
+        """Hold the lease of the batch; in the end, finish it, or close what was not sent."""
+        batch = next((each.submission.batch for each in opened), None)
+        if batch is None:
+            yield
+            return
+        context = self._platforms.context
+        try:
+            with Lease(self._journal, batch.id, context.clock, context.announce):
+                yield
+        finally:
+            self._close(batch, len(outcomes) == len(attempts) and all(each.job for each in outcomes.values()))
+
+    def _close(self, batch: Batch, is_complete: bool) -> None:
+        try:
+            if is_complete:
+                self._journal.finish(batch.id)
+            else:
+                self._journal.close_unsent(batch, "the command ended before it was sent")
+        except StoreError as error:
+            self._reporter.warn(f"cannot record that the command has ended: {error.message}")
+
     def _submit_in_background(
-        self, numbered: Sequence[tuple[int, Attempt]], outcomes: dict[int, Outcome], progress: Progress
+        self, numbered: Sequence[_Numbered], outcomes: dict[int, Outcome], progress: Progress
     ) -> None:
         """Submit on a few threads. After Ctrl-C, finish what is in progress and start nothing more."""
         stopping = self._platforms.context.stopping
 
-        def submit(number: int, attempt: Attempt) -> None:
+        def submit(each: _Numbered) -> None:
             if stopping.is_set():
                 return
-            progress.note(attempt.experiment.container.entrypoint)
-            outcome = self._start(attempt)
+            progress.note(each.attempt.experiment.container.entrypoint)
+            outcome = self._start(each)
             if not isinstance(outcome.error, NotSentError):
-                outcomes[number] = outcome
-            self._report_links(outcome.job, attempt.platform)
+                outcomes[each.number] = outcome
+            self._report_links(outcome.job, each.attempt.platform)
             progress.advance()
 
         def start_no_more() -> None:
             stopping.set()
             self._report_interrupt()
 
-        with hold_signals(start_no_more), ThreadPoolExecutor(self._parallel, "submit") as pool:
-            futures = [pool.submit(submit, number, attempt) for number, attempt in numbered]
-            for future in as_completed(futures):
-                future.result()
+        with hold_signals(start_no_more, self._platforms.context.clock):
+            try:
+                call_on_threads([partial(submit, each) for each in numbered], self._parallel)
+            except KeyboardInterrupt:
+                self._reporter.info(_LEFT_BEHIND)
+                raise
 
-    def _run(self, number: int, attempt: Attempt, outcomes: dict[int, Outcome]) -> None:
+    def _run(self, each: _Numbered, outcomes: dict[int, Outcome]) -> None:
         """Submit and follow; after Ctrl-C, stop what runs.
 
         Signals are held throughout, except while the job is followed, so that a second Ctrl-C, however soon it comes,
         does not prevent the stop.
         """
         with hold_signals(self._report_interrupt, self._platforms.context.clock) as held:
-            outcomes[number] = self._start(attempt)
+            try:
+                outcomes[each.number] = self._start(each)
+            except KeyboardInterrupt:
+                self._reporter.info(_LEFT_BEHIND)
+                raise
             try:
                 with held.released():
-                    outcomes[number] = self._follow(outcomes[number], attempt.platform)
+                    outcomes[each.number] = self._follow(outcomes[each.number], each.attempt.platform)
             except KeyboardInterrupt:
-                outcomes[number] = self._stop(outcomes[number])
+                outcomes[each.number] = self._stop(outcomes[each.number])
                 raise
 
     def _report_links(self, job: JobRecord | None, id: PlatformId) -> None:
@@ -180,49 +253,17 @@ class Submitter:
     def _report_interrupt(self) -> None:
         self._reporter.info("finishing the submissions in progress before stopping ...")
 
-    def _start(self, attempt: Attempt) -> Outcome:
+    def _start(self, each: _Numbered) -> Outcome:
         """Submit a job; an error is its outcome."""
+        attempt = each.attempt
         try:
             # after an unforeseen exception it is unknown whether the job was sent: its row stays open
             with platform_errors(attempt.platform, "submit a job"):
-                return self._submit(attempt, self._platforms.get(attempt.platform))
+                return self._sender.send(attempt, each.submission, self._platforms.get(attempt.platform))
         except CalibanError as error:
+            if error.id == INTERNAL_ERROR:
+                self._journal.mark_sent(each.submission)  # also if the platform did not say that it sends
             return Outcome(attempt.experiment, None, error)
-
-    def _submit(self, attempt: Attempt, platform: Platform) -> Outcome:
-        token = new_token()
-        submission = self._journal.open(
-            experiment_id=attempt.experiment.id,
-            platform=attempt.platform,
-            spec=attempt.spec,
-            destination=attempt.destination,
-            name=platform.job_name(attempt.spec, token),
-            token=token,
-            kind=attempt.kind,
-            user=self._user,
-        )
-        try:
-            new_job = platform.submit(attempt.spec, submission, partial(self._check_open, submission))
-        except RefusedError as error:
-            text = error.message if error.cause is None else f"{error.message}: {error.cause}"
-            details = platform.parse_details(JobStatus.FAILED, {"error": text, **error.details})
-            refused = NewJob(attempt.image, JobStatus.FAILED, details)
-            return Outcome(attempt.experiment, self._journal.fail(submission, refused, text), error)
-        except NotSentError as error:
-            if self._journal.is_open(submission):
-                self._journal.abandon(submission, error.message)
-            raise
-        return Outcome(attempt.experiment, self._journal.settle(submission, expected(new_job, NewJob)))
-
-    def _check_open(self, submission: Submission) -> None:
-        """Check immediately before a request that this process may still send the submission.
-
-        Raises:
-            NotSentError: another process took this one for dead and settled it.
-            StoreError: that cannot be determined.
-        """
-        if not self._journal.is_open(submission):
-            raise NotSentError("not-sent", f"the submission {submission.name} was already settled by another process")
 
     def _follow(self, outcome: Outcome, id: PlatformId) -> Outcome:
         """Follow a job that runs here to its end, and record that."""
@@ -263,3 +304,8 @@ class Submitter:
         by = f" by {state.stop_request.user} on {state.stop_request.host}" if state.stop_request else ""
         self._reporter.info(f"job {job.id}: {state.status.lower()}{by}")
         return job.updated(as_update(job, state))
+
+
+def _runs_elsewhere(attempt: Attempt) -> bool:
+    is_foreground = has_capability(attempt.platform, ForegroundPlatform)
+    return not is_foreground and has_capability(attempt.platform, RemotePlatform)

@@ -119,7 +119,6 @@ def test_a_job_accepted_when_the_disk_filled_up_is_recorded_by_the_next_command(
     fake: FakeService,
     make_context: MakeContext,
     limit: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"})
 
@@ -136,7 +135,6 @@ def test_a_job_accepted_when_the_disk_filled_up_is_recorded_by_the_next_command(
     assert [row.state for row in submissions(store)] == [SubmissionState.OPEN]
 
     fake.expect("find", fake.look_up)
-    monkeypatch.setattr("caliban.submission.reconcile.may_be_in_progress", lambda *_: False)
     fake.expect("statuses", lambda jobs: {})
     call(make_context(), *RESUBMIT)
     assert [row.state for row in submissions(store)] == [SubmissionState.DONE]

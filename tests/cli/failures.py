@@ -89,12 +89,16 @@ def fail_to_delete(place: str) -> Callable[[], None]:
 
 
 def fail_while_submitting() -> Callable[[], None]:
-    """Let the local platform connect without an engine, and fail in :meth:`submit` in a way that nobody expects."""
-    from caliban.platforms.docker.platform import DockerPlatform
+    """Let the platform TEST fail in ``submit`` in a way that passes every boundary between there and the process."""
+    from tests.conftest import fake_platform
 
-    def submit(*args: object, **kwargs: object) -> NoReturn:
-        raise GeneratorExit  # passes every boundary between here and the process
+    def submit(*args: object) -> NoReturn:
+        raise GeneratorExit
 
-    setattr(DockerPlatform, "connect", lambda self, destination: None)  # noqa: B010 - mypy: a method
-    setattr(DockerPlatform, "submit", submit)  # noqa: B010
-    return lambda: None
+    platform = fake_platform("FakePlatform")
+    platform.__enter__().expect("submit", submit)
+
+    def remove() -> None:
+        platform.__exit__(None, None, None)
+
+    return remove

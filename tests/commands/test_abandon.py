@@ -104,7 +104,7 @@ def test_the_submission_of_a_running_command_is_refused(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     [experiment] = add_group(store, FAILED).experiments
-    leave_open(store, experiment, pid=os.getppid(), host="catbus", created=context.now())
+    leave_open(store, experiment, pid=os.getppid(), host="catbus", renewed=context.clock.utc_now())
     assert (call(context, *ABANDON, "--yes"), states(store)) == (1, ["OPEN"])
     assert "is not given up: it is being submitted by totoro on catbus" in context.err
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -253,7 +255,7 @@ def test_an_experiment_that_another_process_submits_is_reported(
 ) -> None:
     spec = {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
     one, _ = add_group(store, JobStatus.FAILED, JobStatus.FAILED, container_spec=spec).experiments
-    leave_open(store, one, host="catbus", pid=4711)
+    leave_open(store, one, host="catbus", pid=4711, renewed=context.clock.utc_now())
     local.expect("submit", start)
     local.expect("follow", end(JobStatus.SUCCEEDED))
     (context.cwd / "experiment.json").write_text('{"sleep": [0, 1]}')
@@ -285,3 +287,24 @@ def test_script_arguments_are_shown_quoted(forked_caliban: ForkedCaliban) -> Non
     arguments = ("", "a b", "--", "--dry_run", "line\nbreak", "'")
     done = forked_caliban("run", "--image_id", "lab:1", "--dry_run", "cpu.py", "--", *arguments)
     assert "\ncpu.py '' 'a b' -- --dry_run 'line\\nbreak' ''\"'\"''\n" in done.stdout
+
+
+def test_while_another_job_of_the_group_may_run_the_exit_code_is_1(
+    store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext, ended_process: int
+) -> None:
+    """It is not known whether an interrupted command submitted it; what was asked for is done nevertheless."""
+    leave_open(store, add_group(store, None).experiments[0], pid=ended_process)
+    local.expect("find", local.fail_to_connect)
+    fake_engine.expect(IMAGE)
+    local.expect("submit", start)
+    local.expect("follow", end(JobStatus.SUCCEEDED, ret_code=0))
+    assert call(context, "run", *GROUP, "--nogpu", "cpu.py") == 1
+    assert latest_states(store) == ["-", "SUCCEEDED"]
+    assert "caliban abandon --xgroup resubmit_test" in context.err
+
+
+@pytest.fixture
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid

@@ -111,7 +111,7 @@ def test_without_a_group_open_submissions_of_every_group_are_settled(
 
 def test_a_submission_in_progress_is_not_looked_up(store: Store, service: FakeService, context: ScreenContext) -> None:
     [experiment] = add_group(store, FAILED).experiments
-    leave_open(store, experiment, host="catbus", pid=4711, created=context.now())
+    leave_open(store, experiment, host="catbus", pid=4711, renewed=context.clock.utc_now())
     assert call(context, "status", *GROUP) == 0
     assert [row.state for row in submissions(store)] == [SubmissionState.OPEN]
 

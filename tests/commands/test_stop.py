@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from caliban.errors import CalibanError
-from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, SubmissionState
+from caliban.platforms.registry import Platforms
+from caliban.records import (
+    AdditionalAttempt,
+    JobDetails,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    NewJob,
+    Outcome,
+    SubmissionState,
+)
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
+from caliban.submission.submit import Attempt, Submitter
+from tests.builders import IMAGE, add_group, elsewhere, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeService, end, polls
+from tests.fakes import FakeDestination, FakeService, RecordingReporter, end, polls
 
 FAILED, RUNNING, STOPPED = JobStatus.FAILED, JobStatus.RUNNING, JobStatus.STOPPED
+SUCCEEDED = JobStatus.SUCCEEDED
 STOP = ("stop", "--xgroup", "resubmit_test")
 
 
@@ -193,7 +207,7 @@ def test_a_job_that_another_command_submits_meanwhile_is_stopped_too(
 ) -> None:
     """Its request was under way when the user asked; the other command records it, and the wait for it ends."""
     experiment = add_group(store, RUNNING, None).experiments[1]
-    opened = leave_open(store, experiment, host="catbus", pid=4711)
+    opened = leave_open(store, experiment, host="catbus", pid=4711, renewed=context.clock.utc_now())
 
     def stop_first(job: JobRecord) -> JobUpdate:
         Journal(store).settle(opened, NewJob(IMAGE, RUNNING, JobDetails({"name": "fake-2"})))
@@ -208,6 +222,90 @@ def test_a_submission_that_stays_in_progress_is_reported(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     [experiment] = add_group(store, None).experiments
-    leave_open(store, experiment, host="catbus", pid=4711, created=context.now())
+    leave_open(store, experiment, host="catbus", pid=4711, renewed=context.clock.utc_now())
     assert call(context, *STOP, "--yes") == 1
     assert "being submitted by totoro on catbus (process 4711): run this command again" in context.err
+
+
+def attempts(store: Store, number: int) -> list[Attempt]:
+    """Return an attempt for each of so many experiments."""
+    group = add_group(store, *[None] * number)
+    spec = {"image": IMAGE, "arguments": []}
+    return [
+        Attempt(experiment, "TEST", spec, IMAGE, FakeDestination(), AdditionalAttempt())
+        for experiment in group.experiments
+    ]
+
+
+def errors(outcomes: Sequence[Outcome]) -> list[str | None]:
+    return [outcome.error.id if outcome.error else None for outcome in outcomes]
+
+
+def test_an_open_run_begins_nothing_more(
+    store: Store,
+    platforms: Platforms,
+    foreground: FakeService,
+    context: ScreenContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes = []
+    monkeypatch.setattr("caliban.submission.lease.this_process", elsewhere)  # the test is two commands
+
+    def follow(job: JobRecord) -> JobUpdate:
+        codes.append(call(context, *STOP, "--yes"))
+        return JobUpdate(SUCCEEDED)
+
+    foreground.expect("submit", foreground.accept)
+    foreground.expect("follow", follow)
+    foreground.expect("statuses", polls(SUBMITTED=[1]))
+    foreground.expect("stop", end(STOPPED))
+    outcomes = Submitter(store, platforms, RecordingReporter(), "totoro").submit_all(attempts(store, 3))
+    assert (codes, latest_states(store)) == ([0], ["STOPPED", "-", "-"])
+    assert errors(outcomes) == [None, "stopped", "stopped"]
+    assert str(outcomes[1].error).startswith("not submitted: stopped by totoro on ")
+    assert "2 queued jobs cancelled before submission" in context.err
+
+
+def test_after_a_stop_the_next_command_submits_again(
+    store: Store, platforms: Platforms, service: FakeService, context: ScreenContext
+) -> None:
+    planned = attempts(store, 1)
+    call(context, *STOP, "--yes")
+    service.expect("submit", service.accept)
+    assert errors(Submitter(store, platforms, RecordingReporter(), "totoro").submit_all(planned)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (STOP, ["stopped", "stopped"]),
+        (("stop",), ["stopped", "stopped"]),
+        (("stop", "--xgroup", "other"), [None, None]),
+        ((*STOP, "--dry_run"), [None, None]),
+    ],
+)
+def test_a_command_that_still_builds_its_image_submits_nothing_of_a_stopped_group(
+    words: Sequence[str],
+    expected: list[str | None],
+    store: Store,
+    platforms: Platforms,
+    service: FakeService,
+    context: ScreenContext,
+) -> None:
+    add_group(store, FAILED, name="other")
+    planned = attempts(store, 2)
+    building = Submitter(store, platforms, RecordingReporter(), "totoro", parallel=1)
+    assert (call(context, *words), context.out.splitlines()[0]) == (0, "no running or queued jobs")
+    service.expect("submit", *[service.accept] * expected.count(None))
+    assert errors(building.submit_all(planned)) == expected
+
+
+def test_the_groups_of_other_users_are_not_stopped(
+    store: Store, platforms: Platforms, service: FakeService, context: ScreenContext
+) -> None:
+    planned = attempts(store, 1)
+    building = Submitter(store, platforms, RecordingReporter(), "totoro")
+    add_group(store, FAILED, user="mei")
+    call(replace(context, user="mei"), *STOP, "--yes")
+    service.expect("submit", service.accept)
+    assert errors(building.submit_all(planned)) == [None]

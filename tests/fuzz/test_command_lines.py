@@ -61,7 +61,7 @@ ARGUMENTS = st.lists(
         st.sampled_from(FLAGS),
         st.sampled_from(VALUES),
         st.builds("{}={}".format, st.sampled_from(FLAGS), st.sampled_from(VALUES)),
-        st.text(st.characters(exclude_characters="\0"), max_size=20),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
     ),
     max_size=8,
 )

@@ -95,6 +95,7 @@ def _words(text: str) -> list[str]:
 NAMES = _words("""
 .env .env.local .env.production prod.env config/.env .envrc .ENV
 id_rsa id_dsa id_ecdsa id_ed25519 id_ed25519_sk ID_RSA keys/id_rsa id_rsa.bak id_rsa.old id_rsa~ id_rsa.1
+.env.swp .env~ .netrc.20240101
 server.key SERVER.KEY putty.ppk AuthKey.p8
 store.p12 store.pfx store.jks debug.keystore passwords.kdbx host.keytab
 .netrc _netrc .netrc.bak .pgpass .my.cnf .git-credentials .config/git/credentials
@@ -190,6 +191,13 @@ TEXTS: dict[str, bytes] = {
     "AWS table": b"Access key ID,Secret access key\nAKIA,abc\n",
     "Azure": b"DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + b"a" * 86 + b"==",
     "registry": b'{"auths": {"registry.example.com": {"auth": "bWU6c2VjcmV0"}}}',
+    "AWS, as its service writes it": b'{"AccessKey": {"SecretAccessKey": "' + b"a" * 40 + b'"}}',
+    "service account in TOML": b'type = "service_account"\nprivate_key = """x"""\n',
+    "Azure service principal": b'{"clientId": "1", "clientSecret": "' + b"a" * 34 + b'", "tenantId": "2"}',
+    "git": b"https://me:0123456789abcdef@git.example.com\n",
+    "netrc without login": b"machine api.example.com password 0123456789\n",
+    "WireGuard": b"[Interface]\nPrivateKey = " + b"A" * 43 + b"=\n",
+    "OpenVPN": b"-----BEGIN OpenVPN Static key V1-----\n0123\n",
     "Kaggle": b'{"username":"me","key":"0123456789abcdef0123456789abcdef"}',
     "kubeconfig": KUBECONFIG.encode(),
     "kubeconfig in JSON": b'{"kind": "Config", "users": [{"user": {"client-key-data": "LS0t"}}]}',
@@ -209,6 +217,8 @@ DER: dict[str, bytes] = {
     "PKCS 1": serialized(Encoding.DER, PrivateFormat.TraditionalOpenSSL),
     "SEC 1": serialized(Encoding.DER, PrivateFormat.TraditionalOpenSSL, "ec"),
     "PKCS 12": pkcs12.serialize_key_and_certificates(b"a", private_key(), None, None, NoEncryption()),
+    "PKCS 8 with a line end": serialized(Encoding.DER) + b"\n",
+    "PKCS 12 without length": bytes.fromhex("3080020103308006092a864886f70d010701a080") + bytes(40),
     "Java": b"\xfe\xed\xfe\xed\x00\x00\x00\x02",
     "Java, JCE": b"\xce\xce\xce\xce\x00\x00\x00\x02",
     "pickled token": pickle.dumps({"token": "ya29." + "a" * 60}),
@@ -248,9 +258,33 @@ def test_a_file_without_credentials_is_included(project: Project, name: str, con
     assert not found(project, name, content)
 
 
-@pytest.mark.parametrize("name", ["token.json", "credentials.json", "credentials", "my_token.json", "credentials.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token.json",
+        "credentials.json",
+        "credentials",
+        "my_token.json",
+        "credentials.yaml",
+        ".dbt/profiles.yml",
+        "clouds.yaml",
+    ],
+)
 def test_a_password_in_a_file_for_credentials_is_left_out(project: Project, name: str) -> None:
     assert found(project, name, b'{"user": "me", "password": "correct horse"}')
+
+
+@pytest.mark.parametrize("name", [".netrc (1)", ".env copy", "id_rsa copy", ".pypirc "])
+def test_a_copy_of_a_file_for_credentials_is_left_out(project: Project, name: str) -> None:
+    assert found(project, name)
+
+
+def test_a_private_key_with_the_name_of_a_public_key_is_left_out(project: Project) -> None:
+    assert found(project, "id_rsa.pub", PEM)
+
+
+def test_the_key_in_the_documentation_of_aws_is_none(project: Project) -> None:
+    assert not found(project, "notes.md", b"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n")
 
 
 def test_source_code_is_never_left_out(project: Project) -> None:

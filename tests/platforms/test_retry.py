@@ -95,3 +95,19 @@ def test_the_user_is_told_of_a_quota_before_each_wait(clock: FakeClock) -> None:
     error.is_over_quota = True
     Backoff(POLICY, clock, on_quota=lambda: told.append("quota")).wait(error)
     assert told == ["quota"]
+
+
+def test_an_error_may_be_retried_for_a_shorter_time_than_usual() -> None:
+    clock = FakeClock()
+    flaky = Flaky(1000, retry_deadline=10)
+    with pytest.raises(ServiceError):
+        with_retries(flaky, POLICY, clock=clock)
+    assert clock.seconds <= 10
+
+
+def test_a_service_that_asks_to_be_asked_again_at_once_is_not_asked_more_often() -> None:
+    clock = FakeClock()
+    flaky = Flaky(1000, retry_after=0.0)
+    with pytest.raises(ServiceError):
+        with_retries(flaky, POLICY, clock=clock)
+    assert flaky.attempts < 200

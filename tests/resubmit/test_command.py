@@ -321,7 +321,7 @@ def test_a_dry_run_skips_what_another_process_is_submitting(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:
     one, _ = add_group(store, FAILED, FAILED, container_spec={"image_id": "lab:1"}).experiments
-    leave_open(store, one, host="catbus", pid=4711)
+    leave_open(store, one, host="catbus", pid=4711, renewed=context.clock.utc_now())
     call(context, "resubmit", *GROUP, "--dry_run")
     assert "(experiment 1, job 1): being submitted by totoro on catbus (process 4711) since" in context.out
 
@@ -330,7 +330,7 @@ def test_what_another_process_is_submitting_is_skipped(
     store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
     one, _ = add_group(store, FAILED, FAILED, container_spec={"image_id": "lab:1"}).experiments
-    leave_open(store, one, host="catbus", pid=4711)
+    leave_open(store, one, host="catbus", pid=4711, renewed=context.clock.utc_now())
     service.expect("submit", service.accept)
     assert call(context, "resubmit", *GROUP, "--yes") == 0
     assert latest_states(store) == ["FAILED", "SUBMITTED"]

@@ -16,7 +16,7 @@ from tests.standins.custom_jobs import CustomJob
 from tests.standins.jobs import FINAL, Job, Jobs
 from tests.standins.kubernetes import KubeApi
 from tests.standins.kubernetes.schema import as_json
-from tests.standins.kubernetes.status import JOBS, PODS
+from tests.standins.kubernetes.status import JOBS, NAMESPACES, PODS
 from tests.standins.ml_v1 import MlV1
 from tests.standins.serving import StandIn
 
@@ -232,14 +232,19 @@ class Kubernetes(Service):
             self._cluster.jobs.succeed(name, NAMESPACE)
 
     def snapshot(self) -> Sequence[Any]:
+        """Return all jobs and pods, and the namespace that identifies the cluster."""
         state = self._cluster.state
-        return [(resource, item) for resource in (JOBS, PODS) for item in state.items(resource, NAMESPACE)]
+        system = (NAMESPACES, state.get(NAMESPACES, "", "kube-system"))
+        return [system, *((resource, item) for resource in (JOBS, PODS) for item in state.items(resource, NAMESPACE))]
 
     def restore(self, snapshot: Sequence[Any]) -> None:
         state = self._cluster.state
-        for resource, item in self.snapshot():
-            state.remove(resource, NAMESPACE, item["metadata"]["name"])
+        for resource in (JOBS, PODS):
+            for item in state.items(resource, NAMESPACE):
+                state.remove(resource, NAMESPACE, item["metadata"]["name"])
         for resource, item in snapshot:
+            if resource is NAMESPACES:
+                state.remove(resource, "", item["metadata"]["name"])
             state.add(resource, as_json(item))
 
 

@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 
 import pytest
 
+from caliban.clock import SystemClock
 from caliban.platforms.registry import Platforms
-from caliban.records import JobStatus, NewJob, Submission, SubmissionState
+from caliban.records import Batch, JobStatus, NewJob, Owner, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from caliban.submission.reconcile import may_be_in_progress, reconcile
-from tests.builders import IMAGE, a_submission, add_group, leave_open, submissions
+from caliban.submission.lease import in_progress
+from caliban.submission.reconcile import reconcile
+from tests.builders import IMAGE, a_submission, add_group, leave_open, owner, submissions
 from tests.fakes import FakeService, RecordingReporter
+
+
+def owned_by(process: Owner) -> Submission:
+    return a_submission(pid=process.pid, batch=Batch(1, process, 0, 10**6))
 
 
 @pytest.fixture
@@ -28,25 +33,16 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def test_a_submission_belongs_to_its_process_also_when_first_checked_much_later(
-    other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # without the tolerance for clocks, any time between the row and the check is much: /proc/PID is as old as the
-    # first access to it
-    monkeypatch.setattr("caliban.submission.reconcile._CLOCK_SLACK", timedelta())
-    opened = a_submission(pid=other.pid)
-
-    assert may_be_in_progress(opened, datetime.now())
+def test_a_submission_belongs_to_its_process_also_when_first_checked_much_later(other: subprocess.Popen[bytes]) -> None:
+    assert in_progress(owned_by(owner(other.pid)), SystemClock()) is True
 
 
-def test_a_killed_process_that_was_not_reaped_owns_nothing(
-    other: subprocess.Popen[bytes],
-) -> None:
-    opened = a_submission(pid=other.pid)
+def test_a_killed_process_that_was_not_reaped_owns_nothing(other: subprocess.Popen[bytes]) -> None:
+    opened = owned_by(owner(other.pid))
     other.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
 
-    assert not may_be_in_progress(opened, datetime.now())
+    assert in_progress(opened, SystemClock()) is False
 
 
 def test_a_submission_settled_by_another_command_meanwhile_is_left_alone(

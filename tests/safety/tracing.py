@@ -18,7 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -102,6 +102,12 @@ class VirtualClock:
 
     def now(self) -> datetime:
         return datetime.now() + self._offset
+
+    def utc_now(self) -> datetime:
+        return self.now().astimezone(timezone.utc)
+
+    def wait_in_background(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait()
 
     def monotonic(self) -> float:
         return float(getattr(self._thread, "seconds", 0.0))
@@ -248,7 +254,7 @@ def replace_time(clock: VirtualClock, set_attribute: Callable[[Any, str, Any], N
     """Let every :class:`~caliban.clock.SystemClock` show the time of a clock."""
     from caliban.clock import SystemClock
 
-    for name in ("now", "monotonic", "wait"):
+    for name in ("now", "utc_now", "monotonic", "wait", "wait_in_background"):
         method = getattr(clock, name)
         set_attribute(SystemClock, name, lambda self, *arguments, _method=method: _method(*arguments))
 

@@ -35,6 +35,17 @@ STORE_PASSWORD = "quixotic-zebra"
 REFRESH_TOKEN = "1//planted-refresh-token"
 
 
+OTHER_SECRETS = {
+    ".env": "PASSWORD={}\n",
+    "deploy.pem": "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+    ".npmrc": "//registry.example.com/:_authToken={}\n",
+    ".netrc": "machine example.com login me password {}\n",
+    "lab/token.json": '{{"access_token": "{}"}}\n',
+    "cluster.yaml": "kind: Config\nusers:\n- user:\n    token: {}\n",
+}
+"""Files that tools write, and their contents."""
+
+
 @dataclass
 class Planted:
     """A user with secrets in their project, and AI Platform.
@@ -106,6 +117,9 @@ def planted(
         researcher.write("adc.txt", json.dumps(adc))
         login = {"auths": {protected_registry: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}}
         researcher.write(".docker/config.json", json.dumps(login))
+        others = {name: f"planted-in-{number}-a-file" for number, name in enumerate(OTHER_SECRETS)}
+        for name, secret in others.items():
+            researcher.write(name, OTHER_SECRETS[name].format(secret))
         outside = researcher.home / "outside.txt"
         outside.write_text("planted-outside-the-directory")
         (researcher.project / "data.txt").symlink_to(outside)
@@ -126,6 +140,7 @@ def planted(
             "registry's login": Login(USER, PASSWORD).basic,
             "store's password": STORE_PASSWORD,
             "file outside": "planted-outside-the-directory",
+            **others,
         }
         yield Planted(researcher, service, secrets)
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.fakes import FakeClock
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.clients import Client, error, wait_until
 from tests.standins.custom_job_bodies import CREATE, JOBS, LOCATION, PLACE, POOL, PROJECT, job_body
@@ -231,13 +231,13 @@ def test_a_permission_can_be_lacking(client: Client, service: AiplatformV1) -> N
     assert client.send("GET", JOBS).status_code == 200
 
 
-def test_the_quota_of_submissions_refills(tmp_path: Path) -> None:
-    with AiplatformV1(quota=Quota(1, 0.5)) as service:
+def test_the_quota_of_submissions_refills(tmp_path: Path, clock: FakeClock) -> None:
+    with AiplatformV1(quota=Quota(1, 0.5), clock=clock) as service:
         client = Client(service.url, service.write_key_file(tmp_path / "key.json"))
         client.send("POST", JOBS, job_body())
         refused = client.send("POST", JOBS, job_body())
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-        time.sleep(0.6)
+        clock.seconds += 0.6
         assert client.send("POST", JOBS, job_body()).status_code == 200
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.fakes import FakeClock
 from tests.standins.clients import Client, error, wait_until
 from tests.standins.faults import Fault
 from tests.standins.jobs import FINAL
@@ -258,13 +259,13 @@ def test_a_job_that_has_ended_cannot_be_cancelled(client: Client, service: MlV1)
     assert error(client.send("POST", f"{JOBS}/a_job:cancel", {}))["status"] == "FAILED_PRECONDITION"
 
 
-def test_the_quota_of_submissions_refills(tmp_path: Path) -> None:
-    with MlV1(quota=Quota(1, 0.5)) as service:
+def test_the_quota_of_submissions_refills(tmp_path: Path, clock: FakeClock) -> None:
+    with MlV1(quota=Quota(1, 0.5), clock=clock) as service:
         client = Client(service.url, service.write_key_file(tmp_path / "key.json"))
         client.send("POST", JOBS, job_body("first"))
         refused = client.send("POST", JOBS, job_body("second"))
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-        time.sleep(0.6)
+        clock.seconds += 0.6
         assert client.send("POST", JOBS, job_body("second")).status_code == 200
 
 

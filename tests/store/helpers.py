@@ -87,7 +87,7 @@ def migrating(url: str) -> Iterator[Connection]:
     """Yield a connection in a transaction, set up as for an upgrade."""
     address = parse_address(url)
     engine = (
-        begin_immediate(sqlite_engine(address.path, writable=True, foreign_keys=False))
+        begin_immediate(sqlite_engine(address.path, lambda: None, writable=True, foreign_keys=False))
         if isinstance(address, SqliteAddress)
         else server_engine(address, writable=True)
     )

@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import func, select, text
@@ -91,8 +91,8 @@ def test_a_submission_has_the_user_host_and_process(journal: Journal) -> None:
     )
 
 
-def test_a_submission_is_recorded_with_the_local_time(journal: Journal) -> None:
-    assert abs(_open(journal).created - datetime.now()) < timedelta(minutes=1)
+def test_a_submission_is_recorded_with_the_time_in_utc(journal: Journal) -> None:
+    assert abs(_open(journal).created - datetime.now(timezone.utc)) < timedelta(minutes=1)
 
 
 def test_an_open_submission_is_read_as_it_was_recorded(journal: Journal) -> None:

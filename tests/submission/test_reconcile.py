@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 
+from caliban.clock import SystemClock, local_text
 from caliban.platforms.registry import Platforms
 from caliban.records import ExperimentRecord, JobDetails, JobStatus, NewJob, PlatformId, Submission, SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
-from caliban.submission.reconcile import describe_open, may_be_in_progress, reconcile
-from tests.builders import IMAGE, a_submission, add_group, latest_states, leave_open, read_group, submissions
-from tests.fakes import FakeService, RecordingReporter
+from caliban.submission.reconcile import describe_open, reconcile
+from tests.builders import IMAGE, add_group, elsewhere, latest_states, leave_open, read_group, submissions
+from tests.fakes import FakeClock, FakeService, RecordingReporter
 
-NOW = datetime.now()
+LONG_AGO = datetime(2020, 5, 29, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -40,6 +42,12 @@ def running_process() -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     yield process.pid
     process.communicate()
+
+
+@pytest.fixture
+def platforms(platforms: Platforms, clock: FakeClock) -> Platforms:
+    """Platforms of a command that nobody waits for."""
+    return Platforms(replace(platforms.context, clock=clock))
 
 
 def settle(store: Store, platforms: Platforms, reporter: RecordingReporter) -> list[Submission]:
@@ -184,49 +192,82 @@ def test_groups_of_other_users_are_not_touched(
     assert (service.calls, state(store)) == ([], SubmissionState.OPEN)
 
 
-@pytest.mark.parametrize(("age", "in_progress"), [(timedelta(minutes=59), True), (timedelta(minutes=61), False)])
-def test_a_submission_of_another_host_is_looked_up_after_an_hour(age: timedelta, in_progress: bool) -> None:
-    assert may_be_in_progress(a_submission(host="elsewhere", created=NOW - age), NOW) is in_progress
+def test_a_submission_that_was_never_sent_is_freed_without_a_lookup(
+    store: Store,
+    experiment: ExperimentRecord,
+    ended_process: int,
+    service: FakeService,
+    platforms: Platforms,
+    reporter: RecordingReporter,
+) -> None:
+    leave_open(store, experiment, pid=ended_process, sent=False)
+    assert settle(store, platforms, reporter) == []
+    assert (service.calls, state(store)) == ([], SubmissionState.ABANDONED)
+    assert reporter.lines == ["1 submission of an interrupted command had not been sent"]
 
 
-def test_a_running_process_may_be_submitting(running_process: int) -> None:
-    assert may_be_in_progress(a_submission(pid=running_process, created=datetime.now()), datetime.now())
+def test_a_submission_whose_process_wakes_up_during_the_lookup_is_left_to_it(
+    store: Store, experiment: ExperimentRecord, service: FakeService, platforms: Platforms, reporter: RecordingReporter
+) -> None:
+    opened = leave_open(store, experiment, by=elsewhere(), renewed=LONG_AGO)
+
+    def wake(submission: Submission) -> None:
+        assert opened.batch is not None
+        Journal(store, owner=elsewhere()).renew(opened.batch.id)
+
+    service.expect("find", wake)
+    assert settle(store, platforms, reporter) == [opened]
+    assert state(store) is SubmissionState.OPEN
 
 
-def test_a_process_that_has_ended_is_not_submitting(ended_process: int) -> None:
-    assert not may_be_in_progress(a_submission(pid=ended_process), NOW)
+def test_a_submission_that_is_sent_during_the_lookup_is_left_to_its_process(
+    store: Store, experiment: ExperimentRecord, service: FakeService, platforms: Platforms, reporter: RecordingReporter
+) -> None:
+    opened = leave_open(store, experiment, by=elsewhere(), renewed=LONG_AGO)
+    service.expect("find", lambda submission: Journal(store, owner=elsewhere()).mark_sent(opened) and None)
+    assert settle(store, platforms, reporter) == [opened]
 
 
-def test_a_younger_process_with_the_same_id_is_another_one(running_process: int) -> None:
-    assert not may_be_in_progress(a_submission(pid=running_process, created=NOW - timedelta(days=1)), NOW)
+def test_a_submission_that_was_found_ended_can_no_longer_be_sent(
+    store: Store, experiment: ExperimentRecord, service: FakeService, platforms: Platforms, reporter: RecordingReporter
+) -> None:
+    opened = leave_open(store, experiment, by=elsewhere(), renewed=LONG_AGO)
+    service.expect("find", service.look_up)
+    settle(store, platforms, reporter)
+    assert not Journal(store, owner=elsewhere()).mark_sent(opened)
 
 
-def test_a_process_of_another_user_may_be_submitting(monkeypatch: pytest.MonkeyPatch, running_process: int) -> None:
-    def forbidden(pid: int, number: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", forbidden)
-    assert may_be_in_progress(a_submission(pid=running_process, created=datetime.now()), datetime.now())
-
-
-def test_a_process_of_unknown_age_may_be_submitting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS, which has no /proc."""
-    monkeypatch.setattr(os, "kill", lambda pid, number: None)
-    assert may_be_in_progress(a_submission(pid=2**22 + 1), NOW)
+def test_an_open_submission_is_described_by_user_host_and_process(store: Store, experiment: ExperimentRecord) -> None:
+    opened = leave_open(store, experiment, host="catbus", pid=4711)
+    described = describe_open([opened], SystemClock())
+    since = local_text(opened.created)
+    assert described == {experiment.id: f"being submitted by totoro on catbus (process 4711) since {since}"}
 
 
-def test_an_open_submission_is_described_by_user_host_and_process() -> None:
-    created = datetime(2020, 5, 29, 10, 53, 40)
-    described = describe_open([a_submission(host="catbus", pid=4711, created=created)], created)
-    assert described == {38: "being submitted by totoro on catbus (process 4711) since 2020-05-29 10:53:40"}
-
-
-def test_an_interrupted_submission_is_described_with_an_unknown_outcome() -> None:
-    created = datetime(2020, 5, 29, 10, 53, 40)
-    described = describe_open([a_submission(host="catbus", pid=4711, created=created)], created + timedelta(days=1))
-    assert described == {
-        38: "outcome unknown: its submission of 2020-05-29 10:53:40 was interrupted and not looked up on TEST yet"
+def test_an_interrupted_submission_is_described_with_an_unknown_outcome(
+    store: Store, experiment: ExperimentRecord, ended_process: int
+) -> None:
+    opened = leave_open(store, experiment, pid=ended_process)
+    since = local_text(opened.created)
+    assert describe_open([opened], SystemClock()) == {
+        experiment.id: f"outcome unknown: its submission of {since} was interrupted and not looked up on TEST yet"
     }
+
+
+def test_an_interrupted_submission_that_was_never_sent_prevents_nothing(
+    store: Store, experiment: ExperimentRecord, ended_process: int
+) -> None:
+    assert describe_open([leave_open(store, experiment, pid=ended_process, sent=False)], SystemClock()) == {}
+
+
+def test_times_are_shown_in_the_local_time_zone_which_is_named(
+    store: Store, experiment: ExperimentRecord, time_zone: Callable[[str], None]
+) -> None:
+    renewed = datetime(2026, 11, 27, 1, 25, 0, tzinfo=timezone.utc)
+    opened = leave_open(store, experiment, by=elsewhere(), renewed=renewed)
+    time_zone("Asia/Tokyo")
+    [line] = describe_open([opened], SystemClock()).values()
+    assert "since 2026-11-27 10:25:00 JST" in line
 
 
 @pytest.mark.parametrize(

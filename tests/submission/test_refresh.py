@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -147,3 +148,25 @@ def test_a_platform_that_cannot_be_created_does_not_hide_the_jobs_of_others(
     monkeypatch.setattr("tests.fakes.FakePlatform.__init__", fail)
     [shown] = refresh([a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)))], platforms).groups[0].experiments[0].jobs
     assert "ZeroDivisionError" in str(shown.refresh_error)
+
+
+def test_a_platform_that_does_not_answer_delays_no_other(
+    service: FakeService, platforms: Platforms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the two platforms answers only once the other one has been asked."""
+    asked = threading.Barrier(2, timeout=10)
+
+    def answer(jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+        asked.wait()
+        return {job.id: JobUpdate(JobStatus.SUCCEEDED) for job in jobs}
+
+    class Slow:
+        def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
+            return answer(jobs)
+
+    service.expect("statuses", answer)
+    platforms._created["SLOW"] = Slow()  # type: ignore[assignment]
+    group = a_group(
+        an_experiment(1, a_job(1, JobStatus.RUNNING)), an_experiment(2, a_job(2, JobStatus.RUNNING, platform="SLOW"))
+    )
+    assert states(refresh([group], platforms)) == ["SUCCEEDED", "SUCCEEDED"]

@@ -12,7 +12,7 @@ import pytest
 from caliban.submission.signals import hold_signals
 from tests.fakes import FakeClock
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,8 @@ def test_two_signals_at_the_same_moment_interrupt_a_released_block_once() -> Non
             try:
                 with held.released():
                     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-                    raise_all(*SIGNALS)
+                    for number in SIGNALS:
+                        signal.pthread_kill(threading.get_ident(), number)
                     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             except KeyboardInterrupt:
                 done.append("stopped")

@@ -133,7 +133,7 @@ class Google:
         user_agent = f"caliban/{metadata.version('caliban')}"
         return build_from_document(
             description,
-            http=Transport(credentials, user_agent, endpoint, self.retry_policy, self.clock),
+            http=Transport(credentials, user_agent, endpoint, self.retry_policy, self._context),
             client_options={"universe_domain": universe, "api_endpoint": endpoint.url},
         )
 
@@ -155,11 +155,14 @@ class Google:
 
 @cache
 def api_description(api: str, version: str) -> Mapping[str, Any]:
-    """Return the discovery document of an API, which google-api-python-client ships; parsed once."""
+    """Return the discovery document of an API, which google-api-python-client ships; parsed once.
+
+    Its messages have no fields: the library only writes docstrings from them, which takes most of its time.
+    """
     from googleapiclient.discovery_cache import get_static_doc  # type: ignore[import-untyped]
 
-    description: Mapping[str, Any] = json.loads(get_static_doc(api, version))
-    return description
+    description: dict[str, Any] = json.loads(get_static_doc(api, version))
+    return {**description, "schemas": {name: {"id": name, "type": "object"} for name in description["schemas"]}}
 
 
 def _only(path: Sequence[str], description: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from caliban import input_files
-from caliban.bounded import parse_json
-from caliban.errors import UsageError
-from caliban.helper_process import run_helper
+from caliban.bounded import DeadlineExceededError, parse_json
+from caliban.errors import CalibanError, UsageError
+from caliban.helper_process import call_within, run_helper
 from caliban.input_files import InputFileError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.flags import cloud_key
 from caliban.platforms.google.endpoints import GOOGLE_DOMAIN, may_carry_credentials, token_endpoint_problem
-from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError, token_failure
-from caliban.platforms.google.tokens import metadata_request, single_attempt
+from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError, token_failure, unreachable
+from caliban.platforms.google.tokens import PROGRAM_SECONDS, metadata_request, single_attempt
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JsonObject
 from caliban.redaction import clean_text, exception_text, register_secrets
@@ -107,7 +108,11 @@ class CredentialsLoader:
         except google.auth.exceptions.GoogleAuthError as error:
             text = clean_text(str(error.args[0] if error.args else error))
             raise _malformed(path, text) from None
-        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        except (DeadlineExceededError, subprocess.SubprocessError) as error:
+            raise unreachable("run the program for credentials", error) from None
+        except CalibanError:
+            raise
+        except Exception as error:  # noqa: BLE001 - google-auth reads the file without checking types
             # the library's message about a private key could contain a part of it
             cause = "malformed private key" if "private_key" in key else exception_text(error)
             raise _malformed(path, cause) from None
@@ -124,13 +129,26 @@ class CredentialsLoader:
             user = google.oauth2.credentials.Credentials
             made = user.from_authorized_user_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
         else:
-            with warnings.catch_warnings():  # about files of unknown origin; their URLs have been checked
-                warnings.simplefilter("ignore", DeprecationWarning)
-                made, self._found_project = google.auth.load_credentials_from_dict(  # type: ignore[no-untyped-call]
-                    key, scopes=SCOPES, request=self._request
-                )
+            made, self._found_project = self._of_other_type(key)
         self._found_project = self._found_project or _text(key, "project_id") or _text(key, "quota_project_id")
         return cast("Credentials", made)
+
+    def _of_other_type(self, key: JsonObject) -> tuple[Credentials, str | None]:
+        """Load credentials for which google-auth may send requests, or run a program, to find out their project."""
+        import google.auth
+
+        found: list[tuple[Credentials, str | None]] = []
+
+        def load() -> None:
+            with warnings.catch_warnings():  # about files of unknown origin; their URLs have been checked
+                warnings.simplefilter("ignore", DeprecationWarning)
+                found.append(google.auth.load_credentials_from_dict(key, scopes=SCOPES, request=self._request))  # type: ignore[no-untyped-call]
+
+        if "executable" in _at(key, "credential_source"):
+            call_within(self._context.clock, PROGRAM_SECONDS, load)
+        else:
+            load()
+        return found[0]
 
     def _default_credentials(self) -> Credentials:
         # whether this machine is on Google Cloud: the metadata address never answers elsewhere, so ask once, not thrice

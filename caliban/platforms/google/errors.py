@@ -51,6 +51,8 @@ class ForeignAnswerError(GoogleUnreachableError):
         is_page: whether it is a page of HTML.
     """
 
+    retry_deadline = 10  # a login page goes away when somebody logs in, not by itself
+
     def __init__(self, action: str, code: int, answer: str) -> None:
         shown = clean_text(answer)
         super().__init__(

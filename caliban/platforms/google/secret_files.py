@@ -31,8 +31,9 @@ SECRET_FILES = SecretFiles(
             # Client secrets, access tokens and refresh tokens.
             text=(
                 mark(
-                    r"(?-i:GOCSPX-[\w-]{20,}|ya29\.[\w-]{20,}|(?<![\w/+-])1//0[\w-]{30,})",
+                    r"GOCSPX-[\w-]{20,}|ya29\.[\w-]{20,}|(?<![\w/+-])1//0[\w-]{30,}",
                     *("GOCSPX-", "ya29.", "1//0"),
+                    is_exact=True,
                 ),
             ),
         ),

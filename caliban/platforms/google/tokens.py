@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from caliban.bounded import parse_json
+from caliban.bounded import DeadlineExceededError, parse_json
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
+from caliban.helper_process import call_within
 from caliban.platforms.google.endpoints import may_carry_credentials
 from caliban.platforms.google.errors import (
     CredentialsError,
@@ -27,6 +29,8 @@ _ACTION = "fetch an access token"
 _TRANSIENT_ERRORS = frozenset({"internal_failure", "server_error", "temporarily_unavailable"})
 """Of an OAuth error response (RFC 6749, 4.1.2.1), and Google's own."""
 _BODY_LIMIT = 1 << 20
+PROGRAM_SECONDS = 150.0
+"""For a program that a credentials file names; google-auth gives it up to 120."""
 _SECRETS = ("refresh_token", "client_secret", "token")
 
 
@@ -80,7 +84,7 @@ class RefreshingCredentials:
         secrets = [getattr(self.credentials, name, None) for name in _SECRETS]
         register_secrets(*secrets)
         try:
-            self.credentials.refresh(single_attempt(self._retry_policy, self._clock))  # type: ignore[no-untyped-call]
+            self._call_refresh()
         except CalibanError:
             raise
         except google.auth.exceptions.GoogleAuthError as error:
@@ -89,10 +93,24 @@ class RefreshingCredentials:
                 self._refusal = failure
             # from None: the text of google-auth, which may repeat what was sent, is in the cause, without secrets
             raise failure from None
+        except (DeadlineExceededError, subprocess.SubprocessError) as error:
+            raise unreachable(_ACTION, error) from None
         except Exception as error:  # noqa: BLE001 - google-auth reads answers without checking them
             text = f"{type(error).__name__}: {exception_text(error, secrets)}"
             raise ForeignAnswerError(_ACTION, 200, text) from None
         self._check_token()
+
+    def _call_refresh(self) -> None:
+        request = single_attempt(self._retry_policy, self._clock)
+
+        def refresh() -> None:
+            self.credentials.refresh(request)  # type: ignore[no-untyped-call]
+
+        # google-auth kills such a program after a while, but waits for what it has started.
+        if type(self.credentials).__module__ == "google.auth.pluggable":
+            call_within(self._clock, PROGRAM_SECONDS, refresh)
+        else:
+            refresh()
 
     def _check_token(self) -> None:
         """Remove spaces and newlines around the token, which no header can have.

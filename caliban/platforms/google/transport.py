@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from caliban.bounded import parse_json, parse_retry_after
-from caliban.clock import Clock
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.endpoints import Endpoint
 from caliban.platforms.google.errors import (
     ForeignAnswerError,
@@ -59,13 +59,18 @@ class Transport:
     """The ``http`` of google-api-python-client, for any number of threads. Sends each request once."""
 
     def __init__(
-        self, credentials: RefreshingCredentials, user_agent: str, endpoint: Endpoint, policy: RetryPolicy, clock: Clock
+        self,
+        credentials: RefreshingCredentials,
+        user_agent: str,
+        endpoint: Endpoint,
+        policy: RetryPolicy,
+        context: PlatformContext,
     ) -> None:
         self._credentials = credentials
         self._user_agent = user_agent
         self._endpoint = endpoint
         self._policy = policy
-        self._clock = clock
+        self._context = context
         self._local = threading.local()
 
     @property
@@ -83,7 +88,11 @@ class Transport:
         """
         self._endpoint.check(uri)
         sent = {**headers, "user-agent": self._user_agent}
-        token = self._credentials.apply(sent)
+        try:
+            token = self._credentials.apply(sent)
+        except GoogleUnreachableError as error:
+            error.outcome_unknown = False  # the request itself was not sent
+            raise
         return self._send(uri, method, body, sent, token)
 
     def renew(self) -> bool:
@@ -120,9 +129,13 @@ class Transport:
         from caliban.bounded_http import LimitedSession, Limits
 
         if not hasattr(self._local, "session"):
-            self._local.session = LimitedSession(Limits(self._clock, self._policy.request_deadline))
+            limits = Limits(self._context.clock, self._policy.request_deadline, on_slow=self._report_slow)
+            self._local.session = LimitedSession(limits)
         made: LimitedSession = self._local.session
         return made
+
+    def _report_slow(self) -> None:
+        self._context.announce(f"waiting for an answer of {urlsplit(self._endpoint.url).netloc} ...")
 
 
 class ApiRequest(Protocol):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _EXPIRY_MARGIN = timedelta(minutes=5)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?)(?::\d{1,5})?")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----[A-Za-z0-9+/=\s]+-----END [A-Z ]+-----")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
@@ -134,9 +135,11 @@ def make_tls(authority: str | None, certificate: tuple[str, str] | None = None) 
 
 
 def proxy_of(server: str) -> str | None:
-    """Return the proxy for a server that the environment variables name, or None."""
+    """Return the proxy for a server that the environment variables name, or None; this machine needs none."""
     from requests.utils import get_environ_proxies, select_proxy
 
+    if urlsplit(server).hostname in LOOPBACK:
+        return None
     proxy: str | None = select_proxy(server, get_environ_proxies(server))
     return proxy
 

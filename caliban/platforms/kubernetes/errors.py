@@ -18,6 +18,8 @@ _TRANSIENT = frozenset({408, 425, 429, 499})
 """Client errors after which the same request may succeed a little later."""
 _PERMANENT = frozenset({501, 505})
 """Server errors after which it may not."""
+_POOL = re.compile(r"\b\w+\(host='([^']*)', port=(\w+)\): ")
+"""How messages of urllib3 begin."""
 _TIMEOUT_REASONS = frozenset({"Timeout", "ServerTimeout"})
 
 
@@ -258,7 +260,7 @@ def unreachable(action: str, error: Exception, *, was_sent: bool = True) -> Kube
     """
     import urllib3.exceptions as urllib3
 
-    cause = str(error) or type(error).__name__
+    cause = _text(error) or type(error).__name__
     if _is_verification_failure(error):
         return KubernetesUnreachableError(
             f"cannot {action}: the cluster's certificate cannot be verified",
@@ -273,6 +275,13 @@ def unreachable(action: str, error: Exception, *, was_sent: bool = True) -> Kube
     return KubernetesUnreachableError(
         f"cannot {action}: no response from the cluster", cause, outcome_unknown=outcome_unknown
     )
+
+
+def _text(error: BaseException) -> str:
+    """Return the message of an exception of urllib3, without the names of its classes."""
+    if len(error.args) == 2 and isinstance(error.args[0], str) and isinstance(error.args[1], BaseException):
+        return f"{error.args[0].rstrip('.')}: {_text(error.args[1]) or type(error.args[1]).__name__}"
+    return _POOL.sub(r"\1:\2: ", str(error))
 
 
 def _is_verification_failure(error: BaseException | None) -> bool:

@@ -7,7 +7,6 @@ https://cloud.google.com/kubernetes-engine/docs/how-to/api-server-authentication
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -233,5 +232,5 @@ def _endpoint(raw: JsonObject) -> tuple[str, str]:
 def _decode(value: object) -> str:
     try:
         return base64.b64decode(str(value or ""), validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return ""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from caliban.clock import Clock, SystemClock
 from caliban.errors import UsageError
 from caliban.platforms.kubernetes.connection import (
+    LOOPBACK,
     Connection,
     Credential,
     Credentials,
@@ -35,7 +36,6 @@ VARIABLE = "KUBECONFIG"
 DEFAULT_NAMESPACE = "default"
 
 _DEFAULT_FILE = Path(".kube/config")
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _SHOWN_NAMES = 20
 
 
@@ -191,7 +191,7 @@ class Kubeconfig:
             host = parts.hostname
         except ValueError:
             is_good = False
-        if not is_good or (parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK)):
+        if not is_good or (parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK)):
             raise UsageError(
                 "kubeconfig-insecure",
                 f"the server of the context {context.name} is not an https URL",

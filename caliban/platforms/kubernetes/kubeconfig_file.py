@@ -6,7 +6,6 @@ Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-acces
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +98,7 @@ def pem_of(entry: Entry, key: str) -> str | None:
     if data:
         try:
             return base64.b64decode("".join(str(data).split()), validate=True).decode("ascii")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise ValueError(f"{key}-data is not base64 of a PEM file") from None
     return file_of(entry, key)
 

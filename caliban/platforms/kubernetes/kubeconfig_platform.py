@@ -11,10 +11,11 @@ from caliban.errors import CalibanError, UsageError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.choice import KUBERNETES, ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
+from caliban.platforms.kubernetes.clusters import another_cluster
 from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import KubeconfigDestination
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
-from caliban.platforms.kubernetes.platform import ClusterPlatform, another_cluster
+from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.side_by_side import side_by_side
 from caliban.records import Destination, JobRecord

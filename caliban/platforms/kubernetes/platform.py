@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -20,7 +19,7 @@ from caliban.platforms.google.image_registry import image_registry
 from caliban.platforms.kubernetes import details, job_spec
 from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
-from caliban.platforms.kubernetes.connection import Connection
+from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
 from caliban.platforms.kubernetes.job_status import needs_pods, state_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
@@ -69,7 +68,7 @@ class ListedJob:
     group: str | None
 
 
-class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
+class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[_D]):
     """Jobs of batch/v1 in namespaces of clusters. Its methods may be called on several threads.
 
     Attributes:
@@ -80,12 +79,9 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
     destination_type: ClassVar[type[ClusterDestination]]
 
     def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
-        super().__init__(context)
+        RecognisedClusters.__init__(self, context, retry_policy or DEFAULT)
+        Platform.__init__(self, context)
         self.google = Google(context, retry_policy)
-        self._retry_policy = retry_policy or DEFAULT
-        self._lock = threading.Lock()
-        self._locks: dict[ClusterDestination, threading.Lock] = {}
-        self._clusters: dict[ClusterDestination, Cluster] = {}
 
     @abstractmethod
     def choose(self, choice: ClusterChoice) -> _D:
@@ -93,14 +89,6 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
 
         Raises:
             CalibanError: there is no such cluster, or it cannot be looked up.
-        """
-
-    @abstractmethod
-    def _connection(self, destination: _D) -> tuple[Connection, str]:
-        """Return how to connect to a cluster, and its name for messages.
-
-        Raises:
-            CalibanError: there is no such cluster, or no way to connect to it.
         """
 
     @classmethod
@@ -128,20 +116,6 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             )
         return self._own(job.details.destination)
 
-    def _identified(self, destination: _D) -> _D:
-        """Return a destination with what its cluster is recognised by; the client is kept for it.
-
-        Raises:
-            UsageError: ``malformed-destination``.
-            CalibanError: the cluster cannot be asked.
-        """
-        destination.check()
-        cluster = self.cluster(destination)
-        known = replace(destination, cluster_uid=cluster.system_uid() or "", cluster_server=cluster.server)
-        with self._lock:
-            self._clusters[replace(known, namespace="default")] = cluster
-        return known
-
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
         project = None if destination is None else self._project(self._own(destination))
@@ -159,37 +133,6 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         """
         own = self._own(destination)
         self.cluster(own).check_namespace(own.namespace)
-
-    def cluster(self, destination: _D) -> Cluster:
-        """Return the client of a cluster, created once; it is the cluster that was recorded.
-
-        Raises:
-            PlatformError: ``another-cluster``: another one has its name now.
-            CalibanError: there is no such cluster, or no way to connect to it.
-        """
-        key = replace(destination, namespace="default")
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._clusters:
-                opened = self._open(destination)
-                with self._lock:
-                    self._clusters[key] = opened
-            return self._clusters[key]
-
-    def _open(self, destination: _D) -> Cluster:
-        """Connect to the cluster of a destination, and check that it is the recorded one.
-
-        Raises:
-            CalibanError: see :meth:`cluster`.
-        """
-        connection, name = self._connection(destination)
-        cluster = Cluster(connection, name, self.context, self._retry_policy)
-        if destination.is_identified:
-            uid = (cluster.system_uid() or "") if destination.cluster_uid else ""
-            if not destination.is_same_cluster(uid, cluster.server):
-                raise another_cluster(destination, cluster, uid)
-        return cluster
 
     def statuses(self, jobs: Sequence[JobRecord]) -> Mapping[int, JobUpdate | StatusUnavailable]:
         """List the jobs of each cluster and namespace once, and the pods of those that failed or wait.
@@ -268,7 +211,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
             body = job_spec.manifest(spec, name, labels)
             job, is_new = self._create(cluster, destination, body, submission, may_send)
             if is_new or job_spec.has_token(job, submission.name, submission.token):
-                return self._new_job(destination, job, job_spec.container_name(spec))
+                return self._new_job(destination, job, spec)
         taken = PlatformError(
             "job-name-taken",
             f"cannot submit the job {submission.name}: the {cluster.name} already has jobs of its names",
@@ -286,7 +229,7 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         for name in job_spec.candidate_names(submission.name, submission.token):
             job = cluster.get_job(destination.namespace, name)
             if job is not None and job_spec.has_token(job, submission.name, submission.token):
-                return self._new_job(destination, job, None)
+                return self._new_job(destination, job, {})
         return None
 
     def stop(self, job: JobRecord) -> JobUpdate:
@@ -355,12 +298,20 @@ class ClusterPlatform(Platform, RemotePlatform, Generic[_D]):
         )
         return job, any(job is each for each in created)
 
-    def _new_job(self, destination: _D, job: JsonObject, container: str | None) -> NewJob:
-        """Return an accepted job. Nothing but its identity is required of it."""
+    def _new_job(self, destination: _D, job: JsonObject, spec: JsonObject) -> NewJob:
+        """Return an accepted job. Nothing but its identity is required of it.
+
+        Args:
+            destination: where it is.
+            job: as the cluster returned it.
+            spec: its job spec; {} where that is not known.
+        """
+        container = job_spec.container_name(spec)
         own = job_spec.own_container(job, container)
         state = self._state(destination, job, own)
         raw = details.with_state(details.job_details(destination, job, own or container), state)
-        return NewJob(job_spec.image_in(job, own), state.status, self.parse_details(state.status, raw))
+        image = job_spec.image_in(job, own) or job_spec.image_in({"spec": spec}, container)
+        return NewJob(image, state.status, self.parse_details(state.status, raw))
 
     def _statuses_at(self, destination: _D, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
         cluster = self.cluster(destination)
@@ -428,18 +379,6 @@ def _refused(error: CalibanError, destination: ClusterDestination, submission: S
     """Return the error for a job that certainly does not run."""
     raw = details.refused_details(destination, submission.name, one_line(error))
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=raw)
-
-
-def another_cluster(destination: ClusterDestination, cluster: Cluster, uid: str) -> PlatformError:
-    """Return the error for a cluster that is not the recorded one, although it has its name."""
-    recorded, found = destination.cluster_uid or destination.cluster_server, uid or cluster.server
-    return PlatformError(
-        "another-cluster",
-        f"the {cluster.name} is not the one where the job was submitted",
-        cause=f"recorded: {recorded}; found: {found}",
-        hint="use the kubeconfig of that cluster (set $KUBECONFIG); a cluster that was created again is another one, "
-        "and the jobs of the earlier one are gone",
-    )
 
 
 def _container_of(job: JobRecord) -> str | None:

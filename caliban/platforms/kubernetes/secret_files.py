@@ -20,8 +20,8 @@ SECRET_FILES = SecretFiles(
         Rule(
             "a kubeconfig",
             text=(
-                value_of("kind", value=r"Config\b"),
-                mark(r"\busers\b[\"']?\s{0,20}:", "users"),
+                mark(r"users[\"']?\s{0,20}:", "users"),
+                value_of("kind", value=r"config\b"),
                 value_of(*_SECRETS),
             ),
         ),

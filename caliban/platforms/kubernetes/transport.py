@@ -13,12 +13,14 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import urllib3
+from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from caliban.bounded import BODY_LIMIT, TooLargeError, read_limited
-
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
 
 MAX_BODY = BODY_LIMIT
 """Bytes of a response: a page of 500 jobs has a few MB."""
@@ -137,15 +139,13 @@ class _Call:
 
     def run(self) -> None:
         """Make the request."""
-        import urllib3.exceptions as urllib3
-
         _current.call = self
         try:
             self.response = self._send()
-        except (urllib3.HTTPError, OversizedError, OSError, _GivenUpError) as error:
+        except (HTTPError, OversizedError, OSError, _GivenUpError) as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - whatever http.client raises of an odd response is no response
-            self.error = urllib3.ProtocolError(f"malformed response: {type(error).__name__}")
+            self.error = ProtocolError(f"malformed response: {type(error).__name__}")
         finally:
             with self._lock:
                 if self._socket is not None:
@@ -179,8 +179,6 @@ class _Call:
             self.was_sent = True
 
     def _send(self) -> Response:
-        import urllib3
-
         request = self._request
         found = self._pool.request(
             request.method,
@@ -208,6 +206,36 @@ class _Current(threading.local):
 _current = _Current()
 
 
+class _Plain(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _watched(super()._new_conn())
+
+    def request(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 calls it
+        if self.sock is None:
+            self.connect()
+        _begin(self)
+        super().request(*args, **more)
+
+
+class _Tls(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _watched(super()._new_conn())
+
+    def request(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 calls it
+        if self.sock is None:
+            self.connect()
+        _begin(self)
+        super().request(*args, **more)
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Tls
+
+
 def make_pool(proxy: str | None = None, **options: Any) -> PoolManager:  # noqa: ANN401 - of urllib3
     """Return a pool of connections for :func:`exchange`.
 
@@ -215,44 +243,14 @@ def make_pool(proxy: str | None = None, **options: Any) -> PoolManager:  # noqa:
         proxy: the URL of a proxy, or None.
         options: of ``urllib3.PoolManager``: ``ssl_context``.
     """
-    import urllib3
-    from urllib3.connection import HTTPConnection, HTTPSConnection
-    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-
-    class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return _watched(super()._new_conn())
-
-        def request(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 calls it
-            if self.sock is None:
-                self.connect()
-            _begin(self)
-            super().request(*args, **more)
-
-    class Tls(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return _watched(super()._new_conn())
-
-        def request(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 calls it
-            if self.sock is None:
-                self.connect()
-            _begin(self)
-            super().request(*args, **more)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls
-
     made: PoolManager
     if proxy:
         login = urllib3.util.parse_url(proxy).auth
         headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
         made = urllib3.ProxyManager(proxy, maxsize=8, proxy_headers=headers, **options)
     else:
-        made = urllib3.PoolManager(maxsize=8, **options)
-    made.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+        made = PoolManager(maxsize=8, **options)
+    made.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
     return made
 
 

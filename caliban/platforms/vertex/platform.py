@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import ClassVar
 
 from caliban.errors import CalibanError, PlatformError, one_line
@@ -22,6 +23,9 @@ from caliban.platforms.vertex.machines import CATALOG
 from caliban.records import ImageRef, JobDetails, JobRecord, JobStatus, JsonObject, NewJob, Submission
 
 REGION_VARIABLE = "REGION"
+
+_OLD = timedelta(days=1)
+"""So long after its submission, a job that lists do not show was not created, whatever two machines' clocks say."""
 
 _CANCELLABLE = frozenset({"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_PAUSED"})
 
@@ -61,7 +65,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
         super().__init__(context, retry_policy)
         self.client: VertexClient = VertexClient(self.google)
         self._sent: set[str] = set()
-        self._gone_since: dict[tuple[str, int], float] = {}
+        self._gone_since: dict[tuple[str, int, int | None], float] = {}
 
     @classmethod
     def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
@@ -130,7 +134,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
 
         The process that submitted it has ended, but may have sent a request at the very end: so the job is looked for
         until ``RetryPolicy.consistency_delay`` after the process was first found to have ended, unless the submission
-        is so old that its last request was sent long before.
+        is a day old.
 
         Raises:
             PlatformError: ``look-up-interrupted``.
@@ -154,17 +158,17 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
     def _listed_at(self, submission: Submission) -> float:
         """Return when lists would contain a job of the submission, by :meth:`caliban.clock.Clock.monotonic`.
 
-        The last request is sent before the deadline of the retry policy; it may have to wait for a token, and for its
-        own timeout.
+        The clocks of two machines may differ by hours, so that only a submission of another day counts as old.
         """
-        policy, clock = self.google.retry_policy, self.context.clock
+        clock, delay = self.context.clock, self.google.retry_policy.consistency_delay
         now = clock.monotonic()
-        owner = (submission.host, submission.pid)
+        if clock.utc_now() - submission.created > _OLD:
+            return now
+        batch_id = submission.batch.id if submission.batch else None
+        owner = (submission.host, submission.pid, batch_id)
         with self._lock:
             gone = now if submission.pid == os.getpid() else self._gone_since.setdefault(owner, now)
-        at_work = max(policy.deadline, policy.quota_deadline) + 2 * (policy.connect_timeout + policy.read_timeout)
-        age = (clock.now() - submission.created).total_seconds()
-        return min(gone, now + at_work - age) + policy.consistency_delay
+        return gone + delay
 
     def _oldest_with_token(self, place: VertexDestination, token: str) -> JsonObject | None:
         """Return the oldest job with the token; cancel all others that have it."""

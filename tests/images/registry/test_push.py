@@ -195,7 +195,7 @@ def test_layers_that_the_registry_has_are_counted_too(
     [
         (Answer(500), "500 Internal Server Error"),
         (Answer(403, error("DENIED", "no reading")), "denied: no reading"),
-        (Answer(200, b"<html>"), "Expecting value: line 1 column 1 (char 0)"),
+        (Answer(200, b"<html>"), "the answer is not a manifest"),
         (Answer(307, b"", {"Location": "http://localhost:1/"}), "307 Temporary Redirect"),
         (
             Answer(200, b"{}", {"Docker-Content-Digest": f"sha256:{'0' * 64}"}),

@@ -175,7 +175,7 @@ class ContractCase(ABC):
             user="totoro",
             host=socket.gethostname(),
             pid=ENDED_PID,
-            created=self.clock.now(),
+            created=self.clock.utc_now(),
         )
 
     def submit(self) -> JobRecord:

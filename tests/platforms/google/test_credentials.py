@@ -11,6 +11,7 @@ from typing import Any
 
 import google.auth as google_auth
 import pytest
+from googleapiclient import discovery  # type: ignore[import-untyped]
 
 from caliban.errors import CalibanError, ExitCode, UsageError
 from caliban.platforms.google.client import Google
@@ -274,6 +275,19 @@ def test_an_endpoint_that_is_not_a_url_is_refused(key: Path, endpoint: str) -> N
 def test_clients_are_created_without_a_network_and_once(key: Path, api: str, version: str) -> None:
     offline = google(cloud_key=changed_key(key, token_uri="https://tokens.googleapis.com/token"))
     assert offline.resource(api, version) is offline.resource(api, version)
+
+
+def test_only_the_methods_of_the_requested_resource_are_made(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, made = discovery.createMethod, set()
+
+    def recorded(name: str, *rest: Any) -> Any:
+        made.add(name)
+        return create(name, *rest)
+
+    monkeypatch.setattr(discovery, "createMethod", recorded)
+    google(cloud_key=key).resource("ml", "v1", "projects", "jobs")
+    policies = {"getIamPolicy", "setIamPolicy", "testIamPermissions"}
+    assert made - policies == {"cancel", "create", "get", "list", "patch"}
 
 
 def test_errors_of_credentials_are_ours() -> None:

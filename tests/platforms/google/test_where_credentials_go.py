@@ -397,3 +397,17 @@ def test_vertex_jobs_of_all_regions_can_still_be_queried(tmp_path: Path) -> None
     with backend.service:
         [update] = backend.platform().statuses([backend.accept()]).values()
     assert not isinstance(update, StatusUnavailable)
+
+
+def test_a_program_for_credentials_that_hangs_is_given_up(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nsleep 10\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1")
+    source = {"executable": {"command": str(program), "timeout_millis": 5000}}
+    key.write_text(json.dumps({**EXTERNAL, "credential_source": source}))
+    with pytest.raises(CalibanError) as caught:
+        Google(platform_context(cloud_key=key), replace(POLICY, deadline=0)).access_token()
+    assert "did not end within 150 s" in str(caught.value.cause)

@@ -7,6 +7,7 @@ import ssl
 from typing import Any
 
 import pytest
+import urllib3
 import urllib3.exceptions
 
 from caliban.platforms.kubernetes.errors import (
@@ -255,6 +256,21 @@ def test_a_deadline_before_the_request_was_written_leaves_no_doubt() -> None:
 def test_the_login_in_a_proxy_url_is_not_shown() -> None:
     made = unreachable("do it", urllib3.exceptions.ProtocolError("via http://totoro:planted@proxy:1"))
     assert made.cause == "via http://proxy:1"
+
+
+def test_the_cause_has_the_address_and_no_class_of_the_library() -> None:
+    pool: Any = urllib3.HTTPSConnectionPool("192.0.2.1", 6443)
+    made = unreachable("do it", urllib3.exceptions.ReadTimeoutError(pool, "/", "Read timed out."))
+    assert made.cause == "192.0.2.1:6443: Read timed out."
+
+
+def test_the_cause_of_a_broken_connection_is_in_plain_words() -> None:
+    inner: Any = urllib3.exceptions.NewConnectionError(urllib3.HTTPSConnectionPool("192.0.2.1", 1), "refused")  # type: ignore[arg-type]
+    assert unreachable("do it", urllib3.exceptions.ProxyError("Unable to connect to proxy", inner)).cause == (
+        "Unable to connect to proxy: 192.0.2.1:1: refused"
+    )
+    reset = urllib3.exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset"))
+    assert unreachable("do it", reset).cause == "Connection aborted: [Errno 104] Connection reset"
 
 
 def test_an_exception_without_a_message_has_its_type_as_cause() -> None:

@@ -398,3 +398,80 @@ def test_the_repr_of_a_cluster_has_no_certificate(blueshift: KubeApi, service: G
     found = service.cluster("totoro-project", "us-central1-a", "blueshift")
     assert "CERTIFICATE" in found.ca_certificate
     assert "CERTIFICATE" not in repr(replace(found))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "ca"),
+    [
+        ("evil.example.com", ""),
+        ("gke-1.us-central1-a.gke.goog.evil.example.com", ""),
+        ("evil.example.com/gke-1.gke.goog", ""),
+        ("gke-1.gke.goog@evil.example.com", ""),
+        ("192.0.2.1:443@evil.example.com", "ca"),
+        ("192.0.2.1/x?y", "ca"),
+        ("192.0.2.1#x", "ca"),
+        ("192.0.2.1\\evil.example.com", "ca"),
+        ("192.0.2.1 evil.example.com", "ca"),
+        ("192.0.2.1\nevil.example.com", "ca"),
+        ("192.0.2.1:99999", "ca"),
+        ("[::1", "ca"),
+        ("", "ca"),
+    ],
+)
+def test_an_access_token_is_not_sent_to_an_endpoint_that_is_not_one_of_gke(
+    gke: ContainerV1, service: GkeService, endpoint: str, ca: str
+) -> None:
+    cluster = found_cluster(endpoint, ca)
+    error = refusal(lambda: service.connection(cluster))
+    assert error.id == "malformed-endpoint"
+    assert gke.counts["oauth.token"] == 0
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "ca"),
+    [("34.1.2.3", "ca"), ("34.1.2.3:443", "ca"), ("[2600::1]", "ca"), ("gke-1.us-central1-a.gke.goog", "")],
+)
+def test_endpoints_of_gke_are_accepted(service: GkeService, endpoint: str, ca: str) -> None:
+    assert service.connection(found_cluster(endpoint, ca)).server == f"https://{endpoint}"
+
+
+def found_cluster(endpoint: str, ca: str) -> Any:
+    from caliban.platforms.kubernetes.gke_client import GkeCluster as Found
+
+    return Found("totoro-project", "us-central1-a", "blueshift", "RUNNING", "1.33", 1, endpoint, ca)
+
+
+@pytest.mark.parametrize(
+    ("project", "location", "name"),
+    [
+        ("totoro-project", "us-central1-a/../..", "blueshift"),
+        ("totoro-project", "evil.example.com:80/x?", "blueshift"),
+        ("totoro-project", "us-central1-a", "../../x"),
+        ("totoro-project", "us-central1-a", "a?b"),
+        ("totoro/project", "us-central1-a", "blueshift"),
+        ("projects/totoro-project", "us-central1-a", "blueshift"),
+        ("", "us-central1-a", "blueshift"),
+        ("..", "us-central1-a", "blueshift"),
+    ],
+)
+def test_a_malformed_name_is_not_sent(
+    gke: ContainerV1, service: GkeService, project: str, location: str, name: str
+) -> None:
+    assert refusal(lambda: service.cluster(project, location, name)).id == "malformed-name"
+    assert gke.requests == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        [],
+        "x",
+        {"name": 5, "status": [], "endpoint": {}, "currentNodeCount": "many", "masterAuth": []},
+        {"masterAuth": {"clusterCaCertificate": "\u00e9"}, "controlPlaneEndpointsConfig": 5},
+    ],
+)
+def test_an_odd_cluster_in_an_answer_is_read(raw: object) -> None:
+    from caliban.platforms.kubernetes.gke_client import _parse_cluster
+
+    assert _parse_cluster("totoro-project", raw).endpoint == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import yaml
@@ -25,6 +26,7 @@ from tests.platforms.kubernetes.helpers import (
     submission,
 )
 from tests.standins.container_v1 import ContainerV1, GkeCluster
+from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
 from tests.standins.kubernetes.status import NAMESPACES
 
@@ -217,6 +219,29 @@ def test_the_cluster_is_identified_once_for_many_jobs(cluster: KubeApi, kubeconf
     platform.statuses([replace(job, id=number) for number in range(20)])
     platform.stop(job)
     assert cluster.counts["namespaces.get"] == before + 1
+
+
+def test_a_cluster_that_cannot_be_connected_to_is_not_tried_again_for_each_job(
+    cluster: KubeApi, kubeconfig: Path
+) -> None:
+    job, destination = submitted(kubeconfig)
+    cluster.faults.add(Fault("*", "refuse", 1_000_000))
+    platform = new_platform(kubeconfig)
+    first = refusal(lambda: platform.stop(job))
+    before = sum(cluster.counts.values())
+    for _ in range(5):
+        assert refusal(lambda: platform.stop(job)) is first
+        assert refusal(lambda: platform.find(submission(destination=destination))) is first
+    assert sum(cluster.counts.values()) == before
+
+
+def test_a_cluster_that_could_not_be_connected_to_is_tried_again_later(cluster: KubeApi, kubeconfig: Path) -> None:
+    job, _ = submitted(kubeconfig)
+    cluster.faults.add(Fault("*", "status", 1, status=401, message="not yet"))
+    platform = new_platform(kubeconfig)
+    refusal(lambda: platform.stop(job))
+    platform.context.clock.wait(Event(), 60)
+    assert platform.stop(job).status is JobStatus.STOPPED
 
 
 def test_jobs_of_two_clusters_of_one_context_name_are_two_places(

@@ -215,6 +215,16 @@ def test_a_proxy_on_this_machine_needs_no_tls(tmp_path: Path, server: str) -> No
     assert kubeconfig(tmp_path, "lab", server=server).connection("lab").server == server
 
 
+@pytest.mark.parametrize(("server", "proxy"), [(SERVER, "http://proxy:1"), ("https://127.0.0.1:6443", None)])
+def test_the_proxy_of_the_environment_is_used_but_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, proxy: str | None
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
+    assert kubeconfig(tmp_path, "lab", server=server).connection("lab").proxy == proxy
+
+
 def plugin(program: str) -> dict[str, Any]:
     """Return a user whose credential plugin is a Python program."""
     version = "client.authentication.k8s.io/v1"

@@ -133,6 +133,27 @@ def test_the_image_and_the_container_of_a_changed_job_are_its_own(
     assert (new.container, new.details.raw["container"]) == (IMAGE, OWN)
 
 
+def hide_everything(job: dict[str, Any]) -> None:
+    job["metadata"]["labels"] = {}
+    job["spec"]["template"]["metadata"]["labels"] = {}
+    pod_of(job)["containers"] = [{**PROXY, "name": "x"}, {**PROXY, "name": "y"}]
+
+
+def test_a_job_in_which_nothing_is_as_it_was_sent_is_followed_all_the_same(
+    cluster: KubeApi, platform: KubeconfigPlatform
+) -> None:
+    put(cluster, hide_everything)
+    job = record_of(submit(platform))
+    cluster.jobs.start(NAME)
+    fail(cluster, 5, "y")
+    update = platform.statuses([job])[job.id]
+    assert isinstance(update, JobUpdate)
+    assert update.status is JobStatus.FAILED
+    assert update.details is not None
+    assert update.details.exit is not None
+    assert update.details.exit.code is None
+
+
 def test_the_exit_code_is_that_of_the_own_container(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     put(cluster, add_container_before, add_container_after)
     job = record_of(submit(platform))

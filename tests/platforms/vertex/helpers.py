@@ -49,9 +49,13 @@ def submission(
     name: str = NAME, token: str = TOKEN, *, project: str = PROJECT, region: str = REGION, age_s: float = 0
 ) -> Submission:
     """Return a submission, as old as that by a new FakeClock, of a process that has ended."""
-    destination, created = VertexDestination(project, region).to_json(), FakeClock().now() - timedelta(seconds=age_s)
     return a_submission(
-        platform="VERTEX", destination=destination, token=token, name=name, pid=GONE_PID, created=created
+        platform="VERTEX",
+        destination=VertexDestination(project, region).to_json(),
+        token=token,
+        name=name,
+        pid=GONE_PID,
+        created=FakeClock().utc_now() - timedelta(seconds=age_s),
     )
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from caliban.errors import PlatformError
 from caliban.platforms.vertex.platform import VertexPlatform
+from caliban.records import Batch, Owner
 from tests.fakes import FakeClock
 from tests.platforms.google.helpers import POLICY, TOKEN
 from tests.platforms.vertex.helpers import VertexBackend, submission
 
-LONG_AGO_S = 3600.0
+LONG_AGO_S = 25 * 3600.0
 
 
 def test_a_job_that_is_listed_is_found_with_one_request(backend: VertexBackend, platform: VertexPlatform) -> None:
@@ -55,6 +56,23 @@ def test_submissions_of_this_process_are_waited_for_each_time(platform: VertexPl
 def test_a_submission_of_long_ago_is_looked_up_once(backend: VertexBackend, platform: VertexPlatform) -> None:
     assert platform.find(submission(age_s=LONG_AGO_S)) is None
     assert backend.counts("list") == (1,)
+
+
+@pytest.mark.parametrize("hours", [1, 8, 14])
+def test_a_submission_that_only_seems_old_is_waited_for(platform: VertexPlatform, clock: FakeClock, hours: int) -> None:
+    """The clock of its machine is behind, or shows the time of another zone."""
+    assert platform.find(submission(age_s=hours * 3600)) is None
+    assert clock.seconds >= POLICY.consistency_delay
+
+
+def test_processes_of_two_containers_with_one_name_and_process_id_are_waited_for_each(
+    platform: VertexPlatform, clock: FakeClock
+) -> None:
+    for number in (1, 2):
+        before = clock.seconds
+        batch = Batch(number, Owner(None, None, None, 7, None), 0, 0)
+        assert platform.find(replace(submission(), batch=batch)) is None
+        assert clock.seconds - before >= POLICY.consistency_delay
 
 
 def test_a_submission_dated_in_the_future_is_waited_for_no_longer(platform: VertexPlatform, clock: FakeClock) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kubernetes import client  # type: ignore[import-untyped, unused-ignore]
 
 from tests.standins.kubernetes import KubeApi, Quota, Webhook
+from tests.standins.kubernetes.admission import MutatingPolicy, ValidatingPolicy
 from tests.standins.kubernetes.callers import JOBS, Official, Raw, job_body, refusal, told
 from tests.standins.kubernetes.schema import known_versions
 
@@ -358,6 +359,42 @@ def test_a_webhook_denies_with_its_own_words(raw: Raw, cluster: KubeApi) -> None
     status = refusal(raw.send("POST", JOBS, job_body()))
     assert status["message"] == 'admission webhook "policy.example.com" denied the request: no team label'
     assert (status["code"], "reason" in status) == (400, False)
+
+
+def test_a_mutating_policy_changes_a_job_before_it_is_checked(raw: Raw, cluster: KubeApi) -> None:
+    added = {"name": "a", "image": "x"}
+    cluster.mutating.append(MutatingPolicy("p", lambda job: pod_of(job)["containers"].insert(0, added)))
+    made = raw.send("POST", JOBS, job_body()).json()
+    names = [(each["name"], each["imagePullPolicy"]) for each in pod_of(made)["containers"]]
+    assert names == [("a", "Always"), ("main", "IfNotPresent")]
+    cluster.mutating.append(MutatingPolicy("p", lambda job: pod_of(job).update(restartPolicy="Always")))
+    assert refusal(raw.send("POST", JOBS, job_body("b-job")))["code"] == 422
+
+
+def test_a_mutating_policy_that_fails_is_said_to_deny(raw: Raw, cluster: KubeApi) -> None:
+    cluster.mutating.append(MutatingPolicy("p", lambda job: None, error="JSON Patch: missing value"))
+    status = refusal(raw.send("POST", JOBS, job_body()))
+    words = "policy 'p' with binding 'p' denied request: JSON Patch: missing value"
+    assert (status["code"], status["reason"], status["message"]) == (403, "Invalid", words)
+
+
+def test_a_validating_policy_denies_with_its_own_words(raw: Raw, cluster: KubeApi) -> None:
+    cluster.validating.append(ValidatingPolicy("p", lambda job: "no team"))
+    status = refusal(raw.send("POST", JOBS, job_body()))
+    by = "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no team"
+    assert (status["code"], status["message"]) == (422, f'jobs.batch "a-job" is forbidden: {by}')
+
+
+def test_a_webhook_that_cannot_be_called_is_an_internal_error(raw: Raw, cluster: KubeApi) -> None:
+    cluster.webhooks.append(Webhook("x.example.com", lambda job: None, error="refused"))
+    status = refusal(raw.send("POST", JOBS, job_body()))
+    words = 'Internal error occurred: failed calling webhook "x.example.com": failed to call webhook: refused'
+    assert (status["code"], status["reason"], status["message"]) == (500, "InternalError", words)
+
+
+def test_every_cluster_has_the_namespace_of_its_system(raw: Raw) -> None:
+    found = raw.send("GET", "/api/v1/namespaces/kube-system").json()
+    assert found["metadata"]["uid"]
 
 
 @pytest.mark.parametrize(

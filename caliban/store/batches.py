@@ -1,0 +1,100 @@
+"""Query the batches of a command, in one statement each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from caliban.clock import Clock
+from caliban.records import Batch, SubmissionState
+from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, JobRow, SubmissionRow
+from caliban.store.owner import from_text
+from caliban.store.submissions import utc_now
+
+_MAX_IDS = 10_000
+"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
+
+
+@dataclass(frozen=True)
+class RecordedBatch:
+    """A batch, and who submitted it.
+
+    Attributes:
+        batch: its process and lease.
+        group: the name of the experiment group.
+        newest_job: the highest ``jobs.id`` when its command was typed first.
+        opened: when it was journaled.
+        renewed: when its command was last known to be running.
+        is_finished: whether its command submitted everything.
+        user, host, pid: who submitted it, for people.
+    """
+
+    batch: Batch
+    group: str
+    newest_job: int
+    opened: datetime
+    renewed: datetime
+    is_finished: bool
+    user: str
+    host: str
+    pid: int
+
+
+def latest_batch(session: Session, clock: Clock, command: str) -> RecordedBatch | None:
+    """Return the newest batch of a command; None if it has none."""
+    statement = (
+        select(
+            BatchRow.id,
+            BatchRow.owner,
+            BatchRow.newest_job,
+            BatchRow.opened,
+            BatchRow.renewals,
+            BatchRow.renewed,
+            BatchRow.finished,
+            SubmissionRow.user,
+            SubmissionRow.host,
+            SubmissionRow.pid,
+            ExperimentGroupRow.name.label("group_name"),
+            utc_now(session, clock).label("now"),
+        )
+        .join(SubmissionRow, SubmissionRow.batch_id == BatchRow.id)
+        .join(ExperimentRow, ExperimentRow.id == SubmissionRow.experiment_id)
+        .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .where(BatchRow.command == command)
+        .order_by(BatchRow.id.desc(), SubmissionRow.id)
+        .limit(1)
+    )
+    row = session.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return RecordedBatch(
+        batch=Batch(row.id, from_text(row.owner), row.renewals, (row.now - row.renewed).total_seconds()),
+        group=row.group_name or "",
+        newest_job=row.newest_job,
+        opened=row.opened,
+        renewed=row.renewed,
+        is_finished=row.finished is not None,
+        user=row.user,
+        host=row.host,
+        pid=row.pid,
+    )
+
+
+def submitted_since(session: Session, experiment_ids: Sequence[int], newest_job: int) -> set[int]:
+    """Return which experiments got a job above ``newest_job``, whoever submitted it; a refused one does not count."""
+    found: set[int] = set()
+    for start in range(0, len(experiment_ids), _MAX_IDS):
+        refused = select(SubmissionRow.job_id).where(
+            SubmissionRow.state == SubmissionState.FAILED, SubmissionRow.job_id.is_not(None)
+        )
+        statement = select(JobRow.experiment_id).where(
+            JobRow.experiment_id.in_(experiment_ids[start : start + _MAX_IDS]),
+            JobRow.id > newest_job,
+            JobRow.id.not_in(refused),
+        )
+        found.update(each for each in session.scalars(statement) if each is not None)
+    return found
