@@ -100,8 +100,13 @@ def test_a_listing_on_a_full_device_is_an_error_of_one_line(listing: str, run_ca
     assert (done.returncode, done.stderr.removeprefix(NO_JOBS)) == (ExitCode.NOT_DONE, FULL)
 
 
-@pytest.mark.parametrize("listing", LISTINGS)
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("listing", "closed"),
+    [
+        *((listing, ">&-") for listing in LISTINGS),
+        *(("status", closed) for closed in (">&- 2>&-", "2>&-", "<&-", "<&- >&- 2>&-")),
+    ],
+)
 def test_a_listing_does_not_need_its_streams(listing: str, closed: str, run_caliban: Caliban) -> None:
     done = shell(run_caliban, f"$caliban {listing} {closed}")
     assert (done.returncode, done.stderr.removeprefix(NO_JOBS)) == (ExitCode.DONE, "")
