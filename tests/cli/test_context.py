@@ -109,13 +109,12 @@ def test_a_variable_that_is_not_text_is_an_error_where_it_is_used(
 ) -> None:
     context = process(screen, monkeypatch, PROJECT_ID="a\udcff", CALIBAN_USER="mei")
     assert context.user == "mei"
-    for use in (lambda: context.environ["PROJECT_ID"], lambda: context.environ.get("PROJECT_ID")):
-        with pytest.raises(UsageError) as caught:
-            use()
-        assert (caught.value.id, caught.value.message) == (
-            "variable-not-text",
-            "the environment variable PROJECT_ID is not valid UTF-8: b'a\\xff'",
-        )
+    with pytest.raises(UsageError) as caught:
+        context.environ.get("PROJECT_ID")
+    assert (caught.value.id, caught.value.message) == (
+        "variable-not-text",
+        "the environment variable PROJECT_ID is not valid UTF-8: b'a\\xff'",
+    )
     assert dict(context.environ)["PROJECT_ID"] == "a\udcff"
 
 
