@@ -81,13 +81,16 @@ class Environment(dict[str, str]):
 
     def __getitem__(self, name: str) -> str:
         value = super().__getitem__(name)
-        if not _is_text(value):
+        if _is_text(value):
+            return value
+        try:
+            return os.fsencode(value).decode("utf-8")  # in a locale that has another encoding
+        except UnicodeDecodeError:
             raise UsageError(
                 "variable-not-text",
                 f"the environment variable {name} is not valid UTF-8: {os.fsencode(value)[:_SHOWN_BYTES]!r}",
                 hint=f"set ${name} to text in UTF-8, or unset it",
-            )
-        return value
+            ) from None
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # no other default
         """Return a value as text."""
