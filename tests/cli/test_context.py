@@ -120,8 +120,3 @@ def test_a_variable_that_is_not_text_is_an_error_where_it_is_used(
 
 def test_utf8_is_read_in_any_locale(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     assert process(screen, monkeypatch, CALIBAN_USER="gr\udcc3\udcb6").user == "grö"
-
-
-def test_a_variable_does_not_hide_who_the_person_is(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = process(screen, monkeypatch, CALIBAN_USER="someone-else")
-    assert (context.user, context.login) == ("someone-else", pwd.getpwuid(os.getuid()).pw_name)
