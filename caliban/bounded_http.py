@@ -197,19 +197,19 @@ class _HttpsConnection(urllib3.connection.HTTPSConnection):
 
 
 def _pool_classes(limits: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    class HttpPool(urllib3.HTTPConnectionPool):
+    class HTTPConnectionPool(urllib3.HTTPConnectionPool):
         ConnectionCls = _HttpConnection
 
         def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of urllib3
             return _urlopen(super().urlopen, limits, self, method, url, *args, **kwargs)
 
-    class HttpsPool(urllib3.HTTPSConnectionPool):
+    class HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
         ConnectionCls = _HttpsConnection
 
         def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of urllib3
             return _urlopen(super().urlopen, limits, self, method, url, *args, **kwargs)
 
-    return {"http": HttpPool, "https": HttpsPool}
+    return {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}  # named in messages of urllib3
 
 
 def _urlopen(

@@ -152,11 +152,11 @@ class _Process:
             self._report(failed.exc_value)
 
     def _report_ignored(self, ignored: sys.UnraisableHookArgs) -> None:
-        """Report, in one line, an error that Python cannot raise, as while it deletes an object."""
+        """Report, in one line, an error that Python cannot raise: while it deletes an object, or ends."""
         from caliban.cli.internal_error import error_text
 
         if ignored.exc_value is not None and not isinstance(ignored.exc_value, KeyboardInterrupt):
-            self._console.warn(f"ignored an error while an object was deleted: {error_text(ignored.exc_value)}")
+            self._console.warn(f"ignored an error that could not be raised: {error_text(ignored.exc_value)}")
 
     def _report_lost_output(self, failure: OSError, code: int) -> int:
         """Report that standard output could not be written, and return the exit code."""

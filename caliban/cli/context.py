@@ -58,11 +58,6 @@ class Context:
     user: str
     clock: Clock = field(default_factory=SystemClock, repr=False)
 
-    @property
-    def login(self) -> str:
-        """The person that runs the command: the login name, where it is known, whatever ``$CALIBAN_USER`` says."""
-        return self.user
-
     def now(self) -> datetime:
         """Return the local time, naive, as the store records it."""
         return self.clock.now()
@@ -86,13 +81,16 @@ class Environment(dict[str, str]):
 
     def __getitem__(self, name: str) -> str:
         value = super().__getitem__(name)
-        if not _is_text(value):
+        if _is_text(value):
+            return value
+        try:
+            return os.fsencode(value).decode("utf-8")  # in a locale that has another encoding
+        except UnicodeDecodeError:
             raise UsageError(
                 "variable-not-text",
                 f"the environment variable {name} is not valid UTF-8: {os.fsencode(value)[:_SHOWN_BYTES]!r}",
                 hint=f"set ${name} to text in UTF-8, or unset it",
-            )
-        return value
+            ) from None
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # no other default
         """Return a value as text."""
@@ -138,14 +136,6 @@ class _ProcessContext(Context):
                 cause=str(error.args[0]),
                 hint="set $HOME to the absolute path of your home directory",
             ) from error
-
-    @cached_property
-    def login(self) -> str:
-        """The name of the user id; that of the experiments' user where it has none."""
-        try:
-            return pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            return self.user
 
     @cached_property
     def user(self) -> str:

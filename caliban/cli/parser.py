@@ -6,8 +6,7 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, TextIO, cast
 
 from absl.flags import Error as AbslFlagError
@@ -17,7 +16,7 @@ from caliban.cli.escapes import escaped
 from caliban.cli.flag_files import expand
 from caliban.cli.suggestions import closest
 from caliban.errors import UsageError
-from caliban.input_files import read_text, shortened
+from caliban.input_files import shortened
 
 VERBATIM = "ARGS"
 """The metavar of a flag whose value may look like a flag: ``--docker_run_args --init``."""
@@ -50,7 +49,6 @@ class Parser(argparse_flags.ArgumentParser):
             UsageError: ``unknown-flag``, ``unexpected-argument``, ``missing-argument``, ``invalid-value``.
             SystemExit: after ``--help``.
         """
-        self._check_flag_files(arguments)
         try:
             args, unknown = self.parse_known_args(expand(list(self._normalized(arguments))))  # type: ignore[no-untyped-call]  # as above
         except argparse.ArgumentError as error:
@@ -85,25 +83,6 @@ class Parser(argparse_flags.ArgumentParser):
             f"{missing} {'are' if ', ' in missing else 'is'} required",
             hint=f"{missing}: {helps[0]}" if helps and helps[0] else self._help_hint(),
         )
-
-    def _check_flag_files(self, arguments: Sequence[str]) -> None:
-        """Check the files of ``--flagfile``, and those that they name: absl would read a device without an end.
-
-        Raises:
-            UsageError: ``invalid-value``.
-        """
-        pending = list(_flag_files(arguments))
-        checked: set[str] = set()
-        while pending:
-            name = pending.pop()
-            if name in checked:
-                continue
-            checked.add(name)
-            try:
-                text = read_text(Path(name).expanduser())
-            except (UsageError, RuntimeError) as error:  # RuntimeError: no such user, for ~USER
-                raise self._invalid_absl_flag(f"--flagfile: {error}") from error
-            pending.extend(_flag_files(line.strip() for line in text.splitlines()))
 
     def _invalid_absl_flag(self, cause: str) -> UsageError:
         hint = f'for details, run "{self.prog} --helpfull"'
@@ -165,15 +144,6 @@ class Parser(argparse_flags.ArgumentParser):
 
     def _help_hint(self) -> str:
         return f'for details, run "{self.prog} --help"'
-
-
-def _flag_files(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield the values of ``--flagfile``, in each of absl's spellings."""
-    pending = iter(arguments)
-    for argument in pending:
-        flag, equals, value = argument.partition("=")
-        if flag in ("--flagfile", "-flagfile"):
-            yield (value if equals else next(pending, "")).strip()
 
 
 def _reworded(message: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from caliban.errors import CalibanError
 from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome
 
+_MAX_LINE = 1000
 # Twelve digits tell images apart and leave room for the rest of the line; the store has all 64.
 _OMITTED_DIGITS = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
@@ -30,13 +31,20 @@ def short_path(path: str, home: Path) -> str:
 
 def error_lines(error: CalibanError) -> list[str]:
     """Format an error: what failed, why, and what to do; the id in brackets is for scripts and for searching."""
-    lines = [f"error: {error.message} [{error.id}]"]
+    lines = [f"error: {_shortened(error.message)} [{error.id}]"]
     for name, text in (("cause", error.cause), ("hint", error.hint)):
         if text:
-            first, *rest = text.rstrip().splitlines() or [""]
+            first, *rest = map(_shortened, text.rstrip().splitlines() or [""])
             lines.append(f"  {name}: {first}")
             lines.extend(f"    {line}" for line in rest)
     return lines
+
+
+def _shortened(line: str) -> str:
+    """Return a line without its middle, where somebody passed a path of some thousand characters."""
+    if len(line) <= _MAX_LINE:
+        return line
+    return f"{line[: _MAX_LINE // 2]} ... ({len(line) - _MAX_LINE} characters) ... {line[-_MAX_LINE // 2 :]}"
 
 
 def command_line(experiment: ExperimentRecord) -> str:

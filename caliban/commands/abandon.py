@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
 from caliban.cli.context import Context
+from caliban.clock import local_text
 from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags
 
@@ -95,7 +96,7 @@ def _submission_line(submission: Submission) -> str:
     place = ", ".join(f"{key}: {value}" for key, value in submission.destination.items())
     return (
         f"{submission.name} ({submission.platform}{', ' if place else ''}{place}), submitted by {submission.user} on "
-        f"{submission.host} at {submission.created:%Y-%m-%d %H:%M:%S}, token {submission.token}"
+        f"{submission.host} at {local_text(submission.created)}, token {submission.token}"
     )
 
 
@@ -107,7 +108,7 @@ def _abandon(found: Unanswered, args: argparse.Namespace, context: Context, stor
         return ExitCode.NOT_DONE
     number = abandon(found, store, context.user)
     context.console.info(
-        f"{render.count(number, 'job')} given up; to run their experiments again: "
+        f"{render.count(number, 'job')} given up; to submit again, run: "
         f"caliban resubmit --xgroup {shlex.quote(args.xgroup)}"
     )
     return ExitCode.DONE if number == found.number and not found.in_progress else ExitCode.NOT_DONE

@@ -11,9 +11,11 @@ from caliban.errors import ExitCode, StoreError
 from caliban.platforms.flags import add_cloud_key
 
 if TYPE_CHECKING:
+    from caliban.platforms.registry import Platforms
     from caliban.records import GroupRecord, Submission
     from caliban.store.database import Store
     from caliban.submission.ending import Ended, Unfinished
+    from caliban.submission.refresh import Refreshed
 
 CHANGES_JOBS = True
 DESCRIPTION = "Stop the running and queued jobs of an experiment group; without --xgroup, those of all your groups."
@@ -49,10 +51,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
         with open_store(url, Access.WRITE, context.console) as store:
             left = reconcile_open(store, platforms, context.user, args.xgroup)
             groups = _groups(args.xgroup, context, store)
-    found = unfinished(refresh(groups, platforms).groups, left.in_progress)
+    refreshed = refresh(groups, platforms)
+    found = unfinished(refreshed.groups, left.in_progress)
+    if not found and not args.dry_run:
+        found = _end_open_commands(args.xgroup, refreshed, platforms, context)
     if not found:
-        if not args.dry_run:
-            _end_open_commands(args.xgroup, context)
         context.console.print("no running or queued jobs" + (" are known" if left.in_doubt else ""))
         report_doubt(left.in_doubt, context.console)
         return ExitCode.NOT_DONE if left.in_doubt else ExitCode.DONE
@@ -67,6 +70,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         open_store(url, Access.WRITE, context.console) as store,
         context.console.progress("stopping", total=len(found), unit="job") as progress,
     ):
+        refreshed.record(store)
         ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
         ended = ending.end(found, progress)
     return _report(ended, context)
@@ -80,21 +84,32 @@ def _groups(xgroup: str | None, context: Context, store: Store) -> list[GroupRec
     return read_recent(store, context.user, None)
 
 
-def _end_open_commands(xgroup: str | None, context: Context) -> None:
-    """Let commands that have not submitted anything yet, since they build an image, submit nothing of the group."""
+def _end_open_commands(xgroup: str | None, refreshed: Refreshed, platforms: Platforms, context: Context) -> Unfinished:
+    """Let commands that have not submitted anything yet, since they build an image, submit nothing of the group.
+
+    Returns:
+        What they submitted since the store was read.
+    """
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.store.group_stop import end_group
+    from caliban.submission.ending import unfinished
+    from caliban.submission.in_doubt import read_open
 
     url = store_url(context.environ, context.home)
     with open_store(url, Access.READ, context.console) as store:
         if not store.has_batches:  # no command of this version has used it
-            return
+            return unfinished([], [])
     try:
-        with open_store(url, Access.WRITE, context.console) as store, store.writing() as session:
-            end_group(session, context.clock, context.user, xgroup)
+        with open_store(url, Access.WRITE, context.console) as store:
+            refreshed.record(store)
+            with store.writing() as session:
+                end_group(session, context.clock, context.user, xgroup)
+            left = read_open(store, platforms, context.user, xgroup)
+            return unfinished(_groups(xgroup, context, store), left.in_progress)
     except StoreError as error:
         context.console.warn(f"cannot tell other commands to submit nothing more: {error.message}")
+        return unfinished([], [])
 
 
 def _show(found: Unfinished, context: Context) -> None:

@@ -216,7 +216,7 @@ def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: St
     from caliban.resubmit.foreign import Self, foreign_lines
     from caliban.store.recorders import submitters
 
-    own = Self(tuple(dict.fromkeys((context.user, context.login))), socket.gethostname())
+    own = Self(context.user, socket.gethostname())
     recorded_by = submitters(store, (job.template.id for job in plan.jobs))
     return foreign_lines(plan.jobs, recorded_by, own, platforms, context.home)
 

@@ -22,11 +22,11 @@ class Self:
     """Who runs the command.
 
     Attributes:
-        users: the user whose experiments they are, and the person's login name, which ``$CALIBAN_USER`` can hide.
+        user: the user whose experiments they are: ``$CALIBAN_USER``, else the login name.
         host: the name of this machine.
     """
 
-    users: tuple[str, ...]
+    user: str
     host: str
 
     def stranger(self, job: PlannedJob, submitter: tuple[str, str] | None) -> str | None:
@@ -37,11 +37,11 @@ class Self:
             submitter: user and host of its submission; None where none is recorded, as by caliban 0.4.2.
         """
         users = [job.template.user, *(submitter or ())[:1]]
-        user = next((each for each in users if each is None or any(each != own for own in self.users)), "")
+        user = next((each for each in users if each is None or each != self.user), "")
         host = submitter[1] if submitter else self.host
         if user == "" and host == self.host:
             return None
-        name = self.users[0] if user == "" else user or "an unknown user"
+        name = self.user if user == "" else user or "an unknown user"
         return name if host == self.host else f"{name} on {host}"
 
 

@@ -94,11 +94,11 @@ class Ending:
             closed = end_group(session, self.platforms.context.clock, self.user, self.group)
         outcomes = {job.id: self._stop(experiment, job, progress) for experiment, job in found.jobs}
         left = read_open(self.store, self.platforms, self.user, self.group)
-        if found.submissions or left.in_progress:
+        if left.in_progress:
             left = self._await_submissions()
-            for experiment, job in _running(self.read_groups()):
-                if job.id not in outcomes:
-                    outcomes[job.id] = self._stop(experiment, job, progress)
+        for experiment, job in _running(self.read_groups()):
+            if job.id not in outcomes:  # submitted since the jobs were listed
+                outcomes[job.id] = self._stop(experiment, job, progress)
         return Ended(tuple(outcomes.values()), len(closed), left)
 
     def _await_submissions(self) -> OpenSubmissions:

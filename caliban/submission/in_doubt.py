@@ -55,7 +55,7 @@ def report_unreachable(group: str, number: int, reporter: Reporter) -> None:
     if number:
         jobs = "1 job" if number == 1 else f"{number} jobs"
         reporter.warn(
-            f"experiment group {group}: {jobs} may be running: their platform cannot be asked; {_what_to_do(group)}"
+            f"experiment group {group}: {jobs} may be running: the platform cannot be asked; {_what_to_do(group)}"
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from caliban.records import Submission
 from caliban.reporter import Reporter
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store
@@ -22,11 +24,18 @@ def open_lines(environ: Mapping[str, str], home: Path, user: str, reporter: Repo
         StoreError: the journal cannot be read.
     """
     with open_store(store_url(environ, home), Access.READ, reporter) as store:
-        found = [each for each in Journal(store).open_submissions(user=user, group=None) if each.pid == os.getpid()]
+        found = [each for each in Journal(store).open_submissions(user=user, group=None) if _is_ours(each)]
     if not found:
         return ()
-    lines = [f"submission {each.name} ({each.platform}) may be under way" for each in found[:_MAX_SHOWN]]
-    if len(found) > _MAX_SHOWN:
-        lines.append(f"and {len(found) - _MAX_SHOWN} more")
+    sent = [each for each in found if each.batch is None or each.sent is not None]
+    lines = [f"submission {each.name} ({each.platform}) may be under way" for each in sent[:_MAX_SHOWN]]
+    if len(sent) > _MAX_SHOWN:
+        lines.append(f"{len(sent) - _MAX_SHOWN} more may be under way")
+    if len(sent) < len(found):
+        lines.append(f"{len(found) - len(sent)} of this command were not sent")
     groups = dict.fromkeys(each.group for each in found)
     return (*lines, *(f"look up its job: caliban status --xgroup {shlex.quote(group)}" for group in groups))
+
+
+def _is_ours(submission: Submission) -> bool:
+    return (submission.pid, submission.host) == (os.getpid(), socket.gethostname())

@@ -114,7 +114,7 @@ def test_an_error_that_cannot_be_raised_is_a_warning(run_failing: Failed) -> Non
     code, _, err = run_failing("fail_to_delete", "version", place=VERSION)
     assert (code, err) == (
         ExitCode.DONE,
-        "warning: ignored an error while an object was deleted: ZeroDivisionError\n",
+        "warning: ignored an error that could not be raised: ZeroDivisionError\n",
     )
 
 

@@ -100,8 +100,13 @@ def test_a_listing_on_a_full_device_is_an_error_of_one_line(listing: str, run_ca
     assert (done.returncode, done.stderr.removeprefix(NO_JOBS)) == (ExitCode.NOT_DONE, FULL)
 
 
-@pytest.mark.parametrize("listing", LISTINGS)
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("listing", "closed"),
+    [
+        *((listing, ">&-") for listing in LISTINGS),
+        *(("status", closed) for closed in (">&- 2>&-", "2>&-", "<&-", "<&- >&- 2>&-")),
+    ],
+)
 def test_a_listing_does_not_need_its_streams(listing: str, closed: str, run_caliban: Caliban) -> None:
     done = shell(run_caliban, f"$caliban {listing} {closed}")
     assert (done.returncode, done.stderr.removeprefix(NO_JOBS)) == (ExitCode.DONE, "")
@@ -233,6 +238,61 @@ def test_a_terminal_that_is_gone_ends_a_listing_quietly(run_caliban: Caliban) ->
     )
     os.close(program)
     assert done.returncode == 0
+
+
+def at_a_terminal(run_caliban: Caliban, env: dict[str, str], *words: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a command in a session of its own, at a terminal; return it, and the side of the user."""
+    user, program = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, sys, termios, runpy; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+            "sys.argv[:1] = []; runpy.run_module('caliban', run_name='__main__', alter_sys=True)",
+            "caliban",
+            *words,
+        ],
+        stdin=program,
+        stdout=program,
+        stderr=program,
+        env=run_caliban.environment(env),
+        cwd=run_caliban.cwd,
+        start_new_session=True,
+    )
+    os.close(program)
+    return process, user
+
+
+def read_until(descriptor: int, end: bytes) -> bytes:
+    received = b""
+    while end not in received:
+        received += os.read(descriptor, 4096)
+    return received
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_at_a_question_ends_the_command(times: int, plugged_in: dict[str, str], run_caliban: Caliban) -> None:
+    process, user = at_a_terminal(run_caliban, plugged_in, "asks")
+    read_until(user, b"[yN]: ")
+    os.write(user, b"\x03" * times)
+    code = process.wait(timeout=30)
+    os.close(user)
+    assert code in (ExitCode.INTERRUPTED, -signal.SIGINT)
+
+
+def test_a_terminal_that_is_closed_at_a_question_is_no_yes(plugged_in: dict[str, str], run_caliban: Caliban) -> None:
+    process, user = at_a_terminal(run_caliban, plugged_in, "asks")
+    read_until(user, b"[yN]: ")
+    os.close(user)
+    assert process.wait(timeout=30) in (ExitCode.HUNG_UP, ExitCode.NOT_DONE)
+
+
+def test_a_command_that_ignores_the_end_of_its_terminal_does_its_work(
+    plugged_in: dict[str, str], run_caliban: Caliban
+) -> None:
+    done = shell(run_caliban, "nohup $caliban works > /dev/null 2>&1 & kill -HUP $!; wait $!", plugged_in)
+    assert done.returncode in (0, 129)  # 129 where the signal came before nohup ignored it
+    assert done.returncode == 129 or (run_caliban.cwd / "done").exists()
 
 
 @pytest.fixture

@@ -50,9 +50,7 @@ def test_submissions_that_cannot_be_looked_up_are_listed_confirmed_and_closed(
     assert "is still unknown: cannot reach the fake platform: no route" in context.err
     assert "give up 2 jobs, even if still running? [yN]" in context.err
     assert f"{lost[0].name} (TEST), submitted by totoro on {lost[0].host}" in context.out
-    assert context.err.endswith(
-        "2 jobs given up; to run their experiments again: caliban resubmit --xgroup resubmit_test\n"
-    )
+    assert context.err.endswith("2 jobs given up; to submit again, run: caliban resubmit --xgroup resubmit_test\n")
     assert states(store) == ["ABANDONED", "ABANDONED"]
     assert submissions(store)[0].error == "given up by totoro; may still be running"
 

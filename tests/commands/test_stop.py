@@ -309,3 +309,44 @@ def test_the_groups_of_other_users_are_not_stopped(
     call(replace(context, user="mei"), *STOP, "--yes")
     service.expect("submit", service.accept)
     assert errors(building.submit_all(planned)) == [None]
+
+
+def test_a_job_that_was_submitted_while_the_user_was_asked_is_stopped_too(
+    store: Store, service: FakeService, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = add_group(store, RUNNING, SUCCEEDED, None).experiments[2]
+    context = make_context()
+
+    def agree(question: str, what: str) -> bool:
+        opened = leave_open(store, experiment, host="catbus", pid=4711)
+        Journal(store).settle(opened, NewJob(IMAGE, RUNNING, JobDetails({"name": "fake-3"})))
+        return True
+
+    monkeypatch.setattr(context.console, "agreed", agree)
+    service.expect("statuses", polls(RUNNING=[1]))
+    service.expect("stop", end(STOPPED), end(STOPPED))
+    assert (call(context, *STOP), latest_states(store)) == (0, ["STOPPED", "SUCCEEDED", "STOPPED"])
+
+
+def test_a_job_that_had_ended_is_recorded_and_not_asked_to_stop(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING, RUNNING)
+    service.expect("statuses", polls(RUNNING=[1], SUCCEEDED=[2]))
+    service.expect("stop", end(STOPPED))
+    assert (call(context, *STOP, "--yes"), latest_states(store)) == (0, ["STOPPED", "SUCCEEDED"])
+
+
+def test_a_job_that_was_submitted_while_states_were_refreshed_is_stopped_too(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    experiment = add_group(store, RUNNING, None).experiments[1]
+
+    def submit_meanwhile(jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
+        opened = leave_open(store, experiment, host="catbus", pid=4711)
+        Journal(store).settle(opened, NewJob(IMAGE, RUNNING, JobDetails({"name": "fake-2"})))
+        return {1: JobUpdate(SUCCEEDED)}
+
+    service.expect("statuses", submit_meanwhile)
+    service.expect("stop", end(STOPPED))
+    assert (call(context, *STOP, "--yes"), latest_states(store)) == (0, ["SUCCEEDED", "STOPPED"])

@@ -55,7 +55,7 @@ TARGETS: dict[PlatformId, JsonObject] = {
 }
 """Where an interrupted submission went."""
 
-TABLES = ("container_specs", "experiment_groups", "experiments", "job_specs", "jobs", "submissions")
+TABLES = ("container_specs", "experiment_groups", "experiments", "job_specs", "jobs", "submissions", "batches")
 COMMANDS = (
     ("status", "--max_jobs", "0"),
     ("stop", "--dry_run"),
@@ -110,6 +110,8 @@ def seeded(store: Store, home: Path) -> bytes:
             session.execute(
                 text("UPDATE submissions SET target = :target WHERE id = :id"), {"target": target, "id": left.id}
             )
+    with store.writing() as session:
+        session.execute(text("UPDATE submissions SET sent = (SELECT min(opened) FROM batches) WHERE platform = 'GKE'"))
     store.close()
     return (home / ".caliban" / "caliban.db").read_bytes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import tempfile
 import threading
@@ -115,3 +116,21 @@ def test_no_docker_host_causes_another_error(host: str) -> None:
         Engine.connect({"DOCKER_HOST": "tcp://127.0.0.1:1" if not host else f"unix:///nowhere/{host}"})
     with suppress(ImageError):
         Engine.connect({"DOCKER_HOST": f"x{host}"})
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_an_answer_without_an_end_is_given_up(is_compressed: bool) -> None:
+    """65 MiB, of which a compressed answer needs 64 KiB."""
+    body = b"[" + b" " * (65 << 20)
+    status = b"200 OK"
+    if is_compressed:
+        body, status = gzip.compress(body, 1), b"200 OK\r\nContent-Encoding: gzip"
+    answers = lambda request: http(VERSION) if b"/version" in request else http(body, status)  # noqa: E731
+    with (
+        listening(answers) as address,
+        closing(Engine.connect({"DOCKER_HOST": address})) as engine,
+        pytest.raises(ImageError) as caught,
+    ):
+        engine.identity()
+    assert caught.value.id == "docker-answer-malformed"
+    assert "the answer is larger than 64 MiB" in (caught.value.cause or "")

@@ -99,16 +99,6 @@ def test_nothing_is_shown_of_ones_own_jobs(recorded: dict[str, str], add_job: Ad
     assert "recorded by" not in context.out
 
 
-def test_a_user_name_in_a_variable_does_not_make_other_peoples_jobs_ones_own(
-    add_job: AddJob, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_job(local_spec(*EVIL))
-    context = make_context()
-    monkeypatch.setattr(type(context), "login", "satsuki")
-    call(context, *RESUBMIT, "--dry_run")
-    assert "recorded by totoro, and part of the re-run:" in context.out.splitlines()
-
-
 def test_a_store_of_an_earlier_version_is_read_too(add_job: AddJob, store_url: str, context: ScreenContext) -> None:
     add_job(local_spec(*EVIL), user="mei")
     with open_store(store_url, Access.WRITE, RecordingReporter()) as store, store.writing() as session:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
+from caliban.bounded import TooLargeError, read_limited
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, ImageError
 from caliban.images.context import BuildContext, collect
@@ -41,6 +42,7 @@ LABELS = {"caliban": "image"}
 
 
 _ANY_VERSION = "1.41"
+_PIECE = 1 << 16
 
 
 def _say_nothing(line: str) -> None:
@@ -112,6 +114,7 @@ class Engine:
             raise unreachable(error, host) from None
         except Exception as error:  # noqa: BLE001 - docker-py read a value of the wrong type
             raise _odd_value(error, endpoint, config, host) from None
+        client.api.hooks["response"].append(_read_bounded)
         return cls(client, host, environ, secret_files, clock, on_slow)
 
     def ask(self, request: Callable[[docker.APIClient], _T], *, seconds: float = ANSWER_SECONDS) -> _T:
@@ -269,6 +272,8 @@ class Engine:
             DeadlineError,
         ) as error:
             raise unreachable(error, self.host) from error
+        except TooLargeError as error:
+            raise unexpected_answer(error, self.host) from error
         except (CalibanError, OSError):
             raise
         except Exception as error:  # docker-py raises anything where it reads an odd answer, Exception itself too
@@ -310,6 +315,12 @@ def unexpected_answer(error: Exception, host: str) -> ImageError:
         cause=exception_text(error),
         hint="check that a Docker Engine listens there (docker version), and the value of DOCKER_HOST",
     )
+
+
+def _read_bounded(response: requests.Response, *_: object, **how: object) -> None:
+    """Read an answer with a limit of its size, which requests would read whole; streams are left alone."""
+    if not how.get("stream"):
+        response._content = read_limited(response.iter_content(_PIECE))
 
 
 def _odd_value(error: Exception, endpoint: Endpoint, config: Path, host: str) -> ImageError:

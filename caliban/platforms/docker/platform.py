@@ -29,6 +29,7 @@ from caliban.platforms.docker.details import (
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.output import streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
+from caliban.platforms.stored_json import one_line as one_line_of
 from caliban.records import (
     Destination,
     ImageRef,
@@ -41,6 +42,7 @@ from caliban.records import (
     StatusUnavailable,
     Submission,
 )
+from caliban.redaction import escape_controls
 
 _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
@@ -265,14 +267,19 @@ def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
     recorded = DockerDestination.from_json(details.raw)
     if recorded.engine is None:  # of an earlier version, or an engine without an id
         host = details.raw.get("host")
-        return None if host == socket.gethostname() else f"the job runs on {host}"
+        return None if host == socket.gethostname() else f"the job runs on {_shown(host)}"
     return _other_engine(recorded, here)
 
 
 def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | None:
     if recorded.engine in (None, here.id):
         return None
-    return f"the job is on another Docker Engine ({recorded.engine_name or recorded.engine})"
+    return f"the job is on another Docker Engine ({_shown(recorded.engine_name or recorded.engine)})"
+
+
+def _shown(recorded: object) -> str:
+    """Return a recorded name as it may be shown: a row may have been written by anyone."""
+    return escape_controls(one_line_of(str(recorded)) or "unknown")
 
 
 def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:

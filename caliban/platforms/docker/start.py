@@ -116,6 +116,7 @@ def create_and_start(
         NotSentError: another process gave the submission up.
         CalibanError: anything else; whether it runs is unknown, unless it was not created.
     """
+    may_send()  # so that the next command looks for the container if this one is killed before the start
     failure: CreateError | None = None
     try:
         create()

@@ -46,6 +46,11 @@ class JobsClient(ABC, Generic[_Place]):
     def _collection(self, place: _Place) -> Any:  # noqa: ANN401 - created at run time
         """Return the API client's methods for jobs."""
 
+    def _name(self, place: _Place, job_id: str) -> str:
+        """Return the resource name of a job, once the destination and the id have been checked."""
+        place.check()
+        return self._resource(place, job_id)
+
     def _jobs(self, place: _Place) -> Any:  # noqa: ANN401 - created at run time
         """Return the API client's methods for jobs, once the destination has been checked."""
         place.check()
@@ -77,7 +82,7 @@ class JobsClient(ABC, Generic[_Place]):
 
     def get(self, place: _Place, job_id: str) -> JsonObject | None:
         """Return a job; None when the service has none of that name."""
-        name = self._resource(place, job_id)
+        name = self._name(place, job_id)
         request = self._jobs(place).get(name=name)
         action = f"get the job {short_id(job_id)} of {place}"
         try:
@@ -118,7 +123,8 @@ class JobsClient(ABC, Generic[_Place]):
 
     def cancel(self, place: _Place, job_id: str) -> None:
         """Request that a job ends."""
-        request = self._jobs(place).cancel(name=self._resource(place, job_id), body={})
+        name = self._name(place, job_id)
+        request = self._jobs(place).cancel(name=name, body={})
         self._execute(request, f"stop the job {short_id(job_id)} of {place}")
 
     def _execute(self, request: ApiRequest, action: str) -> JsonObject:

@@ -135,6 +135,16 @@ def test_a_job_of_an_earlier_version_on_another_host_is_left_alone(
         platform.destination(old)
 
 
+@pytest.mark.parametrize("key", ["engine_name", "host"])
+def test_a_recorded_name_is_shown_without_control_characters(
+    elsewhere: DockerPlatform, running: JobRecord, key: str
+) -> None:
+    raw = {"engine": None if key == "host" else "x", key: "a\x1b[2J\nb\u202e" + "x" * 1000}
+    answer = elsewhere.statuses([with_details(running, **raw)])[running.id]
+    assert isinstance(answer, StatusUnavailable)
+    assert (answer.reason.isprintable(), len(answer.reason) < 400) == (True, True)
+
+
 def test_the_hosts_name_does_not_matter_where_the_engine_is_recorded(
     platform: DockerPlatform, running: JobRecord
 ) -> None:

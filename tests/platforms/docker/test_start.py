@@ -5,14 +5,16 @@ A "process" is a platform of its own. A killed one is one that raises Killed in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 import pytest
 
 from caliban.errors import CalibanError, PlatformError
 from caliban.images.docker.engine import Engine
-from caliban.platforms.base import NotSentError, RefusedError
+from caliban.platforms.base import MaySend, NotSentError, RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobStatus, JsonObject, Submission
@@ -33,6 +35,17 @@ def kill() -> None:
     raise Killed
 
 
+def before_start(action: Callable[[], object]) -> MaySend:
+    """Return a permission that does something when it is asked for immediately before the start."""
+    calls = count()
+
+    def ask() -> None:
+        if next(calls) == 1:
+            action()
+
+    return ask
+
+
 @pytest.fixture
 def other(context: PlatformContext) -> DockerPlatform:
     """The platform in a process that settles what the first one left."""
@@ -42,7 +55,7 @@ def other(context: PlatformContext) -> DockerPlatform:
 def created_only(platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission) -> None:
     """Let a process be killed after it created the container."""
     with pytest.raises(Killed):
-        platform.submit(spec, submission, kill)
+        platform.submit(spec, submission, before_start(kill))
     assert [each.state["Status"] for each in docker.containers.values()] == ["created"]
 
 
@@ -55,7 +68,7 @@ def test_permission_is_asked_for_between_creation_and_start(
         seen.append(([each.state["Status"] for each in docker.containers.values()], list(docker.starts)))
 
     platform.submit(spec, submission, ask)
-    assert seen == [(["created"], [])]
+    assert seen == [([], []), (["created"], [])]
     assert docker.requests[-1] == START
 
 
@@ -63,8 +76,16 @@ def test_a_container_that_may_not_be_started_is_removed(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
     with pytest.raises(NotSentError):
-        platform.submit(spec, submission, may_not_send)
+        platform.submit(spec, submission, before_start(may_not_send))
     assert (docker.containers, docker.starts) == ({}, [])
+
+
+def test_a_container_that_may_not_be_created_is_not(
+    platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
+) -> None:
+    with pytest.raises(NotSentError):
+        platform.submit(spec, submission, may_not_send)
+    assert docker.calls == []
 
 
 def test_a_container_that_was_only_created_is_no_job_and_is_removed(
@@ -97,7 +118,7 @@ def test_a_process_that_was_taken_for_dead_cannot_start_what_was_given_up(
 ) -> None:
     """It is paused after it asked for permission, the last moment before its request."""
     with pytest.raises(NotSentError):
-        platform.submit(spec, submission, lambda: None if other.find(submission) is None else kill())
+        platform.submit(spec, submission, before_start(lambda: other.find(submission)))
     assert (docker.containers, docker.starts) == ({}, [])
 
 
@@ -206,7 +227,9 @@ def test_two_processes_with_one_submission_start_one_container(
     platform: DockerPlatform, other: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:
     jobs = []
-    first = platform.submit(spec, submission, lambda: jobs.append(other.submit(spec, submission, may_send)))
+    first = platform.submit(
+        spec, submission, before_start(lambda: jobs.append(other.submit(spec, submission, may_send)))
+    )
     assert docker.starts == [first.details.id] == [jobs[0].details.id]
 
 
