@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -253,3 +254,24 @@ def test_the_enum_type_of_the_peer_does_not_prevent_a_downgrade(postgresql_url: 
         connection.execute(text("CREATE TYPE platform AS ENUM ('CAIP', 'GKE', 'LOCAL', 'TEST')"))
     migrate_down(postgresql_url, "0002")
     insert_job_spec(postgresql_url, "VERTEX")
+
+
+def test_the_submissions_of_revision_0003_are_read_without_an_upgrade(url: str) -> None:
+    upgrade(url)
+    with open_store(url, Access.WRITE, RecordingReporter()) as store:
+        add_experiments(store, "mei", "g", 1)
+        opened = Journal(store).open(
+            experiment_id=1,
+            platform="LOCAL",
+            spec={},
+            destination=FakeDestination(),
+            name="x",
+            token=new_token(),
+            kind=FirstAttempt(),
+            user="mei",
+        )
+    migrate_down(url, "0003")
+    with open_store(url, Access.READ, RecordingReporter()) as store:
+        [found] = Journal(store).open_submissions("mei")
+    assert (found.token, found.batch, found.may_have_been_sent) == (opened.token, None, True)
+    assert abs(found.created - opened.created) < timedelta(seconds=10)
