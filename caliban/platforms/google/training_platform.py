@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.errors import CalibanError, PlatformError, one_line
@@ -21,6 +21,7 @@ from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.jobs_client import JobsClient, short_id
 from caliban.platforms.retry import Backoff, RetryPolicy
+from caliban.platforms.side_by_side import side_by_side
 from caliban.platforms.submit_once import submit_once
 from caliban.records import Destination, ImageRef, JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from caliban.config import ProjectConfig
     from caliban.images.registry.push import Registry
 
-_THREADS = 8
 _FEW = 2
 """So many jobs are requested one by one: a page of a list may contain none of them."""
 
@@ -117,12 +117,13 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
                 found[job.id] = StatusUnavailable(self.not_recorded)
             else:
                 by_place.setdefault(place, []).append(job)
-        for place, group in by_place.items():
-            try:
-                found.update(self._updates(place, group))
-            except CalibanError as error:
-                reason = self._unavailable(error)
-                found.update({job.id: reason for job in group})
+        queries = {place: partial(self._updates, place, group) for place, group in by_place.items()}
+        for place, result in side_by_side(queries).items():
+            if isinstance(result, CalibanError):
+                reason = self._unavailable(result)
+                found.update({job.id: reason for job in by_place[place]})
+            else:
+                found.update(result)
         return found
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
@@ -249,10 +250,12 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
             else:
                 found[job.id] = self._update(job, there)
         if rest:
-            with ThreadPoolExecutor(min(_THREADS, len(rest))) as pool:
-                updates = pool.map(lambda job: self._query(place, job), rest)
-                found.update(zip((job.id for job in rest), updates, strict=True))
+            queries = {job.id: partial(self._query, place, job) for job in rest}
+            found.update({job_id: self._answer(each) for job_id, each in side_by_side(queries).items()})
         return found
+
+    def _answer(self, result: JobUpdate | StatusUnavailable | CalibanError) -> JobUpdate | StatusUnavailable:
+        return self._unavailable(result) if isinstance(result, CalibanError) else result
 
     def _listed(self, place: _Place, jobs: Sequence[JobRecord]) -> dict[str, JsonObject]:
         """Return those of the jobs that pages of a list contain, while pages promise fewer requests."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +15,7 @@ from caliban.errors import CalibanError
 from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, StatusUnavailable
 from tests.platforms.google.helpers import OTHER_PROJECT, Backend
-from tests.standins.faults import Fault
+from tests.standins.faults import Fault, Hold
 
 Platform = TrainingPlatform[Any]
 EXIT_1 = "The replica workerpool0-0 exited with a non-zero status of 1."
@@ -224,3 +225,16 @@ def test_a_job_without_a_recorded_id_cannot_be_stopped(backend: Backend, platfor
     with pytest.raises(CalibanError) as caught:
         platform.stop(job)
     assert caught.value.id == "malformed-job-details"
+
+
+def test_destinations_are_queried_side_by_side(backend: Backend, platform: Platform) -> None:
+    hold = Hold()
+    backend.service.faults.add(Fault(backend.method("get"), "hold", times=2, hold=hold))
+    jobs = [backend.accept(id=1), backend.accept(id=2, project=OTHER_PROJECT)]
+    found: dict[int, object] = {}
+    thread = threading.Thread(target=lambda: found.update(platform.statuses(jobs)))
+    thread.start()
+    hold.wait_for(2)
+    hold.released.set()
+    thread.join()
+    assert found.keys() == {1, 2}
