@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -123,7 +124,27 @@ def _sqlite(url: URL) -> SqliteAddress:
             cause="stores in memory and options after the path are not supported",
             hint="write sqlite:////absolute/path/caliban.db: four slashes before an absolute path, three otherwise",
         )
-    return SqliteAddress(Path(url.database).expanduser().absolute())
+    try:
+        path = Path(url.database).expanduser().absolute()
+        if _is_special(path):
+            raise OSError(f"{path} is a pipe, a socket or a device")  # SQLite would wait for a pipe without an end
+        return SqliteAddress(path)
+    except (OSError, RuntimeError) as error:  # the home directory of an unknown user; a directory that was removed
+        raise StoreError(
+            "store-url-malformed",
+            f"cannot open the experiment store: {URL_VARIABLE} does not name a file",
+            cause=str(error),
+            hint="write sqlite:////absolute/path/caliban.db",
+        ) from error
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether there is a pipe, a socket or a device; errors are reported when the store is opened."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _with_our_driver(url: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,16 @@ def test_every_password_in_a_url_is_a_secret() -> None:
     address = parse_address("postgresql://mei:hun%40ter2@db.example.com/lab?password=hunter3")
     assert isinstance(address, ServerAddress)
     assert address.secrets == ("hun@ter2", "hunter3")
+
+
+def test_the_home_directory_of_an_unknown_user_is_no_path_of_a_store() -> None:
+    with pytest.raises(StoreError) as caught:
+        parse_address("sqlite:///~no-such-user/caliban.db")
+    assert (caught.value.id, bool(caught.value.hint)) == ("store-url-malformed", True)
+
+
+def test_a_pipe_is_no_store(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError) as caught:
+        parse_address(f"sqlite:///{tmp_path / 'pipe'}")
+    assert "is a pipe, a socket or a device" in (caught.value.cause or "")
