@@ -121,7 +121,7 @@ def unreadable(error: OSError) -> ImageError:
 
 def not_readable(error: InputFileError) -> ImageError:
     """Return the error for a file that cannot be read, from that of the operating system where there was one."""
-    system = error.__cause__
-    if isinstance(system, OSError) and system.filename is not None:
-        return unreadable(system)
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return unreadable(cause)
     return ImageError("context-unreadable", error.message, cause=error.cause, hint=error.hint)

@@ -16,7 +16,9 @@ from caliban.records import Rerun, Submission
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
+from caliban.store.owner import to_text
 from caliban.submission.setup import make_platforms
+from tests.builders import owner
 from tests.e2e.conftest import Researcher
 from tests.fakes import RecordingReporter, may_send
 
@@ -174,11 +176,12 @@ def test_a_missing_cloud_key_is_an_error(researcher: Researcher) -> None:
 
 
 def open_submission(researcher: Researcher, token: str) -> Submission:
-    """Record a submission that reruns job 2, as a process does before it starts the container."""
+    """Record a submission that reruns job 2, as a process does immediately before it starts the container."""
     ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
     platforms = make_platforms(researcher.environ, researcher.home, RecordingReporter())
     with open_store(store_url({}, researcher.home), Access.WRITE, RecordingReporter()) as store:
-        return Journal(store).open(
+        journal = Journal(store)
+        submission = journal.open(
             experiment_id=2,
             platform="LOCAL",
             spec=json.loads(str(spec)),
@@ -188,11 +191,13 @@ def open_submission(researcher: Researcher, token: str) -> Submission:
             kind=Rerun(2),
             user="totoro",
         )
+        journal.mark_sent(submission)
+        return submission
 
 
-def set_process_of_open_submissions(store: Path, pid: int) -> None:
+def set_process_of_batches(store: Path, pid: int) -> None:
     with sqlite3.connect(store) as connection:
-        connection.execute("UPDATE submissions SET pid = ? WHERE state = 'OPEN'", (pid,))
+        connection.execute("UPDATE batches SET owner = ?", (to_text(owner(pid)),))
 
 
 @pytest.mark.parametrize("was_accepted", [True, False])
@@ -208,7 +213,7 @@ def test_an_interrupted_submission_is_settled_by_the_next_command(
         ((spec,),) = researcher.rows("SELECT spec FROM job_specs WHERE id = 2")
         platforms = make_platforms(researcher.environ, researcher.home, RecordingReporter())
         platforms.get("LOCAL").submit(json.loads(str(spec)), submission, may_send)
-    set_process_of_open_submissions(researcher.store, ended.pid)
+    set_process_of_batches(researcher.store, ended.pid)
 
     result = researcher.caliban("status", "--xgroup", "resubmit_test")
 

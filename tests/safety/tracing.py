@@ -248,6 +248,7 @@ def setup(
     """
     replace_time(VirtualClock(clock_offset), setattr)
     _replace_default_policy(retry_policy)
+    _remove_deadlines_of_the_engine()
     tracer = Tracer(
         Point(*point) if point else None, Path(recording) if recording else None, Pauses(*pauses) if pauses else None
     )
@@ -267,9 +268,22 @@ def replace_time(clock: VirtualClock, set_attribute: Callable[[Any, str, Any], N
 def _replace_default_policy(values: Mapping[str, float]) -> None:
     from caliban.platforms import retry
 
-    default = retry.DEFAULT
-    changed = replace(default, **values)
-    modules = [module for name, module in sys.modules.items() if name.startswith("caliban.")]
-    holders = [module for module in modules if vars(module).get("DEFAULT") is default]
-    for module in holders:
-        vars(module)["DEFAULT"] = changed
+    _replace_everywhere("DEFAULT", retry.DEFAULT, replace(retry.DEFAULT, **values))
+
+
+def _remove_deadlines_of_the_engine() -> None:
+    """Wait for the Docker Engine, which is a real one, for as long as it takes: its time is not that of the clock."""
+    from caliban.images.docker import deadline
+
+    def at_once(seconds: float | None, call: Callable[[], Any], *given: Any) -> Any:
+        return call()
+
+    _replace_everywhere("within", deadline.within, at_once)
+
+
+def _replace_everywhere(name: str, old: object, new: object) -> None:
+    """Replace what modules of caliban have under a name."""
+    modules = [module for known, module in sys.modules.items() if known.startswith("caliban.")]
+    for module in modules:
+        if vars(module).get(name) is old:
+            vars(module)[name] = new
