@@ -145,7 +145,8 @@ def is_registry(name: str) -> bool:
 
 def redact_user(name: str) -> str:
     """Return ``name`` without the user and password that some write before a registry's host."""
-    return re.sub(r"[^/]*@", "***@", name)
+    parts = (part.rpartition("@") for part in name.split("/"))
+    return "/".join(f"***@{rest}" if at else rest for _, at, rest in parts)
 
 
 _NO_PACKAGES: tuple[str, ...] = ()

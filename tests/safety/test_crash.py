@@ -173,7 +173,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
     cursor = connection.execute(f"SELECT * FROM {table}")
     columns = [column[0] for column in cursor.description]
     rows = [dict(zip(columns, row, strict=True)) for row in cursor]
-    return [{name: value for name, value in row.items() if name != "pid"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("pid", "owner")} for row in rows]
 
 
 @dataclass

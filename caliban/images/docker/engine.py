@@ -319,8 +319,13 @@ def unexpected_answer(error: Exception, host: str) -> ImageError:
 
 def _read_bounded(response: requests.Response, *_: object, **how: object) -> None:
     """Read an answer with a limit of its size, which requests would read whole; streams are left alone."""
-    if not how.get("stream"):
+    if how.get("stream"):
+        return
+    try:
         response._content = read_limited(response.iter_content(_PIECE))
+    except BaseException:
+        response.close()  # the rest of the answer is not wanted
+        raise
 
 
 def _odd_value(error: Exception, endpoint: Endpoint, config: Path, host: str) -> ImageError:
