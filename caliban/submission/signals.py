@@ -12,7 +12,7 @@ from caliban.clock import Clock, SystemClock
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-INSIST_AFTER = 1.0
+INSIST_AFTER = 0.3
 """Seconds after the first signal from which on another one is not held back: the user does not want to wait any longer.
 One that comes earlier is the same key press, or the same process manager, again."""
 
