@@ -107,6 +107,7 @@ def test_the_output_of_a_job_is_not_escaped(screen: Screen) -> None:
     assert screen.stdout.written == b"\x1b[31mred\r\n"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the bar that cannot be closed
 @pytest.mark.parametrize("method", ["__init__", "update", "display", "clear", "close", "set_postfix_str"])
 def test_a_bar_that_cannot_be_drawn_stops_nothing(
     method: str, make_screen: MakeScreen, monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ def clock_for(how: str) -> Clock:
 
 
 @pytest.mark.parametrize("how", [*HELPERS, "is missing"])
+@pytest.mark.filterwarnings("ignore:docker-credential")  # of docker-py
 @pytest.mark.parametrize("key", [{"credsStore": "planted"}, {"credHelpers": {"h:1": "planted"}}], ids=["store", "one"])
 def test_a_build_does_without_logins_that_cannot_be_read(
     configuration: Path, api: docker.APIClient, how: str, key: dict[str, object]
