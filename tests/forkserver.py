@@ -10,6 +10,7 @@ ended; the code is negative for a signal, as in :mod:`subprocess`.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import itertools
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,6 +45,8 @@ from caliban.store.queries import recent_attempts
 from tests.builders import add_group, leave_open, parse_details
 from tests.fakes import RecordingReporter
 from tests.once import load_keys_without_checks, share_compiled_statements
+
+_CLONE_NEWPID = 0x20000000
 
 _TIMEOUT = 120
 """Seconds after which the kernel ends a command."""
@@ -68,6 +72,8 @@ class Invocation:
         setup: ``module:function`` to call in the process before the command, with ``options`` as keyword arguments; it
             returns a function that is called when the command has ended, unless the process was killed.
         options: values that JSON can express.
+        is_apart: whether the process sees no other process, nor is seen, as in a container: it has the id 1 in a
+            namespace of its own. It requires root.
     """
 
     arguments: Sequence[str]
@@ -78,6 +84,7 @@ class Invocation:
     stderr: str
     setup: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -270,8 +277,22 @@ def _use(store: Store) -> None:
 def _fork(invocation: Invocation) -> int:
     pid = os.fork()
     if pid == 0:
+        if invocation.is_apart:
+            _enter_namespace()
         _run(invocation)
     return pid
+
+
+def _enter_namespace() -> None:
+    """Go on in a process that is the first of a namespace; this one ends as that does.
+
+    Source: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWPID) != 0:
+        raise OSError(ctypes.get_errno(), "cannot make a namespace for processes")
+    pid = os.fork()
+    if pid != 0:
+        os._exit(abs(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
 
 
 def _run(invocation: Invocation) -> NoReturn:
@@ -294,6 +315,7 @@ def _run(invocation: Invocation) -> NoReturn:
         os.chdir(invocation.cwd)
         os.environ.clear()
         os.environ.update(invocation.environ)
+        time.tzset()
         paths = invocation.environ.get("PYTHONPATH", "").split(os.pathsep)
         sys.path[:0] = [path for path in paths if path and path not in sys.path]
         code = _main(invocation)

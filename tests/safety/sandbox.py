@@ -27,6 +27,8 @@ RETRY_POLICY = {"read_timeout": 20, "max_delay": 0.5, "deadline": 60, "quota_dea
 """Enough attempts for all faults of a test; delays pass at once (:class:`~tests.safety.tracing.VirtualClock`)."""
 
 _NUMBERS = itertools.count()
+_ZONES = itertools.cycle(["Pacific/Kiritimati", "Pacific/Niue"])
+"""14 hours ahead of UTC, and 11 behind: each command is in another one than the previous."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,9 @@ class Sandbox:
         point: Point | None = None,
         recording: Path | None = None,
         pauses: Sequence[str] | None = None,
+        are_apart: bool = False,
     ) -> list[RunningCommand]:
-        """Start commands concurrently, each in its own process."""
+        """Start commands concurrently, each in its own process and, if they are apart, as in a container of its own."""
         files = [self.directory / f"command-{next(_NUMBERS)}" for _ in commands]
         outputs = [(file.with_suffix(".out"), file.with_suffix(".err")) for file in files]
         options = {
@@ -145,13 +148,14 @@ class Sandbox:
         invocations = [
             Invocation(
                 arguments=tuple(arguments),
-                environ=self.environ,
+                environ={**self.environ, "TZ": next(_ZONES)},
                 cwd=str(self.directory / "cpu"),
                 stdin=os.devnull,
                 stdout=str(stdout),
                 stderr=str(stderr),
                 setup="tests.safety.tracing:setup",
                 options=options,
+                is_apart=are_apart,
             )
             for arguments, (stdout, stderr) in zip(commands, outputs, strict=True)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,9 +130,9 @@ def holding_submissions(sandbox: Sandbox) -> Iterator[Hold]:
 
 
 def rerun_concurrently(sandbox: Sandbox, processes: int) -> list[CommandResult]:
-    """Rerun the group by several commands, all of which have started before the first submission completes."""
+    """Rerun the group by commands that do not see each other, all started before the first submission completes."""
     with holding_submissions(sandbox) as hold:
-        commands = sandbox.start(*[RESUBMIT] * processes)
+        commands = sandbox.start(*[RESUBMIT] * processes, are_apart=True)
         hold.wait_for(1)
     return [command.wait() for command in commands]
 
@@ -142,6 +143,8 @@ def test_concurrent_reruns_of_a_group_run_each_experiment_once(sandbox: Sandbox,
 
     results = rerun_concurrently(sandbox, processes)
 
+    owners = {owner for (owner,) in sandbox.rows("SELECT owner FROM batches WHERE id > 1")}
+    assert {json.loads(owner)["pid"] for owner in owners} == {1}, "the commands saw each other"
     assert problems_and_counts(sandbox) == ([], each(2))
     assert {result.code for result in results} <= {0, 1}
     assert not [result for result in results if "locked" in result.err or "Traceback" in result.err]
@@ -178,7 +181,7 @@ def test_concurrent_commands_settle_an_interrupted_rerun_once(sandbox: Sandbox, 
 def test_eight_concurrent_first_commands_create_one_store(sandbox: Sandbox) -> None:
     sandbox.experiments(EXPERIMENTS)
 
-    results = sandbox.run_concurrently([sandbox.service.command()] * 8)
+    results = [command.wait() for command in sandbox.start(*[sandbox.service.command()] * 8, are_apart=True)]
 
     assert not [result for result in results if "Traceback" in result.err or "[store-" in result.err]
     assert sandbox.inconsistencies() == []
