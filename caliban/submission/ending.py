@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from caliban.errors import CalibanError
-from caliban.platforms.registry import Platforms
+from caliban.platforms.base import RemotePlatform
+from caliban.platforms.registry import Platforms, has_capability
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome, Submission
 from caliban.reporter import Progress
 from caliban.store.database import Store
 from caliban.store.group_stop import end_group
 from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
 from caliban.submission.stopping import Stopper
+from caliban.submission.threads import call_on_threads
 
 _PAUSE = 0.5
 """Seconds between two looks at the submissions of another command."""
 
 _LONGEST_WAIT = 30.0
 """Seconds that the submissions of another command are waited for."""
+
+_PARALLEL_STOPS = 8
 
 
 @dataclass(frozen=True)
@@ -92,14 +97,29 @@ class Ending:
         """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others."""
         with self.store.writing() as session:
             closed = end_group(session, self.platforms.context.clock, self.user, self.group)
-        outcomes = {job.id: self._stop(experiment, job, progress) for experiment, job in found.jobs}
+        outcomes: dict[int, Outcome] = {}
+        self._stop_all(found.jobs, outcomes, progress)
         left = read_open(self.store, self.platforms, self.user, self.group)
         if left.in_progress:
             left = self._await_submissions()
-        for experiment, job in _running(self.read_groups()):
-            if job.id not in outcomes:  # submitted since the jobs were listed
-                outcomes[job.id] = self._stop(experiment, job, progress)
-        return Ended(tuple(outcomes.values()), len(closed), left)
+        submitted_since = [each for each in _running(self.read_groups()) if each[1].id not in outcomes]
+        self._stop_all(submitted_since, outcomes, progress)
+        ended = [job.id for _, job in (*found.jobs, *submitted_since)]
+        return Ended(tuple(outcomes[job_id] for job_id in ended), len(closed), left)
+
+    def _stop_all(
+        self, jobs: Sequence[tuple[ExperimentRecord, JobRecord]], outcomes: dict[int, Outcome], progress: Progress
+    ) -> None:
+        """Stop jobs, several at a time where they run elsewhere: each may wait for a service that does not answer."""
+
+        def stop(experiment: ExperimentRecord, job: JobRecord) -> None:
+            outcomes[job.id] = self._stop(experiment, job, progress)
+
+        remote = [each for each in jobs if has_capability(each[1].platform, RemotePlatform)]
+        call_on_threads([partial(stop, *each) for each in remote], _PARALLEL_STOPS)
+        for each in jobs:
+            if each[1].id not in outcomes:
+                stop(*each)
 
     def _await_submissions(self) -> OpenSubmissions:
         """Wait until the submissions in progress are settled, and return those that are still open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -96,6 +97,23 @@ def test_a_job_that_cannot_be_stopped_does_not_prevent_others(
     assert call(context, *STOP, "--yes") == 1
     assert "error: cannot reach the fake platform [fake-unreachable]" in context.err
     assert latest_states(store) == ["RUNNING", "STOPPED"]
+
+
+def test_jobs_that_run_elsewhere_are_stopped_side_by_side(
+    store: Store, remote: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING, RUNNING)
+    both_are_asked = threading.Barrier(2, timeout=60)
+
+    def answer_when_both_are_asked(job: JobRecord) -> JobUpdate:
+        both_are_asked.wait()
+        return JobUpdate(STOPPED, None)
+
+    remote.expect("statuses", polls(RUNNING=[1, 2]))
+    remote.expect("stop", answer_when_both_are_asked, answer_when_both_are_asked)
+    assert call(context, *STOP, "--yes") == 0
+    assert context.out.index("job 1  ") < context.out.index("job 2  ")
+    assert latest_states(store) == ["STOPPED", "STOPPED"]
 
 
 def test_without_a_group_jobs_of_all_groups_are_stopped(
