@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,7 @@ class Console:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
+        self._unfinished: TextIO | None = None  # where the last line of a job has no line break yet
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
@@ -84,6 +86,10 @@ class Console:
                 stream.flush()
                 binary.write(data)
             stream.flush()
+            if not data.endswith(b"\n"):
+                self._unfinished = stream if data else self._unfinished
+            elif self._unfinished is stream:
+                self._unfinished = None
 
     def read_input(self, limit: int = DEFAULT_LIMIT) -> str:
         """Return all of standard input, read as UTF-8.
@@ -176,6 +182,10 @@ class Console:
             self._put(stream, "".join(f"{escaped(line)}\n" for line in lines))
 
     def _put(self, stream: TextIO, text: str) -> None:
+        """Write what starts on a line of its own, also after the output of a job that ended without a line break."""
+        if self._unfinished is not None and _are_same_file(stream, self._unfinished):
+            self._unfinished = None
+            stream.write("\n")
         stream.write(text)
         stream.flush()
 
@@ -195,6 +205,16 @@ def _wait_for_room(stream: TextIO) -> None:
     binary = getattr(stream, "buffer", None)
     if isinstance(binary, Output):
         binary.wait_for_room()
+
+
+def _are_same_file(one: TextIO, other: TextIO) -> bool:
+    """Return whether two streams end up in the same file or terminal: ``2>&1``."""
+    if one is other:
+        return True
+    try:
+        return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
+    except (OSError, ValueError, AttributeError):  # a stream of tests, or one that is closed
+        return False
 
 
 def _draw(step: Callable[[], object]) -> None:

@@ -58,6 +58,27 @@ def test_a_stream_without_a_binary_buffer_gets_the_output_of_a_job_as_text() -> 
     assert out.getvalue() == "café \\xff\n"
 
 
+@pytest.mark.parametrize("is_stderr", [False, True])
+def test_our_line_after_an_unfinished_one_of_a_job_starts_on_its_own(tmp_path: Path, is_stderr: bool) -> None:
+    with (tmp_path / "both").open("a") as stdout, (tmp_path / "both").open("a") as stderr:
+        console = Console(stdout=stdout, stderr=stderr)
+        for data in (b"half", b" a line", b""):
+            console.job_output(data, is_stderr=is_stderr)
+        console.info("job 1: succeeded", "1 job")
+        console.job_output(b"whole\n", is_stderr=is_stderr)
+        console.print("listing")
+    assert (tmp_path / "both").read_text() == "half a line\njob 1: succeeded\n1 job\nwhole\nlisting\n"
+
+
+def test_the_output_of_a_job_in_a_file_of_its_own_is_not_changed(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as stdout, (tmp_path / "err").open("w") as stderr:
+        console = Console(stdout=stdout, stderr=stderr)
+        console.job_output(b"no line break", is_stderr=False)
+        console.info("job 1: succeeded")
+    assert (tmp_path / "out").read_bytes() == b"no line break"
+    assert (tmp_path / "err").read_text() == "job 1: succeeded\n"
+
+
 def test_a_name_outside_of_the_encoding_of_the_stream_does_not_end_a_listing() -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Console(stdout=out, stderr=io.StringIO()).print("xgroup größe:")
