@@ -4,7 +4,8 @@ The commands are real processes, the services stand-ins in the test's own proces
 (:mod:`tests.safety.tracing`), with all of its threads, and what a kill would leave behind there is copied: the files of
 the store, the jobs at the service, and the faults to come. What follows after a kill depends on that only. So points
 that leave the same are one case, for which the command is killed with SIGKILL at the first of them, and its work is
-completed twice: after the kill, and from the copy.
+completed twice: after the kill, and from the copy. A line may be reached less often the next time, as a busy machine
+lets threads run in another order: then the command ends by itself, and only the copy is that of a kill.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(nam
     for point, state in points_of(case, sandbox).distinct.values():
         case.before.apply(sandbox)
         killed = sandbox.caliban(*case.arguments, point=point)
-        if killed.code != -signal.SIGKILL:
+        if killed.code != -signal.SIGKILL and (killed.code != 0 or not point.line):
             problems.append(f"{point} was not reached: {killed}")
         problems += [f"{point}: {problem}" for problem in completions.complete(sandbox, case.jobs_each)]
         state.apply(sandbox)
