@@ -43,7 +43,7 @@ class CustomJob:
         accepted_s: when, by the clock.
         outputs: what the service adds: ``state``, ``createTime``, ``startTime``, ``endTime``, ``updateTime``,
             ``error``.
-        hidden_lists: from how many more lists that would contain the job it is missing.
+        hidden_lists: from how many more lists of its location it is missing.
     """
 
     project: str
@@ -99,7 +99,8 @@ class CustomJobs:
 
     Attributes:
         lag_s: so long after its creation a job does not show up in lists; :meth:`get` knows it at once.
-        hidden_lists: from so many lists that would contain it a new job is missing.
+        hidden_lists: so many lists of its location are made before a new job shows up in one: a delay in time, which is
+            the same for every job.
         any_registry: see :func:`~tests.standins.custom_job_rules.check_custom_job`.
     """
 
@@ -170,7 +171,7 @@ class CustomJobs:
         mask = _mask(query.get("readMask", ""), fields)
         with self._lock:
             mine = [job for job in self._jobs.values() if (job.project, job.location) == (project, location)]
-            found = [job.answer() for job in reversed(mine) if matches(job.answer()) and self._is_listed(job)]
+            found = [job.answer() for job in reversed(mine) if self._is_listed(job) and matches(job.answer())]
         page = [{name: value for name, value in job.items() if name in mask} for job in found[begin : begin + size]]
         answer: dict[str, Any] = {"customJobs": page} if page else {}
         if len(found) > begin + size:
