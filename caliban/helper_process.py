@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
@@ -125,36 +125,6 @@ class _Outputs:
         for reader in self._readers:
             reader.join()
         self._ended.set()
-
-
-def call_within(clock: Clock, seconds: float, call: Callable[[], None]) -> None:
-    """Call a library that runs a program without a deadline of its own; give it up at ours.
-
-    The call goes on in the background then, until its program ends: only for what may happen at any later time.
-
-    Args:
-        clock: counts the seconds.
-        seconds: how long it may take.
-        call: is called on another thread; what it raises is raised here.
-
-    Raises:
-        DeadlineExceededError: it takes longer.
-    """
-    ended = threading.Event()
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            failures.append(error)
-        ended.set()
-
-    threading.Thread(target=run, daemon=True).start()
-    if not clock.wait(ended, seconds):
-        raise DeadlineExceededError(f"a credential helper did not end within {seconds:.0f} s")
-    if failures:
-        raise failures[0]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from caliban.bounded import DeadlineExceededError, TooLargeError
 from caliban.clock import SystemClock
-from caliban.helper_process import call_within, run_helper
+from caliban.helper_process import run_helper
+from caliban.threads import within
 from tests.fakes import FakeClock
 
 
@@ -90,7 +91,7 @@ def test_a_call_that_hangs_is_given_up() -> None:
         hanging.wait(20)
 
     with pytest.raises(DeadlineExceededError):
-        call_within(FakeClock(), 30, hang)
+        within(30, hang, FakeClock())
     hanging.set()
 
 
@@ -99,4 +100,4 @@ def test_what_a_call_raises_is_raised() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        call_within(SystemClock(), 30, fail)
+        within(30, fail, SystemClock())

@@ -15,7 +15,7 @@ from caliban.store.database import Store
 from caliban.store.group_stop import end_group
 from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
 from caliban.submission.stopping import Stopper
-from caliban.submission.threads import call_on_threads
+from caliban.threads import call_on_threads
 
 _PAUSE = 0.5
 """Seconds between two looks at the submissions of another command."""

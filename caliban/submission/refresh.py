@@ -8,7 +8,6 @@ from functools import partial
 
 from caliban.errors import CalibanError, one_line
 from caliban.platforms.registry import Platforms
-from caliban.platforms.side_by_side import side_by_side
 from caliban.records import (
     ExperimentRecord,
     GroupRecord,
@@ -21,6 +20,7 @@ from caliban.store.database import Store
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
 from caliban.submission.stopping import as_update
+from caliban.threads import side_by_side
 
 Answers = Mapping[int, JobUpdate | StatusUnavailable]
 """What platforms report of jobs, by ``jobs.id``."""

@@ -27,7 +27,7 @@ from caliban.submission.lease import Lease
 from caliban.submission.sending import Attempt, Sender
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
-from caliban.submission.threads import call_on_threads
+from caliban.threads import call_on_threads
 
 __all__ = ["Attempt", "Command", "InterruptedSubmissionError", "Submitter"]
 

@@ -274,12 +274,12 @@ def _replace_default_policy(values: Mapping[str, float]) -> None:
 
 def _remove_deadlines_of_the_engine() -> None:
     """Wait for the Docker Engine, which is a real one, for as long as it takes: its time is not that of the clock."""
-    from caliban.images.docker import deadline
+    from caliban import threads
 
-    def at_once(seconds: float | None, call: Callable[[], Any], *given: Any) -> Any:
+    def at_once(seconds: float | None, call: Callable[[], Any], *given: Any, **named: Any) -> Any:
         return call()
 
-    _replace_everywhere("within", deadline.within, at_once)
+    _replace_everywhere("within", threads.within, at_once)
 
 
 def _replace_everywhere(name: str, old: object, new: object) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from caliban.submission.threads import call_on_threads
+from caliban.threads import call_on_threads
 
 
 def test_every_call_is_made_once() -> None:

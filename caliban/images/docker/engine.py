@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
-from caliban.bounded import TooLargeError, read_limited
+from caliban.bounded import DeadlineExceededError, TooLargeError, read_limited
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, ImageError
 from caliban.images.context import BuildContext, collect
 from caliban.images.docker.build_log import BuildLog
-from caliban.images.docker.deadline import DeadlineError, within
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
 from caliban.images.docker.identity import EngineIdentity, engine_identity
 from caliban.images.docker.logins import check_logins
@@ -23,6 +22,7 @@ from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
 from caliban.redaction import clean_text, exception_text, strip_userinfo
 from caliban.reporter import Reporter
+from caliban.threads import within
 
 if TYPE_CHECKING:
     import docker
@@ -105,7 +105,7 @@ class Engine:
                 clock,
                 lambda: on_slow(_slow_line(host, CONNECT_SECONDS)),
             )
-        except DeadlineError as error:
+        except DeadlineExceededError as error:
             raise unreachable(error, host) from None
         except docker.errors.InvalidConfigFile as error:
             raise malformed(config, str(error)) from error
@@ -125,13 +125,13 @@ class Engine:
             seconds: the deadline.
 
         Raises:
-            DeadlineError: the engine has not answered; it may still do what was requested.
+            DeadlineExceededError: the engine has not answered; it may still do what was requested.
             Exception: whatever docker-py raises.
         """
         return self.within(seconds, lambda: request(self.client.api), _slow_line(self.host, seconds))
 
     def within(self, seconds: float | None, call: Callable[[], _T], slow_line: str) -> _T:
-        """Return ``call()``; see :func:`caliban.images.docker.deadline.within`."""
+        """Return ``call()``; see :func:`caliban.threads.within`."""
         return within(seconds, call, self.clock, lambda: self.on_slow(slow_line))
 
     def identity(self) -> EngineIdentity:
@@ -269,7 +269,7 @@ class Engine:
             urllib3.exceptions.HTTPError,
             docker.errors.DockerException,
             docker.errors.StreamParseError,
-            DeadlineError,
+            DeadlineExceededError,
         ) as error:
             raise unreachable(error, self.host) from error
         except TooLargeError as error:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caliban.clock import Clock
-from caliban.images.docker.deadline import within
 from caliban.redaction import exception_text
 from caliban.reporter import Reporter
+from caliban.threads import within
 
 if TYPE_CHECKING:
     import docker

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from caliban.images.docker.deadline import DeadlineError
+from caliban.bounded import DeadlineExceededError
 from caliban.images.docker.engine import ANSWER_SECONDS, Engine
 from caliban.platforms.base import TOKEN_LABEL
 from caliban.platforms.docker.details import ContainerState, OddStateError
@@ -87,7 +87,7 @@ def is_reference(text: str) -> bool:
 class Containers:
     """The containers of one engine.
 
-    Every method raises what docker-py raises, :class:`~caliban.images.docker.deadline.DeadlineError`, or
+    Every method raises what docker-py raises, :class:`~caliban.bounded.DeadlineExceededError`, or
     :class:`~caliban.platforms.docker.details.OddStateError` for an answer that no engine gives; see
     :func:`caliban.platforms.docker.errors.translate_errors`.
     """
@@ -128,7 +128,7 @@ class Containers:
         """Return a container; None where there is none, and where the engine does not answer in time."""
         try:
             return self.inspect(reference)
-        except DeadlineError:
+        except DeadlineExceededError:
             return None
 
     def start(self, name: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.images.docker.deadline import DeadlineError
 from caliban.platforms.base import RefusedError
 from caliban.platforms.docker.details import OddStateError, refused_details
 from caliban.platforms.docker.run_arguments import RunArgumentsError
@@ -52,7 +51,7 @@ def translate_errors(message: str, *, passing: tuple[type[Exception], ...] = ())
         yield
     except unchanged:
         raise
-    except (docker.errors.DockerException, requests.RequestException, OSError, DeadlineError, OddStateError) as error:
+    except (docker.errors.DockerException, requests.RequestException, OSError, OddStateError) as error:
         raise engine_failed(message, error) from error
     except Exception as error:
         raise engine_failed(

@@ -29,8 +29,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from caliban.bounded import DeadlineExceededError
 from caliban.errors import CalibanError
-from caliban.images.docker.deadline import DeadlineError
 from caliban.platforms.base import MaySend, NotSentError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.client import Container, Containers
@@ -91,7 +91,7 @@ def create(command: Sequence[str], image: str, submission: Submission, context: 
     slow = f"still creating the container {submission.name}; Docker may be downloading the image {image} ..."
     try:
         _, stderr = engine.within(seconds, client.communicate, slow)
-    except DeadlineError as error:
+    except DeadlineExceededError as error:
         raise CreateError(f"docker create: {error}", None) from error
     finally:
         if client.poll() is None:

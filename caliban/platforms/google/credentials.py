@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from caliban import input_files
 from caliban.bounded import DeadlineExceededError, parse_json
 from caliban.errors import CalibanError, UsageError
-from caliban.helper_process import call_within, run_helper
+from caliban.helper_process import run_helper
 from caliban.input_files import InputFileError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.flags import cloud_key
@@ -23,6 +23,7 @@ from caliban.platforms.google.tokens import PROGRAM_SECONDS, metadata_request, s
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JsonObject
 from caliban.redaction import clean_text, exception_text, register_secrets
+from caliban.threads import within
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -145,7 +146,7 @@ class CredentialsLoader:
                 found.append(google.auth.load_credentials_from_dict(key, scopes=SCOPES, request=self._request))  # type: ignore[no-untyped-call]
 
         if "executable" in _at(key, "credential_source"):
-            call_within(self._context.clock, PROGRAM_SECONDS, load)
+            within(PROGRAM_SECONDS, load, self._context.clock, late="a credential helper did not end")
         else:
             load()
         return found[0]

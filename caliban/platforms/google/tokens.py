@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from caliban.bounded import DeadlineExceededError, parse_json
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
-from caliban.helper_process import call_within
 from caliban.platforms.google.endpoints import may_carry_credentials
 from caliban.platforms.google.errors import (
     CredentialsError,
@@ -21,6 +20,7 @@ from caliban.platforms.google.errors import (
 )
 from caliban.platforms.retry import RetryPolicy
 from caliban.redaction import exception_text, register_secrets
+from caliban.threads import within
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -108,7 +108,7 @@ class RefreshingCredentials:
 
         # google-auth kills such a program after a while, but waits for what it has started.
         if type(self.credentials).__module__ == "google.auth.pluggable":
-            call_within(self._clock, PROGRAM_SECONDS, refresh)
+            within(PROGRAM_SECONDS, refresh, self._clock, late="a credential helper did not end")
         else:
             refresh()
 

@@ -21,9 +21,9 @@ from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.jobs_client import JobsClient, short_id
 from caliban.platforms.retry import Backoff, RetryPolicy
-from caliban.platforms.side_by_side import side_by_side
 from caliban.platforms.submit_once import submit_once
 from caliban.records import Destination, ImageRef, JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
+from caliban.threads import side_by_side
 
 if TYPE_CHECKING:
     from caliban.config import ProjectConfig

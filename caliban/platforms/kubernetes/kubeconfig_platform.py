@@ -17,8 +17,8 @@ from caliban.platforms.kubernetes.details import KubeconfigDestination
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.platforms.retry import RetryPolicy
-from caliban.platforms.side_by_side import side_by_side
 from caliban.records import Destination, JobRecord
+from caliban.threads import side_by_side
 
 if TYPE_CHECKING:
     from caliban.images.registry.push import Registry

@@ -23,7 +23,6 @@ from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
 from caliban.platforms.kubernetes.job_status import needs_pods, state_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
-from caliban.platforms.side_by_side import side_by_side
 from caliban.platforms.stored_json import text
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
@@ -38,6 +37,7 @@ from caliban.records import (
     StatusUnavailable,
     Submission,
 )
+from caliban.threads import side_by_side
 
 if TYPE_CHECKING:
     from caliban.images.registry.push import Registry

@@ -22,8 +22,8 @@ from caliban.platforms.kubernetes.job_status import needs_pods, state_of
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.transport import Request, Response
 from caliban.platforms.retry import RetryPolicy
-from caliban.platforms.side_by_side import side_by_side
 from caliban.records import JobStatus, JobUpdate, StatusUnavailable
+from caliban.threads import side_by_side
 from tests.fakes import may_send
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,

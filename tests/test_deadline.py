@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from caliban.bounded import DeadlineExceededError
 from caliban.clock import SystemClock
-from caliban.images.docker.deadline import SLOW, DeadlineError, within
+from caliban.threads import SLOW, within
 from tests.fakes import FakeClock
 
 
@@ -39,7 +40,7 @@ def test_the_error_of_the_call_is_raised(error: BaseException) -> None:
 def test_a_call_that_does_not_return_is_given_up_at_its_deadline(never: threading.Event) -> None:
     clock = FakeClock()
     said: list[float] = []
-    with pytest.raises(DeadlineError, match="no answer within 20 s"):
+    with pytest.raises(DeadlineExceededError, match="no answer within 20 s"):
         within(20, never.wait, clock, lambda: said.append(clock.seconds))
     assert (clock.seconds, said) == (20, [SLOW])
 

@@ -1,0 +1,116 @@
+"""Call functions on threads that do not outlive an impatient user.
+
+Every wait can be interrupted at any moment by a signal whose handler raises, as Ctrl-C does: the threads are left
+behind then, and do not delay the end of the process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from caliban.bounded import DeadlineExceededError
+from caliban.clock import Clock
+from caliban.errors import CalibanError
+
+_K = TypeVar("_K", bound=Hashable)
+_T = TypeVar("_T")
+
+SLOW = 5.0
+"""Seconds after which the user gets a word."""
+
+_FOREVER = 3600.0
+_MAX_PLACES = 16
+
+
+def within(
+    seconds: float | None,
+    call: Callable[[], _T],
+    clock: Clock,
+    on_slow: Callable[[], None] = lambda: None,
+    *,
+    late: str = "no answer",
+) -> _T:
+    """Return ``call()``, which may never return: it runs on another thread, and is given up at the deadline.
+
+    Args:
+        seconds: the deadline; None to wait for as long as it takes.
+        call: what to do. It goes on after the deadline, and until the process ends: it may still take effect.
+        clock: the time, and waiting.
+        on_slow: called once where it takes longer than :data:`SLOW`.
+        late: what did not happen in time, for the message.
+
+    Raises:
+        DeadlineExceededError: it has not returned after ``seconds``.
+    """
+    done = threading.Event()
+    results: list[_T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+            failures.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="within", daemon=True).start()
+    first = SLOW if seconds is None else min(SLOW, seconds)
+    if not clock.wait(done, first):
+        on_slow()
+        if seconds is None:
+            while not clock.wait(done, _FOREVER):
+                pass
+        elif not clock.wait(done, seconds - first):
+            raise DeadlineExceededError(f"{late} within {seconds:.0f} s")
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def side_by_side(calls: Mapping[_K, Callable[[], _T]]) -> dict[_K, _T | CalibanError]:
+    """Return the result of each call, or the error that it raised. Sixteen calls run at a time.
+
+    Anything but a :class:`~caliban.errors.CalibanError` is raised, at once.
+    """
+    results: dict[_K, _T | CalibanError] = {}
+    for key, result in _as_they_end(calls, _MAX_PLACES):
+        if isinstance(result, BaseException) and not isinstance(result, CalibanError):
+            raise result
+        results[key] = result
+    return {key: results[key] for key in calls}
+
+
+def call_on_threads(calls: Sequence[Callable[[], None]], threads: int) -> None:
+    """Make all calls, ``threads`` at a time, and wait for them. An exception is raised again, once all have ended."""
+    ended = list(_as_they_end(dict(enumerate(calls)), threads))
+    for _, result in ended:
+        if result is not None:
+            raise result
+
+
+def _as_they_end(calls: Mapping[_K, Callable[[], _T]], threads: int) -> Iterator[tuple[_K, _T | BaseException]]:
+    """Make all calls, and yield what each returned or raised, in the order in which they ended."""
+    waiting: queue.SimpleQueue[_K] = queue.SimpleQueue()
+    for key in calls:
+        waiting.put(key)
+    ended: queue.SimpleQueue[tuple[_K, _T | BaseException]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while True:
+            try:
+                key = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                ended.put((key, calls[key]()))
+            except BaseException as error:  # noqa: BLE001 - for the caller's thread
+                ended.put((key, error))
+
+    for number in range(min(threads, len(calls))):
+        threading.Thread(target=work, name=f"worker_{number}", daemon=True).start()
+    for _ in calls:
+        yield ended.get()
