@@ -86,9 +86,9 @@ class LimitedSession(requests.Session):
     def merge_environment_settings(
         self,
         url: Any,  # noqa: ANN401 - those of requests
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        *args: Any,  # noqa: ANN401 - as above
+        **kwargs: Any,  # noqa: ANN401 - as above
+    ) -> Any:  # noqa: ANN401 - as above
         """Return the settings of the environment; no proxy for this machine, which it could not reach, and would see
         what is sent there without TLS.
         """
@@ -235,7 +235,7 @@ def _urlopen(
         except (OSError, ValueError) as error:
             response.close()
             raise ProtocolError(str(error), error) from error
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, must not leave the connection half read
             response.close()
             raise
     return urllib3.HTTPResponse(

@@ -215,7 +215,7 @@ def plugin_errors(entry: Entry) -> Iterator[None]:
         yield
     except CalibanError:
         raise
-    except Exception as error:
+    except Exception as error:  # a plugin may raise anything
         if entry.plugin is None:
             raise
         raise _broken(entry, f"{type(error).__name__}: {error}") from error

@@ -40,7 +40,7 @@ class _Expansion:
             if file is None:
                 raise _unusable("", "a file is expected", "write --flagfile=FILE")
             # pathlib's own fails for the home of an unknown user.
-            yield from self._flags_of(os.path.expanduser(file.strip()), within)  # noqa: PTH111
+            yield from self._flags_of(os.path.expanduser(file.strip()), within)  # noqa: PTH111 - as the line above says
 
     def _flags_of(self, file: str, within: tuple[str, ...]) -> Iterator[str]:
         if not file:

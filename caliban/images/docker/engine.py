@@ -323,7 +323,7 @@ def _read_bounded(response: requests.Response, *_: object, **how: object) -> Non
         return
     try:
         response._content = read_limited(response.iter_content(_PIECE))
-    except BaseException:
+    except BaseException:  # Ctrl-C, too
         response.close()  # the rest of the answer is not wanted
         raise
 

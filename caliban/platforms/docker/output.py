@@ -50,7 +50,7 @@ class _Pump:
             while data := self._stream.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader, as of all Popens
                 self._write(data[max(0, self._leave_out - self.copied) :])
                 self.copied += len(data)
-        except (OSError, ValueError):  # the client is gone, or the stream closed: there is no more
+        except (OSError, ValueError):  # the client was killed, or the stream closed: this is the end
             pass
         finally:
             self.done.set()

@@ -180,7 +180,7 @@ class UserCredentials:
 
 
 def _cluster_info(cluster: Mapping[str, object]) -> dict[str, object]:
-    """Return a cluster as plugins are told of it, with the ``config`` that is meant for them.
+    """Return the cluster information that plugins receive, with the ``config`` of their extension.
 
     Source: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/#Cluster.
     """

@@ -207,6 +207,8 @@ _current = _Current()
 
 
 class _Plain(HTTPConnection):
+    """A connection that belongs to the current call from its first packet, and connects before a request begins."""
+
     def _new_conn(self) -> socket.socket:
         return _watched(super()._new_conn())
 
@@ -217,15 +219,8 @@ class _Plain(HTTPConnection):
         super().request(*args, **more)
 
 
-class _Tls(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _watched(super()._new_conn())
-
-    def request(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 calls it
-        if self.sock is None:
-            self.connect()
-        _begin(self)
-        super().request(*args, **more)
+class _Tls(_Plain, HTTPSConnection):
+    """The same with TLS, whose connection is a kind of the plain one in urllib3, too."""
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
