@@ -12,10 +12,10 @@ from pathlib import Path
 
 from caliban.clock import SystemClock
 from caliban.errors import CalibanError
-from caliban.redaction import clean_text, exception_text
+from caliban.redaction import escape_controls, exception_text, hide_secrets
 
 _MAX_TEXT = 300
-_PIECE = 8000
+_MAX_TRACEBACK = 100_000
 _MIN_SECRET = 4
 _PREFIX = "caliban-error-"
 _SECRET_NAMES = ("TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL")
@@ -84,15 +84,10 @@ def _directories() -> Iterable[str]:
 
 
 def _redacted(text: str) -> str:
-    """Return a text of any length without secrets, in pieces: :func:`clean_text` reads only the start of a long one."""
-    pieces: list[str] = [""]
-    for line in text.splitlines(keepends=True):
-        if len(pieces[-1]) + len(line) > _PIECE:
-            pieces.append("")
-        pieces[-1] += line[:_PIECE]
-    secrets = _secrets()
-    # what is not a space at both ends keeps the indentation
-    return "\n".join(clean_text(f"|{piece.rstrip()}|", secrets, limit=2 * _PIECE)[1:-1] for piece in pieces) + "\n"
+    """Return a traceback without secrets and control characters; of a very long one, the whole lines at its start."""
+    if len(text) > _MAX_TRACEBACK:
+        text = text[:_MAX_TRACEBACK].rpartition("\n")[0] + "\n"  # half a secret would not be recognized
+    return escape_controls(hide_secrets(text, _secrets()))
 
 
 def _secrets() -> list[str]:

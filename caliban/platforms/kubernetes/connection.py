@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from caliban.clock import Clock
 from caliban.platforms.kubernetes.transport import make_pool
+from caliban.urls import split_url
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -153,14 +154,9 @@ def is_plain_authority(netloc: str) -> bool:
 
 
 def is_https(url: str) -> bool:
-    """Return whether a URL has TLS and a plain authority, and nothing that clients read in different ways."""
-    if not url.isprintable() or any(sign in url for sign in '\\ "<>#'):
-        return False
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme == "https" and is_plain_authority(parts.netloc)
+    """Return whether a URL has TLS, and nothing that clients read in different ways."""
+    parts = split_url(url)
+    return parts is not None and parts.scheme == "https" and is_plain_authority(parts.netloc)
 
 
 def bearer(token: object) -> str:
