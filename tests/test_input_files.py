@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from caliban import input_files
 from caliban.errors import ImageError
 from caliban.input_files import MIB, InputFileError, read_bytes, read_start, read_text
+from tests.sockets import make_socket
 
 
 def failure(path: Path | str, limit: int = MIB) -> InputFileError:
@@ -95,10 +95,9 @@ def test_what_is_not_a_regular_file_is_never_opened(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "link-to-pipe").symlink_to("pipe")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(tmp_path / "socket"))
-        monkeypatch.setattr(os, "open", pytest.fail)
-        error = failure(tmp_path / name)
+    make_socket(tmp_path / "socket")
+    monkeypatch.setattr(os, "open", pytest.fail)
+    error = failure(tmp_path / name)
     assert (error.id, error.cause) == ("not-a-file", cause)
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.sockets import listening_socket
+
 
 class CrashingEngine:
     """Forwards everything until the engine sends ``crash_after``; then every connection ends.
@@ -23,7 +25,7 @@ class CrashingEngine:
         restarts: whether it accepts connections again at once, like an engine that systemd restarts.
     """
 
-    def __init__(self, path: Path, crash_after: bytes, *, restarts: bool) -> None:
+    def __init__(self, listening: socket.socket, path: Path, crash_after: bytes, *, restarts: bool) -> None:
         self.address = f"unix://{path}"
         self.has_crashed = threading.Event()
         self._path = path
@@ -31,9 +33,7 @@ class CrashingEngine:
         self._restarts = restarts
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen()
+        self._listening = listening
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -91,10 +91,11 @@ def _connect() -> socket.socket:
 
 
 @contextmanager
-def crashing_engine(directory: Path, crash_after: bytes, *, restarts: bool) -> Iterator[CrashingEngine]:
-    """Start an engine with a socket in ``directory``, and close it at the end of the block."""
-    engine = CrashingEngine(directory / "sock", crash_after, restarts=restarts)
-    try:
-        yield engine
-    finally:
-        engine.close()
+def crashing_engine(crash_after: bytes, *, restarts: bool) -> Iterator[CrashingEngine]:
+    """Start an engine, and close it at the end of the block."""
+    with listening_socket() as (listening, path):
+        engine = CrashingEngine(listening, path, crash_after, restarts=restarts)
+        try:
+            yield engine
+        finally:
+            engine.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -39,18 +38,16 @@ def open_rows(researcher: Researcher) -> list[tuple[object, ...]]:
     return researcher.rows("SELECT id FROM submissions WHERE state = 'OPEN'")
 
 
-def resubmit_with_crash(
-    researcher: Researcher, directory: Path, crash_after: bytes, *, restarts: bool
-) -> CommandResult:
-    with crashing_engine(directory, crash_after, restarts=restarts) as proxy:
+def resubmit_with_crash(researcher: Researcher, crash_after: bytes, *, restarts: bool) -> CommandResult:
+    with crashing_engine(crash_after, restarts=restarts) as proxy:
         result = researcher.caliban(*RESUBMIT, DOCKER_HOST=proxy.address)
         assert proxy.has_crashed.is_set(), "the engine did not crash"
     assert "Traceback" not in result.err
     return result
 
 
-def test_an_engine_that_restarts_during_a_build_fails_only_that_image(group: Researcher, tmp_path: Path) -> None:
-    result = resubmit_with_crash(group, tmp_path, b"Step 4/", restarts=True)
+def test_an_engine_that_restarts_during_a_build_fails_only_that_image(group: Researcher) -> None:
+    result = resubmit_with_crash(group, b"Step 4/", restarts=True)
 
     assert (result.code, result.err.count("[docker-unreachable]")) == (1, 1)
     assert states(group)[2:] == [(2, "SUCCEEDED")]
@@ -62,16 +59,16 @@ def test_an_engine_that_restarts_during_a_build_fails_only_that_image(group: Res
     assert states(group)[2:] == [(2, "SUCCEEDED"), (1, "SUCCEEDED")]
 
 
-def test_an_engine_that_crashes_is_reported_and_nothing_is_left_open(group: Researcher, tmp_path: Path) -> None:
-    result = resubmit_with_crash(group, tmp_path, b"Step 4/", restarts=False)
+def test_an_engine_that_crashes_is_reported_and_nothing_is_left_open(group: Researcher) -> None:
+    result = resubmit_with_crash(group, b"Step 4/", restarts=False)
 
     assert result.code == 1
     assert "[docker-unreachable]" in result.err
     assert (states(group)[2:], open_rows(group)) == ([], [])
 
 
-def test_a_first_run_whose_engine_crashes_records_no_job(researcher: Researcher, tmp_path: Path) -> None:
-    with crashing_engine(tmp_path, b"Step 4/", restarts=True) as proxy:
+def test_a_first_run_whose_engine_crashes_records_no_job(researcher: Researcher) -> None:
+    with crashing_engine(b"Step 4/", restarts=True) as proxy:
         result = researcher.caliban("run", "--xgroup", "g", "--nogpu", "cpu.py", DOCKER_HOST=proxy.address)
 
     assert (result.code, "[docker-unreachable]" in result.err, "Traceback" in result.err) == (1, True, False)

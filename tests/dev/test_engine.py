@@ -92,7 +92,7 @@ def test_an_image_that_cannot_be_pulled_is_refused_in_the_engines_words() -> Non
 
 
 def test_a_dead_socket_is_told_with_its_cause(tmp_path: Path) -> None:
-    assert "No such file" in str(EngineApi(f"unix://{tmp_path}/none.sock").answers())
+    assert "No such file" in str(EngineApi("unix:///nonexistent/sock").answers())
 
 
 def test_an_address_that_we_cannot_use_is_told() -> None:
@@ -127,8 +127,8 @@ def test_a_lock_is_not_handed_to_child_processes(tmp_path: Path) -> None:
 
 
 def test_our_engine_is_told_to_be_for_root_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    monkeypatch.setattr("services.engine.DEFAULT_SOCKET", f"unix://{tmp_path}/none-either.sock")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/sock")
+    monkeypatch.setattr("services.engine.DEFAULT_SOCKET", "unix:///nonexistent/other-sock")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Failure, match="only root may start one"), docker_engine():
         pass

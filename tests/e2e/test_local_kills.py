@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import Researcher, researcher, wait_until
+from tests.sockets import listening_socket
 
 __all__ = ["researcher"]
 
@@ -100,11 +100,9 @@ def intercepted_engine(before: Callable[[bytes], None], after: Callable[[bytes],
                 answered = lambda data, last=last: after(last[0])  # noqa: E731
                 threading.Thread(target=forward, args=(engine, client, answered), daemon=True).start()
 
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(f"{directory}/sock")
-        listening.listen()
+    with listening_socket() as (listening, path):
         threading.Thread(target=accept, daemon=True).start()
-        yield f"unix://{directory}/sock"
+        yield f"unix://{path}"
         listening.shutdown(socket.SHUT_RDWR)
 
 

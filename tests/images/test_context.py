@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import tarfile
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import MAX_TEXT
 from caliban.images.secret_rules import Rule, mark
 from caliban.images.spec import BuildSpec
+from tests.sockets import make_socket
 
 from .helpers import Project
 
@@ -208,9 +208,8 @@ def test_packaging_files_and_package_markers_come_before_the_code(project: Proje
 
 def test_sockets_and_pipes_are_left_out(project: Project) -> None:
     os.mkfifo(project.directory / "pipe")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(project.directory / "sock"))
-        assert names(project.spec()) == ["Dockerfile", "code/cpu.py"]
+    make_socket(project.directory / "sock")
+    assert names(project.spec()) == ["Dockerfile", "code/cpu.py"]
 
 
 def test_a_link_is_sent_with_the_target_that_it_names(project: Project) -> None:

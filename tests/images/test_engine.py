@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from caliban.images.docker.engine import LABELS, Engine
 from caliban.images.dockerfile import BuildUser
 from caliban.platforms.registry import secret_files
 from tests.docker_engine import SESSION_LABEL
+from tests.sockets import listening_socket
 
 from .helpers import Project, RecordingReporter
 
@@ -369,9 +369,8 @@ def test_a_file_that_is_truncated_while_it_is_sent_ends_the_build(
 
 
 @pytest.fixture
-def dying_engine(tmp_path: Path) -> Iterator[str]:
+def dying_engine() -> Iterator[str]:
     """Listen like an engine that tells its version, starts a build, and goes away in the middle of a step."""
-    path = tmp_path / "sock"
     version = b'{"ApiVersion": "1.41"}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
     event = b'{"stream": "Step 1/2 : FROM x\\n"}\r\n'
@@ -379,9 +378,7 @@ def dying_engine(tmp_path: Path) -> Iterator[str]:
         head + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(version) + version,
         head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(event) + event + b"\r\n",
     ]
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
+    with listening_socket() as (listening, path):
 
         def serve() -> None:
             for answer in answers:
@@ -415,8 +412,8 @@ def connection_failure(host: str) -> ImageError:
     return caught.value
 
 
-def test_a_missing_socket_has_a_hint_to_start_docker(tmp_path: Path) -> None:
-    error = connection_failure(f"unix://{tmp_path}/none")
+def test_a_missing_socket_has_a_hint_to_start_docker() -> None:
+    error = connection_failure("unix:///nonexistent/sock")
     assert error.cause == "No such file or directory"
     assert "start Docker" in (error.hint or "")
 
@@ -426,7 +423,7 @@ def test_a_port_where_nothing_listens_has_a_hint_to_start_docker() -> None:
     assert error.cause == "Connection refused"
 
 
-def test_a_socket_without_permission_has_a_hint_about_the_docker_group(tmp_path: Path) -> None:
+def test_a_socket_without_permission_has_a_hint_about_the_docker_group() -> None:
     code = (
         "import os, sys, docker\nfrom caliban.errors import ImageError\n"
         "from caliban.images.docker.engine import Engine\n"
@@ -434,12 +431,9 @@ def test_a_socket_without_permission_has_a_hint_about_the_docker_group(tmp_path:
         "try:\n    Engine.connect({'DOCKER_HOST': sys.argv[1]})\n"
         "except ImageError as error:\n    sys.stdout.write(f'{error.cause}: {error.hint}')\n"
     )
-    path = tmp_path / "sock"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
+    with listening_socket() as (_, path):
         path.chmod(0)
-        for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            directory.chmod(0o755)
+        path.parent.chmod(0o755)
         done = subprocess.run(
             [sys.executable, "-c", code, f"unix://{path}"], capture_output=True, text=True, check=True
         )

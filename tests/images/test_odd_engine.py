@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
+from tests.sockets import listening_socket
 
 IDS = ("docker-unreachable", "docker-answer-malformed")
 STATUSES = (
@@ -34,9 +34,7 @@ def http(body: bytes, status: bytes = b"200 OK") -> bytes:
 @contextmanager
 def listening(answer: Callable[[bytes], bytes]) -> Iterator[str]:
     """Answer every request with what ``answer`` returns for its first line."""
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"{directory}/sock")
-        server.listen()
+    with listening_socket() as (server, path):
 
         def serve() -> None:
             with suppress(OSError):
@@ -47,7 +45,7 @@ def listening(answer: Callable[[bytes], bytes]) -> Iterator[str]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"unix://{directory}/sock"
+        yield f"unix://{path}"
         server.shutdown(socket.SHUT_RDWR)
         thread.join(10)
 

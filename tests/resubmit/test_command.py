@@ -236,7 +236,7 @@ def test_an_unreachable_engine_is_reported_before_the_question(
 ) -> None:
     add_group(store, FAILED, container_spec=project)
     context = make_context("y\n")
-    context.environ["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"  # type: ignore[index]  # a dict in tests
+    context.environ["DOCKER_HOST"] = "unix:///nonexistent/sock"  # type: ignore[index]  # a dict in tests
     with pytest.raises(ImageError) as caught:
         call(context, "resubmit", *GROUP)
     assert (caught.value.id, "do you wish" in context.err) == ("docker-unreachable", False)

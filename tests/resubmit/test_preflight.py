@@ -25,7 +25,7 @@ UNREACHABLE = PlatformError("fake-unreachable", "cannot reach the fake platform"
 @pytest.fixture
 def platforms(reporter: RecordingReporter, tmp_path: Path) -> Platforms:
     """The platforms of a machine where no Docker Engine runs."""
-    return make_platforms({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, Path("/nowhere"), reporter)
+    return make_platforms({"DOCKER_HOST": "unix:///nonexistent/sock"}, Path("/nowhere"), reporter)
 
 
 def planned(*experiments: ExperimentRecord) -> list[PlannedJob]:

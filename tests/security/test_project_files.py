@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -27,6 +26,7 @@ from caliban.records import JobMode
 from caliban.submission.experiments import parse_experiments
 from tests.calls import call
 from tests.conftest import ScreenContext
+from tests.sockets import make_socket
 
 DRY_RUN = ("run", "--nogpu", "--dry_run")
 
@@ -56,11 +56,6 @@ def failure(project: Path, module: str = "cpu.py", extra_dirs: tuple[str, ...] =
     assert caught.value.hint
     assert len(caught.value.message) < 1000
     return caught.value
-
-
-def make_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(path))
 
 
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {

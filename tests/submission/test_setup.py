@@ -22,7 +22,7 @@ def test_the_engine_is_connected_to_once(fake_engine: FakeEngine, platforms: Pla
 
 
 def test_an_unreachable_engine_is_reported(reporter: RecordingReporter, tmp_path: Path) -> None:
-    platforms = make_platforms({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, tmp_path, reporter)
+    platforms = make_platforms({"DOCKER_HOST": "unix:///nonexistent/sock"}, tmp_path, reporter)
     with pytest.raises(ImageError) as caught:
         platforms.context.engine()
     assert caught.value.id == "docker-unreachable"

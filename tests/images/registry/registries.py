@@ -28,6 +28,7 @@ import docker
 
 from tests.docker_engine import SESSION_LABEL
 from tests.serving import serve_in_thread
+from tests.sockets import listening_socket
 
 USER, PASSWORD = "totoro", "planted-secret"
 # bcrypt of PASSWORD, the one kind that docker-registry reads.
@@ -333,10 +334,9 @@ def digest(content: bytes) -> str:
 
 
 @contextmanager
-def engine_that_answers_a_push(directory: Path, answer: bytes) -> Iterator[str]:
+def engine_that_answers_a_push(answer: bytes) -> Iterator[str]:
     """Stand before the real engine, give this answer to a push, and hang up; gives a DOCKER_HOST."""
     real = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
-    path = directory / "sock"
 
     def connect() -> socket.socket:
         if real.scheme != "unix":
@@ -354,9 +354,7 @@ def engine_that_answers_a_push(directory: Path, answer: bytes) -> Iterator[str]:
                 upstream.sendall(request)
                 client.sendall(_receive(upstream))
 
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
+    with listening_socket() as (listening, path):
 
         def accept() -> None:
             while True:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -325,8 +324,8 @@ def refusal(status: bytes, message: bytes) -> bytes:
         (refusal(b"500 Internal Server Error", b"connection reset by peer"), "push-failed"),
     ],
 )
-def test_an_error_names_the_part_that_failed(registry: str, image: str, tmp_path: Path, answer: bytes, id: str) -> None:
-    with engine_that_answers_a_push(tmp_path, answer) as address:
+def test_an_error_names_the_part_that_failed(registry: str, image: str, answer: bytes, id: str) -> None:
+    with engine_that_answers_a_push(answer) as address:
         engine = Engine.connect({**os.environ, "DOCKER_HOST": address})
         assert failure(engine, image, registry).id == id
         engine.close()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -21,6 +19,7 @@ from caliban.platforms.docker import client
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, StatusUnavailable, Submission
 from tests.fakes import FakeClock, may_send
+from tests.sockets import listening_socket
 
 from .fake_docker import Container, FakeDocker
 
@@ -33,11 +32,7 @@ UNFINISHED = ("sends a part of a body", b'HTTP/1.1 200 OK\r\nContent-Length: 500
 def stalled(request: pytest.FixtureRequest) -> Iterator[str]:
     """Return the address of an engine that never finishes an answer."""
     over = threading.Event()
-    # The path of a Unix socket must be short (107 bytes); that of tmp_path may not be.
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
-        path = Path(directory, "sock")
-        listening.bind(str(path))
-        listening.listen()
+    with listening_socket() as (listening, path):
 
         def serve() -> None:
             with suppress(OSError):

@@ -313,11 +313,11 @@ def test_find_reports_how_a_container_ended(
 def test_an_engine_that_cannot_be_reached_is_reported_by_connect(tmp_path: Path, reporter: OutputReporter) -> None:
     from caliban.images.docker.engine import Engine
 
-    environ = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    environ = {"DOCKER_HOST": "unix:///nonexistent/sock"}
     context = PlatformContext(environ, tmp_path, reporter, lambda: Engine.connect(environ))
     with pytest.raises(CalibanError) as caught:
         DockerPlatform(context).connect(DockerDestination())
-    assert caught.value.message == f"cannot reach the Docker daemon at unix://{tmp_path}/none.sock"
+    assert caught.value.message == "cannot reach the Docker daemon at unix:///nonexistent/sock"
     assert (caught.value.id, caught.value.hint) == ("docker-unreachable", "start Docker, or set DOCKER_HOST")
 
 
