@@ -23,8 +23,8 @@ demo: venv  ## run, fix and re-run an example with real containers
 test: venv  ## run every test with real services
 	@$(WITH) $(SERVICES) -- $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-quick: venv  ## run the tests that need neither Docker nor a database server
-	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/python -m pytest $(PARALLEL) -m "$(QUICK)" $(ARGS)
+quick: venv  ## run the tests that need neither Docker nor a database server, with a sample of their cases
+	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/python -m pytest --short $(PARALLEL) -m "$(QUICK)" $(ARGS)
 
 coverage: venv  ## run every test, and check the coverage
 	@$(BIN)/coverage erase

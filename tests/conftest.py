@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from caliban.cli.console import Console
 from caliban.cli.context import Context
@@ -36,16 +36,14 @@ from tests.fakes import (
 from tests.forkserver import ForkServer, fork_server
 from tests.once import load_keys_without_checks, share_compiled_statements
 
-# a shared machine may be slow
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-
 load_keys_without_checks()
 share_compiled_statements()
 
 # in the background of a shell, or under nohup, signals that tests send would be ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+pytest_plugins = ["tests.sampling"]
 
 __all__ = ["base_image", "engine", "fork_server", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
 
@@ -90,6 +88,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the long tests first, so that no worker is left with one when all others have finished."""
     items.sort(key=lambda item: "safety" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look no more at what all tests share."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass

@@ -38,12 +38,16 @@ from sqlalchemy.orm import configure_mappers
 
 import caliban
 from caliban.platforms.google.client import api_description
-from caliban.records import JobStatus
+from caliban.records import JobStatus, JobUpdate, NewJob, Rerun, Submission
+from caliban.store.checks import NewSubmission
 from caliban.store.database import Access, Store, open_store
-from caliban.store.journal import Journal
+from caliban.store.group_stop import newest_batch
+from caliban.store.journal import Journal, new_token
 from caliban.store.queries import recent_attempts
+from caliban.store.recorders import submitters
+from caliban.store.states import record_states
 from tests.builders import add_group, leave_open, parse_details
-from tests.fakes import RecordingReporter
+from tests.fakes import FakeDestination, RecordingReporter
 from tests.once import load_keys_without_checks, share_compiled_statements
 
 _CLONE_NEWPID = 0x20000000
@@ -52,10 +56,10 @@ _TIMEOUT = 120
 """Seconds after which the kernel ends a command."""
 
 _LIBRARIES = (
-    *("alembic.command", "docker", "psycopg", "requests", "sqlalchemy.dialects.postgresql", "tqdm", "yaml"),
+    *("absl.app", "alembic.command", "docker", "psycopg", "requests", "sqlalchemy.dialects.postgresql", "tqdm", "yaml"),
     *("google.auth.transport.requests", "google.oauth2.credentials", "google.oauth2.reauth"),
     *("google.oauth2.service_account", "googleapiclient.discovery", "netrc"),
-    *("urllib3.connectionpool", "urllib3.poolmanager"),
+    *("tests.safety.tracing", "urllib3.connectionpool", "urllib3.poolmanager"),
 )
 """What commands import when they need it."""
 
@@ -269,9 +273,23 @@ def _use(store: Store) -> None:
     """Compile the statements that most commands send."""
     [experiment, _] = add_group(store, JobStatus.FAILED, None).experiments
     leave_open(store, experiment)
-    Journal(store).open_submissions("totoro")
+    journal = Journal(store)
+    [left_open] = journal.open_submissions("totoro")
+    journal.abandon(left_open, "")
     with store.reading() as session:
         recent_attempts(session, parse_details, "totoro", 8)
+        newest = newest_batch(session)
+    [job] = experiment.jobs
+    submitters(store, [job.id])
+    with store.writing() as session:
+        record_states(session, {job.id: JobUpdate(JobStatus.FAILED)})
+    entry = NewSubmission(experiment.id, "TEST", {}, FakeDestination(), "fake", new_token(), Rerun(job.id))
+    [opened] = journal.open_batch([entry], user="totoro", since=newest)
+    assert isinstance(opened, Submission)
+    journal.mark_sent(opened)
+    journal.settle(opened, NewJob("lab:1", JobStatus.SUBMITTED))
+    assert opened.batch is not None
+    journal.finish(opened.batch.id)
 
 
 def _fork(invocation: Invocation) -> int:

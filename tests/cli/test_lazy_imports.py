@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,18 +35,19 @@ HELP_OF_ONE = [("help", *command.split()) for command in ("resubmit", "cluster j
 PROGRAM = """
 import json, os, sys
 from caliban.main import main
-for number, arguments in enumerate(json.loads(sys.argv[1])):
+for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
-        sys.argv = ["caliban", *arguments]
+        for descriptor in range(3):
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+        sys.argv = ["caliban", *json.loads(line)]
         try:
             main()
         finally:
-            with open(str(number), "w") as file:
+            with open("modules", "w") as file:
                 file.write("\\n".join(sys.modules))
         sys.exit()
-    if os.waitpid(pid, 0)[1] != 0:
-        sys.exit(f"{arguments} failed")
+    print(os.waitpid(pid, 0)[1], flush=True)
 """
 
 pytestmark = pytest.mark.xdist_group("lazy imports")
@@ -54,19 +55,30 @@ Loaded = Callable[..., set[str]]
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     """Return the modules that a command imports: each runs in a fork of an interpreter that has imported ``main``."""
-    commands = [*LISTINGS, *HELP, *HELP_OF_ONE, ("status",)]
     directory = tmp_path_factory.mktemp("lazy")
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(commands)],
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
         env=Caliban(directory, directory).environment(),
         cwd=directory,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        check=True,
-    )
-    return lambda *arguments: set((directory / str(commands.index(arguments))).read_text().splitlines())
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as interpreter:
+        stdin, stdout = interpreter.stdin, interpreter.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def modules(*arguments: str) -> set[str]:
+            stdin.write(json.dumps(arguments) + "\n")
+            stdin.flush()
+            assert stdout.readline() == "0\n"
+            return set((directory / "modules").read_text().splitlines())
+
+        yield modules
+        stdin.close()
+    assert interpreter.returncode == 0
 
 
 @pytest.mark.parametrize("arguments", LISTINGS)

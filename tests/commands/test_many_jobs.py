@@ -18,8 +18,9 @@ from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, parse_details
 from tests.conftest import Caliban
 from tests.databases import SqliteFiles, sent_statements
 from tests.fakes import RecordingReporter
+from tests.sampling import examples
 
-JOBS = 10_000
+JOBS = examples(10_000)
 METADATA = {"name": "lab-1", "namespace": "default", "uid": "6f1c5a5e"}
 DETAILS: dict[str, JsonObject] = {
     "LOCAL": {"name": "lab-1", "container_id": "c0ffee", "ret_code": 1},
@@ -46,7 +47,7 @@ pytestmark = pytest.mark.xdist_group("many jobs")
 
 
 def many_jobs(url: str) -> None:
-    """Fill a store with a group of 10,000 experiments, one failed job each, on every platform in turn."""
+    """Fill a store with a group of many experiments, one failed job each, on every platform in turn."""
     with open_store(url, Access.WRITE, RecordingReporter()) as store, store.writing() as session:
         group = experiments_of_flag_sets(
             session,

@@ -18,6 +18,7 @@ from caliban.cli.console import Console
 from caliban.errors import CalibanError
 from tests.conftest import ForkedCaliban
 from tests.fakes import FakeStream
+from tests.sampling import examples
 
 ABSL = (app, logging)
 """The modules whose flags every command takes, as the process imports them."""
@@ -75,7 +76,7 @@ ERROR = re.compile(r"error: .+ \[[a-z0-9-]+\]")
 
 
 @given(COMMANDS, ARGUMENTS)
-@settings(max_examples=500, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.differing_executors])
 def test_a_command_line_is_parsed_or_refused(command: list[str], arguments: list[str]) -> None:
     console = Console(FakeStream(), FakeStream(), FakeStream())
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -102,7 +103,10 @@ def offline(forked_caliban: ForkedCaliban) -> dict[str, str]:
 
 
 @given(command=COMMANDS, arguments=ARGUMENTS)
-@settings(max_examples=30, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30),
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
+)
 def test_a_process_ends_with_a_documented_code_and_without_a_traceback(
     command: list[str],
     arguments: list[str],

@@ -24,6 +24,7 @@ from tests.builders import CREATED, IMAGE, add_group, leave_open
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
 from tests.fakes import RecordingReporter
+from tests.sampling import examples
 
 PLATFORMS: dict[PlatformId, tuple[JsonObject, JsonObject]] = {
     "LOCAL": ({"command": ["docker", "run", IMAGE, "--foo"], "container": IMAGE}, {"ret_code": 1, "name": "caliban-1"}),
@@ -149,7 +150,10 @@ def _without_services(context: ScreenContext) -> ScreenContext:
 
 
 @given(data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
+@settings(
+    max_examples=examples(40),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
 def test_commands_survive_any_value_in_any_column(
     data: st.DataObject, seeded: bytes, offline: None, home: Path, make_context: MakeContext
 ) -> None:
@@ -212,7 +216,7 @@ def test_a_platform_reads_any_details_and_any_spec(platform: PlatformId) -> None
 
     @given(mutated(spec), mutated(details), st.sampled_from(JobStatus))
     @example({}, {}, JobStatus.UNKNOWN)
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     def check(spec: object, details: object, status: JobStatus) -> None:
         as_objects = [each if isinstance(each, dict) else {} for each in (spec, details)]
         job = a_record(platform, status, *as_objects)
@@ -244,7 +248,7 @@ CONTAINER: JsonObject = {
 
 
 @given(st.one_of(mutated(CONTAINER), mutated({"image_id": "lab:1"})))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_container_spec_is_read_or_refused(spec: object) -> None:
     try:
         parse_container_spec(spec if isinstance(spec, dict) else {})

@@ -16,6 +16,7 @@ from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import MAX_TEXT
 from caliban.images.secret_rules import Rule, mark
 from caliban.images.spec import BuildSpec
+from tests.sampling import examples
 from tests.sockets import make_socket
 
 from .helpers import Project
@@ -127,7 +128,7 @@ def test_modes_are_kept(project: Project, mode: int) -> None:
     assert unpacked(gather(project.spec()))["code/tool"].mode == mode
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     name=st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=60),
     content=st.binary(max_size=2000),

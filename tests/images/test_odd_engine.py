@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
+from tests.sampling import examples
 from tests.sockets import listening_socket
 
 IDS = ("docker-unreachable", "docker-answer-malformed")
@@ -107,7 +108,7 @@ def test_an_odd_docker_host_is_an_error_about_that_address(host: str) -> None:
     assert "planted-secret" not in f"{caught.value.message} {caught.value.cause} {caught.value.hint}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.text(st.sampled_from("tcpunix:/@#?[]%.-1a é\0\n"), max_size=20))
 def test_no_docker_host_causes_another_error(host: str) -> None:
     with suppress(ImageError):

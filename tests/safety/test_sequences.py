@@ -32,6 +32,7 @@ from tests.fakes import FakeStream, RecordingReporter
 from tests.safety.sandbox import RESUBMIT, STATUS, Sandbox
 from tests.safety.services import AiPlatform, ServiceJob
 from tests.safety.tracing import VirtualClock, replace_time
+from tests.sampling import examples
 from tests.standins.faults import Fault, Kind
 
 RE_RUN = frozenset({"FAILED", "STOPPED"})
@@ -204,7 +205,9 @@ class Commands(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_time(VirtualClock(0), monkeypatch.setattr)
-    budget = settings(max_examples=50, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True)
+    budget = settings(
+        max_examples=examples(50), stateful_step_count=12, deadline=None, derandomize=True, print_blob=True
+    )
     with AiPlatform() as service:
         Commands.service = service
         run_state_machine_as_test(Commands, settings=budget)

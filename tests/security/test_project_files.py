@@ -26,6 +26,7 @@ from caliban.records import JobMode
 from caliban.submission.experiments import parse_experiments
 from tests.calls import call
 from tests.conftest import ScreenContext
+from tests.sampling import examples
 from tests.sockets import make_socket
 
 DRY_RUN = ("run", "--nogpu", "--dry_run")
@@ -405,7 +406,7 @@ CONTENTS = st.binary(max_size=60) | FRAGMENTS | JSON.map(lambda value: json.dump
 
 
 @pytest.mark.parametrize("name", DECODERS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=CONTENTS)
 @example(content=b"[" * 100_000)
 @example(content=b'{"a":' * 100_000)
@@ -430,7 +431,7 @@ def test_any_content_of_a_project_file_is_used_or_an_error_with_a_hint(
                 each.unlink()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(CONTENTS.map(lambda content: content.decode(errors="replace")))
 def test_any_text_is_json_or_an_error_with_a_hint(text: str) -> None:
     try:

@@ -19,6 +19,7 @@ from caliban.images.registry.auth import Login, stored_login
 from caliban.images.registry.push import Registry
 from caliban.redaction import HIDDEN
 from tests.fakes import FakeClock, RecordingReporter
+from tests.sampling import examples
 
 from .registries import PASSWORD, USER, Answer, Request, TokenRules, error, front
 
@@ -119,7 +120,7 @@ def test_a_newline_at_the_end_of_a_token_is_not_part_of_it() -> None:
         assert find_digest(f"{server.address}/a:latest", IMAGE_ID, LOGIN) is None
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=200))
 def test_any_challenge_is_answered_or_an_error(value: str) -> None:
     header = {"WWW-Authenticate": value.strip()}

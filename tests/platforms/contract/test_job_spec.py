@@ -14,6 +14,7 @@ from caliban.errors import PlatformError
 from caliban.records import JobDetails, JobStatus, JsonObject
 from tests.fakes import may_send
 from tests.platforms.contract.case import ContractCase
+from tests.sampling import examples
 
 ARGUMENTS = ("--foo", "3", "--sleep", "1")
 ODD_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300)
@@ -47,7 +48,7 @@ STORED_KEYS = [
     "container_id",
 ]
 KEYS = st.text() | st.sampled_from(STORED_KEYS)
-in_one_case = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_case = settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 """A case serves many examples: none of them changes it."""
 
 

@@ -22,9 +22,10 @@ from tests.fakes import FakeClock
 from tests.platforms.caip.helpers import CaipBackend
 from tests.platforms.google.helpers import POLICY, TOKEN, Backend
 from tests.platforms.vertex.helpers import VertexBackend
+from tests.sampling import examples
 from tests.standins.faults import Fault
 
-EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

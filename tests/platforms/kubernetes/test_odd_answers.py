@@ -36,6 +36,7 @@ from tests.platforms.kubernetes.helpers import (
     submission,
 )
 from tests.platforms.kubernetes.raw_server import RawServer
+from tests.sampling import examples
 
 ODD = st.recursive(
     st.one_of(
@@ -116,7 +117,7 @@ def outcome(call: Callable[[], object]) -> object:
         return error
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(job=changed(JOB), pod=changed(POD))
 def test_any_job_and_pod_has_a_state(job: dict[str, Any], pod: dict[str, Any]) -> None:
     assert isinstance(needs_pods(job), bool)
@@ -125,7 +126,7 @@ def test_any_job_and_pod_has_a_state(job: dict[str, Any], pod: dict[str, Any]) -
     assert parse_details(KubeconfigDestination, state.status, raw).raw == raw
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(job=changed(JOB), pod=changed(POD), namespace=changed({"kind": "Namespace", "metadata": {"uid": "u-3"}}))
 def test_any_answer_is_read_or_reported(
     tmp_path_factory: pytest.TempPathFactory, job: dict[str, Any], pod: dict[str, Any], namespace: dict[str, Any]

@@ -26,6 +26,7 @@ from caliban.records import Destination
 from tests.fakes import may_send
 from tests.platforms.kubernetes.helpers import PEER_SPEC, QUICK, platform_context, submission
 from tests.platforms.kubernetes.test_kubeconfig import TOKEN, content, kubeconfig, plugin, refusal, write
+from tests.sampling import examples
 from tests.standins.kubernetes import KubeApi
 
 
@@ -383,7 +384,7 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(config=CONFIGS)
 def test_any_kubeconfig_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]) -> None:
     directory = tmp_path_factory.mktemp("fuzz")
