@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     recorded, in_doubt = _read(args, context, platforms)
-    groups = _record(refresh(recorded, platforms), context)
+    groups = _record(refresh(recorded, platforms), context, platforms)
     if not args.xgroup:
         context.console.print(_heading(args.max_jobs, context.user))
         if not groups:
@@ -83,17 +83,17 @@ def _read(
         return groups, left_open.in_doubt
 
 
-def _record(refreshed: Refreshed, context: Context) -> Sequence[GroupRecord]:
+def _record(refreshed: Refreshed, context: Context, platforms: Platforms) -> Sequence[GroupRecord]:
     """Record new states, and return the groups as they are recorded; as they were reported if that is not possible."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
 
-    if not refreshed.changes:
+    if refreshed.is_recorded:
         return refreshed.groups
     try:
         url = store_url(context.environ, context.home)
         with open_store(url, Access.WRITE, context.console) as store:
-            return refreshed.record(store)
+            return refreshed.record(store, platforms)
     except StoreError as error:
         context.console.warn(f"cannot record the states below: {error.message}: {error.cause}")
         return refreshed.groups

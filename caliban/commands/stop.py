@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         open_store(url, Access.WRITE, context.console) as store,
         context.console.progress("stopping", total=len(found), unit="job") as progress,
     ):
-        refreshed.record(store)
+        refreshed.record(store, platforms)
         ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
         ended = ending.end(found, progress)
     return _report(ended, context)
@@ -102,7 +102,7 @@ def _end_open_commands(xgroup: str | None, refreshed: Refreshed, platforms: Plat
             return unfinished([], [])
     try:
         with open_store(url, Access.WRITE, context.console) as store:
-            refreshed.record(store)
+            refreshed.record(store, platforms)
             with store.writing() as session:
                 end_group(session, context.clock, context.user, xgroup)
             left = read_open(store, platforms, context.user, xgroup)

@@ -276,6 +276,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.store.database import Access, open_store
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.preflight import Preflight
+    from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
     platform = platforms.get(request.launch.platform)
@@ -291,6 +292,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         images = _images(request, context, platforms)
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
+        remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:

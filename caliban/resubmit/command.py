@@ -191,7 +191,7 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     from caliban.submission.refresh import refresh
 
     left = reconcile_open(store, platforms, context.user, request.xgroup)
-    [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store)
+    [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store, platforms)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
     plan = _plan(group, request, in_progress, platforms)
     report_doubt(left.in_doubt, context.console)
