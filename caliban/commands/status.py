@@ -38,9 +38,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Read the store, query the platforms about unfinished jobs, record what changed, print.
 
     Returns:
-        NOT_DONE while a job may run that is not listed: an interrupted command may have submitted it.
+        NOT_DONE while a job may run that is not listed: an interrupted command may have submitted it. A job that cannot
+        be asked about is listed, with the reason.
     """
-    from caliban.submission.in_doubt import report_doubt
+    from caliban.submission.in_doubt import report_doubt, report_unreachable_jobs
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         for line in render.group_lines(group, context.home):
             context.console.print(line)
     report_doubt(in_doubt, context.console)
+    report_unreachable_jobs(groups, context.console)
     return ExitCode.NOT_DONE if in_doubt else ExitCode.DONE
 
 
