@@ -12,6 +12,7 @@ from threading import Event
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
+from caliban.escapes import escaped
 from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform, RemovesJobs
@@ -42,7 +43,6 @@ from caliban.records import (
     StatusUnavailable,
     Submission,
 )
-from caliban.redaction import escape_controls
 
 _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
@@ -295,7 +295,7 @@ def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | No
 
 def _shown(recorded: object) -> str:
     """Return a recorded name as it may be shown: a row may have been written by anyone."""
-    return escape_controls(one_line_of(str(recorded)) or "unknown")
+    return escaped(one_line_of(str(recorded)) or "unknown")
 
 
 def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:
