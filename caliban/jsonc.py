@@ -144,6 +144,11 @@ def _too_deep(source: str) -> UsageError:
 
 
 def _malformed(text: str, source: str, position: int, reason: str) -> UsageError:
+    if not text.strip("\ufeff \t\r\n"):
+        hint = "write a JSON value, as {}"
+        return UsageError("malformed-json", f"{source}: no JSON value", cause="the file is empty", hint=hint)
+    if not text[position:].strip():  # something is missing: show after what
+        position, reason = len(text.rstrip()), f"{reason}, found the end of the file"
     line = text.count("\n", 0, position) + 1
     start = text.rfind("\n", 0, position) + 1
     column = position - start + 1

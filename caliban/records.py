@@ -128,6 +128,7 @@ class JobDetails:
         started: when it started to run, with a time zone, or None.
         ended: when it ended, with a time zone, or None.
         links: URLs and commands that show the job.
+        remove_when_ended: whether what the job left on its platform is still to be removed once its end is recorded.
     """
 
     raw: JsonObject = field(default_factory=dict, hash=False)
@@ -139,6 +140,7 @@ class JobDetails:
     started: datetime | None = None
     ended: datetime | None = None
     links: tuple[str, ...] = ()
+    remove_when_ended: bool = False
 
     @property
     def reason(self) -> str | None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
 
 from caliban.errors import CalibanError
+from caliban.escapes import escaped
 
 HIDDEN = "***"
 
@@ -72,11 +73,6 @@ _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         HIDDEN,
     ),
-)
-
-# C0 and C1 controls except newline and tab, DEL, surrogates, and what changes the direction or joins of text.
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
 _known: set[str] = set()
@@ -171,8 +167,8 @@ def hide_secrets(text: str, secrets: Iterable[object] = ()) -> str:
 
 
 def escape_controls(text: str) -> str:
-    """Return ``text`` with control and direction characters and lone surrogates as escapes; newline and tab stay."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    """Return ``text`` with escapes for all that is not visible; lines stay lines, and tabs stay."""
+    return escaped(text, keep="\n\t")
 
 
 def exception_text(error: BaseException, secrets: Iterable[object] = (), *, limit: int = _LINE_LIMIT) -> str:

@@ -22,8 +22,17 @@ from caliban.images.docker.identity import EngineIdentity
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
-from caliban.platforms.base import ForegroundPlatform, MaySend, NotSentError, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import (
+    ForegroundPlatform,
+    MaySend,
+    NotSentError,
+    Platform,
+    RefusedError,
+    RemotePlatform,
+    RemovesJobs,
+)
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.stored_json import REMOVE_KEY
 from caliban.records import (
     Destination,
     FailureCause,
@@ -126,22 +135,26 @@ class FakeService:
     Attributes:
         calls: every call, in order: the method's name and its first argument.
         jobs: the jobs that it accepted, by token.
+        details: what it adds to the details of jobs.
         on_submit: called with each submission before it is answered.
         connections: the destinations that a connection was checked to, in order.
         connection_error: why it cannot be reached, or None.
         registry_checks: the registries that were checked, in order: the configured name and the zone.
         registry_error: why its registries accept no images, or None.
         stopping: of the context of its platform.
+        is_detached: whether its jobs run in the background.
     """
 
     calls: list[tuple[str, object]] = field(default_factory=list)
     jobs: dict[str, NewJob] = field(default_factory=dict)
+    details: JsonObject = field(default_factory=dict)
     on_submit: Callable[[Submission], None] | None = None
     connections: list[Destination] = field(default_factory=list)
     connection_error: CalibanError | None = None
     registry_checks: list[tuple[str | None, str]] = field(default_factory=list)
     registry_error: CalibanError | None = None
     stopping: threading.Event | None = None
+    is_detached: bool = False
     _names: dict[str, str] = field(default_factory=dict)
     _expected: dict[str, deque[Callable[..., object]]] = field(default_factory=dict)
 
@@ -172,7 +185,7 @@ class FakeService:
             return self.jobs[submission.token]
         assert submission.name not in self._names, f"the name {submission.name} is in use"
         self._names[submission.name] = submission.token
-        details = fake_details(JobStatus.SUBMITTED, {"name": submission.name})
+        details = fake_details(JobStatus.SUBMITTED, {"name": submission.name, **self.details})
         job = NewJob(str(spec["image"]), JobStatus.SUBMITTED, details)
         self.jobs[submission.token] = job
         return job
@@ -248,6 +261,7 @@ def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
         destination=FakeDestination(str(zone)) if zone else None,
         exit=end if status.is_final else None,
         pending_reason=str(reason) if reason and not status.is_final else None,
+        remove_when_ended=raw.get(REMOVE_KEY) is True,
     )
 
 
@@ -361,8 +375,15 @@ class FakeImagelessPlatform(FakePlatform):
     needs_image: ClassVar[bool] = False
 
 
-class FakeForegroundPlatform(FakePlatform, ForegroundPlatform):
+class FakeForegroundPlatform(FakePlatform, ForegroundPlatform, RemovesJobs):
     """Jobs that run while the command waits."""
+
+    def is_detached(self, job: JobRecord) -> bool:
+        return self.service.is_detached
+
+    def remove(self, job: JobRecord) -> None:
+        assert job.status.is_final, "a job that has not ended must not be removed"
+        self.service.answer("remove", job)
 
     def follow(self, job: JobRecord) -> JobUpdate:
         answer = self.service.answer("follow", job)

@@ -74,6 +74,30 @@ def test_an_error_shows_the_line_with_a_caret_below_the_position() -> None:
     assert cause.splitlines()[1:] == ['  "b": oops', "       ^"]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n  \n\t"])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [('{\n  "b": 1', '  "b": 1'), ('{\n  "b":', '  "b":'), ("[\n1, // x", "1, // x"), ('{"a": 1,\n', '{"a": 1,')],
+)
+def test_an_error_at_the_end_of_the_file_shows_the_end_of_its_last_line(text: str, shown: str, end: str) -> None:
+    error = failure(text + end)
+    reason, line, caret = (error.cause or "").splitlines()
+    assert reason.endswith(", found the end of the file")
+    assert (line, caret) == (shown, " " * len(shown) + "^")
+    number = text.rstrip().count("\n") + 1
+    assert error.message == f"experiment.json: invalid JSON at line {number}, column {len(shown) + 1}"
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \t\r\n\n", "\ufeff", "\ufeff\n"])
+def test_an_empty_file_is_named_so(text: str) -> None:
+    assert (failure(text).message, failure(text).cause) == ("experiment.json: no JSON value", "the file is empty")
+
+
+def test_a_long_last_line_is_cut_before_its_end() -> None:
+    shown, caret = (failure("[" + "1, " * 200).cause or "").splitlines()[1:]
+    assert (len(shown) <= 100, len(caret)) == (True, len(shown.rstrip()) + 1)
+
+
 def test_a_long_line_is_cut_around_the_position() -> None:
     cause = failure("[" + "1, " * 200 + "oops]").cause or ""
     shown, caret = cause.splitlines()[1:]

@@ -1,6 +1,6 @@
 """The only module that uses standard input, output and error, terminals and progress bars.
 
-Whatever is shown, except the output of jobs, is escaped here (:mod:`caliban.cli.escapes`): a name from a store or a
+Whatever is shown, except the output of jobs, is escaped here (:mod:`caliban.escapes`): a name from a store or a
 message of a service cannot control the terminal, or look like a line of ours.
 """
 
@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from caliban.cli import render
-from caliban.cli.escapes import escaped
 from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
+from caliban.escapes import escaped
 from caliban.input_files import DEFAULT_LIMIT, read_stream
 from caliban.reporter import Progress
 

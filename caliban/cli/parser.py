@@ -12,10 +12,10 @@ from typing import NoReturn, TextIO, cast
 from absl.flags import Error as AbslFlagError
 from absl.flags import argparse_flags
 
-from caliban.cli.escapes import escaped
 from caliban.cli.flag_files import expand
 from caliban.cli.suggestions import closest
 from caliban.errors import UsageError
+from caliban.escapes import escaped
 from caliban.input_files import shortened
 
 VERBATIM = "ARGS"

@@ -38,15 +38,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Read the store, query the platforms about unfinished jobs, record what changed, print.
 
     Returns:
-        NOT_DONE while a job may run that is not listed: an interrupted command may have submitted it.
+        NOT_DONE while a job may run that is not listed: an interrupted command may have submitted it. A job that cannot
+        be asked about is listed, with the reason.
     """
-    from caliban.submission.in_doubt import report_doubt
+    from caliban.submission.in_doubt import report_doubt, report_unreachable_jobs
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     recorded, in_doubt = _read(args, context, platforms)
-    groups = _record(refresh(recorded, platforms), context)
+    groups = _record(refresh(recorded, platforms), context, platforms)
     if not args.xgroup:
         context.console.print(_heading(args.max_jobs, context.user))
         if not groups:
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         for line in render.group_lines(group, context.home):
             context.console.print(line)
     report_doubt(in_doubt, context.console)
+    report_unreachable_jobs(groups, context.console)
     return ExitCode.NOT_DONE if in_doubt else ExitCode.DONE
 
 
@@ -83,17 +85,17 @@ def _read(
         return groups, left_open.in_doubt
 
 
-def _record(refreshed: Refreshed, context: Context) -> Sequence[GroupRecord]:
+def _record(refreshed: Refreshed, context: Context, platforms: Platforms) -> Sequence[GroupRecord]:
     """Record new states, and return the groups as they are recorded; as they were reported if that is not possible."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
 
-    if not refreshed.changes:
+    if refreshed.is_recorded:
         return refreshed.groups
     try:
         url = store_url(context.environ, context.home)
         with open_store(url, Access.WRITE, context.console) as store:
-            return refreshed.record(store)
+            return refreshed.record(store, platforms)
     except StoreError as error:
         context.console.warn(f"cannot record the states below: {error.message}: {error.cause}")
         return refreshed.groups

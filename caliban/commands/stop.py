@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.ending import Ending, unfinished
-    from caliban.submission.in_doubt import read_open, reconcile_open, report_doubt
+    from caliban.submission.in_doubt import read_open, reconcile_open, report_doubt, report_unreachable_jobs
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     _show(found, context)
     if args.dry_run:
         report_doubt(left.in_doubt, context.console)
+        report_unreachable_jobs(refreshed.groups, context.console)
         context.console.print("", "nothing was stopped: to stop these jobs, run this command without --dry_run")
         return ExitCode.DONE
     if not args.yes and not context.console.agreed(f"stop {render.count(len(found), 'job')}?", "stopped"):
@@ -70,10 +71,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
         open_store(url, Access.WRITE, context.console) as store,
         context.console.progress("stopping", total=len(found), unit="job") as progress,
     ):
-        refreshed.record(store)
+        refreshed.record(store, platforms)
         ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
         ended = ending.end(found, progress)
-    return _report(ended, context)
+    code = _report(ended, context)
+    stopped = {outcome.job.id for outcome in ended.outcomes if outcome.job and outcome.error is None}
+    report_unreachable_jobs(refreshed.groups, context.console, stopped=stopped)
+    return code
 
 
 def _groups(xgroup: str | None, context: Context, store: Store) -> list[GroupRecord]:
@@ -102,7 +106,7 @@ def _end_open_commands(xgroup: str | None, refreshed: Refreshed, platforms: Plat
             return unfinished([], [])
     try:
         with open_store(url, Access.WRITE, context.console) as store:
-            refreshed.record(store)
+            refreshed.record(store, platforms)
             with store.writing() as session:
                 end_group(session, context.clock, context.user, xgroup)
             left = read_open(store, platforms, context.user, xgroup)

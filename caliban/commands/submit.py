@@ -15,7 +15,7 @@ from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import ExitCode, UsageError
-from caliban.records import ContainerRecord, ExperimentRecord, JsonObject
+from caliban.records import ContainerRecord, Destination, ExperimentRecord, JsonObject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
     from caliban.store.database import Store
     from caliban.store.queries import FlagSet
-    from caliban.submission.batches import Decision
+    from caliban.submission.batches import Decision, TypedCommand
     from caliban.submission.images import Images
     from caliban.submission.pipeline import ReadyJob
     from caliban.submission.preflight import Route
@@ -61,6 +61,14 @@ class Request:
         """Return the experiments as they would be, without ids."""
         container = ContainerRecord(0, self.source.as_record())
         return [ExperimentRecord(0, args, kwargs, container) for args, kwargs in self.flag_sets]
+
+    def typed(self, user: str, destination: Destination) -> TypedCommand:
+        """Return what makes another command the same."""
+        from caliban.submission.batches import TypedCommand
+
+        group = self.xgroup if self.names_xgroup else None
+        record = self.source.as_record()
+        return TypedCommand(user, group, record, self.flag_sets, self.launch.platform, destination)
 
     def jobs(self) -> list[JobPreview]:
         """Return the jobs as they would be."""
@@ -121,7 +129,9 @@ class SubmitCommand:
         if exporter:
             exporter.check_export()
         if args.dry_run:
-            _show(request, context, exporting=exporter is not None, verbose=getattr(args, "verbose", False))
+            from caliban.commands.preview import show
+
+            show(request, context, args, exporting=exporter is not None)
             return ExitCode.DONE
         platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
         if exporter:
@@ -209,34 +219,6 @@ def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
     return parse_experiments(text, source=source)
 
 
-def _show(request: Request, context: Context, *, exporting: bool, verbose: bool) -> None:
-    """Print what would happen, and that nothing did."""
-    from caliban.images.spec import ImageSpec
-
-    console, launcher = context.console, request.launcher
-    verb, command_verb = ("exported", "export") if exporting else (launcher.verb, launcher.command_verb)
-    console.print(f"the following jobs would be {verb}, in the experiment group {request.xgroup}:")
-    for experiment in request.previews():
-        console.print(render.command_line(experiment))
-    console.print("")
-    source = request.source
-    directory = "" if isinstance(source, ImageSpec) else render.short_path(str(source.build_path), context.home)
-    if isinstance(source, ImageSpec):
-        console.print(f"container image: {source.image}")
-    elif launcher.image_flag is None:
-        console.print(f"directory: {directory}")
-    else:
-        console.print(f"container image: would be built from {directory} (job_mode: {source.job_mode})")
-    for line in request.launch.summary_lines():
-        console.print(line)
-    if verbose:
-        text = request.launch.request_text(request.jobs(), source.image if isinstance(source, ImageSpec) else None)
-        if text:
-            console.print(*text.splitlines())
-    undone = "written" if exporting else verb
-    console.print("", f"nothing was {undone}: to {command_verb} these jobs, run this command without --dry_run")
-
-
 def _export(request: Request, exporter: Exporter, context: Context, platforms: Platforms) -> int:
     """Build and push the image, and write the jobs to a file. Nothing is submitted or recorded."""
     from caliban.images.spec import BuildSpec
@@ -276,6 +258,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.store.database import Access, open_store
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.preflight import Preflight
+    from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
     platform = platforms.get(request.launch.platform)
@@ -291,6 +274,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         images = _images(request, context, platforms)
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
+        remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
@@ -314,17 +298,10 @@ def _decide(
     Raises:
         StoreError: ``already-being-submitted``: the same command is running.
     """
-    from caliban.submission.batches import TypedCommand, all_again, decide, unfinished_batch
+    from caliban.submission.batches import all_again, decide, unfinished_batch
     from caliban.submission.in_doubt import reconcile_open, report_doubt
 
-    typed = TypedCommand(
-        context.user,
-        request.xgroup if request.names_xgroup else None,
-        request.source.as_record(),
-        request.flag_sets,
-        route.platform.id,
-        route.destination,
-    )
+    typed = request.typed(context.user, route.destination)
     clock = context.clock
     unfinished = None if request.new_attempts else unfinished_batch(store, typed, clock)
     if unfinished is not None:

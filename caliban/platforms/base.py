@@ -243,6 +243,22 @@ class ForegroundPlatform(ABC):
             CalibanError: the connection was lost while the job ran; its state is unknown.
         """
 
+    def is_detached(self, job: JobRecord) -> bool:
+        """Return whether the user asked for a job that runs in the background: the command does not wait for it."""
+        return False
+
+
+class RemovesJobs(ABC):
+    """A platform on which what an ended job leaves behind can be removed (``JobDetails.remove_when_ended``)."""
+
+    @abstractmethod
+    def remove(self, job: JobRecord) -> None:
+        """Remove what a job left behind whose end is recorded; nothing if it was removed before.
+
+        Raises:
+            CalibanError: the platform cannot be asked.
+        """
+
 
 @dataclass(frozen=True)
 class Migration:

@@ -81,6 +81,13 @@ class Launch(ABC):
         """
         return platform.destination(None)
 
+    def chosen(self) -> JsonObject:
+        """Return what is known without a connection of where the jobs run, for ``--dry_run``.
+
+        Keys and values are those of :meth:`caliban.records.Destination.to_json`; the others are left out.
+        """
+        return {}
+
     def summary_lines(self) -> Sequence[str]:
         """Return what ``--dry_run`` shows of the jobs beside their arguments: ``each job: 2xT4``."""
         return ()

@@ -11,6 +11,10 @@ from datetime import datetime, timezone
 
 from caliban.records import FailureCause, JsonObject
 
+REMOVE_KEY = "remove_when_ended"
+"""True where what a job leaves on its platform is to be removed once its end is recorded; the same on every platform.
+It is taken out when that is done."""
+
 _MAX_LINE = 300
 # Python does not read the nanoseconds that some services write.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")

@@ -109,6 +109,7 @@ def _no_group_given(store: Store, user: str) -> UsageError:
 def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupRecord) -> int:
     from caliban.resubmit import report
     from caliban.store.journal import Journal
+    from caliban.submission.in_doubt import report_unreachable
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
@@ -128,6 +129,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         show("")
         _print(context, report.skipped_lines(plan))
     _report_problems(plan, context)
+    report_unreachable(plan.group, len(plan.unreachable), context.console)
     if plan.ready:
         show("", "nothing was submitted: to resubmit these jobs, run this command without --dry_run")
     elif plan.jobs:
@@ -191,7 +193,7 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     from caliban.submission.refresh import refresh
 
     left = reconcile_open(store, platforms, context.user, request.xgroup)
-    [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store)
+    [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store, platforms)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
     plan = _plan(group, request, in_progress, platforms)
     report_doubt(left.in_doubt, context.console)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from caliban.clock import Clock
-from caliban.records import Batch, SubmissionState
+from caliban.records import Batch, JsonObject, PlatformId, SubmissionState
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, JobRow, SubmissionRow
 from caliban.store.owner import from_text
 from caliban.store.submissions import utc_now
+from caliban.store.views import canonical, json_object
 
 _MAX_IDS = 10_000
 """Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
@@ -82,6 +83,23 @@ def latest_batch(session: Session, clock: Clock, command: str) -> RecordedBatch 
         host=row.host,
         pid=row.pid,
     )
+
+
+def unfinished_targets(session: Session, user: str, platform: PlatformId) -> list[JsonObject]:
+    """Return the destinations (``submissions.target``) of the unfinished batches of a user, the newest batch first."""
+    first = (
+        select(func.min(SubmissionRow.id))
+        .join(BatchRow, BatchRow.id == SubmissionRow.batch_id)
+        .where(BatchRow.command.is_not(None), BatchRow.finished.is_(None))
+        .group_by(BatchRow.id)
+    )
+    statement = (
+        select(SubmissionRow.target)
+        .where(SubmissionRow.id.in_(first), SubmissionRow.user == user, SubmissionRow.platform == platform)
+        .order_by(SubmissionRow.id.desc())
+    )
+    targets = [json_object(target) for target in session.scalars(statement)]
+    return list({canonical(target): target for target in targets}.values())
 
 
 def submitted_since(session: Session, experiment_ids: Sequence[int], newest_job: int) -> set[int]:

@@ -129,8 +129,9 @@ def request_stop(session: Session, job_id: int, request: StopRequest) -> Recorde
 def settle_stop(session: Session, job_id: int, answer: JobUpdate, request: StopRequest) -> RecordedState | None:
     """Record what the platform answered to a request to stop a job.
 
-    It replaces even a final state that another command recorded after the request. An answer that is not final ends the
-    request: the platform stops the job, and reports how it ended.
+    It replaces even a final state that another command recorded after the request, unless it is not final itself: what
+    that command recorded may have been removed since. Otherwise such an answer ends the request: the platform stops the
+    job, and reports how it ended.
 
     Returns:
         What the store has of the job now; None where it does not have the job.
@@ -143,7 +144,7 @@ def settle_stop(session: Session, job_id: int, answer: JobUpdate, request: StopR
 
 def _settled(state: RecordedState, answer: JobUpdate, request: StopRequest) -> RecordedState:
     is_ours = state.stop_request is not None and state.stop_request.id == request.id
-    if not is_ours:
+    if not is_ours or (state.status.is_final and not answer.status.is_final):
         return _next(state, answer)
     details = state.details if answer.details is None else answer.details.raw
     if answer.status is JobStatus.STOPPED:

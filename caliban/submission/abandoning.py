@@ -22,6 +22,7 @@ from caliban.store.states import record_states
 from caliban.submission.groups import read_group
 from caliban.submission.in_doubt import OpenSubmissions, read_open, reconcile_open
 from caliban.submission.refresh import refresh
+from caliban.submission.removal import without_mark
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def unanswered(
     """
     left = reconcile_open(store, platforms, user, group) if look_up else read_open(store, platforms, user, group)
     refreshed = refresh([read_group(store, user, group, per_experiment=None)], platforms)
-    [found] = refreshed.record(store) if look_up else refreshed.groups
+    [found] = refreshed.record(store, platforms) if look_up else refreshed.groups
     if name is not None:
         _check_name(name, found, left)
     return Unanswered(
@@ -99,7 +100,7 @@ def abandon(found: Unanswered, store: Store, user: str) -> int:
 
 
 def _given_up(job: JobRecord, reason: str) -> JobUpdate:
-    raw = {**job.details.raw, "reason": reason, "cause": FailureCause.UNKNOWN.value}
+    raw = {**without_mark(job).raw, "reason": reason, "cause": FailureCause.UNKNOWN.value}
     return JobUpdate(JobStatus.STOPPED, parse_details(job.platform, JobStatus.STOPPED, raw))
 
 

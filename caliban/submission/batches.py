@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from caliban.clock import Clock, local_text
 from caliban.errors import StoreError
@@ -19,7 +19,7 @@ from caliban.records import (
     PlatformId,
     Submission,
 )
-from caliban.store.batches import RecordedBatch, latest_batch, submitted_since
+from caliban.store.batches import RecordedBatch, latest_batch, submitted_since, unfinished_targets
 from caliban.store.database import Store
 from caliban.store.queries import FlagSet, flag_set_key, known_experiments
 from caliban.store.views import canonical
@@ -64,12 +64,14 @@ class Decision:
         kinds: for each experiment that it submits, by :func:`flag_set_key`, on which condition.
         line: what to tell the user, or None.
         continued: the batch that it continues, or None.
+        preview: the line for ``--dry_run``.
     """
 
     command: Command
     kinds: Mapping[str, AttemptKind]
     line: str | None = None
     continued: RecordedBatch | None = None
+    preview: str | None = None
 
     def kind_of(self, experiment: ExperimentRecord) -> AttemptKind | None:
         """Return on which condition an experiment is submitted; None if it was already."""
@@ -78,9 +80,43 @@ class Decision:
 
 def unfinished_batch(store: Store, typed: TypedCommand, clock: Clock) -> RecordedBatch | None:
     """Return the batch that the same command left unfinished the last time, or None."""
+    if not store.has_batches:  # no command of this version has used it
+        return None
     with store.reading() as session:
         batch = latest_batch(session, clock, typed.key)
     return None if batch is None or batch.is_finished else batch
+
+
+@dataclass(frozen=True)
+class RecordedDestination(Destination):
+    """A destination as it is recorded.
+
+    Attributes:
+        stored: what :meth:`~caliban.records.Destination.to_json` returned.
+    """
+
+    stored: JsonObject = field(hash=False)
+
+    def to_json(self) -> JsonObject:
+        """See :meth:`caliban.records.Destination.to_json`."""
+        return self.stored
+
+
+def probable(store: Store, typed: TypedCommand, clock: Clock) -> TypedCommand:
+    """Return a command with the destination to which it would continue an unfinished batch.
+
+    For a preview, which connects to nothing: the destination of ``typed`` has what is known of it without a connection.
+    """
+    if not store.has_batches:
+        return typed
+    known = typed.destination.to_json()
+    with store.reading() as session:
+        targets = unfinished_targets(session, typed.user, typed.platform)
+    for target in targets:
+        there = replace(typed, destination=RecordedDestination(target))
+        if known.items() <= target.items() and unfinished_batch(store, there, clock) is not None:
+            return there
+    return typed
 
 
 def all_again(typed: TypedCommand) -> Decision:
@@ -122,9 +158,11 @@ def decide(store: Store, typed: TypedCommand, group: str, clock: Clock, still_op
     wanted = {flag_set_key(args, kwargs): known.get(flag_set_key(args, kwargs)) for args, kwargs in typed.flag_sets}
     kinds = {key: _kind(each) for key, each in wanted.items() if each is None or each.id not in submitted}
     if unfinished is not None:
-        line = _continuing_line(unfinished, len(submitted), len(wanted), clock)
-        return Decision(Command(typed.key, unfinished.newest_job), kinds, line, unfinished)
-    return Decision(Command(typed.key), kinds, _again_line(sum(1 for each in known.values() if each.latest)))
+        what = _continued_text(unfinished, len(submitted), len(wanted), clock)
+        command = Command(typed.key, unfinished.newest_job)
+        return Decision(command, kinds, f"continuing {what}", unfinished, f"this command would continue {what}")
+    line = _again_line(sum(1 for each in known.values() if each.latest))
+    return Decision(Command(typed.key), kinds, line, preview=line)
 
 
 def _kind(experiment: ExperimentRecord | None) -> AttemptKind:
@@ -150,11 +188,11 @@ def _already_running(batch: RecordedBatch) -> StoreError:
     )
 
 
-def _continuing_line(batch: RecordedBatch, submitted: int, total: int, clock: Clock) -> str:
+def _continued_text(batch: RecordedBatch, submitted: int, total: int, clock: Clock) -> str:
     interrupted, now = batch.renewed.astimezone(), clock.utc_now().astimezone()
     at = f"{interrupted:%H:%M}" if interrupted.date() == now.date() else f"{interrupted:%Y-%m-%d %H:%M}"
     jobs = "job was" if total == 1 else "jobs were"
-    return f"continuing the submission interrupted at {at}: {submitted} of {total} {jobs} already submitted"
+    return f"the submission interrupted at {at}: {submitted} of {total} {jobs} already submitted"
 
 
 def _again_line(count: int) -> str | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from caliban.platforms.registry import Platforms
-from caliban.records import Submission
+from caliban.records import GroupRecord, Submission
 from caliban.reporter import Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal
@@ -57,6 +57,15 @@ def report_unreachable(group: str, number: int, reporter: Reporter) -> None:
         reporter.warn(
             f"experiment group {group}: {jobs} may be running: the platform cannot be asked; {_what_to_do(group)}"
         )
+
+
+def report_unreachable_jobs(
+    groups: Iterable[GroupRecord], reporter: Reporter, *, stopped: Collection[int] = frozenset()
+) -> None:
+    """Do the same for the jobs of some groups; leave out those that were stopped nevertheless."""
+    for group in groups:
+        jobs = [job for experiment in group.experiments for job in experiment.jobs]
+        report_unreachable(group.name, sum(1 for job in jobs if job.refresh_error and job.id not in stopped), reporter)
 
 
 def _what_to_do(group: str) -> str:

@@ -19,6 +19,7 @@ from caliban.records import (
 from caliban.store.database import Store
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
+from caliban.submission.removal import is_due, remove_ended
 from caliban.submission.stopping import as_update
 from caliban.threads import side_by_side
 
@@ -40,14 +41,25 @@ class Refreshed:
     groups: tuple[GroupRecord, ...]
     changes: Mapping[int, JobUpdate]
 
-    def record(self, store: Store) -> tuple[GroupRecord, ...]:
-        """Record the changes, and return the groups as they are recorded: another command may have been first.
+    @property
+    def is_recorded(self) -> bool:
+        """Whether :meth:`record` has nothing to do."""
+        return not self.changes and not any(map(is_due, _jobs(self.groups)))
+
+    def record(self, store: Store, platforms: Platforms) -> tuple[GroupRecord, ...]:
+        """Record the changes, then remove what ended jobs left behind and are to remove.
+
+        Returns:
+            The groups as they are recorded: another command may have been first.
 
         Raises:
             StoreError: the changes could not be recorded.
         """
-        if not self.changes:
-            return self.groups
+        groups = self._record_changes(store) if self.changes else self.groups
+        remove_ended(_jobs(groups), store, platforms)
+        return groups
+
+    def _record_changes(self, store: Store) -> tuple[GroupRecord, ...]:
         with store.writing() as session:
             states = record_states(session, self.changes).states
         jobs = {job.id: job for job in _jobs(self.groups)}

@@ -15,6 +15,7 @@ from caliban.records import JobRecord, JobUpdate
 from caliban.store.database import Store
 from caliban.store.states import RecordedState, StopRequest, request_stop, settle_stop
 from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.removal import remove_ended
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Stopper:
         Raises:
             CalibanError: the job could not be stopped, or its end not be recorded.
         """
+        stopped = self._stopped(job)
+        remove_ended([stopped], self.store, self.platforms)
+        return stopped
+
+    def _stopped(self, job: JobRecord) -> JobRecord:
         request = new_request(self.user, self.platforms.context.clock)
         with suppress(StoreError), self.store.writing() as session:
             state = request_stop(session, job.id, request)

@@ -24,6 +24,7 @@ from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
 from caliban.submission.lease import Lease
+from caliban.submission.removal import remove_ended
 from caliban.submission.sending import Attempt, Sender
 from caliban.submission.signals import hold_signals
 from caliban.submission.stopping import Stopper, as_update
@@ -234,7 +235,7 @@ class Submitter:
                 raise
             try:
                 with held.released():
-                    outcomes[each.number] = self._follow(outcomes[each.number], each.attempt.platform)
+                    outcomes[each.number] = self._follow(outcomes[each.number], each)
             except KeyboardInterrupt:
                 outcomes[each.number] = self._stop(outcomes[each.number])
                 raise
@@ -265,16 +266,21 @@ class Submitter:
                 self._journal.mark_sent(each.submission)  # also if the platform did not say that it sends
             return Outcome(attempt.experiment, None, error)
 
-    def _follow(self, outcome: Outcome, id: PlatformId) -> Outcome:
-        """Follow a job that runs here to its end, and record that."""
+    def _follow(self, outcome: Outcome, each: _Numbered) -> Outcome:
+        """Follow a job that runs here to its end, and record that; not one that is to run in the background."""
+        platform_id = each.attempt.platform
         if outcome.job is None or outcome.job.status.is_final:
+            self._remove(outcome.job)
             return outcome
         command = shlex.join((outcome.experiment.container.entrypoint, *outcome.experiment.arguments))
         self._reporter.info(f"job {outcome.job.id}: {command}")
         try:
-            with platform_errors(id, "follow a job"):
-                platform = self._platforms.get(id)
+            with platform_errors(platform_id, "follow a job"):
+                platform = self._platforms.get(platform_id)
                 assert isinstance(platform, ForegroundPlatform)
+                if platform.is_detached(outcome.job):
+                    self._report_detached(outcome.job, each.submission)
+                    return outcome
                 update = expected(platform.follow(outcome.job), JobUpdate)
             job = self._record(outcome.job, update)
         except CalibanError as error:
@@ -303,7 +309,16 @@ class Submitter:
             return job.updated(update)
         by = f" by {state.stop_request.user} on {state.stop_request.host}" if state.stop_request else ""
         self._reporter.info(f"job {job.id}: {state.status.lower()}{by}")
-        return job.updated(as_update(job, state))
+        recorded = job.updated(as_update(job, state))
+        self._remove(recorded)
+        return recorded
+
+    def _remove(self, job: JobRecord | None) -> None:
+        remove_ended([job] if job else [], self._store, self._platforms)
+
+    def _report_detached(self, job: JobRecord, submission: Submission) -> None:
+        check = f"caliban status --xgroup {shlex.quote(submission.group)}"
+        self._reporter.info(f"job {job.id} ({submission.name}) runs in the background; to see its state, run: {check}")
 
 
 def _runs_elsewhere(attempt: Attempt) -> bool:

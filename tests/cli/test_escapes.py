@@ -6,14 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caliban.cli.escapes import escaped
 from caliban.errors import CalibanError
+from caliban.escapes import escaped
+from caliban.redaction import escape_controls
 from tests.conftest import MakeScreen, Screen
 
 
 @given(st.text())
 def test_escaped_text_is_one_visible_line(text: str) -> None:
     assert escaped(text).isprintable()
+
+
+@given(st.text())
+def test_texts_of_several_lines_are_escaped_by_the_same_table(text: str) -> None:
+    assert escape_controls(text) == "".join(char if char in "\n\t" else escaped(char) for char in text)
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"])))

@@ -19,9 +19,10 @@ from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.store.models import BatchRow, JobRow, SubmissionRow
 from caliban.store.owner import to_text
+from caliban.store.submissions import utc_now
 from caliban.submission.submit import InterruptedSubmissionError, Submitter
 from tests.builders import elsewhere, owner, read_group, submissions
-from tests.commands.test_submit import submit
+from tests.commands.test_submit import FakeLaunch, submit
 from tests.conftest import ScreenContext
 from tests.fakes import FakeEngine, FakeService
 
@@ -312,3 +313,112 @@ def test_everything_is_journaled_before_the_first_request(
     submit(context, *SWEEP)
     assert len(seen[0]) == 4
     assert {row.batch.id for row in submissions(store) if row.batch} == {1}
+
+
+def preview(context: ScreenContext, *arguments: str) -> list[str]:
+    """Return what ``--dry_run`` prints of a command that is typed now."""
+    before = context.out
+    assert submit(context, *arguments, "--dry_run") == 0
+    return context.out.removeprefix(before).splitlines()
+
+
+def test_a_dry_run_of_the_first_command_says_nothing_of_others(
+    store: Store, remote: FakeService, context: ScreenContext
+) -> None:
+    shown = preview(context, *SWEEP)
+    assert shown[:2] == ["the following jobs would be submitted, in the experiment group resubmit_test:", shown[1]]
+    assert shown[5] == ""
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+def test_a_dry_run_shows_the_jobs_that_would_be_submitted_to_continue(
+    store: Store, remote: FakeService, context: ScreenContext, sent: int
+) -> None:
+    accept_all(remote)
+    submit(context, *SWEEP)
+    killed_after(store, remote, sent)
+    before = submissions(store)
+    shown = preview(context, *SWEEP)
+    at = f"{context.clock.utc_now().astimezone():%H:%M}"
+    were = f"{sent} of 4 jobs were already submitted"
+    assert shown[1 : 6 - sent] == [
+        *(f"cpu.py --foo 3 --sleep {number}" for number in range(sent, 4)),
+        f"this command would continue the submission interrupted at {at}: {were}",
+    ]
+    assert (submissions(store), attempts(store)) == (before, [1] * sent + [0] * (4 - sent))
+
+
+def test_a_dry_run_says_that_no_job_is_left(store: Store, remote: FakeService, context: ScreenContext) -> None:
+    accept_all(remote)
+    submit(context, *SWEEP)
+    killed_after(store, remote, 4)
+    shown = preview(context, *SWEEP)
+    assert shown[0] == "no jobs would be submitted in the experiment group resubmit_test"
+    assert shown[1].endswith(": 4 of 4 jobs were already submitted")
+    assert shown[-1] == "nothing was submitted"
+
+
+def test_a_dry_run_names_the_group_that_an_unnamed_one_would_continue_in(
+    store: Store, remote: FakeService, context: ScreenContext
+) -> None:
+    arguments = (*SWEEP, "--xgroup", "")
+    accept_all(remote)
+    submit(context, *arguments)
+    killed_after(store, remote, 3)
+    [name] = {row.group for row in submissions(store)}
+    context.clock.wait(Event(), 60)
+    assert preview(context, *arguments)[0] == f"the following jobs would be submitted, in the experiment group {name}:"
+
+
+def test_a_dry_run_says_that_attempts_would_be_added(store: Store, remote: FakeService, context: ScreenContext) -> None:
+    accept_all(remote)
+    submit(context, *SWEEP)
+    assert "4 experiments already have jobs; this adds an attempt to each" in preview(context, *SWEEP)
+    shown = preview(context, *SWEEP, "--new_attempts")
+    assert len([line for line in shown if line.startswith("cpu.py ")]) == 4
+    assert not any("already" in line for line in shown)
+
+
+def test_a_dry_run_says_that_the_same_command_is_running(
+    store: Store, remote: FakeService, context: ScreenContext
+) -> None:
+    accept_all(remote)
+    submit(context, *SWEEP)
+    killed_after(store, remote, 2, by=elsewhere())
+    shown = preview(context, *SWEEP)
+    assert any(line.startswith("cannot be submitted now: these experiments are already being") for line in shown)
+
+
+def test_a_dry_run_says_what_would_be_looked_up(store: Store, remote: FakeService, context: ScreenContext) -> None:
+    accept_all(remote)
+    submit(context, *SWEEP)
+    killed_after(store, remote, 2)
+    with store.writing() as session:
+        session.execute(
+            update(SubmissionRow)
+            .where(SubmissionRow.state == SubmissionState.OPEN)
+            .values(sent=utc_now(session, context.clock))
+        )
+    line = "2 submissions of an interrupted command would be looked up first; what exists is not submitted again"
+    assert line in preview(context, *SWEEP)
+
+
+@pytest.mark.parametrize(("zone", "continues"), [(None, True), ("zone-b", True), ("zone-c", False)])
+def test_a_dry_run_continues_only_where_the_jobs_may_go(
+    store: Store,
+    remote: FakeService,
+    context: ScreenContext,
+    monkeypatch: pytest.MonkeyPatch,
+    zone: str | None,
+    continues: bool,
+) -> None:
+    accept_all(remote)
+    submit(context, *SWEEP)
+    killed_after(store, remote, 1)
+    monkeypatch.setattr(FakeLaunch, "chosen", lambda launch: {"zone": zone} if zone else {})
+    assert any("this command would continue" in line for line in preview(context, *SWEEP)) is continues
+
+
+def test_a_dry_run_works_without_a_store_that_can_be_read(remote: FakeService, context: ScreenContext) -> None:
+    broken = replace(context, environ={**context.environ, "CALIBAN_DB_URL": "postgresql://localhost:1/x"})
+    assert any(line.startswith("cannot be submitted now: ") for line in preview(broken, *SWEEP))

@@ -63,6 +63,31 @@ def test_a_failed_query_never_makes_a_job_unknown(store: Store, service: FakeSer
     assert latest_states(store) == ["RUNNING"]
 
 
+@pytest.mark.parametrize(("number", "jobs"), [(1, "1 job"), (2, "2 jobs")])
+def test_jobs_whose_platform_cannot_be_asked_are_listed_with_the_way_to_give_them_up(
+    store: Store, service: FakeService, context: ScreenContext, number: int, jobs: str
+) -> None:
+    add_group(store, *[RUNNING] * number, FAILED)
+    service.expect("statuses", polls(unavailable=list(range(1, number + 1))))
+    assert call(context, "status", *GROUP) == 0
+    assert context.out.count("no route") == number
+    assert context.err == (
+        f"warning: experiment group resubmit_test: {jobs} may be running: the platform cannot be asked; try again, or "
+        "give up what can never be asked again: caliban abandon --xgroup resubmit_test\n"
+    )
+
+
+def test_each_group_with_unreachable_jobs_has_its_command(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING, name="it's a")
+    add_group(store, RUNNING, name="b")
+    service.expect("statuses", polls(unavailable=[1, 2]))
+    assert call(context, "status") == 0
+    assert "caliban abandon --xgroup 'it'\"'\"'s a'\n" in context.err
+    assert "caliban abandon --xgroup b\n" in context.err
+
+
 def test_a_job_in_an_unknown_state_is_queried_again(store: Store, service: FakeService, context: ScreenContext) -> None:
     add_group(store, JobStatus.UNKNOWN)
     service.expect("statuses", polls(SUCCEEDED=[1]))

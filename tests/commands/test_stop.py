@@ -204,6 +204,29 @@ def test_a_job_whose_state_was_unknown_and_cannot_be_queried_may_run(
     assert call(context, *STOP, "--yes") == 1
 
 
+@pytest.mark.parametrize(("flag", "code"), [("--yes", 1), ("--dry_run", 0)])
+def test_a_job_whose_platform_cannot_be_asked_has_the_way_to_give_it_up(
+    store: Store, service: FakeService, context: ScreenContext, flag: str, code: int
+) -> None:
+    add_group(store, RUNNING, RUNNING)
+    service.expect("statuses", polls(unavailable=[1], RUNNING=[2]))
+    if flag == "--yes":
+        service.expect("stop", service.fail_to_connect, end(STOPPED))
+    assert call(context, *STOP, flag) == code
+    assert "1 job may be running: the platform cannot be asked; try again, or give up" in context.err
+    assert "caliban abandon --xgroup resubmit_test\n" in context.err
+
+
+def test_a_job_that_could_be_stopped_although_its_state_was_unknown_is_not_to_be_given_up(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(unavailable=[1]))
+    service.expect("stop", end(STOPPED))
+    assert call(context, *STOP, "--yes") == 0
+    assert "abandon" not in context.err
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("x"), KeyError("x"), RecursionError(), SystemExit(0)], ids=lambda error: type(error).__name__
 )

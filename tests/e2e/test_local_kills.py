@@ -210,12 +210,62 @@ def test_interactive_flags_and_environment_files_are_honoured(researcher: Resear
     env = researcher.write("colour.env", "COLOUR=blue\n")
 
     result = researcher.caliban(
-        "run", "--xgroup", "g", "--nogpu", "--docker_run_args", f"-it --rm -d --env-file {env}", "cpu.py"
+        "run", "--xgroup", "g", "--nogpu", "--docker_run_args", f"-it --env-file {env}", "cpu.py"
     )
 
     assert (result.code, result.lines[0].strip()) == (0, "blue True"), result.err
-    assert "warning: --rm in --docker_run_args has no effect" in result.err
-    assert "warning: --detach in --docker_run_args has no effect" in result.err
+
+
+def test_a_job_with_rm_is_recorded_and_its_container_removed_by_whichever_command_sees_its_end(
+    researcher: Researcher, engine: Engine
+) -> None:
+    researcher.write("cpu.py", "import time\nprint('runs', flush=True)\ntime.sleep(3)\nraise SystemExit(5)\n")
+    command = ("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--rm", "cpu.py")
+    assert researcher.caliban(*command).code == 1
+    assert containers(researcher, engine) == []
+    process = researcher.start(*RESUBMIT)
+    assert process.stdout is not None
+    while process.stdout.readline() != "runs\n":
+        pass
+    process.kill()
+    process.communicate()
+    [container] = containers(researcher, engine)
+    engine.client.api.wait(container)
+
+    shown = researcher.caliban("status", "--xgroup", "g")
+
+    assert "FAILED" in shown.out, shown.err
+    assert researcher.rows("SELECT status FROM jobs") == [("FAILED",), ("FAILED",)]
+    assert [researcher.details(job)["ret_code"] for job in (1, 2)] == [5, 5]
+    assert containers(researcher, engine) == []
+
+
+def test_jobs_with_detach_run_at_the_same_time_while_the_command_ends(researcher: Researcher, engine: Engine) -> None:
+    researcher.write("experiment.json", '[{}, {"x": 1}]')
+    researcher.write("cpu.py", "import sys, time\ntime.sleep(5)\n")
+
+    result = researcher.caliban(
+        *("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "-d --rm"),
+        *("--experiment_config", "experiment.json", "cpu.py"),
+    )
+
+    assert result.code == 0, result.err
+    assert result.err.count("runs in the background") == 2
+    running = containers(researcher, engine)
+    assert [engine.client.api.inspect_container(each)["State"]["Running"] for each in running] == [True, True]
+    assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",), ("RUNNING",)]
+    for each in running:
+        engine.client.api.wait(each)
+    assert researcher.caliban("status", "--xgroup", "g").code == 0
+    assert researcher.rows("SELECT status FROM jobs") == [("SUCCEEDED",), ("SUCCEEDED",)]
+    assert containers(researcher, engine) == []
+
+
+def containers(researcher: Researcher, engine: Engine) -> list[str]:
+    """Return the containers of the researcher's jobs that exist."""
+    names = [str(name) for (name,) in researcher.rows("SELECT json_extract(details, '$.name') FROM jobs ORDER BY id")]
+    found = engine.client.api.containers(all=True)
+    return [name for name in names if any(f"/{name}" in each["Names"] for each in found)]
 
 
 @pytest.mark.parametrize("text", ["--name x", "-l caliban.token=x", "--restart=always", "ubuntu", "--gpuz", "-v"])

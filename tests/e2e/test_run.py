@@ -69,7 +69,7 @@ def test_docker_run_args_are_recorded_and_used_by_a_rerun(researcher: Researcher
     assert "dark blue" in second.lines
 
 
-def test_a_container_with_rm_keeps_its_exit_code(researcher: Researcher) -> None:
+def test_the_exit_code_of_a_container_with_rm_is_recorded(researcher: Researcher) -> None:
     researcher.write("cpu.py", "raise SystemExit(5)\n")
 
     researcher.caliban("run", "--nogpu", "--docker_run_args", "--rm", "cpu.py")

@@ -138,6 +138,15 @@ def test_a_job_that_may_still_run_is_not_run_again(
     assert "give up what can never be asked again: caliban abandon --xgroup resubmit_test" in context.err
 
 
+def test_a_dry_run_says_how_to_give_up_a_job_that_cannot_be_asked_about(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(unavailable=[1]))
+    assert call(context, "resubmit", *GROUP, "--dry_run") == 0
+    assert "give up what can never be asked again: caliban abandon --xgroup resubmit_test" in context.err
+
+
 def test_all_jobs_runs_every_experiment_again(
     store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import docker
     from docker.errors import APIError
 
+REMOVE_LABEL = "caliban.rm"
+"""The label of a container that caliban removes once its end is recorded: what ``docker run --rm`` means."""
+
 _CONFLICT = 409
 STOP_SECONDS = 10
 """Seconds between SIGTERM and SIGKILL, the default of ``docker stop``."""
@@ -40,6 +43,7 @@ class Container:
         state: its state.
         stop_seconds: between SIGTERM and SIGKILL.
         is_ours: whether it has the label of a submission.
+        remove_when_ended: whether it is removed once its end is recorded.
     """
 
     id: str
@@ -48,6 +52,7 @@ class Container:
     state: ContainerState
     stop_seconds: int = STOP_SECONDS
     is_ours: bool = True
+    remove_when_ended: bool = False
 
     @property
     def is_vanishing(self) -> bool:
@@ -65,13 +70,16 @@ class Container:
             raise OddStateError("the container has no id")
         config = raw.get("Config")
         config = config if isinstance(config, Mapping) else {}
+        labels = config.get("Labels")
+        labels = labels if isinstance(labels, Mapping) else {}
         return cls(
             raw["Id"],
             str(raw.get("Name") or "").lstrip("/"),
             str(config.get("Image") or ""),
             ContainerState.from_json(raw.get("State")),
             _stop_seconds(config.get("StopTimeout")),
-            isinstance(labels := config.get("Labels"), Mapping) and TOKEN_LABEL in labels,
+            TOKEN_LABEL in labels,
+            REMOVE_LABEL in labels,
         )
 
 
@@ -178,13 +186,16 @@ class Containers:
     def wait(self, id: str) -> bool:
         """Wait for the end of a container, for a minute at most. Return whether the request was answered.
 
-        An answer does not mean that it has ended: it may have been restarted.
+        An answer does not mean that it has ended: it may have been restarted; or it does not exist any more.
         """
+        import docker.errors
         import requests
         import urllib3.exceptions
 
         try:
             self._engine.client.api.wait(id, timeout=WAIT_SECONDS)
+        except docker.errors.NotFound:
+            return True
         except requests.exceptions.Timeout:
             return False
         except requests.exceptions.ConnectionError as error:

@@ -2,7 +2,8 @@
 
 caliban 0.4.2 stores ``{"ret_code": 1}``. This version adds ``name``, ``host``, ``engine`` and ``engine_name`` (see
 :mod:`caliban.images.docker.identity`; missing in rows of its first builds), ``container_id``, ``reason``, ``error`` (a
-refusal by Docker, possibly of several lines), ``cause``, ``started`` and ``ended`` (ISO 8601, UTC).
+refusal by Docker, possibly of several lines), ``cause``, ``started`` and ``ended`` (ISO 8601, UTC), and
+``remove_when_ended`` (of ``--rm``, until its container is removed).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from caliban.images.docker.identity import EngineIdentity
 from caliban.platforms import stored_json
-from caliban.platforms.stored_json import integer, one_line, text, timestamp, utc_text
+from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, text, timestamp, utc_text
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject, Submission
 
 RUNNING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
@@ -124,12 +125,16 @@ def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
         exit=_parse_exit(status, raw),
         started=timestamp(raw, "started"),
         ended=timestamp(raw, "ended"),
+        remove_when_ended=raw.get(REMOVE_KEY) is True,
     )
 
 
-def submitted_details(submission: Submission, container_id: str, engine: EngineIdentity) -> JobDetails:
-    """Return the details of a container that was just started."""
-    raw = {**_names(submission), **DockerDestination.of(engine).to_json(), "container_id": container_id}
+def submitted_details(
+    submission: Submission, container_id: str, engine: EngineIdentity, *, remove: bool = False
+) -> JobDetails:
+    """Return the details of a container that was just started, and that is removed when it has ended if ``remove``."""
+    raw: dict[str, object] = {**_names(submission), **DockerDestination.of(engine).to_json()}
+    raw |= {"container_id": container_id, **({REMOVE_KEY: True} if remove else {})}
     return parse_details(JobStatus.RUNNING, raw)
 
 

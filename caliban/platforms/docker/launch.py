@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from caliban.errors import UsageError
 from caliban.platforms.docker.job_spec import client_flags, new_job_spec
-from caliban.platforms.docker.run_arguments import RunArgumentsError, parse_given
+from caliban.platforms.docker.run_arguments import RunArgumentsError, parse_typed
 from caliban.platforms.flags import add_cloud_key
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
 from caliban.records import ImageRef, JsonObject
@@ -63,7 +63,7 @@ class DockerLauncher(Launcher):
                 hint="check the quotes",
             ) from error
         try:
-            parse_given(docker_run_args, lambda: client_flags(context.environ))
+            parse_typed(docker_run_args, lambda: client_flags(context.environ))
         except RunArgumentsError as error:
             raise UsageError(
                 "docker-run-args-rejected",

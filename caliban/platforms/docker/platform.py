@@ -12,11 +12,12 @@ from threading import Event
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
+from caliban.escapes import escaped
 from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
-from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform
+from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform, RemovesJobs
 from caliban.platforms.docker import job_spec, start
-from caliban.platforms.docker.client import Container, Containers, is_reference
+from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, is_reference
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -42,13 +43,12 @@ from caliban.records import (
     StatusUnavailable,
     Submission,
 )
-from caliban.redaction import escape_controls
 
 _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
 
 
-class DockerPlatform(Platform, ForegroundPlatform):
+class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
@@ -88,7 +88,7 @@ class DockerPlatform(Platform, ForegroundPlatform):
         Raises:
             PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
         """
-        self._check_arguments(spec)
+        self._arguments(spec)
         return job_spec.with_image(spec, image)
 
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
@@ -97,16 +97,16 @@ class DockerPlatform(Platform, ForegroundPlatform):
         Raises:
             PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
         """
-        self._check_arguments(spec)
+        self._arguments(spec)
         return job_spec.with_arguments(spec, image, arguments)
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return the arguments of ``docker run`` that are not those of every job."""
         return job_spec.effects(job.spec)
 
-    def _check_arguments(self, spec: JsonObject) -> None:
+    def _arguments(self, spec: JsonObject) -> RunArguments:
         try:
-            job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+            return job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
 
@@ -145,16 +145,17 @@ class DockerPlatform(Platform, ForegroundPlatform):
         recorded, arguments = self._checked(spec, submission)
         here = self._here()
         _check_engine(submission, here)
-        for flag in arguments.ignored():
-            self.context.announce(f"warning: {flag} in --docker_run_args has no effect")
+        for flag in arguments.without_effect():
+            self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
         command = ["docker", "create", "--name", submission.name]
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
+        command += ["--label", REMOVE_LABEL] if arguments.removes else []
         command += [recorded.image, *recorded.arguments]
         container = start.create_and_start(
-            lambda: start.create(command, recorded.image, submission, self.context),
+            lambda: start.create(command, recorded.image, submission, self.context, pulls=arguments.pulls),
             self._containers(),
             submission,
             may_send,
@@ -220,10 +221,25 @@ class DockerPlatform(Platform, ForegroundPlatform):
                 if container is not None and not container.state.is_running:
                     return _update(job, container)
                 if was_answered:
-                    if container is None:
-                        raise PlatformError("docker-engine-failed", lost, cause=f"container not found: {reference}")
+                    if container is None:  # removed by the user, or by another command that recorded its end
+                        return removed_update(job.details.raw)
                     output.restarted()
                     self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
+
+    def is_detached(self, job: JobRecord) -> bool:
+        """Return whether the recorded arguments have ``--detach``."""
+        return self._arguments(job.spec).detaches
+
+    def remove(self, job: JobRecord) -> None:
+        """Remove the container and its anonymous volumes, as ``docker run --rm`` does; leave it alone if it runs."""
+        message = f"cannot remove the container of job {job.id}"
+        obstacle = _obstacle(job.details, self._here())
+        if obstacle is not None:
+            raise _out_of_reach(message, obstacle)
+        with translate_errors(message):
+            found = self._containers().inspect(_reference(job))
+            if found is not None:
+                self._containers().remove(found.id)
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
         if _absence_counts(DockerDestination.from_json(job.details.raw), here):
@@ -246,7 +262,7 @@ class DockerPlatform(Platform, ForegroundPlatform):
 
 
 def _new_job(container: Container, image: ImageRef, submission: Submission, here: EngineIdentity) -> NewJob:
-    details = submitted_details(submission, container.id, here)
+    details = submitted_details(submission, container.id, here, remove=container.remove_when_ended)
     if not container.state.was_started:  # until just now
         return NewJob(image, JobStatus.RUNNING, details)
     with translate_errors(f"cannot determine the state of the container {submission.name}"):
@@ -279,7 +295,7 @@ def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | No
 
 def _shown(recorded: object) -> str:
     """Return a recorded name as it may be shown: a row may have been written by anyone."""
-    return escape_controls(one_line_of(str(recorded)) or "unknown")
+    return escaped(one_line_of(str(recorded)) or "unknown")
 
 
 def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:

@@ -1,7 +1,8 @@
 """The arguments of ``docker run`` that users give (``--docker_run_args``): parsed as docker does, and checked.
 
-caliban creates a container with ``docker create``, starts it, follows it by its id and reads its exit code. Flags that
-would take one of these steps away from it are rejected; those that have no meaning then are dropped.
+caliban creates a container with ``docker create``, starts it, follows it by its id and reads its exit code. What
+``--rm`` and ``--detach`` mean it does itself: the engine would remove the exit code together with the container. Flags
+that would take one of these steps away from it are rejected.
 
 Sources: https://docs.docker.com/reference/cli/docker/container/run/ for the flags, and for their notation (``-itd``,
 ``-eA=1``, ``--rm=true``) https://pkg.go.dev/github.com/spf13/pflag. The first word that is no flag is the image.
@@ -60,9 +61,16 @@ _REJECTED = {
     "replace": ("it would remove another container", "remove containers with: docker rm"),
     "rmi": ("the image is needed by a rerun", "remove images with: docker image rm"),
 }
-_DROPPED = frozenset(("detach", "detach-keys", "rm", "sig-proxy"))
-"""The first, second and last are not among the flags of ``docker create``; a container that removes itself removes its
-exit code too."""
+_OF_RUN = frozenset(("detach", "detach-keys", "rm", "sig-proxy"))
+"""Not for ``docker create``. It does not have the first, second and last."""
+
+_FOLLOWS = "caliban follows the output of a job, and does not attach to its container"
+_OF_TERMINALS: Mapping[str, tuple[str, str]] = {
+    "attach": (_FOLLOWS, "to leave out what a job writes to a stream, redirect that of caliban: 2>/dev/null"),
+    "detach-keys": (_FOLLOWS, "to run jobs in the background, use --detach"),
+    "sig-proxy": ("Ctrl-C stops a job that caliban follows", "to run jobs in the background, use --detach"),
+}
+"""What ``docker run`` does with its terminal. They change nothing in the container, and are used in recorded jobs."""
 
 _HELP_LINE = re.compile(r"^\s+(?:-(?P<short>\w), )?--(?P<name>[\w-]+)(?: (?P<type>[\w-]+))?(?:\s{2,}.*)?$")
 
@@ -110,6 +118,11 @@ class Flag:
         """Whether a flag without a value is set."""
         return self.value in _TRUE
 
+    @property
+    def shown(self) -> str:
+        """How it is shown to people."""
+        return f"--{self.name}=false" if self.value in _FALSE and self.name in _SWITCHES else f"--{self.name}"
+
 
 @dataclass(frozen=True)
 class RunArguments:
@@ -123,14 +136,37 @@ class RunArguments:
     flags: tuple[Flag, ...]
     rest: tuple[str, ...]
 
+    @property
+    def removes(self) -> bool:
+        """Whether the container is removed when it has ended."""
+        return self._is_on("rm")
+
+    @property
+    def detaches(self) -> bool:
+        """Whether the job runs in the background."""
+        return self._is_on("detach")
+
+    @property
+    def pulls(self) -> bool:
+        """Whether the image is downloaded even if the engine has it."""
+        return self._last("pull") == "always"
+
     def for_create(self) -> list[str]:
         """Return the flags as ``docker create`` takes them."""
-        return [word for flag in self.flags if flag.name not in _DROPPED for word in flag.words]
+        return [word for flag in self.flags if flag.name not in _OF_RUN for word in flag.words]
 
-    def ignored(self) -> list[str]:
-        """Return the flags that the user set and that have no effect, as ``--rm``."""
-        wanted = (flag for flag in self.flags if flag.name in _DROPPED and (flag.is_on or flag.name == "detach-keys"))
-        return list(dict.fromkeys(f"--{flag.name}" for flag in wanted if flag.name != "sig-proxy"))
+    def without_effect(self) -> list[Flag]:
+        """Return the flags that caliban cannot honour, and that change nothing in the container."""
+        return [
+            flag for flag in self.flags if flag.name in _OF_TERMINALS and not (flag.name == "sig-proxy" and flag.is_on)
+        ]
+
+    def _is_on(self, name: str) -> bool:
+        return self._last(name) in _TRUE
+
+    def _last(self, name: str) -> str | None:
+        """Return the value of a flag; docker uses the last one."""
+        return next((flag.value for flag in reversed(self.flags) if flag.name == name), None)
 
 
 def parse(words: Sequence[str], client_flags: Callable[[], ClientFlags] = dict) -> RunArguments:
@@ -189,6 +225,19 @@ def parse_given(words: Sequence[str], client_flags: Callable[[], ClientFlags] = 
             "give the arguments of your code after --, as in: caliban run train.py -- --epochs 3",
         )
     check(arguments)
+    return arguments
+
+
+def parse_typed(words: Sequence[str], client_flags: Callable[[], ClientFlags] = dict) -> RunArguments:
+    """Do the same for the flags of a command that is typed now, which need not be accepted because a job has them.
+
+    Raises:
+        RunArgumentsError: naming what cannot be used.
+    """
+    arguments = parse_given(words, client_flags)
+    for flag in arguments.without_effect():
+        why, hint = _OF_TERMINALS[flag.name]
+        raise RunArgumentsError(f"{flag.shown} cannot be used: {why}", hint)
     return arguments
 
 

@@ -61,7 +61,9 @@ class CreateError(Exception):
         self.exit_code = exit_code
 
 
-def create(command: Sequence[str], image: str, submission: Submission, context: PlatformContext) -> None:
+def create(
+    command: Sequence[str], image: str, submission: Submission, context: PlatformContext, *, pulls: bool = False
+) -> None:
     """Run ``docker create``.
 
     Args:
@@ -69,6 +71,7 @@ def create(command: Sequence[str], image: str, submission: Submission, context: 
         image: which it names; one that the engine does not have is downloaded by the client, however long that takes.
         submission: for which it is.
         context: the process.
+        pulls: whether the client downloads the image even if the engine has it.
 
     Raises:
         CreateError: it failed.
@@ -76,7 +79,7 @@ def create(command: Sequence[str], image: str, submission: Submission, context: 
         CalibanError: the engine cannot be reached.
     """
     engine = context.engine()
-    seconds = CREATE_SECONDS if engine.image_exists(image) else None
+    seconds = None if pulls or not engine.image_exists(image) else CREATE_SECONDS
     try:
         client = subprocess.Popen(
             command,

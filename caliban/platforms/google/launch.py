@@ -23,6 +23,8 @@ from caliban.platforms.launch import JobPreview, Launch, LaunchContext, Launcher
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
 
 _MINIMUM_DISK_GB = 100
+_SOME_PROJECT = "your-project"
+"""What a preview shows where nothing names a project."""
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -87,6 +89,10 @@ class TrainingLauncher(Launcher):
         """Return where the jobs run."""
         return platform.destination(None)
 
+    def chosen(self, options: LaunchOptions) -> JsonObject:
+        """See :meth:`caliban.platforms.launch.Launch.chosen`; without the project."""
+        return {}
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags of jobs on any training service."""
         parser.add_argument("--name", help="the start of the jobs' names (default: caliban_USER)")
@@ -117,7 +123,7 @@ class TrainingLauncher(Launcher):
             disk_gb=args.disk_size,
             scheduling=SchedulingOptions(args.service_account, args.network, args.spot, args.timeout),
         )
-        project = args.project_id or context.environ.get("PROJECT_ID") or "your-project"
+        project = args.project_id or context.environ.get("PROJECT_ID")
         return TrainingLaunch(self, options, context, project)
 
     def _hardware(self, args: argparse.Namespace, context: LaunchContext) -> Hardware:
@@ -139,7 +145,7 @@ class TrainingLaunch(Launch):
     """Jobs for a training service."""
 
     def __init__(
-        self, launcher: TrainingLauncher, options: LaunchOptions, context: LaunchContext, project: str
+        self, launcher: TrainingLauncher, options: LaunchOptions, context: LaunchContext, project: str | None
     ) -> None:
         self.platform = launcher.platform
         self._launcher = launcher
@@ -154,6 +160,11 @@ class TrainingLaunch(Launch):
     def destination(self, platform: Platform) -> Destination:
         """See :meth:`caliban.platforms.launch.Launch.destination`."""
         return self._launcher.destination(self._options, platform)
+
+    def chosen(self) -> JsonObject:
+        """Return the project, if a flag or a variable names it, and the region of services that have one."""
+        project = {"project": self._project} if self._project else {}
+        return {**project, **self._launcher.chosen(self._options)}
 
     def summary_lines(self) -> Sequence[str]:
         """Return the machines of each job."""
@@ -175,7 +186,7 @@ class TrainingLaunch(Launch):
         from caliban.config import load_config
         from caliban.platforms.google.image_registry import default_repository
 
-        return load_config(self._context.cwd).registry or default_repository(self._project)
+        return load_config(self._context.cwd).registry or default_repository(self._project or _SOME_PROJECT)
 
 
 def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:

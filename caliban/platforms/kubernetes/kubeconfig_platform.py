@@ -53,7 +53,8 @@ class KubeconfigPlatform(ClusterPlatform[KubeconfigDestination]):
         if config.registry is None:
             raise UsageError(
                 "no-registry",
-                "no registry is configured, from which the cluster could pull images",
+                "no container registry configured",
+                cause="a cluster pulls images from a registry, and cannot use those of this machine",
                 hint=f'set "registry" in {CONFIG_FILE}, for example "registry.example.com/lab"; or run an existing '
                 "image with --image_tag",
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from caliban.errors import UsageError
+from caliban.errors import CalibanError, UsageError
 from caliban.platforms.base import Platform
 from caliban.platforms.flags import add_label, integer_at_least, parse_labels
 from caliban.platforms.kubernetes.choice import GKE, ClusterChoice, add_cluster_flags
@@ -17,6 +18,7 @@ from caliban.platforms.launch import Exporter, JobPreview, Launch, LaunchContext
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
 
 if TYPE_CHECKING:
+    from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
     from caliban.platforms.kubernetes.resources import Accelerator, Hardware
 
 
@@ -32,6 +34,8 @@ class ClusterLaunch(Launch, Exporter):
         labels: the user's.
         cwd: the directory that ``export_name`` is relative to.
         export_name: the file to write instead of submitting the jobs, as the user gave it, or None.
+        project: the Google Cloud project that a flag or a variable names, or None.
+        kubeconfig: the user's.
     """
 
     platform: PlatformId
@@ -41,6 +45,8 @@ class ClusterLaunch(Launch, Exporter):
     labels: Mapping[str, str]
     cwd: Path
     export_name: str | None
+    project: str | None
+    kubeconfig: Kubeconfig
 
     verb: ClassVar[str] = "exported"
 
@@ -59,6 +65,21 @@ class ClusterLaunch(Launch, Exporter):
         assert isinstance(platform, ClusterPlatform)
         destination: Destination = platform.choose(self.choice)
         return destination
+
+    def chosen(self) -> JsonObject:
+        """Return what the flags say and, for a cluster of the kubeconfig, that does."""
+        choice = self.choice
+        if choice.cluster_name:
+            from caliban.platforms.kubernetes.kubeconfig import DEFAULT_NAMESPACE
+
+            found = {"project": self.project, "location": choice.zone, "cluster": choice.cluster_name}
+            found["namespace"] = choice.namespace or DEFAULT_NAMESPACE
+        else:
+            found = {"context": choice.context, "namespace": choice.namespace}
+            with suppress(CalibanError):  # the command itself reports it
+                context = self.kubeconfig.context(choice.context)
+                found = {"context": context.name, "namespace": choice.namespace or context.namespace}
+        return {key: value for key, value in found.items() if value}
 
     def summary_lines(self) -> Sequence[str]:
         """See :meth:`Launch.summary_lines`."""
@@ -160,6 +181,7 @@ class ClusterLauncher(Launcher):
     def prepare(self, args: argparse.Namespace, context: LaunchContext) -> ClusterLaunch:
         """See :meth:`Launcher.prepare`."""
         from caliban.platforms.kubernetes.job_spec import check_label, job_base
+        from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 
         choice = ClusterChoice.from_options(vars(args))
         labels = parse_labels(args.label)
@@ -173,6 +195,8 @@ class ClusterLauncher(Launcher):
             labels=labels,
             cwd=context.cwd,
             export_name=args.export,
+            project=args.project_id or context.environ.get("PROJECT_ID"),
+            kubeconfig=Kubeconfig(context.environ, context.home),
         )
 
     def wants_gpu_image(self, args: argparse.Namespace) -> bool | None:

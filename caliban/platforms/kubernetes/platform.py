@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL, MaySend, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import GROUP_LABEL, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import unknown_settings
 from caliban.platforms.google.client import Google
@@ -21,7 +21,7 @@ from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
-from caliban.platforms.kubernetes.job_status import needs_pods, state_of
+from caliban.platforms.kubernetes.job_states import JobStates, selector_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
 from caliban.platforms.stored_json import text
 from caliban.platforms.submit_once import submit_once
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from caliban.images.registry.push import Registry
 
 _D = TypeVar("_D", bound=ClusterDestination)
-
-_MAX_SELECTOR_VALUES = 50
-"""A label selector is a part of a URL, whose length proxies limit."""
 
 _STOP_ATTEMPTS = 5
 _NOT_FOUND = "the job no longer exists on the cluster"
@@ -162,7 +159,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
             CalibanError: the cluster cannot be queried.
         """
         jobs = list(self.cluster(destination).jobs(destination.namespace, None))
-        states = self._states(destination, jobs, {})
+        states = self._states(destination).of(jobs, {})
         listed = [
             ListedJob(
                 name=job_spec.name_of(job),
@@ -240,7 +237,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
             found = cluster.get_job(destination.namespace, str(job.details.display_name or ""))
             if found is None or not _is_same(job, found):
                 return self._update(job, None)
-            state = self._state(destination, found, _container_of(job))
+            state = self._states(destination).of_one(found, _container_of(job))
             if state.status.is_final:
                 return self._update(job, state)
             if cluster.delete_job(destination.namespace, found):
@@ -308,14 +305,14 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         """
         container = job_spec.container_name(spec)
         own = job_spec.own_container(job, container)
-        state = self._state(destination, job, own)
+        state = self._states(destination).of_one(job, own)
         raw = details.with_state(details.job_details(destination, job, own or container), state)
         image = job_spec.image_in(job, own) or job_spec.image_in({"spec": spec}, container)
         return NewJob(image, state.status, self.parse_details(state.status, raw))
 
     def _statuses_at(self, destination: _D, jobs: Sequence[JobRecord]) -> dict[int, JobUpdate]:
         cluster = self.cluster(destination)
-        selector = _selector(jobs)
+        selector = selector_of(jobs)
         by_name = {job_spec.name_of(job): job for job in cluster.jobs(destination.namespace, selector)}
         for job in jobs if selector else ():
             name = job.details.display_name or ""
@@ -325,46 +322,14 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         found = {job.id: by_name.get(job.details.display_name or "") for job in jobs}
         same = {job.id: each for job in jobs if (each := found[job.id]) and _is_same(job, each)}
         own = {job_spec.name_of(same[job.id]): _container_of(job) for job in jobs if job.id in same}
-        states = self._states(destination, list(same.values()), own)
+        states = self._states(destination).of(list(same.values()), own)
         return {
             job.id: self._update(job, states[job_spec.name_of(same[job.id])] if job.id in same else None)
             for job in jobs
         }
 
-    def _state(self, destination: _D, job: JsonObject, container: str | None) -> JobState:
-        """Return the state of one job, explained by its pods if it failed."""
-        state = state_of(job)
-        if state.status is not JobStatus.FAILED:
-            return state
-        name = job_spec.name_of(job)
-        return self._states(destination, [job], {name: container})[name]
-
-    def _states(
-        self, destination: _D, jobs: Sequence[JsonObject], containers: Mapping[str, str | None]
-    ) -> dict[str, JobState]:
-        """Return the state of each job by its name, explained by its pods where necessary.
-
-        Args:
-            destination: where they are.
-            jobs: as the cluster returned them.
-            containers: the recorded name of each job's own container, by the job's name.
-        """
-        pods = self._pods(destination, [job_spec.name_of(job) for job in jobs if needs_pods(job)])
-        names = [(job, job_spec.name_of(job)) for job in jobs]
-        return {name: state_of(job, pods.get(name, ()), containers.get(name)) for job, name in names}
-
-    def _pods(self, destination: _D, names: Sequence[str]) -> dict[str, list[JsonObject]]:
-        """Return the pods of some jobs by the job's name; {} if they cannot be listed: the jobs have a reason, too."""
-        found: dict[str, list[JsonObject]] = {}
-        cluster = self.cluster(destination)
-        try:
-            for start in range(0, len(names), _MAX_SELECTOR_VALUES):
-                selector = f"job-name in ({','.join(names[start : start + _MAX_SELECTOR_VALUES])})"
-                for pod in cluster.pods(destination.namespace, selector):
-                    found.setdefault(str(job_spec.label_of(pod, "job-name")), []).append(pod)
-        except CalibanError as error:
-            self.context.announce(f"cannot determine in full why jobs wait or failed: {one_line(error)}")
-        return found
+    def _states(self, destination: _D) -> JobStates:
+        return JobStates(self.cluster(destination), destination.namespace, self.context.announce)
 
     def _update(self, job: JobRecord, state: JobState | None) -> JobUpdate:
         """Return the update for a state; None is that of a job that the cluster does not have."""
@@ -384,20 +349,6 @@ def _refused(error: CalibanError, destination: ClusterDestination, submission: S
 def _container_of(job: JobRecord) -> str | None:
     """Return the name of a job's own container: as recorded, else that of its spec."""
     return text(job.details.raw, "container") or job_spec.container_name(job.spec)
-
-
-def _selector(jobs: Sequence[JobRecord]) -> str | None:
-    """Return a label selector of these jobs and few others: by group, else all jobs of caliban.
-
-    None, for all jobs of the namespace, where some have no labels, as those of caliban 0.4.2.
-    """
-    labels = [details.stored_labels(job.details.raw) for job in jobs]
-    if not all(TOKEN_LABEL in each for each in labels):
-        return None
-    groups = {str(each.get(GROUP_LABEL, "")) for each in labels}
-    if "" in groups or len(groups) > _MAX_SELECTOR_VALUES:
-        return TOKEN_LABEL
-    return f"{TOKEN_LABEL},{GROUP_LABEL} in ({','.join(sorted(groups))})"
 
 
 def _is_same(job: JobRecord, found: JsonObject) -> bool:

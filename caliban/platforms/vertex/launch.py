@@ -41,5 +41,9 @@ class VertexLauncher(TrainingLauncher):
         assert isinstance(destination, VertexDestination)
         return replace(destination, region=options.hardware.region)
 
+    def chosen(self, options: LaunchOptions) -> JsonObject:
+        """Return the region."""
+        return {"region": options.hardware.region}
+
 
 LAUNCHER = VertexLauncher()

@@ -46,7 +46,11 @@ STORED_KEYS = [
     "cluster_name",
     "cluster_zone",
     "container_id",
+    "remove_when_ended",
 ]
+WITHOUT_FLAGS = ("LOCAL", "SUBPROCESS")
+"""Platforms on which no flag says where a job runs."""
+
 KEYS = st.text() | st.sampled_from(STORED_KEYS)
 in_one_case = settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 """A case serves many examples: none of them changes it."""
@@ -143,6 +147,12 @@ def test_a_launcher_has_the_flag_for_images_that_it_names(case: ContractCase) ->
     options = case.context().options
     assert case.launcher.image_flag is None or case.launcher.image_flag in options
     assert (case.launcher.image_flag is None) == (not case.platform.needs_image)
+
+
+def test_what_is_known_of_the_destination_without_a_connection_is_right(case: ContractCase) -> None:
+    known = case.launch().chosen()
+    assert known.items() <= case.destination.to_json().items()
+    assert known or case.platform.id in WITHOUT_FLAGS
 
 
 def test_the_launch_is_for_the_platform(case: ContractCase) -> None:

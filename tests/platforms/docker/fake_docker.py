@@ -24,7 +24,7 @@ from tests.serving import serve_in_thread
 
 INFO = {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
 NEVER = "0001-01-01T00:00:00Z"
-_FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart"})
+_FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart", "--pull"})
 _FLAGS = frozenset({"--privileged", "-i", "-t"})
 # The client sends everything to the fake engine, which answers with the streams and the exit code.
 _CLIENT = """\
@@ -198,7 +198,8 @@ class FakeDocker:
         follow, name = arguments
         assert follow == "--follow"
         container = self.find(name)
-        assert container is not None
+        if container is None:
+            return 1, b"", f"Error response from daemon: No such container: {name}\n".encode()
         while container.state["Status"] == "running" and not self.closing.wait(0.005):
             pass
         return 0, container.out, container.err
@@ -323,7 +324,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {"StatusCode": container.state["ExitCode"]}
 
     def _remove(self, container: Container) -> tuple[int, object]:
-        if container.state["Status"] == "running":
+        if container.state["Status"] in ("running", "paused", "restarting"):
             return 409, {"message": "You cannot remove a running container. Stop the container before removing it"}
         del self.server.docker.containers[container.name]
         return 204, None

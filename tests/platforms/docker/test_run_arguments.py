@@ -15,6 +15,7 @@ from caliban.platforms.docker.run_arguments import (
     parse,
     parse_given,
     parse_help,
+    parse_typed,
 )
 
 
@@ -80,7 +81,7 @@ def test_arguments_are_passed_unchanged(text: str) -> None:
         ("-it=true", "-i -t=true"),
     ],
 )
-def test_flags_without_a_meaning_are_dropped_in_every_notation(text: str, expected: str) -> None:
+def test_flags_that_only_docker_run_has_are_not_passed_to_docker_create(text: str, expected: str) -> None:
     assert created(text) == shlex.split(expected)
 
 
@@ -158,10 +159,44 @@ def test_the_client_is_not_asked_about_flags_that_are_known() -> None:
     parse_given(shlex.split("-it --gpus all"), ask)
 
 
-def test_flags_that_have_no_effect_are_named_once() -> None:
-    arguments = parse_given(shlex.split("--rm --rm=1 -d --detach=false --sig-proxy --detach-keys x"))
-    assert arguments.ignored() == ["--rm", "--detach", "--detach-keys"]
-    assert parse_given(["--rm=false", "-d=false"]).ignored() == []
+@pytest.mark.parametrize(
+    ("text", "removes", "detaches", "pulls"),
+    [
+        ("", False, False, False),
+        ("--rm -d --pull always", True, True, True),
+        ("--rm=1 --detach=T --pull=always", True, True, True),
+        ("--rm=false --rm", True, False, False),
+        ("--rm --rm=false -d --detach=0 --pull=always --pull missing", False, False, False),
+        ("-itd", False, True, False),
+        ("-e --rm -e -d", False, False, False),
+    ],
+)
+def test_the_last_of_equal_flags_counts(text: str, removes: bool, detaches: bool, pulls: bool) -> None:
+    arguments = parse_typed(shlex.split(text))
+    assert (arguments.removes, arguments.detaches, arguments.pulls) == (removes, detaches, pulls)
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("-a stdout", "--attach"),
+        ("--attach=STDERR", "--attach"),
+        ("-ita stdin", "--attach"),
+        ("--detach-keys ctrl-c", "--detach-keys"),
+        ("--sig-proxy=false", "--sig-proxy=false"),
+        ("--sig-proxy --sig-proxy=0", "--sig-proxy=false"),
+    ],
+)
+def test_what_docker_does_with_its_terminal_is_rejected_when_it_is_typed_and_kept_in_jobs(text: str, flag: str) -> None:
+    words = shlex.split(text)
+    with pytest.raises(RunArgumentsError) as caught:
+        parse_typed(words)
+    assert caught.value.problem.startswith(f"{flag} cannot be used: ")
+    assert [each.shown for each in parse_given(words).without_effect()] == [flag]
+
+
+def test_flags_that_ask_for_what_caliban_does_anyway_are_accepted() -> None:
+    assert parse_typed(shlex.split("--sig-proxy --sig-proxy=true --rm=false -d=false --detach=0")).for_create() == []
 
 
 def test_the_image_is_the_first_word_that_is_no_flag() -> None:

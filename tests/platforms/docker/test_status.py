@@ -197,7 +197,7 @@ def test_ctrl_c_before_the_output_is_read_ends_follow_too(
         platform.follow(running)
 
 
-def test_a_container_that_is_removed_while_it_is_followed_is_an_error(
+def test_a_container_that_is_removed_while_it_is_followed_leaves_the_state_unknown(
     platform: DockerPlatform, docker: FakeDocker, running: JobRecord
 ) -> None:
     def remove(container: Container) -> None:
@@ -205,10 +205,52 @@ def test_a_container_that_is_removed_while_it_is_followed_is_an_error(
         docker.containers.clear()
 
     docker.on_wait = remove
+    job = running.updated(platform.follow(running))
+    assert (job.status, job.reason) == (JobStatus.UNKNOWN, REMOVED)
+
+
+def test_a_container_that_was_removed_before_it_is_waited_for_leaves_the_state_unknown(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    docker.hooks[f"POST /containers/{running.details.id}/wait"] = docker.containers.clear
+    assert platform.follow(running).status is JobStatus.UNKNOWN
+
+
+def test_a_container_that_has_ended_is_removed(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container_of(docker, running).end(0)
+    platform.remove(running)
+    assert docker.containers == {}
+    platform.remove(running)  # once more
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "restarting"])
+def test_a_container_that_runs_is_not_removed(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, state: str
+) -> None:
+    container_of(docker, running).state["Status"] = state
+    platform.remove(running)
+    assert len(docker.containers) == 1
+
+
+def test_a_container_on_another_engine_is_not_removed(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container_of(docker, running).end(0)
     with pytest.raises(PlatformError) as caught:
-        platform.follow(running)
-    assert caught.value.message == "lost the connection to the Docker Engine while job 68 ran"
-    assert caught.value.id == "docker-engine-failed"
+        platform.remove(with_details(running, engine="other", engine_name="kiki"))
+    assert (caught.value.message, len(docker.containers)) == ("cannot remove the container of job 68", 1)
+
+
+def test_a_container_of_someone_else_is_not_removed(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
+) -> None:
+    container = container_of(docker, running)
+    container.end(0)
+    container.labels.clear()
+    platform.remove(running)
+    assert len(docker.containers) == 1
 
 
 def test_a_container_that_docker_restarts_has_not_ended(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from caliban.errors import CalibanError, PlatformError
+from caliban.images.docker.engine import Engine
 from caliban.platforms.base import RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import FailureCause, JobStatus, JsonObject, Submission
+from caliban.records import FailureCause, JobRecord, JobStatus, JsonObject, NewJob, Submission
 from tests.fakes import may_send
 
 from .conftest import TOKEN
@@ -25,6 +28,10 @@ NAME = "caliban-20200529-105330-01234567"
 NO_GPU = 'could not select device driver "" with capabilities: [[gpu]]'
 NO_CDI = "failed to discover GPU vendor from CDI: no known GPU vendor found"
 NO_PROGRAM = 'exec: "python": executable file not found in $PATH: unknown.'
+
+
+def spec_with(*words: str) -> JsonObject:
+    return {"command": ["docker", "run", *words, "lab:1"], "container": "lab:1"}
 
 
 def refusal(platform: DockerPlatform, spec: JsonObject, submission: Submission) -> RefusedError:
@@ -147,13 +154,63 @@ def test_a_flag_that_only_the_installed_client_knows_is_used(
     assert docker.calls[-1].arguments[3:5] == ["--new-value", "x"]
 
 
-@pytest.mark.parametrize("flag", ["--rm", "--detach"])
-def test_a_flag_that_has_no_effect_is_announced(
-    platform: DockerPlatform, reporter: OutputReporter, submission: Submission, flag: str
+@pytest.mark.parametrize(
+    ("word", "lines"),
+    [
+        ("--rm", []),
+        ("--detach", []),
+        ("--sig-proxy=true", []),
+        ("--sig-proxy=false", ["warning: --sig-proxy=false in the recorded --docker_run_args has no effect"]),
+        ("--detach-keys=x", ["warning: --detach-keys in the recorded --docker_run_args has no effect"]),
+    ],
+)
+def test_a_recorded_flag_that_has_no_effect_is_announced(
+    platform: DockerPlatform, reporter: OutputReporter, submission: Submission, word: str, lines: list[str]
 ) -> None:
-    command = ["docker", "run", flag, "lab:1"]
-    platform.submit({"command": command, "container": "lab:1"}, submission, may_send)
-    assert reporter.lines == [f"warning: {flag} in --docker_run_args has no effect"]
+    platform.submit(spec_with(word), submission, may_send)
+    assert reporter.lines == lines
+
+
+@pytest.mark.parametrize(("word", "expected"), [("--rm", True), ("--rm=false", False), ("-i", False)])
+def test_a_job_with_rm_is_to_be_removed_whoever_finds_it(
+    platform: DockerPlatform, docker: FakeDocker, submission: Submission, word: str, expected: bool
+) -> None:
+    submitted = platform.submit(spec_with(word), submission, may_send)
+    docker.containers[NAME].end(3)
+    found = platform.find(submission)
+    assert found is not None
+    assert (submitted.details.remove_when_ended, found.details.remove_when_ended) == (expected, expected)
+    assert found.details.exit is not None
+    assert found.details.exit.code == 3
+
+
+@pytest.mark.parametrize(("word", "expected"), [("-d", True), ("-itd", True), ("--detach=false", False), ("-i", False)])
+def test_a_job_with_detach_runs_in_the_background(
+    platform: DockerPlatform, record: Callable[[NewJob], JobRecord], submission: Submission, word: str, expected: bool
+) -> None:
+    spec = spec_with(word)
+    job = replace(record(platform.submit(spec, submission, may_send)), spec=spec)
+    assert platform.is_detached(job) is expected
+
+
+@pytest.mark.parametrize(("words", "seconds"), [(("--pull", "always"), None), ((), 120.0)])
+def test_a_download_takes_as_long_as_it_takes(
+    platform: DockerPlatform,
+    submission: Submission,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    seconds: float | None,
+) -> None:
+    limits: list[float | None] = []
+    within = Engine.within
+
+    def recorded(engine: Engine, limit: float | None, *rest: Any) -> object:
+        limits.append(limit)
+        return within(engine, limit, *rest)
+
+    monkeypatch.setattr(Engine, "within", recorded)
+    platform.submit(spec_with(*words), submission, may_send)
+    assert seconds in limits
 
 
 def test_a_refusal_is_stored_with_its_reason(
@@ -311,8 +368,6 @@ def test_find_reports_how_a_container_ended(
 
 
 def test_an_engine_that_cannot_be_reached_is_reported_by_connect(tmp_path: Path, reporter: OutputReporter) -> None:
-    from caliban.images.docker.engine import Engine
-
     environ = {"DOCKER_HOST": "unix:///nonexistent/sock"}
     context = PlatformContext(environ, tmp_path, reporter, lambda: Engine.connect(environ))
     with pytest.raises(CalibanError) as caught:

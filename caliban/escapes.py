@@ -17,15 +17,15 @@ empty Braille pattern.
 """
 
 
-def escaped(text: str) -> str:
-    """Return ``text`` in one line, with escapes for all that is not visible.
+def escaped(text: str, *, keep: str = "") -> str:
+    """Return ``text`` in one line, with escapes for all that is not visible, and not in ``keep``.
 
     Letters, marks, digits, punctuation and symbols of all scripts stay, and so does the space. Controls, line breaks,
     other spaces, bidirectional and zero-width characters, surrogates, private and unassigned code points are escaped.
     """
     if text.isprintable() and (text.isascii() or not _INVISIBLE.search(text)):
         return text
-    return "".join(char if _is_visible(char) else _escape(char) for char in text)
+    return "".join(char if _is_visible(char) or char in keep else _escape(char) for char in text)
 
 
 def _is_visible(char: str) -> bool:
