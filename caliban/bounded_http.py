@@ -146,8 +146,7 @@ class _LimitedReader(io.RawIOBase):
         if budget is None:
             return self._raw.readinto(buffer)
         self._report_slowness(budget)
-        left = budget.seconds_left()
-        self._sock.settimeout(left if self._timeout is None else min(left, self._timeout))
+        self._sock.settimeout(self._seconds_to_wait(budget))
         count = self._raw.readinto(buffer)
         budget.spend(count or 0)
         self._spend_head(count or 0)
@@ -158,10 +157,14 @@ class _LimitedReader(io.RawIOBase):
         seconds = budget.seconds_until_slow()
         if seconds is None or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
             return
-        if self._timeout is not None and seconds >= self._timeout:  # it is given up before it is slow
+        if seconds >= self._seconds_to_wait(budget):  # it is given up before it is slow
             return
         if seconds <= 0 or not wait_for_read(self._sock, seconds):
             budget.report_slow()
+
+    def _seconds_to_wait(self, budget: Budget) -> float:
+        left = budget.seconds_left()
+        return left if self._timeout is None else min(left, self._timeout)
 
     def _spend_head(self, count: int) -> None:
         if self.head_bytes_left is not None:
