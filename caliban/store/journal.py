@@ -5,12 +5,10 @@ A crash in between leaves an OPEN row whose process has ended. Its token tells w
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from caliban.clock import Clock, SystemClock
@@ -24,16 +22,16 @@ from caliban.records import (
     NewJob,
     Owner,
     PlatformId,
-    Rerun,
     Submission,
     SubmissionState,
 )
-from caliban.store.checks import AlreadyOpen, AlreadyResubmitted, NewSubmission, check, newest_specs
+from caliban.store.checks import AlreadyOpen, AlreadyResubmitted, NewSubmission, check
 from caliban.store.database import Store
 from caliban.store.models import BatchRow, ExperimentGroupRow, JobRow, JobSpecRow, SubmissionRow
+from caliban.store.new_batch import NewBatch, add_batch
 from caliban.store.owner import this_process, to_text
 from caliban.store.submissions import select_submissions, submission_from, utc_now
-from caliban.store.views import canonical, json_object
+from caliban.store.views import json_object
 
 __all__ = ["AlreadyOpen", "AlreadyResubmitted", "Journal", "NewSubmission", "new_token"]
 
@@ -117,79 +115,12 @@ class Journal:
             for entry, error in zip(entries, checked, strict=True):
                 if error is None:
                     accepted.setdefault(entry.experiment_id, entry)
-            opened = self._add(session, list(accepted.values()), user, command, newest_job) if accepted else {}
+            batch = NewBatch(list(accepted.values()), user, self._owner, command, newest_job)
+            opened = add_batch(session, batch, self._clock) if accepted else {}
         return [
             error or opened.get(entry.token) or AlreadyOpen(opened[accepted[entry.experiment_id].token])
             for entry, error in zip(entries, checked, strict=True)
         ]
-
-    def _add(
-        self,
-        session: Session,
-        entries: Sequence[NewSubmission],
-        user: str,
-        command: str | None,
-        newest_job: int | None,
-    ) -> dict[str, Submission]:
-        """Add rows for a new batch, and return the submissions by token."""
-        now, clock = self._clock.now(), self._clock
-        if newest_job is None:
-            newest_job = session.scalar(select(func.max(JobRow.id))) or 0
-        utc = session.scalar(select(utc_now(session, clock)))
-        batch = BatchRow(
-            command=command,
-            newest_job=newest_job,
-            owner=to_text(self._owner),
-            opened=utc,
-            renewals=0,
-            renewed=utc,
-        )
-        session.add(batch)
-        session.flush()
-        spec_ids = self._spec_ids(session, entries)
-        session.add_all(
-            SubmissionRow(
-                token=entry.token,
-                experiment_id=entry.experiment_id,
-                job_spec_id=spec_ids[entry.experiment_id],
-                resubmits=entry.kind.job_id if isinstance(entry.kind, Rerun) else None,
-                platform=entry.platform,
-                target=dict(entry.destination.to_json()),
-                name=entry.name,
-                user=user,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                created=now,
-                state=SubmissionState.OPEN,
-                batch_id=batch.id,
-            )
-            for entry in entries
-        )
-        session.flush()
-        statement = select_submissions(session, clock, has_batches=True).where(SubmissionRow.batch_id == batch.id)
-        return {row.token: submission_from(row) for row in session.execute(statement)}
-
-    def _spec_ids(self, session: Session, entries: Sequence[NewSubmission]) -> dict[int, int]:
-        """Return ``job_specs.id`` of each entry by its experiment; specs that differ from the newest are added."""
-        newest = newest_specs(session, [entry.experiment_id for entry in entries])
-        found: dict[int, int] = {}
-        added: list[JobSpecRow] = []
-        for entry in entries:
-            row = newest.get(entry.experiment_id)
-            if row is not None and row.platform == entry.platform and canonical(row.spec) == canonical(entry.spec):
-                found[entry.experiment_id] = row.id
-                continue
-            added.append(
-                JobSpecRow(
-                    experiment_id=entry.experiment_id,
-                    platform=entry.platform,
-                    spec=dict(entry.spec),
-                    created=self._clock.now(),
-                )
-            )
-        session.add_all(added)
-        session.flush()
-        return {**found, **{row.experiment_id: row.id for row in added if row.experiment_id is not None}}
 
     def mark_sent(self, submission: Submission) -> bool:
         """Record that a request is about to be made, if the submission is still open and this process's.
