@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from caliban.attempts import Owner, Submission, SubmissionState
 from caliban.clock import SystemClock
 from caliban.config import ProjectConfig
 from caliban.images.package import Package
@@ -26,10 +27,7 @@ from caliban.records import (
     JobRecord,
     JobStatus,
     JsonObject,
-    Owner,
     PlatformId,
-    Submission,
-    SubmissionState,
 )
 from caliban.store.database import Store
 from caliban.store.models import BatchRow, JobRow, JobSpecRow, SubmissionRow

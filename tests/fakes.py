@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import ClassVar
 
+from caliban.attempts import Submission
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.docker.identity import EngineIdentity
@@ -46,7 +47,6 @@ from caliban.records import (
     NewJob,
     PlatformId,
     StatusUnavailable,
-    Submission,
 )
 from caliban.reporter import Progress, Reporter
 

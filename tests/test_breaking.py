@@ -11,21 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import AdditionalAttempt, Submission
 from caliban.cli import render
 from caliban.cli.command_line import parse
 from caliban.cli.console import Console
 from caliban.errors import CalibanError, UsageError
 from caliban.platforms.registry import Platforms
-from caliban.records import (
-    AdditionalAttempt,
-    ContainerRecord,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    JsonObject,
-    NewJob,
-    Submission,
-)
+from caliban.records import ContainerRecord, JobRecord, JobStatus, JobUpdate, JsonObject, NewJob
 from caliban.store.database import Store
 from caliban.submission.signals import hold_signals
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter

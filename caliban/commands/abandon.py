@@ -13,7 +13,7 @@ from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags
 
 if TYPE_CHECKING:
-    from caliban.records import Submission
+    from caliban.attempts import Submission
     from caliban.store.database import Store
     from caliban.submission.abandoning import Unanswered
 

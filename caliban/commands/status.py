@@ -12,8 +12,9 @@ from caliban.errors import ExitCode, StoreError
 from caliban.platforms.flags import integer_at_least
 
 if TYPE_CHECKING:
+    from caliban.attempts import Submission
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, Submission
+    from caliban.records import GroupRecord
     from caliban.store.database import Store
     from caliban.submission.refresh import Refreshed
 

@@ -11,8 +11,9 @@ from caliban.errors import ExitCode, StoreError
 from caliban.platforms.flags import add_cloud_key
 
 if TYPE_CHECKING:
+    from caliban.attempts import Submission
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, Submission
+    from caliban.records import GroupRecord
     from caliban.store.database import Store
     from caliban.submission.ending import Ended, Unfinished
     from caliban.submission.refresh import Refreshed

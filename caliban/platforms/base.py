@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+from caliban.attempts import Submission
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
@@ -25,7 +26,6 @@ from caliban.records import (
     NewJob,
     PlatformId,
     StatusUnavailable,
-    Submission,
 )
 
 if TYPE_CHECKING:

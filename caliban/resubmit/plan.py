@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from caliban.attempts import FirstAttempt, Rerun
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
-from caliban.records import ContainerRecord, ExperimentRecord, FirstAttempt, JobRecord, Rerun
+from caliban.records import ContainerRecord, ExperimentRecord, JobRecord
 from caliban.resubmit.selection import SkippedExperiment
 from caliban.submission.pipeline import ReadyJob
 from caliban.submission.preflight import ImageSource, Route

@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from caliban.attempts import Batch, SubmissionState
 from caliban.clock import Clock
-from caliban.records import Batch, JsonObject, PlatformId, SubmissionState
+from caliban.records import JsonObject, PlatformId
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, JobRow, SubmissionRow
 from caliban.store.owner import from_text
 from caliban.store.submissions import utc_now

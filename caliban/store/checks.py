@@ -8,18 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from caliban.attempts import AttemptKind, FirstAttempt, Rerun, Submission, SubmissionState
 from caliban.clock import Clock, local_text
 from caliban.errors import StoreError
-from caliban.records import (
-    AttemptKind,
-    Destination,
-    FirstAttempt,
-    JsonObject,
-    PlatformId,
-    Rerun,
-    Submission,
-    SubmissionState,
-)
+from caliban.records import Destination, JsonObject, PlatformId
 from caliban.store.group_stop import ended_experiments, stopped
 from caliban.store.models import ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.submissions import select_submissions, submission_from

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, select, update
 from sqlalchemy.orm import Session
 
+from caliban.attempts import SubmissionState
 from caliban.clock import Clock
 from caliban.errors import StoreError
-from caliban.records import SubmissionState
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, SubmissionRow
 from caliban.store.owner import this_process, to_text
 from caliban.store.submissions import utc_now

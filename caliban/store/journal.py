@@ -11,20 +11,10 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
+from caliban.attempts import AttemptKind, Batch, Owner, Submission, SubmissionState
 from caliban.clock import Clock, SystemClock
 from caliban.errors import StoreError
-from caliban.records import (
-    AttemptKind,
-    Batch,
-    Destination,
-    JobRecord,
-    JsonObject,
-    NewJob,
-    Owner,
-    PlatformId,
-    Submission,
-    SubmissionState,
-)
+from caliban.records import Destination, JobRecord, JsonObject, NewJob, PlatformId
 from caliban.store.checks import AlreadyOpen, AlreadyResubmitted, NewSubmission, check
 from caliban.store.database import Store
 from caliban.store.models import BatchRow, ExperimentGroupRow, JobRow, JobSpecRow, SubmissionRow

@@ -12,7 +12,8 @@ from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from caliban.records import JobStatus, SubmissionState
+from caliban.attempts import SubmissionState
+from caliban.records import JobStatus
 
 REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision that this version supports, oldest first; see the files in ``migrations/versions``."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from caliban.attempts import Owner, Rerun, Submission, SubmissionState
 from caliban.clock import Clock
-from caliban.records import Owner, Rerun, Submission, SubmissionState
 from caliban.store.checks import NewSubmission, newest_specs
 from caliban.store.models import BatchRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.owner import to_text

@@ -10,7 +10,7 @@ from enum import Enum, unique
 from functools import lru_cache
 from pathlib import Path
 
-from caliban.records import Owner
+from caliban.attempts import Owner
 
 _ENDED = frozenset("ZX")
 """State letters of processes that have ended and were not waited for yet."""

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias, cast
 from sqlalchemy import ColumnElement, Select, func, literal, null, select
 from sqlalchemy.orm import Session
 
+from caliban.attempts import Batch, Submission
 from caliban.clock import Clock
-from caliban.records import Batch, Submission
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, SubmissionRow, UtcTime
 from caliban.store.owner import from_text
 from caliban.store.views import json_object, text

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, StoreError
 from caliban.platforms.registry import Platforms, parse_details
-from caliban.records import (
-    ExperimentRecord,
-    FailureCause,
-    GroupRecord,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    Submission,
-)
+from caliban.records import ExperimentRecord, FailureCause, GroupRecord, JobRecord, JobStatus, JobUpdate
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.store.states import record_states

@@ -6,19 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from caliban.attempts import AdditionalAttempt, AttemptKind, FirstAttempt, Submission
 from caliban.clock import Clock, local_text
 from caliban.errors import StoreError
 from caliban.platforms.registry import parse_details
-from caliban.records import (
-    AdditionalAttempt,
-    AttemptKind,
-    Destination,
-    ExperimentRecord,
-    FirstAttempt,
-    JsonObject,
-    PlatformId,
-    Submission,
-)
+from caliban.records import Destination, ExperimentRecord, JsonObject, PlatformId
 from caliban.store.batches import RecordedBatch, latest_batch, submitted_since, unfinished_targets
 from caliban.store.database import Store
 from caliban.store.queries import FlagSet, flag_set_key, known_experiments

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError
 from caliban.platforms.base import RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
-from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome, Submission
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome
 from caliban.reporter import Progress
 from caliban.store.database import Store
 from caliban.store.group_stop import end_group

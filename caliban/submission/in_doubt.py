@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from caliban.attempts import Submission
 from caliban.platforms.registry import Platforms
-from caliban.records import GroupRecord, Submission
+from caliban.records import GroupRecord
 from caliban.reporter import Reporter
 from caliban.store.database import Store
 from caliban.store.journal import Journal

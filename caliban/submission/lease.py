@@ -16,9 +16,9 @@ from dataclasses import replace
 from threading import Event, Thread
 from types import TracebackType
 
+from caliban.attempts import Batch, Submission
 from caliban.clock import Clock
 from caliban.errors import StoreError
-from caliban.records import Batch, Submission
 from caliban.store.journal import Journal
 from caliban.store.owner import Presence, has_ended, presence, this_process
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from caliban.attempts import AttemptKind
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.records import AttemptKind, ExperimentRecord, ImageRef, JsonObject, Outcome
+from caliban.records import ExperimentRecord, ImageRef, JsonObject, Outcome
 from caliban.submission.boundary import platform_errors
 from caliban.submission.images import Images
 from caliban.submission.preflight import Route

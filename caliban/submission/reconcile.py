@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import NoneType
 
+from caliban.attempts import Submission, SubmissionState
 from caliban.clock import Clock, local_text
 from caliban.errors import CalibanError, StoreError, one_line
 from caliban.platforms.registry import Platforms
-from caliban.records import NewJob, Submission, SubmissionState
+from caliban.records import NewJob
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
 from caliban.submission.boundary import expected, platform_errors

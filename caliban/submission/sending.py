@@ -5,23 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from caliban.attempts import AttemptKind, Submission, SubmissionState
 from caliban.clock import local_text
 from caliban.errors import CalibanError, StoreError
 from caliban.platforms.base import NotSentError, Platform, RefusedError
 from caliban.platforms.registry import parse_details
-from caliban.records import (
-    AttemptKind,
-    Destination,
-    ExperimentRecord,
-    ImageRef,
-    JobStatus,
-    JsonObject,
-    NewJob,
-    Outcome,
-    PlatformId,
-    Submission,
-    SubmissionState,
-)
+from caliban.records import Destination, ExperimentRecord, ImageRef, JobStatus, JsonObject, NewJob, Outcome, PlatformId
 from caliban.store.database import Store
 from caliban.store.group_stop import is_reason, stopped
 from caliban.store.journal import Journal

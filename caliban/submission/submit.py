@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from caliban.attempts import Batch, Submission
 from caliban.errors import CalibanError, StoreError
 from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
-from caliban.records import Batch, JobRecord, JobUpdate, Outcome, PlatformId, Submission
+from caliban.records import JobRecord, JobUpdate, Outcome, PlatformId
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
 from caliban.store.group_stop import newest_batch

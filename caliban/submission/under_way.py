@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from caliban.records import Submission
+from caliban.attempts import Submission
 from caliban.reporter import Reporter
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store

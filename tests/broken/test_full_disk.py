@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from caliban.records import JobStatus, NewJob, Submission, SubmissionState
+from caliban.attempts import Submission, SubmissionState
+from caliban.records import JobStatus, NewJob
 from caliban.store.database import Store
 from tests.builders import add_group, latest_states, submissions
 from tests.calls import call

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from caliban.attempts import Submission, SubmissionState
 from caliban.errors import CalibanError, UsageError
-from caliban.records import JobStatus, Submission, SubmissionState
+from caliban.records import JobStatus
 from caliban.store.database import Store
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group, submissions
 from tests.calls import call

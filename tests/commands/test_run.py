@@ -10,10 +10,11 @@ from typing import cast
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.platforms import registry
 from caliban.platforms.base import MaySend
-from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, PlatformId, Submission
+from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, PlatformId
 from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group

@@ -13,8 +13,9 @@ from typing import cast
 import pytest
 from sqlalchemy import update
 
+from caliban.attempts import Owner, Submission, SubmissionState
 from caliban.errors import StoreError
-from caliban.records import JsonObject, NewJob, Owner, Submission, SubmissionState
+from caliban.records import JsonObject, NewJob
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.store.models import BatchRow, JobRow, SubmissionRow

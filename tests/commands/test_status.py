@@ -6,17 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from caliban.attempts import SubmissionState
 from caliban.errors import StoreError
-from caliban.records import (
-    JobDetails,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    JsonObject,
-    PlatformId,
-    StatusUnavailable,
-    SubmissionState,
-)
+from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, JsonObject, PlatformId, StatusUnavailable
 from caliban.store.database import Store
 from caliban.store.states import record_states
 from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions

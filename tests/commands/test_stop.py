@@ -10,18 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from caliban.attempts import AdditionalAttempt, SubmissionState
 from caliban.errors import CalibanError
 from caliban.platforms.registry import Platforms
-from caliban.records import (
-    AdditionalAttempt,
-    JobDetails,
-    JobRecord,
-    JobStatus,
-    JobUpdate,
-    NewJob,
-    Outcome,
-    SubmissionState,
-)
+from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob, Outcome
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.submit import Attempt, Submitter

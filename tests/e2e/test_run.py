@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import Rerun, Submission
 from caliban.images.docker.engine import Engine
 from caliban.platforms.docker.job_spec import CREDENTIALS_PATH
-from caliban.records import Rerun, Submission
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import SubmissionState
 from caliban.errors import CalibanError, ImageError, UsageError
-from caliban.records import JobStatus, JsonObject, PlatformId, SubmissionState
+from caliban.records import JobStatus, JsonObject, PlatformId
 from caliban.store.database import Access, Store, open_store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import CPU_SPEC, IMAGE, OTHER_IMAGE, add_group, latest_states, leave_open, read_group, submissions

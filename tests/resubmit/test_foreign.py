@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from caliban.attempts import SubmissionState
 from caliban.platforms.registry import Platforms
-from caliban.records import JobRecord, JobStatus, JsonObject, PlatformId, SubmissionState
+from caliban.records import JobRecord, JobStatus, JsonObject, PlatformId
 from caliban.store.database import Access, Store, open_store
 from caliban.store.models import SubmissionRow
 from caliban.submission.setup import make_platforms

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from caliban.attempts import FirstAttempt, Rerun
 from caliban.errors import CalibanError, ImageError, PlatformError
 from caliban.images.spec import ImageSpec
 from caliban.platforms.registry import Platforms
-from caliban.records import ContainerRecord, FirstAttempt, Rerun
+from caliban.records import ContainerRecord
 from caliban.resubmit.plan import Plan, PlannedJob, ready_job
 from caliban.submission.preflight import ImageSource, Route
 from tests.builders import BUILD, OTHER_IMAGE, a_job, an_experiment

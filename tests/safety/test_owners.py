@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from caliban.attempts import Batch, Owner, Submission, SubmissionState
 from caliban.clock import SystemClock
 from caliban.platforms.registry import Platforms
-from caliban.records import Batch, JobStatus, NewJob, Owner, Submission, SubmissionState
+from caliban.records import JobStatus, NewJob
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.lease import in_progress

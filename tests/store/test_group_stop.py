@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
+from caliban.attempts import AdditionalAttempt, Submission, SubmissionState
 from caliban.clock import SystemClock
 from caliban.errors import StoreError
-from caliban.records import AdditionalAttempt, JobDetails, JobStatus, NewJob, Submission, SubmissionState
+from caliban.records import JobDetails, JobStatus, NewJob
 from caliban.store.database import Access, Store, open_store
 from caliban.store.group_stop import end_group, newest_batch
 from caliban.store.journal import Journal, NewSubmission, new_token

@@ -10,20 +10,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from sqlalchemy import func, select, text
 
+from caliban.attempts import AdditionalAttempt, AttemptKind, FirstAttempt, Rerun, Submission, SubmissionState
 from caliban.errors import StoreError
-from caliban.records import (
-    AdditionalAttempt,
-    AttemptKind,
-    FirstAttempt,
-    JobDetails,
-    JobStatus,
-    JsonObject,
-    NewJob,
-    PlatformId,
-    Rerun,
-    Submission,
-    SubmissionState,
-)
+from caliban.records import JobDetails, JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Access, Store, open_store
 from caliban.store.journal import AlreadyOpen, AlreadyResubmitted, Journal, new_token
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow

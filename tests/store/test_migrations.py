@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
-from caliban.records import FirstAttempt, JobDetails, JobStatus, NewJob, Rerun
+from caliban.attempts import FirstAttempt, Rerun
+from caliban.records import JobDetails, JobStatus, NewJob
 from caliban.store import upgrade as upgrading
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from caliban.records import AdditionalAttempt, JobDetails, JobStatus, JsonObject, NewJob, PlatformId
+from caliban.attempts import AdditionalAttempt
+from caliban.records import JobDetails, JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.store.queries import experiments_of_flag_sets

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import SubmissionState
 from caliban.clock import SystemClock
-from caliban.records import SubmissionState
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission import lease
@@ -24,8 +24,8 @@ from .helpers import add_experiments
 
 PROGRAM = """
 import sys
+from caliban.attempts import FirstAttempt
 from caliban.clock import SystemClock
-from caliban.records import FirstAttempt
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.submission import lease

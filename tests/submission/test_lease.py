@@ -13,8 +13,9 @@ from threading import Event
 
 import pytest
 
+from caliban.attempts import Batch, Owner, Submission
 from caliban.errors import StoreError
-from caliban.records import Batch, ExperimentRecord, JobStatus, Owner, Submission
+from caliban.records import ExperimentRecord, JobStatus
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.store.owner import this_process

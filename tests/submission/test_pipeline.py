@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import FirstAttempt
 from caliban.errors import ImageError, PlatformError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.registry import Platforms
-from caliban.records import ExperimentRecord, FirstAttempt, ImageRef, JsonObject
+from caliban.records import ExperimentRecord, ImageRef, JsonObject
 from caliban.store.database import Store
 from caliban.submission.images import Images
 from caliban.submission.pipeline import ReadyJob, submit_jobs

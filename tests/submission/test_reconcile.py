@@ -11,9 +11,10 @@ from datetime import datetime, timezone
 
 import pytest
 
+from caliban.attempts import Submission, SubmissionState
 from caliban.clock import SystemClock, local_text
 from caliban.platforms.registry import Platforms
-from caliban.records import ExperimentRecord, JobDetails, JobStatus, NewJob, PlatformId, Submission, SubmissionState
+from caliban.records import ExperimentRecord, JobDetails, JobStatus, NewJob, PlatformId
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import describe_open, reconcile

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from caliban.attempts import FirstAttempt, Submission
 from caliban.platforms.registry import Platforms
-from caliban.records import FirstAttempt, JobStatus, JsonObject, NewJob, PlatformId, Submission
+from caliban.records import JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Store
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter
 from tests.builders import IMAGE, add_group

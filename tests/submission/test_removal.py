@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import PlatformError
 from caliban.platforms.registry import Platforms
 from caliban.platforms.stored_json import REMOVE_KEY
-from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, Submission
+from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob
 from caliban.store.states import record_states
 from caliban.submission.refresh import refresh
 from caliban.submission.stopping import Stopper

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.platforms.registry import Platforms
-from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, Submission
+from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob
 from caliban.store.states import STOP_KEY
 from caliban.submission.stopping import Stopper
 from caliban.submission.submit import InterruptedSubmissionError

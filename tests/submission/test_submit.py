@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from caliban.attempts import AdditionalAttempt, AttemptKind, Rerun, Submission, SubmissionState
 from caliban.platforms.base import NotSentError
 from caliban.platforms.registry import Platforms
 from caliban.records import (
-    AdditionalAttempt,
-    AttemptKind,
     ExperimentRecord,
     FailureCause,
     JobExit,
@@ -25,9 +24,6 @@ from caliban.records import (
     NewJob,
     Outcome,
     PlatformId,
-    Rerun,
-    Submission,
-    SubmissionState,
 )
 from caliban.store.database import Store
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter

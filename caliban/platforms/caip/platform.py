@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import MaySend, ServiceRetiredError
 from caliban.platforms.caip import details, job_spec
@@ -23,7 +24,6 @@ from caliban.records import (
     JsonObject,
     NewJob,
     StatusUnavailable,
-    Submission,
 )
 
 

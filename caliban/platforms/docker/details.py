@@ -12,10 +12,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from caliban.attempts import Submission
 from caliban.images.docker.identity import EngineIdentity
 from caliban.platforms import stored_json
 from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, text, timestamp, utc_text
-from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject, Submission
+from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject
 
 RUNNING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
 """Values of ``State.Status`` of a container that has not ended (Docker Engine API, ContainerInspect; the last one is

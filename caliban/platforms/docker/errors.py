@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import RefusedError
 from caliban.platforms.docker.details import OddStateError, refused_details
 from caliban.platforms.docker.run_arguments import RunArgumentsError
-from caliban.records import Submission
 from caliban.redaction import clean_text, exception_text
 
 _NO_GPU = "Docker cannot access a GPU"

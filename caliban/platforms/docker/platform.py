@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from threading import Event
 
+from caliban.attempts import Submission
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.escapes import escaped
@@ -41,7 +42,6 @@ from caliban.records import (
     JsonObject,
     NewJob,
     StatusUnavailable,
-    Submission,
 )
 
 _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)

@@ -29,13 +29,13 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from caliban.attempts import Submission
 from caliban.bounded import DeadlineExceededError
 from caliban.errors import CalibanError
 from caliban.platforms.base import MaySend, NotSentError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.errors import client_missing, not_created, not_started, translate_errors
-from caliban.records import Submission
 
 if TYPE_CHECKING:
     from docker.errors import APIError

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence, Sized
 
+from caliban.attempts import Submission
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import EXPERIMENT_LABEL, GROUP_LABEL, TOKEN_LABEL
 from caliban.platforms.effects import Known, anything, only
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.resources import Hardware
-from caliban.records import ImageRef, JsonObject, Submission
+from caliban.records import ImageRef, JsonObject
 
 _NAME_LENGTH = 63  # a job's name is a label of its pods
 _BASE_LENGTH = 40

@@ -9,6 +9,7 @@ from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from caliban.attempts import Submission
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import GROUP_LABEL, MaySend, Platform, RefusedError, RemotePlatform
@@ -35,7 +36,6 @@ from caliban.records import (
     JsonObject,
     NewJob,
     StatusUnavailable,
-    Submission,
 )
 from caliban.threads import side_by_side
 

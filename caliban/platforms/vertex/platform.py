@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import MaySend, Migration, MigrationTarget
 from caliban.platforms.context import PlatformContext
@@ -20,7 +21,7 @@ from caliban.platforms.vertex import details, from_caip, job_spec
 from caliban.platforms.vertex.client import VertexClient
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.platforms.vertex.machines import CATALOG
-from caliban.records import ImageRef, JobDetails, JobRecord, JobStatus, JsonObject, NewJob, Submission
+from caliban.records import ImageRef, JobDetails, JobRecord, JobStatus, JsonObject, NewJob
 
 REGION_VARIABLE = "REGION"
 

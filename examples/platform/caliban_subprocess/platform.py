@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from caliban.attempts import Submission
 from caliban.errors import PlatformError
 from caliban.platforms.base import MaySend, Platform, RefusedError, RemotePlatform
 from caliban.records import (
@@ -29,7 +30,6 @@ from caliban.records import (
     JsonObject,
     NewJob,
     StatusUnavailable,
-    Submission,
 )
 from caliban_subprocess import processes
 from caliban_subprocess.processes import State

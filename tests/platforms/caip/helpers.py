@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
+from caliban.attempts import Submission
 from caliban.platforms.caip.details import CaipDestination, parse_details
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.retry import RetryPolicy
-from caliban.records import JobRecord, JobStatus, Submission
+from caliban.records import JobRecord, JobStatus
 from tests.builders import a_submission
 from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.ml_v1 import MlV1

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.clock import Clock
 from caliban.commands.submit import SubmitCommand
 from caliban.errors import ImageError
 from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
-from caliban.records import JobRecord, JobUpdate, JsonObject, NewJob, Submission
+from caliban.records import JobRecord, JobUpdate, JsonObject, NewJob
 from tests.fakes import FakeClock, RecordingReporter, may_send
 
 if TYPE_CHECKING:

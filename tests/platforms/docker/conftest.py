@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.images.docker.engine import Engine
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, Submission
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
 from tests.builders import a_submission
 from tests.fakes import FakeClock, may_send
 

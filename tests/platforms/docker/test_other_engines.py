@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import PlatformError
 from caliban.images.docker.identity import EngineIdentity, engine_identity
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable, Submission
+from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
 from tests.fakes import may_send
 
 from .fake_docker import INFO, FakeDocker

@@ -11,13 +11,14 @@ from functools import cache
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, ImageError
 from caliban.images.docker.engine import ANSWER_SECONDS, CONNECT_SECONDS, Engine
 from caliban.platforms.base import RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import client
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobRecord, JobStatus, JsonObject, StatusUnavailable, Submission
+from caliban.records import JobRecord, JobStatus, JsonObject, StatusUnavailable
 from tests.fakes import FakeClock, may_send
 from tests.sockets import listening_socket
 

@@ -12,12 +12,13 @@ from itertools import count
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError
 from caliban.images.docker.engine import Engine
 from caliban.platforms.base import MaySend, NotSentError, RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobStatus, JsonObject, Submission
+from caliban.records import JobStatus, JsonObject
 from tests.fakes import may_not_send, may_send
 
 from .fake_docker import FakeDocker

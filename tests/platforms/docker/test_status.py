@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import output
@@ -28,7 +29,6 @@ from caliban.records import (
     JsonObject,
     NewJob,
     StatusUnavailable,
-    Submission,
 )
 from tests.fakes import may_send
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError
 from caliban.images.docker.engine import Engine
 from caliban.platforms.base import RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import FailureCause, JobRecord, JobStatus, JsonObject, NewJob, Submission
+from caliban.records import FailureCause, JobRecord, JobStatus, JsonObject, NewJob
 from tests.fakes import may_send
 
 from .conftest import TOKEN

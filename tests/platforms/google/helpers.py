@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from caliban.attempts import Submission
 from caliban.clock import Clock
 from caliban.errors import ImageError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.platforms.retry import RetryPolicy
-from caliban.records import Destination, JobRecord, Submission
+from caliban.records import Destination, JobRecord
 from tests.fakes import FakeClock, RecordingReporter
 from tests.standins.google_api import GoogleApi
 from tests.standins.training import Quota, TrainingApi

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import kubernetes_validate  # type: ignore[import-untyped]
 
+from caliban.attempts import Submission
 from caliban.errors import ImageError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.details import (
@@ -20,7 +21,7 @@ from caliban.platforms.kubernetes.details import (
     parse_details,
 )
 from caliban.platforms.retry import RetryPolicy
-from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformId, Submission
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob, PlatformId
 from tests.builders import a_submission
 from tests.fakes import FakeClock, RecordingReporter
 from tests.standins.container_v1 import ContainerV1

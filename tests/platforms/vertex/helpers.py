@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from caliban.attempts import Submission
 from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.vertex.details import VertexDestination, parse_details
 from caliban.platforms.vertex.platform import VertexPlatform
-from caliban.records import JobRecord, JobStatus, Submission
+from caliban.records import JobRecord, JobStatus
 from tests.builders import a_submission
 from tests.fakes import FakeClock
 from tests.platforms.google.helpers import OTHER_PROJECT, POLICY, PROJECT, TOKEN, Backend

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from caliban.attempts import Batch, Owner
 from caliban.errors import PlatformError
 from caliban.platforms.vertex.platform import VertexPlatform
-from caliban.records import Batch, Owner
 from tests.fakes import FakeClock
 from tests.platforms.google.helpers import POLICY, TOKEN
 from tests.platforms.vertex.helpers import VertexBackend, submission
