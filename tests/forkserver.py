@@ -37,8 +37,9 @@ import pytest
 from sqlalchemy.orm import configure_mappers
 
 import caliban
+from caliban.attempts import Rerun, Submission
 from caliban.platforms.google.client import api_description
-from caliban.records import JobStatus, JobUpdate, NewJob, Rerun, Submission
+from caliban.records import JobStatus, JobUpdate, NewJob
 from caliban.store.checks import NewSubmission
 from caliban.store.database import Access, Store, open_store
 from caliban.store.group_stop import newest_batch
