@@ -13,6 +13,7 @@ from caliban.images.docker.events import Request, streamed_events
 from caliban.images.docker.logins import check_logins
 from caliban.images.docker.silence import STEP_SECONDS, TRANSFER_SECONDS, DaemonWatch
 from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
+from caliban.images.slow_progress import slow_progress
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
 from caliban.reporter import Progress, Reporter
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool) -> ImageRef:
     """Build an image; see :meth:`caliban.images.docker.engine.Engine.build`."""
     steps = instructions(spec, user)
-    context = collect(spec, dockerfile(spec, user), engine.environ, engine.secret_files)
+    with slow_progress(reporter, "project files", "file", engine.clock) as on_file:
+        context = collect(spec, dockerfile(spec, user), engine.environ, engine.secret_files, on_file)
     for warning in context.warnings():
         reporter.warn(warning)
     log: BuildLog | None = None
