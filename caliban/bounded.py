@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from threading import Event
 
 from caliban.clock import Clock
 
@@ -85,6 +86,18 @@ class Budget:
         report, self._on_slow = self._on_slow, None
         if report is not None:
             report()
+
+    def wait_for(self, done: Event) -> bool:
+        """Wait until another thread of this process has set ``done``; return False when the call may not go on.
+
+        Slowness is reported meanwhile.
+        """
+        slow = self.seconds_until_slow()
+        if slow is not None and slow > 0 and self._clock.wait_in_background(done, min(slow, self.seconds_left())):
+            return True
+        if not done.is_set():
+            self.report_slow()
+        return self._clock.wait_in_background(done, max(0.0, self._ends_at - self._clock.monotonic()))
 
     def spend(self, count: int) -> None:
         """Count received bytes.

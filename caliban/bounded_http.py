@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import http.cookiejar
 import io
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,7 +22,7 @@ import requests.adapters
 import urllib3
 import urllib3.connection
 import urllib3.connectionpool
-from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, ProtocolError, ReadTimeoutError
 from urllib3.util.wait import wait_for_read
 
 from caliban.bounded import (
@@ -194,9 +196,75 @@ class _LimitedResponse(http.client.HTTPResponse):
 class _HttpConnection(urllib3.connection.HTTPConnection):
     response_class = _LimitedResponse
 
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, super()._new_conn)
+
 
 class _HttpsConnection(urllib3.connection.HTTPSConnection):
     response_class = _LimitedResponse
+
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, super()._new_conn)
+
+
+def _connected(connection: urllib3.connection.HTTPConnection, connect: Callable[[], socket.socket]) -> socket.socket:
+    """Return a new socket within the budget of the call.
+
+    The operating system resolves the name, which takes as long as its servers are silent and cannot be interrupted, not
+    even by Ctrl-C; and each address of the name has a timeout of its own. So it is done on another thread.
+    """
+    budget = current_budget()
+    if budget is None:
+        return connect()
+    attempt = _Attempt(connect)
+    try:
+        if not budget.wait_for(attempt.done):
+            raise ConnectTimeoutError(connection, f"no connection to {connection.host} before the deadline")
+        return attempt.result()
+    except DeadlineExceededError as error:
+        raise ConnectTimeoutError(connection, str(error)) from error
+    finally:
+        attempt.leave()
+
+
+class _Attempt:
+    """A connection that is made on a thread of its own, and closed when nobody wants it any more."""
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self.done = threading.Event()
+        self._lock = threading.Lock()
+        self._is_left = False
+        self._connect = connect
+        self._socket: socket.socket | None = None
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._run, name="connect", daemon=True).start()
+
+    def result(self) -> socket.socket:
+        """Return the connection, which is the caller's from now on, or raise why there is none."""
+        if self._failure is not None:
+            raise self._failure
+        found, self._socket = self._socket, None
+        assert found is not None
+        return found
+
+    def leave(self) -> None:
+        """Close what was not taken, now or when it is made."""
+        with self._lock:
+            self._is_left = True
+            if self._socket is not None:
+                self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            made = self._connect()
+            with self._lock:
+                self._socket = made
+                if self._is_left:
+                    made.close()
+        except BaseException as error:  # noqa: BLE001 - for the caller's thread
+            self._failure = error
+        finally:
+            self.done.set()
 
 
 def _pool_classes(limits: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:

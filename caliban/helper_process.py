@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
 from caliban.bounded import MEBIBYTE, DeadlineExceededError, TooLargeError
 from caliban.clock import Clock
+from caliban.threads import SLOW
 
 HELPER_SECONDS = 60.0
 """How long a credential helper may take. One that asks a person has this long, too."""
@@ -44,6 +45,7 @@ def run_helper(
     environ: Mapping[str, str] | None = None,
     cwd: str | None = None,
     seconds: float = HELPER_SECONDS,
+    on_slow: Callable[[], None] = lambda: None,
 ) -> HelperResult:
     """Run a credential helper to its end. It and what it started are killed at the deadline, or after Ctrl-C.
 
@@ -56,6 +58,7 @@ def run_helper(
         environ: its environment; None for that of this process.
         cwd: its working directory; None for that of this process.
         seconds: how long it may take.
+        on_slow: called once when it takes longer than :data:`~caliban.threads.SLOW`.
 
     Raises:
         OSError: it cannot be started.
@@ -74,7 +77,7 @@ def run_helper(
     ended = threading.Event()
     outputs = _Outputs(process, stdin, ended)
     try:
-        if not clock.wait(ended, seconds):
+        if not _wait(ended, clock, seconds, on_slow):
             raise DeadlineExceededError(f"{command[0]} did not end within {seconds:.0f} s")
         if outputs.is_too_large:
             raise TooLargeError(f"{command[0]} wrote more than {OUTPUT_LIMIT // MEBIBYTE} MiB")
@@ -82,6 +85,15 @@ def run_helper(
     finally:
         if process.returncode is None:  # once it has been waited for, its id may be that of another process
             _kill(process)
+
+
+def _wait(ended: threading.Event, clock: Clock, seconds: float, on_slow: Callable[[], None]) -> bool:
+    if seconds <= SLOW:
+        return clock.wait(ended, seconds)
+    if clock.wait(ended, SLOW):
+        return True
+    on_slow()
+    return clock.wait(ended, seconds - SLOW)
 
 
 class _Outputs:

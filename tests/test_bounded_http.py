@@ -223,3 +223,61 @@ def test_an_answer_in_time_is_not_reported(web: str) -> None:
     with LimitedSession(Limits(FakeClock(), 1000, on_slow=lambda: told.append("slow"))) as made:
         made.get(web, timeout=5)
     assert told == []
+
+
+class PassingClock(FakeClock):
+    """Lets deadlines pass at once for what other threads do, too."""
+
+    def wait_in_background(self, event: threading.Event, seconds: float) -> bool:
+        return self.wait(event, seconds)
+
+
+@pytest.fixture
+def silent_name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Resolve no name before the event is set."""
+    answered = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: object, *rest: object, **how: object) -> object:
+        answered.wait(30)
+        return resolve("127.0.0.1", *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield answered
+    answered.set()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_name_that_is_not_resolved_is_given_up_at_the_deadline(
+    silent_name_server: threading.Event, scheme: str
+) -> None:
+    clock = PassingClock()
+    said: list[str] = []
+    made = LimitedSession(Limits(clock, 30, on_slow=lambda: said.append("slow")))
+    made.trust_env = False
+    with made, pytest.raises(requests.exceptions.ConnectTimeout):
+        made.get(f"{scheme}://registry.example/", timeout=30)
+    assert (clock.seconds, said) == (30, ["slow"])
+
+
+def test_ctrl_c_ends_the_wait_for_a_name(silent_name_server: threading.Event) -> None:
+    class InterruptedClock(FakeClock):
+        def wait_in_background(self, event: threading.Event, seconds: float) -> bool:
+            raise KeyboardInterrupt
+
+    with session(InterruptedClock()) as made, pytest.raises(KeyboardInterrupt):
+        made.get("http://registry.example/")
+
+
+def test_a_connection_that_is_made_after_the_deadline_is_closed(silent_name_server: threading.Event) -> None:
+    closed = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        if not connection.recv(1):  # `server` has read the end already
+            closed.set()
+
+    with server(answer) as url, session(PassingClock()) as made:
+        with pytest.raises(requests.exceptions.ConnectTimeout):
+            made.get(url)
+        silent_name_server.set()
+        assert closed.wait(20)

@@ -118,7 +118,11 @@ class BuildContext:
 
 
 def collect(
-    spec: BuildSpec, text: str, environ: Mapping[str, str], secret_files: SecretFiles = GENERIC
+    spec: BuildSpec,
+    text: str,
+    environ: Mapping[str, str],
+    secret_files: SecretFiles = GENERIC,
+    on_file: Callable[[], object] = lambda: None,
 ) -> BuildContext:
     """Collect the files of the build context.
 
@@ -130,13 +134,14 @@ def collect(
         text: the Dockerfile.
         environ: the environment variables, some of which may name credentials files.
         secret_files: which files are credentials.
+        on_file: called for each file and directory that is looked at.
 
     Raises:
         ImageError: ``context-unreadable``, ``too-many-files``; ``folder-leads-out`` for a link that points outside the
             project; ``script-ignored``, ``dependency-file-is-credential`` where what the image needs would be left out.
     """
     finder = SecretFinder(secret_files, environ, spec.config.include_credentials)
-    walk = _Walk(spec.build_path, Ignored.read(spec.build_path), finder)
+    walk = _Walk(spec.build_path, Ignored.read(spec.build_path), finder, on_file)
     try:
         files = [*_dependency_files(spec, walk)]
         needed = (file for file in files if file.name.startswith((f"{layout.CONDA}/", f"{layout.REQUIREMENTS}/")))
@@ -172,8 +177,9 @@ def _check_script(script: str, files: Sequence[ContextFile], credentials: Mappin
 class _Walk:
     """Walks directories in a fixed order, and records the credentials that it skips."""
 
-    def __init__(self, root: Path, ignored: Ignored, finder: SecretFinder) -> None:
+    def __init__(self, root: Path, ignored: Ignored, finder: SecretFinder, on_file: Callable[[], object]) -> None:
         self._root = root
+        self._on_file = on_file
         self._ignored = ignored
         self._finder = finder
         self._seen = 0
@@ -202,6 +208,7 @@ class _Walk:
             if entry is None:
                 pending.pop()
                 continue
+            self._on_file()
             is_dir = entry.is_dir(follow_symlinks=False)
             excluded = self._ignored.excludes(source)
             if source in exclude or (excluded and not (is_dir and self._ignored.may_include_below(source))):

@@ -135,7 +135,7 @@ def open_store(url: str, access: Access, reporter: Reporter) -> Store:
 
 def _open_for_reading(address: Address, reporter: Reporter) -> Store:
     if not isinstance(address, SqliteAddress):
-        return _as_it_is(server_engine(address, writable=False), address)
+        return _as_it_is(server_engine(address, reporter, writable=False), address)
     if not _file_exists(address.path):
         return Store(empty_engine(), address, Access.READ, revision=None, exists=False)
     try:
@@ -181,7 +181,7 @@ def _open_for_writing(address: Address, reporter: Reporter) -> Store:
         _create_file(address)
         engine = sqlite_engine(address.file, lock_reporter(address, reporter), writable=True)
     else:
-        engine = server_engine(address, writable=True)
+        engine = server_engine(address, reporter, writable=True)
     with _disposed_on_failure(engine), translate_errors(address.location, address.secrets):
         if _revision(engine, address) != HEAD:
             from caliban.store.upgrade import upgrade  # importing Alembic takes longer than most commands

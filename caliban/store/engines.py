@@ -18,9 +18,9 @@ from caliban.store.address import Address, ServerAddress
 from caliban.store.models import Base
 
 BUSY_TIMEOUT = 300.0
-"""How long a process waits for another one that uses the same SQLite file, in seconds.
+"""How long a process waits for another one that uses the same store, in seconds.
 
-caliban 0.4.2 keeps the file locked while it queries services.
+caliban 0.4.2 keeps an SQLite file locked while it queries services.
 """
 
 _SLICE = 0.25
@@ -131,11 +131,31 @@ def empty_engine() -> Engine:
     return engine
 
 
-def server_engine(address: ServerAddress, *, writable: bool) -> Engine:
-    """Return an engine for a PostgreSQL database, which is connected to on first use."""
+def server_engine(address: ServerAddress, reporter: Reporter | None = None, *, writable: bool) -> Engine:
+    """Return an engine for a PostgreSQL database, which is connected to on first use.
+
+    Args:
+        address: of the database.
+        reporter: gets a line when a lock, or the server, is waited for; None for nobody.
+        writable: whether transactions may write.
+    """
     timeout = {} if "connect_timeout" in address.url.query else {"connect_timeout": _CONNECT_TIMEOUT}
     engine = create_engine(address.url, connect_args=timeout, json_deserializer=decode_json)
+    on_lock = _say_nothing if reporter is None else lock_reporter(address, reporter)
+    on_slow = _say_nothing if reporter is None else reporter.info
+
+    def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> object:  # noqa: ANN401 - psycopg's
+        from caliban.store import server_connection  # psycopg is optional
+
+        waits = server_connection.Waits(address.location, on_lock, on_slow)
+        return server_connection.connect(waits, arguments, options)
+
+    event.listen(engine, "do_connect", connect)
     return engine if writable else engine.execution_options(postgresql_readonly=True)
+
+
+def _say_nothing(*lines: str) -> None:
+    """Report nothing."""
 
 
 def begin_immediate(engine: Engine) -> Engine:

@@ -34,7 +34,14 @@ class _Kind:
 # SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html. Connection errors of libpq have none.
 _KINDS = (
     _Kind(
-        ("is locked", "[55p03]", "[40p01]", "[40001]"),
+        ("[55p03]",),
+        "store-locked",
+        "the experiment store {} is locked by another session",
+        "list the sessions with: SELECT pid, usename, state, pg_blocking_pids(pid), query FROM pg_stat_activity; end "
+        "the transaction of the one that holds the lock, or the session with: SELECT pg_terminate_backend(PID)",
+    ),
+    _Kind(
+        ("is locked", "[40p01]", "[40001]"),
         "store-locked",
         "the experiment store {} is locked by another process",
         "wait for the other caliban process to end, or stop it, then try again",

@@ -63,7 +63,7 @@ def _engine(address: Address, reporter: Reporter) -> Engine:
         # with foreign keys on, dropping a table that is being rebuilt would count as deleting its rows
         report = lock_reporter(address, reporter)
         return begin_immediate(sqlite_engine(address.file, report, writable=True, foreign_keys=False))
-    return server_engine(address, writable=True)
+    return server_engine(address, reporter, writable=True)
 
 
 def _upgrade(engine: Engine, address: Address, undo: ExitStack) -> Path | None:
@@ -137,6 +137,8 @@ def _failed(error: DBAPIError | CommandError, address: Address) -> StoreError:
     cause, hint = str(error), "report this as a bug, with the cause"
     if isinstance(error, DBAPIError):
         known = store_failure(error, address.location, address.secrets)
+        if known.id == "store-locked":  # only on PostgreSQL: an SQLite file is locked before the upgrade begins
+            return known
         cause, hint = known.cause or cause, known.hint or hint
     return StoreError(
         "store-upgrade-failed",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -46,6 +49,19 @@ def api() -> Iterator[docker.APIClient]:
         yield client
 
 
+def sent_logins(api: docker.APIClient) -> dict[str, dict[str, str]]:
+    """Return what docker-py sends with a build."""
+    headers: dict[str, str] = {}
+    api._set_auth_headers(headers)  # type: ignore[attr-defined]
+    sent: dict[str, dict[str, str]] = json.loads(base64.urlsafe_b64decode(headers.get("X-Registry-Config", "e30=")))
+    return sent
+
+
+def processes_of(directory: Path) -> list[str]:
+    listed = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(directory) in line]
+
+
 def clock_for(how: str) -> Clock:
     return FakeClock() if how == "hangs" else SystemClock()
 
@@ -65,6 +81,42 @@ def test_a_build_does_without_logins_that_cannot_be_read(
     assert len(reporter.warnings) <= 1
     if how == "hangs":
         assert f"no answer within {HELPER_SECONDS:.0f} s; building without them" in reporter.warnings[0]
+    assert not any(sent_logins(api).values())
+    give_up = time.monotonic() + 20
+    while processes_of(configuration) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert processes_of(configuration) == []
+
+
+GIVES = """read key; case $1 in
+list) printf '{"https://index.docker.io/v1/": "totoro", "h:1": "totoro"}';;
+get) [ "$key" = broken:1 ] && exit 3; printf '{"Username": "%s", "Secret": "of %s"}' "${key#h:1}" "$key";;
+esac"""
+
+
+def test_a_build_gets_the_logins_of_all_helpers_and_of_the_file(configuration: Path, api: docker.APIClient) -> None:
+    content = {"credsStore": "planted", "credHelpers": {"x:2": "planted"}, "auths": {"file:3": {"auth": "dTpw"}}}
+    (configuration / "config.json").write_text(json.dumps(content))
+    install_helper(configuration, GIVES.replace("{", "{{").replace("}", "}}"))
+    check_logins(api, SystemClock(), reporter := RecordingReporter())
+    assert reporter.warnings == []
+    sent = {registry: login["password"] for registry, login in sent_logins(api).items()}
+    assert sent == {
+        "https://index.docker.io/v1/": "of https://index.docker.io/v1/",
+        "index.docker.io": "of https://index.docker.io/v1/",
+        "h:1": "of h:1",
+        "x:2": "of x:2",
+        "file:3": "p",
+    }
+
+
+def test_a_helper_that_fails_for_one_registry_gives_the_others(configuration: Path, api: docker.APIClient) -> None:
+    content = {"credHelpers": {"broken:1": "planted", "x:2": "planted"}}
+    (configuration / "config.json").write_text(json.dumps(content))
+    install_helper(configuration, GIVES.replace("{", "{{").replace("}", "}}"))
+    check_logins(api, SystemClock(), reporter := RecordingReporter())
+    assert [line.split(":")[0] for line in reporter.warnings] == ["cannot read docker's stored logins"]
+    assert list(sent_logins(api)) == ["x:2"]
 
 
 def test_without_helpers_nothing_is_run(configuration: Path, api: docker.APIClient) -> None:

@@ -57,6 +57,13 @@ class BuildLog:
         elif isinstance(event.get("status"), str):
             self._pull(str(event["status"]), event.get("id"))
 
+    @property
+    def step(self) -> tuple[int, str]:
+        """Number and purpose of the current step; 0 before the first."""
+        if 0 < self._number <= len(self._steps):
+            return self._number, self._steps[self._number - 1].purpose
+        return self._number, "finish" if self._number else "start"
+
     def finish(self) -> None:
         """Report the last line, if no line break ends it."""
         if self._unfinished:
@@ -110,8 +117,7 @@ class BuildLog:
             self._number = int(step.group(1))
             self._tail.clear()
             self._progress.advance()
-            known = self._number <= len(self._steps)
-            self._progress.note(self._steps[self._number - 1].purpose if known else "finishing")
+            self._progress.note(self.step[1])
             self._reporter.info(line if len(line) <= _STEP_WIDTH else line[: _STEP_WIDTH - 3] + "...")
         elif built := _BUILT.match(line):
             self.image = self.image or built.group(1)

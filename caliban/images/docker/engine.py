@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from caliban.bounded import DeadlineExceededError, TooLargeError, read_limited
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, ImageError
-from caliban.images.context import BuildContext, collect
-from caliban.images.docker.build_log import BuildLog
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
 from caliban.images.docker.identity import EngineIdentity, engine_identity
-from caliban.images.docker.logins import check_logins
-from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
+from caliban.images.dockerfile import BuildUser
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
@@ -39,7 +36,6 @@ ANSWER_SECONDS = 60.0
 
 LABELS = {"caliban": "image"}
 """The labels of images that caliban builds: ``docker images --filter label=caliban``."""
-
 
 _ANY_VERSION = "1.41"
 _PIECE = 1 << 16
@@ -157,28 +153,11 @@ class Engine:
 
         Raises:
             ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``, ``build-refused``,
-                ``docker-unreachable``, or what :func:`caliban.images.context.collect` raises.
+                ``docker-unreachable``, ``docker-stalled``, or what :func:`caliban.images.context.collect` raises.
         """
-        steps = instructions(spec, user)
-        context = collect(spec, dockerfile(spec, user), self.environ, self.secret_files)
-        for warning in context.warnings():
-            reporter.warn(warning)
-        with self.translate_errors(), self.responses() as responses:
-            check_logins(self.client.api, self.clock, reporter)
-            try:
-                events = self._send(context, reporter, no_cache=no_cache or spec.no_cache)
-                # The last step is the engine's own: it adds the labels.
-                with reporter.progress("build", total=len(steps) + 1, unit="step") as progress:
-                    log = BuildLog(steps, reporter, progress)
-                    for event in events:
-                        log.feed(event)
-                    log.finish()
-            finally:
-                for response in responses:
-                    response.close()
-            if log.image is None:
-                raise unreachable(ConnectionError("the response ended before the build did"), self.host)
-            return self.image_id(log.image)
+        from caliban.images.docker.build import build_image
+
+        return build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
 
     def image_exists(self, ref: ImageRef) -> bool:
         """Return whether the engine has an image.
@@ -213,21 +192,6 @@ class Engine:
                     cause=error.explanation,
                     hint=f"run: docker pull {ref}, or build the image",
                 ) from error
-
-    def _send(self, context: BuildContext, reporter: Reporter, *, no_cache: bool) -> Iterable[dict[str, Any]]:
-        """Send the context, and return the events of the build, which start when all of it has arrived."""
-        with reporter.progress("build context", total=context.size, unit="B") as progress:
-            return self.client.api.build(
-                # docker-py passes this on to requests, which sends an iterator in chunks.
-                fileobj=cast("IO[bytes]", context.stream(progress.advance)),
-                custom_context=True,
-                dockerfile=DOCKERFILE,
-                decode=True,
-                rm=True,
-                forcerm=True,
-                nocache=no_cache,
-                labels=LABELS,
-            )
 
     @contextmanager
     def responses(self) -> Iterator[list[requests.Response]]:

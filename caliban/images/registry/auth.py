@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caliban import input_files
-from caliban.bounded import parse_json
+from caliban.bounded import DeadlineExceededError, parse_json
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, one_line
-from caliban.helper_process import HelperResult, run_helper
+from caliban.images.registry.helpers import TOKEN_USER, UnreadableError, helper_login
 from caliban.redaction import clean_text, exception_text, redact, register_secrets
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
     from docker.auth import AuthConfig
 
-_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NOT_FOUND = b"credentials not found in native keychain"
-"""What a helper writes for a registry that it has no login for (github.com/docker/docker-credential-helpers)."""
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io"})
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
-
-_TOKEN_USER = "<token>"
-"""The user name that marks an identity token (github.com/docker/docker-credential-helpers)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Login:
     @property
     def is_identity_token(self) -> bool:
         """Whether the password is exchanged for an access token instead of being sent as a password."""
-        return self.username == _TOKEN_USER
+        return self.username == TOKEN_USER
 
     def for_engine(self, host: str) -> dict[str, str]:
         """Return the login in the format of the Docker Engine API's header X-Registry-Auth."""
@@ -64,10 +56,6 @@ class Login:
         return redact((self.password, self.basic), text)
 
 
-class _UnreadableError(Exception):
-    """Docker's configuration or a credential helper does not work; the message says why, without a secret."""
-
-
 def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> Login | None:
     """Return the login that ``docker login`` stored for a registry, in Docker's configuration or a credential helper.
 
@@ -83,8 +71,8 @@ def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> L
         None where nothing is stored.
     """
     try:
-        login = _login(_entry(host, clock or SystemClock()))
-    except _UnreadableError as error:
+        login = _login(_entry(host, clock or SystemClock(), reporter))
+    except UnreadableError as error:
         reporter.warn(f"cannot read docker's stored login for {host}: {error}")
         return None
     if login is not None:
@@ -92,32 +80,37 @@ def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> L
     return login
 
 
-def _entry(host: str, clock: Clock) -> Mapping[str, object]:
+def _entry(host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object]:
     """Return what is stored for a registry; {} for nothing.
 
     Raises:
-        _UnreadableError: for whatever docker-py raises.
+        UnreadableError: for whatever docker-py raises.
     """
     import docker.auth
     import docker.errors
 
     try:
-        config = _configuration()
+        config = stored_configuration()
         helper = config.get_credential_store("docker.io" if host in _DOCKER_HUB else host)
-        found = None if helper is None else _ask_helper(helper, host, clock)
+        found = None if helper is None else _ask_helper(helper, host, clock, reporter)
         if found is None:
             found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(host)
         return {str(key).lower(): value for key, value in (found or {}).items()}
-    except _UnreadableError:
+    except UnreadableError:
         raise
     except CalibanError as error:
-        raise _UnreadableError(clean_text(one_line(error))) from None
+        raise UnreadableError(clean_text(one_line(error))) from None
     except Exception as error:  # noqa: BLE001 - the boundary: docker-py reads values without checking their types
-        raise _UnreadableError(exception_text(error)) from None
+        raise UnreadableError(exception_text(error)) from None
 
 
-def _configuration() -> AuthConfig:
-    """Return the logins and helpers of Docker's configuration file."""
+def stored_configuration() -> AuthConfig:
+    """Return the logins and helpers of Docker's configuration file.
+
+    Raises:
+        UnreadableError: it is not a JSON object.
+        Exception: whatever docker-py raises for a malformed one.
+    """
     import docker.auth
     import docker.utils.config
 
@@ -126,54 +119,24 @@ def _configuration() -> AuthConfig:
     if content is None:
         return docker.auth.AuthConfig({})
     if not isinstance(content, dict):
-        raise _UnreadableError(f"{path} is not a JSON object")
+        raise UnreadableError(f"{path} is not a JSON object")
     # An empty configuration would make docker-py read the file itself.
     return docker.auth.AuthConfig.load_config(None, content) if content else docker.auth.AuthConfig({})
 
 
-def _ask_helper(name: object, host: str, clock: Clock) -> Mapping[str, object] | None:
-    """Return what a credential helper has for a registry, or None.
-
-    Source: https://github.com/docker/docker-credential-helpers#development
-    """
-    if not isinstance(name, str) or not _HELPER_NAME.fullmatch(name):
-        raise _UnreadableError("the name of its credential helper is malformed")
-    program = f"docker-credential-{name}"
+def _ask_helper(name: object, host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object] | None:
     key = _DOCKER_HUB_KEY if host in _DOCKER_HUB else host
     try:
-        result = run_helper((program, "get"), clock, stdin=key.encode(), environ=os.environ)
-    except FileNotFoundError:
-        raise _UnreadableError(f"{program} not installed or not available in PATH") from None
-    except OSError as error:
-        raise _UnreadableError(f"{program}: {exception_text(error)}") from None
-    if result.code != 0:
-        if _NOT_FOUND in result.stdout:
-            return None
-        raise _UnreadableError(f"{program} exited with status {result.code}: {_complaint(result)}")
-    try:
-        found = parse_json(result.stdout)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise _UnreadableError(f"{program} did not answer with a JSON object")
-    username, secret = found.get("Username"), found.get("Secret")
-    if not isinstance(username, str) or not isinstance(secret, str):
-        raise _UnreadableError(f"{program} answered without a user name or secret")
-    if not username and not secret:
-        return None
-    return {"identitytoken": secret} if username == _TOKEN_USER else {"username": username, "password": secret}
-
-
-def _complaint(result: HelperResult) -> str:
-    text = (result.stderr or result.stdout).decode("utf-8", "replace")
-    return " ".join(clean_text(text, limit=300).split())
+        return helper_login(name, key, clock, reporter)
+    except DeadlineExceededError as error:
+        raise UnreadableError(f"docker-credential-{name}: {error}") from None
 
 
 def _login(entry: Mapping[str, object]) -> Login | None:
     """Read an entry. A newline at the end of a secret, as ``echo`` adds it, is not part of it."""
     token, username, password = (entry.get(key) for key in ("identitytoken", "username", "password"))
     if isinstance(token, str) and token.strip():
-        return Login(_TOKEN_USER, token.strip())
+        return Login(TOKEN_USER, token.strip())
     if isinstance(username, str) and isinstance(password, str) and username:
         return Login(username, password.rstrip("\r\n"))
     return None

@@ -12,6 +12,7 @@ from caliban.bounded import DeadlineExceededError
 from caliban.images.docker.engine import ANSWER_SECONDS, Engine
 from caliban.platforms.base import TOKEN_LABEL
 from caliban.platforms.docker.details import ContainerState, OddStateError
+from caliban.threads import within
 
 if TYPE_CHECKING:
     import docker
@@ -30,6 +31,8 @@ START_SECONDS = 300.0
 
 WAIT_SECONDS = 60
 """How long one request waits for the end of a container."""
+
+_MARGIN_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -192,10 +195,14 @@ class Containers:
         import requests
         import urllib3.exceptions
 
+        api, clock = self._engine.client.api, self._engine.clock
         try:
-            self._engine.client.api.wait(id, timeout=WAIT_SECONDS)
+            # docker-py's timeout counts from one byte to the next
+            within(WAIT_SECONDS + _MARGIN_SECONDS, lambda: api.wait(id, timeout=WAIT_SECONDS), clock)
         except docker.errors.NotFound:
             return True
+        except DeadlineExceededError:
+            return False
         except requests.exceptions.Timeout:
             return False
         except requests.exceptions.ConnectionError as error:

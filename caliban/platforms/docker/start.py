@@ -25,23 +25,32 @@ exited     the job, with its end                            likewise
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from caliban.attempts import Submission
 from caliban.bounded import DeadlineExceededError
-from caliban.errors import CalibanError
+from caliban.errors import CalibanError, ImageError, one_line
+from caliban.images.docker.silence import INTERVAL, TRANSFER_SECONDS, DaemonWatch
 from caliban.platforms.base import MaySend, NotSentError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.errors import client_missing, not_created, not_started, translate_errors
+from caliban.threads import watched
 
 if TYPE_CHECKING:
     from docker.errors import APIError
 
+    from caliban.images.docker.engine import Engine
+
 CREATE_SECONDS = 120.0
 """How long the docker client has to create a container of an image that the engine has."""
+
+_PIECE = 1 << 16
+_MAX_STDERR = 1 << 20
 
 _GIVEN_UP = "-given-up"
 """What the name of a container ends with that is not to be started."""
@@ -68,7 +77,7 @@ def create(
 
     Args:
         command: the whole command.
-        image: which it names; one that the engine does not have is downloaded by the client, however long that takes.
+        image: which it names; one that the engine does not have is downloaded by the client, while that goes on.
         submission: for which it is.
         context: the process.
         pulls: whether the client downloads the image even if the engine has it.
@@ -79,28 +88,57 @@ def create(
         CalibanError: the engine cannot be reached.
     """
     engine = context.engine()
-    seconds = None if pulls or not engine.image_exists(image) else CREATE_SECONDS
+    is_there = not pulls and engine.image_exists(image)
     try:
         client = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=dict(context.environ),
             start_new_session=True,  # Ctrl-C must not interrupt the request
         )
     except (OSError, ValueError) as error:  # ValueError: a null character in an argument
         raise client_missing(submission, error) from error
-    slow = f"still creating the container {submission.name}; Docker may be downloading the image {image} ..."
+    slow = f"still creating the container {submission.name} ..."
     try:
-        _, stderr = engine.within(seconds, client.communicate, slow)
+        if is_there:
+            stderr = engine.within(CREATE_SECONDS, lambda: _tail(_output(client)), slow)
+        else:
+            stderr = _watched_output(client, engine, image)
+        exit_code = engine.within(CREATE_SECONDS, client.wait, slow)
     except DeadlineExceededError as error:
         raise CreateError(f"docker create: {error}", None) from error
+    except ImageError as error:
+        raise CreateError(f"docker create: {one_line(error)}", None) from error
     finally:
         if client.poll() is None:
             client.kill()
-    if client.returncode != 0:
-        raise CreateError(stderr.decode("utf-8", "backslashreplace"), client.returncode)
+    if exit_code != 0:
+        raise CreateError(stderr.decode("utf-8", "backslashreplace"), exit_code)
+
+
+def _watched_output(client: subprocess.Popen[bytes], engine: Engine, image: str) -> bytes:
+    """Return what a client writes that downloads an image: a line for each layer that has arrived."""
+    engine.on_slow(f"downloading the image {image} ...")
+    watch = DaemonWatch(engine, lambda: (f"downloading the image {image}", TRANSFER_SECONDS))
+    with closing(watched(lambda _: _output(client), engine.clock, watch, INTERVAL)) as pieces:
+        return _tail(pieces)
+
+
+def _tail(pieces: Iterator[bytes]) -> bytes:
+    """Return the last part of what a client writes, where its error is."""
+    kept = b""
+    for piece in pieces:
+        kept = (kept + piece)[-_MAX_STDERR:]
+    return kept
+
+
+def _output(client: subprocess.Popen[bytes]) -> Generator[bytes, None, None]:
+    assert client.stderr is not None
+    with client.stderr as stream:
+        while piece := os.read(stream.fileno(), _PIECE):
+            yield piece
 
 
 def create_and_start(
