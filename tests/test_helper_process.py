@@ -64,6 +64,14 @@ def test_a_helper_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> N
         wait_until_ended(int(pid))
 
 
+def test_a_helper_that_takes_long_causes_one_word() -> None:
+    said: list[str] = []
+    clock = FakeClock()
+    with pytest.raises(DeadlineExceededError):
+        run_helper(script("import time; time.sleep(1000)"), clock, seconds=30, on_slow=lambda: said.append("slow"))
+    assert (said, clock.seconds) == (["slow"], 30)
+
+
 def test_what_a_helper_leaves_behind_does_not_keep_its_output_open() -> None:
     code = "import subprocess; child = subprocess.Popen(['sleep', '1000']); print(child.pid)"
     result = run_helper(script(code), SystemClock())

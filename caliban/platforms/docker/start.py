@@ -114,6 +114,7 @@ def create(
     finally:
         if client.poll() is None:
             client.kill()
+            client.wait()
     if exit_code != 0:
         raise CreateError(stderr.decode("utf-8", "backslashreplace"), exit_code)
 

@@ -84,7 +84,9 @@ class Google:
         """
         with self._lock:
             if self._credentials is None:
-                self._credentials = RefreshingCredentials(self._loader.load(), self.retry_policy, self.clock)
+                self._credentials = RefreshingCredentials(
+                    self._loader.load(), self.retry_policy, self.clock, self._context.announce
+                )
             return self._credentials
 
     def access_token(self) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +20,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.flags import cloud_key
 from caliban.platforms.google.endpoints import GOOGLE_DOMAIN, may_carry_credentials, token_endpoint_problem
 from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError, token_failure, unreachable
-from caliban.platforms.google.tokens import PROGRAM_SECONDS, metadata_request, single_attempt
+from caliban.platforms.google.tokens import PROGRAM_SECONDS, PROGRAM_SLOW, metadata_request, single_attempt
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JsonObject
 from caliban.redaction import clean_text, exception_text, register_secrets
@@ -33,6 +34,7 @@ KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 _PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT")
 _GCLOUD_SECONDS = 20.0
+_GCLOUD_SLOW = f"waiting for: gcloud config get project (for up to {_GCLOUD_SECONDS:.0f} s) ..."
 _SECRETS = ("private_key", "refresh_token", "client_secret")
 _GOOGLE_URLS = ("token_uri", "token_url", "token_info_url", "revoke_url", "service_account_impersonation_url")
 _SOURCE_URLS = ("url", "region_url", "imdsv2_session_token_url")
@@ -89,7 +91,11 @@ class CredentialsLoader:
         environ = dict(self._context.environ)
         try:
             result = run_helper(
-                ("gcloud", "config", "get", "project"), self._context.clock, environ=environ, seconds=_GCLOUD_SECONDS
+                ("gcloud", "config", "get", "project"),
+                self._context.clock,
+                environ=environ,
+                seconds=_GCLOUD_SECONDS,
+                on_slow=partial(self._context.announce, _GCLOUD_SLOW),
             )
         except (OSError, ValueError):  # not installed, or it hangs
             return None
@@ -146,7 +152,8 @@ class CredentialsLoader:
                 found.append(google.auth.load_credentials_from_dict(key, scopes=SCOPES, request=self._request))  # type: ignore[no-untyped-call]
 
         if "executable" in _at(key, "credential_source"):
-            within(PROGRAM_SECONDS, load, self._context.clock, late="a credential helper did not end")
+            on_slow = partial(self._context.announce, PROGRAM_SLOW)
+            within(PROGRAM_SECONDS, load, self._context.clock, on_slow, late="a credential helper did not end")
         else:
             load()
         return found[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from caliban.bounded import DeadlineExceededError, parse_json
@@ -31,13 +32,29 @@ _TRANSIENT_ERRORS = frozenset({"internal_failure", "server_error", "temporarily_
 _BODY_LIMIT = 1 << 20
 PROGRAM_SECONDS = 150.0
 """For a program that a credentials file names; google-auth gives it up to 120."""
+PROGRAM_SLOW = f"waiting for the program that provides Google credentials (for up to {PROGRAM_SECONDS:.0f} s) ..."
 _SECRETS = ("refresh_token", "client_secret", "token")
 
 
 class RefreshingCredentials:
     """Credentials that threads share; one thread at a time refreshes them, for all."""
 
-    def __init__(self, credentials: Credentials, retry_policy: RetryPolicy, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        retry_policy: RetryPolicy,
+        clock: Clock | None = None,
+        on_slow: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Share credentials.
+
+        Args:
+            credentials: of google-auth.
+            retry_policy: for the token endpoint.
+            clock: the time, and waiting; None for that of this machine.
+            on_slow: called with a line for the user when a program for credentials takes long.
+        """
+        self._on_slow = on_slow
         self.credentials = credentials
         self._retry_policy = retry_policy
         self._clock = clock or SystemClock()
@@ -108,7 +125,8 @@ class RefreshingCredentials:
 
         # google-auth kills such a program after a while, but waits for what it has started.
         if type(self.credentials).__module__ == "google.auth.pluggable":
-            within(PROGRAM_SECONDS, refresh, self._clock, late="a credential helper did not end")
+            on_slow = partial(self._on_slow, PROGRAM_SLOW)
+            within(PROGRAM_SECONDS, refresh, self._clock, on_slow, late="a credential helper did not end")
         else:
             refresh()
 

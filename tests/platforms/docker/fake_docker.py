@@ -225,7 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query = self._path()
-        if path == "/version":
+        if path == "/_ping":
+            self._reply(200, b"OK")
+        elif path == "/version":
             self._reply(200, {"ApiVersion": "1.41", "Version": "20.10.24"})
         elif self._hooked() or self._failed():
             pass

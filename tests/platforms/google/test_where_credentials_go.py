@@ -21,6 +21,7 @@ from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobRecord, JobStatus, StatusUnavailable
+from tests.fakes import RecordingReporter
 from tests.platforms.google.helpers import POLICY, Backend, platform_context
 from tests.platforms.google.helpers import PROJECT as ID
 from tests.platforms.vertex.helpers import SPEC, VertexBackend, recorded_job, submission
@@ -408,6 +409,9 @@ def test_a_program_for_credentials_that_hangs_is_given_up(
     monkeypatch.setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1")
     source = {"executable": {"command": str(program), "timeout_millis": 5000}}
     key.write_text(json.dumps({**EXTERNAL, "credential_source": source}))
+    context = platform_context(cloud_key=key)
     with pytest.raises(CalibanError) as caught:
-        Google(platform_context(cloud_key=key), replace(POLICY, deadline=0)).access_token()
+        Google(context, replace(POLICY, deadline=0)).access_token()
     assert "did not end within 150 s" in str(caught.value.cause)
+    assert isinstance(context.reporter, RecordingReporter)
+    assert context.reporter.lines == ["waiting for the program that provides Google credentials (for up to 150 s) ..."]
