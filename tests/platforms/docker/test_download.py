@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.images.docker.engine import Engine
 from caliban.images.docker.silence import INTERVAL, TRANSFER_SECONDS
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.start import CreateError, create
-from caliban.records import Submission
 from tests.fakes import FakeClock
 
 from .fake_docker import FakeDocker
