@@ -242,5 +242,7 @@ def _in_words(
         state or "",
         f"began {seconds:.0f} s ago" if seconds is not None else "",
     )
+    if not pid:
+        return "a prepared transaction (see pg_prepared_xacts)"
     details = clean_text(", ".join(filter(None, known)), limit=200)
     return f"session {pid} ({details})" if details else f"session {pid}"

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.postgresql
 LOCKED = "the experiment store {} is locked by another process; waiting for up to 5 minutes ..."
 
 LOCKS = {
+    "a row": "SELECT * FROM experiment_groups FOR UPDATE",
     "a table": "LOCK TABLE experiments IN ACCESS EXCLUSIVE MODE",
     "a table that is read by others": "LOCK TABLE experiments IN EXCLUSIVE MODE",
     "a table that is indexed": "LOCK TABLE experiments IN SHARE MODE",
