@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.errors import PlatformError
@@ -173,6 +174,21 @@ class Platform(ABC):
         Raises:
             PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
+
+    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+        """Return a recorded spec for a re-run, with what is relative to the project's directory made absolute.
+
+        Called before anything is built. Nothing is connected to; what the job would not find on this machine is
+        reported.
+
+        Args:
+            spec: as recorded.
+            directory: the project's directory; None if it was not recorded.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``; or the job cannot be run again from here.
+        """
+        return spec
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return what a re-run of ``job`` would do beyond running its image, a line each, for people.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Event
 
 from caliban.config import ProjectConfig
@@ -99,6 +100,20 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
         """
         self._arguments(spec)
         return job_spec.with_arguments(spec, image, arguments)
+
+    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+        """Return the spec with absolute paths in its ``docker run`` arguments.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
+        """
+        try:
+            located, warnings = job_spec.anchored(spec, directory, self.context)
+        except RunArgumentsError as error:
+            raise rejected_arguments(error) from error
+        for warning in warnings:
+            self.context.announce(f"warning: {warning}")
+        return located
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return the arguments of ``docker run`` that are not those of every job."""

@@ -119,8 +119,13 @@ class Flag:
         return self.value in _TRUE
 
     @property
+    def text(self) -> str:
+        """The flag with its value, as it was given."""
+        return " ".join(self.words)
+
+    @property
     def shown(self) -> str:
-        """How it is shown to people."""
+        """The flag alone, for people."""
         return f"--{self.name}=false" if self.value in _FALSE and self.name in _SWITCHES else f"--{self.name}"
 
 
@@ -154,6 +159,11 @@ class RunArguments:
     def for_create(self) -> list[str]:
         """Return the flags as ``docker create`` takes them."""
         return [word for flag in self.flags if flag.name not in _OF_RUN for word in flag.words]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The flags as they are recorded."""
+        return tuple(word for flag in self.flags for word in flag.words)
 
     def without_effect(self) -> list[Flag]:
         """Return the flags that caliban cannot honour, and that change nothing in the container."""
@@ -239,6 +249,11 @@ def parse_typed(words: Sequence[str], client_flags: Callable[[], ClientFlags] = 
         why, hint = _OF_TERMINALS[flag.name]
         raise RunArgumentsError(f"{flag.shown} cannot be used: {why}", hint)
     return arguments
+
+
+def is_known(name: str) -> bool:
+    """Return whether a flag, without dashes, is in this module's tables."""
+    return name in _SWITCHES or name in _WITH_VALUE or name in _REJECTED
 
 
 def parse_help(text: str) -> ClientFlags:
