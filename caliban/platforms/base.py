@@ -226,6 +226,10 @@ class Platform(ABC):
             CalibanError: the platform cannot be queried.
         """
 
+    def grace_seconds(self, job: JobRecord) -> float:
+        """Return how long a job may go on after it was asked to stop; 0 where that is less than a minute."""
+        return 0
+
     @abstractmethod
     def stop(self, job: JobRecord) -> JobUpdate:
         """Stop a job; one that has ended already is left alone.
@@ -262,6 +266,14 @@ class ForegroundPlatform(ABC):
     def is_detached(self, job: JobRecord) -> bool:
         """Return whether the user asked for a job that runs in the background: the command does not wait for it."""
         return False
+
+
+class KillsJobs(ABC):
+    """A platform that can end a job at once, without the time that :meth:`Platform.stop` gives it."""
+
+    @abstractmethod
+    def kill(self, job: JobRecord) -> JobUpdate:
+        """Kill a job; one that has ended already is left alone. Returns and raises what :meth:`Platform.stop` does."""
 
 
 class RemovesJobs(ABC):

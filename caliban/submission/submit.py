@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from caliban.errors import CalibanError, StoreError
-from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
+from caliban.platforms.base import ForegroundPlatform, KillsJobs, NotSentError, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
 from caliban.records import Batch, JobRecord, JobUpdate, Outcome, PlatformId, Submission
 from caliban.reporter import Progress, Reporter
@@ -288,13 +288,23 @@ class Submitter:
         return replace(outcome, job=job)
 
     def _stop(self, outcome: Outcome) -> Outcome:
-        """Stop a job after Ctrl-C."""
+        """Stop a job after Ctrl-C; kill it after another one."""
         job = outcome.job
         if job is None or job.status.is_final:
             return outcome
         self._reporter.info(f"stopping job {job.id} ...")
+        can_kill = has_capability(job.platform, KillsJobs)
+        if can_kill:
+            self._reporter.info("to kill it at once, press Ctrl-C again")
+        stopper = Stopper(self._store, self._platforms, self._user)
         try:
-            return replace(outcome, job=Stopper(self._store, self._platforms, self._user).stop(job))
+            try:
+                return replace(outcome, job=stopper.stop(job))
+            except KeyboardInterrupt:
+                if not can_kill:
+                    raise
+            self._reporter.info(f"killing job {job.id} ...")
+            return replace(outcome, job=stopper.kill(job))
         except CalibanError as error:
             return replace(outcome, error=error)
         except KeyboardInterrupt:

@@ -24,7 +24,10 @@ _CONFLICT = 409
 STOP_SECONDS = 10
 """Seconds between SIGTERM and SIGKILL, the default of ``docker stop``."""
 
-_LONGEST_STOP_SECONDS = 3600
+_LONGEST_STOP_SECONDS = 20 * 24 * 3600
+"""What stands for "as long as it takes". A wait of more than 24 days is too long for sockets, which count in ms."""
+
+STOP_SIGNAL = "SIGTERM"
 START_SECONDS = 300.0
 """How long an engine has to start a container; a driver of a GPU may have to be loaded."""
 
@@ -41,7 +44,8 @@ class Container:
         name: its name, without the leading slash.
         image: what it was created from, as it was given.
         state: its state.
-        stop_seconds: between SIGTERM and SIGKILL.
+        stop_seconds: between the signal to stop and SIGKILL.
+        stop_signal: the signal to stop: of the user, else of the image.
         is_ours: whether it has the label of a submission.
         remove_when_ended: whether it is removed once its end is recorded.
     """
@@ -51,6 +55,7 @@ class Container:
     image: str
     state: ContainerState
     stop_seconds: int = STOP_SECONDS
+    stop_signal: str = STOP_SIGNAL
     is_ours: bool = True
     remove_when_ended: bool = False
 
@@ -77,12 +82,14 @@ class Container:
             str(raw.get("Name") or "").lstrip("/"),
             str(config.get("Image") or ""),
             ContainerState.from_json(raw.get("State")),
-            _stop_seconds(config.get("StopTimeout")),
+            stop_seconds(config.get("StopTimeout")),
+            _stop_signal(config.get("StopSignal")),
             TOKEN_LABEL in labels,
             REMOVE_LABEL in labels,
         )
 
 
+_SIGNAL = re.compile(r"[A-Za-z0-9+-]{1,20}")
 _REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 """A container's name or id (https://github.com/moby/moby/blob/master/daemon/names/names.go)."""
 
@@ -165,7 +172,7 @@ class Containers:
                 raise
 
     def stop(self, container: Container) -> bool:
-        """Send SIGTERM, then SIGKILL. Return whether the container was running until then.
+        """Send its signal, then SIGKILL. Return whether the container was running until then.
 
         The engine answers 304 to a request for a container that had ended already.
         """
@@ -178,10 +185,27 @@ class Containers:
                 api.stop(container.id, timeout=seconds)
                 return not any(response.status_code == 304 for response in responses)
 
+        slow = f"waiting for {container.name} to stop: {container.stop_signal} was sent, SIGKILL follows "
         try:
-            return self._engine.ask(request, seconds=seconds + ANSWER_SECONDS)
+            return self._engine.within(
+                seconds + ANSWER_SECONDS, lambda: request(self._engine.client.api), f"{slow}{_after(seconds)} ..."
+            )
         except docker.errors.NotFound:  # removed in the meantime, and so stopped
             return True
+
+    def kill(self, container: Container) -> bool:
+        """Send SIGKILL. Return whether the container was running until then."""
+        import docker.errors
+
+        try:
+            self._engine.ask(lambda api: api.kill(container.id))
+        except docker.errors.NotFound:
+            return True
+        except docker.errors.APIError as error:
+            if _status(error) != _CONFLICT:  # it is not running
+                raise
+            return False
+        return True
 
     def wait(self, id: str) -> bool:
         """Wait for the end of a container, for a minute at most. Return whether the request was answered.
@@ -217,11 +241,19 @@ class Containers:
             self._engine.ask(request)
 
 
-def _stop_seconds(given: object) -> int:
-    """Return ``--stop-timeout``, where -1 is "as long as it takes"."""
+def stop_seconds(given: object) -> int:
+    """Return what ``--stop-timeout`` means, where -1 is "as long as it takes"."""
     if not isinstance(given, int) or isinstance(given, bool):
         return STOP_SECONDS
     return given if 0 <= given <= _LONGEST_STOP_SECONDS else _LONGEST_STOP_SECONDS
+
+
+def _stop_signal(given: object) -> str:
+    return given if isinstance(given, str) and _SIGNAL.fullmatch(given) else STOP_SIGNAL
+
+
+def _after(seconds: int) -> str:
+    return "never" if seconds == _LONGEST_STOP_SECONDS else f"{seconds} s later"
 
 
 def _status(error: APIError) -> int | None:

@@ -7,7 +7,7 @@ rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -16,9 +16,17 @@ from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.escapes import escaped
 from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
-from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform, RemovesJobs
+from caliban.platforms.base import (
+    EXPERIMENT_LABEL,
+    TOKEN_LABEL,
+    ForegroundPlatform,
+    KillsJobs,
+    MaySend,
+    Platform,
+    RemovesJobs,
+)
 from caliban.platforms.docker import job_spec, start
-from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, is_reference
+from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, is_reference, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -30,7 +38,7 @@ from caliban.platforms.docker.details import (
 )
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.output import streamed_output
-from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
+from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
 from caliban.platforms.stored_json import one_line as one_line_of
 from caliban.records import (
     Destination,
@@ -49,7 +57,7 @@ _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
 
 
-class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
+class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
@@ -112,7 +120,7 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
         for warning in warnings:
-            self.context.announce(f"warning: {warning}")
+            self.context.warn(warning)
         return located
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
@@ -163,19 +171,33 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
         for flag in arguments.without_effect():
             self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
         command = ["docker", "create", "--name", submission.name]
+        entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
+        command += self._init_arguments(arguments, entrypoint or (), here)
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
         command += ["--label", REMOVE_LABEL] if arguments.removes else []
         command += [recorded.image, *recorded.arguments]
+        downloads = arguments.pulls or entrypoint is None
         container = start.create_and_start(
-            lambda: start.create(command, recorded.image, submission, self.context, pulls=arguments.pulls),
+            lambda: start.create(command, recorded.image, submission, self.context, downloads=downloads),
             self._containers(),
             submission,
             may_send,
         )
         return _new_job(container, recorded.image, submission, here)
+
+    def _init_arguments(self, arguments: RunArguments, entrypoint: Sequence[str], here: EngineIdentity) -> list[str]:
+        """Return ``--init``: the first process of a container ignores signals that it does not handle, as SIGTERM."""
+        if arguments.chooses_init or is_init(arguments.entrypoint or next(iter(entrypoint), "")):
+            return []
+        if here.has_init is False:
+            self.context.announce(
+                "the engine has no init process for containers (docker-init): a job that does not handle SIGTERM "
+                "is stopped by SIGKILL"
+            )
+        return ["--init"] if here.has_init else []
 
     def _checked(self, spec: JsonObject, submission: Submission) -> tuple[job_spec.DockerCommand, RunArguments]:
         recorded = job_spec.parse_command(spec)
@@ -198,9 +220,20 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
             )
         return None
 
+    def grace_seconds(self, job: JobRecord) -> float:
+        """Return what ``--stop-timeout`` says: the default of 10 s is less than a minute."""
+        seconds = self._arguments(job.spec).stop_seconds
+        return 0 if seconds is None else stop_seconds(seconds)
+
     def stop(self, job: JobRecord) -> JobUpdate:
-        """Stop the container as ``docker stop`` does: SIGTERM, then SIGKILL."""
-        message = f"cannot stop job {job.id}"
+        """Stop the container as ``docker stop`` does: by its signal, then SIGKILL."""
+        return self._end(job, f"cannot stop job {job.id}", Containers.stop)
+
+    def kill(self, job: JobRecord) -> JobUpdate:
+        """Kill the container, as ``docker kill`` does."""
+        return self._end(job, f"cannot kill job {job.id}", Containers.kill)
+
+    def _end(self, job: JobRecord, message: str, end: Callable[[Containers, Container], bool]) -> JobUpdate:
         here = self._here()
         obstacle = _obstacle(job.details, here)
         if obstacle is not None:
@@ -209,7 +242,7 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
             containers = self._containers()
             container = containers.inspect(_reference(job))
             if container is not None and container.state.is_running:
-                was_running = containers.stop(container)
+                was_running = end(containers, container)
                 container = containers.inspect(container.id)
                 if was_running:
                     return stopped_update(job.details.raw, container.state if container else None)

@@ -72,6 +72,9 @@ _OF_TERMINALS: Mapping[str, tuple[str, str]] = {
 }
 """What ``docker run`` does with its terminal. They change nothing in the container, and are used in recorded jobs."""
 
+_INIT_PROGRAMS = frozenset(
+    ("catatonit", "docker-init", "dumb-init", "init", "my_init", "runit", "s6-svscan", "systemd", "tini", "tini-static")
+)
 _HELP_LINE = re.compile(r"^\s+(?:-(?P<short>\w), )?--(?P<name>[\w-]+)(?: (?P<type>[\w-]+))?(?:\s{2,}.*)?$")
 
 ClientFlags = Mapping[str, bool]
@@ -159,6 +162,22 @@ class RunArguments:
     def for_create(self) -> list[str]:
         """Return the flags as ``docker create`` takes them."""
         return [word for flag in self.flags if flag.name not in _OF_RUN for word in flag.words]
+
+    @property
+    def chooses_init(self) -> bool:
+        """Whether the user says if the container has an init process."""
+        return self._last("init") is not None
+
+    @property
+    def entrypoint(self) -> str | None:
+        """What runs instead of the image's entrypoint; None where that runs."""
+        return self._last("entrypoint") or None
+
+    @property
+    def stop_seconds(self) -> int | None:
+        """What ``--stop-timeout`` says; None where it is not given."""
+        given = self._last("stop-timeout") or ""
+        return int(given) if re.fullmatch(r"-?\d{1,9}", given) else None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -249,6 +268,11 @@ def parse_typed(words: Sequence[str], client_flags: Callable[[], ClientFlags] = 
         why, hint = _OF_TERMINALS[flag.name]
         raise RunArgumentsError(f"{flag.shown} cannot be used: {why}", hint)
     return arguments
+
+
+def is_init(program: str) -> bool:
+    """Return whether a program is an init process itself, and may refuse to run under another one."""
+    return program.rpartition("/")[2] in _INIT_PROGRAMS
 
 
 def is_known(name: str) -> bool:

@@ -25,6 +25,7 @@ exited     the job, with its end                            likewise
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.errors import client_missing, not_created, not_started, translate_errors
 from caliban.records import Submission
+from caliban.redaction import clean_text
 
 if TYPE_CHECKING:
     from docker.errors import APIError
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 CREATE_SECONDS = 120.0
 """How long the docker client has to create a container of an image that the engine has."""
 
+_WARNING = re.compile(r"warning:?\s*", re.IGNORECASE)
+_NOTICE = re.compile(r"deprecat", re.IGNORECASE)
 _GIVEN_UP = "-given-up"
 """What the name of a container ends with that is not to be started."""
 
@@ -62,16 +66,16 @@ class CreateError(Exception):
 
 
 def create(
-    command: Sequence[str], image: str, submission: Submission, context: PlatformContext, *, pulls: bool = False
+    command: Sequence[str], image: str, submission: Submission, context: PlatformContext, *, downloads: bool = False
 ) -> None:
-    """Run ``docker create``.
+    """Run ``docker create``, and pass on its warnings.
 
     Args:
         command: the whole command.
-        image: which it names; one that the engine does not have is downloaded by the client, however long that takes.
+        image: which it names.
         submission: for which it is.
         context: the process.
-        pulls: whether the client downloads the image even if the engine has it.
+        downloads: whether the client downloads the image first, however long that takes.
 
     Raises:
         CreateError: it failed.
@@ -79,7 +83,7 @@ def create(
         CalibanError: the engine cannot be reached.
     """
     engine = context.engine()
-    seconds = None if pulls or not engine.image_exists(image) else CREATE_SECONDS
+    seconds = None if downloads else CREATE_SECONDS
     try:
         client = subprocess.Popen(
             command,
@@ -99,8 +103,17 @@ def create(
     finally:
         if client.poll() is None:
             client.kill()
+    text = stderr.decode("utf-8", "backslashreplace")
     if client.returncode != 0:
-        raise CreateError(stderr.decode("utf-8", "backslashreplace"), client.returncode)
+        raise CreateError(text, client.returncode)
+    for warning in client_warnings(text):
+        context.warn(warning)
+
+
+def client_warnings(stderr: str) -> list[str]:
+    """Return the warnings in what the docker client wrote, each in one line; the rest is the progress of a download."""
+    lines = (clean_text(line).strip() for line in stderr.splitlines())
+    return [f"docker: {_WARNING.sub('', line)}" for line in lines if _WARNING.match(line) or _NOTICE.search(line)]
 
 
 def create_and_start(

@@ -244,4 +244,4 @@ def test_what_a_rerun_would_not_find_is_reported_once(
     platform = DockerPlatform(replace(context, environ={**context.environ}))
     for _ in range(2):
         platform.anchored(recorded("-e", "TOKEN", "-v", f"{tmp_path}/gone:/x"), tmp_path / "project")
-    assert [line.partition(":")[0] for line in reporter.lines] == ["warning", "warning"]
+    assert [line.partition(":")[0] for line in reporter.warnings] == ["file or directory not found", "--env TOKEN"]
