@@ -118,16 +118,12 @@ class Submitter:
             for each in opened:
                 is_foreground = has_capability(each.attempt.platform, ForegroundPlatform)
                 (foreground if is_foreground else background).append(each)
-            with (
-                self._batch(opened, attempts, outcomes),
-                self._reporter.progress("jobs", total=len(attempts), unit="job") as progress,
-            ):
-                progress.advance(len(outcomes))
-                self._submit_in_background(background, outcomes, progress)
-                for each in foreground:
-                    progress.note(each.attempt.experiment.container.entrypoint)
+            with self._batch(opened, attempts, outcomes):
+                if background:
+                    with self._reporter.progress("jobs", total=len(background), unit="job") as progress:
+                        self._submit_in_background(background, outcomes, progress)
+                for each in foreground:  # without a bar, which the output of jobs that goes to a pipe would continue
                     self._run(each, outcomes)
-                    progress.advance()
         except KeyboardInterrupt:
             started = [outcomes[number] for number in sorted(outcomes)]
             raise InterruptedSubmissionError(started, len(attempts) - len(started)) from None

@@ -105,6 +105,16 @@ def test_after_a_second_an_interrupt_ends_the_wait_for_a_stop(
     assert latest.details.raw[STOP_KEY]
 
 
+def test_no_bar_is_drawn_while_jobs_run_here(
+    bench: Bench, foreground: FakeService, reporter: RecordingReporter
+) -> None:
+    """Where their output goes to a pipe, what reads it may write it to the terminal with the bar."""
+    foreground.expect("submit", *[foreground.accept] * 3)
+    foreground.expect("follow", *[end(JobStatus.SUCCEEDED, ret_code=0)] * 3)
+    bench.submit()
+    assert (reporter.advanced, reporter.notes) == (0, [])
+
+
 def interrupted(number: signal.Signals, clock: FakeClock) -> Callable[[JobRecord], JobUpdate]:
     """Return an answer that a signal interrupts, a second after the one before."""
 

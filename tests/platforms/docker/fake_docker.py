@@ -106,6 +106,7 @@ class FakeDocker:
         stop_code: the exit code of a container that is stopped.
         stop_seconds: the grace period that a request to stop has to name.
         stall: while it is set, no request is answered.
+        lost_output: bytes of the end of each stream that the engine does not deliver to those who follow it.
         create_stderr: what ``docker create`` writes beside the id.
         config: what containers have in ``Config`` beside their image and labels.
         image_config: what images have in ``Config``.
@@ -129,6 +130,7 @@ class FakeDocker:
     stop_seconds: list[str] = field(default_factory=lambda: ["10"])
     starts: list[str] = field(default_factory=list)
     create_stderr: bytes = b""
+    lost_output: int = 0
     config: dict[str, object] = field(default_factory=dict)
     image_config: dict[str, object] = field(default_factory=dict)
     kills: list[str] = field(default_factory=list)
@@ -204,15 +206,21 @@ class FakeDocker:
         return 204, None
 
     def logs(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
-        """``docker logs --follow NAME``: blocks until the container ends."""
-        follow, name = arguments
-        assert follow == "--follow"
+        """``docker logs --follow NAME`` blocks until the container ends; ``--tail=N`` returns lines of its end."""
+        flag, name = arguments
         container = self.find(name)
         if container is None:
             return 1, b"", f"Error response from daemon: No such container: {name}\n".encode()
+        if flag.startswith("--tail="):
+            lines = int(flag.removeprefix("--tail="))
+            out, err = (b"".join(each.splitlines(keepends=True)[-lines:]) for each in (container.out, container.err))
+            return 0, out, err
+        assert flag == "--follow"
+        was_running = container.state["Status"] == "running"
         while container.state["Status"] == "running" and not self.closing.wait(0.005):
             pass
-        return 0, container.out, container.err
+        lost = self.lost_output if was_running else 0
+        return 0, container.out[: len(container.out) - lost], container.err[: len(container.err) - lost]
 
     def find(self, name: str) -> Container | None:
         found = (each for each in self.containers.values() if name in (each.name, each.id))
