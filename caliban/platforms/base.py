@@ -129,6 +129,14 @@ class Platform(ABC):
             CalibanError: neither a record nor the user names one.
         """
 
+    @classmethod
+    def without_names(cls, destination: JsonObject) -> JsonObject:
+        """Return what tells a stored destination from others, without names that may change while it stays the same.
+
+        A command that is typed again continues what it submitted there.
+        """
+        return destination
+
     @abstractmethod
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return the registry that images for a destination are pushed to. Nothing is connected to.

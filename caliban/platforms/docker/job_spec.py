@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from caliban.errors import CalibanError, PlatformError
-from caliban.images.docker.endpoint import find_endpoint
+from caliban.errors import PlatformError
 from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
@@ -145,18 +144,11 @@ def located_arguments(
     given: RunArguments, directory: Path | None, home: Path, environ: Mapping[str, str]
 ) -> tuple[RunArguments, Sequence[str]]:
     """Return arguments with absolute paths, after a check of the paths, and warnings; see :func:`anchored`."""
+    from caliban.images.docker.endpoint import is_engine_here  # not for --help
+
     arguments = host_paths.resolved(given, directory, home)
-    warnings = host_paths.check_paths(arguments, directory, is_engine_here=_is_engine_here(environ))
+    warnings = host_paths.check_paths(arguments, directory, is_engine_here=is_engine_here(environ))
     return arguments, warnings + host_paths.unset_variables(arguments, environ)
-
-
-def _is_engine_here(environ: Mapping[str, str]) -> bool:
-    """Return whether the engine listens at a Unix socket: it sees the same files then, unless this is a container."""
-    try:
-        host = find_endpoint(environ).host
-    except CalibanError:  # raised again by whoever connects to it
-        return False
-    return host is None or host.startswith("unix://")
 
 
 def client_flags(environ: Mapping[str, str]) -> ClientFlags:

@@ -13,7 +13,7 @@ from threading import Event
 
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.escapes import escaped
+from caliban.images.docker.endpoint import is_engine_here
 from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import (
@@ -25,8 +25,8 @@ from caliban.platforms.base import (
     Platform,
     RemovesJobs,
 )
-from caliban.platforms.docker import job_spec, start
-from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, is_reference, stop_seconds
+from caliban.platforms.docker import job_spec, start, where
+from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -39,7 +39,6 @@ from caliban.platforms.docker.details import (
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.output import streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
-from caliban.platforms.stored_json import one_line as one_line_of
 from caliban.records import (
     Destination,
     ImageRef,
@@ -52,6 +51,7 @@ from caliban.records import (
     StatusUnavailable,
     Submission,
 )
+from caliban.store.owner import machine_id
 
 _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
@@ -76,12 +76,19 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
             ImageError: the engine cannot be reached.
         """
         here = self._here()
-        if latest is not None and (obstacle := _obstacle(latest.details, here)) is not None:
-            if not latest.status.is_final and latest.details.display_name is not None:
-                raise _out_of_reach(f"cannot run job {latest.id} again", obstacle)
-            if latest.details.display_name is not None:
+        obstacle = None if latest is None else where.other_engine(latest.details, here, self._machine())
+        if latest is not None and obstacle is not None and latest.details.display_name is not None:
+            if latest.status.is_final:
                 self.context.announce(f"{obstacle}: run again on the Docker Engine of {here}")
+            elif self._found(latest) is None:
+                raise _out_of_reach(f"cannot run job {latest.id} again", obstacle)
         return DockerDestination.of(here)
+
+    @classmethod
+    def without_names(cls, destination: JsonObject) -> JsonObject:
+        """Return the id of an engine; one without an id is told from others by its name."""
+        engine = where.id_without_name(destination)
+        return destination if engine is None else {"engine": engine}
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return None: jobs run the images of this machine's Docker Engine."""
@@ -150,8 +157,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         return {job.id: self._status(job, here, listed) for job in jobs}
 
     def _status(self, job: JobRecord, here: EngineIdentity, listed: Mapping[str, str]) -> JobUpdate | StatusUnavailable:
-        obstacle = _obstacle(job.details, here)
-        if obstacle is not None:
+        if (obstacle := where.unnamed(job.details)) is not None:
             return StatusUnavailable(obstacle)
         state = listed.get(job.details.id or _container_name(job))
         if state in RUNNING_STATES:
@@ -167,7 +173,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         """Create the container with the recorded arguments, a name and the labels of the submission, then start it."""
         recorded, arguments = self._checked(spec, submission)
         here = self._here()
-        _check_engine(submission, here)
+        _check_engine(submission, here, self._machine())
         for flag in arguments.without_effect():
             self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
         command = ["docker", "create", "--name", submission.name]
@@ -186,7 +192,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
             submission,
             may_send,
         )
-        return _new_job(container, recorded.image, submission, here)
+        return self._new_job(container, recorded.image, submission, here)
 
     def _init_arguments(self, arguments: RunArguments, entrypoint: Sequence[str], here: EngineIdentity) -> list[str]:
         """Return ``--init``: the first process of a container ignores signals that it does not handle, as SIGTERM."""
@@ -209,11 +215,11 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
     def find(self, submission: Submission) -> NewJob | None:
         """Return the container with the token of the submission; remove one that was never started."""
         here = self._here()
-        _check_engine(submission, here)
         container = start.give_up(self._containers(), submission)
-        if container is not None:
-            return _new_job(container, container.image, submission, here)
-        if not _absence_counts(DockerDestination.from_json(submission.destination), here):
+        if container is not None:  # wherever it was to go, this is the engine that it went to
+            return self._new_job(container, container.image, submission, here)
+        _check_engine(submission, here, self._machine())
+        if not where.absence_counts(submission.destination, where.submitted_on(submission), here, self._machine()):
             raise _out_of_reach(
                 f"cannot look up the submission {submission.name}",
                 f"it has no container on the Docker Engine of {here}, and may have gone to another one",
@@ -235,8 +241,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
 
     def _end(self, job: JobRecord, message: str, end: Callable[[Containers, Container], bool]) -> JobUpdate:
         here = self._here()
-        obstacle = _obstacle(job.details, here)
-        if obstacle is not None:
+        if (obstacle := where.unnamed(job.details)) is not None:
             raise _out_of_reach(message, obstacle)
         with translate_errors(message):
             containers = self._containers()
@@ -281,18 +286,45 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
     def remove(self, job: JobRecord) -> None:
         """Remove the container and its anonymous volumes, as ``docker run --rm`` does; leave it alone if it runs."""
         message = f"cannot remove the container of job {job.id}"
-        obstacle = _obstacle(job.details, self._here())
-        if obstacle is not None:
+        here = self._here()
+        if (obstacle := where.unnamed(job.details)) is not None:
             raise _out_of_reach(message, obstacle)
         with translate_errors(message):
-            found = self._containers().inspect(_reference(job))
+            found = self._found(job)
             if found is not None:
                 self._containers().remove(found.id)
+        if found is None and (obstacle := where.other_engine(job.details, here, self._machine())) is not None:
+            raise _out_of_reach(message, obstacle)
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
-        if _absence_counts(DockerDestination.from_json(job.details.raw), here):
-            return removed_update(job.details.raw)
+        """Return the state of a job whose container the engine does not have."""
+        raw, machine = job.details.raw, self._machine()
+        if (obstacle := where.other_engine(job.details, here, machine)) is not None:
+            return StatusUnavailable(obstacle)
+        if where.absence_counts(raw, where.recorded_machine(raw), here, machine):
+            return removed_update(raw)
         return StatusUnavailable(f"its container is not on the Docker Engine of {here}; it may have run on another one")
+
+    def _found(self, job: JobRecord) -> Container | None:
+        """Return the container of a job, if this engine has it, whatever the engine is called."""
+        if where.unnamed(job.details) is not None:
+            return None
+        with translate_errors(f"cannot look for the container of job {job.id}"):
+            return self._containers().inspect(_reference(job))
+
+    def _machine(self) -> str | None:
+        """Return which machine the engine is on; None where that is not certain to be this one."""
+        is_here = is_engine_here(self.context.environ) and self._here().name == socket.gethostname()
+        return machine_id() if is_here else None
+
+    def _new_job(self, container: Container, image: ImageRef, submission: Submission, here: EngineIdentity) -> NewJob:
+        remove = container.remove_when_ended
+        details = submitted_details(submission, container.id, here, machine=self._machine(), remove=remove)
+        if not container.state.was_started:  # until just now
+            return NewJob(image, JobStatus.RUNNING, details)
+        with translate_errors(f"cannot determine the state of the container {submission.name}"):
+            update = container_update(details.raw, container.state)
+        return NewJob(image, update.status, update.details or JobDetails())
 
     def _here(self) -> EngineIdentity:
         """Return which engine answers. It is asked once: an engine that cannot be reached is not waited for again."""
@@ -309,53 +341,12 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         return Containers(self.context.engine())
 
 
-def _new_job(container: Container, image: ImageRef, submission: Submission, here: EngineIdentity) -> NewJob:
-    details = submitted_details(submission, container.id, here, remove=container.remove_when_ended)
-    if not container.state.was_started:  # until just now
-        return NewJob(image, JobStatus.RUNNING, details)
-    with translate_errors(f"cannot determine the state of the container {submission.name}"):
-        update = container_update(details.raw, container.state)
-    return NewJob(image, update.status, update.details or JobDetails())
-
-
 def _update(job: JobRecord, container: Container) -> JobUpdate:
     return container_update(job.details.raw, container.state)
 
 
-def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
-    """Return why the engine cannot be asked about a job; None where it can."""
-    if details.display_name is None:
-        return "no container name recorded"
-    if not all(is_reference(text) for text in (details.display_name, details.id or details.display_name)):
-        return "the recorded name or id of its container is malformed"
-    recorded = DockerDestination.from_json(details.raw)
-    if recorded.engine is None:  # of an earlier version, or an engine without an id
-        host = details.raw.get("host")
-        return None if host == socket.gethostname() else f"the job runs on {_shown(host)}"
-    return _other_engine(recorded, here)
-
-
-def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | None:
-    if recorded.engine in (None, here.id):
-        return None
-    return f"the job is on another Docker Engine ({_shown(recorded.engine_name or recorded.engine)})"
-
-
-def _shown(recorded: object) -> str:
-    """Return a recorded name as it may be shown: a row may have been written by anyone."""
-    return escaped(one_line_of(str(recorded)) or "unknown")
-
-
-def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:
-    """Return whether a container that this engine does not have does not exist.
-
-    Machines that were cloned from one image may have engines of one id, but then of different names.
-    """
-    return recorded.engine is not None and recorded == DockerDestination.of(here)
-
-
-def _check_engine(submission: Submission, here: EngineIdentity) -> None:
-    obstacle = _other_engine(DockerDestination.from_json(submission.destination), here)
+def _check_engine(submission: Submission, here: EngineIdentity, machine: str | None) -> None:
+    obstacle = where.other_id(submission.destination, where.submitted_on(submission), here, machine)
     if obstacle is not None:
         raise _out_of_reach(f"cannot look up the submission {submission.name}", obstacle)
 
