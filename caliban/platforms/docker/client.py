@@ -28,6 +28,9 @@ _LONGEST_STOP_SECONDS = 20 * 24 * 3600
 """What stands for "as long as it takes". A wait of more than 24 days is too long for sockets, which count in ms."""
 
 STOP_SIGNAL = "SIGTERM"
+IMPATIENT_SECONDS = 1.5
+"""How long an engine has to answer a user who presses Ctrl-C for the second time."""
+
 START_SECONDS = 300.0
 """How long an engine has to start a container; a driver of a GPU may have to be loaded."""
 
@@ -126,15 +129,20 @@ class Containers:
             raise OddStateError("a listed container has no id")
         return [container for each in found if (container := self.inspect(str(each))) is not None]
 
-    def inspect(self, reference: str) -> Container | None:
+    def inspect(self, reference: str, *, seconds: float = ANSWER_SECONDS) -> Container | None:
         """Return a container of caliban by its id or name; None where there is none.
 
         A record can name any container; one without the label of a submission is nobody's job.
+
+        Args:
+            reference: the id or name.
+            seconds: how long the engine has to answer.
         """
         import docker.errors
 
         try:
-            container = Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
+            raw = self._engine.ask(lambda api: api.inspect_container(reference), seconds=seconds)
+            container = Container.from_json(raw)
         except docker.errors.NotFound:
             return None
         return container if container.is_ours else None

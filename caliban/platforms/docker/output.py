@@ -10,6 +10,7 @@ of an ended container, if that has no line break; so the end of the output is al
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,9 @@ from caliban.threads import within
 
 _LAST_OUTPUT_SECONDS = 30.0
 """How long an engine that is silent has to deliver the last output of a container that has ended."""
+_AFTER_STOP_SECONDS = 5.0
+"""How long a user who stopped a job waits for its last output; a reader may have gone, or be far behind."""
+
 _READ_AGAIN = 8 << 20
 """Bytes of output that are read again as a whole when a container has ended; of more, only the end is."""
 
@@ -79,7 +83,13 @@ class _Pump:
 
 
 class JobOutput:
-    """The output of one container, which :func:`streamed_output` reports."""
+    """The output of one container, reported from its first byte on.
+
+    Args:
+        container: its id or name.
+        context: the process.
+        clock: to wait for an engine that does not deliver the last output.
+    """
 
     def __init__(self, container: str, context: PlatformContext, clock: Clock) -> None:
         self._container = container
@@ -113,6 +123,7 @@ class JobOutput:
         ]
         for pump in self._pumps:
             pump.start()
+        atexit.register(self.close)  # if the user does not wait until the job has stopped
 
     def restarted(self) -> None:
         """Read on after the container was restarted."""
@@ -129,6 +140,12 @@ class JobOutput:
             self.start()
             self._wait()
         elif is_complete:
+            self._pass_on_the_rest()
+
+    def finish_soon(self) -> None:
+        """Do the same after the user stopped the job, as far as it takes a few seconds only."""
+        end = self._clock.monotonic() + _AFTER_STOP_SECONDS
+        if all(self._clock.wait(pump.done, max(0.0, end - self._clock.monotonic())) for pump in self._pumps):
             self._pass_on_the_rest()
 
     def _pass_on_the_rest(self) -> None:
@@ -164,6 +181,7 @@ class JobOutput:
 
     def close(self) -> None:
         """End the client."""
+        atexit.unregister(self.close)
         if self._client is not None:
             self._client.kill()
             self._client.wait()
@@ -199,21 +217,21 @@ def after(passed_on: bytes, tail: bytes) -> bytes:
 
 
 @contextmanager
-def streamed_output(container: str, context: PlatformContext, clock: Clock) -> Iterator[JobOutput]:
-    """Report a container's output, from its first byte, until it ends or the block fails; wait for the last byte.
+def streamed_output(output: JobOutput) -> Iterator[None]:
+    """Report output until it ends or the block fails; wait for the last byte.
 
-    Args:
-        container: its id or name.
-        context: the process.
-        clock: to wait for an engine that does not deliver the last output.
+    After Ctrl-C it goes on: what a job writes while it stops is reported too. Whoever stops the job closes it.
 
     Raises:
         OSError: the docker command cannot be run.
     """
-    output = JobOutput(container, context, clock)
     try:
         output.start()
-        yield output
+        yield
         output.finish()
-    finally:  # after Ctrl-C, or a lost connection, nobody reads the output any more
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # as after a lost connection
         output.close()
+        raise
+    output.close()

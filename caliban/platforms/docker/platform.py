@@ -12,8 +12,9 @@ from pathlib import Path
 from threading import Event
 
 from caliban.config import ProjectConfig
-from caliban.errors import CalibanError, PlatformError, one_line
+from caliban.errors import CalibanError, one_line
 from caliban.images.docker.endpoint import is_engine_here
+from caliban.images.docker.engine import ANSWER_SECONDS
 from caliban.images.docker.identity import EngineIdentity
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import (
@@ -25,8 +26,9 @@ from caliban.platforms.base import (
     Platform,
     RemovesJobs,
 )
+from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import job_spec, start, where
-from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, stop_seconds
+from caliban.platforms.docker.client import IMPATIENT_SECONDS, REMOVE_LABEL, Container, Containers, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -37,7 +39,7 @@ from caliban.platforms.docker.details import (
     submitted_details,
 )
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
-from caliban.platforms.docker.output import streamed_output
+from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
 from caliban.records import (
     Destination,
@@ -68,6 +70,10 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         """See :func:`caliban.platforms.docker.details.parse_details`."""
         return parse_details(status, raw)
 
+    def __init__(self, context: PlatformContext) -> None:
+        super().__init__(context)
+        self._outputs: dict[int, JobOutput] = {}  # of jobs that are, or were, followed
+
     def destination(self, latest: JobRecord | None) -> DockerDestination:
         """Return the engine that answers. An unfinished job of another one is not run again here.
 
@@ -81,7 +87,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
             if latest.status.is_final:
                 self.context.announce(f"{obstacle}: run again on the Docker Engine of {here}")
             elif self._found(latest) is None:
-                raise _out_of_reach(f"cannot run job {latest.id} again", obstacle)
+                raise where.out_of_reach(f"cannot run job {latest.id} again", obstacle)
         return DockerDestination.of(here)
 
     @classmethod
@@ -173,7 +179,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         """Create the container with the recorded arguments, a name and the labels of the submission, then start it."""
         recorded, arguments = self._checked(spec, submission)
         here = self._here()
-        _check_engine(submission, here, self._machine())
+        where.check_engine(submission, here, self._machine())
         for flag in arguments.without_effect():
             self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
         command = ["docker", "create", "--name", submission.name]
@@ -218,9 +224,9 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         container = start.give_up(self._containers(), submission)
         if container is not None:  # wherever it was to go, this is the engine that it went to
             return self._new_job(container, container.image, submission, here)
-        _check_engine(submission, here, self._machine())
+        where.check_engine(submission, here, self._machine())
         if not where.absence_counts(submission.destination, where.submitted_on(submission), here, self._machine()):
-            raise _out_of_reach(
+            raise where.out_of_reach(
                 f"cannot look up the submission {submission.name}",
                 f"it has no container on the Docker Engine of {here}, and may have gone to another one",
             )
@@ -232,20 +238,46 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         return 0 if seconds is None else stop_seconds(seconds)
 
     def stop(self, job: JobRecord) -> JobUpdate:
-        """Stop the container as ``docker stop`` does: by its signal, then SIGKILL."""
-        return self._end(job, f"cannot stop job {job.id}", Containers.stop)
+        """Stop the container as ``docker stop`` does: by its signal, then SIGKILL. What it writes is still reported."""
+        return self._ended(job, f"cannot stop job {job.id}", Containers.stop)
 
     def kill(self, job: JobRecord) -> JobUpdate:
         """Kill the container, as ``docker kill`` does."""
-        return self._end(job, f"cannot kill job {job.id}", Containers.kill)
+        return self._ended(job, f"cannot kill job {job.id}", Containers.kill, IMPATIENT_SECONDS)
 
-    def _end(self, job: JobRecord, message: str, end: Callable[[Containers, Container], bool]) -> JobUpdate:
+    def _ended(
+        self,
+        job: JobRecord,
+        message: str,
+        end: Callable[[Containers, Container], bool],
+        seconds: float = ANSWER_SECONDS,
+    ) -> JobUpdate:
+        output = self._outputs.get(job.id)
+        try:
+            update = self._end(job, message, end, seconds)
+            if output is not None and update.status is JobStatus.STOPPED:
+                output.finish_soon()
+        except KeyboardInterrupt:  # it is stopped in another way next
+            raise
+        except BaseException:
+            self._close_output(job)
+            raise
+        self._close_output(job)
+        return update
+
+    def _close_output(self, job: JobRecord) -> None:
+        if (output := self._outputs.pop(job.id, None)) is not None:
+            output.close()
+
+    def _end(
+        self, job: JobRecord, message: str, end: Callable[[Containers, Container], bool], seconds: float
+    ) -> JobUpdate:
         here = self._here()
         if (obstacle := where.unnamed(job.details)) is not None:
-            raise _out_of_reach(message, obstacle)
+            raise where.out_of_reach(message, obstacle)
         with translate_errors(message):
             containers = self._containers()
-            container = containers.inspect(_reference(job))
+            container = containers.inspect(_reference(job), seconds=seconds)
             if container is not None and container.state.is_running:
                 was_running = end(containers, container)
                 container = containers.inspect(container.id)
@@ -255,7 +287,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
                 return _update(job, container)
             answer = self._removed(job, here)
         if isinstance(answer, StatusUnavailable):
-            raise _out_of_reach(message, answer.reason)
+            raise where.out_of_reach(message, answer.reason)
         return answer
 
     def follow(self, job: JobRecord) -> JobUpdate:
@@ -266,8 +298,9 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         containers, reference = self._containers(), _reference(job)
         lost = f"lost the connection to the Docker Engine while job {job.id} ran"
         delays = iter(_RESTART_DELAYS)
-        clock = self.context.engine().clock
-        with translate_errors(lost), streamed_output(reference, self.context, clock) as output:
+        output = JobOutput(reference, self.context, self.context.engine().clock)
+        self._outputs[job.id] = output
+        with translate_errors(lost), streamed_output(output):
             while True:
                 was_answered = containers.wait(reference)
                 container = containers.inspect(reference) if was_answered else containers.peek(reference)
@@ -288,13 +321,13 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         message = f"cannot remove the container of job {job.id}"
         here = self._here()
         if (obstacle := where.unnamed(job.details)) is not None:
-            raise _out_of_reach(message, obstacle)
+            raise where.out_of_reach(message, obstacle)
         with translate_errors(message):
             found = self._found(job)
             if found is not None:
                 self._containers().remove(found.id)
         if found is None and (obstacle := where.other_engine(job.details, here, self._machine())) is not None:
-            raise _out_of_reach(message, obstacle)
+            raise where.out_of_reach(message, obstacle)
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
         """Return the state of a job whose container the engine does not have."""
@@ -343,21 +376,6 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
 
 def _update(job: JobRecord, container: Container) -> JobUpdate:
     return container_update(job.details.raw, container.state)
-
-
-def _check_engine(submission: Submission, here: EngineIdentity, machine: str | None) -> None:
-    obstacle = where.other_id(submission.destination, where.submitted_on(submission), here, machine)
-    if obstacle is not None:
-        raise _out_of_reach(f"cannot look up the submission {submission.name}", obstacle)
-
-
-def _out_of_reach(message: str, cause: str) -> PlatformError:
-    return PlatformError(
-        "job-out-of-reach",
-        message,
-        cause=cause,
-        hint="run the command where DOCKER_HOST, or the docker context, names that engine",
-    )
 
 
 def _container_name(job: JobRecord) -> str:

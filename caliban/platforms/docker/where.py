@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 
+from caliban.errors import PlatformError
 from caliban.escapes import escaped
 from caliban.images.docker.identity import EngineIdentity
 from caliban.platforms.docker.client import is_reference
@@ -85,6 +86,27 @@ def submitted_on(submission: Submission) -> str | None:
 def recorded_machine(raw: JsonObject) -> str | None:
     """Return the machine in the details of a job, or None."""
     return text(raw, MACHINE_KEY)
+
+
+def check_engine(submission: Submission, here: EngineIdentity, machine: str | None) -> None:
+    """Check that a submission names no other engine.
+
+    Raises:
+        PlatformError: ``job-out-of-reach``.
+    """
+    obstacle = other_id(submission.destination, submitted_on(submission), here, machine)
+    if obstacle is not None:
+        raise out_of_reach(f"cannot look up the submission {submission.name}", obstacle)
+
+
+def out_of_reach(message: str, cause: str) -> PlatformError:
+    """Return the error for a job that this engine cannot be asked about."""
+    return PlatformError(
+        "job-out-of-reach",
+        message,
+        cause=cause,
+        hint="run the command where DOCKER_HOST, or the docker context, names that engine",
+    )
 
 
 def _is_renamed(there: DockerDestination, recorded_on: str | None, here: EngineIdentity, machine: str | None) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker.output import after, streamed_output
+from caliban.platforms.docker.client import Containers
+from caliban.platforms.docker.output import JobOutput, after, streamed_output
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus
 from tests.fakes import FakeClock
@@ -129,6 +130,29 @@ def test_the_end_of_a_long_output_is_passed_on_once(passed_on: bytes, tail: byte
     assert after(passed_on, tail) == rest
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_what_a_job_writes_while_it_stops_after_ctrl_c_is_passed_on(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    running: JobRecord,
+    reporter: OutputReporter,
+    end: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(containers: Containers, id: str) -> bool:
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        docker.containers[str(running.details.display_name)].out = b"saved the checkpoint"
+
+    docker.hooks[f"POST /containers/{running.details.id}/{end}"] = write
+    monkeypatch.setattr(Containers, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        platform.follow(running)
+    getattr(platform, end)(running)
+    assert reporter.out == b"saved the checkpoint"
+
+
 def test_a_slow_reader_is_waited_for(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
     """A pager may be read for hours after the job has ended."""
     is_writing, may_go_on = threading.Event(), threading.Event()
@@ -151,7 +175,7 @@ def test_a_slow_reader_is_waited_for(platform: DockerPlatform, docker: FakeDocke
     container = docker.containers[str(running.details.display_name)]
     container.out = b"x" * 10
     container.end(0)
-    with streamed_output(container.id, replace(platform.context, reporter=pager), Clock()):
+    with streamed_output(JobOutput(container.id, replace(platform.context, reporter=pager), Clock())):
         pass
     assert pager.out == b"x" * 10
 
@@ -160,7 +184,7 @@ def test_an_engine_that_does_not_deliver_the_last_output_is_given_up_with_a_warn
     context: PlatformContext, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
 ) -> None:
     clock = FakeClock()  # the container runs on, so that the stream of its output never ends
-    with streamed_output(str(running.details.id), context, clock):
+    with streamed_output(JobOutput(str(running.details.id), context, clock)):
         pass
     assert reporter.warnings == ["the Docker Engine does not deliver the last output of the job; see: docker logs"]
     assert clock.seconds <= 120
