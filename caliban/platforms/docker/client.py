@@ -191,7 +191,8 @@ class Containers:
         def request(api: docker.APIClient) -> bool:
             with self._engine.responses() as responses:
                 api.stop(container.id, timeout=seconds)
-                return not any(response.status_code == 304 for response in responses)
+                # other threads may stop other containers
+                return not any(each.status_code == 304 for each in responses if container.id in each.url)
 
         slow = f"waiting for {container.name} to stop: {container.stop_signal} was sent, SIGKILL follows "
         try:

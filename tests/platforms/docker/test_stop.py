@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,3 +143,20 @@ def test_a_request_to_stop_counts_for_as_long_as_the_job_has(
     platform: DockerPlatform, running: JobRecord, words: tuple[str, ...], seconds: int
 ) -> None:
     assert platform.grace_seconds(replace(running, spec=spec_with(*words))) == seconds
+
+
+def test_containers_that_are_stopped_at_the_same_time_are_not_mixed_up(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, context: PlatformContext
+) -> None:
+    """The engine says of one that it was running, and of the other that it had ended before."""
+    engine = context.engine()
+    other = replace(running, id=69)
+    [container] = docker.containers.values()
+
+    def another_had_ended() -> None:
+        response = SimpleNamespace(status_code=304, url=f"http://docker/containers/{'f' * 64}/stop")
+        for hook in engine.client.api.hooks["response"][1:]:
+            hook(response)
+
+    docker.hooks[f"POST /containers/{container.id}/stop"] = another_had_ended
+    assert platform.stop(other).status is JobStatus.STOPPED
