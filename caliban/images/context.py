@@ -19,7 +19,7 @@ from caliban.errors import ImageError
 from caliban.images import dependencies
 from caliban.images import dockerfile as layout
 from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
-from caliban.images.dockerignore import Ignored
+from caliban.images.dockerignore import Ignored, Verdict
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
@@ -157,6 +157,20 @@ def collect(
     return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins))
 
 
+def paths_sent(root: Path, ignored: Ignored) -> Iterator[str]:
+    """Yield the paths of a directory that ``.dockerignore`` does not exclude, credentials included.
+
+    Args:
+        root: the directory.
+        ignored: the patterns.
+
+    Raises:
+        ImageError: ``dockerignore-malformed``, ``too-many-files``.
+    """
+    walk = _Walk(root, ignored, SecretFinder(SecretFiles(), {}))
+    return (source for _, source in walk.below(""))
+
+
 def _check_script(script: str, files: Sequence[ContextFile], credentials: Mapping[str, str]) -> None:
     """Check that the image will have the script.
 
@@ -172,6 +186,28 @@ def _check_script(script: str, files: Sequence[ContextFile], credentials: Mappin
         reason = f"{secret} is not copied: it is {credentials[secret]}"
         hint = f'if it has to be in the image, add "{secret}" to "include_credentials" in {CONFIG_FILE}'
     raise ImageError("script-ignored", f"cannot build the image: {reason}", hint=hint)
+
+
+@dataclass
+class _Level:
+    """A directory on the way.
+
+    Attributes:
+        entries: what it has, as far as it was not yielded.
+        verdict: whether it is excluded.
+        unyielded: itself, where it is excluded and nothing in it was included so far.
+    """
+
+    entries: Iterator[tuple[os.DirEntry[str], str]]
+    verdict: Verdict
+    unyielded: tuple[os.DirEntry[str], str] | None = None
+
+
+def _not_yet_yielded(levels: Sequence[_Level]) -> Iterator[tuple[os.DirEntry[str], str]]:
+    for level in levels:
+        if level.unyielded is not None:
+            yield level.unyielded
+            level.unyielded = None
 
 
 class _Walk:
@@ -201,24 +237,28 @@ class _Walk:
                 yield _context_file(entry, f"{name}/{source}", source)
 
     def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
-        """Yield everything below a directory, depth first. Links are not followed."""
-        pending = [self._entries(relative)]
+        """Yield everything below a directory, depth first. Links are not followed.
+
+        A directory that is excluded is yielded before the first file in it that is included, as BuildKit does.
+        """
+        pending = [_Level(self._entries(relative), self._ignored.verdict_of(relative))]
         while pending:
-            entry, source = next(pending[-1], (None, ""))
+            entry, source = next(pending[-1].entries, (None, ""))
             if entry is None:
                 pending.pop()
                 continue
             self._on_file()
             is_dir = entry.is_dir(follow_symlinks=False)
-            excluded = self._ignored.excludes(source)
-            if source in exclude or (excluded and not (is_dir and self._ignored.may_include_below(source))):
+            verdict = self._ignored.verdict(source, pending[-1].verdict)
+            is_left_out = verdict.excluded and not (is_dir and self._ignored.may_include_below(source))
+            if source in exclude or is_left_out or self._is_secret(entry, source):
                 continue
-            if self._is_secret(entry, source):
-                continue
-            if not excluded:
+            if not verdict.excluded:
+                yield from _not_yet_yielded(pending)
                 yield entry, source
             if is_dir:
-                pending.append(self._entries(source))
+                below = self._entries(source)
+                pending.append(_Level(below, verdict, (entry, source) if verdict.excluded else None))
 
     def is_credentials_directory(self, path: Path, source: str) -> bool:
         """Return whether a directory is left out whole."""

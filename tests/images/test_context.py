@@ -137,7 +137,8 @@ def test_any_name_and_content_arrive_byte_for_byte(project: Project, name: str, 
     path = project.directory / "any" / f"x{name}"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    data = b"".join(gather(project.spec()).stream(lambda _: None))
+    # Without rules: some contents of four bytes are those of key stores.
+    data = b"".join(collect(project.spec(), "FROM x\n", {}, SecretFiles()).stream(lambda _: None))
     path.unlink()
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         file = archive.extractfile(f"code/any/x{name}")
@@ -181,7 +182,6 @@ def test_dependency_files_are_sent_whatever_dockerignore_says(project: Project) 
         "Dockerfile",
         "conda/environment.yml",
         "requirements/requirements.txt",
-        "code/.dockerignore",
         "code/cpu.py",
     ]
 
