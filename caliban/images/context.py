@@ -18,6 +18,7 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images import dependencies
 from caliban.images import dockerfile as layout
+from caliban.images.accidental import human, link_warning, size_warning
 from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
 from caliban.images.dockerignore import Ignored, Verdict
 from caliban.images.secret_files import GENERIC, SecretFiles
@@ -48,6 +49,7 @@ class BuildContext:
             relative to the project.
         partly_searched: how many files were only partly searched for credentials, since there are so many.
         logins: the files of dependencies that have a password in a URL.
+        accidents: warnings about what is probably in it by accident.
     """
 
     dockerfile: str
@@ -55,6 +57,7 @@ class BuildContext:
     credentials: Mapping[str, str]
     partly_searched: int = 0
     logins: tuple[str, ...] = ()
+    accidents: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -78,12 +81,17 @@ class BuildContext:
                 f"only the beginnings of {self.partly_searched} files were searched for credentials; "
                 "add directories with data to .dockerignore"
             )
-        if self.size > LARGE_CONTEXT:
-            result.append(
-                f"the build context is {_human(self.size)}, the largest parts are {self._largest()}; "
-                "add what the image does not need to .dockerignore"
-            )
-        return result
+        return result + self.size_warnings()
+
+    def size_warnings(self) -> list[str]:
+        """Return warnings about what is probably in the context by accident, or about its size."""
+        if self.size <= LARGE_CONTEXT or any(each.startswith("the build context") for each in self.accidents):
+            return list(self.accidents)
+        return [
+            *self.accidents,
+            f"the build context is {human(self.size)}, the largest parts are {self._largest()}; "
+            "add what the image does not need to .dockerignore",
+        ]
 
     def stream(self, sent: Callable[[int], object]) -> Iterator[bytes]:
         """Write the context as a tar archive.
@@ -114,7 +122,7 @@ class BuildContext:
         sizes: Counter[str] = Counter()
         for file in filter(lambda file: file.size, self.files):
             sizes[PurePosixPath(file.source).parts[0]] += file.size
-        return ", ".join(f"{name} ({_human(size)})" for name, size in sizes.most_common(3))
+        return ", ".join(f"{name} ({human(size)})" for name, size in sizes.most_common(3))
 
 
 def collect(
@@ -154,7 +162,11 @@ def collect(
     except InputFileError as error:
         raise not_readable(error) from error
     _check_script(spec.package.script_path, files, walk.credentials)
-    return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins))
+    script = spec.package.script_path
+    accidents = filter(None, (size_warning(files, script), link_warning(files, spec.build_path)))
+    return BuildContext(
+        text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins), accidents=tuple(accidents)
+    )
 
 
 def paths_sent(root: Path, ignored: Ignored) -> Iterator[str]:
@@ -167,7 +179,7 @@ def paths_sent(root: Path, ignored: Ignored) -> Iterator[str]:
     Raises:
         ImageError: ``dockerignore-malformed``, ``too-many-files``.
     """
-    walk = _Walk(root, ignored, SecretFinder(SecretFiles(), {}))
+    walk = _Walk(root, ignored, SecretFinder(SecretFiles(), {}), lambda: None)
     return (source for _, source in walk.below(""))
 
 
@@ -231,7 +243,7 @@ class _Walk:
             here = "/".join(parents[:depth])
             if self.is_credentials_directory(self._root / here, here):
                 return
-            yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here)
+            yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here, True)
         if relative not in exclude and "." not in exclude:
             for entry, source in self.below("" if relative == "." else relative, exclude):
                 yield _context_file(entry, f"{name}/{source}", source)
@@ -333,7 +345,8 @@ def _plain_file(root: Path, name: str, part: str) -> ContextFile:
 
 def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFile:
     size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
-    return ContextFile(name, Path(entry.path), size, source)
+    is_directory = entry.is_dir(follow_symlinks=False)
+    return ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
 
 
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
@@ -342,11 +355,3 @@ def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
         f"cannot build the image: {relative} is a link to a path outside {root}",
         hint=f"{remedy}: images contain files of the project's directory only",
     )
-
-
-def _human(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -274,11 +274,6 @@ def test_a_large_context_causes_a_warning_with_its_largest_directories(
     assert ".dockerignore" in warning
 
 
-@pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (1_500_000, "2 MB"), (12_300_000_000, "12.3 GB")])
-def test_sizes_have_units(size: int, text: str) -> None:
-    assert context_module._human(size) == text
-
-
 def test_a_file_that_was_deleted_in_the_meantime_is_an_error(project: Project) -> None:
     path = project.write("data", "x")
     context = gather(project.spec())
