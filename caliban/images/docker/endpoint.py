@@ -41,6 +41,11 @@ class Endpoint:
     certificates: Path | None = None
     context: str | None = None
 
+    @property
+    def is_ssh(self) -> bool:
+        """Whether it is reached through ssh."""
+        return (self.host or "").startswith("ssh://")
+
 
 def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     """Find the endpoint as the docker client does: DOCKER_HOST, then DOCKER_CONTEXT, then the current context.
@@ -58,6 +63,24 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     if not isinstance(name, str):
         raise malformed(directory / "config.json", "currentContext is not a string")
     return Endpoint(None) if name == DEFAULT else _of_context(name, directory)
+
+
+def contexts_by_host(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of the docker contexts by their ``Host``; those that cannot be read are left out."""
+    found: dict[str, str] = {}
+    try:
+        paths = sorted((docker_config_dir(environ) / "contexts" / "meta").glob("*/meta.json"))
+    except OSError:
+        return found
+    for path in paths:
+        try:
+            content = _read(path)
+            name, host = content.get("Name"), _host(content)
+        except ImageError:
+            continue
+        if isinstance(name, str) and host is not None:
+            found.setdefault(host, name)
+    return found
 
 
 def docker_config_dir(environ: Mapping[str, str]) -> Path:
@@ -86,13 +109,18 @@ def _of_context(name: str, directory: Path) -> Endpoint:
             cause=f"file not found: {path}",
             hint="list contexts with: docker context ls; choose one with: docker context use, or DOCKER_CONTEXT",
         )
-    endpoints = _read(path).get("Endpoints")
-    endpoint = endpoints.get("docker") if isinstance(endpoints, Mapping) else None
-    host = endpoint.get("Host") if isinstance(endpoint, Mapping) else None
-    if not isinstance(host, str) or not host:
+    host = _host(_read(path))
+    if host is None:
         raise malformed(path, "Endpoints.docker.Host is missing")
     certificates = directory / "contexts" / "tls" / key / "docker"
     return Endpoint(host, certificates if certificates.is_dir() else None, name)
+
+
+def _host(content: JsonObject) -> str | None:
+    endpoints = content.get("Endpoints")
+    endpoint = endpoints.get("docker") if isinstance(endpoints, Mapping) else None
+    host = endpoint.get("Host") if isinstance(endpoint, Mapping) else None
+    return host if isinstance(host, str) and host else None
 
 
 def _exists(path: Path) -> bool:
