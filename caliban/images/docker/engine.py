@@ -151,11 +151,14 @@ class Engine:
 
         Raises:
             ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``, ``build-refused``,
-                ``docker-unreachable``, ``docker-stalled``, or what :func:`caliban.images.context.collect` raises.
+                ``emulation-missing``, ``docker-unreachable``, ``docker-stalled``, or what
+                :func:`caliban.images.context.collect` raises.
         """
         from caliban.images.docker.build import build_image
+        from caliban.images.docker.emulation import checked_emulation
 
-        return build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
+        with checked_emulation(self, spec, reporter):
+            return build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
 
     def image_exists(self, ref: ImageRef) -> bool:
         """Return whether the engine has an image.

@@ -15,6 +15,7 @@ from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.escapes import escaped
 from caliban.images.docker.identity import EngineIdentity
+from caliban.images.image_platform import platform_of_local_jobs
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform, RemovesJobs
 from caliban.platforms.docker import job_spec, start
@@ -77,6 +78,10 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return None: jobs run the images of this machine's Docker Engine."""
         return None
+
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """Return ``--platform`` of the recorded arguments, or what ``docker create`` would assume without it."""
+        return self._arguments(spec).platform or platform_of_local_jobs(self.context.environ)
 
     def connect(self, destination: Destination) -> None:
         """Connect to the Docker Engine."""
