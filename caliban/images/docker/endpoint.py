@@ -14,15 +14,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from caliban.bounded import parse_json
 from caliban.errors import ImageError
 from caliban.input_files import InputFileError, read_bytes
 from caliban.records import JsonObject
 from caliban.redaction import exception_text
+from caliban.urls import is_loopback
 
 DEFAULT = "default"
 """The name of the context that means the default socket."""
+
+_NETWORK = frozenset({"tcp", "http", "https"})
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -45,6 +49,18 @@ class Endpoint:
     def is_ssh(self) -> bool:
         """Whether it is reached through ssh."""
         return (self.host or "").startswith("ssh://")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is on another machine, which has files of its own."""
+        if self.is_ssh:
+            return True
+        host = self.host or DEFAULT_SOCKET
+        try:
+            parts = urlsplit(host if "://" in host else f"tcp://{host}")
+        except ValueError:
+            return False
+        return parts.scheme in _NETWORK and not is_loopback(parts.hostname or "localhost")
 
 
 def find_endpoint(environ: Mapping[str, str]) -> Endpoint:

@@ -18,7 +18,7 @@ from caliban.images.docker.identity import EngineIdentity
 from caliban.images.image_platform import platform_of_local_jobs
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import EXPERIMENT_LABEL, TOKEN_LABEL, ForegroundPlatform, MaySend, Platform, RemovesJobs
-from caliban.platforms.docker import job_spec, start
+from caliban.platforms.docker import job_spec, mounts, start
 from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, is_reference
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
@@ -84,8 +84,10 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
         return self._arguments(spec).platform or platform_of_local_jobs(self.context.environ)
 
     def connect(self, destination: Destination) -> None:
-        """Connect to the Docker Engine."""
+        """Connect to the Docker Engine, and report which files of this machine it does not have."""
         self._here()
+        for warning in job_spec.credential_warnings(self.context):
+            self.context.announce(f"warning: {warning}")
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """Return the same command with another image.
@@ -111,9 +113,12 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
 
     def _arguments(self, spec: JsonObject) -> RunArguments:
         try:
-            return job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+            arguments = job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
+        for warning in mounts.warnings(arguments, self.context.environ):
+            self.context.announce(f"warning: {warning}")
+        return arguments
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return ``caliban-20200529-105340-<start of the token>``: sorted by time, and unique."""
