@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 from caliban.errors import ImageError
+from caliban.images.docker.ssh_address import SshAddress
 from caliban.redaction import exception_text, strip_userinfo
 
 _CHECK = "check that Docker runs (docker info), and the value of DOCKER_HOST"
@@ -13,13 +15,14 @@ _CERTIFICATES = (
     "or in the context, belongs to the certificate authority that signed the engine's certificate"
 )
 _GROUP = "join the group docker, then log in again: sudo usermod -aG docker $USER"
-# The beginning of what ssh reports -> what to do about it.
+# A part of what ssh, or docker at the other end, reports -> what to do about it. The first that fits counts.
 _SSH_HINTS = (
+    ("connect: permission denied", "join the group docker on that machine: sudo usermod -aG docker USER"),
+    ("failed to open the raw stream connection", "start Docker on that machine, or name its socket: ssh://HOST/PATH"),
     ("cannot run ssh", "install the OpenSSH client, which ssh:// needs"),
     ("Host key verification failed", "connect once with ssh, and accept the key of the host"),
     ("Permission denied", "ssh needs a key that asks for no password: set it up with ssh-copy-id and ssh-add"),
     ("not found", "install the docker command there, version 18.09 or later, on the PATH of a shell without login"),
-    ("", "check the connection with ssh: the same command as docker uses is: ssh HOST docker version"),
 )
 
 
@@ -43,7 +46,7 @@ def unreachable(error: BaseException, host: str, environ: Mapping[str, str] | No
 
 def _hint(error: BaseException, reason: BaseException, host: str, environ: Mapping[str, str] | None) -> str:
     if host.startswith("ssh://") and _is_of_ssh(error):
-        return next(hint for text, hint in _SSH_HINTS if text in str(error))
+        return next((hint for text, hint in _SSH_HINTS if text in str(error)), _ssh_check(host))
     if "certificate verify failed" in str(error):
         return _CERTIFICATES
     is_denied = isinstance(reason, PermissionError)
@@ -60,6 +63,14 @@ def _hint(error: BaseException, reason: BaseException, host: str, environ: Mappi
         return f"{usual}; or {choice}" if choice else usual
     start = start_hint(socket, environ)
     return f"{start or 'start Docker'}; or {choice}" if choice else start or usual
+
+
+def _ssh_check(host: str) -> str:
+    try:
+        address = SshAddress.parse(host.partition(" (docker context ")[0])
+    except ValueError:
+        return _CHECK
+    return f"check the connection: {shlex.join(['ssh', *address.options(), address.host])} docker version"
 
 
 def _is_of_ssh(error: BaseException) -> bool:
