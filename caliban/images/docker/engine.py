@@ -124,7 +124,7 @@ class Engine:
         """
         return self.within(seconds, lambda: request(self.client.api), _slow_line(self.host, seconds))
 
-    def within(self, seconds: float | None, call: Callable[[], _T], slow_line: str) -> _T:
+    def within(self, seconds: float, call: Callable[[], _T], slow_line: str) -> _T:
         """Return ``call()``; see :func:`caliban.threads.within`."""
         return within(seconds, call, self.clock, lambda: self.on_slow(slow_line))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from caliban.clock import SystemClock
 from caliban.errors import PlatformError
+from caliban.helper_process import run_helper
 from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
@@ -124,15 +125,8 @@ def checked_arguments(command: DockerCommand, environ: Mapping[str, str]) -> Run
 def client_flags(environ: Mapping[str, str]) -> ClientFlags:
     """Return the flags of the docker client that is installed; none where there is none."""
     try:
-        client = subprocess.run(
-            ["docker", "create", "--help"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=dict(environ),
-            timeout=_HELP_SECONDS,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        client = run_helper(("docker", "create", "--help"), SystemClock(), environ=environ, seconds=_HELP_SECONDS)
+    except (OSError, ValueError):  # not installed, or it hangs
         return {}
     return run_arguments.parse_help(client.stdout.decode("utf-8", "replace"))
 

@@ -26,9 +26,10 @@ exited     the job, with its end                            likewise
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from caliban.attempts import Submission
@@ -113,7 +114,8 @@ def create(
         raise CreateError(f"docker create: {one_line(error)}", None) from error
     finally:
         if client.poll() is None:
-            client.kill()
+            with suppress(ProcessLookupError, PermissionError):  # it has ended; on macOS, it is ending
+                os.killpg(client.pid, signal.SIGKILL)  # with the credential helper that it may have started
             client.wait()
     if exit_code != 0:
         raise CreateError(stderr.decode("utf-8", "backslashreplace"), exit_code)
