@@ -159,6 +159,7 @@ class DockerPlatform(Platform, ForegroundPlatform, RemovesJobs):
             self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
         command = ["docker", "create", "--name", submission.name]
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
+        command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]

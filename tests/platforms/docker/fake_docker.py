@@ -24,7 +24,9 @@ from tests.serving import serve_in_thread
 
 INFO = {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
 NEVER = "0001-01-01T00:00:00Z"
-_FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart", "--pull"})
+_FLAGS_WITH_VALUE = frozenset(
+    {"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart", "--pull", "--user", "-u"}
+)
 _FLAGS = frozenset({"--privileged", "-i", "-t"})
 # The client sends everything to the fake engine, which answers with the streams and the exit code.
 _CLIENT = """\
