@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -128,6 +129,12 @@ def test_a_socket_of_two_names_is_named_once(
     (home / ".rd").mkdir()
     (home / ".rd" / "docker.sock").symlink_to(path)
     assert choice_hint(DEFAULT, environ) == f"to use rootless Docker: export DOCKER_HOST=unix://{path}"
+
+
+def test_the_directory_of_runtime_files_has_a_default(environ: dict[str, str]) -> None:
+    del environ["XDG_RUNTIME_DIR"]
+    usual = f"unix:///run/user/{os.getuid()}/docker.sock"
+    assert start_hint(usual, environ) == "start rootless Docker: systemctl --user start docker"
 
 
 def test_variables_that_are_missing_or_relative_name_nothing(environ: dict[str, str]) -> None:

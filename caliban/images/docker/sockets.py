@@ -10,6 +10,7 @@ documentation of Rancher Desktop, OrbStack and Lima.
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import stat
@@ -108,8 +109,8 @@ def _matches(path: Path, pattern: str, environ: Mapping[str, str]) -> bool:
 
 def _expanded(pattern: str, environ: Mapping[str, str]) -> str | None:
     if pattern.startswith("$"):
-        runtime = environ.get("XDG_RUNTIME_DIR")
-        return runtime + pattern[1:] if runtime and runtime.startswith("/") else None
+        runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"  # cron and su do not set it
+        return runtime + pattern[1:] if runtime.startswith("/") else None
     if pattern.startswith("~"):
         home = environ.get("HOME") or ""
         return home + pattern[1:] if home.startswith("/") else None
