@@ -28,6 +28,8 @@ SKELETON = "skeleton"
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
+_PROGRAM_NAME = re.compile(r"[A-Za-z0-9/][\w./+-]*")
+
 _ENVIRONMENT = (
     "ENV PYTHONUNBUFFERED=1 PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1"
 )
@@ -48,6 +50,11 @@ _PYTHON = (
     'if ! command -v python3 >/dev/null; then echo "the base image has no Python" >&2; exit 1; fi; '
     'ln -s "$(command -v python3)" /usr/local/bin/python'
 )
+
+_PROGRAM = """\
+if command -v {program} >/dev/null; then exit 0; fi
+echo "the base image has no {program}, which runs the script" >&2
+exit 1"""
 
 # A script, since useradd and adduser are not in every base image and reject a uid that exists. The first of two entries
 # with the same uid is used, which gives that uid a home directory that it may write to.
@@ -173,7 +180,16 @@ def _base(spec: BuildSpec, activated: tuple[str, ...]) -> list[Instruction]:
             _shell(_PYTHON, activated=activated), "find Python", f'set a "base_image" with Python in {CONFIG_FILE}'
         )
     )
-    return result
+    return [*result, *_interpreter(spec)]
+
+
+def _interpreter(spec: BuildSpec) -> list[Instruction]:
+    """Return a check that ends the build before anything is installed that could not be run."""
+    program = spec.package.executable[0]
+    if program in ("python", "/bin/sh") or not _PROGRAM_NAME.fullmatch(program):
+        return []
+    hint = f'set a "base_image" that has {program}, or add its package to "apt_packages", in {CONFIG_FILE}'
+    return [Instruction(_shell(_PROGRAM.format(program=program)), f"find {program}", hint)]
 
 
 def _user(user: BuildUser, base: BaseImage) -> list[Instruction]:

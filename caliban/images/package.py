@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from caliban.errors import UsageError
+from caliban.images.interpreter import interpreter, relative_import
 from caliban.input_files import entry_is_dir, is_dir, is_file, is_inside, shortened
 
 _SCANNED_FILES = 2000
@@ -21,7 +22,7 @@ class Package:
     """A script or module, as caliban 0.4.2 records it: the four elements of ``container_specs.spec["package"]``.
 
     Attributes:
-        executable: what runs it: ``("python",)``, ``("python", "-m")`` or ``("/bin/bash",)``.
+        executable: what runs it: ``("python",)``, ``("python", "-m")``, ``("/bin/bash",)`` or another program.
         package_path: what is copied into the image: ``.`` for the whole project, or a top-level directory:
             ``trainer``.
         script_path: the file, relative to the project: ``cpu.py``, ``trainer/train.py``.
@@ -47,20 +48,23 @@ class Package:
     def parse(cls, module: str, directory: Path) -> Package:
         """Find the script or module that MODULE on a command line names.
 
-        A file is run directly: ``.py`` by ``python``, anything else by ``/bin/bash``, as in caliban 0.4.2. Any other
-        name is a module (``trainer.train``), or a package with a ``__main__.py``.
+        A file is run by what :func:`caliban.images.interpreter.interpreter` finds. Any other name is a module
+        (``trainer.train``), or a package with a ``__main__.py``.
 
         Args:
             module: ``cpu.py``, ``./cpu.py``, ``trainer/train.py``, ``trainer.train``.
             directory: the project's.
 
         Raises:
-            UsageError: ``module-not-found``, with a similar name as a hint; ``module-outside-folder``.
+            UsageError: ``module-not-found``, with a similar name as a hint; ``module-outside-folder``;
+                ``script-not-runnable``, ``script-unreadable``; ``script-relative-import``.
         """
         relative = _inside(module, directory)
         if is_file(directory / relative):
             _refuse_link_out(module, directory, relative)
-            executable = ("python",) if relative.suffix == ".py" else ("/bin/bash",)
+            executable = interpreter(directory / relative, relative)
+            if executable[0] == "python":
+                _refuse_relative_import(directory, relative)
             return cls(executable, _top(relative), str(relative))
         dotted = ".".join(relative.parts) if is_dir(directory / relative) else module
         script = _script_of(dotted, directory)
@@ -82,6 +86,26 @@ def _inside(module: str, directory: Path) -> PurePosixPath:
 def _refuse_link_out(module: str, directory: Path, script: PurePosixPath) -> None:
     if not is_inside(directory / script, directory):
         raise _outside(module)
+
+
+def _refuse_relative_import(directory: Path, script: PurePosixPath) -> None:
+    statement = relative_import(directory / script)
+    if statement is None:
+        return
+    parts = script.with_suffix("").parts
+    is_module = len(parts) > 1 and script.suffix == ".py" and all(part.isidentifier() for part in parts)
+    raise UsageError(
+        "script-relative-import",
+        f"cannot run {shortened(str(script))} as a script: it has relative imports",
+        cause=f'"{statement}" works in modules of a package only',
+        hint=f"run it as a module: {'.'.join(parts)}" if is_module else f"remove the dots: {_absolute(statement)}",
+    )
+
+
+def _absolute(statement: str) -> str:
+    source, _, names = statement.removeprefix("from ").partition(" import ")
+    module = source.lstrip(".")
+    return f"from {module} import {names}" if module else f"import {names}"
 
 
 def _script_of(dotted: str, directory: Path) -> PurePosixPath | None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from caliban.config import CONFIG_FILE, ProjectConfig, config_from_record, load_config
+from caliban.config import CONFIG_FILE, DEFAULT_BASE_IMAGE, ProjectConfig, config_from_record, load_config
 from caliban.errors import ImageError, UsageError
 from caliban.images import dependencies
+from caliban.images.interpreter import is_general, not_runnable
 from caliban.images.package import Package
 from caliban.input_files import is_dir, is_file, is_inside, shortened
 from caliban.records import ImageRef, JobMode, JsonObject
@@ -33,6 +34,9 @@ class BuildSpec:
         requirements_path: pip's file, relative to ``build_path``, or None.
         conda_env_path: conda's file, relative to ``build_path``, or None.
         no_cache: build every layer again.
+        image_platform: for which operating system and processor, such as ``linux/amd64``; None for those of the engine
+            that builds it. Not recorded: it belongs to the job that runs the image
+            (:meth:`caliban.platforms.base.Platform.image_platform`).
     """
 
     build_path: Path
@@ -44,6 +48,7 @@ class BuildSpec:
     requirements_path: str | None = None
     conda_env_path: str | None = None
     no_cache: bool = False
+    image_platform: str | None = None
 
     @classmethod
     def detect(
@@ -62,9 +67,11 @@ class BuildSpec:
         Raises:
             UsageError: ``extra-dir-outside-folder``, ``extra-dir-not-found``; ``malformed-extra`` for an extra
                 that is not a valid name; ``extras-without-setup`` for extras of a project that cannot be installed;
-                ``project-unreadable`` for a file of dependencies that is not a file.
+                ``project-unreadable`` for a file of dependencies that is not a file; ``script-not-runnable`` for a
+                script whose program the base image does not have.
         """
         root = directory.absolute()
+        _check_interpreter(package, config, job_mode)
         extras = tuple(setup_extras)
         for extra in extras:
             if not is_extra_name(extra):
@@ -276,6 +283,18 @@ def _recorded_path(key: str, value: str) -> str:
 def _stays_inside(path: str) -> bool:
     pure = PurePosixPath(path)
     return bool(path) and "\0" not in path and not pure.is_absolute() and ".." not in pure.parts
+
+
+def _check_interpreter(package: Package, config: ProjectConfig, mode: JobMode) -> None:
+    """Check that the default base image, whose contents are known, has what runs the script."""
+    program = package.executable[0]
+    is_default = config.base_image_for(mode) == DEFAULT_BASE_IMAGE and not config.apt_packages_for(mode)
+    if is_default and not is_general(package.executable):
+        raise not_runnable(
+            PurePosixPath(package.script_path),
+            f"{program} runs it, which the base image {DEFAULT_BASE_IMAGE} does not have",
+            f'set a "base_image" that has {program}, or "apt_packages", in {CONFIG_FILE}',
+        )
 
 
 def _checked_extra_dir(root: Path, extra: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.attempts import Submission
 from caliban.errors import PlatformError
+from caliban.images.image_platform import platform_of_remote_jobs
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
@@ -152,6 +153,21 @@ class Platform(ABC):
         Raises:
             CalibanError: there is none, or its name is malformed.
         """
+
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """Return for which operating system and processor the image of a job is built.
+
+        Args:
+            config: the project's, which may name them.
+            spec: of the job, whose image counts for nothing.
+
+        Returns:
+            Such as ``linux/amd64``; None for those of this machine's Docker Engine.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
+        """
+        return platform_of_remote_jobs(config, self.context.environ)
 
     def connect(self, destination: Destination) -> None:  # noqa: B027 - optional: some platforms are always there
         """Check that a destination can be reached, before anything is built or journaled.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from caliban.errors import CalibanError
 from caliban.images.dockerfile import BuildUser
@@ -10,8 +11,26 @@ from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
-from caliban.records import ImageRef
+from caliban.records import ImageRef, JsonObject
 from caliban.reporter import Progress, Reporter
+from caliban.submission.boundary import platform_errors
+
+
+def image_source(source: BuildSpec | ImageSpec, platform: Platform, spec: JsonObject) -> BuildSpec | ImageSpec:
+    """Return the source of a job's image, with what the platform requires of images that are built for it.
+
+    Args:
+        source: as the user or a record describes it.
+        platform: where the job runs.
+        spec: of the job, with any image.
+
+    Raises:
+        CalibanError: the spec is malformed.
+    """
+    if isinstance(source, ImageSpec) or not platform.needs_image:
+        return source
+    with platform_errors(platform.id, "choose for which machines its image is built"):
+        return replace(source, image_platform=platform.image_platform(source.config, spec))
 
 
 class Images:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from caliban.images.docker.build_log import BuildLog
 from caliban.images.dockerfile import Instruction
 
@@ -61,6 +63,44 @@ def test_a_build_that_is_rejected_before_its_first_step_has_an_error_of_its_own(
     assert log_of(reporter).failure("unknown instruction").id == "build-refused"
 
 
+PODMAN = 'building at STEP "RUN /bin/sh -ec y": while running runtime: exit status 3\n'
+
+
+def test_the_last_lines_of_a_step_that_failed_in_podman_are_the_cause(reporter: RecordingReporter) -> None:
+    """Podman's message has the instruction, which may be long, and not what it wrote."""
+    log = log_of(reporter, "STEP 1/3: FROM x:1\n", "STEP 2/3: RUN y\n", "out line\n", "err line\n")
+    error = log.failure(PODMAN)
+    assert (error.id, error.cause, error.hint) == ("build-step-failed", "out line\nerr line", "check y")
+    assert error.message == "cannot build the image: step 2 (do y) failed with exit code 3"
+
+
+def test_a_step_of_podman_without_output_has_its_message_as_the_cause(reporter: RecordingReporter) -> None:
+    log = log_of(reporter, "STEP 1/3: FROM x:1\n", "STEP 2/3: RUN y\n")
+    assert log.failure('building at STEP "COPY a b": no such file').cause == 'building at STEP "COPY a b": no such file'
+
+
+def test_the_ids_of_podman_are_not_reported(reporter: RecordingReporter) -> None:
+    log_of(
+        reporter,
+        "STEP 1/3: FROM x:1\n",
+        "Resolving %!q(<nil>) to docker.io (enforced by caller)\n",
+        "--> 12ab34\n",
+        "STEP 2/3: RUN y\n",
+        f"--> Using cache {'12' * 32}\n",
+        "COMMIT\n",
+        f"{'ab' * 32}\n",
+    )
+    assert reporter.lines == ["STEP 1/3: FROM x:1", "STEP 2/3: RUN y", f"--> Using cache {'12' * 32}"]
+
+
+def test_the_image_of_podman_is_read_from_either_of_its_events(reporter: RecordingReporter) -> None:
+    log = log_of(reporter, "Successfully built 1e92ba7c8c12\n")
+    assert log.image == "1e92ba7c8c12"
+    log = log_of(reporter)
+    log.feed({"aux": {"ID": "sha256:" + "1e" * 32}})
+    assert log.image == "sha256:" + "1e" * 32
+
+
 def test_the_image_is_read_from_the_output_of_an_old_engine(reporter: RecordingReporter) -> None:
     assert log_of(reporter, "Successfully built 12ab34\n").image == "12ab34"
 
@@ -80,3 +120,144 @@ def test_a_pull_is_reported_by_image_with_progress_by_layer(reporter: RecordingR
     log.feed({"unknown": 1})
     assert reporter.lines == ["Pulling from library/python"]
     assert reporter.notes == ["3.12-slim: Pulling from library/python", "12ab: Downloading", "Waiting"]
+
+
+BASE_IMAGE_FAILURES = [
+    ("manifest for x:1 not found: manifest unknown: manifest unknown", "base image not available: x:1"),
+    (
+        "pull access denied for x, repository does not exist or may require 'docker login': denied",
+        "base image not available: x:1",
+    ),
+    (
+        'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host',
+        "cannot reach the registry of the base image x:1",
+    ),
+    ('Get "https://r.io/v2/": net/http: TLS handshake timeout', "cannot reach the registry of the base image x:1"),
+    ("Get https://r.io/v2/: x509: certificate signed by unknown authority", "cannot reach the registry"),
+    ("received unexpected HTTP status: 503 Service Unavailable", "cannot reach the registry"),
+    ("unauthorized: authentication required", "access denied to the base image x:1"),
+    ("toomanyrequests: You have reached your pull rate limit", "the registry limits how often"),
+    ("no matching manifest for linux/arm64/v8 in the manifest list entries", "not available for the platform"),
+    ("invalid reference format", "invalid name of the base image: x:1"),
+]
+
+
+@pytest.mark.parametrize(("reason", "message"), BASE_IMAGE_FAILURES)
+def test_the_message_about_a_base_image_says_why_it_is_not_available(
+    reporter: RecordingReporter, reason: str, message: str
+) -> None:
+    error = log_of(reporter, "Step 1/2 : FROM x:1\n").failure(reason)
+    assert error.id == "base-image-unavailable"
+    assert message in error.message
+    assert '"base_image" in .calibanconfig.json' in (error.hint or "")
+
+
+def test_a_private_base_image_has_the_login_to_its_registry_as_a_hint(reporter: RecordingReporter) -> None:
+    steps = [Instruction("FROM registry.example.com/team/x:1", "pull the base image")]
+    reporter.done.append(0)
+    log = BuildLog(steps, reporter, reporter)
+    log.feed({"stream": "Step 1/1 : FROM registry.example.com/team/x:1\n"})
+    assert "docker login registry.example.com;" in (log.failure("unauthorized: access forbidden").hint or "")
+
+
+@pytest.mark.parametrize("reason", ["failed to create rwlayer: layer does not exist", "context canceled"])
+def test_another_failure_of_the_first_step_is_not_one_of_the_base_image(
+    reporter: RecordingReporter, reason: str
+) -> None:
+    error = log_of(reporter, "Step 1/2 : FROM x:1\n").failure(reason)
+    assert (error.id, error.cause) == ("build-step-failed", reason)
+
+
+@pytest.mark.parametrize("reason", ["The command '/bin/sh -c y' returned a non-zero code: 3", "COPY failed: not found"])
+def test_a_failed_trigger_of_the_base_image_is_not_a_missing_base_image(
+    reporter: RecordingReporter, reason: str
+) -> None:
+    log = log_of(reporter, "Step 1/2 : FROM x:1\n", "# Executing 1 build trigger\n", "its output\n")
+    error = log.failure(reason)
+    assert error.id == "build-step-failed"
+    assert "step 1 (ONBUILD instructions of the base image)" in error.message
+    assert "its output" in (error.cause or "")
+
+
+def test_a_program_that_counts_steps_does_not_change_the_number_of_the_failed_step(
+    reporter: RecordingReporter,
+) -> None:
+    log = log_of(reporter, "Step 1/3 : FROM x:1\n", "Step 2/3 : RUN y\n", "Step 3/100 : loss 2\nStep 1/2 : compile\n")
+    error = log.failure("The command 'y' returned a non-zero code: 1")
+    assert "step 2 (do y)" in error.message
+    assert (error.cause or "").splitlines() == ["Step 3/100 : loss 2", "Step 1/2 : compile"]
+
+
+def test_the_steps_of_podman_are_counted(reporter: RecordingReporter) -> None:
+    error = log_of(reporter, "STEP 1/3: FROM x:1\n", "STEP 2/3: RUN y\n", "bad\n").failure("exit status 1")
+    assert "step 2 (do y)" in error.message
+
+
+@pytest.mark.parametrize("reason", ["no space left on device", "write /x: disk quota exceeded"])
+def test_a_full_disk_in_the_first_step_is_one(reporter: RecordingReporter, reason: str) -> None:
+    assert log_of(reporter, "Step 1/2 : FROM x:1\n").failure(f"write /x: {reason}").id == "disk-full"
+
+
+MISSING = [
+    ("ERROR: Cannot find command 'git' - do you have 'git' installed and in your PATH?", "git"),
+    ("/bin/sh: 1: git: not found", "git"),
+    ("bash: line 1: git: command not found", "git"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "git"),
+    ("      error: command 'gcc' failed: No such file or directory", "gcc"),
+    ("unable to execute 'x86_64-linux-gnu-gcc': No such file or directory", "gcc"),
+    ("error: command '/usr/bin/g++' failed: No such file or directory", "g++"),
+    ("  CMake Error: No CMAKE_CXX_COMPILER could be found.", "g++"),
+    ("gcc: fatal error: cannot execute 'cc1plus': execvp: No such file or directory", "g++"),
+    ("../meson.build:1:0: ERROR: Unknown compiler(s): [['cc'], ['gcc'], ['clang']]", "gcc"),
+    ("error: linker `cc` not found", "gcc"),
+    ("/bin/sh: make: command not found", "make"),
+    ("make: g++: No such file or directory", "g++"),
+    ("CMake Error: CMAKE_MAKE_PROGRAM is not set.", "make"),
+    ("RuntimeError: CMake must be installed to build dlib", "cmake"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'cmake'", "cmake"),
+    ("/bin/sh: 1: pkg-config: not found", "pkg-config"),
+    ("Did not find pkg-config by name 'pkg-config'", "pkg-config"),
+    ("x.c:1:10: fatal error: Python.h: No such file or directory", "python3-dev"),
+    ("x.c:1:10: fatal error: 'ffi.h' file not found", "libffi-dev"),
+    ("x.c:1:10: fatal error: zlib.h: No such file or directory", "zlib1g-dev"),
+    ("Error: pg_config executable not found.", "libpq-dev"),
+    ("error: can't find Rust compiler", "cargo"),
+    ("Cargo, the Rust package manager, is not installed or is not on PATH.", "cargo"),
+    ("/bin/sh: 1: nvcc: not found", "CUDA toolkit"),
+    ("x.cu:1:10: fatal error: cuda_runtime.h: No such file or directory", "CUDA toolkit"),
+    ("x.c:1:10: fatal error: rare/thing.h: No such file or directory", "the Debian package with rare/thing.h"),
+]
+
+
+@pytest.mark.parametrize(("line", "package"), MISSING)
+def test_a_missing_tool_has_its_package_as_a_hint(reporter: RecordingReporter, line: str, package: str) -> None:
+    log = log_of(reporter, "Step 2/2 : RUN y\n", f"{line}\n", "note: this is an issue with the package\n")
+    hint = log.failure("The command 'y' returned a non-zero code: 1").hint or ""
+    assert package in hint
+    assert ".calibanconfig.json" in hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR: No matching distribution found for nothing",
+        "FileNotFoundError: [Errno 2] No such file or directory: 'requirements/base.txt'",
+        "ModuleNotFoundError: No module named 'git'",
+        "no package: six: not found in the index",
+    ],
+)
+def test_another_failure_keeps_the_hint_of_the_step(reporter: RecordingReporter, line: str) -> None:
+    log = log_of(reporter, "Step 2/2 : RUN y\n", f"{line}\n")
+    assert log.failure("The command 'y' returned a non-zero code: 1").hint == "check y"
+
+
+def test_a_tool_that_an_earlier_step_missed_is_not_the_hint_of_a_later_one(reporter: RecordingReporter) -> None:
+    log = log_of(reporter, "Step 1/2 : FROM x:1\n/bin/sh: 1: git: not found\nStep 2/2 : RUN y\nbad\n")
+    assert log.failure("The command 'y' returned a non-zero code: 1").hint == "check y"
+
+
+def test_passwords_in_the_output_are_hidden(reporter: RecordingReporter) -> None:
+    line = "Looking in indexes: https://me:planted-secret@host/simple"
+    log = log_of(reporter, "Step 2/2 : RUN y\n", f"{line}\n")
+    error = log.failure("The command 'y' returned a non-zero code: 1")
+    assert "planted-secret" not in f"{reporter.lines} {error.cause}"

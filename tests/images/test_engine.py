@@ -73,6 +73,31 @@ def test_a_shell_script_is_built_and_run(build: Callable[..., str], project: Pro
     assert run(build(project, "run.sh"), "x") == "from the shell: x\n"
 
 
+def test_a_script_without_a_suffix_is_run_by_what_its_first_line_names(
+    build: Callable[..., str], project: Project, run: Run
+) -> None:
+    project.write("fit", "#!/usr/bin/env python3\nimport sys\nprint('python', sys.argv[1])\n")
+    assert run(build(project, "fit"), "x") == "python x\n"
+
+
+def test_a_program_that_the_base_image_does_not_have_ends_the_build_early(
+    engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter
+) -> None:
+    project.write("fit.R", "x <- 1\n")
+    with pytest.raises(ImageError) as caught:
+        engine.build(project.spec("fit.R"), user, reporter)
+    assert "(find Rscript) failed" in caught.value.message
+    assert "Rscript" in (caught.value.hint or "")
+
+
+def test_a_missing_tool_of_a_step_leads_to_its_apt_package(
+    engine: Engine, project: Project, user: BuildUser, reporter: RecordingReporter
+) -> None:
+    project.write("requirements.txt", "nothing @ git+https://localhost:1/nothing\n")
+    error = failure(engine, project, user, reporter)
+    assert error.hint == 'the image has no git: add "git" to "apt_packages" in .calibanconfig.json'
+
+
 def test_a_job_runs_as_the_caller_with_a_home_and_a_writable_working_directory(
     build: Callable[..., str], project: Project, run: Run
 ) -> None:

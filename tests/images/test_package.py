@@ -127,3 +127,106 @@ def test_an_unreadable_directory_does_not_hide_the_error(directory: Path, monkey
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert failure("zzz.py", directory).id == "module-not-found"
+
+
+def write(directory: Path, name: str, text: str | bytes) -> str:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return name
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "executable"),
+    [
+        ("fit", "#!/usr/bin/env python3\nimport sys\n", ("python",)),
+        ("fit", "#!/usr/bin/python\n", ("python",)),
+        ("fit", "#!/home/me/venv/bin/python3.11 -u\n", ("python", "-u")),
+        ("fit", "#! /usr/bin/env -S python3 -X dev\r\nimport sys\r\n", ("python", "-X", "dev")),
+        ("fit.cgi", "#!/usr/bin/env python3\n", ("python",)),
+        ("fit.txt", "#!/usr/bin/env python3\n", ("python",)),
+        ("fit.py", "#!/bin/sh\n", ("python",)),
+        ("fit.PY", "", ("python",)),
+        ("fit.pyz", b"#!/usr/bin/env python3\nPK\0\0", ("python",)),
+        ("run", "#!/bin/bash\n", ("/bin/bash",)),
+        ("run", "#!/usr/bin/env bash\n", ("/bin/bash",)),
+        ("run.sh", "#!/bin/bash -e\n", ("/bin/bash", "-e")),
+        ("run.sh", "#!/bin/sh\n", ("/bin/sh",)),
+        ("run.sh", "#!/usr/bin/env python3\n", ("python",)),
+        ("run.bash", "echo\n", ("/bin/bash",)),
+        ("run", "echo hello\n", ("/bin/bash",)),
+        ("fit.R", "x <- 1\n", ("Rscript",)),
+        ("fit.jl", "", ("julia",)),
+        ("fit", "#!/usr/bin/env Rscript\n", ("Rscript",)),
+        ("fit", "#!/usr/bin/env -S uv run --script\n", ("uv", "run", "--script")),
+        ("fit", "#!/opt/here/julia --project\n", ("julia", "--project")),
+    ],
+)
+def test_a_file_is_run_by_what_its_suffix_or_first_line_names(
+    tmp_path: Path, name: str, text: str, executable: tuple[str, ...]
+) -> None:
+    assert Package.parse(write(tmp_path, name, text), tmp_path).executable == executable
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("fit.ipynb", "{}", "jupyter nbconvert --to script fit.ipynb"),
+        ("config.yaml", "a: 1\n", "such as cpu.py"),
+        ("config.yml", "", "such as cpu.py"),
+        ("config.json", "{}", "such as cpu.py"),
+        ("pyproject.toml", "", "such as cpu.py"),
+        ("requirements.txt", "six\n", "such as cpu.py"),
+        ("README.md", "# fit\n", "such as cpu.py"),
+        ("fit.cpp", "int main() {}\n", "such as cpu.py"),
+        ("Makefile", "all:\n", "such as cpu.py"),
+        ("fit", "import sys\nprint(sys.argv)\n", "#!/usr/bin/env python3"),
+        ("fit", "import sys\nprint(sys.argv\n", "#!/usr/bin/env python3"),
+        ("fit", b"\x7fELF\x02\x01\x01\0\0", './fit "$@"'),
+        ("fit.sh", b"\x7fELF\x02\x01\x01\0\0", './fit.sh "$@"'),
+        ("weights.npz", b"PK\x03\x04\0", "from a shell script"),
+    ],
+)
+def test_a_file_that_nothing_runs_is_an_error(tmp_path: Path, name: str, text: str | bytes, hint: str) -> None:
+    error = failure(write(tmp_path, name, text), tmp_path)
+    assert error.id == "script-not-runnable"
+    assert name in error.message
+    assert hint in (error.hint or "")
+
+
+@pytest.mark.parametrize("statement", ["from . import model", "from .model import NAME", "from ..lib import x as y"])
+def test_a_script_with_relative_imports_has_its_module_as_a_hint(tmp_path: Path, statement: str) -> None:
+    error = failure(write(tmp_path, "trainer/train.py", f"import os\n{statement}\n"), tmp_path)
+    assert (error.id, error.hint) == ("script-relative-import", "run it as a module: trainer.train")
+    assert statement in (error.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("train.py", "from model import NAME"), ("my-code/train.py", "from model import NAME")]
+)
+def test_relative_imports_where_there_is_no_package_have_the_absolute_one_as_a_hint(
+    tmp_path: Path, name: str, hint: str
+) -> None:
+    error = failure(write(tmp_path, name, "from .model import NAME\n"), tmp_path)
+    assert error.hint == f"remove the dots: {hint}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\n",
+        "try:\n    from . import model\nexcept ImportError:\n    import model\n",
+        "def main():\n    from . import model\n",
+        "if __package__:\n    pass\nfrom . import model\n",
+        "'from . import model'\n",
+        "this is not Python\n",
+        "",
+    ],
+)
+def test_a_script_whose_imports_may_work_is_run(tmp_path: Path, source: str) -> None:
+    assert Package.parse(write(tmp_path, "trainer/train.py", source), tmp_path).main_module is None
+
+
+def test_a_module_may_have_relative_imports(tmp_path: Path) -> None:
+    write(tmp_path, "trainer/train.py", "from . import model\n")
+    assert Package.parse("trainer.train", tmp_path).main_module == "trainer.train"

@@ -273,3 +273,26 @@ def test_a_rerun_without_an_extra_directory_is_an_error(directory: Path) -> None
     spec = detect(directory, dirs=("data",))
     (directory / "data").rmdir()
     assert rerun_failure(spec) == "extra-dir-gone"
+
+
+def test_a_script_whose_program_the_default_base_image_does_not_have_is_an_error(directory: Path) -> None:
+    (directory / "fit.R").write_text("x <- 1")
+    with pytest.raises(UsageError) as caught:
+        BuildSpec.detect(
+            directory,
+            Package.parse("fit.R", directory),
+            job_mode=JobMode.CPU,
+            config=load_config(directory),
+        )
+    assert caught.value.id == "script-not-runnable"
+    assert "Rscript" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("config", ['{"base_image": "r-base:4"}', '{"apt_packages": ["r-base-core"]}'])
+def test_a_script_of_another_program_is_built_where_the_image_may_have_it(directory: Path, config: str) -> None:
+    (directory / "fit.R").write_text("x <- 1")
+    (directory / CONFIG_FILE).write_text(config)
+    spec = BuildSpec.detect(
+        directory, Package.parse("fit.R", directory), job_mode=JobMode.CPU, config=load_config(directory)
+    )
+    assert spec.package.command == ("Rscript", "fit.R")

@@ -14,7 +14,7 @@ from caliban.platforms.base import Platform
 from caliban.platforms.registry import Platforms
 from caliban.records import ImageRef, JobMode
 from caliban.reporter import Reporter
-from caliban.submission.images import Images
+from caliban.submission.images import Images, image_source
 from tests.builders import BUILD, IMAGE, OTHER_IMAGE, build_for
 from tests.fakes import FakeDestination, FakeEngine, FakeService, Push, RecordingReporter
 
@@ -37,6 +37,25 @@ def images(platforms: Platforms, fake_engine: FakeEngine) -> Images:
 def get(images: Images, platform: Platform, source: BuildSpec | ImageSpec, zone: str = "zone-a") -> ImageRef:
     registry = platform.image_registry(source.config, FakeDestination(zone)) if isinstance(source, BuildSpec) else None
     return images.get(source, platform, registry)
+
+
+def test_images_of_remote_jobs_are_built_for_linux_amd64(platform: Platform) -> None:
+    assert image_source(BUILD, platform, {}) == replace(BUILD, image_platform="linux/amd64")
+
+
+def test_images_of_remote_jobs_are_built_for_the_platform_of_the_project(platform: Platform) -> None:
+    arm = replace(BUILD, config=replace(BUILD.config, platform="linux/arm64"))
+    assert image_source(arm, platform, {}) == replace(arm, image_platform="linux/arm64")
+
+
+def test_an_existing_image_is_for_whatever_it_is(platform: Platform) -> None:
+    assert image_source(ImageSpec("lab:1"), platform, {}) == ImageSpec("lab:1")
+
+
+def test_images_for_two_platforms_are_two(images: Images, fake_engine: FakeEngine) -> None:
+    fake_engine.expect(IMAGE, OTHER_IMAGE)
+    arm = replace(BUILD, image_platform="linux/arm64")
+    assert [images.build(source) for source in (BUILD, arm, BUILD)] == [IMAGE, OTHER_IMAGE, IMAGE]
 
 
 def test_an_image_is_built_once(images: Images, fake_engine: FakeEngine) -> None:

@@ -56,7 +56,7 @@ def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
 
     with engine.translate_errors(), ExitStack() as connection:
         with reporter.progress("build context", total=context.size, unit="B") as sent:
-            request = _request(context, sent, no_cache=no_cache)
+            request = _request(context, sent, no_cache=no_cache, platform=spec.image_platform)
             events = connection.enter_context(streamed_events(engine, request, DaemonWatch(engine, doing)))
             next(events, None)
         # The last step is the engine's own: it adds the labels.
@@ -70,7 +70,7 @@ def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
         return engine.image_id(log.image)
 
 
-def _request(context: BuildContext, sent: Progress, *, no_cache: bool) -> Request:
+def _request(context: BuildContext, sent: Progress, *, no_cache: bool, platform: str | None) -> Request:
     def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
         def chunks() -> Iterator[bytes]:
             for chunk in context.stream(sent.advance):
@@ -86,6 +86,7 @@ def _request(context: BuildContext, sent: Progress, *, no_cache: bool) -> Reques
             forcerm=True,
             nocache=no_cache,
             labels=LABELS,
+            platform=platform,
         )
 
     return request

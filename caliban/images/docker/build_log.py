@@ -8,17 +8,29 @@ from collections.abc import Mapping, Sequence
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
+from caliban.images.docker.base_image_errors import base_image_error
+from caliban.images.docker.missing_tools import apt_hint
 from caliban.images.dockerfile import Instruction
+from caliban.redaction import hide_secrets
 from caliban.reporter import Progress, Reporter
 
-_STEP = re.compile(r"Step (\d{1,6})/(\d{1,6}) : (.*)")
+# Docker's and Podman's.
+_STEP = re.compile(r"Step (\d{1,6})/(\d{1,6}) : (.*)|(?:\[1/1\] )?STEP (\d{1,6})/(\d{1,6}): (.*)")
 _BUILT = re.compile(r"Successfully built ([0-9a-f]+)")
 # Lines about intermediate images and containers.
-_NOISE = re.compile(r" ---> (?!Using cache)|Removing intermediate container |Successfully built ")
-_EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)")
+_NOISE = re.compile(
+    r" ---> (?!Using cache)|Removing intermediate container |Successfully built "
+    r"|--> (?!Using cache)|COMMIT$|[0-9a-f]{64}$|Resolving .* \(enforced by caller\)$"
+)
+_CACHED = (" ---> ", "--> ")
+# Docker's; Podman's message contains the whole instruction, and no output.
+_EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)|while running runtime: exit status (\d+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FULL_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_ONBUILD = re.compile(r"# Executing \d+ build triggers?")
 _TAIL_LINES = 20
 _STEP_WIDTH = 100
+_LONGEST_REASON = 20_000
 
 
 class BuildLog:
@@ -37,6 +49,8 @@ class BuildLog:
         self._reporter = reporter
         self._progress = progress
         self._number = 0
+        self._missing: str | None = None
+        self._has_triggers = False
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._unfinished = ""
 
@@ -48,7 +62,7 @@ class BuildLog:
         """
         if "error" in event or "message" in event:
             self._output("\n")
-            raise self.failure(str(event.get("error") or event.get("message")).strip())
+            raise self.failure(str(event.get("error") or event.get("message")).strip()[:_LONGEST_REASON])
         aux = event.get("aux")
         if isinstance(aux, Mapping) and isinstance(aux.get("ID"), str):
             self.image = str(aux["ID"])
@@ -71,7 +85,8 @@ class BuildLog:
 
     def failure(self, reason: str) -> ImageError:
         """Return the error for the engine's message, with a hint that fits the failed step."""
-        if "no space left on device" in reason or any("No space left on device" in line for line in self._tail):
+        reason = hide_secrets(reason)
+        if _FULL_DISK.search(reason) or any(map(_FULL_DISK.search, self._tail)):
             return ImageError(
                 "disk-full",
                 "cannot build the image: the disk of the Docker Engine is full",
@@ -79,14 +94,6 @@ class BuildLog:
                 hint="show disk usage with: docker system df; remove unused images with: docker image prune",
             )
         step = self._steps[self._number - 1] if 0 < self._number <= len(self._steps) else None
-        if step is not None and self._number == 1:
-            image = step.text.removeprefix("FROM ")
-            return ImageError(
-                "base-image-unavailable",
-                f"cannot build the image: base image not available: {image}",
-                cause=reason,
-                hint=f'run: docker pull {image}, or set another "base_image" in {CONFIG_FILE}',
-            )
         if step is None:
             return ImageError(
                 "build-refused",
@@ -95,12 +102,21 @@ class BuildLog:
                 hint="check that the Docker Engine has version 20.10 or later: docker version",
             )
         code = _EXIT_CODE.search(reason)
-        how = f" with exit code {code.group(1)}" if code else ""
+        if self._number == 1 and code is None and not self._has_triggers:
+            return base_image_error(step.text.removeprefix("FROM "), reason) or ImageError(
+                "build-step-failed",
+                f"cannot build the image: step 1 ({step.purpose}) failed",
+                cause=reason,
+                hint="for details, check the engine's log: journalctl -u docker",
+            )
+        is_trigger = self._number == 1
+        purpose = "ONBUILD instructions of the base image" if is_trigger else step.purpose
+        how = f" with exit code {code.group(1) or code.group(2)}" if code else ""
         return ImageError(
             "build-step-failed",
-            f"cannot build the image: step {self._number} ({step.purpose}) failed{how}",
+            f"cannot build the image: step {self._number} ({purpose}) failed{how}",
             cause=self._cause("" if code else reason),
-            hint=step.hint,
+            hint=self._missing or (f'set another "base_image" in {CONFIG_FILE}' if is_trigger else step.hint),
         )
 
     def _cause(self, reason: str) -> str:
@@ -113,18 +129,35 @@ class BuildLog:
             self._line(_COLOUR.sub("", line).rstrip())
 
     def _line(self, line: str) -> None:
-        if step := _STEP.fullmatch(line):
-            self._number = int(step.group(1))
+        if self._begins_step(line):
             self._tail.clear()
+            self._missing = None
             self._progress.advance()
             self._progress.note(self.step[1])
             self._reporter.info(line if len(line) <= _STEP_WIDTH else line[: _STEP_WIDTH - 3] + "...")
         elif built := _BUILT.match(line):
             self.image = self.image or built.group(1)
         elif line and not _NOISE.match(line):
-            if not line.startswith(" ---> "):
+            line = hide_secrets(line)
+            self._has_triggers = self._has_triggers or _ONBUILD.match(line) is not None
+            if not line.startswith(_CACHED):
                 self._tail.append(line)
+                self._missing = apt_hint(line, CONFIG_FILE) or self._missing
             self._reporter.info(line)
+
+    def _begins_step(self, line: str) -> bool:
+        """Return whether a line is the engine's about the next step, not one of a program that counts steps too."""
+        match = _STEP.fullmatch(line)
+        if match is None:
+            return False
+        number, total, text = (group for group in match.groups() if group is not None)
+        # The last step is the engine's own: it adds the labels.
+        if not self._number < int(number) <= int(total) <= len(self._steps) + 1:
+            return False
+        if int(number) <= len(self._steps) and self._steps[int(number) - 1].text.split()[0] != text.split(" ")[0]:
+            return False
+        self._number = int(number)
+        return True
 
     def _pull(self, status: str, layer: object) -> None:
         self._progress.note(f"{layer}: {status}" if isinstance(layer, str) else status)

@@ -19,6 +19,7 @@ from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import host_paths, run_arguments
+from caliban.platforms.docker.mounts import other_machine
 from caliban.platforms.docker.run_arguments import ClientFlags, RunArguments, RunArgumentsError
 from caliban.records import ImageRef, JsonObject
 
@@ -180,6 +181,8 @@ def credential_arguments(docker_arguments: Sequence[str], context: PlatformConte
         return []
     named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
     path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
+    if not named and other_machine(context.environ) is not None:
+        return []
     if not is_file(path):
         if named:
             context.reporter.warn(f"credentials file not found: {path}; the job runs without credentials")
@@ -188,6 +191,17 @@ def credential_arguments(docker_arguments: Sequence[str], context: PlatformConte
     fields = ["type=bind", f"src={path.absolute()}", f"dst={CREDENTIALS_PATH}", "readonly"]
     csv.writer(mount, lineterminator="").writerow(fields)
     return ["--mount", mount.getvalue(), "-e", f"{_CREDENTIALS_VARIABLE}={CREDENTIALS_PATH}"]
+
+
+def credential_warnings(context: PlatformContext) -> list[str]:
+    """Return a warning if the user's Google credentials are on this machine, and the Docker Engine is on another."""
+    named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
+    path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
+    machine = other_machine(context.environ) if named or is_file(path) else None
+    if machine is None:
+        return []
+    what = f"it must have the credentials file {path.absolute()}" if named else f"jobs do not get {path}"
+    return [f"the Docker Engine at {machine} is on another machine: {what}"]
 
 
 def _malformed(problem: str) -> PlatformError:

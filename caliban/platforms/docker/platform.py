@@ -17,6 +17,7 @@ from caliban.errors import CalibanError, one_line
 from caliban.images.docker.endpoint import is_engine_here
 from caliban.images.docker.engine import ANSWER_SECONDS
 from caliban.images.docker.identity import EngineIdentity
+from caliban.images.image_platform import platform_of_local_jobs
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import (
     EXPERIMENT_LABEL,
@@ -28,7 +29,7 @@ from caliban.platforms.base import (
     RemovesJobs,
 )
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker import job_spec, start, where
+from caliban.platforms.docker import job_spec, mounts, start, where
 from caliban.platforms.docker.client import IMPATIENT_SECONDS, REMOVE_LABEL, Container, Containers, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
@@ -100,9 +101,15 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         """Return None: jobs run the images of this machine's Docker Engine."""
         return None
 
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """Return ``--platform`` of the recorded arguments, or what ``docker create`` would assume without it."""
+        return self._arguments(spec).platform or platform_of_local_jobs(self.context.environ)
+
     def connect(self, destination: Destination) -> None:
-        """Connect to the Docker Engine."""
+        """Connect to the Docker Engine, and report which files of this machine it does not have."""
         self._here()
+        for warning in job_spec.credential_warnings(self.context):
+            self.context.announce(f"warning: {warning}")
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """Return the same command with another image.
@@ -142,9 +149,12 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
 
     def _arguments(self, spec: JsonObject) -> RunArguments:
         try:
-            return job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+            arguments = job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
+        for warning in mounts.warnings(arguments, self.context.environ):
+            self.context.announce(f"warning: {warning}")
+        return arguments
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return ``caliban-20200529-105340-<start of the token>``: sorted by time, and unique."""
@@ -186,6 +196,7 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
         command += self._init_arguments(arguments, entrypoint or (), here)
+        command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]

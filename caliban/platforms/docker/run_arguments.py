@@ -159,6 +159,16 @@ class RunArguments:
         """Whether the image is downloaded even if the engine has it."""
         return self._last("pull") == "always"
 
+    @property
+    def platform(self) -> str | None:
+        """For which operating system and processor the image is, such as ``linux/arm64``; None if it is not said."""
+        return self._last("platform")
+
+    @property
+    def chooses_user(self) -> bool:
+        """Whether they say which user of the machine the program is."""
+        return any(flag.name in ("user", "userns") for flag in self.flags)
+
     def for_create(self) -> list[str]:
         """Return the flags as ``docker create`` takes them."""
         return [word for flag in self.flags if flag.name not in _OF_RUN for word in flag.words]

@@ -25,7 +25,20 @@ from tests.serving import serve_in_thread
 INFO = {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
 NEVER = "0001-01-01T00:00:00Z"
 _FLAGS_WITH_VALUE = frozenset(
-    {"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart", "--pull", "--entrypoint"}
+    {
+        "--name",
+        "--label",
+        "--mount",
+        "--gpus",
+        "--ipc",
+        "-e",
+        "-v",
+        "--restart",
+        "--pull",
+        "--entrypoint",
+        "--user",
+        "-u",
+    }
 )
 _FLAGS = frozenset({"--privileged", "-i", "-t", "--init", "--init=false"})
 # The client sends everything to the fake engine, which answers with the streams and the exit code.
