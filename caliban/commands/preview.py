@@ -51,6 +51,8 @@ def show(request: Request, context: Context, args: argparse.Namespace, *, export
         console.print(line)
     for line in request.launch.summary_lines():
         console.print(line)
+    for warning in request.launch.warnings():
+        console.warn(warning)
     if getattr(args, "verbose", False):
         image = request.source.image if isinstance(request.source, ImageSpec) else None
         text = request.launch.request_text(request.jobs(), image)

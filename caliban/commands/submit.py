@@ -269,6 +269,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
+    for warning in request.launch.warnings():
+        context.console.warn(warning)
     platform = platforms.get(request.launch.platform)
     route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.attempts import Submission
@@ -129,6 +130,14 @@ class Platform(ABC):
             CalibanError: neither a record nor the user names one.
         """
 
+    @classmethod
+    def without_names(cls, destination: JsonObject) -> JsonObject:
+        """Return what tells a stored destination from others, without names that may change while it stays the same.
+
+        A command that is typed again continues what it submitted there.
+        """
+        return destination
+
     @abstractmethod
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return the registry that images for a destination are pushed to. Nothing is connected to.
@@ -190,6 +199,21 @@ class Platform(ABC):
             PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
 
+    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+        """Return a recorded spec for a re-run, with what is relative to the project's directory made absolute.
+
+        Called before anything is built. Nothing is connected to; what the job would not find on this machine is
+        reported.
+
+        Args:
+            spec: as recorded.
+            directory: the project's directory; None if it was not recorded.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``; or the job cannot be run again from here.
+        """
+        return spec
+
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return what a re-run of ``job`` would do beyond running its image, a line each, for people.
 
@@ -225,6 +249,10 @@ class Platform(ABC):
         Raises:
             CalibanError: the platform cannot be queried.
         """
+
+    def grace_seconds(self, job: JobRecord) -> float:
+        """Return how long a job may go on after it was asked to stop; 0 where that is less than a minute."""
+        return 0
 
     @abstractmethod
     def stop(self, job: JobRecord) -> JobUpdate:
@@ -262,6 +290,14 @@ class ForegroundPlatform(ABC):
     def is_detached(self, job: JobRecord) -> bool:
         """Return whether the user asked for a job that runs in the background: the command does not wait for it."""
         return False
+
+
+class KillsJobs(ABC):
+    """A platform that can end a job at once, without the time that :meth:`Platform.stop` gives it."""
+
+    @abstractmethod
+    def kill(self, job: JobRecord) -> JobUpdate:
+        """Kill a job; one that has ended already is left alone. Returns and raises what :meth:`Platform.stop` does."""
 
 
 class RemovesJobs(ABC):

@@ -99,6 +99,15 @@ def contexts_by_host(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def is_engine_here(environ: Mapping[str, str]) -> bool:
+    """Return whether the engine listens at a Unix socket: it sees the same files then, unless this is a container."""
+    try:
+        host = find_endpoint(environ).host
+    except ImageError:  # raised again by whoever connects to it
+        return False
+    return host is None or host.startswith("unix://")
+
+
 def docker_config_dir(environ: Mapping[str, str]) -> Path:
     """Return the directory of docker's own configuration: DOCKER_CONFIG, or ``~/.docker``."""
     given = environ.get("DOCKER_CONFIG")

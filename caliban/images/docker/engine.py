@@ -175,6 +175,23 @@ class Engine:
                 return False
             return True
 
+    def image_entrypoint(self, ref: ImageRef) -> list[str] | None:
+        """Return what containers of an image run, as far as it says that; None where the engine does not have it.
+
+        Raises:
+            ImageError: ``docker-unreachable``, ``docker-refused``.
+        """
+        import docker.errors
+
+        with self.translate_errors():
+            try:
+                config = self.ask(lambda _: self.client.images.get(ref)).attrs.get("Config")
+            except docker.errors.ImageNotFound:
+                return None
+        config = config if isinstance(config, Mapping) else {}
+        parts = (config.get("Entrypoint"), config.get("Cmd"))
+        return [str(word) for part in parts if isinstance(part, list) for word in part]
+
     def image_id(self, ref: ImageRef) -> ImageRef:
         """Return the id of an image, ``sha256:...``.
 

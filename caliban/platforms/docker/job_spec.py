@@ -18,7 +18,7 @@ from caliban.helper_process import run_helper
 from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker import run_arguments
+from caliban.platforms.docker import host_paths, run_arguments
 from caliban.platforms.docker.mounts import other_machine
 from caliban.platforms.docker.run_arguments import ClientFlags, RunArguments, RunArgumentsError
 from caliban.records import ImageRef, JsonObject
@@ -120,6 +120,37 @@ def checked_arguments(command: DockerCommand, environ: Mapping[str, str]) -> Run
         RunArgumentsError: caliban cannot honour one of them.
     """
     return run_arguments.parse_given(command.docker_arguments, lambda: client_flags(environ))
+
+
+def anchored(spec: JsonObject, directory: Path | None, context: PlatformContext) -> tuple[JsonObject, Sequence[str]]:
+    """Return a recorded spec with absolute paths, and warnings about what the job would not find.
+
+    Args:
+        spec: as recorded: by caliban 0.4.2 and early builds, with paths relative to the project's directory.
+        directory: that directory; None if it is unknown.
+        context: the process.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+        RunArgumentsError: caliban cannot honour an argument, or a path means nothing here.
+    """
+    command = parse_command(spec)
+    given = checked_arguments(command, context.environ)
+    arguments, warnings = located_arguments(given, directory, context.home, context.environ)
+    if arguments.words == given.words:
+        return spec, warnings
+    return replace(command, docker_arguments=arguments.words).to_json(spec), warnings
+
+
+def located_arguments(
+    given: RunArguments, directory: Path | None, home: Path, environ: Mapping[str, str]
+) -> tuple[RunArguments, Sequence[str]]:
+    """Return arguments with absolute paths, after a check of the paths, and warnings; see :func:`anchored`."""
+    from caliban.images.docker.endpoint import is_engine_here  # not for --help
+
+    arguments = host_paths.resolved(given, directory, home)
+    warnings = host_paths.check_paths(arguments, directory, is_engine_here=is_engine_here(environ))
+    return arguments, warnings + host_paths.unset_variables(arguments, environ)
 
 
 def client_flags(environ: Mapping[str, str]) -> ClientFlags:

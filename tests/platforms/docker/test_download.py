@@ -43,7 +43,7 @@ def ask(context: PlatformContext, script: str, submission: Submission, clock: Fa
         engine = replace(connected, clock=clock, on_slow=said.append)
         process = replace(context, engine=lambda: engine)
         with pytest.raises(CreateError) as caught:
-            create(("/bin/sh", "-c", script), "lab:2", submission, process)
+            create(("/bin/sh", "-c", script), "lab:2", submission, process, downloads=True)
     return caught.value.stderr, said
 
 
