@@ -150,10 +150,10 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
     def _arguments(self, spec: JsonObject) -> RunArguments:
         try:
             arguments = job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+            for warning in mounts.warnings(arguments, self.context.environ):
+                self.context.warn(warning)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
-        for warning in mounts.warnings(arguments, self.context.environ):
-            self.context.warn(warning)
         return arguments
 
     def job_name(self, spec: JsonObject, token: str) -> str:
