@@ -259,6 +259,7 @@ class _Walk:
             if entry is None:
                 pending.pop()
                 continue
+            self._on_file()
             level = None if source in exclude else self._level(entry, source, pending[-1].verdict)
             if level is None:
                 continue
