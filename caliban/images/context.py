@@ -24,7 +24,7 @@ from caliban.images.dockerignore import Ignored, Verdict
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
-from caliban.input_files import InputFileError, has_vanished, is_file, is_inside
+from caliban.input_files import InputFileError, is_file, is_inside
 
 LARGE_CONTEXT = 500 * 1000**2
 """Bytes above which a warning is shown."""
@@ -246,7 +246,7 @@ class _Walk:
             yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here, True)
         if relative not in exclude and "." not in exclude:
             for entry, source in self.below("" if relative == "." else relative, exclude):
-                yield from _context_file(entry, f"{name}/{source}", source)
+                yield _context_file(entry, f"{name}/{source}", source)
 
     def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
         """Yield everything below a directory, depth first. Links are not followed.
@@ -269,7 +269,7 @@ class _Walk:
             pending.append(level)
 
     def _level(self, entry: os.DirEntry[str], source: str, above: Verdict) -> _Level | None:
-        """Return an entry that is included, or in which something may be; None for any other, and a vanished one."""
+        """Return an entry that is included, or in which something may be; None for any other."""
         verdict = self._ignored.verdict(source, above)
         try:
             is_dir = entry.is_dir(follow_symlinks=False)
@@ -282,13 +282,8 @@ class _Walk:
                 verdict,
                 (entry, source) if verdict.excluded else None,
             )
-        except OSError as error:
-            # As BuildKit, which does not mind an excluded directory that nobody may read.
-            if has_vanished(error) or (verdict.excluded and isinstance(error, PermissionError)):
-                return None
-            raise
-        except InputFileError as error:
-            if isinstance(error.__cause__, OSError) and has_vanished(error.__cause__):
+        except PermissionError:
+            if verdict.excluded:  # BuildKit does not mind an excluded directory that nobody may read
                 return None
             raise
 
@@ -341,7 +336,7 @@ def _dependency_files(spec: BuildSpec, walk: _Walk) -> Iterator[ContextFile]:
                 yield file
         for entry, source in walk.below(""):
             if entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False):
-                yield from _context_file(entry, f"{layout.PACKAGING}/{source}", source)
+                yield _context_file(entry, f"{layout.PACKAGING}/{source}", source)
 
 
 def _needed_file(root: Path, name: str, part: str, walk: _Walk) -> ContextFile:
@@ -363,17 +358,10 @@ def _plain_file(root: Path, name: str, part: str) -> ContextFile:
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
-def _context_file(entry: os.DirEntry[str], name: str, source: str) -> Iterator[ContextFile]:
-    """Yield an entry; nothing if it has vanished."""
-    try:
-        size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
-        is_directory = entry.is_dir(follow_symlinks=False)
-        file = ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
-    except OSError as error:
-        if not has_vanished(error):
-            raise
-    else:
-        yield file
+def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFile:
+    size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+    is_directory = entry.is_dir(follow_symlinks=False)
+    return ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
 
 
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
