@@ -12,19 +12,12 @@ import re
 from dataclasses import dataclass
 
 from caliban.config import CONFIG_FILE
-from caliban.images.spec import CONDA_FILE, REQUIREMENTS_FILE, BuildSpec
+from caliban.images.dependency_plan import DependencyPlan, default_plan
+from caliban.images.install_steps import early_steps, late_steps
+from caliban.images.instruction import APP, Instruction, shell
+from caliban.images.parts import CODE, EXTRA
+from caliban.images.spec import BuildSpec
 
-DOCKERFILE = "Dockerfile"
-"""The names at the top of the build context, where no file of the project is."""
-CODE = "code"
-EXTRA = "extra"
-REQUIREMENTS = "requirements"
-CONDA = "conda"
-PACKAGING = "packaging"
-
-APP = "/usr/app"
-"""The working directory of containers, with the code, as in caliban 0.4.2."""
-_SUPPORT = "/opt/caliban"
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 _PROGRAM_NAME = re.compile(r"[A-Za-z0-9/][\w./+-]*")
@@ -68,16 +61,6 @@ rm /etc/passwd.caliban
 mkdir -p "/home/$name" {app}
 chown {uid}:{gid} "/home/$name" {app}"""
 
-_CONDA = """\
-if command -v mamba >/dev/null; then conda=mamba
-elif command -v conda >/dev/null; then conda=conda
-else
-  echo "{file} needs a base image with conda or mamba" >&2
-  exit 1
-fi
-"$conda" env update --name base --file "$1"
-"$conda" clean --all --yes"""
-
 
 @dataclass(frozen=True)
 class BuildUser:
@@ -93,29 +76,21 @@ class BuildUser:
     name: str
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """One line of a Dockerfile.
-
-    Attributes:
-        text: the instruction.
-        purpose: what it does, in a few words, for messages.
-        hint: what to check when it fails.
-    """
-
-    text: str
-    purpose: str
-    hint: str = "fix the problem that the output shows, then run the command again"
-
-
-def dockerfile(spec: BuildSpec, user: BuildUser) -> str:
+def dockerfile(spec: BuildSpec, user: BuildUser, plan: DependencyPlan | None = None) -> str:
     """Return the Dockerfile for a spec, to be built from the context that ``caliban.images.context`` writes."""
-    return "".join(each.text + "\n" for each in instructions(spec, user))
+    return "".join(each.text + "\n" for each in instructions(spec, user, plan))
 
 
-def instructions(spec: BuildSpec, user: BuildUser) -> tuple[Instruction, ...]:
-    """Return the instructions of the Dockerfile in order."""
-    return (*_base(spec), *_user(user), *_dependencies(spec), *_application(spec, user))
+def instructions(spec: BuildSpec, user: BuildUser, plan: DependencyPlan | None = None) -> tuple[Instruction, ...]:
+    """Return the instructions of the Dockerfile in order.
+
+    Args:
+        spec: what is built.
+        user: of the container.
+        plan: which dependencies are installed when; None for all of them before the code.
+    """
+    plan = plan or default_plan(spec)
+    return (*_base(spec), *_user(user), *early_steps(spec, plan), *_application(spec, user, plan))
 
 
 def _base(spec: BuildSpec) -> list[Instruction]:
@@ -128,8 +103,8 @@ def _base(spec: BuildSpec) -> list[Instruction]:
     packages = spec.config.apt_packages_for(spec.job_mode)
     if packages:
         script = _APT.format(packages=" ".join(packages))
-        result.append(Instruction(_shell(script), "install apt packages", f'check "apt_packages" in {CONFIG_FILE}'))
-    result.append(Instruction(_shell(_PYTHON), "find Python", f'set a "base_image" with Python in {CONFIG_FILE}'))
+        result.append(Instruction(shell(script), "install apt packages", f'check "apt_packages" in {CONFIG_FILE}'))
+    result.append(Instruction(shell(_PYTHON), "find Python", f'set a "base_image" with Python in {CONFIG_FILE}'))
     return [*result, *_interpreter(spec)]
 
 
@@ -139,48 +114,17 @@ def _interpreter(spec: BuildSpec) -> list[Instruction]:
     if program in ("python", "/bin/sh") or not _PROGRAM_NAME.fullmatch(program):
         return []
     hint = f'set a "base_image" that has {program}, or add its package to "apt_packages", in {CONFIG_FILE}'
-    return [Instruction(_shell(_PROGRAM.format(program=program)), f"find {program}", hint)]
+    return [Instruction(shell(_PROGRAM.format(program=program)), f"find {program}", hint)]
 
 
 def _user(user: BuildUser) -> list[Instruction]:
     if user.uid == 0:
         return []
     name = user.name if _PLAIN_NAME.fullmatch(user.name) else "caliban"
-    return [Instruction(_shell(_USER.format(name=name, uid=user.uid, gid=user.gid, app=APP)), "add the user")]
+    return [Instruction(shell(_USER.format(name=name, uid=user.uid, gid=user.gid, app=APP)), "add the user")]
 
 
-def _dependencies(spec: BuildSpec) -> list[Instruction]:
-    result: list[Instruction] = []
-    if spec.conda_env_path is not None:
-        script = _CONDA.format(file=CONDA_FILE)
-        file = f"{_SUPPORT}/{CONDA}/{spec.conda_env_path}"
-        hint = f'check {CONDA_FILE}, and that "base_image" in {CONFIG_FILE} has conda'
-        result += [_copy(CONDA, CONDA_FILE), Instruction(_shell(script, file), f"install {CONDA_FILE}", hint)]
-    if spec.requirements_path is not None:
-        file = f"{_SUPPORT}/{REQUIREMENTS}/{spec.requirements_path}"
-        hint = f"check {REQUIREMENTS_FILE}, and that the base image has pip"
-        result += [
-            _copy(REQUIREMENTS, REQUIREMENTS_FILE),
-            Instruction(_pip("--requirement", file), f"install {REQUIREMENTS_FILE}", hint),
-        ]
-    if spec.setup_extras is not None:
-        project = f"{_SUPPORT}/{PACKAGING}" + (f"[{','.join(spec.setup_extras)}]" if spec.setup_extras else "")
-        purpose = "install the project's dependencies"
-        hint = (
-            "this step has the packaging files and each package's __init__.py, not the rest of the code; "
-            f"if setup.py needs more, list the dependencies in {REQUIREMENTS_FILE} instead"
-        )
-        result += [
-            _copy(PACKAGING, "the packaging files"),
-            # There is no Git history for setuptools-scm; any version is good enough to install dependencies.
-            Instruction(_pip(project, environment="SETUPTOOLS_SCM_PRETEND_VERSION=0"), purpose, hint),
-            # The code precedes the empty packages that the step above installed.
-            Instruction(f"ENV PYTHONPATH={APP}:{APP}/src", "set the module path"),
-        ]
-    return result
-
-
-def _application(spec: BuildSpec, user: BuildUser) -> list[Instruction]:
+def _application(spec: BuildSpec, user: BuildUser, plan: DependencyPlan) -> list[Instruction]:
     owner = f"{user.uid}:{user.gid}"
     extras = [
         Instruction(f'COPY --chown={owner} ["{EXTRA}/{number}/", "{APP}/"]', "copy an extra directory")
@@ -192,18 +136,11 @@ def _application(spec: BuildSpec, user: BuildUser) -> list[Instruction]:
         *extras,
         Instruction("ENTRYPOINT " + json.dumps(spec.package.command), "set the entrypoint"),
         Instruction(f'COPY --chown={owner} ["{CODE}/", "{APP}/"]', "copy the code"),
+        *_as_root(owner, late_steps(spec, plan, owner)),
     ]
 
 
-def _copy(part: str, what: str) -> Instruction:
-    return Instruction(f'COPY ["{part}/", "{_SUPPORT}/{part}/"]', f"copy {what}")
-
-
-def _shell(script: str, *arguments: str) -> str:
-    # The exec form ignores a base image's SHELL, and needs no shell quoting.
-    return "RUN " + json.dumps(["/bin/sh", "-ec", script, "sh", *arguments])
-
-
-def _pip(*arguments: str, environment: str | None = None) -> str:
-    prefix = [] if environment is None else ["env", environment]
-    return "RUN " + json.dumps([*prefix, "python", "-m", "pip", "install", "--no-cache-dir", *arguments])
+def _as_root(owner: str, steps: list[Instruction]) -> list[Instruction]:
+    if not steps:
+        return []
+    return [Instruction("USER root", "switch to root"), *steps, Instruction(f"USER {owner}", "switch to the user")]

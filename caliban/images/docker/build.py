@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
+from caliban.images.build_secrets import BuildSecrets
 from caliban.images.context import BuildContext, collect
-from caliban.images.docker.build_log import BuildLog
+from caliban.images.dependency_plan import DependencyPlan
+from caliban.images.docker.build_log import BuildLog, StepFailedError
+from caliban.images.docker.build_plan import Notices, readable_plan, secrets_of
 from caliban.images.docker.engine import LABELS, Engine, unreachable
 from caliban.images.docker.events import Request, streamed_events
 from caliban.images.docker.logins import check_logins
 from caliban.images.docker.silence import STEP_SECONDS, TRANSFER_SECONDS, DaemonWatch
-from caliban.images.dockerfile import DOCKERFILE, BuildUser, dockerfile, instructions
+from caliban.images.dockerfile import BuildUser, dockerfile, instructions
+from caliban.images.parts import DOCKERFILE
 from caliban.images.slow_progress import slow_progress
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
@@ -24,11 +29,40 @@ if TYPE_CHECKING:
 
 def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool) -> ImageRef:
     """Build an image; see :meth:`caliban.images.docker.engine.Engine.build`."""
-    steps = instructions(spec, user)
+    plan = readable_plan(spec)
+    notices = Notices(reporter)
+    try:
+        return _build(engine, spec, user, reporter, _Attempt(plan, notices, no_cache))
+    except StepFailedError as error:
+        if not error.step.has_alternative or not error.is_of_pip:
+            raise
+        notices.info("pip cannot install the project without its code, so it is installed after the code is copied")
+        return _build(engine, spec, user, reporter, _Attempt(plan.without_skeleton(spec), notices, no_cache))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One of the ways in which an image can be built.
+
+    Attributes:
+        plan: which dependencies are installed when.
+        notices: what the user is told, each once.
+        no_cache: build every layer again.
+    """
+
+    plan: DependencyPlan
+    notices: Notices
+    no_cache: bool
+
+
+def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, attempt: _Attempt) -> ImageRef:
+    plan = attempt.plan
+    steps = instructions(spec, user, plan)
+    text = dockerfile(spec, user, plan)
     with slow_progress(reporter, "project files", "file", engine.clock) as on_file:
-        context = collect(spec, dockerfile(spec, user), engine.environ, engine.secret_files, on_file)
-    for warning in context.warnings():
-        reporter.warn(warning)
+        context = collect(spec, text, engine.environ, engine.secret_files, on_file, plan)
+    secrets = secrets_of(spec, plan, engine.environ, engine.host)
+    attempt.notices.show([*plan.warnings, *secrets.warnings, *context.warnings()], plan.notes)
     log: BuildLog | None = None
 
     def doing() -> tuple[str, float]:
@@ -41,7 +75,7 @@ def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
     with engine.translate_errors(), ExitStack() as connection:
         check_logins(engine.client.api, engine.clock, reporter)
         with reporter.progress("build context", total=context.size, unit="B") as sent:
-            request = _request(context, sent, no_cache=no_cache)
+            request = _request(context, sent, secrets, no_cache=attempt.no_cache)
             events = connection.enter_context(streamed_events(engine, request, DaemonWatch(engine, doing)))
             next(events, None)
         # The last step is the engine's own: it adds the labels.
@@ -55,7 +89,9 @@ def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
         return engine.image_id(log.image)
 
 
-def _request(context: BuildContext, sent: Progress, *, no_cache: bool) -> Request:
+def _request(context: BuildContext, sent: Progress, secrets: BuildSecrets, *, no_cache: bool) -> Request:
+    arguments = secrets.build_arguments()
+
     def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
         def chunks() -> Iterator[bytes]:
             for chunk in context.stream(sent.advance):
@@ -71,6 +107,8 @@ def _request(context: BuildContext, sent: Progress, *, no_cache: bool) -> Reques
             forcerm=True,
             nocache=no_cache,
             labels=LABELS,
+            buildargs=arguments or None,
+            network_mode="host" if secrets.uses_this_machine else None,
         )
 
     return request
