@@ -16,7 +16,7 @@ from typing import Any
 
 from caliban import input_files
 from caliban.errors import UsageError
-from caliban.images.setup_script import read_setup_script
+from caliban.images.setup_script import SetupScript, read_setup_script
 from caliban.input_files import InputFileError, is_dir, is_file
 
 if sys.version_info >= (3, 11):
@@ -94,7 +94,7 @@ class ProjectFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.setup_script = _content(root, "setup.py")
+        self.setup_script, self._script = _setup_script(root)
         self._toml = _content(root, "pyproject.toml")
         self.parse_error: str | None = None
         self.toml: Mapping[str, Any] = self._parsed()
@@ -199,8 +199,7 @@ class ProjectFiles:
         named += texts([table(self.toml, "tool", "hatch", "version").get("path")])
         named += texts([table(self.toml, "tool", "pdm", "version").get("path")])
         named += self._of_setup_cfg()
-        if self.setup_script is not None:
-            named += read_setup_script(self.setup_script).files
+        named += self._script.files
         for pattern in (*texts(project.get("license-files")), *texts(poetry.get("license-files"))):
             named += _matching(self.root, pattern)
         clean = (posixpath.normpath(name) for name in named)
@@ -230,8 +229,8 @@ class ProjectFiles:
         other = next((name for name in self.build_requirements if name not in _PLAIN_BUILD_REQUIREMENTS), None)
         if other is not None:
             return f"{other} is needed to build it"
-        if self.setup_script is not None and (problem := read_setup_script(self.setup_script).problem):
-            return f"setup.py: {problem}"
+        if self._script.problem is not None:
+            return f"setup.py: {self._script.problem}"
         return self._setting_with_code() or self._package_left_out(copied)
 
     def _setting_with_code(self) -> str | None:
@@ -346,6 +345,19 @@ def _content(root: Path, name: str) -> bytes | None:
         if error.is_missing:
             return None
         raise error.translated(UsageError, "project-unreadable", f"cannot read {name}") from error
+
+
+def _setup_script(root: Path) -> tuple[bytes | None, SetupScript]:
+    """Return the text of setup.py, and what it reads; None for the text where there is none."""
+    try:
+        source = input_files.read_bytes(root / "setup.py", limit=MAX_BYTES)
+        return source, read_setup_script(source)
+    except InputFileError as error:
+        if error.id == "file-too-large":
+            return b"", SetupScript(problem="it is too large to be searched for what it reads")
+        if error.is_missing:
+            return None, SetupScript()
+        raise error.translated(UsageError, "project-unreadable", "cannot read setup.py") from error
 
 
 def _setup_cfg(root: Path) -> dict[str, str]:

@@ -29,9 +29,8 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
-_COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_URL = re.compile(r"\w+(?:\+\w+)?://[^\s'\"]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z+]{0,20}://[^\s'\"]+")
 # pip reads these with optparse, which accepts unambiguous abbreviations: the shortest that is one.
 _LONG_OPTIONS = (
     ("requirement", "requirem", "r"),
@@ -53,7 +52,6 @@ _ARCHIVES = (
     ".tar.lz",
     ".tar.lzma",
 )
-_PATH_AND_EXTRAS = re.compile(r"(.+?)(\[[^\]]*\])?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -230,15 +228,24 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str, str]]:
             first = number
         raw += line
         bare = line.rstrip("\r\n")
-        is_comment = _COMMENT.match(bare) is not None
+        is_comment = bare.lstrip().startswith("#")
         if bare.endswith("\\") and not is_comment:
             joined += bare[:-1]
             continue
         joined += f" {bare}" if is_comment else bare
-        yield first, raw, _COMMENT.sub("", joined).strip()
+        yield first, raw, _without_comment(joined)
         raw = joined = ""
     if raw:
-        yield first, raw, _COMMENT.sub("", joined).strip()
+        yield first, raw, _without_comment(joined)
+
+
+def _without_comment(line: str) -> str:
+    """Return a line without the comment, which begins with a # at the beginning or after white space."""
+    # Not one pattern: its time would grow with the square of a long run of spaces.
+    start = line.find("#")
+    while start > 0 and not line[start - 1].isspace():
+        start = line.find("#", start + 1)
+    return (line if start < 0 else line[:start]).strip()
 
 
 def _options(line: str) -> Iterator[tuple[str, str]]:
@@ -274,7 +281,7 @@ def _local_path(requirement: str, root: Path, *, is_editable: bool) -> str | Non
     if at and url.strip().startswith("file:"):
         text = url.strip()
     if text.startswith("file:"):
-        return _strip_extras(_file_url_path(re.split(r"\s*;\s|\s;", text, maxsplit=1)[0].partition("#")[0]))
+        return _strip_extras(_file_url_path(re.split(r";\s|\s;", text, maxsplit=1)[0].partition("#")[0]))
     if re.match(r"[\w+.-]+://|(git|hg|svn|bzr)\+", text) or "@ " in text:
         return None
     path = _strip_extras(text.split(";", 1)[0].strip())
@@ -285,8 +292,7 @@ def _local_path(requirement: str, root: Path, *, is_editable: bool) -> str | Non
 
 
 def _strip_extras(path: str) -> str:
-    match = _PATH_AND_EXTRAS.fullmatch(path)
-    return match[1].strip() if match else path
+    return path[: path.index("[")].strip() if path.endswith("]") and "[" in path[1:] else path
 
 
 def _file_url_path(url: str) -> str:
