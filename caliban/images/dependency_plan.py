@@ -16,9 +16,10 @@ from pathlib import Path
 from caliban.errors import ImageError
 from caliban.images import dependencies, parts
 from caliban.images.conda_file import read_conda_file
-from caliban.images.pyproject import ProjectFiles, table, texts
+from caliban.images.pyproject import ProjectFiles
 from caliban.images.requirements import LocalName, Requirements, read_requirements
 from caliban.images.spec import BuildSpec
+from caliban.images.toml import table, texts
 from caliban.images.uv_sources import redirected
 from caliban.input_files import InputFileError, is_dir, is_file, is_inside
 
@@ -204,7 +205,7 @@ class _Planner:
             else:
                 self._list(local)
         elif table(project.toml, "tool", "poetry"):
-            if (name := self._local_dependency(project)) is not None:
+            if not self.result.outside and (name := self._local_dependency(project)) is not None:
                 raise ImageError(
                     "dependency-not-supported",
                     f"cannot build the image: {name}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import configparser
 import posixpath
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,12 @@ from typing import Any
 from caliban import input_files
 from caliban.errors import UsageError
 from caliban.images.setup_script import SetupScript, read_setup_script
+from caliban.images.toml import normalized, parse_toml, requirement_name, split_requirement, table, texts
 from caliban.input_files import InputFileError, is_dir, is_file
-
-if sys.version_info >= (3, 11):
-    from tomllib import TOMLDecodeError, loads
-else:
-    from tomli import TOMLDecodeError, loads
 
 MAX_BYTES = 4 * input_files.MIB
 
 _DESCRIBES_A_PROJECT = re.compile(r"\[\s*(?:project|build-system|tool\.poetry)\s*\]")
-_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?\s*(.*)", re.DOTALL)
 _SETUPTOOLS = ("setuptools.build_meta", "setuptools.build_meta:__legacy__")
 _POETRY = ("poetry.core.masonry.api", "poetry.masonry.api")
 _BACKENDS = (
@@ -178,9 +172,9 @@ class ProjectFiles:
                 continue
             seen.add(extra)
             for requirement in optional.get(extra, []):
-                match = _NAME.match(requirement)
-                if match and normalized(match[1]) == own:  # "project[other]"
-                    pending += [normalized(each) for each in (match[2] or "").split(",") if each.strip()]
+                name, named, _ = split_requirement(requirement)
+                if name and normalized(name) == own:  # "project[other]"
+                    pending += [normalized(each) for each in named.strip("[]").split(",") if each.strip()]
                 else:
                     found.append(requirement)
         return found
@@ -266,7 +260,8 @@ class ProjectFiles:
             return True
         where = texts(table(settings, "packages", "find").get("where", []))
         directories = table(settings, "package-dir")
-        return not {*where, *directories.values()} <= {".", "src", "./src"} or not set(directories) <= {""}
+        places = [*where, *map(str, directories.values())]
+        return not set(places) <= {".", "src", "./src"} or not set(directories) <= {""}
 
     def _package_left_out(self, copied: Sequence[str]) -> str | None:
         """Return a reason if a package of the project would be missing in the image."""
@@ -291,51 +286,6 @@ class ProjectFiles:
                 if is_package and (base or not _NOT_PACKAGES.fullmatch(name)):
                     found.append(f"{base}{name}")
         return found
-
-
-def parse_toml(content: bytes) -> Mapping[str, Any]:
-    """Parse a TOML document.
-
-    Raises:
-        ValueError: malformed.
-    """
-    try:
-        document: dict[str, Any] = loads(content.decode("utf-8-sig"))
-    except (TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from error
-    return document
-
-
-def table(value: object, *keys: str) -> Mapping[str, Any]:
-    """Return a table of a TOML document; an empty one where it is missing or no table."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
-
-
-def texts(value: object) -> list[str]:
-    """Return the strings of a list, or a string as a list."""
-    values = value if isinstance(value, list) else [value]
-    return [each for each in values if isinstance(each, str)]
-
-
-def normalized(name: str) -> str:
-    """Return the normal form of the name of a project or extra (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def requirement_name(requirement: str) -> str:
-    """Return the normalized name of a requirement; "" for a malformed one."""
-    match = _NAME.match(requirement)
-    return normalized(match[1]) if match else ""
-
-
-def split_requirement(requirement: str) -> tuple[str, str, str]:
-    """Return the name, the extras (``[a,b]`` or "") and the rest of a requirement."""
-    match = _NAME.match(requirement)
-    if match is None:
-        return "", "", requirement
-    return match[1], f"[{match[2]}]" if match[2] else "", match[3]
 
 
 def _content(root: Path, name: str) -> bytes | None:

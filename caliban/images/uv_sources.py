@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from caliban import input_files
-from caliban.images.pyproject import (
-    MAX_BYTES,
-    normalized,
-    parse_toml,
-    requirement_name,
-    split_requirement,
-    table,
-    texts,
-)
+from caliban.images.pyproject import MAX_BYTES
+from caliban.images.toml import normalized, parse_toml, requirement_name, split_requirement, table, texts
 from caliban.input_files import InputFileError, is_dir
 
 
