@@ -43,6 +43,7 @@ _REGISTRY = re.compile(
     r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::[0-9]{1,5})?"
     r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 )
+_IMAGE_PLATFORM = re.compile(r"linux/[a-z0-9_-]{1,20}(/v?[a-z0-9.]{1,10})?")
 _APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+|/[A-Za-z0-9.-]+)?")
 
 
@@ -124,6 +125,12 @@ def _read_cloud_platform(value: object) -> str:
     return value
 
 
+def _read_platform(value: object) -> str:
+    if not isinstance(value, str) or not _IMAGE_PLATFORM.fullmatch(value):
+        raise _InvalidValueError("", "an operating system and a processor, such as linux/arm64", value)
+    return value
+
+
 def _read_files(value: object) -> tuple[str, ...]:
     expected = "a list of paths in the project, such as tests/data/key.pem, without patterns"
     if not isinstance(value, list):
@@ -164,6 +171,8 @@ class ProjectConfig:
             platform's default. Each platform checks the rules of its own registries.
         cloud_platform: where ``caliban cloud`` submits without ``--platform``, by a name that the command checks; None
             for the command's default.
+        platform: for which machines the images of clusters and clouds are built, such as ``linux/arm64``; None for the
+            default.
         include_credentials: files and directories that are copied into images although they look like credentials,
             relative to the project; empty for a recorded configuration, which may be another user's.
         raw: the JSON object of the file, for the store.
@@ -179,6 +188,7 @@ class ProjectConfig:
     default_mode: JobMode = field(default=JobMode.GPU, metadata={"read": _read_mode})
     registry: str | None = field(default=None, metadata={"read": _read_registry})
     cloud_platform: str | None = field(default=None, metadata={"read": _read_cloud_platform})
+    platform: str | None = field(default=None, metadata={"read": _read_platform})
     include_credentials: tuple[str, ...] = field(default=(), metadata={"read": _read_files})
     raw: JsonObject = field(default_factory=dict, hash=False, repr=False)
 

@@ -45,7 +45,7 @@ def run_helper(
     environ: Mapping[str, str] | None = None,
     cwd: str | None = None,
     seconds: float = HELPER_SECONDS,
-    on_slow: Callable[[], None] = lambda: None,
+    on_slow: Callable[[], None] | None = None,
 ) -> HelperResult:
     """Run a credential helper to its end. It and what it started are killed at the deadline, or after Ctrl-C.
 
@@ -87,8 +87,8 @@ def run_helper(
             _kill(process)
 
 
-def _wait(ended: threading.Event, clock: Clock, seconds: float, on_slow: Callable[[], None]) -> bool:
-    if seconds <= SLOW:
+def _wait(ended: threading.Event, clock: Clock, seconds: float, on_slow: Callable[[], None] | None) -> bool:
+    if on_slow is None or seconds <= SLOW:
         return clock.wait(ended, seconds)
     if clock.wait(ended, SLOW):
         return True

@@ -23,14 +23,13 @@ _T = TypeVar("_T")
 SLOW = 5.0
 """Seconds after which the user gets a word."""
 
-_FOREVER = 3600.0
 _MAX_PLACES = 16
 _MAX_UNREAD = 1000
 """Items that are kept for a consumer that is slow."""
 
 
 def within(
-    seconds: float | None,
+    seconds: float,
     call: Callable[[], _T],
     clock: Clock,
     on_slow: Callable[[], None] = lambda: None,
@@ -40,7 +39,7 @@ def within(
     """Return ``call()``, which may never return: it runs on another thread, and is given up at the deadline.
 
     Args:
-        seconds: the deadline; None to wait for as long as it takes.
+        seconds: the deadline.
         call: what to do. It goes on after the deadline, and until the process ends: it may still take effect.
         clock: the time, and waiting.
         on_slow: called once where it takes longer than :data:`SLOW`.
@@ -62,13 +61,10 @@ def within(
             done.set()
 
     threading.Thread(target=run, name="within", daemon=True).start()
-    first = SLOW if seconds is None else min(SLOW, seconds)
+    first = min(SLOW, seconds)
     if not clock.wait(done, first):
         on_slow()
-        if seconds is None:
-            while not clock.wait(done, _FOREVER):
-                pass
-        elif not clock.wait(done, seconds - first):
+        if not clock.wait(done, seconds - first):
             raise DeadlineExceededError(f"{late} within {seconds:.0f} s")
     if failures:
         raise failures[0]

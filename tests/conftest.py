@@ -260,6 +260,13 @@ def foreground() -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def killing() -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs run while the command waits, and can be killed."""
+    with fake_platform("FakeKillingPlatform") as service:
+        yield service
+
+
+@pytest.fixture
 def remote() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run elsewhere, from images that are pushed there."""
     with fake_platform("FakeRemotePlatform") as service:

@@ -25,6 +25,7 @@ from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
 from caliban.platforms.base import (
     ForegroundPlatform,
+    KillsJobs,
     MaySend,
     NotSentError,
     Platform,
@@ -387,6 +388,15 @@ class FakeForegroundPlatform(FakePlatform, ForegroundPlatform, RemovesJobs):
 
     def follow(self, job: JobRecord) -> JobUpdate:
         answer = self.service.answer("follow", job)
+        assert isinstance(answer, JobUpdate)
+        return answer
+
+
+class FakeKillingPlatform(FakeForegroundPlatform, KillsJobs):
+    """Jobs that run while the command waits, and that can be killed."""
+
+    def kill(self, job: JobRecord) -> JobUpdate:
+        answer = self.service.answer("kill", job)
         assert isinstance(answer, JobUpdate)
         return answer
 

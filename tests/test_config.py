@@ -76,6 +76,21 @@ def test_the_default_mode_may_be_written_in_any_case(tmp_path: Path, spelling: s
     assert load(tmp_path, {"default_mode": spelling}).default_mode is JobMode.CPU
 
 
+@pytest.mark.parametrize("value", ["linux/arm64", "linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/x86_64"])
+def test_the_platform_of_images_is_an_operating_system_and_a_processor(tmp_path: Path, value: str) -> None:
+    assert load(tmp_path, {"platform": value}).platform == value
+    assert load(tmp_path, {}).platform is None
+
+
+@pytest.mark.parametrize(
+    "value", ["arm64", "vertex", "linux/", "linux", "windows/amd64", "linux/a b", "", 5, ["x"], None]
+)
+def test_any_other_platform_of_images_is_an_error(tmp_path: Path, value: object) -> None:
+    error = failure(tmp_path, {"platform": value})
+    assert error.message == "invalid .calibanconfig.json: platform"
+    assert "linux/arm64" in (error.cause or "")
+
+
 def test_the_cloud_platform_is_any_string_which_the_command_checks(tmp_path: Path) -> None:
     assert load(tmp_path, {"cloud_platform": "lab"}).cloud_platform == "lab"
     assert load(tmp_path, {}).cloud_platform is None
@@ -157,7 +172,8 @@ def test_a_misspelt_key_has_the_most_similar_one_as_a_hint(tmp_path: Path) -> No
 
 def test_without_a_similar_key_the_hint_lists_all(tmp_path: Path) -> None:
     hint = failure(tmp_path, {"zzz": 1}).hint
-    assert hint == "known keys: apt_packages, base_image, cloud_platform, default_mode, include_credentials, registry"
+    keys = "apt_packages, base_image, cloud_platform, default_mode, include_credentials, platform, registry"
+    assert hint == f"known keys: {keys}"
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "", False])

@@ -45,19 +45,6 @@ def test_a_call_that_does_not_return_is_given_up_at_its_deadline(never: threadin
     assert (clock.seconds, said) == (20, [SLOW])
 
 
-def test_a_call_without_a_deadline_is_waited_for(never: threading.Event) -> None:
-    class Clock(FakeClock):
-        def wait(self, event: threading.Event, seconds: float) -> bool:
-            if super().wait(event, seconds):
-                return True
-            if self.seconds > 86_400:
-                never.set()
-                return event.wait(60)
-            return False
-
-    assert within(None, never.wait, Clock()) is True
-
-
 def test_ctrl_c_interrupts_the_wait(never: threading.Event) -> None:
     def press() -> None:
         os.kill(os.getpid(), signal.SIGINT)

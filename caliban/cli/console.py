@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from caliban.cli import render
+from caliban.cli.job_rows import JobRows
 from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
@@ -52,7 +52,7 @@ class Console:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
-        self._unfinished: TextIO | None = None  # where the last line of a job has no line break yet
+        self._rows = JobRows()
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
@@ -86,10 +86,7 @@ class Console:
                 stream.flush()
                 binary.write(data)
             stream.flush()
-            if not data.endswith(b"\n"):
-                self._unfinished = stream if data else self._unfinished
-            elif self._unfinished is stream:
-                self._unfinished = None
+            self._rows.written(stream, data)
 
     def read_input(self, limit: int = DEFAULT_LIMIT) -> str:
         """Return all of standard input, read as UTF-8.
@@ -148,9 +145,10 @@ class Console:
         with self._lock:
             self._bars.append(bar)
         try:
-            yield _Bar(bar, self._lock)
+            yield _Bar(bar, self._lock, self._is_row_free)
         finally:
             with self._lock:
+                self._put(self._stderr, "")  # the bar is removed with all of its row
                 self._bars.remove(bar)
                 _draw(bar.close)
 
@@ -158,6 +156,7 @@ class Console:
         """Return a bar; None where $TQDM_... variables or the terminal do not allow one."""
         from tqdm import tqdm
 
+        tqdm.monitor_interval = 0  # a thread that draws at any time
         bars: list[tqdm] = []  # type: ignore[type-arg]  # as above
 
         def create() -> None:
@@ -174,6 +173,7 @@ class Console:
             )
 
         with self._lock:
+            self._put(self._stderr, "")
             _draw(create)
         return bars[0] if bars else None
 
@@ -183,20 +183,22 @@ class Console:
 
     def _put(self, stream: TextIO, text: str) -> None:
         """Write what starts on a line of its own, also after the output of a job that ended without a line break."""
-        if self._unfinished is not None and _are_same_file(stream, self._unfinished):
-            self._unfinished = None
-            stream.write("\n")
+        stream.write(self._rows.before_ours(stream))
         stream.write(text)
         stream.flush()
 
+    def _is_row_free(self) -> bool:
+        """Return whether a bar can be drawn: not over a line of a job that has no line break yet."""
+        return not self._rows.is_taken(self._stderr)
+
     @contextlib.contextmanager
     def _bars_hidden(self) -> Iterator[None]:
-        for bar in self._bars:
+        for bar in self._bars if self._is_row_free() else ():
             _draw(partial(bar.clear, nolock=True))
         try:
             yield
         finally:
-            for bar in self._bars:
+            for bar in self._bars if self._is_row_free() else ():
                 _draw(partial(bar.refresh, nolock=True))
 
 
@@ -205,16 +207,6 @@ def _wait_for_room(stream: TextIO) -> None:
     binary = getattr(stream, "buffer", None)
     if isinstance(binary, Output):
         binary.wait_for_room()
-
-
-def _are_same_file(one: TextIO, other: TextIO) -> bool:
-    """Return whether two streams end up in the same file or terminal: ``2>&1``."""
-    if one is other:
-        return True
-    try:
-        return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
-    except (OSError, ValueError, AttributeError):  # a stream of tests, or one that is closed
-        return False
 
 
 def _draw(step: Callable[[], object]) -> None:
@@ -226,17 +218,26 @@ def _draw(step: Callable[[], object]) -> None:
 class _Bar:
     """Progress on a terminal."""
 
-    def __init__(self, bar: tqdm, lock: AbstractContextManager[object]) -> None:  # type: ignore[type-arg]  # as above
+    def __init__(
+        self,
+        bar: tqdm,  # type: ignore[type-arg]  # as above
+        lock: AbstractContextManager[object],
+        may_draw: Callable[[], bool],
+    ) -> None:
         self._bar = bar
         self._lock = lock
+        self._may_draw = may_draw
 
     def advance(self, amount: int = 1) -> None:
         with self._lock:
-            _draw(partial(self._bar.update, amount))
+            if self._may_draw():
+                _draw(partial(self._bar.update, amount))
+            else:
+                self._bar.n += amount
 
     def note(self, text: str) -> None:
         with self._lock:
-            _draw(partial(self._bar.set_postfix_str, escaped(text)))
+            _draw(partial(self._bar.set_postfix_str, escaped(text), refresh=self._may_draw()))
 
 
 class _Lines:

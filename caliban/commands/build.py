@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from caliban.cli import flags
 from caliban.cli.context import Context
@@ -20,10 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build, and print the image's id."""
     from caliban.commands.image_options import build_spec, job_mode
+    from caliban.images.image_platform import platform_of_local_jobs
     from caliban.submission.setup import build_user, make_platforms
 
     spec = build_spec(args, context, job_mode(args, context))
     engine = make_platforms(context.environ, context.home, context.console).context.engine()
+    spec = replace(spec, image_platform=platform_of_local_jobs(context.environ))
     image = engine.build(spec, build_user(context.user), context.console, no_cache=args.no_cache)
     context.console.print(image)
     return ExitCode.DONE

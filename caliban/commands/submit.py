@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from caliban.images.spec import BuildSpec, ImageSpec
+    from caliban.platforms.base import Platform
     from caliban.platforms.launch import Exporter, JobPreview, Launch, Launcher
     from caliban.platforms.registry import Platforms
     from caliban.store.database import Store
@@ -233,11 +234,18 @@ def _export(request: Request, exporter: Exporter, context: Context, platforms: P
         registry = platform.image_registry(request.source.config, destination)
         if registry is not None:
             registry.check()
-        image = images.get(request.source, platform, registry)
+        image = images.get(_image_source(request, platform), platform, registry)
     else:
         image = request.source.image
     context.console.info(exporter.export(request.jobs(), image))
     return ExitCode.DONE
+
+
+def _image_source(request: Request, platform: Platform) -> BuildSpec | ImageSpec:
+    """Return the source of the image that all jobs run."""
+    from caliban.submission.images import image_source
+
+    return image_source(request.source, platform, request.launch.job_spec(1, (), "image"))
 
 
 def _images(request: Request, context: Context, platforms: Platforms) -> Images:
@@ -261,6 +269,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
+    for warning in request.launch.warnings():
+        context.console.warn(warning)
     platform = platforms.get(request.launch.platform)
     launch = request.launch
     route = Preflight().route(
@@ -278,6 +288,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
             return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
         submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         images = _images(request, context, platforms)
+        request = replace(request, source=_image_source(request, platform))
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
         remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)

@@ -22,7 +22,7 @@ class GeneratedFile(ContextFile):
     @classmethod
     def of(cls, name: str, source: str, content: bytes) -> GeneratedFile:
         """Return a file ``name`` of the context, made from the file ``source`` of the project."""
-        return cls(name, None, len(content), source, content)
+        return cls(name, None, len(content), source, content=content)
 
     def pieces(self, sent: Callable[[int], object]) -> Iterator[bytes]:
         """Yield it as a member of the archive; see :func:`caliban.images.context_stream.member_of`."""

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from caliban.config import CONFIG_FILE
+from caliban.images.base_image import APP, SUPPORT
 from caliban.images.build_secrets import LAUNCHER
 from caliban.images.dependency_plan import DependencyPlan, Project
-from caliban.images.instruction import APP, Instruction
+from caliban.images.instruction import Instruction
 from caliban.images.parts import ALL_PROJECT_REQUIREMENTS, CONDA, PACKAGING, PROJECT_REQUIREMENTS, REQUIREMENTS
 from caliban.images.spec import BuildSpec
 from caliban.input_files import shortened
-
-SUPPORT = "/opt/caliban"
-"""Where the files of dependencies are."""
 
 _DEPENDENCIES = "install the project's dependencies"
 _CHECK = "check that this works in the project's directory: {}"

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-APP = "/usr/app"
-"""The working directory of containers, with the code, as in caliban 0.4.2."""
-
 
 @dataclass(frozen=True)
 class Instruction:

@@ -6,6 +6,8 @@ EXTRA = "extra"
 REQUIREMENTS = "requirements"
 CONDA = "conda"
 PACKAGING = "packaging"
+SKELETON = "skeleton"
+"""Has an empty directory for the code, for base images that declare it as a volume: only COPY changes its owner."""
 
 PROJECT_REQUIREMENTS = "project-requirements.txt"
 """In ``PACKAGING``: the dependencies of a project that is not installed itself."""

@@ -35,6 +35,9 @@ class BuildSpec:
         requirements_path: pip's file, relative to ``build_path``, or None.
         conda_env_path: conda's file, relative to ``build_path``, or None.
         no_cache: build every layer again.
+        image_platform: for which operating system and processor, such as ``linux/amd64``; None for those of the engine
+            that builds it. Not recorded: it belongs to the job that runs the image
+            (:meth:`caliban.platforms.base.Platform.image_platform`).
     """
 
     build_path: Path
@@ -46,6 +49,7 @@ class BuildSpec:
     requirements_path: str | None = None
     conda_env_path: str | None = None
     no_cache: bool = False
+    image_platform: str | None = None
 
     @classmethod
     def detect(

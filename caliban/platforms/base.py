@@ -10,10 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.attempts import Submission
 from caliban.errors import PlatformError
+from caliban.images.image_platform import platform_of_remote_jobs
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
@@ -128,6 +130,14 @@ class Platform(ABC):
             CalibanError: neither a record nor the user names one.
         """
 
+    @classmethod
+    def without_names(cls, destination: JsonObject) -> JsonObject:
+        """Return what tells a stored destination from others, without names that may change while it stays the same.
+
+        A command that is typed again continues what it submitted there.
+        """
+        return destination
+
     @abstractmethod
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return the registry that images for a destination are pushed to. Nothing is connected to.
@@ -143,6 +153,21 @@ class Platform(ABC):
         Raises:
             CalibanError: there is none, or its name is malformed.
         """
+
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """Return for which operating system and processor the image of a job is built.
+
+        Args:
+            config: the project's, which may name them.
+            spec: of the job, whose image counts for nothing.
+
+        Returns:
+            Such as ``linux/amd64``; None for those of this machine's Docker Engine.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
+        """
+        return platform_of_remote_jobs(config, self.context.environ)
 
     def connect(self, destination: Destination) -> None:  # noqa: B027 - optional: some platforms are always there
         """Check that a destination can be reached, before anything is built or journaled.
@@ -173,6 +198,21 @@ class Platform(ABC):
         Raises:
             PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
+
+    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+        """Return a recorded spec for a re-run, with what is relative to the project's directory made absolute.
+
+        Called before anything is built. Nothing is connected to; what the job would not find on this machine is
+        reported.
+
+        Args:
+            spec: as recorded.
+            directory: the project's directory; None if it was not recorded.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``; or the job cannot be run again from here.
+        """
+        return spec
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return what a re-run of ``job`` would do beyond running its image, a line each, for people.
@@ -209,6 +249,10 @@ class Platform(ABC):
         Raises:
             CalibanError: the platform cannot be queried.
         """
+
+    def grace_seconds(self, job: JobRecord) -> float:
+        """Return how long a job may go on after it was asked to stop; 0 where that is less than a minute."""
+        return 0
 
     @abstractmethod
     def stop(self, job: JobRecord) -> JobUpdate:
@@ -261,6 +305,14 @@ class ChecksJobs(ABC):
         Raises:
             CalibanError: it could not be started.
         """
+
+
+class KillsJobs(ABC):
+    """A platform that can end a job at once, without the time that :meth:`Platform.stop` gives it."""
+
+    @abstractmethod
+    def kill(self, job: JobRecord) -> JobUpdate:
+        """Kill a job; one that has ended already is left alone. Returns and raises what :meth:`Platform.stop` does."""
 
 
 class RemovesJobs(ABC):

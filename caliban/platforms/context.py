@@ -42,8 +42,16 @@ class PlatformContext:
 
     def announce(self, line: str) -> None:
         """Report a line once, however many jobs and threads want to."""
+        if self._is_new(line):
+            self.reporter.info(line)
+
+    def warn(self, line: str) -> None:
+        """Report a warning once, likewise."""
+        if self._is_new(line):
+            self.reporter.warn(line)
+
+    def _is_new(self, line: str) -> bool:
         with self._lock:
             is_new = line not in self._announced
             self._announced.add(line)
-        if is_new:
-            self.reporter.info(line)
+        return is_new

@@ -92,6 +92,10 @@ class Launch(ABC):
         """Return what ``--dry_run`` shows of the jobs beside their arguments: ``each job: 2xT4``."""
         return ()
 
+    def warnings(self) -> Sequence[str]:
+        """Return what the user should know before anything is built or submitted, a line each."""
+        return ()
+
     def request_text(self, jobs: Sequence[JobPreview], image: ImageRef | None) -> str:
         """Return the requests that would be sent, for ``--dry_run --verbose``; "" for a platform without requests.
 

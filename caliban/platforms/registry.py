@@ -121,6 +121,14 @@ def platform_class(id: PlatformId) -> type[Platform]:
     return _plugin_class(entry)
 
 
+def without_names(id: PlatformId, destination: JsonObject) -> JsonObject:
+    """Return what tells a stored destination of a platform from others; see :meth:`Platform.without_names`."""
+    try:
+        return platform_class(id).without_names(destination)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return destination
+
+
 def has_capability(id: PlatformId, capability: type) -> bool:
     """Return whether the platform's class is a subclass of ``capability``; False for an unknown platform."""
     try:

@@ -12,6 +12,7 @@ from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord
 from caliban.resubmit.selection import SkippedExperiment
+from caliban.submission.images import image_source
 from caliban.submission.pipeline import ReadyJob
 from caliban.submission.preflight import ImageSource, Route
 
@@ -109,17 +110,18 @@ def ready_job(job: PlannedJob) -> ReadyJob:
     assert route is not None
     assert _has_image(job.source)
     platform, experiment = route.platform, job.experiment
+    source = image_source(job.source, platform, template.spec)
     if experiment.latest is None:
         return ReadyJob(
             experiment,
-            job.source,
+            source,
             route,
             lambda image: platform.with_arguments(template.spec, image, experiment.arguments),
             FirstAttempt(),
         )
     return ReadyJob(
         experiment,
-        job.source,
+        source,
         route,
         lambda image: platform.with_image(template.spec, image),
         Rerun(experiment.latest.id),

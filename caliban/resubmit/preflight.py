@@ -63,8 +63,11 @@ def check_jobs(jobs: Iterable[PlannedJob], platforms: Platforms, *, connect: boo
 def _checked(job: PlannedJob, platforms: Platforms, preflight: Preflight | None) -> PlannedJob:
     template = job.template
     platform = platforms.get(template.platform)
+    directory = job.source.build_path if isinstance(job.source, BuildSpec) else None
     with platform_errors(platform.id, "describe a job"):
-        platform.with_image(template.spec, template.container)
+        spec = platform.anchored(template.spec, directory)
+        platform.with_image(spec, template.container)
+    job = replace(job, template=replace(template, spec=spec))
     if preflight is None:
         check_registry_name(platform, job.source)
         return job

@@ -37,8 +37,8 @@ def this_process() -> Owner:
 @lru_cache(maxsize=1)
 def _owner(pid: int) -> Owner:
     if not _proc_shows(pid):
-        return Owner(_machine(), _boot(), None, pid, None)
-    return Owner(_machine(), _boot(), _namespaces(), pid, _started(pid))
+        return Owner(machine_id(), _boot(), None, pid, None)
+    return Owner(machine_id(), _boot(), _namespaces(), pid, _started(pid))
 
 
 def _proc_shows(pid: int) -> bool:
@@ -120,7 +120,8 @@ def _place(owner: Owner) -> tuple[str | None, ...]:
     return owner.machine, owner.boot, owner.namespaces
 
 
-def _machine() -> str | None:
+@lru_cache(maxsize=1)
+def machine_id() -> str | None:
     """Return an id derived from that of the system, which itself should not be shown to others.
 
     Source: https://www.freedesktop.org/software/systemd/man/latest/machine-id.html

@@ -32,6 +32,8 @@ PROBE_PERIOD = 30.0
 """Seconds after which it is asked again what a statement waits for."""
 
 _CANCEL_SECONDS = 1.0
+_PROBE_SECONDS = 3.0
+"""How long a server that answers has to say what is waited for, before it is called slow."""
 _PROBE_CONNECT_SECONDS = 5
 _BLOCKERS = """
     SELECT blocking.pid, usename, application_name, client_addr::text, state,
@@ -143,6 +145,7 @@ class _Wait:
         self._other = other
         self._started = waits.clock.monotonic()
         self._next_probe = engines._REPORT_AFTER
+        self._probe_is_late_at = 0.0
         self._probing: threading.Event | None = None
         self._blockers: list[str] = []
         self._is_reported = False
@@ -166,6 +169,7 @@ class _Wait:
         if self._probing is None:
             if waited >= self._next_probe:
                 self._next_probe = waited + PROBE_PERIOD
+                self._probe_is_late_at = waited + _PROBE_SECONDS
                 self._probing = threading.Event()
                 threading.Thread(target=self._ask, args=(self._probing,), name="probe", daemon=True).start()
         elif self._probing.is_set():
@@ -174,7 +178,7 @@ class _Wait:
                 self._waits.on_lock()
             elif not self._is_reported:
                 self._report()
-        elif waited >= self._next_probe and not self._is_reported:  # nobody answers the probe either
+        elif waited >= self._probe_is_late_at and not self._is_reported:  # nobody answers the probe either
             self._report()
 
     def _report(self) -> None:
@@ -238,5 +242,7 @@ def _in_words(
         state or "",
         f"began {seconds:.0f} s ago" if seconds is not None else "",
     )
+    if not pid:
+        return "a prepared transaction (see pg_prepared_xacts)"
     details = clean_text(", ".join(filter(None, known)), limit=200)
     return f"session {pid} ({details})" if details else f"session {pid}"

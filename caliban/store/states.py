@@ -28,6 +28,8 @@ _CAUSE_KEY = "cause"  # on every platform; see caliban.platforms.stored_json.fai
 _MAX_IDS = 10_000
 """Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
+_LONGEST_GRACE = 30 * 86400.0
+
 _BEFORE, _AFTER = timedelta(seconds=2), timedelta(seconds=60)
 """How long before (clocks differ) and after a request a job ended that was stopped by it. Needed only where the process
 that made the request was killed before the platform answered."""
@@ -41,16 +43,20 @@ class StopRequest:
         id: random and unique.
         user, host: who asked, and where.
         at: when, in UTC.
+        grace: seconds that the job may go on after the request.
     """
 
     id: str
     user: str
     host: str
     at: datetime
+    grace: float = 0
 
     def to_json(self) -> JsonObject:
         """Return what is stored under :data:`STOP_KEY`."""
-        return {"id": self.id, "user": self.user, "host": self.host, "at": self.at.isoformat(timespec="seconds")}
+        at = self.at.isoformat(timespec="seconds")
+        grace = {"grace": self.grace} if self.grace else {}
+        return {"id": self.id, "user": self.user, "host": self.host, "at": at, **grace}
 
     @classmethod
     def from_json(cls, stored: object) -> StopRequest | None:
@@ -63,7 +69,7 @@ class StopRequest:
             moment = datetime.fromisoformat(at)
         except ValueError:
             return None
-        return cls(nonce, user, host, moment) if moment.tzinfo else None
+        return cls(nonce, user, host, moment, _grace(found.get("grace"))) if moment.tzinfo else None
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,12 @@ def _next(state: RecordedState, update: JobUpdate) -> RecordedState:
 
 def _was_stopped_by(request: StopRequest, update: JobUpdate) -> bool:
     ended = update.details.ended if update.details else None
-    return ended is None or request.at - _BEFORE <= ended <= request.at + _AFTER
+    return ended is None or request.at - _BEFORE <= ended <= request.at + timedelta(seconds=request.grace) + _AFTER
+
+
+def _grace(stored: object) -> float:
+    is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
+    return min(float(stored), _LONGEST_GRACE) if is_number and stored > 0 else 0  # type: ignore[arg-type,operator]
 
 
 def _with_request(details: JsonObject, request: StopRequest) -> JsonObject:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from caliban.attempts import AdditionalAttempt, AttemptKind, FirstAttempt, Submission
 from caliban.clock import Clock, local_text
 from caliban.errors import StoreError
-from caliban.platforms.registry import parse_details
+from caliban.platforms.registry import parse_details, without_names
 from caliban.records import Destination, ExperimentRecord, JsonObject, PlatformId
 from caliban.store.batches import RecordedBatch, latest_batch, submitted_since, unfinished_targets
 from caliban.store.database import Store
@@ -42,8 +42,16 @@ class TypedCommand:
     @property
     def key(self) -> str:
         """What ``batches.command`` stores: equal for equal commands, whatever the order of their experiments."""
+        return self._key(without_names(self.platform, self.destination.to_json()))
+
+    @property
+    def earlier_key(self) -> str:
+        """What earlier builds stored: with the name of the destination."""
+        return self._key(self.destination.to_json())
+
+    def _key(self, destination: JsonObject) -> str:
         experiments = sorted({flag_set_key(args, kwargs) for args, kwargs in self.flag_sets})
-        parts = [self.user, self.group, self.container, experiments, self.platform, self.destination.to_json()]
+        parts = [self.user, self.group, self.container, experiments, self.platform, destination]
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
@@ -75,7 +83,7 @@ def unfinished_batch(store: Store, typed: TypedCommand, clock: Clock) -> Recorde
     if not store.has_batches:  # no command of this version has used it
         return None
     with store.reading() as session:
-        batch = latest_batch(session, clock, typed.key)
+        batch = latest_batch(session, clock, typed.key) or latest_batch(session, clock, typed.earlier_key)
     return None if batch is None or batch.is_finished else batch
 
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from caliban.attempts import Submission
 from caliban.errors import CalibanError
-from caliban.platforms.base import RemotePlatform
+from caliban.platforms.base import KillsJobs, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
-from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome
+from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome, PlatformId
 from caliban.reporter import Progress
 from caliban.store.database import Store
 from caliban.store.group_stop import end_group
@@ -59,6 +59,10 @@ def _running(groups: Sequence[GroupRecord]) -> Iterator[tuple[ExperimentRecord, 
                 is_known = job.status in (JobStatus.SUBMITTED, JobStatus.RUNNING)
                 if is_known or (job.status is JobStatus.UNKNOWN and job.refresh_error):
                     yield experiment, job
+
+
+def _can_stop_together(platform: PlatformId) -> bool:
+    return has_capability(platform, RemotePlatform) or has_capability(platform, KillsJobs)
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,13 @@ class Ending:
     def _stop_all(
         self, jobs: Sequence[tuple[ExperimentRecord, JobRecord]], outcomes: dict[int, Outcome], progress: Progress
     ) -> None:
-        """Stop jobs, several at a time where they run elsewhere: each may wait for a service that does not answer."""
+        """Stop jobs, several at a time where their platform can: each may need minutes, or wait for a service."""
 
         def stop(experiment: ExperimentRecord, job: JobRecord) -> None:
             outcomes[job.id] = self._stop(experiment, job, progress)
 
-        remote = [each for each in jobs if has_capability(each[1].platform, RemotePlatform)]
-        call_on_threads([partial(stop, *each) for each in remote], _PARALLEL_STOPS)
+        together = [each for each in jobs if _can_stop_together(each[1].platform)]
+        call_on_threads([partial(stop, *each) for each in together], _PARALLEL_STOPS)
         for each in jobs:
             if each[1].id not in outcomes:
                 stop(*each)

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
 from caliban.errors import CalibanError
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
-from caliban.records import ImageRef
+from caliban.records import ImageRef, JsonObject
+from caliban.reporter import Progress, Reporter
+from caliban.submission.boundary import platform_errors
+
+
+def image_source(source: BuildSpec | ImageSpec, platform: Platform, spec: JsonObject) -> BuildSpec | ImageSpec:
+    """Return the source of a job's image, with what the platform requires of images that are built for it.
+
+    Args:
+        source: as the user or a record describes it.
+        platform: where the job runs.
+        spec: of the job, with any image.
+
+    Raises:
+        CalibanError: the spec is malformed.
+    """
+    if isinstance(source, ImageSpec) or not platform.needs_image:
+        return source
+    with platform_errors(platform.id, "choose for which machines its image is built"):
+        return replace(source, image_platform=platform.image_platform(source.config, spec))
 
 
 class Images:
@@ -18,6 +40,7 @@ class Images:
         self._context = context
         self._user = user
         self._no_cache = no_cache
+        self._reporter = _WarnsOnce(context.reporter)
         self._built: dict[BuildSpec, ImageRef | CalibanError] = {}
         self._pushed: dict[tuple[BuildSpec, Registry], ImageRef | CalibanError] = {}
 
@@ -32,7 +55,7 @@ class Images:
         if source not in self._built:
             try:
                 engine = self._context.engine()
-                built = engine.build(source, self._user, self._context.reporter, no_cache=self._no_cache)
+                built = engine.build(source, self._user, self._reporter, no_cache=self._no_cache)
             except CalibanError as error:
                 self._built[source] = error
             else:
@@ -63,3 +86,25 @@ def _raised(image: ImageRef | CalibanError) -> ImageRef:
     if isinstance(image, CalibanError):
         raise image
     return image
+
+
+class _WarnsOnce:
+    """A reporter that says a warning once: images for different machines are built from the same files."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._warned: set[str] = set()
+
+    def info(self, *lines: str) -> None:
+        self._reporter.info(*lines)
+
+    def warn(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            self._reporter.warn(line)
+
+    def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+        self._reporter.job_output(data, is_stderr=is_stderr)
+
+    def progress(self, title: str, *, total: int | None, unit: str) -> AbstractContextManager[Progress]:
+        return self._reporter.progress(title, total=total, unit=unit)

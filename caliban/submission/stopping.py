@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timezone
 
 from caliban.clock import Clock
-from caliban.errors import StoreError
+from caliban.errors import CalibanError, StoreError
+from caliban.platforms.base import KillsJobs, Platform
 from caliban.platforms.registry import Platforms, parse_details
 from caliban.records import JobRecord, JobUpdate
 from caliban.store.database import Store
@@ -40,26 +42,46 @@ class Stopper:
         Raises:
             CalibanError: the job could not be stopped, or its end not be recorded.
         """
-        stopped = self._stopped(job)
-        remove_ended([stopped], self.store, self.platforms)
-        return stopped
+        return self._ended(job, lambda platform: platform.stop(job))
 
-    def _stopped(self, job: JobRecord) -> JobRecord:
-        request = new_request(self.user, self.platforms.context.clock)
+    def kill(self, job: JobRecord) -> JobRecord:
+        """Kill a job of a platform that can, and return it as it is recorded then; see :meth:`stop`."""
+
+        def kill(platform: Platform) -> JobUpdate:
+            assert isinstance(platform, KillsJobs)
+            return platform.kill(job)
+
+        return self._ended(job, kill)
+
+    def _ended(self, job: JobRecord, end: Callable[[Platform], JobUpdate]) -> JobRecord:
+        ended = self._recorded_end(job, end)
+        remove_ended([ended], self.store, self.platforms)
+        return ended
+
+    def _recorded_end(self, job: JobRecord, end: Callable[[Platform], JobUpdate]) -> JobRecord:
+        request = new_request(self.user, self.platforms.context.clock, self._grace(job))
         with suppress(StoreError), self.store.writing() as session:
             state = request_stop(session, job.id, request)
             if state is not None and state.status.is_final:
                 return job.updated(as_update(job, state))
         with platform_errors(job.platform, "stop a job"):
-            answer = expected(self.platforms.get(job.platform).stop(job), JobUpdate)
+            answer = expected(end(self.platforms.get(job.platform)), JobUpdate)
         with self.store.writing() as session:
             recorded = settle_stop(session, job.id, answer, request)
         return job.updated(as_update(job, recorded) if recorded else answer)
 
+    def _grace(self, job: JobRecord) -> float:
+        try:
+            with platform_errors(job.platform, "stop a job"):
+                return float(expected(self.platforms.get(job.platform).grace_seconds(job), int, float))
+        except CalibanError:  # raised again when the job is stopped
+            return 0
 
-def new_request(user: str, clock: Clock) -> StopRequest:
-    """Return a request of this user to stop something, made now."""
-    return StopRequest(secrets.token_hex(8), user, socket.gethostname(), clock.now().astimezone(timezone.utc))
+
+def new_request(user: str, clock: Clock, grace: float = 0) -> StopRequest:
+    """Return a request of this user to stop something, made now, which may take ``grace`` seconds."""
+    at = clock.now().astimezone(timezone.utc)
+    return StopRequest(secrets.token_hex(8), user, socket.gethostname(), at, grace)
 
 
 def as_update(job: JobRecord, state: RecordedState) -> JobUpdate:

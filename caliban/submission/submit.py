@@ -15,7 +15,7 @@ from functools import partial
 
 from caliban.attempts import Batch, Submission
 from caliban.errors import CalibanError, StoreError
-from caliban.platforms.base import ForegroundPlatform, NotSentError, RemotePlatform
+from caliban.platforms.base import ForegroundPlatform, KillsJobs, NotSentError, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
 from caliban.records import JobRecord, JobUpdate, Outcome, PlatformId
 from caliban.reporter import Progress, Reporter
@@ -119,16 +119,12 @@ class Submitter:
             for each in opened:
                 is_foreground = has_capability(each.attempt.platform, ForegroundPlatform)
                 (foreground if is_foreground else background).append(each)
-            with (
-                self._batch(opened, attempts, outcomes),
-                self._reporter.progress("jobs", total=len(attempts), unit="job") as progress,
-            ):
-                progress.advance(len(outcomes))
-                self._submit_in_background(background, outcomes, progress)
-                for each in foreground:
-                    progress.note(each.attempt.experiment.container.entrypoint)
+            with self._batch(opened, attempts, outcomes):
+                if background:
+                    with self._reporter.progress("jobs", total=len(background), unit="job") as progress:
+                        self._submit_in_background(background, outcomes, progress)
+                for each in foreground:  # without a bar, which the output of jobs that goes to a pipe would continue
                     self._run(each, outcomes)
-                    progress.advance()
         except KeyboardInterrupt:
             started = [outcomes[number] for number in sorted(outcomes)]
             raise InterruptedSubmissionError(started, len(attempts) - len(started)) from None
@@ -289,13 +285,23 @@ class Submitter:
         return replace(outcome, job=job)
 
     def _stop(self, outcome: Outcome) -> Outcome:
-        """Stop a job after Ctrl-C."""
+        """Stop a job after Ctrl-C; kill it after another one."""
         job = outcome.job
         if job is None or job.status.is_final:
             return outcome
         self._reporter.info(f"stopping job {job.id} ...")
+        can_kill = has_capability(job.platform, KillsJobs)
+        if can_kill:
+            self._reporter.info("to kill it at once, press Ctrl-C again")
+        stopper = Stopper(self._store, self._platforms, self._user)
         try:
-            return replace(outcome, job=Stopper(self._store, self._platforms, self._user).stop(job))
+            try:
+                return replace(outcome, job=stopper.stop(job))
+            except KeyboardInterrupt:
+                if not can_kill:
+                    raise
+            self._reporter.info(f"killing job {job.id} ...")
+            return replace(outcome, job=stopper.kill(job))
         except CalibanError as error:
             return replace(outcome, error=error)
         except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from caliban.reporter import Reporter
 from caliban.store.address import store_url
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal
+from caliban.store.owner import this_process
 
 _MAX_SHOWN = 10
 
@@ -38,4 +39,6 @@ def open_lines(environ: Mapping[str, str], home: Path, user: str, reporter: Repo
 
 
 def _is_ours(submission: Submission) -> bool:
+    if submission.batch is not None:
+        return submission.batch.owner == this_process()
     return (submission.pid, submission.host) == (os.getpid(), socket.gethostname())

@@ -108,6 +108,22 @@ def test_jobs_that_run_elsewhere_are_stopped_side_by_side(
     assert latest_states(store) == ["STOPPED", "STOPPED"]
 
 
+def test_local_jobs_are_stopped_side_by_side(store: Store, killing: FakeService, context: ScreenContext) -> None:
+    """Each may need its whole time to stop."""
+    add_group(store, RUNNING, RUNNING)
+    both_are_asked = threading.Barrier(2, timeout=60)
+
+    def answer_when_both_are_asked(job: JobRecord) -> JobUpdate:
+        both_are_asked.wait()
+        return JobUpdate(STOPPED, None)
+
+    killing.expect("statuses", polls(RUNNING=[1, 2]))
+    killing.expect("stop", answer_when_both_are_asked, answer_when_both_are_asked)
+    assert call(context, *STOP, "--yes") == 0
+    assert context.out.index("job 1  ") < context.out.index("job 2  ")
+    assert latest_states(store) == ["STOPPED", "STOPPED"]
+
+
 def test_without_a_group_jobs_of_all_groups_are_stopped(
     store: Store, service: FakeService, context: ScreenContext
 ) -> None:

@@ -308,7 +308,8 @@ def test_the_engine_of_a_job_is_recorded_and_another_one_cannot_be_asked(group: 
     assert (details["engine"], details["engine_name"]) == (engine.client.info()["ID"], engine.client.info()["Name"])
     assert details["engine"]
     with sqlite3.connect(group.store) as connection:
-        changed = json.dumps({**details, "engine": "another", "engine_name": "catbus"})
+        elsewhere = {"engine": "another", "engine_name": "catbus", "container_id": "f" * 64}
+        changed = json.dumps({**details, **elsewhere})
         connection.execute("UPDATE jobs SET status = 'RUNNING', details = ?", (changed,))
 
     status, stop = group.caliban("status", "--xgroup", "g"), group.caliban("stop", "--xgroup", "g", "--yes")

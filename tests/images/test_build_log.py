@@ -63,6 +63,44 @@ def test_a_build_that_is_rejected_before_its_first_step_has_an_error_of_its_own(
     assert log_of(reporter).failure("unknown instruction").id == "build-refused"
 
 
+PODMAN = 'building at STEP "RUN /bin/sh -ec y": while running runtime: exit status 3\n'
+
+
+def test_the_last_lines_of_a_step_that_failed_in_podman_are_the_cause(reporter: RecordingReporter) -> None:
+    """Podman's message has the instruction, which may be long, and not what it wrote."""
+    log = log_of(reporter, "STEP 1/3: FROM x:1\n", "STEP 2/3: RUN y\n", "out line\n", "err line\n")
+    error = log.failure(PODMAN)
+    assert (error.id, error.cause, error.hint) == ("build-step-failed", "out line\nerr line", "check y")
+    assert error.message == "cannot build the image: step 2 (do y) failed with exit code 3"
+
+
+def test_a_step_of_podman_without_output_has_its_message_as_the_cause(reporter: RecordingReporter) -> None:
+    log = log_of(reporter, "STEP 1/3: FROM x:1\n", "STEP 2/3: RUN y\n")
+    assert log.failure('building at STEP "COPY a b": no such file').cause == 'building at STEP "COPY a b": no such file'
+
+
+def test_the_ids_of_podman_are_not_reported(reporter: RecordingReporter) -> None:
+    log_of(
+        reporter,
+        "STEP 1/3: FROM x:1\n",
+        "Resolving %!q(<nil>) to docker.io (enforced by caller)\n",
+        "--> 12ab34\n",
+        "STEP 2/3: RUN y\n",
+        f"--> Using cache {'12' * 32}\n",
+        "COMMIT\n",
+        f"{'ab' * 32}\n",
+    )
+    assert reporter.lines == ["STEP 1/3: FROM x:1", "STEP 2/3: RUN y", f"--> Using cache {'12' * 32}"]
+
+
+def test_the_image_of_podman_is_read_from_either_of_its_events(reporter: RecordingReporter) -> None:
+    log = log_of(reporter, "Successfully built 1e92ba7c8c12\n")
+    assert log.image == "1e92ba7c8c12"
+    log = log_of(reporter)
+    log.feed({"aux": {"ID": "sha256:" + "1e" * 32}})
+    assert log.image == "sha256:" + "1e" * 32
+
+
 def test_the_image_is_read_from_the_output_of_an_old_engine(reporter: RecordingReporter) -> None:
     assert log_of(reporter, "Successfully built 12ab34\n").image == "12ab34"
 

@@ -143,7 +143,7 @@ def test_late_steps_come_after_the_code_and_end_as_the_user(project: helpers.Pro
     project.write("requirements.txt", "six\n-e .\n")
     project.write("setup.py", "import local\n")
     spec = project.spec()
-    purposes = [each.purpose for each in instructions(spec, USER, plan_dependencies(spec))]
+    purposes = [each.purpose for each in instructions(spec, USER, plan=plan_dependencies(spec))]
     assert purposes[purposes.index("copy the code") :] == [
         "copy the code",
         "switch to root",

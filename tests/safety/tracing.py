@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -276,10 +276,14 @@ def _remove_deadlines_of_the_engine() -> None:
     """Wait for the Docker Engine, which is a real one, for as long as it takes: its time is not that of the clock."""
     from caliban import threads
 
-    def at_once(seconds: float | None, call: Callable[[], Any], *given: Any, **named: Any) -> Any:
+    def at_once(seconds: float, call: Callable[[], Any], *given: Any, **named: Any) -> Any:
         return call()
 
+    def unwatched(produce: Callable[[Callable[[], None]], Iterator[Any]], *_: object) -> Iterator[Any]:
+        yield from produce(lambda: None)
+
     _replace_everywhere("within", threads.within, at_once)
+    _replace_everywhere("watched", threads.watched, unwatched)
 
 
 def _replace_everywhere(name: str, old: object, new: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -137,6 +138,21 @@ def test_after_a_request_whose_command_was_killed_the_time_of_the_end_decides(
     ask(running)
     ended = None if seconds is None else AT + timedelta(seconds=seconds)
     assert report(running, SUCCEEDED, ended).status is expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(3659, STOPPED), (3661, SUCCEEDED)])
+def test_a_request_counts_for_as_long_as_the_job_may_go_on_after_it(
+    seconds: int, expected: JobStatus, running: Store
+) -> None:
+    ask(running, replace(REQUEST, grace=3600))
+    assert report(running, SUCCEEDED, AT + timedelta(seconds=seconds)).status is expected
+
+
+@pytest.mark.parametrize("grace", [None, "60", -1, True, 1e300, []])
+def test_a_request_with_an_odd_grace_period_counts(grace: object, running: Store) -> None:
+    with running.writing() as session:
+        session.get_one(JobRow, 1).details = {"name": "a", STOP_KEY: {**REQUEST.to_json(), "grace": grace}}
+    assert report(running, SUCCEEDED, AT + timedelta(seconds=59)).status is STOPPED
 
 
 def test_the_answer_to_an_earlier_request_does_not_end_a_later_one(running: Store) -> None:

@@ -106,6 +106,58 @@ def test_after_a_second_an_interrupt_ends_the_wait_for_a_stop(
     assert latest.details.raw[STOP_KEY]
 
 
+def test_no_bar_is_drawn_while_jobs_run_here(
+    bench: Bench, foreground: FakeService, reporter: RecordingReporter
+) -> None:
+    """Where their output goes to a pipe, what reads it may write it to the terminal with the bar."""
+    foreground.expect("submit", *[foreground.accept] * 3)
+    foreground.expect("follow", *[end(JobStatus.SUCCEEDED, ret_code=0)] * 3)
+    bench.submit()
+    assert (reporter.advanced, reporter.notes) == (0, [])
+
+
+def interrupted(number: signal.Signals, clock: FakeClock) -> Callable[[JobRecord], JobUpdate]:
+    """Return an answer that a signal interrupts, a second after the one before."""
+
+    def interrupt(job: JobRecord) -> JobUpdate:
+        clock.seconds += 1
+        signal.raise_signal(number)
+        raise AssertionError("the signal was held back")
+
+    return interrupt
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_kills_the_job_at_once(
+    number: signal.Signals, killing: FakeService, bench: Bench, platforms: Platforms, reporter: RecordingReporter
+) -> None:
+    clock = FakeClock()
+    object.__setattr__(platforms.context, "clock", clock)
+    killing.expect("submit", killing.accept)
+    killing.expect("follow", interrupted(number, clock))
+    killing.expect("stop", interrupted(number, clock))
+    killing.expect("kill", end(JobStatus.STOPPED))
+    with pytest.raises(InterruptedSubmissionError) as caught:
+        bench.submit()
+    assert [outcome.job and outcome.job.status for outcome in caught.value.outcomes] == [JobStatus.STOPPED]
+    assert bench.states()[0] == "STOPPED"
+    hint = "to kill it at once, press Ctrl-C again"
+    assert reporter.lines[-3:] == ["stopping job 1 ...", hint, "killing job 1 ..."]
+
+
+def test_a_third_signal_ends_the_wait_for_a_kill(
+    killing: FakeService, bench: Bench, platforms: Platforms, reporter: RecordingReporter
+) -> None:
+    clock = FakeClock()
+    object.__setattr__(platforms.context, "clock", clock)
+    killing.expect("submit", killing.accept)
+    for method in ("follow", "stop", "kill"):
+        killing.expect(method, interrupted(signal.SIGINT, clock))
+    with pytest.raises(InterruptedSubmissionError):
+        bench.submit()
+    assert reporter.lines[-1] == "not waiting for job 1 to stop; to check its state, run: caliban status"
+
+
 ODD_ERRORS = [ValueError("embedded null byte"), KeyError("name"), RecursionError(), SystemExit(3), AssertionError("x")]
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
+from caliban.images.base_image import APP, LABELS, BaseImage
 from caliban.images.build_secrets import BuildSecrets
 from caliban.images.context import BuildContext, collect
+from caliban.images.context_stream import ContextFile
 from caliban.images.dependency_plan import DependencyPlan
+from caliban.images.docker.base_image import inspect_base_image
 from caliban.images.docker.build_log import BuildLog, StepFailedError
 from caliban.images.docker.build_plan import Notices, readable_plan, secrets_of
-from caliban.images.docker.engine import LABELS, Engine, unreachable
+from caliban.images.docker.engine import Engine, unreachable
 from caliban.images.docker.events import Request, streamed_events
 from caliban.images.docker.logins import check_logins
 from caliban.images.docker.silence import STEP_SECONDS, TRANSFER_SECONDS, DaemonWatch
 from caliban.images.dockerfile import BuildUser, dockerfile, instructions
-from caliban.images.parts import DOCKERFILE
+from caliban.images.parts import DOCKERFILE, SKELETON
 from caliban.images.slow_progress import slow_progress
 from caliban.images.spec import BuildSpec
 from caliban.records import ImageRef
@@ -57,12 +61,16 @@ class _Attempt:
 
 def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, attempt: _Attempt) -> ImageRef:
     plan = attempt.plan
-    steps = instructions(spec, user, plan)
-    text = dockerfile(spec, user, plan)
     with slow_progress(reporter, "project files", "file", engine.clock) as on_file:
-        context = collect(spec, text, engine.environ, engine.secret_files, on_file, plan)
+        context = collect(spec, "", engine.environ, engine.secret_files, on_file, plan)
     secrets = secrets_of(spec, plan, engine.environ, engine.host)
     attempt.notices.show([*plan.warnings, *secrets.warnings, *context.warnings()], plan.notes)
+    base = _base_image(engine, spec, user, reporter, attempt.notices)
+    steps = instructions(spec, user, base, plan)
+    context = replace(context, dockerfile=dockerfile(spec, user, base, plan))
+    if base.has_volume(APP):
+        skeleton = ContextFile(f"{SKELETON}/{PurePosixPath(APP).name}", None, 0, ".")
+        context = replace(context, files=(*context.files, skeleton))
     log: BuildLog | None = None
 
     def doing() -> tuple[str, float]:
@@ -73,9 +81,8 @@ def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter,
         return f"building the image (step {number}: {purpose})", STEP_SECONDS if number > 1 else TRANSFER_SECONDS
 
     with engine.translate_errors(), ExitStack() as connection:
-        check_logins(engine.client.api, engine.clock, reporter)
         with reporter.progress("build context", total=context.size, unit="B") as sent:
-            request = _request(context, sent, secrets, no_cache=attempt.no_cache)
+            request = _request(context, sent, secrets, no_cache=attempt.no_cache, platform=spec.image_platform)
             events = connection.enter_context(streamed_events(engine, request, DaemonWatch(engine, doing)))
             next(events, None)
         # The last step is the engine's own: it adds the labels.
@@ -89,7 +96,19 @@ def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter,
         return engine.image_id(log.image)
 
 
-def _request(context: BuildContext, sent: Progress, secrets: BuildSecrets, *, no_cache: bool) -> Request:
+def _base_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, notices: Notices) -> BaseImage:
+    """Return what the base image sets up, and say what of it cannot be kept."""
+    with engine.translate_errors():
+        check_logins(engine.client.api, engine.clock, reporter)
+    first = instructions(spec, user)[0]
+    base = inspect_base_image(engine, first, reporter)
+    notices.show([*base.warnings(first.text.removeprefix("FROM "))], ())
+    return base
+
+
+def _request(
+    context: BuildContext, sent: Progress, secrets: BuildSecrets, *, no_cache: bool, platform: str | None
+) -> Request:
     arguments = secrets.build_arguments()
 
     def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
@@ -107,6 +126,7 @@ def _request(context: BuildContext, sent: Progress, secrets: BuildSecrets, *, no
             forcerm=True,
             nocache=no_cache,
             labels=LABELS,
+            platform=platform,
             buildargs=arguments or None,
             network_mode="host" if secrets.uses_this_machine else None,
         )

@@ -15,11 +15,16 @@ from caliban.redaction import hide_secrets
 from caliban.reporter import Progress, Reporter
 
 # Docker's and Podman's.
-_STEP = re.compile(r"Step (\d{1,6})/(\d{1,6}) : (.*)|STEP (\d{1,6})/(\d{1,6}): (.*)")
+_STEP = re.compile(r"Step (\d{1,6})/(\d{1,6}) : (.*)|(?:\[1/1\] )?STEP (\d{1,6})/(\d{1,6}): (.*)")
 _BUILT = re.compile(r"Successfully built ([0-9a-f]+)")
 # Lines about intermediate images and containers.
-_NOISE = re.compile(r" ---> (?!Using cache)|Removing intermediate container |Successfully built ")
-_EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)")
+_NOISE = re.compile(
+    r" ---> (?!Using cache)|Removing intermediate container |Successfully built "
+    r"|--> (?!Using cache)|COMMIT$|[0-9a-f]{64}$|Resolving .* \(enforced by caller\)$"
+)
+_CACHED = (" ---> ", "--> ")
+# Docker's; Podman's message contains the whole instruction, and no output.
+_EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)|while running runtime: exit status (\d+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FULL_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _ONBUILD = re.compile(r"# Executing \d+ build triggers?")
@@ -131,7 +136,7 @@ class BuildLog:
             )
         is_trigger = self._number == 1
         purpose = "ONBUILD instructions of the base image" if is_trigger else step.purpose
-        how = f" with exit code {code.group(1)}" if code else ""
+        how = f" with exit code {code.group(1) or code.group(2)}" if code else ""
         return StepFailedError(
             step,
             message=f"cannot build the image: step {self._number} ({purpose}) failed{how}",
@@ -162,7 +167,7 @@ class BuildLog:
         elif line and not _NOISE.match(line):
             line = hide_secrets(line)
             self._has_triggers = self._has_triggers or _ONBUILD.match(line) is not None
-            if not line.startswith(" ---> "):
+            if not line.startswith(_CACHED):
                 self._tail.append(line)
                 self._missing = apt_hint(line, CONFIG_FILE) or self._missing
             self._reporter.info(line)

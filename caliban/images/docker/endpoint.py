@@ -14,15 +14,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from caliban.bounded import parse_json
 from caliban.errors import ImageError
 from caliban.input_files import InputFileError, read_bytes
 from caliban.records import JsonObject
 from caliban.redaction import exception_text
+from caliban.urls import is_loopback
 
 DEFAULT = "default"
 """The name of the context that means the default socket."""
+
+_NETWORK = frozenset({"tcp", "http", "https"})
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -41,6 +45,23 @@ class Endpoint:
     certificates: Path | None = None
     context: str | None = None
 
+    @property
+    def is_ssh(self) -> bool:
+        """Whether it is reached through ssh."""
+        return (self.host or "").startswith("ssh://")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is on another machine, which has files of its own."""
+        if self.is_ssh:
+            return True
+        host = self.host or DEFAULT_SOCKET
+        try:
+            parts = urlsplit(host if "://" in host else f"tcp://{host}")
+        except ValueError:
+            return False
+        return parts.scheme in _NETWORK and not is_loopback(parts.hostname or "localhost")
+
 
 def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     """Find the endpoint as the docker client does: DOCKER_HOST, then DOCKER_CONTEXT, then the current context.
@@ -58,6 +79,33 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     if not isinstance(name, str):
         raise malformed(directory / "config.json", "currentContext is not a string")
     return Endpoint(None) if name == DEFAULT else _of_context(name, directory)
+
+
+def is_engine_here(environ: Mapping[str, str]) -> bool:
+    """Return whether the engine listens at a Unix socket: it sees the same files then, unless this is a container."""
+    try:
+        host = find_endpoint(environ).host
+    except ImageError:  # raised again by whoever connects to it
+        return False
+    return host is None or host.startswith("unix://")
+
+
+def contexts_by_host(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of the docker contexts by their ``Host``; those that cannot be read are left out."""
+    found: dict[str, str] = {}
+    try:
+        paths = sorted((docker_config_dir(environ) / "contexts" / "meta").glob("*/meta.json"))
+    except OSError:
+        return found
+    for path in paths:
+        try:
+            content = _read(path)
+            name, host = content.get("Name"), _host(content)
+        except ImageError:
+            continue
+        if isinstance(name, str) and host is not None:
+            found.setdefault(host, name)
+    return found
 
 
 def docker_config_dir(environ: Mapping[str, str]) -> Path:
@@ -86,13 +134,18 @@ def _of_context(name: str, directory: Path) -> Endpoint:
             cause=f"file not found: {path}",
             hint="list contexts with: docker context ls; choose one with: docker context use, or DOCKER_CONTEXT",
         )
-    endpoints = _read(path).get("Endpoints")
-    endpoint = endpoints.get("docker") if isinstance(endpoints, Mapping) else None
-    host = endpoint.get("Host") if isinstance(endpoint, Mapping) else None
-    if not isinstance(host, str) or not host:
+    host = _host(_read(path))
+    if host is None:
         raise malformed(path, "Endpoints.docker.Host is missing")
     certificates = directory / "contexts" / "tls" / key / "docker"
     return Endpoint(host, certificates if certificates.is_dir() else None, name)
+
+
+def _host(content: JsonObject) -> str | None:
+    endpoints = content.get("Endpoints")
+    endpoint = endpoints.get("docker") if isinstance(endpoints, Mapping) else None
+    host = endpoint.get("Host") if isinstance(endpoint, Mapping) else None
+    return host if isinstance(host, str) and host else None
 
 
 def _exists(path: Path) -> bool:

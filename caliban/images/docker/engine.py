@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from caliban.bounded import DeadlineExceededError, TooLargeError, read_limited
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, ImageError
+from caliban.images.docker.connect import connected_client, unconnected_client
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
 from caliban.images.docker.identity import EngineIdentity, engine_identity
+from caliban.images.docker.unreachable import unreachable as unreachable
 from caliban.images.dockerfile import BuildUser
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
@@ -24,7 +25,6 @@ from caliban.threads import within
 if TYPE_CHECKING:
     import docker
     import requests
-    from docker.tls import TLSConfig
 
 _T = TypeVar("_T")
 
@@ -34,10 +34,6 @@ CONNECT_SECONDS = 20.0
 ANSWER_SECONDS = 60.0
 """How long an engine has to answer a request; a busy one needs half a minute to list its containers."""
 
-LABELS = {"caliban": "image"}
-"""The labels of images that caliban builds: ``docker images --filter label=caliban``."""
-
-_ANY_VERSION = "1.41"
 _PIECE = 1 << 16
 
 
@@ -85,7 +81,6 @@ class Engine:
         Raises:
             ImageError: ``docker-unreachable``, ``docker-config-malformed``, ``docker-context-missing``.
         """
-        import docker
         import docker.errors
 
         endpoint = find_endpoint(environ)
@@ -97,7 +92,7 @@ class Engine:
         try:
             client = within(
                 CONNECT_SECONDS,
-                lambda: docker.DockerClient(endpoint.host, tls=_tls(endpoint)),
+                lambda: connected_client(endpoint, environ),
                 clock,
                 lambda: on_slow(_slow_line(host, CONNECT_SECONDS)),
             )
@@ -107,9 +102,9 @@ class Engine:
             raise malformed(config, str(error)) from error
         except (docker.errors.DockerException, OSError) as error:
             # from None: docker-py's message may contain DOCKER_HOST with its password.
-            raise unreachable(error, host) from None
+            raise unreachable(error, host, environ) from None
         except Exception as error:  # noqa: BLE001 - docker-py read a value of the wrong type
-            raise _odd_value(error, endpoint, config, host) from None
+            raise _odd_value(error, endpoint, environ, host) from None
         client.api.hooks["response"].append(_read_bounded)
         return cls(client, host, environ, secret_files, clock, on_slow)
 
@@ -126,7 +121,7 @@ class Engine:
         """
         return self.within(seconds, lambda: request(self.client.api), _slow_line(self.host, seconds))
 
-    def within(self, seconds: float | None, call: Callable[[], _T], slow_line: str) -> _T:
+    def within(self, seconds: float, call: Callable[[], _T], slow_line: str) -> _T:
         """Return ``call()``; see :func:`caliban.threads.within`."""
         return within(seconds, call, self.clock, lambda: self.on_slow(slow_line))
 
@@ -153,11 +148,14 @@ class Engine:
 
         Raises:
             ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``, ``build-refused``,
-                ``docker-unreachable``, ``docker-stalled``, or what :func:`caliban.images.context.collect` raises.
+                ``emulation-missing``, ``docker-unreachable``, ``docker-stalled``, or what
+                :func:`caliban.images.context.collect` raises.
         """
         from caliban.images.docker.build import build_image
+        from caliban.images.docker.emulation import checked_emulation
 
-        return build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
+        with checked_emulation(self, spec, reporter):
+            return build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
 
     def image_exists(self, ref: ImageRef) -> bool:
         """Return whether the engine has an image.
@@ -173,6 +171,23 @@ class Engine:
             except docker.errors.ImageNotFound:
                 return False
             return True
+
+    def image_entrypoint(self, ref: ImageRef) -> list[str] | None:
+        """Return what containers of an image run, as far as it says that; None where the engine does not have it.
+
+        Raises:
+            ImageError: ``docker-unreachable``, ``docker-refused``.
+        """
+        import docker.errors
+
+        with self.translate_errors():
+            try:
+                config = self.ask(lambda _: self.client.images.get(ref)).attrs.get("Config")
+            except docker.errors.ImageNotFound:
+                return None
+        config = config if isinstance(config, Mapping) else {}
+        parts = (config.get("Entrypoint"), config.get("Cmd"))
+        return [str(word) for part in parts if isinstance(part, list) for word in part]
 
     def image_id(self, ref: ImageRef) -> ImageRef:
         """Return the id of an image, ``sha256:...``.
@@ -244,33 +259,6 @@ class Engine:
             raise unexpected_answer(error, self.host) from error
 
 
-def _tls(endpoint: Endpoint) -> TLSConfig | bool:
-    """Return the TLS settings, False without TLS. Certificates are verified, whatever a context says.
-
-    Raises:
-        docker.errors.TLSParameterError: a certificate or its key is missing.
-    """
-    from docker.tls import TLSConfig
-
-    class OwnCertificateAuthority(TLSConfig):
-        """TLS with the given certificate authority, which $REQUESTS_CA_BUNDLE would replace otherwise."""
-
-        def configure_client(self, client: docker.APIClient) -> None:
-            super().configure_client(client)
-            client.trust_env = self.ca_cert is None
-
-    if endpoint.certificates is None:
-        return False
-    certificate, key, authority = (endpoint.certificates / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    return OwnCertificateAuthority(
-        # An engine may require no client certificate; an empty directory is a mistake, which docker-py reports.
-        # Without ca.pem, the certificate authorities that this machine trusts are used.
-        client_cert=None if authority.exists() and not certificate.exists() else (str(certificate), str(key)),
-        ca_cert=str(authority) if authority.exists() else None,
-        verify=True,
-    )
-
-
 def unexpected_answer(error: Exception, host: str) -> ImageError:
     """Return the error for an answer that no Docker Engine gives: something else listens there, or a proxy replied."""
     return ImageError(
@@ -292,10 +280,8 @@ def _read_bounded(response: requests.Response, *_: object, **how: object) -> Non
         raise
 
 
-def _odd_value(error: Exception, endpoint: Endpoint, config: Path, host: str) -> ImageError:
+def _odd_value(error: Exception, endpoint: Endpoint, environ: Mapping[str, str], host: str) -> ImageError:
     """Return the error for a value that docker-py cannot read: in DOCKER_HOST, its configuration or the answer."""
-    import docker
-    import docker.errors
     import docker.utils
 
     try:
@@ -303,46 +289,13 @@ def _odd_value(error: Exception, endpoint: Endpoint, config: Path, host: str) ->
     except Exception as invalid:  # noqa: BLE001 - it raises whatever the parts of a URL raise
         return unreachable(invalid, host)
     try:
-        docker.DockerClient(endpoint.host, tls=_tls(endpoint), version=_ANY_VERSION).close()  # connects to nothing
+        unconnected_client(endpoint, environ).close()
     except Exception as invalid:  # noqa: BLE001 - docker-py read a value of the wrong type in a file
         # These messages contain no value.
+        config = docker_config_dir(environ) / "config.json"
         return malformed(config, f"{type(invalid).__name__}: {exception_text(invalid)}")
     return unexpected_answer(error, host)
 
 
 def _slow_line(host: str, seconds: float) -> str:
     return f"waiting for an answer of the Docker daemon at {host} (for up to {seconds:.0f} s) ..."
-
-
-def unreachable(error: BaseException, host: str) -> ImageError:
-    """Return the error for an engine that cannot be reached, with a hint that fits the cause.
-
-    Args:
-        error: what docker-py or the connection raised.
-        host: the engine's endpoint.
-    """
-    reason = _first_cause(error)
-    hint = "check that Docker runs (docker info), and the value of DOCKER_HOST"
-    if isinstance(reason, PermissionError):
-        hint = "join the group docker, then log in again: sudo usermod -aG docker $USER"
-    elif isinstance(reason, FileNotFoundError | ConnectionRefusedError):
-        hint = "start Docker, or set DOCKER_HOST"
-    if "certificate verify failed" in str(error):
-        hint = (
-            "certificates are always verified, whatever a docker context says: check that ca.pem in DOCKER_CERT_PATH, "
-            "or in the context, belongs to the certificate authority that signed the engine's certificate"
-        )
-    words = reason.strerror if isinstance(reason, OSError) and reason.strerror else exception_text(reason)
-    return ImageError(
-        "docker-unreachable", f"cannot reach the Docker daemon at {host}", cause=strip_userinfo(words), hint=hint
-    )
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the error of the operating system below what requests and urllib3 wrap around it."""
-    seen = error
-    while (below := seen.__cause__ or seen.__context__) is not None:
-        seen = below
-        if isinstance(seen, PermissionError | FileNotFoundError | ConnectionRefusedError):
-            return seen
-    return error

@@ -84,7 +84,7 @@ class _Connection:
         self._is_closed = False
 
     def opened(self, response: requests.Response) -> None:
-        # None where it is no socket of this process, as with ssh:// - it is closed with the process then
+        # None where the answer was read to its end already
         with self._lock, suppress(AttributeError, OSError, ValueError):
             self._socket = socket.socket(fileno=os.dup(response.raw.fileno()))
             if self._is_closed:

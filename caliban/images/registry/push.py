@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from caliban.bounded import DeadlineExceededError
+from caliban.clock import SystemClock
 from caliban.errors import ImageError
 from caliban.images.registry.api import (
     AccessDeniedError,
@@ -20,9 +23,13 @@ from caliban.images.registry.upload import upload
 from caliban.records import ImageRef
 from caliban.redaction import clean_text
 from caliban.reporter import Reporter
+from caliban.threads import within
 
 if TYPE_CHECKING:
     from caliban.images.docker.engine import Engine
+
+_ASK_SECONDS = 180.0
+"""How long a registry and its token service have for all requests of one question."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Registry:
             return
         login = self.login()
         try:
-            words = request_push_access(self.repository, login)
+            words = self._ask(lambda: request_push_access(self.repository, login))
         except AccessDeniedError as error:
             words = _redact(login, str(error))
             raise self.explain(words) or access_denied(words, self.repository, self.access_hint) from error
@@ -129,10 +136,26 @@ class Registry:
             self.reporter.info(f"{reference} already exists in the registry")
         return f"{reference.rpartition(':')[0]}@{digest}" if self.by_digest else reference
 
+    def _ask(self, call: Callable[[], str | None]) -> str | None:
+        """Return ``call()``, which makes a few requests, each with a deadline of its own.
+
+        Raises:
+            RegistryUnavailableError: it takes too long.
+        """
+        try:
+            return within(
+                _ASK_SECONDS,
+                call,
+                SystemClock(),
+                lambda: self.reporter.info(f"waiting for an answer of the registry {self.host} ..."),
+            )
+        except DeadlineExceededError as error:
+            raise RegistryUnavailableError(str(error)) from None
+
     def _find_digest(self, reference: ImageRef, image_id: str, login: Login | None) -> str | None:
         """Return the digest of the image in the registry; None where it is missing or this cannot be determined."""
         try:
-            return find_digest(reference, image_id, login)
+            return self._ask(lambda: find_digest(reference, image_id, login))
         except AccessDeniedError as error:
             words = _redact(login, str(error))
             raise self.explain(words) or push_denied(words, reference, self.access_hint) from error

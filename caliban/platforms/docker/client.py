@@ -25,7 +25,13 @@ _CONFLICT = 409
 STOP_SECONDS = 10
 """Seconds between SIGTERM and SIGKILL, the default of ``docker stop``."""
 
-_LONGEST_STOP_SECONDS = 3600
+_LONGEST_STOP_SECONDS = 20 * 24 * 3600
+"""What stands for "as long as it takes". A wait of more than 24 days is too long for sockets, which count in ms."""
+
+STOP_SIGNAL = "SIGTERM"
+IMPATIENT_SECONDS = 1.5
+"""How long an engine has to answer a user who presses Ctrl-C for the second time."""
+
 START_SECONDS = 300.0
 """How long an engine has to start a container; a driver of a GPU may have to be loaded."""
 
@@ -44,7 +50,8 @@ class Container:
         name: its name, without the leading slash.
         image: what it was created from, as it was given.
         state: its state.
-        stop_seconds: between SIGTERM and SIGKILL.
+        stop_seconds: between the signal to stop and SIGKILL.
+        stop_signal: the signal to stop: of the user, else of the image.
         is_ours: whether it has the label of a submission.
         remove_when_ended: whether it is removed once its end is recorded.
     """
@@ -54,6 +61,7 @@ class Container:
     image: str
     state: ContainerState
     stop_seconds: int = STOP_SECONDS
+    stop_signal: str = STOP_SIGNAL
     is_ours: bool = True
     remove_when_ended: bool = False
 
@@ -80,12 +88,14 @@ class Container:
             str(raw.get("Name") or "").lstrip("/"),
             str(config.get("Image") or ""),
             ContainerState.from_json(raw.get("State")),
-            _stop_seconds(config.get("StopTimeout")),
+            stop_seconds(config.get("StopTimeout")),
+            _stop_signal(config.get("StopSignal")),
             TOKEN_LABEL in labels,
             REMOVE_LABEL in labels,
         )
 
 
+_SIGNAL = re.compile(r"[A-Za-z0-9+-]{1,20}")
 _REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 """A container's name or id (https://github.com/moby/moby/blob/master/daemon/names/names.go)."""
 
@@ -122,15 +132,20 @@ class Containers:
             raise OddStateError("a listed container has no id")
         return [container for each in found if (container := self.inspect(str(each))) is not None]
 
-    def inspect(self, reference: str) -> Container | None:
+    def inspect(self, reference: str, *, seconds: float = ANSWER_SECONDS) -> Container | None:
         """Return a container of caliban by its id or name; None where there is none.
 
         A record can name any container; one without the label of a submission is nobody's job.
+
+        Args:
+            reference: the id or name.
+            seconds: how long the engine has to answer.
         """
         import docker.errors
 
         try:
-            container = Container.from_json(self._engine.ask(lambda api: api.inspect_container(reference)))
+            raw = self._engine.ask(lambda api: api.inspect_container(reference), seconds=seconds)
+            container = Container.from_json(raw)
         except docker.errors.NotFound:
             return None
         return container if container.is_ours else None
@@ -168,7 +183,7 @@ class Containers:
                 raise
 
     def stop(self, container: Container) -> bool:
-        """Send SIGTERM, then SIGKILL. Return whether the container was running until then.
+        """Send its signal, then SIGKILL. Return whether the container was running until then.
 
         The engine answers 304 to a request for a container that had ended already.
         """
@@ -179,12 +194,30 @@ class Containers:
         def request(api: docker.APIClient) -> bool:
             with self._engine.responses() as responses:
                 api.stop(container.id, timeout=seconds)
-                return not any(response.status_code == 304 for response in responses)
+                # other threads may stop other containers
+                return not any(each.status_code == 304 for each in responses if container.id in each.url)
 
+        slow = f"waiting for {container.name} to stop: {container.stop_signal} was sent, SIGKILL follows "
         try:
-            return self._engine.ask(request, seconds=seconds + ANSWER_SECONDS)
+            return self._engine.within(
+                seconds + ANSWER_SECONDS, lambda: request(self._engine.client.api), f"{slow}{_after(seconds)} ..."
+            )
         except docker.errors.NotFound:  # removed in the meantime, and so stopped
             return True
+
+    def kill(self, container: Container) -> bool:
+        """Send SIGKILL. Return whether the container was running until then."""
+        import docker.errors
+
+        try:
+            self._engine.ask(lambda api: api.kill(container.id))
+        except docker.errors.NotFound:
+            return True
+        except docker.errors.APIError as error:
+            if _status(error) != _CONFLICT:  # it is not running
+                raise
+            return False
+        return True
 
     def wait(self, id: str) -> bool:
         """Wait for the end of a container, for a minute at most. Return whether the request was answered.
@@ -224,11 +257,19 @@ class Containers:
             self._engine.ask(request)
 
 
-def _stop_seconds(given: object) -> int:
-    """Return ``--stop-timeout``, where -1 is "as long as it takes"."""
+def stop_seconds(given: object) -> int:
+    """Return what ``--stop-timeout`` means, where -1 is "as long as it takes"."""
     if not isinstance(given, int) or isinstance(given, bool):
         return STOP_SECONDS
     return given if 0 <= given <= _LONGEST_STOP_SECONDS else _LONGEST_STOP_SECONDS
+
+
+def _stop_signal(given: object) -> str:
+    return given if isinstance(given, str) and _SIGNAL.fullmatch(given) else STOP_SIGNAL
+
+
+def _after(seconds: int) -> str:
+    return "never" if seconds == _LONGEST_STOP_SECONDS else f"{seconds} s later"
 
 
 def _status(error: APIError) -> int | None:

@@ -1,7 +1,8 @@
 """The stored details of a local job (``jobs.details``): reading every shape ever written, and writing the present one.
 
 caliban 0.4.2 stores ``{"ret_code": 1}``. This version adds ``name``, ``host``, ``engine`` and ``engine_name`` (see
-:mod:`caliban.images.docker.identity`; missing in rows of its first builds), ``container_id``, ``reason``, ``error`` (a
+:mod:`caliban.images.docker.identity`; missing in rows of its first builds), ``machine`` (of an engine at a Unix socket:
+derived from the id of the operating system), ``container_id``, ``reason``, ``error`` (a
 refusal by Docker, possibly of several lines), ``cause``, ``started`` and ``ended`` (ISO 8601, UTC), and
 ``remove_when_ended`` (of ``--rm``, until its container is removed).
 """
@@ -27,6 +28,7 @@ _WAITING_STATES = frozenset({"created", "configured", "initialized"})
 
 _EXITED_STATES = frozenset({"exited", "stopped"})
 _ENDED_STATES = _EXITED_STATES | {"dead", "removing"}
+MACHINE_KEY = "machine"
 _OUT_OF_MEMORY = "out of memory"
 _NEVER = "0001-01-01T00:00:00Z"
 """What Docker writes where a container has not started or ended."""
@@ -131,10 +133,24 @@ def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
 
 
 def submitted_details(
-    submission: Submission, container_id: str, engine: EngineIdentity, *, remove: bool = False
+    submission: Submission,
+    container_id: str,
+    engine: EngineIdentity,
+    *,
+    machine: str | None = None,
+    remove: bool = False,
 ) -> JobDetails:
-    """Return the details of a container that was just started, and that is removed when it has ended if ``remove``."""
+    """Return the details of a container that was just started.
+
+    Args:
+        submission: for which.
+        container_id: its id.
+        engine: the engine.
+        machine: the id of the engine's machine, where it is this one.
+        remove: whether the container is removed when it has ended.
+    """
     raw: dict[str, object] = {**_names(submission), **DockerDestination.of(engine).to_json()}
+    raw |= {} if machine is None else {MACHINE_KEY: machine}
     raw |= {"container_id": container_id, **({REMOVE_KEY: True} if remove else {})}
     return parse_details(JobStatus.RUNNING, raw)
 

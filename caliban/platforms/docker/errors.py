@@ -9,6 +9,7 @@ from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import RefusedError
 from caliban.platforms.docker.details import OddStateError, refused_details
+from caliban.platforms.docker.mounts import PATHS_HINT
 from caliban.platforms.docker.run_arguments import RunArgumentsError
 from caliban.redaction import clean_text, exception_text
 
@@ -16,6 +17,7 @@ _NO_CLIENT = "cannot run the docker command"
 _NO_CLIENT_HINT = "install the Docker client: https://docs.docker.com/engine/install/"
 _NO_GPU = "Docker cannot access a GPU"
 _NO_GPU_HINT = "install the NVIDIA Container Toolkit, or add --nogpu"
+_NO_PATH = "the Docker Engine does not find a path to mount"
 # Text in what the engine or the client reports -> the message, or None for the general one; the hint.
 _KNOWN_FAILURES = (
     ("could not select device driver", _NO_GPU, _NO_GPU_HINT),
@@ -26,6 +28,10 @@ _KNOWN_FAILURES = (
         None,
         'check that the image contains the program; see "base_image" in .calibanconfig.json',
     ),
+    ("bind source path does not exist", _NO_PATH, PATHS_HINT),
+    ("Mounts denied", _NO_PATH, PATHS_HINT),  # Docker Desktop
+    ("is not shared from the host", _NO_PATH, PATHS_HINT),
+    ("statfs /", _NO_PATH, PATHS_HINT),  # Podman
     ("unknown flag", None, "check the recorded --docker_run_args; for the flags of docker run: docker run --help"),
 )
 _HELP_LINES = ("Run 'docker create --help' for more information", "See 'docker create --help'.")

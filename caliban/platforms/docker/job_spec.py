@@ -8,16 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from caliban.clock import SystemClock
 from caliban.errors import PlatformError
+from caliban.helper_process import run_helper
 from caliban.input_files import is_file
 from caliban.platforms import flags
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker import run_arguments
+from caliban.platforms.docker import host_paths, run_arguments
+from caliban.platforms.docker.mounts import other_machine
 from caliban.platforms.docker.run_arguments import ClientFlags, RunArguments, RunArgumentsError
 from caliban.records import ImageRef, JsonObject
 
@@ -120,18 +122,42 @@ def checked_arguments(command: DockerCommand, environ: Mapping[str, str]) -> Run
     return run_arguments.parse_given(command.docker_arguments, lambda: client_flags(environ))
 
 
+def anchored(spec: JsonObject, directory: Path | None, context: PlatformContext) -> tuple[JsonObject, Sequence[str]]:
+    """Return a recorded spec with absolute paths, and warnings about what the job would not find.
+
+    Args:
+        spec: as recorded: by caliban 0.4.2 and early builds, with paths relative to the project's directory.
+        directory: that directory; None if it is unknown.
+        context: the process.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+        RunArgumentsError: caliban cannot honour an argument, or a path means nothing here.
+    """
+    command = parse_command(spec)
+    given = checked_arguments(command, context.environ)
+    arguments, warnings = located_arguments(given, directory, context.home, context.environ)
+    if arguments.words == given.words:
+        return spec, warnings
+    return replace(command, docker_arguments=arguments.words).to_json(spec), warnings
+
+
+def located_arguments(
+    given: RunArguments, directory: Path | None, home: Path, environ: Mapping[str, str]
+) -> tuple[RunArguments, Sequence[str]]:
+    """Return arguments with absolute paths, after a check of the paths, and warnings; see :func:`anchored`."""
+    from caliban.images.docker.endpoint import is_engine_here  # not for --help
+
+    arguments = host_paths.resolved(given, directory, home)
+    warnings = host_paths.check_paths(arguments, directory, is_engine_here=is_engine_here(environ))
+    return arguments, warnings + host_paths.unset_variables(arguments, environ)
+
+
 def client_flags(environ: Mapping[str, str]) -> ClientFlags:
     """Return the flags of the docker client that is installed; none where there is none."""
     try:
-        client = subprocess.run(
-            ["docker", "create", "--help"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=dict(environ),
-            timeout=_HELP_SECONDS,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        client = run_helper(("docker", "create", "--help"), SystemClock(), environ=environ, seconds=_HELP_SECONDS)
+    except (OSError, ValueError):  # not installed, or it hangs
         return {}
     return run_arguments.parse_help(client.stdout.decode("utf-8", "replace"))
 
@@ -155,6 +181,8 @@ def credential_arguments(docker_arguments: Sequence[str], context: PlatformConte
         return []
     named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
     path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
+    if not named and other_machine(context.environ) is not None:
+        return []
     if not is_file(path):
         if named:
             context.reporter.warn(f"credentials file not found: {path}; the job runs without credentials")
@@ -163,6 +191,17 @@ def credential_arguments(docker_arguments: Sequence[str], context: PlatformConte
     fields = ["type=bind", f"src={path.absolute()}", f"dst={CREDENTIALS_PATH}", "readonly"]
     csv.writer(mount, lineterminator="").writerow(fields)
     return ["--mount", mount.getvalue(), "-e", f"{_CREDENTIALS_VARIABLE}={CREDENTIALS_PATH}"]
+
+
+def credential_warnings(context: PlatformContext) -> list[str]:
+    """Return a warning if the user's Google credentials are on this machine, and the Docker Engine is on another."""
+    named = flags.cloud_key(context.options) or context.environ.get(_CREDENTIALS_VARIABLE)
+    path = Path(named) if named else context.home / _DEFAULT_CREDENTIALS
+    machine = other_machine(context.environ) if named or is_file(path) else None
+    if machine is None:
+        return []
+    what = f"it must have the credentials file {path.absolute()}" if named else f"jobs do not get {path}"
+    return [f"the Docker Engine at {machine} is on another machine: {what}"]
 
 
 def _malformed(problem: str) -> PlatformError:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caliban.errors import UsageError
-from caliban.platforms.docker.job_spec import client_flags, new_job_spec
+from caliban.platforms.docker.job_spec import client_flags, located_arguments, new_job_spec
 from caliban.platforms.docker.run_arguments import RunArgumentsError, parse_typed
 from caliban.platforms.flags import add_cloud_key
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
@@ -22,15 +22,21 @@ class DockerLaunch(Launch):
     Attributes:
         docker_run_args: the user's own arguments of ``docker run``.
         gpu: whether containers get all GPUs.
+        missing: warnings about what the jobs would not find.
     """
 
     docker_run_args: tuple[str, ...]
     gpu: bool
+    missing: tuple[str, ...] = ()
     platform = "LOCAL"
 
     def job_spec(self, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
         """See :meth:`caliban.platforms.launch.Launch.job_spec`."""
         return new_job_spec(image, arguments, docker_run_args=self.docker_run_args, gpu=self.gpu)
+
+    def warnings(self) -> Sequence[str]:
+        """See :meth:`caliban.platforms.launch.Launch.warnings`."""
+        return self.missing
 
 
 class DockerLauncher(Launcher):
@@ -54,7 +60,7 @@ class DockerLauncher(Launcher):
     def prepare(self, args: argparse.Namespace, context: LaunchContext) -> DockerLaunch:
         """See :meth:`caliban.platforms.launch.Launcher.prepare`."""
         try:
-            docker_run_args = tuple(shlex.split(args.docker_run_args))
+            words = tuple(shlex.split(args.docker_run_args))
         except ValueError as error:
             raise UsageError(
                 "malformed-docker-run-args",
@@ -63,14 +69,17 @@ class DockerLauncher(Launcher):
                 hint="check the quotes",
             ) from error
         try:
-            parse_typed(docker_run_args, lambda: client_flags(context.environ))
+            given = parse_typed(words, lambda: client_flags(context.environ))
+            located, warnings = located_arguments(given, context.cwd, context.home, context.environ)
         except RunArgumentsError as error:
             raise UsageError(
                 "docker-run-args-rejected",
                 f"--docker_run_args: {error.problem}",
                 hint=error.hint,
             ) from error
-        return DockerLaunch(docker_run_args, context.wants_gpu)
+        # whatever means the same is recorded as it was typed
+        recorded = words if located.words == given.words else located.words
+        return DockerLaunch(recorded, context.wants_gpu, tuple(warnings))
 
 
 LAUNCHER = DockerLauncher()

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Event
 
 from caliban.attempts import Submission
 from caliban.config import ProjectConfig
-from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.escapes import escaped
+from caliban.errors import CalibanError, one_line
+from caliban.images.docker.endpoint import is_engine_here
+from caliban.images.docker.engine import ANSWER_SECONDS
 from caliban.images.docker.identity import EngineIdentity
+from caliban.images.image_platform import platform_of_local_jobs
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import (
     EXPERIMENT_LABEL,
     TOKEN_LABEL,
     ChecksJobs,
     ForegroundPlatform,
+    KillsJobs,
     MaySend,
     Platform,
     RemovesJobs,
 )
-from caliban.platforms.docker import gpu, job_spec, start
-from caliban.platforms.docker.client import REMOVE_LABEL, Container, Containers, is_reference
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker import gpu, job_spec, mounts, start, where
+from caliban.platforms.docker.client import IMPATIENT_SECONDS, REMOVE_LABEL, Container, Containers, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -44,9 +49,8 @@ from caliban.platforms.docker.errors import (
     rejected_arguments,
     translate_errors,
 )
-from caliban.platforms.docker.output import streamed_output
-from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
-from caliban.platforms.stored_json import one_line as one_line_of
+from caliban.platforms.docker.output import JobOutput, streamed_output
+from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
 from caliban.records import (
     Destination,
     ImageRef,
@@ -58,12 +62,13 @@ from caliban.records import (
     NewJob,
     StatusUnavailable,
 )
+from caliban.store.owner import machine_id
 
 _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
 
 
-class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
+class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
@@ -75,6 +80,10 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
         """See :func:`caliban.platforms.docker.details.parse_details`."""
         return parse_details(status, raw)
 
+    def __init__(self, context: PlatformContext) -> None:
+        super().__init__(context)
+        self._outputs: dict[int, JobOutput] = {}  # of jobs that are, or were, followed
+
     def destination(self, latest: JobRecord | None) -> DockerDestination:
         """Return the engine that answers. An unfinished job of another one is not run again here.
 
@@ -83,20 +92,33 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
             ImageError: the engine cannot be reached.
         """
         here = self._here()
-        if latest is not None and (obstacle := _obstacle(latest.details, here)) is not None:
-            if not latest.status.is_final and latest.details.display_name is not None:
-                raise _out_of_reach(f"cannot run job {latest.id} again", obstacle)
-            if latest.details.display_name is not None:
+        obstacle = None if latest is None else where.other_engine(latest.details, here, self._machine())
+        if latest is not None and obstacle is not None and latest.details.display_name is not None:
+            if latest.status.is_final:
                 self.context.announce(f"{obstacle}: run again on the Docker Engine of {here}")
+            elif self._found(latest) is None:
+                raise where.out_of_reach(f"cannot run job {latest.id} again", obstacle)
         return DockerDestination.of(here)
+
+    @classmethod
+    def without_names(cls, destination: JsonObject) -> JsonObject:
+        """Return the id of an engine; one without an id is told from others by its name."""
+        engine = where.id_without_name(destination)
+        return destination if engine is None else {"engine": engine}
 
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return None: jobs run the images of this machine's Docker Engine."""
         return None
 
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """Return ``--platform`` of the recorded arguments, or what ``docker create`` would assume without it."""
+        return self._arguments(spec).platform or platform_of_local_jobs(self.context.environ)
+
     def connect(self, destination: Destination) -> None:
-        """Connect to the Docker Engine."""
+        """Connect to the Docker Engine, and report which files of this machine it does not have."""
         self._here()
+        for warning in job_spec.credential_warnings(self.context):
+            self.context.announce(f"warning: {warning}")
 
     def check_job(self, spec: JsonObject) -> None:
         """Check that there are a docker client and, for a job that requests GPUs, GPUs; each once.
@@ -130,15 +152,32 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
         self._arguments(spec)
         return job_spec.with_arguments(spec, image, arguments)
 
+    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+        """Return the spec with absolute paths in its ``docker run`` arguments.
+
+        Raises:
+            PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
+        """
+        try:
+            located, warnings = job_spec.anchored(spec, directory, self.context)
+        except RunArgumentsError as error:
+            raise rejected_arguments(error) from error
+        for warning in warnings:
+            self.context.warn(warning)
+        return located
+
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return the arguments of ``docker run`` that are not those of every job."""
         return job_spec.effects(job.spec)
 
     def _arguments(self, spec: JsonObject) -> RunArguments:
         try:
-            return job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+            arguments = job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
+        for warning in mounts.warnings(arguments, self.context.environ):
+            self.context.announce(f"warning: {warning}")
+        return arguments
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return ``caliban-20200529-105340-<start of the token>``: sorted by time, and unique."""
@@ -157,8 +196,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
         return {job.id: self._status(job, here, listed) for job in jobs}
 
     def _status(self, job: JobRecord, here: EngineIdentity, listed: Mapping[str, str]) -> JobUpdate | StatusUnavailable:
-        obstacle = _obstacle(job.details, here)
-        if obstacle is not None:
+        if (obstacle := where.unnamed(job.details)) is not None:
             return StatusUnavailable(obstacle)
         state = listed.get(job.details.id or _container_name(job))
         if state in RUNNING_STATES:
@@ -174,23 +212,38 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
         """Create the container with the recorded arguments, a name and the labels of the submission, then start it."""
         recorded, arguments = self._checked(spec, submission)
         here = self._here()
-        _check_engine(submission, here)
+        where.check_engine(submission, here, self._machine())
         for flag in arguments.without_effect():
             self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
         command = ["docker", "create", "--name", submission.name]
+        entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
+        command += self._init_arguments(arguments, entrypoint or (), here)
+        command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
         command += ["--label", REMOVE_LABEL] if arguments.removes else []
         command += [recorded.image, *recorded.arguments]
+        downloads = arguments.pulls or entrypoint is None
         container = start.create_and_start(
-            lambda: start.create(command, recorded.image, submission, self.context, pulls=arguments.pulls),
+            lambda: start.create(command, recorded.image, submission, self.context, downloads=downloads),
             self._containers(),
             submission,
             may_send,
         )
-        return _new_job(container, recorded.image, submission, here)
+        return self._new_job(container, recorded.image, submission, here)
+
+    def _init_arguments(self, arguments: RunArguments, entrypoint: Sequence[str], here: EngineIdentity) -> list[str]:
+        """Return ``--init``: the first process of a container ignores signals that it does not handle, as SIGTERM."""
+        if arguments.chooses_init or is_init(arguments.entrypoint or next(iter(entrypoint), "")):
+            return []
+        if here.has_init is False:
+            self.context.announce(
+                "the engine has no init process for containers (docker-init): a job that does not handle SIGTERM "
+                "is stopped by SIGKILL"
+            )
+        return ["--init"] if here.has_init else []
 
     def _checked(self, spec: JsonObject, submission: Submission) -> tuple[job_spec.DockerCommand, RunArguments]:
         recorded = job_spec.parse_command(spec)
@@ -202,29 +255,65 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
     def find(self, submission: Submission) -> NewJob | None:
         """Return the container with the token of the submission; remove one that was never started."""
         here = self._here()
-        _check_engine(submission, here)
         container = start.give_up(self._containers(), submission)
-        if container is not None:
-            return _new_job(container, container.image, submission, here)
-        if not _absence_counts(DockerDestination.from_json(submission.destination), here):
-            raise _out_of_reach(
+        if container is not None:  # wherever it was to go, this is the engine that it went to
+            return self._new_job(container, container.image, submission, here)
+        where.check_engine(submission, here, self._machine())
+        if not where.absence_counts(submission.destination, where.submitted_on(submission), here, self._machine()):
+            raise where.out_of_reach(
                 f"cannot look up the submission {submission.name}",
                 f"it has no container on the Docker Engine of {here}, and may have gone to another one",
             )
         return None
 
+    def grace_seconds(self, job: JobRecord) -> float:
+        """Return what ``--stop-timeout`` says: the default of 10 s is less than a minute."""
+        seconds = self._arguments(job.spec).stop_seconds
+        return 0 if seconds is None else stop_seconds(seconds)
+
     def stop(self, job: JobRecord) -> JobUpdate:
-        """Stop the container as ``docker stop`` does: SIGTERM, then SIGKILL."""
-        message = f"cannot stop job {job.id}"
+        """Stop the container as ``docker stop`` does: by its signal, then SIGKILL. What it writes is still reported."""
+        return self._ended(job, f"cannot stop job {job.id}", Containers.stop)
+
+    def kill(self, job: JobRecord) -> JobUpdate:
+        """Kill the container, as ``docker kill`` does."""
+        return self._ended(job, f"cannot kill job {job.id}", Containers.kill, IMPATIENT_SECONDS)
+
+    def _ended(
+        self,
+        job: JobRecord,
+        message: str,
+        end: Callable[[Containers, Container], bool],
+        seconds: float = ANSWER_SECONDS,
+    ) -> JobUpdate:
+        output = self._outputs.get(job.id)
+        try:
+            update = self._end(job, message, end, seconds)
+            if output is not None and update.status is JobStatus.STOPPED:
+                output.finish_soon()
+        except KeyboardInterrupt:  # it is stopped in another way next
+            raise
+        except BaseException:
+            self._close_output(job)
+            raise
+        self._close_output(job)
+        return update
+
+    def _close_output(self, job: JobRecord) -> None:
+        if (output := self._outputs.pop(job.id, None)) is not None:
+            output.close()
+
+    def _end(
+        self, job: JobRecord, message: str, end: Callable[[Containers, Container], bool], seconds: float
+    ) -> JobUpdate:
         here = self._here()
-        obstacle = _obstacle(job.details, here)
-        if obstacle is not None:
-            raise _out_of_reach(message, obstacle)
+        if (obstacle := where.unnamed(job.details)) is not None:
+            raise where.out_of_reach(message, obstacle)
         with translate_errors(message):
             containers = self._containers()
-            container = containers.inspect(_reference(job))
+            container = containers.inspect(_reference(job), seconds=seconds)
             if container is not None and container.state.is_running:
-                was_running = containers.stop(container)
+                was_running = end(containers, container)
                 container = containers.inspect(container.id)
                 if was_running:
                     return stopped_update(job.details.raw, container.state if container else None)
@@ -232,7 +321,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
                 return _update(job, container)
             answer = self._removed(job, here)
         if isinstance(answer, StatusUnavailable):
-            raise _out_of_reach(message, answer.reason)
+            raise where.out_of_reach(message, answer.reason)
         return answer
 
     def follow(self, job: JobRecord) -> JobUpdate:
@@ -243,8 +332,9 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
         containers, reference = self._containers(), _reference(job)
         lost = f"lost the connection to the Docker Engine while job {job.id} ran"
         delays = iter(_RESTART_DELAYS)
-        clock = self.context.engine().clock
-        with translate_errors(lost), streamed_output(reference, self.context, clock) as output:
+        output = JobOutput(reference, self.context, self.context.engine().clock)
+        self._outputs[job.id] = output
+        with translate_errors(lost), streamed_output(output):
             while True:
                 was_answered = containers.wait(reference)
                 container = containers.inspect(reference) if was_answered else containers.peek(reference)
@@ -263,18 +353,45 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
     def remove(self, job: JobRecord) -> None:
         """Remove the container and its anonymous volumes, as ``docker run --rm`` does; leave it alone if it runs."""
         message = f"cannot remove the container of job {job.id}"
-        obstacle = _obstacle(job.details, self._here())
-        if obstacle is not None:
-            raise _out_of_reach(message, obstacle)
+        here = self._here()
+        if (obstacle := where.unnamed(job.details)) is not None:
+            raise where.out_of_reach(message, obstacle)
         with translate_errors(message):
-            found = self._containers().inspect(_reference(job))
+            found = self._found(job)
             if found is not None:
                 self._containers().remove(found.id)
+        if found is None and (obstacle := where.other_engine(job.details, here, self._machine())) is not None:
+            raise where.out_of_reach(message, obstacle)
 
     def _removed(self, job: JobRecord, here: EngineIdentity) -> JobUpdate | StatusUnavailable:
-        if _absence_counts(DockerDestination.from_json(job.details.raw), here):
-            return removed_update(job.details.raw)
+        """Return the state of a job whose container the engine does not have."""
+        raw, machine = job.details.raw, self._machine()
+        if (obstacle := where.other_engine(job.details, here, machine)) is not None:
+            return StatusUnavailable(obstacle)
+        if where.absence_counts(raw, where.recorded_machine(raw), here, machine):
+            return removed_update(raw)
         return StatusUnavailable(f"its container is not on the Docker Engine of {here}; it may have run on another one")
+
+    def _found(self, job: JobRecord) -> Container | None:
+        """Return the container of a job, if this engine has it, whatever the engine is called."""
+        if where.unnamed(job.details) is not None:
+            return None
+        with translate_errors(f"cannot look for the container of job {job.id}"):
+            return self._containers().inspect(_reference(job))
+
+    def _machine(self) -> str | None:
+        """Return which machine the engine is on; None where that is not certain to be this one."""
+        is_here = is_engine_here(self.context.environ) and self._here().name == socket.gethostname()
+        return machine_id() if is_here else None
+
+    def _new_job(self, container: Container, image: ImageRef, submission: Submission, here: EngineIdentity) -> NewJob:
+        remove = container.remove_when_ended
+        details = submitted_details(submission, container.id, here, machine=self._machine(), remove=remove)
+        if not container.state.was_started:  # until just now
+            return NewJob(image, JobStatus.RUNNING, details)
+        with translate_errors(f"cannot determine the state of the container {submission.name}"):
+            update = container_update(details.raw, container.state)
+        return NewJob(image, update.status, update.details or JobDetails())
 
     def _here(self) -> EngineIdentity:
         """Return which engine answers. It is asked once: an engine that cannot be reached is not waited for again."""
@@ -291,64 +408,8 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, RemovesJobs):
         return Containers(self.context.engine())
 
 
-def _new_job(container: Container, image: ImageRef, submission: Submission, here: EngineIdentity) -> NewJob:
-    details = submitted_details(submission, container.id, here, remove=container.remove_when_ended)
-    if not container.state.was_started:  # until just now
-        return NewJob(image, JobStatus.RUNNING, details)
-    with translate_errors(f"cannot determine the state of the container {submission.name}"):
-        update = container_update(details.raw, container.state)
-    return NewJob(image, update.status, update.details or JobDetails())
-
-
 def _update(job: JobRecord, container: Container) -> JobUpdate:
     return container_update(job.details.raw, container.state)
-
-
-def _obstacle(details: JobDetails, here: EngineIdentity) -> str | None:
-    """Return why the engine cannot be asked about a job; None where it can."""
-    if details.display_name is None:
-        return "no container name recorded"
-    if not all(is_reference(text) for text in (details.display_name, details.id or details.display_name)):
-        return "the recorded name or id of its container is malformed"
-    recorded = DockerDestination.from_json(details.raw)
-    if recorded.engine is None:  # of an earlier version, or an engine without an id
-        host = details.raw.get("host")
-        return None if host == socket.gethostname() else f"the job runs on {_shown(host)}"
-    return _other_engine(recorded, here)
-
-
-def _other_engine(recorded: DockerDestination, here: EngineIdentity) -> str | None:
-    if recorded.engine in (None, here.id):
-        return None
-    return f"the job is on another Docker Engine ({_shown(recorded.engine_name or recorded.engine)})"
-
-
-def _shown(recorded: object) -> str:
-    """Return a recorded name as it may be shown: a row may have been written by anyone."""
-    return escaped(one_line_of(str(recorded)) or "unknown")
-
-
-def _absence_counts(recorded: DockerDestination, here: EngineIdentity) -> bool:
-    """Return whether a container that this engine does not have does not exist.
-
-    Machines that were cloned from one image may have engines of one id, but then of different names.
-    """
-    return recorded.engine is not None and recorded == DockerDestination.of(here)
-
-
-def _check_engine(submission: Submission, here: EngineIdentity) -> None:
-    obstacle = _other_engine(DockerDestination.from_json(submission.destination), here)
-    if obstacle is not None:
-        raise _out_of_reach(f"cannot look up the submission {submission.name}", obstacle)
-
-
-def _out_of_reach(message: str, cause: str) -> PlatformError:
-    return PlatformError(
-        "job-out-of-reach",
-        message,
-        cause=cause,
-        hint="run the command where DOCKER_HOST, or the docker context, names that engine",
-    )
 
 
 def _container_name(job: JobRecord) -> str:

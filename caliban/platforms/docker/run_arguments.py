@@ -72,6 +72,9 @@ _OF_TERMINALS: Mapping[str, tuple[str, str]] = {
 }
 """What ``docker run`` does with its terminal. They change nothing in the container, and are used in recorded jobs."""
 
+_INIT_PROGRAMS = frozenset(
+    ("catatonit", "docker-init", "dumb-init", "init", "my_init", "runit", "s6-svscan", "systemd", "tini", "tini-static")
+)
 _HELP_LINE = re.compile(r"^\s+(?:-(?P<short>\w), )?--(?P<name>[\w-]+)(?: (?P<type>[\w-]+))?(?:\s{2,}.*)?$")
 
 ClientFlags = Mapping[str, bool]
@@ -119,8 +122,13 @@ class Flag:
         return self.value in _TRUE
 
     @property
+    def text(self) -> str:
+        """The flag with its value, as it was given."""
+        return " ".join(self.words)
+
+    @property
     def shown(self) -> str:
-        """How it is shown to people."""
+        """The flag alone, for people."""
         return f"--{self.name}=false" if self.value in _FALSE and self.name in _SWITCHES else f"--{self.name}"
 
 
@@ -151,9 +159,40 @@ class RunArguments:
         """Whether the image is downloaded even if the engine has it."""
         return self._last("pull") == "always"
 
+    @property
+    def platform(self) -> str | None:
+        """For which operating system and processor the image is, such as ``linux/arm64``; None if it is not said."""
+        return self._last("platform")
+
+    @property
+    def chooses_user(self) -> bool:
+        """Whether they say which user of the machine the program is."""
+        return any(flag.name in ("user", "userns") for flag in self.flags)
+
     def for_create(self) -> list[str]:
         """Return the flags as ``docker create`` takes them."""
         return [word for flag in self.flags if flag.name not in _OF_RUN for word in flag.words]
+
+    @property
+    def chooses_init(self) -> bool:
+        """Whether the user says if the container has an init process."""
+        return self._last("init") is not None
+
+    @property
+    def entrypoint(self) -> str | None:
+        """What runs instead of the image's entrypoint; None where that runs."""
+        return self._last("entrypoint") or None
+
+    @property
+    def stop_seconds(self) -> int | None:
+        """What ``--stop-timeout`` says; None where it is not given."""
+        given = self._last("stop-timeout") or ""
+        return int(given) if re.fullmatch(r"-?\d{1,9}", given) else None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The flags as they are recorded."""
+        return tuple(word for flag in self.flags for word in flag.words)
 
     def without_effect(self) -> list[Flag]:
         """Return the flags that caliban cannot honour, and that change nothing in the container."""
@@ -239,6 +278,16 @@ def parse_typed(words: Sequence[str], client_flags: Callable[[], ClientFlags] = 
         why, hint = _OF_TERMINALS[flag.name]
         raise RunArgumentsError(f"{flag.shown} cannot be used: {why}", hint)
     return arguments
+
+
+def is_init(program: str) -> bool:
+    """Return whether a program is an init process itself, and may refuse to run under another one."""
+    return program.rpartition("/")[2] in _INIT_PROGRAMS
+
+
+def is_known(name: str) -> bool:
+    """Return whether a flag, without dashes, is in this module's tables."""
+    return name in _SWITCHES or name in _WITH_VALUE or name in _REJECTED
 
 
 def parse_help(text: str) -> ClientFlags:

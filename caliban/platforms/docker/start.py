@@ -26,9 +26,11 @@ exited     the job, with its end                            likewise
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from caliban.attempts import Submission
@@ -39,6 +41,7 @@ from caliban.platforms.base import MaySend, NotSentError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.errors import client_missing, not_created, not_started, translate_errors
+from caliban.redaction import clean_text
 from caliban.threads import watched
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ CREATE_SECONDS = 120.0
 _PIECE = 1 << 16
 _MAX_STDERR = 1 << 20
 
+_WARNING = re.compile(r"warning:?\s*", re.IGNORECASE)
+_NOTICE = re.compile(r"deprecat", re.IGNORECASE)
 _GIVEN_UP = "-given-up"
 """What the name of a container ends with that is not to be started."""
 
@@ -71,16 +76,16 @@ class CreateError(Exception):
 
 
 def create(
-    command: Sequence[str], image: str, submission: Submission, context: PlatformContext, *, pulls: bool = False
+    command: Sequence[str], image: str, submission: Submission, context: PlatformContext, *, downloads: bool = False
 ) -> None:
-    """Run ``docker create``.
+    """Run ``docker create``, and pass on its warnings.
 
     Args:
         command: the whole command.
-        image: which it names; one that the engine does not have is downloaded by the client, while that goes on.
+        image: which it names.
         submission: for which it is.
         context: the process.
-        pulls: whether the client downloads the image even if the engine has it.
+        downloads: whether the client downloads the image first, which may take as long as it goes on.
 
     Raises:
         CreateError: it failed.
@@ -88,7 +93,6 @@ def create(
         CalibanError: the engine cannot be reached.
     """
     engine = context.engine()
-    is_there = not pulls and engine.image_exists(image)
     try:
         client = subprocess.Popen(
             command,
@@ -102,10 +106,10 @@ def create(
         raise client_missing(submission, error) from error
     slow = f"still creating the container {submission.name} ..."
     try:
-        if is_there:
-            stderr = engine.within(CREATE_SECONDS, lambda: _tail(_output(client)), slow)
-        else:
+        if downloads:
             stderr = _watched_output(client, engine, image)
+        else:
+            stderr = engine.within(CREATE_SECONDS, lambda: _tail(_output(client)), slow)
         exit_code = engine.within(CREATE_SECONDS, client.wait, slow)
     except DeadlineExceededError as error:
         raise CreateError(f"docker create: {error}", None) from error
@@ -113,10 +117,14 @@ def create(
         raise CreateError(f"docker create: {one_line(error)}", None) from error
     finally:
         if client.poll() is None:
-            client.kill()
+            with suppress(ProcessLookupError, PermissionError):  # it has ended; on macOS, it is ending
+                os.killpg(client.pid, signal.SIGKILL)  # with the credential helper that it may have started
             client.wait()
+    text = stderr.decode("utf-8", "backslashreplace")
     if exit_code != 0:
-        raise CreateError(stderr.decode("utf-8", "backslashreplace"), exit_code)
+        raise CreateError(text, exit_code)
+    for warning in client_warnings(text):
+        context.warn(warning)
 
 
 def _watched_output(client: subprocess.Popen[bytes], engine: Engine, image: str) -> bytes:
@@ -140,6 +148,12 @@ def _output(client: subprocess.Popen[bytes]) -> Generator[bytes, None, None]:
     with client.stderr as stream:
         while piece := os.read(stream.fileno(), _PIECE):
             yield piece
+
+
+def client_warnings(stderr: str) -> list[str]:
+    """Return the warnings in what the docker client wrote, each in one line; the rest is the progress of a download."""
+    lines = (clean_text(line).strip() for line in stderr.splitlines())
+    return [f"docker: {_WARNING.sub('', line)}" for line in lines if _WARNING.match(line) or _NOTICE.search(line)]
 
 
 def create_and_start(

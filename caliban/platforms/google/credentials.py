@@ -46,7 +46,7 @@ class CredentialsLoader:
 
     def __init__(self, context: PlatformContext, retry_policy: RetryPolicy) -> None:
         self._context = context
-        self._request = single_attempt(retry_policy, context.clock)
+        self._request = single_attempt(retry_policy, context.clock, context.announce)
         self._no_login: CredentialsError | None = None
         self._found_project: str | None = None
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from caliban.bounded import DeadlineExceededError, parse_json
 from caliban.clock import Clock, SystemClock
@@ -118,7 +119,7 @@ class RefreshingCredentials:
         self._check_token()
 
     def _call_refresh(self) -> None:
-        request = single_attempt(self._retry_policy, self._clock)
+        request = single_attempt(self._retry_policy, self._clock, self._on_slow)
 
         def refresh() -> None:
             self.credentials.refresh(request)  # type: ignore[no-untyped-call]
@@ -154,7 +155,9 @@ class _TokenResponse:
         self.data = data
 
 
-def single_attempt(policy: RetryPolicy, clock: Clock) -> Callable[..., Any]:
+def single_attempt(
+    policy: RetryPolicy, clock: Clock, on_slow: Callable[[str], None] = lambda line: None
+) -> Callable[..., Any]:
     """Return the ``request`` of google-auth: within our limits, without redirects, and never repeated by google-auth.
 
     google-auth repeats requests itself, up to three times and with delays of seconds that nothing can shorten or
@@ -177,7 +180,9 @@ def single_attempt(policy: RetryPolicy, clock: Clock) -> Callable[..., Any]:
         if not may_carry_credentials(url):
             raise TransportError("the URL is neither https nor on this machine")  # type: ignore[no-untyped-call]
         seconds = (policy.connect_timeout, policy.read_timeout)
-        session = LimitedSession(Limits(clock, policy.request_deadline, _BODY_LIMIT))
+        slow = f"waiting for an answer of {urlsplit(url).hostname} ..."
+        limits = Limits(clock, policy.request_deadline, _BODY_LIMIT, lambda: on_slow(slow))
+        session = LimitedSession(limits)
         try:
             with session:
                 answer = session.request(method, url, data=body, headers=headers, timeout=seconds)  # type: ignore[arg-type]

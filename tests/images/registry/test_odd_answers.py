@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +146,30 @@ def test_control_characters_of_an_error_are_escaped() -> None:
     with pytest.raises(AccessDeniedError) as caught:
         ask(lambda _: Answer(401, error("DENIED", "\x1b[2Jno\u202e")))
     assert str(caught.value) == "denied: \\x1b[2Jno\\u202e"
+
+
+@pytest.mark.parametrize("is_push", [False, True])
+def test_a_registry_that_takes_long_causes_a_word(is_push: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caliban.threads.SLOW", 0.0)
+    answered = threading.Event()
+
+    class Reporter(RecordingReporter):
+        def info(self, *lines: str) -> None:
+            super().info(*lines)
+            answered.set()
+
+    def answer(_: Request) -> Answer:
+        answered.wait(20)
+        return Answer(404, b"")
+
+    reporter = Reporter()
+    with front("", answer) as server:
+        registry = Probed(f"{server.address}/team", reporter)
+        if is_push:
+            registry._find_digest(f"{server.address}/team/a:latest", IMAGE_ID, LOGIN)
+        else:
+            registry.check()
+    assert reporter.lines[0] == f"waiting for an answer of the registry {registry.host} ..."
 
 
 @pytest.fixture

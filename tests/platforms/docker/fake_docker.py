@@ -24,8 +24,23 @@ from tests.serving import serve_in_thread
 
 INFO = {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
 NEVER = "0001-01-01T00:00:00Z"
-_FLAGS_WITH_VALUE = frozenset({"--name", "--label", "--mount", "--gpus", "--ipc", "-e", "-v", "--restart", "--pull"})
-_FLAGS = frozenset({"--privileged", "-i", "-t"})
+_FLAGS_WITH_VALUE = frozenset(
+    {
+        "--name",
+        "--label",
+        "--mount",
+        "--gpus",
+        "--ipc",
+        "-e",
+        "-v",
+        "--restart",
+        "--pull",
+        "--entrypoint",
+        "--user",
+        "-u",
+    }
+)
+_FLAGS = frozenset({"--privileged", "-i", "-t", "--init", "--init=false"})
 # The client sends everything to the fake engine, which answers with the streams and the exit code.
 _CLIENT = """\
 #!{python} -ISE
@@ -104,6 +119,11 @@ class FakeDocker:
         stop_code: the exit code of a container that is stopped.
         stop_seconds: the grace period that a request to stop has to name.
         stall: while it is set, no request is answered.
+        lost_output: bytes of the end of each stream that the engine does not deliver to those who follow it.
+        create_stderr: what ``docker create`` writes beside the id.
+        config: what containers have in ``Config`` beside their image and labels.
+        image_config: what images have in ``Config``.
+        kills: the ids of the containers that were killed, in order.
         on_wait: called when a client waits for a container.
     """
 
@@ -122,6 +142,11 @@ class FakeDocker:
     stop_code: int = 137
     stop_seconds: list[str] = field(default_factory=lambda: ["10"])
     starts: list[str] = field(default_factory=list)
+    create_stderr: bytes = b""
+    lost_output: int = 0
+    config: dict[str, object] = field(default_factory=dict)
+    image_config: dict[str, object] = field(default_factory=dict)
+    kills: list[str] = field(default_factory=list)
     on_wait: Callable[[Container], None] = lambda container: container.end()
     unexpected: list[str] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -143,7 +168,7 @@ class FakeDocker:
         self.containers[container.name] = container
         if "create" in self.lost:
             return 1, b"", b"error during connect: EOF\n"
-        return 0, f"{container.id}\n".encode(), b"WARNING: no swap limit support\n"
+        return 0, f"{container.id}\n".encode(), self.create_stderr
 
     def _failure(self, message: str) -> tuple[int, bytes, bytes]:
         text = f"Error response from daemon: {message}\n\nRun 'docker create --help' for more information\n"
@@ -194,15 +219,21 @@ class FakeDocker:
         return 204, None
 
     def logs(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
-        """``docker logs --follow NAME``: blocks until the container ends."""
-        follow, name = arguments
-        assert follow == "--follow"
+        """``docker logs --follow NAME`` blocks until the container ends; ``--tail=N`` returns lines of its end."""
+        flag, name = arguments
         container = self.find(name)
         if container is None:
             return 1, b"", f"Error response from daemon: No such container: {name}\n".encode()
+        if flag.startswith("--tail="):
+            lines = int(flag.removeprefix("--tail="))
+            out, err = (b"".join(each.splitlines(keepends=True)[-lines:]) for each in (container.out, container.err))
+            return 0, out, err
+        assert flag == "--follow"
+        was_running = container.state["Status"] == "running"
         while container.state["Status"] == "running" and not self.closing.wait(0.005):
             pass
-        return 0, container.out, container.err
+        lost = self.lost_output if was_running else 0
+        return 0, container.out[: len(container.out) - lost], container.err[: len(container.err) - lost]
 
     def find(self, name: str) -> Container | None:
         found = (each for each in self.containers.values() if name in (each.name, each.id))
@@ -235,8 +266,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, self.server.docker.info)
         elif path.startswith("/images/") and path.endswith("/json"):
             image = path.removeprefix("/images/").removesuffix("/json")
-            known = image in self.server.docker.images
-            self._reply(*((200, {"Id": "sha256:1"}) if known else (404, {"message": f"No such image: {image}"})))
+            if image in self.server.docker.images:
+                self._reply(200, {"Id": "sha256:1", "Config": self.server.docker.image_config})
+            else:
+                self._reply(404, {"message": f"No such image: {image}"})
         elif path == "/containers/json":
             self._list(query)
         elif path.startswith("/containers/") and path.endswith("/json"):
@@ -260,6 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith("/stop"):
             assert query == {"t": self.server.docker.stop_seconds}
             self._with(path.split("/")[2], self._stop)
+        elif path.endswith("/kill"):
+            self._with(path.split("/")[2], self._kill)
         elif path.endswith("/wait"):
             self._with(path.split("/")[2], self._wait)
         else:
@@ -306,19 +341,25 @@ class _Handler(BaseHTTPRequestHandler):
             ],
         )
 
-    @staticmethod
-    def _inspected(container: Container) -> dict[str, Any]:
+    def _inspected(self, container: Container) -> dict[str, Any]:
         return {
             "Id": container.id,
             "Name": f"/{container.name}",
             "State": container.state,
-            "Config": {"Image": container.image, "Labels": container.labels},
+            "Config": {**self.server.docker.config, "Image": container.image, "Labels": container.labels},
         }
 
     def _stop(self, container: Container) -> tuple[int, object]:
         if container.state["Status"] == "exited":
             return 304, None
         container.end(self.server.docker.stop_code)
+        return 204, None
+
+    def _kill(self, container: Container) -> tuple[int, object]:
+        if container.state["Status"] == "exited":
+            return 409, {"message": f"Cannot kill container: {container.id}: Container {container.id} is not running"}
+        self.server.docker.kills.append(container.id)
+        container.end(137)
         return 204, None
 
     def _wait(self, container: Container) -> tuple[int, object]:

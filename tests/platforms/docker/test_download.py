@@ -16,6 +16,7 @@ from caliban.images.docker.silence import INTERVAL, TRANSFER_SECONDS
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.start import CreateError, create
 from tests.fakes import FakeClock
+from tests.test_helper_process import wait_until_ended
 
 from .fake_docker import FakeDocker
 
@@ -42,7 +43,7 @@ def ask(context: PlatformContext, script: str, submission: Submission, clock: Fa
         engine = replace(connected, clock=clock, on_slow=said.append)
         process = replace(context, engine=lambda: engine)
         with pytest.raises(CreateError) as caught:
-            create(("/bin/sh", "-c", script), "lab:2", submission, process)
+            create(("/bin/sh", "-c", script), "lab:2", submission, process, downloads=True)
     return caught.value.stderr, said
 
 
@@ -50,14 +51,17 @@ def test_a_download_that_stands_still_is_given_up_with_words(
     docker: FakeDocker, context: PlatformContext, submission: Submission, tmp_path: Path
 ) -> None:
     begun, clock = tmp_path / "pid", SilenceClock(tmp_path / "pid")
-    script = f"echo Pulling >&2; echo $$ > {begun}.new; /bin/mv {begun}.new {begun}; exec /bin/sleep 1000"
+    starts_helper = f"/bin/sleep 1000 & echo $$ $! > {begun}.new; /bin/mv {begun}.new {begun}"
+    script = f"echo Pulling >&2; {starts_helper}; exec /bin/sleep 1000"
     error, said = ask(context, script, submission, clock)
     assert "has reported nothing for 60 min while downloading the image lab:2" in error
     assert clock.seconds >= TRANSFER_SECONDS
     assert said[0] == "downloading the image lab:2 ..."
     assert "nothing for 60 s while downloading the image lab:2; it answers other requests" in said[1]
+    client, helper = map(int, begun.read_text().split())
     with pytest.raises(ProcessLookupError):
-        os.kill(int(begun.read_text()), 0)
+        os.kill(client, 0)
+    wait_until_ended(helper)
 
 
 def test_a_download_that_fails_has_the_words_of_the_client(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from caliban.attempts import Submission
+from caliban.attempts import Batch, Owner, Submission
 from caliban.errors import PlatformError
 from caliban.images.docker.identity import EngineIdentity, engine_identity
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
+from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, StatusUnavailable
 from tests.fakes import may_send
 
 from .fake_docker import INFO, FakeDocker
@@ -125,15 +126,122 @@ def test_a_missing_container_of_an_earlier_version_may_be_on_another_engine(
         platform.find(replace(submission, destination={}))
 
 
-def test_a_job_of_an_earlier_version_on_another_host_is_left_alone(
-    platform: DockerPlatform, running: JobRecord
+def test_a_job_of_an_earlier_version_whose_container_is_not_here_may_be_on_its_host(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
 ) -> None:
     old = with_details(running, engine=None, engine_name=None, host="nekobasu")
+    docker.containers.clear()
     assert platform.statuses([old]) == {old.id: StatusUnavailable("the job runs on nekobasu")}
     with pytest.raises(PlatformError):
         platform.stop(old)
     with pytest.raises(PlatformError):
         platform.destination(old)
+
+
+OTHER_NAMES = [
+    pytest.param({"engine": None, "engine_name": None, "host": "nekobasu"}, id="host"),
+    pytest.param({"engine": "catbus:/data", "engine_name": "catbus"}, id="podman"),
+    pytest.param({"engine": "another"}, id="id"),
+]
+
+
+@pytest.mark.parametrize("raw", OTHER_NAMES)
+def test_the_engine_that_has_the_container_is_the_jobs_whatever_it_and_the_host_were_called(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, raw: JsonObject
+) -> None:
+    """A laptop on another network; a development container that was built again."""
+    renamed = with_details(running, **raw)
+    assert platform.statuses([renamed]) == {running.id: JobUpdate(JobStatus.RUNNING)}
+    assert platform.destination(renamed) == DockerDestination("a1b2-engine", "catbus")
+    [container] = docker.containers.values()
+    container.end(3)
+    answer = platform.statuses([renamed])[running.id]
+    assert isinstance(answer, JobUpdate)
+    assert answer.status is JobStatus.FAILED
+    platform.remove(replace(renamed, status=JobStatus.FAILED))
+    assert docker.containers == {}
+
+
+@pytest.mark.parametrize("raw", OTHER_NAMES)
+def test_a_job_is_stopped_on_the_engine_that_has_its_container(
+    platform: DockerPlatform, running: JobRecord, raw: JsonObject
+) -> None:
+    assert platform.stop(with_details(running, **raw)).status is JobStatus.STOPPED
+
+
+def test_a_submission_is_found_on_the_engine_that_has_its_container(
+    platform: DockerPlatform, running: JobRecord, submission: Submission
+) -> None:
+    found = platform.find(replace(submission, destination={"engine": "catbus:/data", "engine_name": "catbus"}))
+    assert found is not None
+    assert (found.status, found.details.raw["engine"]) == (JobStatus.RUNNING, "a1b2-engine")
+
+
+@pytest.fixture
+def on_this_machine(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> Callable[[JsonObject], None]:
+    """Give the engine, which is on this machine, another identity, and the machine the engine's name."""
+
+    def rename(info: JsonObject) -> None:
+        docker.info = dict(info)
+        monkeypatch.setattr("socket.gethostname", lambda: info["Name"])
+
+    monkeypatch.setattr("caliban.platforms.docker.platform.machine_id", lambda: "m1")
+    rename(INFO)
+    return rename
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(INFO, {**INFO, "Name": "renamed"}), (PODMAN, {**PODMAN, "Name": "renamed"})],
+    ids=["docker", "podman"],
+)
+def test_a_missing_container_of_a_machine_that_was_renamed_was_removed(
+    before: JsonObject,
+    after: JsonObject,
+    on_this_machine: Callable[[JsonObject], None],
+    context: PlatformContext,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    record: Callable[[NewJob], JobRecord],
+) -> None:
+    on_this_machine(before)
+    first = DockerPlatform(context)
+    batch = Batch(1, Owner("m1", "boot", None, 1, 1), 0, 0.0)
+    submission = replace(submission, destination=first.destination(None).to_json(), batch=batch)
+    job = record(first.submit(spec, submission, may_send))
+    docker.containers.clear()
+    on_this_machine(after)
+    platform = DockerPlatform(context)
+    answer = platform.statuses([job])[job.id]
+    assert isinstance(answer, JobUpdate)
+    assert (answer.status, platform.find(submission)) == (JobStatus.UNKNOWN, None)
+
+
+@pytest.mark.parametrize("machine", [None, "m2"])
+def test_a_missing_container_of_a_clone_of_this_machine_may_be_there(
+    machine: str | None,
+    on_this_machine: Callable[[JsonObject], None],
+    context: PlatformContext,
+    docker: FakeDocker,
+    running: JobRecord,
+) -> None:
+    on_this_machine({**INFO, "Name": "clone"})
+    docker.containers.clear()
+    answer = DockerPlatform(context).statuses([with_details(running, machine=machine)])[running.id]
+    assert isinstance(answer, StatusUnavailable)
+
+
+def test_the_machine_of_an_engine_of_another_name_is_not_recorded(
+    on_this_machine: Callable[[JsonObject], None],
+    platform: DockerPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    spec: JsonObject,
+    submission: Submission,
+) -> None:
+    """Its socket may be forwarded from elsewhere, or be that of the host of this container."""
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert "machine" not in platform.submit(spec, submission, may_send).details.raw
 
 
 @pytest.mark.parametrize("key", ["engine_name", "host"])

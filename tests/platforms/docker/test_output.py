@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker.output import streamed_output
+from caliban.platforms.docker.client import Containers
+from caliban.platforms.docker.output import JobOutput, after, streamed_output
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus
 from tests.fakes import FakeClock
@@ -78,6 +79,80 @@ def test_the_last_bytes_are_passed_on_without_a_newline(
     assert reporter.out == b"first line\n" + last
 
 
+@pytest.mark.parametrize("before", [b"", b"a line\n", b"x" * 100 + b"\n" + LOTS * 3], ids=["nothing", "line", "much"])
+@pytest.mark.parametrize("lost", [9, 14, 0])
+def test_what_an_engine_does_not_deliver_to_those_who_follow_is_read_again(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter, before: bytes, lost: int
+) -> None:
+    """Docker 20.10 ends ``docker logs --follow`` before a last line without a line break, more often than not."""
+
+    def end(container: Container) -> None:
+        container.out, container.err = before + b"more\nlast line", before + b"step\nerror end"
+        container.end(0)
+
+    docker.lost_output, docker.on_wait = lost, end
+    assert platform.follow(running).status is JobStatus.SUCCEEDED
+    assert (reporter.out == before + b"more\nlast line", reporter.err == before + b"step\nerror end") == (True, True)
+
+
+def test_the_output_of_a_container_that_is_removed_meanwhile_is_not_what_docker_says_about_that(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
+) -> None:
+    """Another command that records the end of a job with ``--rm`` removes its container."""
+
+    class Removing(OutputReporter):
+        def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+            super().job_output(data, is_stderr=is_stderr)
+            docker.containers.clear()
+
+    def end(container: Container) -> None:
+        container.out = b"x\n"
+        container.end(0)
+
+    docker.on_wait, removing = end, Removing()
+    DockerPlatform(replace(platform.context, reporter=removing)).follow(running)
+    assert (removing.out, removing.err) == (b"x\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("passed_on", "tail", "rest"),
+    [
+        (b"", b"a\nb", b"a\nb"),
+        (b"1\n2\n", b"2\n3", b"3"),
+        (b"1\n2\n", b"0\n1\n2\n3", b"3"),
+        (b"1\n2\n3", b"2\n3", b""),
+        (b"1\n", b"8\n9", b"8\n9"),
+        (b"a\na\n", b"a\na\na\n", b""),
+        (b"1\n2\n", b"", b""),
+    ],
+)
+def test_the_end_of_a_long_output_is_passed_on_once(passed_on: bytes, tail: bytes, rest: bytes) -> None:
+    assert after(passed_on, tail) == rest
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_what_a_job_writes_while_it_stops_after_ctrl_c_is_passed_on(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    running: JobRecord,
+    reporter: OutputReporter,
+    end: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(containers: Containers, id: str) -> bool:
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        docker.containers[str(running.details.display_name)].out = b"saved the checkpoint"
+
+    docker.hooks[f"POST /containers/{running.details.id}/{end}"] = write
+    monkeypatch.setattr(Containers, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        platform.follow(running)
+    getattr(platform, end)(running)
+    assert reporter.out == b"saved the checkpoint"
+
+
 def test_a_slow_reader_is_waited_for(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
     """A pager may be read for hours after the job has ended."""
     is_writing, may_go_on = threading.Event(), threading.Event()
@@ -100,7 +175,7 @@ def test_a_slow_reader_is_waited_for(platform: DockerPlatform, docker: FakeDocke
     container = docker.containers[str(running.details.display_name)]
     container.out = b"x" * 10
     container.end(0)
-    with streamed_output(container.id, replace(platform.context, reporter=pager), Clock()):
+    with streamed_output(JobOutput(container.id, replace(platform.context, reporter=pager), Clock())):
         pass
     assert pager.out == b"x" * 10
 
@@ -109,7 +184,7 @@ def test_an_engine_that_does_not_deliver_the_last_output_is_given_up_with_a_warn
     context: PlatformContext, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
 ) -> None:
     clock = FakeClock()  # the container runs on, so that the stream of its output never ends
-    with streamed_output(str(running.details.id), context, clock):
+    with streamed_output(JobOutput(str(running.details.id), context, clock)):
         pass
     assert reporter.warnings == ["the Docker Engine does not deliver the last output of the job; see: docker logs"]
     assert clock.seconds <= 120

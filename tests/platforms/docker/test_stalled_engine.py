@@ -17,6 +17,7 @@ from caliban.images.docker.engine import ANSWER_SECONDS, CONNECT_SECONDS, Engine
 from caliban.platforms.base import RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import client
+from caliban.platforms.docker.client import IMPATIENT_SECONDS
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, StatusUnavailable
 from tests.fakes import FakeClock, may_send
@@ -91,6 +92,13 @@ def test_a_request_is_given_up_at_its_deadline(
         call(stalling, running, spec, submission)
     assert not isinstance(caught.value, RefusedError)
     assert f"no answer within {ANSWER_SECONDS:.0f} s" in (caught.value.cause or "")
+
+
+def test_a_kill_is_given_up_soon(running: JobRecord, stalling: DockerPlatform) -> None:
+    """Who presses Ctrl-C for the second time does not want to wait."""
+    with pytest.raises(CalibanError, match="cannot kill job 68"):
+        stalling.kill(running)
+    assert stalling.context.engine().clock.monotonic() == IMPATIENT_SECONDS
 
 
 def test_states_are_unavailable_after_one_deadline(running: JobRecord, stalling: DockerPlatform) -> None:

@@ -349,6 +349,33 @@ def test_a_missing_default_credentials_file_causes_no_warning(
     assert reporter.warnings == []
 
 
+CLIENT_OUTPUT = b"""\
+Unable to find image 'lab:1' locally
+1: Pulling from lab
+0c7c82c83fae: Pull complete
+Digest: sha256:0c7c82c83fae
+WARNING: The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64)
+Warning: memory \x1b[2Jlimit without swap
+[DEPRECATION NOTICE] Docker Image Format v1
+"""
+
+
+def test_warnings_of_the_docker_client_are_shown_once(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    reporter: OutputReporter,
+    spec: JsonObject,
+    submission: Submission,
+) -> None:
+    docker.create_stderr = CLIENT_OUTPUT
+    for token in (TOKEN, "f" * 32):
+        platform.submit(spec, replace(submission, token=token, name=f"{NAME}-{token[0]}"), may_send)
+    platforms = "The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64)"
+    assert [line.partition("docker: ")[2] for line in reporter.warnings[:1]] == [platforms]
+    assert len(reporter.warnings) == 3
+    assert all(line.isprintable() for line in reporter.warnings)
+
+
 def test_find_returns_the_container_with_the_token_only(
     platform: DockerPlatform, docker: FakeDocker, spec: JsonObject, submission: Submission
 ) -> None:

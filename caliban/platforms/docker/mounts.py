@@ -1,0 +1,58 @@
+"""Files of this machine that jobs need, and engines of other machines, which do not have them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+
+from caliban.errors import CalibanError
+from caliban.escapes import escaped
+from caliban.images.docker.endpoint import Endpoint, find_endpoint
+from caliban.platforms.docker.run_arguments import Flag, RunArguments
+from caliban.redaction import strip_userinfo
+
+PATHS_HINT = (
+    "a path to mount is one of the machine of the Docker Engine: with ssh:// or tcp:// in DOCKER_HOST another machine, "
+    "with Docker Desktop, colima or podman machine a virtual one, which usually has only what is below your home"
+)
+
+
+def other_machine(environ: Mapping[str, str]) -> str | None:
+    """Return the endpoint of the engine if that is on another machine, for messages; None for one of this machine.
+
+    A socket that leads to another machine (``ssh -L``) is not recognized. Nothing is connected to.
+    """
+    try:
+        endpoint = find_endpoint(environ)
+    except CalibanError:  # reported by whoever connects
+        return None
+    return _shown(endpoint) if endpoint.is_elsewhere else None
+
+
+def _shown(endpoint: Endpoint) -> str:
+    return escaped(strip_userinfo(endpoint.host or ""))
+
+
+def warnings(arguments: RunArguments, environ: Mapping[str, str]) -> list[str]:
+    """Return a warning if paths in the arguments of ``docker run`` are those of another machine."""
+    paths = list(dict.fromkeys(path for flag in arguments.flags for path in _mounted(flag)))
+    machine = other_machine(environ) if paths else None
+    if machine is None:
+        return []
+    return [
+        f"the Docker Engine at {machine} is on another machine: --docker_run_args mounts files of that machine: "
+        + escaped(", ".join(paths))
+    ]
+
+
+def _mounted(flag: Flag) -> Iterator[str]:
+    """Yield the path that a flag mounts: ``-v SOURCE:TARGET``, ``--mount type=bind,src=SOURCE,dst=TARGET``."""
+    if flag.name == "volume":
+        source, colon, _ = flag.value.partition(":")
+        if colon and source.startswith(("/", ".", "~")):  # else the name of a volume
+            yield source
+    elif flag.name == "mount":
+        fields = dict(field.partition("=")[::2] for row in csv.reader([flag.value]) for field in row)
+        source = fields.get("src") or fields.get("source") or ""
+        if fields.get("type") == "bind" and source:
+            yield source
