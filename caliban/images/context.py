@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
-from caliban.images import dependencies
 from caliban.images import parts as layout
 from caliban.images.accidental import human, link_warning, size_warning
 from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
@@ -26,7 +25,7 @@ from caliban.images.generated_file import GeneratedFile
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
-from caliban.input_files import InputFileError, has_vanished, is_file, is_inside
+from caliban.input_files import InputFileError, is_file, is_inside
 
 LARGE_CONTEXT = 500 * 1000**2
 """Bytes above which a warning is shown."""
@@ -157,7 +156,7 @@ def collect(
     try:
         plan = plan or plan_dependencies(spec)
         files = [*_dependency_files(spec, plan, walk)]
-        logins = [file.name for file in plan.files if _has_login(spec.build_path, file)]
+        logins = [file.name for file in plan.files if file.has_login(spec.build_path)]
         for number, extra in enumerate(spec.extra_dirs):
             files += walk.part(extra, f"{layout.EXTRA}/{number}", exclude=())
         package = "." if plan.is_late else spec.package.package_path
@@ -252,7 +251,7 @@ class _Walk:
             yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here, True)
         if relative not in exclude and "." not in exclude:
             for entry, source in self.below("" if relative == "." else relative, exclude):
-                yield from _context_file(entry, f"{name}/{source}", source)
+                yield _context_file(entry, f"{name}/{source}", source)
 
     def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
         """Yield everything below a directory, depth first. Links are not followed.
@@ -265,6 +264,7 @@ class _Walk:
             if entry is None:
                 pending.pop()
                 continue
+            self._on_file()
             level = None if source in exclude else self._level(entry, source, pending[-1].verdict)
             if level is None:
                 continue
@@ -274,7 +274,7 @@ class _Walk:
             pending.append(level)
 
     def _level(self, entry: os.DirEntry[str], source: str, above: Verdict) -> _Level | None:
-        """Return an entry that is included, or in which something may be; None for any other, and a vanished one."""
+        """Return an entry that is included, or in which something may be; None for any other."""
         verdict = self._ignored.verdict(source, above)
         try:
             is_dir = entry.is_dir(follow_symlinks=False)
@@ -287,13 +287,8 @@ class _Walk:
                 verdict,
                 (entry, source) if verdict.excluded else None,
             )
-        except OSError as error:
-            # As BuildKit, which does not mind an excluded directory that nobody may read.
-            if has_vanished(error) or (verdict.excluded and isinstance(error, PermissionError)):
-                return None
-            raise
-        except InputFileError as error:
-            if isinstance(error.__cause__, OSError) and has_vanished(error.__cause__):
+        except PermissionError:
+            if verdict.excluded:  # BuildKit does not mind an excluded directory that nobody may read
                 return None
             raise
 
@@ -344,7 +339,7 @@ def _dependency_files(spec: BuildSpec, plan: DependencyPlan, walk: _Walk) -> Ite
             name = f"{layout.PACKAGING}/{source}"
             is_module = entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False)
             if is_module and name not in seen:
-                yield from _context_file(entry, name, source)
+                yield _context_file(entry, name, source)
 
 
 def _planned_file(root: Path, planned: PlannedFile, walk: _Walk) -> ContextFile:
@@ -366,13 +361,6 @@ def _beside_the_code(
             yield _needed_file(root, name, layout.CODE, walk)
 
 
-def _has_login(root: Path, planned: PlannedFile) -> bool:
-    is_text = planned.name.endswith((".txt", ".in", ".yml", ".yaml"))
-    if not is_text or planned.part == layout.PACKAGING or not is_file(root / planned.name):
-        return False
-    return dependencies.has_login(root / planned.name)
-
-
 def _needed_file(root: Path, name: str, part: str, walk: _Walk) -> ContextFile:
     file = _plain_file(root, name, part)
     if walk.is_credential(file.original, name):
@@ -392,17 +380,10 @@ def _plain_file(root: Path, name: str, part: str) -> ContextFile:
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
-def _context_file(entry: os.DirEntry[str], name: str, source: str) -> Iterator[ContextFile]:
-    """Yield an entry; nothing if it has vanished."""
-    try:
-        size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
-        is_directory = entry.is_dir(follow_symlinks=False)
-        file = ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
-    except OSError as error:
-        if not has_vanished(error):
-            raise
-    else:
-        yield file
+def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFile:
+    size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+    is_directory = entry.is_dir(follow_symlinks=False)
+    return ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
 
 
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:

@@ -49,6 +49,11 @@ class PlannedFile:
     name: str
     content: bytes | None = None
 
+    def has_login(self, root: Path) -> bool:
+        """Return whether it is a list of packages with a URL that has a password or token."""
+        is_list = self.part != parts.PACKAGING and self.name.endswith((".txt", ".in", ".yml", ".yaml"))
+        return is_list and is_file(root / self.name) and dependencies.has_login(root / self.name)
+
 
 @dataclass(frozen=True)
 class DependencyPlan:

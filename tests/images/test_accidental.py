@@ -211,8 +211,9 @@ def test_a_link_out_of_the_package_is_named(project: Project) -> None:
 
 def test_a_dry_run_reads_no_file(project: Project, fill: Fill) -> None:
     fill("data/x", LARGE).chmod(0)
+    spec = project.spec()
     with opened_files() as opened:
-        (warning,) = survey(project.spec())
+        (warning,) = survey(spec)
     assert warning.startswith("the build context is 100 MB, with data/x")
     assert not [path for path in opened if path.startswith(str(project.directory)) and path.endswith(("/x", ".py"))]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from caliban.errors import CalibanError
 from caliban.escapes import escaped
 from caliban.images.docker.endpoint import Endpoint, find_endpoint
-from caliban.platforms.docker.run_arguments import Flag, RunArguments
+from caliban.platforms.docker.host_paths import Kind, host_paths
+from caliban.platforms.docker.run_arguments import RunArguments
 from caliban.redaction import strip_userinfo
 
 PATHS_HINT = (
@@ -35,7 +35,8 @@ def _shown(endpoint: Endpoint) -> str:
 
 def warnings(arguments: RunArguments, environ: Mapping[str, str]) -> list[str]:
     """Return a warning if paths in the arguments of ``docker run`` are those of another machine."""
-    paths = list(dict.fromkeys(path for flag in arguments.flags for path in _mounted(flag)))
+    mounted = (each.path for each in host_paths(arguments) if each.kind in (Kind.CREATED, Kind.MOUNTED))
+    paths = list(dict.fromkeys(mounted))
     machine = other_machine(environ) if paths else None
     if machine is None:
         return []
@@ -43,16 +44,3 @@ def warnings(arguments: RunArguments, environ: Mapping[str, str]) -> list[str]:
         f"the Docker Engine at {machine} is on another machine: --docker_run_args mounts files of that machine: "
         + escaped(", ".join(paths))
     ]
-
-
-def _mounted(flag: Flag) -> Iterator[str]:
-    """Yield the path that a flag mounts: ``-v SOURCE:TARGET``, ``--mount type=bind,src=SOURCE,dst=TARGET``."""
-    if flag.name == "volume":
-        source, colon, _ = flag.value.partition(":")
-        if colon and source.startswith(("/", ".", "~")):  # else the name of a volume
-            yield source
-    elif flag.name == "mount":
-        fields = dict(field.partition("=")[::2] for row in csv.reader([flag.value]) for field in row)
-        source = fields.get("src") or fields.get("source") or ""
-        if fields.get("type") == "bind" and source:
-            yield source

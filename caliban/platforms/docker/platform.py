@@ -118,7 +118,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         """Connect to the Docker Engine, and report which files of this machine it does not have."""
         self._here()
         for warning in job_spec.credential_warnings(self.context):
-            self.context.announce(f"warning: {warning}")
+            self.context.warn(warning)
 
     def check_job(self, spec: JsonObject) -> None:
         """Check that there are a docker client and, for a job that requests GPUs, GPUs; each once.
@@ -173,10 +173,10 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
     def _arguments(self, spec: JsonObject) -> RunArguments:
         try:
             arguments = job_spec.checked_arguments(job_spec.parse_command(spec), self.context.environ)
+            for warning in mounts.warnings(arguments, self.context.environ):
+                self.context.warn(warning)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
-        for warning in mounts.warnings(arguments, self.context.environ):
-            self.context.announce(f"warning: {warning}")
         return arguments
 
     def job_name(self, spec: JsonObject, token: str) -> str:
@@ -218,8 +218,8 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         command = ["docker", "create", "--name", submission.name]
         entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
-        command += self._init_arguments(arguments, entrypoint or (), here)
         command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
+        command += self._init_arguments(arguments, entrypoint or (), here)
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]

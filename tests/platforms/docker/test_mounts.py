@@ -101,7 +101,7 @@ def test_the_paths_of_a_job_that_is_run_again_are_reported_once_before_its_image
     platform = DockerPlatform(at(context, REMOTE))
     platform.with_image(spec, "lab:2")
     platform.with_image(spec, "lab:2")
-    assert reporter.lines == [f"warning: {ON_ANOTHER}: --docker_run_args mounts files of that machine: /data"]
+    assert reporter.warnings == [f"{ON_ANOTHER}: --docker_run_args mounts files of that machine: /data"]
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_the_credentials_are_reported_before_anything_is_built(
     here = platform.destination(None)
     platform.context = at(context, REMOTE)
     platform.connect(DockerDestination(here.engine, here.engine_name))
-    assert reporter.lines == [f"warning: {ON_ANOTHER}: jobs do not get {default_credentials}"]
+    assert reporter.warnings == [f"{ON_ANOTHER}: jobs do not get {default_credentials}"]
 
 
 @pytest.mark.parametrize(
