@@ -14,8 +14,8 @@ from caliban.images.docker.build_log import BuildLog
 from caliban.images.docker.engine import Engine
 from caliban.images.docker.events import streamed_events
 from caliban.images.docker.silence import TRANSFER_SECONDS, DaemonWatch
-from caliban.images.dockerfile import Instruction
 from caliban.images.entrypoint import READ, Entrypoint, Program, split
+from caliban.images.instruction import Instruction
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
 
