@@ -6,6 +6,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,14 @@ _MAX_LINKS = 8
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter) -> BaseImage:
+def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter, platform: str | None) -> BaseImage:
     """Return what a base image sets up; it is pulled if the engine does not have it.
 
     Args:
         engine: where it is used.
         first: ``FROM`` and its name.
         reporter: for the progress of a pull.
+        platform: which variant of the image is used: ``linux/amd64``; None for that of the engine.
 
     Raises:
         ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``, ``docker-answer-malformed``.
@@ -41,6 +43,7 @@ def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter) -
     import docker.errors
 
     name = first.text.removeprefix("FROM ")
+    image = _Image(engine, name, platform)
     with engine.translate_errors():
         try:
             found = engine.ask(lambda _: engine.client.images.get(name)).attrs
@@ -48,44 +51,58 @@ def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter) -
             if not error.is_client_error():
                 raise
             # missing, or its name is invalid, which the pull reports
-            _pull(engine, first, name, reporter)
+            _pull(image, first, reporter)
             found = engine.ask(lambda _: engine.client.images.get(name)).attrs
         config = found.get("Config") if isinstance(found, Mapping) else None
         base = BaseImage.parse(config if isinstance(config, Mapping) else {})
-        return base.with_entrypoint(_entrypoint(engine, name, base))
+        try:
+            return base.with_entrypoint(_entrypoint(image, base))
+        except docker.errors.ImageNotFound:  # it is there for another platform
+            _pull(image, first, reporter)
+            return base.with_entrypoint(_entrypoint(image, base))
 
 
-def _pull(engine: Engine, first: Instruction, name: ImageRef, reporter: Reporter) -> None:
+@dataclass(frozen=True)
+class _Image:
+    engine: Engine
+    name: ImageRef
+    platform: str | None
+
+
+def _pull(image: _Image, first: Instruction, reporter: Reporter) -> None:
     import docker.errors
 
     def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
-        return api.pull(name, stream=True)
+        return api.pull(image.name, stream=True, platform=image.platform)
 
-    watch = DaemonWatch(engine, lambda: (f"pulling the base image {name}", TRANSFER_SECONDS))
+    watch = DaemonWatch(image.engine, lambda: (f"pulling the base image {image.name}", TRANSFER_SECONDS))
     with reporter.progress("base image", total=None, unit="layer") as progress:
         log = BuildLog((first,), reporter, progress)
         log.feed({"stream": f"Step 1/1 : {first.text}\n"})
         try:
-            with streamed_events(engine, request, watch) as events:
+            with streamed_events(image.engine, request, watch) as events:
                 for event in events:
                     log.feed(event)
         except docker.errors.APIError as error:
             raise log.failure(str(error.explanation or error)) from error
 
 
-def _entrypoint(engine: Engine, name: ImageRef, base: BaseImage) -> Entrypoint:
+def _entrypoint(image: _Image, base: BaseImage) -> Entrypoint:
     words = base.entrypoint.dropped
     if not words:
         return base.entrypoint
     path = base.environ.get("PATH") or _USUAL_PATH
-    with _container(engine, name) as container:
-        return split(words, lambda word: _program(engine, container, word, path))
+    with _container(image) as container:
+        return split(words, lambda word: _program(image.engine, container, word, path))
 
 
 @contextmanager
-def _container(engine: Engine, name: ImageRef) -> Iterator[str]:
+def _container(image: _Image) -> Iterator[str]:
     """Give the id of a container whose files can be read. It is never started."""
-    created = engine.ask(lambda api: api.create_container(name, command=["caliban"], labels=_LABELS))
+    engine = image.engine
+    created = engine.ask(
+        lambda api: api.create_container(image.name, command=["caliban"], labels=_LABELS, platform=image.platform)
+    )
     identifier = str(created["Id"])
     try:
         yield identifier

@@ -101,7 +101,7 @@ def _base_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
     with engine.translate_errors():
         check_logins(engine.client.api, engine.clock, reporter)
     first = instructions(spec, user)[0]
-    base = inspect_base_image(engine, first, reporter)
+    base = inspect_base_image(engine, first, reporter, spec.image_platform)
     notices.show([*base.warnings(first.text.removeprefix("FROM "))], ())
     return base
 
