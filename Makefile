@@ -11,7 +11,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage test-engine test-cluster lint docs venv clean
+.PHONY: help demo test quick coverage test-engine test-cluster test-dockerignore lint docs venv clean
 
 help:  ## show this help
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' Makefile
@@ -37,6 +37,9 @@ test-engine: venv  ## run the tests that use Docker on a current engine (needs G
 
 test-cluster: venv  ## run tests/real_cluster on a real Kubernetes (needs Go and root, or a cluster)
 	@$(WITH) --kubernetes -- $(BIN)/python -m pytest tests/real_cluster $(ARGS)
+
+test-dockerignore: venv  ## compare how caliban and BuildKit read .dockerignore, with random files (needs Go)
+	@$(BIN)/python dev/dockerignore.py $(ARGS)
 
 lint: venv  ## check style, types and the direction of imports
 	$(BIN)/ruff check

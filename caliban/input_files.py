@@ -193,6 +193,22 @@ def is_dir(path: AnyPath) -> bool:
         return False
 
 
+def entry_is_dir(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a directory and no link; False where that cannot be determined.
+
+    Some file systems do not say it with the name, and then it may be forbidden to look.
+    """
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def has_vanished(error: OSError) -> bool:
+    """Return whether a file was removed, or replaced by another one, after it was listed."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
+
 def read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
     """Return the next ``size`` bytes of a file that :func:`open_regular` opened, or what is left.
 

@@ -18,12 +18,13 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images import dependencies
 from caliban.images import dockerfile as layout
+from caliban.images.accidental import human, link_warning, size_warning
 from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
-from caliban.images.dockerignore import Ignored
+from caliban.images.dockerignore import Ignored, Verdict
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
-from caliban.input_files import InputFileError, is_file, is_inside
+from caliban.input_files import InputFileError, has_vanished, is_file, is_inside
 
 LARGE_CONTEXT = 500 * 1000**2
 """Bytes above which a warning is shown."""
@@ -48,6 +49,7 @@ class BuildContext:
             relative to the project.
         partly_searched: how many files were only partly searched for credentials, since there are so many.
         logins: the files of dependencies that have a password in a URL.
+        accidents: warnings about what is probably in it by accident.
     """
 
     dockerfile: str
@@ -55,6 +57,7 @@ class BuildContext:
     credentials: Mapping[str, str]
     partly_searched: int = 0
     logins: tuple[str, ...] = ()
+    accidents: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -78,12 +81,17 @@ class BuildContext:
                 f"only the beginnings of {self.partly_searched} files were searched for credentials; "
                 "add directories with data to .dockerignore"
             )
-        if self.size > LARGE_CONTEXT:
-            result.append(
-                f"the build context is {_human(self.size)}, the largest parts are {self._largest()}; "
-                "add what the image does not need to .dockerignore"
-            )
-        return result
+        return result + self.size_warnings()
+
+    def size_warnings(self) -> list[str]:
+        """Return warnings about what is probably in the context by accident, or about its size."""
+        if self.size <= LARGE_CONTEXT or any(each.startswith("the build context") for each in self.accidents):
+            return list(self.accidents)
+        return [
+            *self.accidents,
+            f"the build context is {human(self.size)}, the largest parts are {self._largest()}; "
+            "add what the image does not need to .dockerignore",
+        ]
 
     def stream(self, sent: Callable[[int], object]) -> Iterator[bytes]:
         """Write the context as a tar archive.
@@ -114,7 +122,7 @@ class BuildContext:
         sizes: Counter[str] = Counter()
         for file in filter(lambda file: file.size, self.files):
             sizes[PurePosixPath(file.source).parts[0]] += file.size
-        return ", ".join(f"{name} ({_human(size)})" for name, size in sizes.most_common(3))
+        return ", ".join(f"{name} ({human(size)})" for name, size in sizes.most_common(3))
 
 
 def collect(
@@ -154,7 +162,25 @@ def collect(
     except InputFileError as error:
         raise not_readable(error) from error
     _check_script(spec.package.script_path, files, walk.credentials)
-    return BuildContext(text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins))
+    script = spec.package.script_path
+    accidents = filter(None, (size_warning(files, script), link_warning(files, spec.build_path)))
+    return BuildContext(
+        text, tuple(files), walk.credentials, finder.partly_searched, tuple(logins), accidents=tuple(accidents)
+    )
+
+
+def paths_sent(root: Path, ignored: Ignored) -> Iterator[str]:
+    """Yield the paths of a directory that ``.dockerignore`` does not exclude, credentials included.
+
+    Args:
+        root: the directory.
+        ignored: the patterns.
+
+    Raises:
+        ImageError: ``dockerignore-malformed``, ``too-many-files``.
+    """
+    walk = _Walk(root, ignored, SecretFinder(SecretFiles(), {}), lambda: None)
+    return (source for _, source in walk.below(""))
 
 
 def _check_script(script: str, files: Sequence[ContextFile], credentials: Mapping[str, str]) -> None:
@@ -172,6 +198,28 @@ def _check_script(script: str, files: Sequence[ContextFile], credentials: Mappin
         reason = f"{secret} is not copied: it is {credentials[secret]}"
         hint = f'if it has to be in the image, add "{secret}" to "include_credentials" in {CONFIG_FILE}'
     raise ImageError("script-ignored", f"cannot build the image: {reason}", hint=hint)
+
+
+@dataclass
+class _Level:
+    """A directory on the way.
+
+    Attributes:
+        entries: what it has, as far as it was not yielded.
+        verdict: whether it is excluded.
+        unyielded: itself, where it is excluded and nothing in it was included so far.
+    """
+
+    entries: Iterator[tuple[os.DirEntry[str], str]]
+    verdict: Verdict
+    unyielded: tuple[os.DirEntry[str], str] | None = None
+
+
+def _not_yet_yielded(levels: Sequence[_Level]) -> Iterator[tuple[os.DirEntry[str], str]]:
+    for level in levels:
+        if level.unyielded is not None:
+            yield level.unyielded
+            level.unyielded = None
 
 
 class _Walk:
@@ -195,30 +243,54 @@ class _Walk:
             here = "/".join(parents[:depth])
             if self.is_credentials_directory(self._root / here, here):
                 return
-            yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here)
+            yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here, True)
         if relative not in exclude and "." not in exclude:
             for entry, source in self.below("" if relative == "." else relative, exclude):
-                yield _context_file(entry, f"{name}/{source}", source)
+                yield from _context_file(entry, f"{name}/{source}", source)
 
     def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
-        """Yield everything below a directory, depth first. Links are not followed."""
-        pending = [self._entries(relative)]
+        """Yield everything below a directory, depth first. Links are not followed.
+
+        A directory that is excluded is yielded before the first file in it that is included, as BuildKit does.
+        """
+        pending = [_Level(self._entries(relative), self._ignored.verdict_of(relative))]
         while pending:
-            entry, source = next(pending[-1], (None, ""))
+            entry, source = next(pending[-1].entries, (None, ""))
             if entry is None:
                 pending.pop()
                 continue
             self._on_file()
-            is_dir = entry.is_dir(follow_symlinks=False)
-            excluded = self._ignored.excludes(source)
-            if source in exclude or (excluded and not (is_dir and self._ignored.may_include_below(source))):
+            level = None if source in exclude else self._level(entry, source, pending[-1].verdict)
+            if level is None:
                 continue
-            if self._is_secret(entry, source):
-                continue
-            if not excluded:
+            if not level.verdict.excluded:
+                yield from _not_yet_yielded(pending)
                 yield entry, source
-            if is_dir:
-                pending.append(self._entries(source))
+            pending.append(level)
+
+    def _level(self, entry: os.DirEntry[str], source: str, above: Verdict) -> _Level | None:
+        """Return an entry that is included, or in which something may be; None for any other, and a vanished one."""
+        verdict = self._ignored.verdict(source, above)
+        try:
+            is_dir = entry.is_dir(follow_symlinks=False)
+            if verdict.excluded and not (is_dir and self._ignored.may_include_below(source)):
+                return None
+            if self._is_secret(entry, source):
+                return None
+            return _Level(
+                self._entries(source) if is_dir else iter(()),
+                verdict,
+                (entry, source) if verdict.excluded else None,
+            )
+        except OSError as error:
+            # As BuildKit, which does not mind an excluded directory that nobody may read.
+            if has_vanished(error) or (verdict.excluded and isinstance(error, PermissionError)):
+                return None
+            raise
+        except InputFileError as error:
+            if isinstance(error.__cause__, OSError) and has_vanished(error.__cause__):
+                return None
+            raise
 
     def is_credentials_directory(self, path: Path, source: str) -> bool:
         """Return whether a directory is left out whole."""
@@ -269,7 +341,7 @@ def _dependency_files(spec: BuildSpec, walk: _Walk) -> Iterator[ContextFile]:
                 yield file
         for entry, source in walk.below(""):
             if entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False):
-                yield _context_file(entry, f"{layout.PACKAGING}/{source}", source)
+                yield from _context_file(entry, f"{layout.PACKAGING}/{source}", source)
 
 
 def _needed_file(root: Path, name: str, part: str, walk: _Walk) -> ContextFile:
@@ -291,9 +363,17 @@ def _plain_file(root: Path, name: str, part: str) -> ContextFile:
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
-def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFile:
-    size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
-    return ContextFile(name, Path(entry.path), size, source)
+def _context_file(entry: os.DirEntry[str], name: str, source: str) -> Iterator[ContextFile]:
+    """Yield an entry; nothing if it has vanished."""
+    try:
+        size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+        is_directory = entry.is_dir(follow_symlinks=False)
+        file = ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
+    except OSError as error:
+        if not has_vanished(error):
+            raise
+    else:
+        yield file
 
 
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
@@ -302,11 +382,3 @@ def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
         f"cannot build the image: {relative} is a link to a path outside {root}",
         hint=f"{remedy}: images contain files of the project's directory only",
     )
-
-
-def _human(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

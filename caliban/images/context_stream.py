@@ -24,12 +24,15 @@ class ContextFile:
         path: its path on this machine; None for a directory that has no original.
         size: bytes of content; 0 for directories and links.
         source: its path relative to the project.
+        is_directory, is_link: what it was when it was found.
     """
 
     name: str
     path: Path | None
     size: int
     source: str
+    is_directory: bool = False
+    is_link: bool = False
 
     @property
     def original(self) -> Path:

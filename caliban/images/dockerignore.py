@@ -1,20 +1,21 @@
-"""Which files ``.dockerignore`` excludes, by the rules of docker-py, which follow those of moby.
+"""Which files ``.dockerignore`` excludes, by the rules of BuildKit, which builds by default since Docker 23.
 
-docker-py's own matcher translates a pattern to a regular expression, which needs exponential time for some patterns.
-Here a pattern is applied to all positions of a path at once: integers are sets of positions, so that the time is at
-most the length of the pattern times that of the path.
+Lines are read as github.com/moby/patternmatcher/ignorefile does, and applied while directories are walked, as
+github.com/tonistiigi/fsutil does: of the patterns that match a path or a directory above it, the last decides, and a
+pattern with ``!`` includes files of directories that others exclude.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import codecs
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from caliban import input_files
 from caliban.errors import ImageError
+from caliban.images.go_patterns import SPACE, clean
+from caliban.images.ignore_pattern import PathText, Pattern, PatternError
 from caliban.input_files import InputFileError
 
 FILE = ".dockerignore"
@@ -24,179 +25,138 @@ MAX_BYTES = 64 * 1024
 
 # Before the project's own patterns, so that a pattern with `!` can include any of these.
 _DEFAULT = (".git", "**/.git", ".caliban*", "**/__pycache__")
-_TOKEN = re.compile(r"\*\*/?|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the patterns say of one path.
+
+    Attributes:
+        excluded: whether it is excluded.
+        matched: the set of the patterns, as bits, that matched it or a directory above it.
+    """
+
+    excluded: bool = False
+    matched: int = 0
+
+
+TOP = Verdict()
+"""The verdict of the project's directory itself."""
 
 
 class Ignored:
-    """The patterns of ``.dockerignore``. Of those that match a path, the last decides."""
+    """The patterns of ``.dockerignore``.
 
-    def __init__(self, patterns: Iterator[str]) -> None:
-        found = (_Pattern.parse(pattern) for pattern in (*_DEFAULT, *patterns, f"!{FILE}"))
-        self._patterns = [pattern for pattern in found if pattern.parts]
+    Args:
+        lines: the lines of the file.
+
+    Raises:
+        ImageError: ``dockerignore-malformed``.
+    """
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self._patterns = [Pattern(line) for line in _DEFAULT]
+        for pattern in _patterns(lines):
+            try:
+                self._patterns.append(Pattern(pattern))
+            except PatternError as error:
+                raise _malformed(pattern, error) from error
+        included = [pattern.below for pattern in self._patterns if pattern.includes]
+        self._included_below = None if None in included else tuple(filter(None, included))
 
     @classmethod
     def read(cls, directory: Path) -> Ignored:
         """Read the file of a directory; without a file, only ``.git``, ``.caliban*`` and caches are excluded.
 
         Raises:
-            ImageError: ``context-unreadable``.
+            ImageError: ``context-unreadable``, ``dockerignore-malformed``.
         """
         try:
-            # Names that are not UTF-8 are matched byte by byte.
-            text = input_files.read_text(directory / FILE, limit=MAX_BYTES, errors="surrogateescape")
+            content = input_files.read_bytes(directory / FILE, limit=MAX_BYTES)
+            if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                input_files.decode(content, FILE)  # raises
         except InputFileError as error:
             if not error.is_missing:
                 raise error.translated(ImageError, "context-unreadable", f"cannot read {FILE}") from error
-            text = ""
-        return cls(line.strip() for line in text.split("\n") if line.strip() and not line.startswith("#"))
+            content = b""
+        return cls.parse(content)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Ignored:
+        """Read the content of a file. Names that are not UTF-8 are matched byte by byte.
+
+        Raises:
+            ImageError: ``dockerignore-malformed``.
+        """
+        return cls(content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").split("\n"))
+
+    def verdict(self, path: str, above: Verdict) -> Verdict:
+        """Return what the patterns say of a path.
+
+        Args:
+            path: relative to the project.
+            above: the verdict of the directory that it is in.
+
+        Raises:
+            ImageError: ``dockerignore-malformed``: BuildKit rejects a pattern when it first applies it.
+        """
+        text = PathText(path)
+        excluded, matched = False, 0
+        for number, pattern in enumerate(self._patterns):
+            bit = 1 << number
+            if not above.matched & bit and (pattern.includes is not excluded or not _matches(pattern, text)):
+                continue
+            excluded, matched = not pattern.includes, matched | bit
+        return Verdict(excluded, matched)
+
+    def verdict_of(self, relative: str) -> Verdict:
+        """Return what the patterns say of a path, from the directories above it on."""
+        found = TOP
+        parts = () if relative in ("", ".") else Path(relative).parts
+        for depth in range(1, len(parts) + 1):
+            found = self.verdict("/".join(parts[:depth]), found)
+        return found
 
     def excludes(self, relative: str) -> bool:
         """Return whether a path is excluded, itself or by a directory above it."""
-        path = _Path.of(relative)
-        excluded = False
-        for pattern in self._patterns:
-            if pattern.matches(path):
-                excluded = not pattern.includes
-        return excluded
+        return self.verdict_of(relative).excluded
 
-    def may_include_below(self, relative: str) -> bool:
-        """Return whether a pattern with ``!`` may include something below an excluded directory."""
-        start = relative.lower()
-        return any(each.includes and "/".join(each.parts).startswith(start) for each in self._patterns)
+    def may_include_below(self, directory: str) -> bool:
+        """Return whether a pattern with ``!`` may include something below an excluded directory.
 
-
-@dataclass(frozen=True)
-class _Path:
-    """A path, for all patterns.
-
-    Attributes:
-        ends: the position after each of its parts.
-        where: the set of the positions of each character.
-    """
-
-    ends: tuple[int, ...]
-    where: Mapping[str, int]
-
-    @classmethod
-    def of(cls, relative: str) -> _Path:
-        text = relative.lower()  # as docker-py, on every system
-        where: dict[str, int] = {}
-        for position, character in enumerate(text):
-            where[character] = where.get(character, 0) | 1 << position
-        slashes = [position for position, character in enumerate(text) if character == "/"]
-        return cls((*slashes, len(text)), where)
-
-    @property
-    def all(self) -> int:
-        return (1 << self.ends[-1]) - 1
-
-    @property
-    def slashes(self) -> int:
-        return self.where.get("/", 0)
+        BuildKit does not look into a directory where no pattern with ``!`` begins with its name, provided that none of
+        them has wildcards.
+        """
+        if self._included_below is None:
+            return True
+        return any(each.startswith(f"{directory}/") for each in self._included_below)
 
 
-class _Step(Protocol):
-    """One element of a pattern: which positions it leads to from some positions of a path."""
-
-    def __call__(self, positions: int, path: _Path, /) -> int: ...
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    """A line of the file.
-
-    Attributes:
-        includes: whether it begins with ``!``.
-        parts: the pattern between slashes, in lower case.
-        steps: its elements.
-    """
-
-    includes: bool
-    parts: tuple[str, ...]
-    steps: tuple[_Step, ...]
-
-    @classmethod
-    def parse(cls, line: str) -> _Pattern:
-        parts: list[str] = []
-        for part in line.removeprefix("!").strip().lower().split("/"):
-            if part == "..":
-                del parts[-1:]
-            elif part not in ("", "."):
-                parts.append(part)
-        return cls(line.startswith("!"), tuple(parts), tuple(_steps("/".join(parts))))
-
-    def matches(self, path: _Path) -> bool:
-        """Return whether the pattern matches the path, or the directory above it that has as many parts as it."""
-        positions = 1
-        for step in self.steps:
-            positions = step(positions, path)
-            if not positions:
-                return False
-        wanted = 1 << path.ends[-1]
-        if len(self.parts) < len(path.ends):
-            wanted |= 1 << path.ends[len(self.parts) - 1]
-        return bool(positions & wanted)
+def _patterns(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the patterns of the lines of a file, cleaned."""
+    for line in lines:
+        pattern = line.strip(SPACE)
+        if line.startswith("#") or not pattern:
+            continue
+        includes = pattern.startswith("!")
+        pattern = pattern.removeprefix("!").strip(SPACE) if includes else pattern
+        if pattern:
+            pattern = clean(pattern)
+            pattern = pattern[1:] if len(pattern) > 1 and pattern.startswith("/") else pattern
+        yield f"!{pattern}" if includes else pattern
 
 
-def _steps(pattern: str) -> Iterator[_Step]:
-    for match in _TOKEN.finditer(pattern):
-        token = match.group()
-        if token.startswith("**"):
-            yield _rest if match.end() == len(pattern) else _directories
-        elif token == "*":
-            yield _name
-        elif token == "?":
-            yield _Character("/", negated=True)
-        elif token.startswith("[") and len(token) > 1:
-            yield _Set.parse(token[1:-1])
-        else:
-            yield _Character(token)
+def _matches(pattern: Pattern, text: PathText) -> bool:
+    try:
+        return pattern.matches(text)
+    except PatternError as error:
+        raise _malformed(pattern.line, error) from error
 
 
-@dataclass(frozen=True)
-class _Character:
-    character: str
-    negated: bool = False
-
-    def __call__(self, positions: int, path: _Path) -> int:
-        found = path.where.get(self.character, 0)
-        return (positions & (path.all ^ found if self.negated else found)) << 1
-
-
-@dataclass(frozen=True)
-class _Set:
-    """``[a-z_]`` or ``[!a-z_]``: pairs of the first and last character."""
-
-    ranges: tuple[tuple[str, str], ...]
-    negated: bool
-
-    @classmethod
-    def parse(cls, text: str) -> _Set:
-        negated = text.startswith("!")
-        ranges = re.findall(r"(.)-(.)|(.)", text[negated:], re.DOTALL)
-        return cls(tuple((first or single, last or single) for first, last, single in ranges), negated)
-
-    def __call__(self, positions: int, path: _Path) -> int:
-        found = 0
-        for character, where in path.where.items():
-            if any(first <= character <= last for first, last in self.ranges) != self.negated:
-                found |= where
-        return (positions & found) << 1
-
-
-def _name(positions: int, path: _Path) -> int:
-    """``*``: any characters but slashes. The sum carries each position to the end of its run of such characters."""
-    others = path.all ^ path.slashes
-    return positions | (((positions & others) + others) ^ others)
-
-
-def _directories(positions: int, path: _Path) -> int:
-    """``**/``: nothing, or anything that ends with a slash."""
-    first = positions & -positions
-    return positions | ((path.slashes << 1) & ~((first << 1) - 1))
-
-
-def _rest(positions: int, path: _Path) -> int:
-    """``**`` at the end: anything."""
-    first = positions & -positions
-    return ((path.all << 1) | 1) & ~(first - 1)
+def _malformed(pattern: str, error: PatternError) -> ImageError:
+    return ImageError(
+        "dockerignore-malformed",
+        f'invalid pattern in {FILE}: "{input_files.shortened(pattern)}"',
+        cause=str(error),
+        hint="fix or remove the line: docker build rejects it, too; special characters of names need a backslash",
+    )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from caliban.errors import UsageError
 from caliban.images.interpreter import interpreter, relative_import
-from caliban.input_files import is_dir, is_file, is_inside, shortened
+from caliban.input_files import entry_is_dir, is_dir, is_file, is_inside, shortened
 
 _SCANNED_FILES = 2000
 """Files to search for a suggestion, at most: a directory with a million data files is not read to the end."""
@@ -169,7 +169,7 @@ def _candidates(directory: Path) -> Iterator[str]:
         seen += len(entries)
         for entry in entries:
             path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "__pycache__")):
+            if entry_is_dir(entry) and not entry.name.startswith((".", "__pycache__")):
                 waiting.append(path)
             elif path.suffix in (".py", ".sh") and entry.name != "__init__.py":
                 relative = path.relative_to(directory)

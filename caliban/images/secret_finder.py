@@ -94,7 +94,7 @@ class SecretFinder:
         if PurePath(source).suffix.lower() in _SOURCE_CODE:
             return None
         by_name = self.find_name(path, source)
-        if by_name is not None or not stat.S_ISREG(found.st_mode):
+        if by_name is not None or not self._with_content or not stat.S_ISREG(found.st_mode):
             return by_name
         return self._by_content(_plain_name(path), self._content(path))
 

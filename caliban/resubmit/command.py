@@ -123,6 +123,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         _print(context, _foreign_lines(plan, context, platforms, store))
         show("")
         _print(context, report.image_lines(plan, context.home))
+        _warn_of_sizes(plan, context)
     else:
         show(report.nothing_line(plan, all_jobs=request.all_jobs))
     if plan.skipped:
@@ -135,6 +136,15 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     elif plan.jobs:
         show("", "nothing was submitted: fix the problems above, then run this command without --dry_run")
     return ExitCode.DONE
+
+
+def _warn_of_sizes(plan: Plan, context: Context) -> None:
+    from caliban.images.spec import BuildSpec
+    from caliban.images.survey import survey
+
+    needed = (image.source for image in plan.images if image.is_needed)
+    for warning in dict.fromkeys(each for source in needed if isinstance(source, BuildSpec) for each in survey(source)):
+        context.console.warn(warning)
 
 
 def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from caliban.errors import CalibanError
@@ -11,6 +12,7 @@ from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.records import ImageRef, JsonObject
+from caliban.reporter import Progress, Reporter
 from caliban.submission.boundary import platform_errors
 
 
@@ -38,6 +40,7 @@ class Images:
         self._context = context
         self._user = user
         self._no_cache = no_cache
+        self._reporter = _WarnsOnce(context.reporter)
         self._built: dict[BuildSpec, ImageRef | CalibanError] = {}
         self._pushed: dict[tuple[BuildSpec, Registry], ImageRef | CalibanError] = {}
 
@@ -52,7 +55,7 @@ class Images:
         if source not in self._built:
             try:
                 engine = self._context.engine()
-                built = engine.build(source, self._user, self._context.reporter, no_cache=self._no_cache)
+                built = engine.build(source, self._user, self._reporter, no_cache=self._no_cache)
             except CalibanError as error:
                 self._built[source] = error
             else:
@@ -83,3 +86,25 @@ def _raised(image: ImageRef | CalibanError) -> ImageRef:
     if isinstance(image, CalibanError):
         raise image
     return image
+
+
+class _WarnsOnce:
+    """A reporter that says a warning once: images for different machines are built from the same files."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._warned: set[str] = set()
+
+    def info(self, *lines: str) -> None:
+        self._reporter.info(*lines)
+
+    def warn(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            self._reporter.warn(line)
+
+    def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+        self._reporter.job_output(data, is_stderr=is_stderr)
+
+    def progress(self, title: str, *, total: int | None, unit: str) -> AbstractContextManager[Progress]:
+        return self._reporter.progress(title, total=total, unit=unit)

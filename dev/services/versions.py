@@ -11,6 +11,9 @@ CONTAINERD = "2.2.9"
 MOBY = "2.0.0-beta.24"
 """Docker Engine 29, API 1.56. Its Go module has a version of its own."""
 RUNC = "1.5.2"
+FSUTIL = "0.0.0-20260819142231-83cac42c1c52"
+PATTERNMATCHER = "0.6.1"
+"""What BuildKit 0.33, that of Docker Engine 29, reads ``.dockerignore`` with."""
 
 MINIMUM_GO = (1, 21)
 """From this version on, the go command downloads the toolchain that a module requires."""

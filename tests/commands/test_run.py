@@ -279,6 +279,17 @@ def test_a_dry_run_of_a_directory_shows_commands_and_image(context: ScreenContex
     assert (context.err, list(home.iterdir())) == ("", [])
 
 
+def test_a_dry_run_names_what_is_in_the_image_by_accident(project: Path, context: ScreenContext) -> None:
+    (project / ".venv").mkdir()
+    with (project / ".venv" / "big.so").open("wb") as file:
+        file.truncate(200 * 10**6)
+    assert call(context, "run", "--nogpu", "--dry_run", "cpu.py") == 0
+    assert context.err == (
+        "warning: the build context is 200 MB, with .venv (200 MB, a virtual environment); if the job does not need "
+        'it, add this line to .dockerignore: ".venv"\n'
+    )
+
+
 def test_a_dry_run_of_an_image_shows_the_image(context: ScreenContext) -> None:
     call(context, "run", "--image_id", "lab:1", "--dry_run", "cpu.py")
     assert "\ncontainer image: lab:1\n" in context.out

@@ -137,7 +137,8 @@ def test_any_name_and_content_arrive_byte_for_byte(project: Project, name: str, 
     path = project.directory / "any" / f"x{name}"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    data = b"".join(gather(project.spec()).stream(lambda _: None))
+    # Without rules: some contents of four bytes are those of key stores.
+    data = b"".join(collect(project.spec(), "FROM x\n", {}, SecretFiles()).stream(lambda _: None))
     path.unlink()
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         file = archive.extractfile(f"code/any/x{name}")
@@ -181,7 +182,6 @@ def test_dependency_files_are_sent_whatever_dockerignore_says(project: Project) 
         "Dockerfile",
         "conda/environment.yml",
         "requirements/requirements.txt",
-        "code/.dockerignore",
         "code/cpu.py",
     ]
 
@@ -272,11 +272,6 @@ def test_a_large_context_causes_a_warning_with_its_largest_directories(
     (warning,) = gather(project.spec()).warnings()
     assert "data (2 kB), more (300 B)" in warning
     assert ".dockerignore" in warning
-
-
-@pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (1_500_000, "2 MB"), (12_300_000_000, "12.3 GB")])
-def test_sizes_have_units(size: int, text: str) -> None:
-    assert context_module._human(size) == text
 
 
 def test_a_file_that_was_deleted_in_the_meantime_is_an_error(project: Project) -> None:

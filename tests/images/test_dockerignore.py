@@ -1,41 +1,63 @@
 from __future__ import annotations
 
+import json
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.utils.build import PatternMatcher
-from hypothesis import given
-from hypothesis import strategies as st
 
 from caliban.errors import ImageError
 from caliban.images import dockerignore
+from caliban.images.context import paths_sent
 from caliban.images.dockerignore import Ignored
 
-NAMES = st.text(alphabet="aAb.-", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
-PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
-PATTERNS = st.lists(
-    st.sampled_from(["a", "b", "B", ".", "-", "/", "*", "**", "**/", "?", "[ab]", "[!a]", "[a-b]", "[", "]", ".."]),
-    min_size=1,
-    max_size=7,
-).map("".join)
+TABLE = json.loads((Path(__file__).parents[1] / "data" / "dockerignore.json").read_text("utf-8"))
+"""What BuildKit sends of a project for each content of the file, as recorded by ``make test-dockerignore``."""
 
 
 def ignored(*patterns: str) -> Ignored:
-    return Ignored(iter(patterns))
+    return Ignored(patterns)
 
 
-@given(st.lists(st.tuples(st.booleans(), PATTERNS), min_size=1, max_size=4), PATHS)
-def test_patterns_mean_what_they_mean_to_docker_py(patterns: list[tuple[bool, str]], path: str) -> None:
-    lines = [f"{'!' if includes else ''}{pattern}" for includes, pattern in patterns]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        matcher: Any = PatternMatcher
-        expected = matcher(lines).matches(path)
-    assert ignored(*lines).excludes(path) == expected
+def sent(root: Path, content: bytes) -> list[str] | None:
+    """Return what is sent of a project, or None where the file is invalid."""
+    try:
+        return sorted(paths_sent(root, Ignored.parse(content)))
+    except ImageError as error:
+        return None if error.id == "dockerignore-malformed" else [error.id]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    for name in TABLE["files"]:
+        place = root / name
+        (place if name.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            place.touch()
+    return root
+
+
+@pytest.mark.parametrize("case", TABLE["cases"], ids=lambda case: repr(case["ignore"]))
+def test_files_are_excluded_as_by_buildkit(files: Path, case: dict[str, Any]) -> None:
+    assert sent(files, case["ignore"].encode()) == case["kept"]
+
+
+def test_a_pattern_that_buildkit_rejects_is_an_error_with_its_text() -> None:
+    with pytest.raises(ImageError) as caught:
+        ignored("a.py", "data\\processed").excludes("x")
+    assert (caught.value.message, caught.value.cause) == (
+        r'invalid pattern in .dockerignore: "data\processed"',
+        r'invalid escape "\p"; use "/" between directories',
+    )
+
+
+def test_a_directory_that_no_pattern_can_include_is_not_entered(files: Path) -> None:
+    """BuildKit enters it only where a pattern with ! has a wildcard, or begins with its name."""
+    entered = [ignored("*", pattern).may_include_below("data") for pattern in ("!src/x.py", "!data/1", "!**/*.py")]
+    assert entered == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +67,8 @@ def test_patterns_mean_what_they_mean_to_docker_py(patterns: list[tuple[bool, st
         ("**/" * 30 + "b", "a/" * 1000 + "c"),
         ("**/*" * 30 + "b", "a/" * 1000 + "c"),
         ("a**" * 30 + "b", "a" * 4000),
-        ("*?" * 60 + "[!a]", "a" * 250),
+        ("*?" * 60 + "[^a]", "a" * 250),
+        ("a*|" * 60 + "b*", "c" * 250),
     ],
 )
 def test_the_cost_of_a_pattern_is_its_length(pattern: str, path: str) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
-from caliban.images.docker.engine import LABELS, Engine
+from caliban.images.base_image import LABELS
+from caliban.images.docker.engine import Engine
 from caliban.images.dockerfile import BuildUser
 from caliban.platforms.registry import secret_files
 from tests.docker_engine import SESSION_LABEL

@@ -21,7 +21,7 @@ from .helpers import Project, RecordingReporter
 from .silent_engine import SilenceClock, SilentEngine, silent_engine
 
 STEP_1 = {"stream": "Step 1/3 : FROM x\n"}
-STEP_2 = {"stream": "Step 2/3 : RUN make\n"}
+STEP_2 = {"stream": "Step 2/3 : USER root\n"}
 LAST = {"status": "Step 2/3", "id": "x"}
 USER = BuildUser(1, 1, "mei")
 IMAGE = "sha256:" + "1" * 64

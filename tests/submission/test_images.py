@@ -12,10 +12,11 @@ from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
 from caliban.platforms.registry import Platforms
-from caliban.records import ImageRef
+from caliban.records import ImageRef, JobMode
+from caliban.reporter import Reporter
 from caliban.submission.images import Images, image_source
 from tests.builders import BUILD, IMAGE, OTHER_IMAGE, build_for
-from tests.fakes import FakeDestination, FakeEngine, FakeService, Push
+from tests.fakes import FakeDestination, FakeEngine, FakeService, Push, RecordingReporter
 
 USER = BuildUser(1000, 1000, "totoro")
 OTHER_BUILD = replace(BUILD, build_path=Path("/srv/gpu"))
@@ -61,6 +62,24 @@ def test_an_image_is_built_once(images: Images, fake_engine: FakeEngine) -> None
     fake_engine.expect(IMAGE, OTHER_IMAGE)
     assert [images.build(source) for source in (BUILD, OTHER_BUILD, replace(BUILD))] == [IMAGE, OTHER_IMAGE, IMAGE]
     assert fake_engine.built == [BUILD, OTHER_BUILD]
+
+
+def test_a_warning_about_the_same_files_is_said_once(
+    images: Images, fake_engine: FakeEngine, platforms: Platforms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = fake_engine.build
+
+    def warn_and_build(spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
+        reporter.warn("the build context is 1.2 GB")
+        return build(spec, user, reporter, no_cache=no_cache)
+
+    monkeypatch.setattr(fake_engine, "build", warn_and_build)
+    fake_engine.expect(IMAGE, OTHER_IMAGE)
+    for source in (BUILD, replace(BUILD, job_mode=JobMode.GPU)):
+        images.build(source)
+    reporter = platforms.context.reporter
+    assert isinstance(reporter, RecordingReporter)
+    assert reporter.warnings == ["the build context is 1.2 GB"]
 
 
 def test_a_failed_build_is_an_error_of_each_job_and_tried_once(images: Images, fake_engine: FakeEngine) -> None:

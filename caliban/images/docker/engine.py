@@ -34,9 +34,6 @@ CONNECT_SECONDS = 20.0
 ANSWER_SECONDS = 60.0
 """How long an engine has to answer a request; a busy one needs half a minute to list its containers."""
 
-LABELS = {"caliban": "image"}
-"""The labels of images that caliban builds: ``docker images --filter label=caliban``."""
-
 _PIECE = 1 << 16
 
 

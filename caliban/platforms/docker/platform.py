@@ -195,8 +195,8 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         command = ["docker", "create", "--name", submission.name]
         entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
-        command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
         command += self._init_arguments(arguments, entrypoint or (), here)
+        command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]

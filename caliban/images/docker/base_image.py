@@ -1,0 +1,135 @@
+"""Look at a base image before the build: what it sets up, and what of its entrypoint runs other programs."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from caliban.images.base_image import BaseImage
+from caliban.images.docker.build_log import BuildLog
+from caliban.images.docker.engine import Engine
+from caliban.images.docker.events import streamed_events
+from caliban.images.docker.silence import TRANSFER_SECONDS, DaemonWatch
+from caliban.images.dockerfile import Instruction
+from caliban.images.entrypoint import READ, Entrypoint, Program, split
+from caliban.records import ImageRef
+from caliban.reporter import Reporter
+
+if TYPE_CHECKING:
+    import docker
+
+_LABELS = {"caliban": "base-image"}
+_MAX_LINKS = 8
+_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter) -> BaseImage:
+    """Return what a base image sets up; it is pulled if the engine does not have it.
+
+    Args:
+        engine: where it is used.
+        first: ``FROM`` and its name.
+        reporter: for the progress of a pull.
+
+    Raises:
+        ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``, ``docker-answer-malformed``.
+    """
+    import docker.errors
+
+    name = first.text.removeprefix("FROM ")
+    with engine.translate_errors():
+        try:
+            found = engine.ask(lambda _: engine.client.images.get(name)).attrs
+        except docker.errors.APIError as error:
+            if not error.is_client_error():
+                raise
+            # missing, or its name is invalid, which the pull reports
+            _pull(engine, first, name, reporter)
+            found = engine.ask(lambda _: engine.client.images.get(name)).attrs
+        config = found.get("Config") if isinstance(found, Mapping) else None
+        base = BaseImage.parse(config if isinstance(config, Mapping) else {})
+        return base.with_entrypoint(_entrypoint(engine, name, base))
+
+
+def _pull(engine: Engine, first: Instruction, name: ImageRef, reporter: Reporter) -> None:
+    import docker.errors
+
+    def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
+        return api.pull(name, stream=True)
+
+    watch = DaemonWatch(engine, lambda: (f"pulling the base image {name}", TRANSFER_SECONDS))
+    with reporter.progress("base image", total=None, unit="layer") as progress:
+        log = BuildLog((first,), reporter, progress)
+        log.feed({"stream": f"Step 1/1 : {first.text}\n"})
+        try:
+            with streamed_events(engine, request, watch) as events:
+                for event in events:
+                    log.feed(event)
+        except docker.errors.APIError as error:
+            raise log.failure(str(error.explanation or error)) from error
+
+
+def _entrypoint(engine: Engine, name: ImageRef, base: BaseImage) -> Entrypoint:
+    words = base.entrypoint.dropped
+    if not words:
+        return base.entrypoint
+    path = base.environ.get("PATH") or _USUAL_PATH
+    with _container(engine, name) as container:
+        return split(words, lambda word: _program(engine, container, word, path))
+
+
+@contextmanager
+def _container(engine: Engine, name: ImageRef) -> Iterator[str]:
+    """Give the id of a container whose files can be read. It is never started."""
+    created = engine.ask(lambda api: api.create_container(name, command=["caliban"], labels=_LABELS))
+    identifier = str(created["Id"])
+    try:
+        yield identifier
+    finally:
+        engine.ask(lambda api: api.remove_container(identifier, force=True, v=True))
+
+
+def _program(engine: Engine, container: str, word: str, path: str) -> Program | None:
+    places = [word] if "/" in word else [f"{directory}/{word}" for directory in path.split(":") if directory]
+    for place in places:
+        found = _read(engine, container, place)
+        if found is not None:
+            return found
+    return None
+
+
+def _read(engine: Engine, container: str, path: str) -> Program | None:
+    """Return the beginning of a file of a container; links are followed."""
+    import docker.errors
+
+    for _ in range(_MAX_LINKS):
+        current = path
+        try:
+            member, start = engine.ask(lambda api: _first_member(api.get_archive(container, current)[0]))  # noqa: B023
+        except docker.errors.NotFound:
+            return None
+        if member is None or not member.issym():
+            return Program(start) if member is not None and member.isfile() else None
+        path = str(PurePosixPath(path).parent / member.linkname)
+    return None
+
+
+def _first_member(chunks: Iterable[bytes]) -> tuple[tarfile.TarInfo | None, bytes]:
+    """Return the first member of an archive, and the beginning of its content; the rest is not received."""
+    received = bytearray()
+    for chunk in chunks:
+        received += chunk
+        if len(received) > 2 * READ:
+            break
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        close()
+    with tarfile.open(fileobj=io.BytesIO(bytes(received) + bytes(READ)), mode="r:") as archive:
+        member = archive.next()
+        if member is None:
+            return None, b""
+        return member, bytes(received[member.offset_data : member.offset_data + min(member.size, READ)])
