@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from caliban.config import CONFIG_FILE
+from caliban.errors import ImageError
 from caliban.images.base_image import BaseImage
 from caliban.images.docker.build_log import BuildLog
 from caliban.images.docker.engine import Engine
@@ -16,6 +18,7 @@ from caliban.images.docker.events import streamed_events
 from caliban.images.docker.silence import TRANSFER_SECONDS, DaemonWatch
 from caliban.images.dockerfile import Instruction
 from caliban.images.entrypoint import READ, Entrypoint, Program, split
+from caliban.images.image_platform import other_architecture
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
 
@@ -27,13 +30,18 @@ _MAX_LINKS = 8
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter) -> BaseImage:
-    """Return what a base image sets up; it is pulled if the engine does not have it.
+def inspect_base_image(
+    engine: Engine, first: Instruction, reporter: Reporter, platform: str | None = None
+) -> BaseImage:
+    """Return what a base image sets up; it is pulled if the engine does not have it, or has it for another platform.
+
+    Engines that do not store images in containerd have one image of each name, and build on it whatever it is for.
 
     Args:
         engine: where it is used.
         first: ``FROM`` and its name.
         reporter: for the progress of a pull.
+        platform: for which operating system and processor the image is built; None for those of the engine.
 
     Raises:
         ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``, ``docker-answer-malformed``.
@@ -48,18 +56,52 @@ def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter) -
             if not error.is_client_error():
                 raise
             # missing, or its name is invalid, which the pull reports
-            _pull(engine, first, name, reporter)
+            _pull(engine, first, name, reporter, platform)
             found = engine.ask(lambda _: engine.client.images.get(name)).attrs
+        else:
+            other = None if platform is None else other_architecture(found, platform)
+            if platform is not None and other is not None and not _has_images_by_platform(engine):
+                _pull_for(engine, first, name, reporter, platform, other)
+                found = engine.ask(lambda _: engine.client.images.get(name)).attrs
         config = found.get("Config") if isinstance(found, Mapping) else None
         base = BaseImage.parse(config if isinstance(config, Mapping) else {})
         return base.with_entrypoint(_entrypoint(engine, name, base))
 
 
-def _pull(engine: Engine, first: Instruction, name: ImageRef, reporter: Reporter) -> None:
+def _has_images_by_platform(engine: Engine) -> bool:
+    """Return whether the engine stores images in containerd: it has those of all platforms under one name, then."""
+    info: object = engine.ask(lambda api: api.info())
+    status = info.get("DriverStatus") if isinstance(info, Mapping) else None
+    return isinstance(status, list) and ["driver-type", "io.containerd.snapshotter.v1"] in status
+
+
+def _pull_for(
+    engine: Engine, first: Instruction, name: ImageRef, reporter: Reporter, platform: str, other: str
+) -> None:
+    """Pull an image for a platform that the engine has for another processor.
+
+    Raises:
+        ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``.
+    """
+    try:
+        _pull(engine, first, name, reporter, platform)
+    except ImageError as error:
+        if error.id in ("docker-unreachable", "docker-stalled", "disk-full"):
+            raise
+        raise ImageError(
+            "base-image-unavailable",
+            f"cannot build the image for {platform}: the base image {name} of this engine is for {other}",
+            cause=error.cause or error.message,
+            hint=f'set another "base_image" in {CONFIG_FILE}, or another platform in DOCKER_DEFAULT_PLATFORM; '
+            f'for clusters and clouds "platform" in {CONFIG_FILE}',
+        ) from error
+
+
+def _pull(engine: Engine, first: Instruction, name: ImageRef, reporter: Reporter, platform: str | None) -> None:
     import docker.errors
 
     def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
-        return api.pull(name, stream=True)
+        return api.pull(name, stream=True, platform=platform)
 
     watch = DaemonWatch(engine, lambda: (f"pulling the base image {name}", TRANSFER_SECONDS))
     with reporter.progress("base image", total=None, unit="layer") as progress:

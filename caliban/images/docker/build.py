@@ -36,7 +36,7 @@ def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
     with engine.translate_errors():
         check_logins(engine.client.api, engine.clock, reporter)
     first = instructions(spec, user)[0]
-    base = inspect_base_image(engine, first, reporter)
+    base = inspect_base_image(engine, first, reporter, spec.image_platform)
     for warning in base.warnings(first.text.removeprefix("FROM ")):
         reporter.warn(warning)
     steps = instructions(spec, user, base)
