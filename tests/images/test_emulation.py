@@ -265,6 +265,24 @@ def test_a_base_image_for_the_right_processor_is_not_pulled_again(
     assert laptop.pulls == []
 
 
+def test_a_base_image_that_a_build_for_a_cluster_left_is_replaced_for_a_local_job(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures[BASE] = "amd64"
+    build(laptop, spec, reporter, None)
+    assert (laptop.pulls, len(laptop.builds), reporter.warnings) == (["linux/arm64"], 1, [])
+
+
+def test_a_base_image_that_does_not_exist_for_this_machine_is_used_with_a_warning(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures[BASE] = "amd64"
+    laptop.pull_error = "no matching manifest for linux/arm64 in the manifest list entries"
+    build(laptop, spec, reporter, None)
+    assert len(laptop.builds) == 1
+    assert reporter.warnings == [f"the base image {BASE} is for amd64, and the Docker Engine for linux/arm64"]
+
+
 def test_an_engine_with_images_of_several_platforms_under_one_name_chooses_by_itself(
     laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
 ) -> None:

@@ -13,6 +13,7 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images.base_image import BaseImage
 from caliban.images.docker.build_log import BuildLog
+from caliban.images.docker.emulation import native_platform
 from caliban.images.docker.engine import Engine
 from caliban.images.docker.events import streamed_events
 from caliban.images.docker.silence import TRANSFER_SECONDS, DaemonWatch
@@ -46,26 +47,40 @@ def inspect_base_image(
     Raises:
         ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``, ``docker-answer-malformed``.
     """
-    import docker.errors
-
     name = first.text.removeprefix("FROM ")
     with engine.translate_errors():
-        try:
-            found = engine.ask(lambda _: engine.client.images.get(name)).attrs
-        except docker.errors.APIError as error:
-            if not error.is_client_error():
-                raise
-            # missing, or its name is invalid, which the pull reports
-            _pull(engine, first, name, reporter, platform)
-            found = engine.ask(lambda _: engine.client.images.get(name)).attrs
-        else:
-            other = None if platform is None else other_architecture(found, platform)
-            if platform is not None and other is not None and not _has_images_by_platform(engine):
-                _pull_for(engine, first, name, reporter, platform, other)
-                found = engine.ask(lambda _: engine.client.images.get(name)).attrs
+        found = _available(engine, first, name, reporter, platform)
         config = found.get("Config") if isinstance(found, Mapping) else None
         base = BaseImage.parse(config if isinstance(config, Mapping) else {})
         return base.with_entrypoint(_entrypoint(engine, name, base))
+
+
+def _available(engine: Engine, first: Instruction, name: ImageRef, reporter: Reporter, platform: str | None) -> object:
+    """Return an image as it is inspected, after a pull where the engine does not have it for the platform."""
+    import docker.errors
+
+    def inspected() -> object:
+        return engine.ask(lambda _: engine.client.images.get(name)).attrs
+
+    try:
+        found = inspected()
+    except docker.errors.APIError as error:
+        if not error.is_client_error():
+            raise
+        # missing, or its name is invalid, which the pull reports
+        _pull(engine, first, name, reporter, platform)
+        return inspected()
+    wanted = platform or native_platform(engine)
+    other = other_architecture(found, wanted) if wanted else None
+    if wanted is None or other is None or _has_images_by_platform(engine):
+        return found
+    try:
+        _pull_for(engine, first, name, reporter, wanted, other)
+    except ImageError as error:
+        if platform is not None or error.id != "base-image-unavailable":
+            raise
+        reporter.warn(f"the base image {name} is for {other}, and the Docker Engine for {wanted}")
+    return inspected()
 
 
 def _has_images_by_platform(engine: Engine) -> bool:

@@ -44,7 +44,7 @@ def checked_emulation(engine: Engine, spec: BuildSpec, reporter: Reporter) -> It
         ImageError: ``emulation-missing``, ``image-platform-wrong``.
     """
     wanted = spec.image_platform
-    if wanted is not None and (native := _native(engine)) and not runs_without_emulation(wanted, native):
+    if wanted is not None and (native := native_platform(engine)) and not runs_without_emulation(wanted, native):
         if _is_certainly_missing(engine, wanted):
             raise _missing(wanted, native, f"{HANDLERS} has no program that runs those for {architecture(wanted)}")
         reporter.info(f"building for {wanted} on a Docker Engine for {native}: the steps run under emulation")
@@ -53,7 +53,7 @@ def checked_emulation(engine: Engine, spec: BuildSpec, reporter: Reporter) -> It
     except ImageError as error:
         if _NOT_RUN not in (error.cause or "").lower():
             raise
-        raise _missing(wanted, _native(engine), error.cause) from error
+        raise _missing(wanted, native_platform(engine), error.cause) from error
 
 
 def _check_built(engine: Engine, image: ImageRef, wanted: str | None) -> None:
@@ -71,7 +71,7 @@ def _check_built(engine: Engine, image: ImageRef, wanted: str | None) -> None:
         )
 
 
-def _native(engine: Engine) -> str | None:
+def native_platform(engine: Engine) -> str | None:
     """Return the engine's platform; None where it does not say."""
     with engine.translate_errors():
         answer: object = engine.ask(lambda api: api.version())
