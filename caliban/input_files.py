@@ -204,11 +204,6 @@ def entry_is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def has_vanished(error: OSError) -> bool:
-    """Return whether a file was removed, or replaced by another one, after it was listed."""
-    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
-
-
 def read(file: IO[bytes], size: int, path: AnyPath) -> bytes:
     """Return the next ``size`` bytes of a file that :func:`open_regular` opened, or what is left.
 

@@ -64,6 +64,8 @@ _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1\2{HIDDEN}",
     ),
+    # The arguments of a build, in the URL of the request: some are passwords of proxies and package indexes.
+    (re.compile(r"\bbuildargs=[^&\s'\"]*"), f"buildargs={HIDDEN}"),
     # Tokens that have a recognizable start: OAuth access and refresh tokens, API keys, and those of GitHub, GitLab,
     # Docker Hub, Hugging Face and AWS.
     (

@@ -272,7 +272,13 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     for warning in request.launch.warnings():
         context.console.warn(warning)
     platform = platforms.get(request.launch.platform)
-    route = Preflight().route(platform, request.source, lambda: request.launch.destination(platform))
+    launch = request.launch
+    route = Preflight().route(
+        platform,
+        request.source,
+        lambda: launch.destination(platform),
+        lambda: launch.job_spec(1, (), "an-image-that-is-yet-to-be-built"),
+    )
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
         request, decision, is_in_doubt = _decide(request, route, context, platforms, store)
         if decision.line:

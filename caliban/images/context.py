@@ -16,15 +16,16 @@ from pathlib import Path, PurePosixPath
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
-from caliban.images import dependencies
-from caliban.images import dockerfile as layout
+from caliban.images import parts as layout
 from caliban.images.accidental import human, link_warning, size_warning
 from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
+from caliban.images.dependency_plan import DependencyPlan, PlannedFile, Project, plan_dependencies
 from caliban.images.dockerignore import Ignored, Verdict
+from caliban.images.generated_file import GeneratedFile
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
-from caliban.input_files import InputFileError, has_vanished, is_file, is_inside
+from caliban.input_files import InputFileError, is_file, is_inside
 
 LARGE_CONTEXT = 500 * 1000**2
 """Bytes above which a warning is shown."""
@@ -115,7 +116,7 @@ class BuildContext:
         yield from member(tarfile.TarInfo(layout.DOCKERFILE), len(text))
         yield text + padding(len(text))
         for file in self.files:
-            yield from member_of(file, sent)
+            yield from file.pieces(sent) if isinstance(file, GeneratedFile) else member_of(file, sent)
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _largest(self) -> str:
@@ -131,6 +132,7 @@ def collect(
     environ: Mapping[str, str],
     secret_files: SecretFiles = GENERIC,
     on_file: Callable[[], object] = lambda: None,
+    plan: DependencyPlan | None = None,
 ) -> BuildContext:
     """Collect the files of the build context.
 
@@ -143,6 +145,7 @@ def collect(
         environ: the environment variables, some of which may name credentials files.
         secret_files: which files are credentials.
         on_file: called for each file and directory that is looked at.
+        plan: which dependencies are installed when; None to read it from the project's files.
 
     Raises:
         ImageError: ``context-unreadable``, ``too-many-files``; ``folder-leads-out`` for a link that points outside the
@@ -151,12 +154,14 @@ def collect(
     finder = SecretFinder(secret_files, environ, spec.config.include_credentials)
     walk = _Walk(spec.build_path, Ignored.read(spec.build_path), finder, on_file)
     try:
-        files = [*_dependency_files(spec, walk)]
-        needed = (file for file in files if file.name.startswith((f"{layout.CONDA}/", f"{layout.REQUIREMENTS}/")))
-        logins = [file.source for file in needed if dependencies.has_login(file.original)]
+        plan = plan or plan_dependencies(spec)
+        files = [*_dependency_files(spec, plan, walk)]
+        logins = [file.name for file in plan.files if file.has_login(spec.build_path)]
         for number, extra in enumerate(spec.extra_dirs):
             files += walk.part(extra, f"{layout.EXTRA}/{number}", exclude=())
-        files += walk.part(spec.package.package_path, layout.CODE, exclude=spec.extra_dirs)
+        package = "." if plan.is_late else spec.package.package_path
+        files += walk.part(package, layout.CODE, exclude=spec.extra_dirs)
+        files += _beside_the_code(spec.build_path, plan, files, walk)
     except OSError as error:
         raise unreadable(error) from error
     except InputFileError as error:
@@ -246,7 +251,7 @@ class _Walk:
             yield ContextFile(f"{name}/{here}", Path(os.path.realpath(self._root / here)), 0, here, True)
         if relative not in exclude and "." not in exclude:
             for entry, source in self.below("" if relative == "." else relative, exclude):
-                yield from _context_file(entry, f"{name}/{source}", source)
+                yield _context_file(entry, f"{name}/{source}", source)
 
     def below(self, relative: str, exclude: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
         """Yield everything below a directory, depth first. Links are not followed.
@@ -269,7 +274,7 @@ class _Walk:
             pending.append(level)
 
     def _level(self, entry: os.DirEntry[str], source: str, above: Verdict) -> _Level | None:
-        """Return an entry that is included, or in which something may be; None for any other, and a vanished one."""
+        """Return an entry that is included, or in which something may be; None for any other."""
         verdict = self._ignored.verdict(source, above)
         try:
             is_dir = entry.is_dir(follow_symlinks=False)
@@ -282,13 +287,8 @@ class _Walk:
                 verdict,
                 (entry, source) if verdict.excluded else None,
             )
-        except OSError as error:
-            # As BuildKit, which does not mind an excluded directory that nobody may read.
-            if has_vanished(error) or (verdict.excluded and isinstance(error, PermissionError)):
-                return None
-            raise
-        except InputFileError as error:
-            if isinstance(error.__cause__, OSError) and has_vanished(error.__cause__):
+        except PermissionError:
+            if verdict.excluded:  # BuildKit does not mind an excluded directory that nobody may read
                 return None
             raise
 
@@ -324,24 +324,41 @@ class _Walk:
         return ((entry, f"{relative}/{entry.name}" if relative else entry.name) for entry in ordered)
 
 
-def _dependency_files(spec: BuildSpec, walk: _Walk) -> Iterator[ContextFile]:
+def _dependency_files(spec: BuildSpec, plan: DependencyPlan, walk: _Walk) -> Iterator[ContextFile]:
     """Yield the files that the steps before the code need, whatever ``.dockerignore`` says."""
     root = spec.build_path
-    if spec.conda_env_path is not None:
-        yield _needed_file(root, spec.conda_env_path, layout.CONDA, walk)
-    if spec.requirements_path is not None:
-        for name in dependencies.requirement_files(root, spec.requirements_path):
-            yield _needed_file(root, name, layout.REQUIREMENTS, walk)
-    if spec.setup_extras is not None:
-        with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if dependencies.PACKAGING_FILE.fullmatch(entry.name))
-        for name in filter(lambda name: is_file(root / name), names):
-            file = _plain_file(root, name, layout.PACKAGING)
-            if not walk.is_credential(file.original, name):
-                yield file
+    seen = set()
+    for planned in plan.files:
+        name = f"{planned.part}/{planned.name}"
+        seen.add(name)
+        is_needed = planned.part != layout.PACKAGING or not is_file(root / planned.name)
+        if is_needed or not walk.is_credential(_plain_file(root, planned.name, planned.part).original, planned.name):
+            yield _planned_file(root, planned, walk)
+    if plan.project is Project.SKELETON:
         for entry, source in walk.below(""):
-            if entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False):
-                yield from _context_file(entry, f"{layout.PACKAGING}/{source}", source)
+            name = f"{layout.PACKAGING}/{source}"
+            is_module = entry.name in _MODULES_FOR_PACKAGING and entry.is_file(follow_symlinks=False)
+            if is_module and name not in seen:
+                yield _context_file(entry, name, source)
+
+
+def _planned_file(root: Path, planned: PlannedFile, walk: _Walk) -> ContextFile:
+    """Return a file as it is, or with the content of the plan; it must not be a credential in either case."""
+    if is_file(root / planned.name):
+        file = _needed_file(root, planned.name, planned.part, walk)
+        if planned.content is None:
+            return file
+    return GeneratedFile.of(f"{planned.part}/{planned.name}", planned.name, planned.content or b"")
+
+
+def _beside_the_code(
+    root: Path, plan: DependencyPlan, files: Sequence[ContextFile], walk: _Walk
+) -> Iterator[ContextFile]:
+    """Yield the files that pip needs beside the code, and that ``.dockerignore`` excludes."""
+    present = {file.source for file in files if file.name.startswith((f"{layout.CODE}/", f"{layout.EXTRA}/"))}
+    for name in dict.fromkeys(plan.needed_in_code):
+        if name not in present:
+            yield _needed_file(root, name, layout.CODE, walk)
 
 
 def _needed_file(root: Path, name: str, part: str, walk: _Walk) -> ContextFile:
@@ -363,17 +380,10 @@ def _plain_file(root: Path, name: str, part: str) -> ContextFile:
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
-def _context_file(entry: os.DirEntry[str], name: str, source: str) -> Iterator[ContextFile]:
-    """Yield an entry; nothing if it has vanished."""
-    try:
-        size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
-        is_directory = entry.is_dir(follow_symlinks=False)
-        file = ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
-    except OSError as error:
-        if not has_vanished(error):
-            raise
-    else:
-        yield file
+def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFile:
+    size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+    is_directory = entry.is_dir(follow_symlinks=False)
+    return ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
 
 
 def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from caliban import input_files
 from caliban.errors import UsageError
+from caliban.images.pyproject import ProjectFiles
 from caliban.input_files import InputFileError
 
 MAX_BYTES = 4 * input_files.MIB
@@ -20,10 +19,6 @@ PACKAGING_FILE = re.compile(
 )
 """The files at the top of a project that pip may read while it installs the project."""
 
-# Applied to single lines: over a whole file, blank lines would make the time grow with their square.
-_OTHER_REQUIREMENTS = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s*)(\S+)")
-# pip cannot install a project whose pyproject.toml has nothing but settings of tools.
-_DESCRIBES_A_PROJECT = re.compile(r"\[\s*(?:project|build-system)\s*\]")
 _LOGIN_IN_URL = re.compile(rb"://(?:[^\s/@:]{0,200}:[^\s/@]{1,400}|[^\s/@:]{20,400})@")
 
 
@@ -43,42 +38,14 @@ def find(directory: Path, name: str) -> str | None:
 
 
 def is_installable(directory: Path) -> bool:
-    """Return whether pip can install the project: it has a setup.py, or a pyproject.toml that describes it.
+    """Return whether a project describes itself or its dependencies: in a setup.py, or in pyproject.toml.
+
+    A pyproject.toml that has nothing but settings of tools does not.
 
     Raises:
         UsageError: ``project-unreadable``.
     """
-    if find(directory, "setup.py"):
-        return True
-    try:
-        content = input_files.read_bytes(directory / "pyproject.toml", limit=MAX_BYTES)
-    except InputFileError as error:
-        if error.is_missing:
-            return False
-        raise error.translated(UsageError, "project-unreadable", "cannot read pyproject.toml") from error
-    lines = content.decode("utf-8-sig", "replace").splitlines()
-    return any(_DESCRIBES_A_PROJECT.match(line.lstrip()) for line in lines)
-
-
-def requirement_files(root: Path, first: str) -> list[str]:
-    """Return a requirements file and those that it names with ``-r`` and ``-c``, within the project.
-
-    Raises:
-        InputFileError: one of them cannot be read.
-    """
-    found = {first: None}
-    pending = [first]
-    while pending:
-        name = pending.pop(0)
-        for line in _text(input_files.read_bytes(root / name, limit=MAX_BYTES)).splitlines():
-            match = _OTHER_REQUIREMENTS.match(line.strip())
-            if match is None:
-                continue
-            other = os.path.normpath(PurePosixPath(name).parent / match[1])
-            if other not in found and not other.startswith(("../", "/")) and input_files.is_file(root / other):
-                found[other] = None
-                pending.append(other)
-    return list(found)
+    return ProjectFiles(directory).is_installable
 
 
 def has_login(path: Path) -> bool:
@@ -89,10 +56,3 @@ def has_login(path: Path) -> bool:
     """
     content = input_files.read_bytes(path, limit=MAX_BYTES)
     return any(b"${" not in match.group() for match in _LOGIN_IN_URL.finditer(content))
-
-
-def _text(content: bytes) -> str:
-    """Decode a requirements file as pip does: by its byte order mark, else as UTF-8."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
-    return content.decode("utf-8-sig", "replace")

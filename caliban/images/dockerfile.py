@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from caliban.config import CONFIG_FILE
-from caliban.images.base_image import APP, SUPPORT, BaseImage
-from caliban.images.spec import CONDA_FILE, REQUIREMENTS_FILE, BuildSpec
-
-DOCKERFILE = "Dockerfile"
-"""The names at the top of the build context, where no file of the project is."""
-CODE = "code"
-EXTRA = "extra"
-REQUIREMENTS = "requirements"
-CONDA = "conda"
-PACKAGING = "packaging"
-SKELETON = "skeleton"
-"""Has an empty directory for the code, for base images that declare it as a volume: only COPY changes its owner."""
+from caliban.images.base_image import APP, BaseImage
+from caliban.images.dependency_plan import DependencyPlan, default_plan
+from caliban.images.install_steps import early_steps, late_steps
+from caliban.images.instruction import Instruction, shell
+from caliban.images.parts import CODE, EXTRA, SKELETON
+from caliban.images.spec import BuildSpec
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+
+_PROGRAM_NAME = re.compile(r"[A-Za-z0-9/][\w./+-]*")
 
 _PROGRAM_NAME = re.compile(r"[A-Za-z0-9/][\w./+-]*")
 
@@ -55,6 +52,11 @@ _PROGRAM = """\
 if command -v {program} >/dev/null; then exit 0; fi
 echo "the base image has no {program}, which runs the script" >&2
 exit 1"""
+
+_PROGRAM = (
+    "if command -v {program} >/dev/null; then exit 0; fi; "
+    'echo "the base image has no {program}, which runs the script" >&2; exit 1'
+)
 
 # A script, since useradd and adduser are not in every base image and reject a uid that exists. The first of two entries
 # with the same uid is used, which gives that uid a home directory that it may write to.
@@ -101,16 +103,6 @@ for each in "$HOME" "$base_home"; do
   fi
 done"""
 
-_CONDA = """\
-if command -v mamba >/dev/null; then conda=mamba
-elif command -v conda >/dev/null; then conda=conda
-else
-  echo "{file} needs a base image with conda or mamba" >&2
-  exit 1
-fi
-"$conda" env update --name base --file "$1"
-"$conda" clean --all --yes"""
-
 
 @dataclass(frozen=True)
 class BuildUser:
@@ -126,45 +118,45 @@ class BuildUser:
     name: str
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """One line of a Dockerfile.
-
-    Attributes:
-        text: the instruction.
-        purpose: what it does, in a few words, for messages.
-        hint: what to check when it fails.
-    """
-
-    text: str
-    purpose: str
-    hint: str = "fix the problem that the output shows, then run the command again"
-
-
-def dockerfile(spec: BuildSpec, user: BuildUser, base: BaseImage | None = None) -> str:
+def dockerfile(
+    spec: BuildSpec, user: BuildUser, base: BaseImage | None = None, plan: DependencyPlan | None = None
+) -> str:
     """Return the Dockerfile for a spec, to be built from the context that ``caliban.images.context`` writes."""
-    return "".join(each.text + "\n" for each in instructions(spec, user, base))
+    return "".join(each.text + "\n" for each in instructions(spec, user, base, plan))
 
 
-def instructions(spec: BuildSpec, user: BuildUser, base: BaseImage | None = None) -> tuple[Instruction, ...]:
+def instructions(
+    spec: BuildSpec, user: BuildUser, base: BaseImage | None = None, plan: DependencyPlan | None = None
+) -> tuple[Instruction, ...]:
     """Return the instructions of the Dockerfile in order.
 
     Args:
         spec: what is built.
-        user: who runs it.
+        user: of the container.
         base: what the base image sets up; None for one that sets up nothing.
+        plan: which dependencies are installed when; None for all of them before the code.
     """
-    base = base or BaseImage()
-    activated = base.entrypoint.kept if base.entrypoint.activates else ()
+    plan, base = plan or default_plan(spec), base or BaseImage()
     return (
-        *_base(spec, activated),
+        *_base(spec, base),
         *_user(user, base),
-        *_dependencies(spec, activated),
-        *_application(spec, user, base),
+        *_activated(early_steps(spec, plan), base),
+        *_application(spec, user, plan, base),
     )
 
 
-def _base(spec: BuildSpec, activated: tuple[str, ...]) -> list[Instruction]:
+def _activated(steps: Iterable[Instruction], base: BaseImage) -> Iterator[Instruction]:
+    """Yield steps, run in the environment that the base image's entrypoint activates."""
+    words = base.entrypoint.kept if base.entrypoint.activates else ()
+    for step in steps:
+        command = step.text.removeprefix("RUN ")
+        if words and command != step.text:
+            yield replace(step, text="RUN " + json.dumps([*words, *json.loads(command)]), shown=step.shown or step.text)
+        else:
+            yield step
+
+
+def _base(spec: BuildSpec, base: BaseImage) -> list[Instruction]:
     image = spec.config.base_image_for(spec.job_mode)
     result = [
         Instruction(f"FROM {image}", f"pull the base image {image}"),
@@ -174,13 +166,9 @@ def _base(spec: BuildSpec, activated: tuple[str, ...]) -> list[Instruction]:
     packages = spec.config.apt_packages_for(spec.job_mode)
     if packages:
         script = _APT.format(packages=" ".join(packages))
-        result.append(Instruction(_shell(script), "install apt packages", f'check "apt_packages" in {CONFIG_FILE}'))
-    result.append(
-        Instruction(
-            _shell(_PYTHON, activated=activated), "find Python", f'set a "base_image" with Python in {CONFIG_FILE}'
-        )
-    )
-    return [*result, *_interpreter(spec)]
+        result.append(Instruction(shell(script), "install apt packages", f'check "apt_packages" in {CONFIG_FILE}'))
+    python = Instruction(shell(_PYTHON), "find Python", f'set a "base_image" with Python in {CONFIG_FILE}')
+    return [*result, *_activated([python, *_interpreter(spec)], base)]
 
 
 def _interpreter(spec: BuildSpec) -> list[Instruction]:
@@ -189,7 +177,7 @@ def _interpreter(spec: BuildSpec) -> list[Instruction]:
     if program in ("python", "/bin/sh") or not _PROGRAM_NAME.fullmatch(program):
         return []
     hint = f'set a "base_image" that has {program}, or add its package to "apt_packages", in {CONFIG_FILE}'
-    return [Instruction(_shell(_PROGRAM.format(program=program)), f"find {program}", hint)]
+    return [Instruction(shell(_PROGRAM.format(program=program)), f"find {program}", hint)]
 
 
 def _user(user: BuildUser, base: BaseImage) -> list[Instruction]:
@@ -204,7 +192,7 @@ def _user(user: BuildUser, base: BaseImage) -> list[Instruction]:
         home=base.home or "/home/$name",
         base_entry=base.passwd_entry,
     )
-    result = [Instruction(_shell(script, *base.places), "add the user")]
+    result = [Instruction(shell(script, *base.places), "add the user")]
     if base.environment:
         variables = " ".join(f"{name}={json.dumps(value)}" for name, value in base.environment.items())
         result.append(Instruction(f"ENV {variables}", "set the home directory"))
@@ -214,40 +202,7 @@ def _user(user: BuildUser, base: BaseImage) -> list[Instruction]:
     return result
 
 
-def _dependencies(spec: BuildSpec, activated: tuple[str, ...]) -> list[Instruction]:
-    result: list[Instruction] = []
-    if spec.conda_env_path is not None:
-        script = _CONDA.format(file=CONDA_FILE)
-        file = f"{SUPPORT}/{CONDA}/{spec.conda_env_path}"
-        hint = f'check {CONDA_FILE}, and that "base_image" in {CONFIG_FILE} has conda'
-        result += [_copy(CONDA, CONDA_FILE), Instruction(_shell(script, file), f"install {CONDA_FILE}", hint)]
-    if spec.requirements_path is not None:
-        file = f"{SUPPORT}/{REQUIREMENTS}/{spec.requirements_path}"
-        hint = f"check {REQUIREMENTS_FILE}, and that the base image has pip"
-        result += [
-            _copy(REQUIREMENTS, REQUIREMENTS_FILE),
-            Instruction(_pip("--requirement", file, activated=activated), f"install {REQUIREMENTS_FILE}", hint),
-        ]
-    if spec.setup_extras is not None:
-        project = f"{SUPPORT}/{PACKAGING}" + (f"[{','.join(spec.setup_extras)}]" if spec.setup_extras else "")
-        purpose = "install the project's dependencies"
-        hint = (
-            "this step has the packaging files and each package's __init__.py, not the rest of the code; "
-            f"if setup.py needs more, list the dependencies in {REQUIREMENTS_FILE} instead"
-        )
-        result += [
-            _copy(PACKAGING, "the packaging files"),
-            # There is no Git history for setuptools-scm; any version is good enough to install dependencies.
-            Instruction(
-                _pip(project, environment="SETUPTOOLS_SCM_PRETEND_VERSION=0", activated=activated), purpose, hint
-            ),
-            # The code precedes the empty packages that the step above installed.
-            Instruction(f"ENV PYTHONPATH={APP}:{APP}/src${{PYTHONPATH:+:$PYTHONPATH}}", "set the module path"),
-        ]
-    return result
-
-
-def _application(spec: BuildSpec, user: BuildUser, base: BaseImage) -> list[Instruction]:
+def _application(spec: BuildSpec, user: BuildUser, plan: DependencyPlan, base: BaseImage) -> list[Instruction]:
     owner = f"{user.uid}:{user.gid}"
     extras = [
         Instruction(f'COPY --chown={owner} ["{EXTRA}/{number}/", "{APP}/"]', "copy an extra directory")
@@ -262,18 +217,11 @@ def _application(spec: BuildSpec, user: BuildUser, base: BaseImage) -> list[Inst
         *extras,
         Instruction("ENTRYPOINT " + json.dumps([*base.entrypoint.kept, *spec.package.command]), "set the entrypoint"),
         Instruction(f'COPY --chown={owner} ["{CODE}/", "{APP}/"]', "copy the code"),
+        *_as_root(owner, [*_activated(late_steps(spec, plan, owner), base)]),
     ]
 
 
-def _copy(part: str, what: str) -> Instruction:
-    return Instruction(f'COPY ["{part}/", "{SUPPORT}/{part}/"]', f"copy {what}")
-
-
-def _shell(script: str, *arguments: str, activated: tuple[str, ...] = ()) -> str:
-    # The exec form ignores a base image's SHELL, and needs no shell quoting.
-    return "RUN " + json.dumps([*activated, "/bin/sh", "-ec", script, "sh", *arguments])
-
-
-def _pip(*arguments: str, environment: str | None = None, activated: tuple[str, ...] = ()) -> str:
-    prefix = [*activated] if environment is None else [*activated, "env", environment]
-    return "RUN " + json.dumps([*prefix, "python", "-m", "pip", "install", "--no-cache-dir", *arguments])
+def _as_root(owner: str, steps: list[Instruction]) -> list[Instruction]:
+    if not steps:
+        return []
+    return [Instruction("USER root", "switch to root"), *steps, Instruction(f"USER {owner}", "switch to the user")]

@@ -16,7 +16,8 @@ from caliban.input_files import is_dir, is_file, is_inside, shortened
 from caliban.records import ImageRef, JobMode, JsonObject
 
 REQUIREMENTS_FILE = "requirements.txt"
-CONDA_FILE = "environment.yml"
+CONDA_FILES = ("environment.yml", "environment.yaml")
+"""conda's file; the first that a project has."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class BuildSpec:
         return replace(
             self,
             requirements_path=dependencies.find(self.build_path, REQUIREMENTS_FILE),
-            conda_env_path=dependencies.find(self.build_path, CONDA_FILE),
+            conda_env_path=next(filter(None, (dependencies.find(self.build_path, name) for name in CONDA_FILES)), None),
             setup_extras=with_mode if dependencies.is_installable(self.build_path) else None,
         )
 

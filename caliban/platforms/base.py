@@ -292,6 +292,21 @@ class ForegroundPlatform(ABC):
         return False
 
 
+class ChecksJobs(ABC):
+    """A platform that can say before an image is built that jobs could not be started."""
+
+    @abstractmethod
+    def check_job(self, spec: JsonObject) -> None:
+        """Check what jobs of this kind need beside their image.
+
+        Args:
+            spec: of the job; its image may be any.
+
+        Raises:
+            CalibanError: it could not be started.
+        """
+
+
 class KillsJobs(ABC):
     """A platform that can end a job at once, without the time that :meth:`Platform.stop` gives it."""
 

@@ -71,7 +71,8 @@ def _checked(job: PlannedJob, platforms: Platforms, preflight: Preflight | None)
     if preflight is None:
         check_registry_name(platform, job.source)
         return job
-    return replace(job, route=preflight.route(platform, job.source, lambda: platform.destination(template)))
+    route = preflight.route(platform, job.source, lambda: platform.destination(template), lambda: template.spec)
+    return replace(job, route=route)
 
 
 def with_migration_hint(jobs: Sequence[PlannedJob], group: str) -> list[PlannedJob]:

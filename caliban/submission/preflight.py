@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from caliban.errors import CalibanError
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.platforms.base import Platform
-from caliban.records import Destination, PlatformId
+from caliban.platforms.base import ChecksJobs, Platform
+from caliban.records import Destination, JsonObject, PlatformId
 from caliban.submission.boundary import platform_errors
 
 ImageSource = BuildSpec | ImageSpec | CalibanError
@@ -40,13 +40,20 @@ class Preflight:
     def __init__(self) -> None:
         self._failures: dict[Hashable, CalibanError | None] = {}
 
-    def route(self, platform: Platform, source: ImageSource, find_destination: Callable[[], Destination]) -> Route:
+    def route(
+        self,
+        platform: Platform,
+        source: ImageSource,
+        find_destination: Callable[[], Destination],
+        job_spec: Callable[[], JsonObject] | None = None,
+    ) -> Route:
         """Find the destination, and check that it and the registry can be reached.
 
         Args:
             platform: where the job runs.
             source: where its image comes from.
             find_destination: returns the destination.
+            job_spec: returns the spec of the job, whose image may be any; None where nothing of it is checked.
 
         Raises:
             CalibanError: the job cannot be submitted.
@@ -58,6 +65,8 @@ class Preflight:
             destination = find_destination()
             destination.check()
             self._once(("destination", platform.id, destination), platform.id, lambda: platform.connect(destination))
+            if isinstance(platform, ChecksJobs) and job_spec is not None:
+                platform.check_job(job_spec())
             registry = None
             if isinstance(source, BuildSpec) and platform.needs_image:
                 registry = platform.image_registry(source.config, destination)

@@ -214,7 +214,7 @@ def test_a_script_that_only_root_may_run_runs_for_our_user(build_on: Callable[..
 def test_labels_health_checks_and_stop_signals_are_kept(build_on: Callable[..., str], engine: Engine) -> None:
     image = build_on("LABEL lab=x", "HEALTHCHECK CMD true", "STOPSIGNAL SIGINT", 'CMD ["serve"]')
     config = engine.client.images.get(image).attrs["Config"]
-    found = config["Labels"]["lab"], config["Healthcheck"]["Test"], config["StopSignal"], config["Cmd"]
+    found = config["Labels"]["lab"], config["Healthcheck"]["Test"], config["StopSignal"], config.get("Cmd")
     assert found == ("x", ["CMD-SHELL", "true"], "SIGINT", None)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from caliban.images.docker.build_log import BuildLog
-from caliban.images.dockerfile import Instruction
+from caliban.images.instruction import Instruction
 
 from .helpers import RecordingReporter
 

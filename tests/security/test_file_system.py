@@ -139,24 +139,6 @@ def test_a_dry_run_reports_any_error(
                 assert error.id != "internal-error"  # noqa: PT017 - success is correct, too
 
 
-@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTDIR, errno.ESTALE])
-def test_a_file_that_vanishes_while_the_project_is_searched_is_left_out(
-    project: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    (project / "trainer" / "vanishing").mkdir()
-    (project / "trainer" / "vanishing" / "x.txt").write_text("")
-    spec = spec_of(project, "trainer.train")
-    with monkeypatch.context() as patch:
-        files = FailingFileSystem(project / "trainer" / "vanishing", patch)
-        complete = {file.source for file in collect(spec, "", {}).files}
-        total = files.count
-        for number in range(1, total + 1):
-            files.count, files.failing = 0, (number, code)
-            found = {file.source for file in collect(spec, "", {}).files}
-            assert found <= complete
-            assert {each for each in complete - found if "vanishing" not in each} == set()
-
-
 def test_an_excluded_directory_that_nobody_may_read_is_left_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "trainer" / "private").mkdir()
     (project / ".dockerignore").write_text("trainer/private\n!**/*.md\n")

@@ -16,9 +16,9 @@ from caliban import input_files, jsonc
 from caliban.config import CONFIG_FILE, load_config
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.images import context as context_module
-from caliban.images import dependencies
 from caliban.images.context import collect
 from caliban.images.package import Package
+from caliban.images.requirements import read_requirements
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
 from caliban.platforms.registry import secret_files
@@ -175,7 +175,7 @@ def test_many_requirement_files_are_each_read_once(project: Path, monkeypatch: p
         return read(path, **limits)
 
     monkeypatch.setattr(input_files, "read_bytes", count)
-    assert len(dependencies.requirement_files(project, "requirements.txt")) == len(counted) == 301
+    assert len(read_requirements(project, "requirements.txt").files) == len(counted) == 301
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -17,9 +17,9 @@ from caliban.images.docker.emulation import native_platform
 from caliban.images.docker.engine import Engine
 from caliban.images.docker.events import streamed_events
 from caliban.images.docker.silence import TRANSFER_SECONDS, DaemonWatch
-from caliban.images.dockerfile import Instruction
 from caliban.images.entrypoint import READ, Entrypoint, Program, split
 from caliban.images.image_platform import other_architecture
+from caliban.images.instruction import Instruction
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
 

@@ -64,8 +64,7 @@ def _problem(image: str, reason: str) -> tuple[str, str] | None:
     if _NO_PLATFORM.search(reason):
         return (
             f"the base image {image} is not available for the platform of the build",
-            f"{_ANOTHER}, or another platform in DOCKER_DEFAULT_PLATFORM; "
-            f'for clusters and clouds "platform" in {CONFIG_FILE}',
+            f'{_ANOTHER}, or another platform in DOCKER_DEFAULT_PLATFORM (for clusters and clouds: "platform" there)',
         )
     login = f"docker login {_host(image)}".rstrip()
     if _RATE_LIMIT.search(reason):

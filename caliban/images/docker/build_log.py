@@ -10,7 +10,7 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images.docker.base_image_errors import base_image_error
 from caliban.images.docker.missing_tools import apt_hint
-from caliban.images.dockerfile import Instruction
+from caliban.images.instruction import Instruction
 from caliban.redaction import hide_secrets
 from caliban.reporter import Progress, Reporter
 
@@ -28,9 +28,34 @@ _EXIT_CODE = re.compile(r"returned a non-zero code: (\d+)|while running runtime:
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FULL_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _ONBUILD = re.compile(r"# Executing \d+ build triggers?")
+_BUILD_FAILURES = (
+    "metadata-generation-failed",
+    "subprocess-exited-with-error",
+    "Getting requirements to build",
+    "Preparing metadata",
+    "Failed to build",
+    "Failed building wheel",
+    "Command errored out with exit status",
+    "does not appear to be a Python project",
+)
+"""What pip writes about a project that it cannot build."""
 _TAIL_LINES = 20
 _STEP_WIDTH = 100
 _LONGEST_REASON = 20_000
+
+
+class StepFailedError(ImageError):
+    """A step of a build failed (``build-step-failed``).
+
+    Attributes:
+        step: which.
+        is_of_pip: whether pip could not build a project, rather than find or download a package.
+    """
+
+    def __init__(self, step: Instruction, *, message: str, cause: str, hint: str, is_tool_missing: bool) -> None:
+        super().__init__("build-step-failed", message, cause=cause, hint=hint)
+        self.step = step
+        self.is_of_pip = not is_tool_missing and any(sign in cause for sign in _BUILD_FAILURES)
 
 
 class BuildLog:
@@ -112,11 +137,12 @@ class BuildLog:
         is_trigger = self._number == 1
         purpose = "ONBUILD instructions of the base image" if is_trigger else step.purpose
         how = f" with exit code {code.group(1) or code.group(2)}" if code else ""
-        return ImageError(
-            "build-step-failed",
-            f"cannot build the image: step {self._number} ({purpose}) failed{how}",
+        return StepFailedError(
+            step,
+            message=f"cannot build the image: step {self._number} ({purpose}) failed{how}",
             cause=self._cause("" if code else reason),
             hint=self._missing or (f'set another "base_image" in {CONFIG_FILE}' if is_trigger else step.hint),
+            is_tool_missing=self._missing is not None,
         )
 
     def _cause(self, reason: str) -> str:
@@ -134,6 +160,7 @@ class BuildLog:
             self._missing = None
             self._progress.advance()
             self._progress.note(self.step[1])
+            line = self._shown_step() or line
             self._reporter.info(line if len(line) <= _STEP_WIDTH else line[: _STEP_WIDTH - 3] + "...")
         elif built := _BUILT.match(line):
             self.image = self.image or built.group(1)
@@ -144,6 +171,12 @@ class BuildLog:
                 self._tail.append(line)
                 self._missing = apt_hint(line, CONFIG_FILE) or self._missing
             self._reporter.info(line)
+
+    def _shown_step(self) -> str | None:
+        """Return the line about a step whose instruction is not for people; None for any other."""
+        known = self._number <= len(self._steps)
+        shown = self._steps[self._number - 1].shown if known else None
+        return None if shown is None else f"Step {self._number}/{len(self._steps) + 1} : {shown}"
 
     def _begins_step(self, line: str) -> bool:
         """Return whether a line is the engine's about the next step, not one of a program that counts steps too."""

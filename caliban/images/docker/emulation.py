@@ -75,8 +75,8 @@ def native_platform(engine: Engine) -> str | None:
     """Return the engine's platform; None where it does not say."""
     with engine.translate_errors():
         answer: object = engine.ask(lambda api: api.version())
-    system, machine = (answer.get("Os"), answer.get("Arch")) if isinstance(answer, Mapping) else (None, None)
-    return f"{system}/{machine}" if isinstance(system, str) and isinstance(machine, str) and machine else None
+    kernel, machine = (answer.get("Os"), answer.get("Arch")) if isinstance(answer, Mapping) else (None, None)
+    return f"{kernel}/{machine}" if isinstance(kernel, str) and isinstance(machine, str) and machine else None
 
 
 def _is_certainly_missing(engine: Engine, wanted: str) -> bool:

@@ -81,15 +81,6 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(None) if name == DEFAULT else _of_context(name, directory)
 
 
-def is_engine_here(environ: Mapping[str, str]) -> bool:
-    """Return whether the engine listens at a Unix socket: it sees the same files then, unless this is a container."""
-    try:
-        host = find_endpoint(environ).host
-    except ImageError:  # raised again by whoever connects to it
-        return False
-    return host is None or host.startswith("unix://")
-
-
 def contexts_by_host(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the names of the docker contexts by their ``Host``; those that cannot be read are left out."""
     found: dict[str, str] = {}
@@ -106,6 +97,15 @@ def contexts_by_host(environ: Mapping[str, str]) -> dict[str, str]:
         if isinstance(name, str) and host is not None:
             found.setdefault(host, name)
     return found
+
+
+def is_engine_here(environ: Mapping[str, str]) -> bool:
+    """Return whether the engine listens at a Unix socket: it sees the same files then, unless this is a container."""
+    try:
+        host = find_endpoint(environ).host
+    except ImageError:  # raised again by whoever connects to it
+        return False
+    return host is None or host.startswith("unix://")
 
 
 def docker_config_dir(environ: Mapping[str, str]) -> Path:

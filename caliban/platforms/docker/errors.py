@@ -13,6 +13,8 @@ from caliban.platforms.docker.mounts import PATHS_HINT
 from caliban.platforms.docker.run_arguments import RunArgumentsError
 from caliban.redaction import clean_text, exception_text
 
+_NO_CLIENT = "cannot run the docker command"
+_NO_CLIENT_HINT = "install the Docker client: https://docs.docker.com/engine/install/"
 _NO_GPU = "Docker cannot access a GPU"
 _NO_GPU_HINT = "install the NVIDIA Container Toolkit, or add --nogpu"
 _NO_PATH = "the Docker Engine does not find a path to mount"
@@ -75,13 +77,32 @@ def engine_failed(message: str, error: Exception, cause: str | None = None) -> P
     )
 
 
+def no_client() -> PlatformError:
+    """Return the error for a missing ``docker`` command, before anything is built."""
+    return PlatformError("docker-client-missing", _NO_CLIENT, cause="docker is not in PATH", hint=_NO_CLIENT_HINT)
+
+
+def no_gpu(reason: str) -> PlatformError:
+    """Return the error for GPUs that containers cannot have, before anything is built.
+
+    Args:
+        reason: what the engine reports.
+    """
+    return PlatformError(
+        "gpu-unavailable",
+        _NO_GPU,
+        cause=reason,
+        hint='install the NVIDIA Container Toolkit, add --nogpu, or set "default_mode": "CPU" in .calibanconfig.json',
+    )
+
+
 def client_missing(submission: Submission, error: Exception) -> RefusedError:
     """Return the error for a ``docker`` command that cannot be run."""
     return RefusedError(
         "docker-client-missing",
-        "cannot run the docker command",
+        _NO_CLIENT,
         cause=exception_text(error),
-        hint="install the Docker client: https://docs.docker.com/engine/install/",
+        hint=_NO_CLIENT_HINT,
         details=refused_details(submission, exception_text(error)),
     )
 

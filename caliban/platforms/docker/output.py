@@ -170,7 +170,10 @@ class JobOutput:
             start_new_session=True,
         )
         try:
-            streams = within(_LAST_OUTPUT_SECONDS, client.communicate, self._clock)
+            slow = f"reading the last output of the job again (for up to {_LAST_OUTPUT_SECONDS:.0f} s) ..."
+            streams = within(
+                _LAST_OUTPUT_SECONDS, client.communicate, self._clock, lambda: self._context.reporter.info(slow)
+            )
         except DeadlineExceededError:
             self._context.reporter.warn(_INCOMPLETE)
             return ()

@@ -6,6 +6,7 @@ rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from caliban.images.registry.push import Registry
 from caliban.platforms.base import (
     EXPERIMENT_LABEL,
     TOKEN_LABEL,
+    ChecksJobs,
     ForegroundPlatform,
     KillsJobs,
     MaySend,
@@ -29,7 +31,7 @@ from caliban.platforms.base import (
     RemovesJobs,
 )
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker import job_spec, mounts, start, where
+from caliban.platforms.docker import gpu, job_spec, mounts, start, where
 from caliban.platforms.docker.client import IMPATIENT_SECONDS, REMOVE_LABEL, Container, Containers, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
@@ -40,7 +42,13 @@ from caliban.platforms.docker.details import (
     stopped_update,
     submitted_details,
 )
-from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
+from caliban.platforms.docker.errors import (
+    no_client,
+    no_gpu,
+    refused_arguments,
+    rejected_arguments,
+    translate_errors,
+)
 from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
 from caliban.records import (
@@ -60,11 +68,12 @@ _RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds before a container that was restarted is waited for again."""
 
 
-class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
+class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
     _identity: EngineIdentity | CalibanError | None = None
+    _gpu_problem: tuple[str | None] | None = None
 
     @classmethod
     def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
@@ -110,6 +119,20 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         self._here()
         for warning in job_spec.credential_warnings(self.context):
             self.context.warn(warning)
+
+    def check_job(self, spec: JsonObject) -> None:
+        """Check that there are a docker client and, for a job that requests GPUs, GPUs; each once.
+
+        Raises:
+            PlatformError: ``docker-client-missing``, ``gpu-unavailable``, ``malformed-job-spec``.
+        """
+        if shutil.which("docker", path=self.context.environ.get("PATH")) is None:
+            raise no_client()
+        if gpu.wants_gpu(job_spec.parse_command(spec).docker_arguments):
+            if self._gpu_problem is None:
+                self._gpu_problem = (gpu.missing_gpu(self.context.engine()),)
+            if (reason := self._gpu_problem[0]) is not None:
+                raise no_gpu(reason)
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """Return the same command with another image.
@@ -195,8 +218,8 @@ class DockerPlatform(Platform, ForegroundPlatform, KillsJobs, RemovesJobs):
         command = ["docker", "create", "--name", submission.name]
         entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
-        command += self._init_arguments(arguments, entrypoint or (), here)
         command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
+        command += self._init_arguments(arguments, entrypoint or (), here)
         command += arguments.for_create()
         command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
         command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
