@@ -38,6 +38,19 @@ def architecture(platform: str) -> str:
     return _ALIASES.get(name, name)
 
 
+def other_architecture(inspected: object, platform: str) -> str | None:
+    """Return the processor of an inspected image if it is not that of ``platform``; None where it is, or is not known.
+
+    Args:
+        inspected: the answer to ``GET /images/NAME/json``.
+        platform: such as ``linux/amd64``.
+    """
+    found = inspected.get("Architecture") if isinstance(inspected, Mapping) else None
+    if not isinstance(found, str) or not found or architecture(platform) in (architecture(found), "linux"):
+        return None
+    return found
+
+
 def runs_without_emulation(platform: str, native: str) -> bool:
     """Return whether an engine for ``native`` runs programs for ``platform``."""
     wanted, own = architecture(platform), architecture(native)

@@ -56,6 +56,10 @@ class FakeArmEngine:
         kernel: its release.
         events: of every build.
         builds: the query of each build.
+        architectures: the processor of each image, by its name; it does not say that of others.
+        driver_status: of its image store.
+        pulls: the platform of each pull.
+        pull_error: why nothing can be pulled; None where it can.
     """
 
     host: str
@@ -63,6 +67,10 @@ class FakeArmEngine:
     kernel: str = "of a virtual machine"
     events: list[dict[str, Any]] = field(default_factory=lambda: list(BUILT))
     builds: list[dict[str, list[str]]] = field(default_factory=list)
+    architectures: dict[str, str] = field(default_factory=dict)
+    driver_status: list[list[str]] = field(default_factory=lambda: [["Backing Filesystem", "extfs"]])
+    pulls: list[str] = field(default_factory=list)
+    pull_error: str | None = None
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -78,20 +86,35 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path.removeprefix("/v1.41")
         answers: dict[str, object] = {
             "/version": self.server.engine.version,
-            "/info": {"KernelVersion": self.server.engine.kernel},
+            "/info": {"KernelVersion": self.server.engine.kernel, "DriverStatus": self.server.engine.driver_status},
         }
-        is_image = path.startswith("/images/") and path.endswith("/json")
-        assert is_image or path in answers, path
-        self._reply(json.dumps({"Id": "sha256:1"} if is_image else answers[path]).encode())
+        if path.startswith("/images/") and path.endswith("/json"):
+            name = path.removeprefix("/images/").removesuffix("/json")
+            known = self.server.engine.architectures
+            answers[path] = {"Id": "sha256:1", **({"Architecture": known[name]} if name in known else {})}
+        assert path in answers, path
+        self._reply(json.dumps(answers[path]).encode())
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
+        if parts.path == "/v1.41/images/create":
+            self._pull(parse_qs(parts.query))
+            return
         assert parts.path == "/v1.41/build"
         self.server.engine.builds.append(parse_qs(parts.query))
         while size := int(self.rfile.readline(), 16):
             self.rfile.read(size + 2)
         self.rfile.readline()
         self._reply(b"".join(json.dumps(event).encode() + b"\r\n" for event in self.server.engine.events))
+
+    def _pull(self, query: dict[str, list[str]]) -> None:
+        engine = self.server.engine
+        [name], [tag], [platform] = query["fromImage"], query["tag"], query["platform"]
+        engine.pulls.append(platform)
+        event = {"error": engine.pull_error} if engine.pull_error else {"status": "Status: Downloaded"}
+        if not engine.pull_error:
+            engine.architectures[f"{name}:{tag}"] = platform.partition("/")[2]
+        self._reply(json.dumps(event).encode() + b"\r\n")
 
     def _reply(self, body: bytes) -> None:
         self.send_response(200)
@@ -219,6 +242,75 @@ def test_a_base_image_for_another_processor_has_a_hint(
     error = failure(laptop, spec, reporter, None)
     assert "its base image is for another processor than the Docker Engine (linux/arm64)" in error.message
     assert "docker pull --platform linux/arm64" in (error.hint or "")
+
+
+BASE = "python:3.12-slim"
+
+
+def test_a_base_image_for_another_processor_is_replaced_before_the_build(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    """The builder of an engine without containerd's image store builds on it whatever it is for."""
+    laptop.architectures[BASE] = "arm64"
+    build(laptop, spec, reporter, "linux/amd64")
+    assert (laptop.pulls, len(laptop.builds)) == (["linux/amd64"], 1)
+
+
+@pytest.mark.parametrize("platform", ["linux/arm64", "linux/aarch64", None])
+def test_a_base_image_for_the_right_processor_is_not_pulled_again(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter, platform: str | None
+) -> None:
+    laptop.architectures[BASE] = "arm64"
+    build(laptop, spec, reporter, platform)
+    assert laptop.pulls == []
+
+
+def test_a_base_image_that_a_build_for_a_cluster_left_is_replaced_for_a_local_job(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures[BASE] = "amd64"
+    build(laptop, spec, reporter, None)
+    assert (laptop.pulls, len(laptop.builds), reporter.warnings) == (["linux/arm64"], 1, [])
+
+
+def test_a_base_image_that_does_not_exist_for_this_machine_is_used_with_a_warning(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures[BASE] = "amd64"
+    laptop.pull_error = "no matching manifest for linux/arm64 in the manifest list entries"
+    build(laptop, spec, reporter, None)
+    assert len(laptop.builds) == 1
+    assert reporter.warnings == [f"the base image {BASE} is for amd64, and the Docker Engine for linux/arm64"]
+
+
+def test_an_engine_with_images_of_several_platforms_under_one_name_chooses_by_itself(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures[BASE] = "arm64"
+    laptop.driver_status = [["driver-type", "io.containerd.snapshotter.v1"]]
+    build(laptop, spec, reporter, "linux/amd64")
+    assert laptop.pulls == []
+
+
+def test_a_base_image_that_exists_for_another_processor_only_is_an_error_before_the_build(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures[BASE] = "arm64"
+    laptop.pull_error = "no matching manifest for linux/amd64 in the manifest list entries"
+    with pytest.raises(ImageError) as caught:
+        build(laptop, spec, reporter, "linux/amd64")
+    assert (caught.value.id, laptop.builds) == ("base-image-unavailable", [])
+    assert "is for arm64" in caught.value.message
+    assert '"platform" in .calibanconfig.json' in (caught.value.hint or "")
+
+
+def test_an_image_that_was_built_for_another_processor_is_an_error(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
+) -> None:
+    laptop.architectures["sha256:1"] = "arm64"
+    with pytest.raises(ImageError) as caught:
+        build(laptop, spec, reporter, "linux/amd64")
+    assert caught.value.id == "image-platform-wrong"
 
 
 def test_an_engine_that_does_not_say_what_it_is_builds(

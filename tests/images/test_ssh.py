@@ -15,6 +15,8 @@ import pytest
 from caliban.errors import ImageError
 from caliban.images.docker.engine import Engine
 from caliban.images.docker.ssh_address import SshAddress
+from caliban.images.dockerfile import BuildUser
+from tests.images.helpers import Project, RecordingReporter
 from tests.images.silent_engine import SilentEngine, silent_engine
 
 HOST = "ssh://totoro@catbus:2222"
@@ -37,16 +39,16 @@ while True:
 
 
 @pytest.fixture
-def engine() -> Iterator[SilentEngine]:
+def silent() -> Iterator[SilentEngine]:
     with silent_engine() as engine:
         yield engine
 
 
 @pytest.fixture
-def environ(engine: SilentEngine, tmp_path: Path) -> dict[str, str]:
+def environ(silent: SilentEngine, tmp_path: Path) -> dict[str, str]:
     calls = str(tmp_path / "calls")
     return environ_with(
-        tmp_path, _SSH.format(python=sys.executable, calls=calls, socket=engine.host.removeprefix("unix://"))
+        tmp_path, _SSH.format(python=sys.executable, calls=calls, socket=silent.host.removeprefix("unix://"))
     )
 
 
@@ -66,10 +68,10 @@ def failure(environ: dict[str, str]) -> ImageError:
     return caught.value
 
 
-def test_an_engine_behind_ssh_answers(environ: dict[str, str], engine: SilentEngine) -> None:
+def test_an_engine_behind_ssh_answers(environ: dict[str, str], silent: SilentEngine) -> None:
     with closing(Engine.connect(environ)) as connected:
         assert connected.image_exists("x:1")
-    assert engine.requests == ["GET /version", "GET /images/x:1/json"]
+    assert silent.requests == ["GET /version", "GET /images/x:1/json"]
 
 
 def test_ssh_is_run_as_the_docker_client_runs_it(environ: dict[str, str], tmp_path: Path) -> None:
@@ -93,9 +95,9 @@ def test_no_ssh_is_left_behind(environ: dict[str, str]) -> None:
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_a_silent_engine_behind_ssh_is_given_up_at_the_timeout(environ: dict[str, str], engine: SilentEngine) -> None:
+def test_a_silent_engine_behind_ssh_is_given_up_at_the_timeout(environ: dict[str, str], silent: SilentEngine) -> None:
     with closing(Engine.connect(environ)) as connected:
-        engine.pings = False
+        silent.pings = False
         connected.client.api.timeout = 0.05  # type: ignore[assignment]  # seconds
         with pytest.raises(ImageError) as caught, connected.translate_errors():
             connected.client.api.ping()
@@ -187,6 +189,19 @@ def test_the_socket_of_an_address_is_one_word_for_the_shell_there() -> None:
 def test_a_host_that_looks_like_an_option_is_none() -> None:
     command = SshAddress.parse("ssh://-oProxyCommand=x").command()
     assert command[command.index("--") + 1] == "-oProxyCommand=x"
+
+
+def test_an_image_is_built_through_ssh(
+    engine: Engine, project: Project, tmp_path: Path, user: BuildUser, reporter: RecordingReporter
+) -> None:
+    """With the real engine, and docker's own `system dial-stdio`; only the network in between is missing."""
+    script = '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift 2\nDOCKER_HOST={} exec "$@"\n'
+    own = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    environ = {**os.environ, **environ_with(tmp_path, script.format(own))}
+    environ["PATH"] = f"{environ['PATH']}:{os.environ['PATH']}"
+    with closing(Engine.connect(environ)) as connected:
+        image = connected.build(project.spec(), user, reporter)
+    assert engine.image_exists(image)
 
 
 def test_ctrl_c_of_the_terminal_does_not_reach_ssh(environ: dict[str, str]) -> None:

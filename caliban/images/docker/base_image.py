@@ -6,16 +6,20 @@ import io
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from caliban.config import CONFIG_FILE
+from caliban.errors import ImageError
 from caliban.images.base_image import BaseImage
 from caliban.images.docker.build_log import BuildLog
+from caliban.images.docker.emulation import native_platform
 from caliban.images.docker.engine import Engine
 from caliban.images.docker.events import streamed_events
 from caliban.images.docker.silence import TRANSFER_SECONDS, DaemonWatch
 from caliban.images.entrypoint import READ, Entrypoint, Program, split
+from caliban.images.image_platform import other_architecture
 from caliban.images.instruction import Instruction
 from caliban.records import ImageRef
 from caliban.reporter import Reporter
@@ -29,13 +33,15 @@ _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter, platform: str | None) -> BaseImage:
-    """Return what a base image sets up; it is pulled if the engine does not have it.
+    """Return what a base image sets up; it is pulled if the engine does not have it, or has it for another platform.
+
+    Engines that do not store images in containerd have one image of each name, and build on it whatever it is for.
 
     Args:
         engine: where it is used.
         first: ``FROM`` and its name.
         reporter: for the progress of a pull.
-        platform: which variant of the image is used: ``linux/amd64``; None for that of the engine.
+        platform: for which operating system and processor the image is built; None for those of the engine.
 
     Raises:
         ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``, ``docker-answer-malformed``.
@@ -45,14 +51,7 @@ def inspect_base_image(engine: Engine, first: Instruction, reporter: Reporter, p
     name = first.text.removeprefix("FROM ")
     image = _Image(engine, name, platform)
     with engine.translate_errors():
-        try:
-            found = engine.ask(lambda _: engine.client.images.get(name)).attrs
-        except docker.errors.APIError as error:
-            if not error.is_client_error():
-                raise
-            # missing, or its name is invalid, which the pull reports
-            _pull(image, first, reporter)
-            found = engine.ask(lambda _: engine.client.images.get(name)).attrs
+        found = _available(image, first, reporter)
         config = found.get("Config") if isinstance(found, Mapping) else None
         base = BaseImage.parse(config if isinstance(config, Mapping) else {})
         try:
@@ -67,6 +66,63 @@ class _Image:
     engine: Engine
     name: ImageRef
     platform: str | None
+
+
+def _available(image: _Image, first: Instruction, reporter: Reporter) -> object:
+    """Return an image as it is inspected, after a pull where the engine does not have it for the platform."""
+    import docker.errors
+
+    engine, name, platform = image.engine, image.name, image.platform
+
+    def inspected() -> object:
+        return engine.ask(lambda _: engine.client.images.get(name)).attrs
+
+    try:
+        found = inspected()
+    except docker.errors.APIError as error:
+        if not error.is_client_error():
+            raise
+        # missing, or its name is invalid, which the pull reports
+        _pull(image, first, reporter)
+        return inspected()
+    wanted = platform or native_platform(engine)
+    other = other_architecture(found, wanted) if wanted else None
+    if wanted is None or other is None or _has_images_by_platform(engine):
+        return found
+    try:
+        _pull_for(replace(image, platform=wanted), first, reporter, other)
+    except ImageError as error:
+        if platform is not None or error.id != "base-image-unavailable":
+            raise
+        reporter.warn(f"the base image {name} is for {other}, and the Docker Engine for {wanted}")
+    return inspected()
+
+
+def _has_images_by_platform(engine: Engine) -> bool:
+    """Return whether the engine stores images in containerd: it has those of all platforms under one name, then."""
+    info: object = engine.ask(lambda api: api.info())
+    status = info.get("DriverStatus") if isinstance(info, Mapping) else None
+    return isinstance(status, list) and ["driver-type", "io.containerd.snapshotter.v1"] in status
+
+
+def _pull_for(image: _Image, first: Instruction, reporter: Reporter, other: str) -> None:
+    """Pull an image for a platform that the engine has for another processor.
+
+    Raises:
+        ImageError: ``base-image-unavailable``, ``docker-unreachable``, ``docker-stalled``.
+    """
+    try:
+        _pull(image, first, reporter)
+    except ImageError as error:
+        if error.id in ("docker-unreachable", "docker-stalled", "disk-full"):
+            raise
+        raise ImageError(
+            "base-image-unavailable",
+            f"cannot build the image for {image.platform}: the base image {image.name} of this engine is for {other}",
+            cause=error.cause or error.message,
+            hint=f'set another "base_image" in {CONFIG_FILE}, or another platform in DOCKER_DEFAULT_PLATFORM; '
+            f'for clusters and clouds "platform" in {CONFIG_FILE}',
+        ) from error
 
 
 def _pull(image: _Image, first: Instruction, reporter: Reporter) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
-from caliban.images.image_platform import architecture, runs_without_emulation
+from caliban.images.image_platform import architecture, other_architecture, runs_without_emulation
 from caliban.images.spec import BuildSpec
+from caliban.records import ImageRef
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -34,26 +35,43 @@ _MACHINES = {
 
 
 @contextmanager
-def checked_emulation(engine: Engine, spec: BuildSpec, reporter: Reporter) -> Iterator[None]:
+def checked_emulation(engine: Engine, spec: BuildSpec, reporter: Reporter) -> Iterator[Callable[[ImageRef], None]]:
     """Check that an engine can build an image for its platform, before and after a build is tried.
 
+    The block gets a function that checks the image that was built.
+
     Raises:
-        ImageError: ``emulation-missing``.
+        ImageError: ``emulation-missing``, ``image-platform-wrong``.
     """
     wanted = spec.image_platform
-    if wanted is not None and (native := _native(engine)) and not runs_without_emulation(wanted, native):
+    if wanted is not None and (native := native_platform(engine)) and not runs_without_emulation(wanted, native):
         if _is_certainly_missing(engine, wanted):
             raise _missing(wanted, native, f"{HANDLERS} has no program that runs those for {architecture(wanted)}")
         reporter.info(f"building for {wanted} on a Docker Engine for {native}: the steps run under emulation")
     try:
-        yield
+        yield lambda image: _check_built(engine, image, wanted)
     except ImageError as error:
         if _NOT_RUN not in (error.cause or "").lower():
             raise
-        raise _missing(wanted, _native(engine), error.cause) from error
+        raise _missing(wanted, native_platform(engine), error.cause) from error
 
 
-def _native(engine: Engine) -> str | None:
+def _check_built(engine: Engine, image: ImageRef, wanted: str | None) -> None:
+    """Check that the engine built what it was to build: it may have used layers of another platform."""
+    if wanted is None:
+        return
+    with engine.translate_errors():
+        inspected = engine.ask(lambda _: engine.client.images.get(image)).attrs
+    if (other := other_architecture(inspected, wanted)) is not None:
+        raise ImageError(
+            "image-platform-wrong",
+            f"the image was built for {other}, not for {wanted}",
+            cause="the Docker Engine built it on a base image for another processor",
+            hint=f"run: docker pull --platform {wanted} IMAGE, with the base image; then run the command again",
+        )
+
+
+def native_platform(engine: Engine) -> str | None:
     """Return the engine's platform; None where it does not say."""
     with engine.translate_errors():
         answer: object = engine.ask(lambda api: api.version())

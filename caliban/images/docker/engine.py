@@ -148,14 +148,17 @@ class Engine:
 
         Raises:
             ImageError: ``base-image-unavailable``, ``build-step-failed``, ``disk-full``, ``build-refused``,
-                ``emulation-missing``, ``docker-unreachable``, ``docker-stalled``, or what
+                ``emulation-missing``, ``image-platform-wrong``,
+                ``docker-unreachable``, ``docker-stalled``, or what
                 :func:`caliban.images.context.collect` raises.
         """
         from caliban.images.docker.build import build_image
         from caliban.images.docker.emulation import checked_emulation
 
-        with checked_emulation(self, spec, reporter):
-            return build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
+        with checked_emulation(self, spec, reporter) as check:
+            image = build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
+            check(image)
+        return image
 
     def image_exists(self, ref: ImageRef) -> bool:
         """Return whether the engine has an image.
