@@ -80,6 +80,7 @@ class Console:
         binary = getattr(stream, "buffer", None)
         _wait_for_room(stream)
         with self._lock, self._bars_hidden():
+            stream.write(self._rows.before_theirs(stream) if data else "")
             if binary is None:
                 stream.write(data.decode("utf-8", "backslashreplace"))
             else:

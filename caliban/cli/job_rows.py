@@ -31,6 +31,18 @@ class JobRows:
         if b"\x1b" in end and _is_terminal(stream) and (styles := _STYLE.findall(end)):
             _set(self._styled, stream, not _PLAIN.fullmatch(styles[-1]))
 
+    def before_theirs(self, stream: TextIO) -> str:
+        """Return what has to be written to a terminal first, so that one stream does not overwrite the other's line.
+
+        Docker delivers what has no line break when the job ends, in any order: also a bar that the job drew before.
+        """
+        others = [each for each in self._unfinished if each is not stream and _are_one(stream, each)]
+        if not others or not _is_terminal(stream):
+            return ""
+        for other in others:
+            _set(self._unfinished, other, False)
+        return "\n"
+
     def is_taken(self, stream: TextIO) -> bool:
         """Return whether the row where a stream continues has output of a job."""
         return any(_are_one(stream, each) for each in self._unfinished)

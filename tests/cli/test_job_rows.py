@@ -101,6 +101,14 @@ def test_a_bar_of_the_job_itself_is_kept(window: Window) -> None:
     assert [row for row in window.rows() if row and not BAR.match(row)] == ["train: 100%", "job 1: succeeded"]
 
 
+def test_the_streams_of_a_job_do_not_overwrite_each_others_last_lines(window: Window) -> None:
+    window.console.job_output(b"final result", is_stderr=False)
+    window.console.job_output(b"\rtrain: 100%", is_stderr=True)
+    window.console.job_output(b"", is_stderr=False)
+    window.console.info("job 1: succeeded")
+    assert window.rows() == ["final result", "train: 100%", "job 1: succeeded", ""]
+
+
 def test_no_thread_of_tqdm_draws_by_itself(window: Window) -> None:
     from tqdm import tqdm
 

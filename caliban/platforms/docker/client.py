@@ -29,7 +29,7 @@ _LONGEST_STOP_SECONDS = 20 * 24 * 3600
 """What stands for "as long as it takes". A wait of more than 24 days is too long for sockets, which count in ms."""
 
 STOP_SIGNAL = "SIGTERM"
-IMPATIENT_SECONDS = 1.5
+IMPATIENT_SECONDS = 1.0
 """How long an engine has to answer a user who presses Ctrl-C for the second time."""
 
 START_SECONDS = 300.0
