@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,8 +56,18 @@ _POETRY = (
     'python -m pip install --no-cache-dir --requirement "$work/requirements.txt"; rm -rf "$work"'
 )
 
-# What pip writes beside the code belongs to the user of the container, like the code.
-_IN_THE_CODE = 'owner="$1"; shift; "$@"; find . -user 0 -exec chown -h "$owner" {} +'
+# What pip writes beside the code belongs to the user of the container, like the code. Not every image has find.
+_GIVE_TO_USER = """\
+import os, sys
+user, group = map(int, sys.argv[1].split(":"))
+for directory, directories, files in os.walk("."):
+    for name in [*directories, *files]:
+        path = os.path.join(directory, name)
+        if os.lstat(path).st_uid == 0:
+            os.lchown(path, user, group)
+"""
+_IN_THE_CODE = 'owner="$1"; script="$2"; shift 2; "$@"; python -c "$script" "$owner"'
+_NOT_SHOWN = re.compile(r"env|[0-9]+:[0-9]+|[A-Z_]+=\S*|exec\(.*", re.DOTALL)
 
 
 def early_steps(spec: BuildSpec, plan: DependencyPlan) -> list[Instruction]:
@@ -150,12 +161,14 @@ def _run(part: str, command: Sequence[str], purpose: str, hint: str) -> Instruct
 
 
 def _late(command: Sequence[str], owner: str, purpose: str, hint: str) -> Instruction:
-    return _launched(APP, ["/bin/sh", "-ec", _IN_THE_CODE, "sh", owner, *command], purpose, hint)
+    return _launched(
+        APP, ["/bin/sh", "-ec", _IN_THE_CODE, "sh", owner, f"exec({_GIVE_TO_USER!r})", *command], purpose, hint
+    )
 
 
 def _launched(directory: str, command: Sequence[str], purpose: str, hint: str) -> Instruction:
     """Return an instruction that runs a command in a directory with the settings of package indexes."""
     text = "RUN " + json.dumps(["python", "-c", LAUNCHER, directory, *command])
     words = command[command.index("sh", 2) + 1 :] if command[0] == "/bin/sh" else command
-    shown = shlex.join(word for word in words if word.isprintable() and not word.startswith("exec("))
+    shown = shlex.join(word for word in words if word.isprintable() and not _NOT_SHOWN.fullmatch(word))
     return Instruction(text, purpose, hint, shown=f"RUN {shown}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.config import ProjectConfig, config_from_record
+from caliban.images.dependency_plan import DependencyPlan
 from caliban.images.dockerfile import BuildUser, dockerfile, instructions
+from caliban.images.install_steps import late_steps
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec
 from caliban.records import JobMode
@@ -138,3 +142,21 @@ def test_no_user_is_added_for_root() -> None:
 def test_pip_installs_the_extras(extras: tuple[str, ...], expected: str) -> None:
     arguments = [run[-1] for run in json_form(replace(SPEC, setup_extras=extras), "RUN")]
     assert f"/opt/caliban/packaging{expected}" in arguments
+
+
+def test_what_a_late_step_writes_as_root_gets_the_owner_of_the_code(tmp_path: Path) -> None:
+    owner = (1234, 2345) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    spec, plan = replace(SPEC, requirements_path="requirements.txt"), DependencyPlan(late_requirements=True)
+    step = late_steps(spec, plan, f"{owner[0]}:{owner[1]}")[0]
+    words = json.loads(step.text.removeprefix("RUN "))
+    start = words[words.index("/bin/sh") : words.index("env")]
+    writes = ["/bin/sh", "-c", "mkdir -p build/lib; touch build/lib/x; ln -s build link"]
+    subprocess.run([*start, *writes], cwd=tmp_path, check=True)
+    owners = {path.name: (path.lstat().st_uid, path.lstat().st_gid) for path in tmp_path.rglob("*")}
+    assert owners == dict.fromkeys(("build", "lib", "x", "link"), owner)
+
+
+def test_a_step_is_shown_without_its_launcher() -> None:
+    plan = DependencyPlan(late_project=True)
+    step = late_steps(replace(SPEC, setup_extras=("cpu",)), plan, "1234:2345")[0]
+    assert step.shown == "RUN python -m pip install --no-cache-dir '.[cpu]'"

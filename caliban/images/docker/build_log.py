@@ -165,7 +165,7 @@ class BuildLog:
         elif built := _BUILT.match(line):
             self.image = self.image or built.group(1)
         elif line and not _NOISE.match(line):
-            line = hide_secrets(line)
+            line = hide_secrets(line[:_LONGEST_REASON])
             self._has_triggers = self._has_triggers or _ONBUILD.match(line) is not None
             if not line.startswith(_CACHED):
                 self._tail.append(line)

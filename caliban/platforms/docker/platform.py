@@ -6,7 +6,6 @@ rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from caliban.platforms.base import (
     RemovesJobs,
 )
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.docker import gpu, job_spec, mounts, start, where
+from caliban.platforms.docker import job_spec, mounts, start, where
 from caliban.platforms.docker.client import IMPATIENT_SECONDS, REMOVE_LABEL, Container, Containers, stop_seconds
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
@@ -42,13 +41,8 @@ from caliban.platforms.docker.details import (
     stopped_update,
     submitted_details,
 )
-from caliban.platforms.docker.errors import (
-    no_client,
-    no_gpu,
-    refused_arguments,
-    rejected_arguments,
-    translate_errors,
-)
+from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
+from caliban.platforms.docker.needs import Needs
 from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
 from caliban.records import (
@@ -73,7 +67,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
 
     id = "LOCAL"
     _identity: EngineIdentity | CalibanError | None = None
-    _gpu_problem: tuple[str | None] | None = None
+    _needs: Needs | None = None
 
     @classmethod
     def parse_details(cls, status: JobStatus, raw: JsonObject) -> JobDetails:
@@ -121,18 +115,9 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
             self.context.warn(warning)
 
     def check_job(self, spec: JsonObject) -> None:
-        """Check that there are a docker client and, for a job that requests GPUs, GPUs; each once.
-
-        Raises:
-            PlatformError: ``docker-client-missing``, ``gpu-unavailable``, ``malformed-job-spec``.
-        """
-        if shutil.which("docker", path=self.context.environ.get("PATH")) is None:
-            raise no_client()
-        if gpu.wants_gpu(job_spec.parse_command(spec).docker_arguments):
-            if self._gpu_problem is None:
-                self._gpu_problem = (gpu.missing_gpu(self.context.engine()),)
-            if (reason := self._gpu_problem[0]) is not None:
-                raise no_gpu(reason)
+        """Check that there are a docker client and, for a job that requests GPUs, GPUs."""
+        self._needs = self._needs or Needs(self.context)
+        self._needs.check(spec)
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """Return the same command with another image.
