@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.attempts import Submission
 from caliban.errors import PlatformError
-from caliban.images.image_platform import platform_of_remote_jobs
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
@@ -167,6 +166,8 @@ class Platform(ABC):
         Raises:
             PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
+        from caliban.images.image_platform import platform_of_remote_jobs  # not for --help
+
         return platform_of_remote_jobs(config, self.context.environ)
 
     def connect(self, destination: Destination) -> None:  # noqa: B027 - optional: some platforms are always there

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from caliban.errors import CalibanError
 from caliban.escapes import escaped
-from caliban.images.docker.endpoint import Endpoint, find_endpoint
 from caliban.platforms.docker.host_paths import Kind, host_paths
 from caliban.platforms.docker.run_arguments import RunArguments
 from caliban.redaction import strip_userinfo
@@ -22,15 +21,13 @@ def other_machine(environ: Mapping[str, str]) -> str | None:
 
     A socket that leads to another machine (``ssh -L``) is not recognized. Nothing is connected to.
     """
+    from caliban.images.docker.endpoint import find_endpoint  # not for --help
+
     try:
         endpoint = find_endpoint(environ)
     except CalibanError:  # reported by whoever connects
         return None
-    return _shown(endpoint) if endpoint.is_elsewhere else None
-
-
-def _shown(endpoint: Endpoint) -> str:
-    return escaped(strip_userinfo(endpoint.host or ""))
+    return escaped(strip_userinfo(endpoint.host or "")) if endpoint.is_elsewhere else None
 
 
 def warnings(arguments: RunArguments, environ: Mapping[str, str]) -> list[str]:
