@@ -126,7 +126,7 @@ def test_missing_gpus_are_reported_with_a_hint(researcher: Researcher) -> None:
     result = researcher.caliban("run", "cpu.py")
 
     assert result.code == 1
-    assert "--nogpu" in result.err.split("[container-not-started]")[1]
+    assert "--nogpu" in result.err.split("[gpu-unavailable]")[1]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
