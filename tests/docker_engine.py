@@ -46,8 +46,8 @@ def remove_descendants(client: docker.DockerClient, label: str) -> None:
         container.remove(force=True)
     # Docker's own image store does not remove an image that others are built on. The containerd image store does, and
     # records no parents.
-    while images := client.images.list(all=True, filters={"label": label}):
-        parents = {image.attrs.get("Parent") for image in images}
+    while images := client.api.images(all=True, filters={"label": label}):
+        parents = {image["ParentId"] for image in images}
         for image in images:
-            if image.id not in parents:
-                client.images.remove(str(image.id), force=True)
+            if image["Id"] not in parents:
+                client.images.remove(image["Id"], force=True)
