@@ -7,7 +7,27 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer
+
+
+class UnixHandler(BaseHTTPRequestHandler):
+    """Answers HTTP requests on a Unix socket, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def reply(self, body: bytes, status: int = 200) -> None:
+        """Send an answer of a known length."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+    def address_string(self) -> str:
+        return "a Unix socket has no address"
 
 
 @contextmanager

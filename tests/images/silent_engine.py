@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from caliban.images.docker.silence import INTERVAL
 from tests.fakes import FakeClock
-from tests.serving import serve_in_thread
+from tests.serving import UnixHandler, serve_in_thread
 
 
 @dataclass
@@ -52,8 +51,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         """Say nothing about a client that is gone."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(UnixHandler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -65,16 +63,17 @@ class _Handler(BaseHTTPRequestHandler):
                 engine.over.wait()
                 return
             engine.send(engine.on_ping(number))
-            self._reply(200, b"OK")
+            self.reply(b"OK")
         elif path == "/version":
-            self._reply(200, b'{"ApiVersion": "1.41"}')
+            self.reply(b'{"ApiVersion": "1.41"}')
         elif path.startswith("/images/localhost"):
             is_tagged = any("/tag" in each for each in engine.requests)
-            self._reply(
-                *((200, b'{"Id": "sha256:1", "Size": 10}') if is_tagged else (404, b'{"message": "No such image: x"}'))
-            )
+            if is_tagged:
+                self.reply(b'{"Id": "sha256:1", "Size": 10}')
+            else:
+                self.reply(b'{"message": "No such image: x"}', 404)
         else:
-            self._reply(200, b'{"Id": "sha256:1", "Size": 10}')
+            self.reply(b'{"Id": "sha256:1", "Size": 10}')
 
     def do_POST(self) -> None:
         path = self._record()
@@ -82,11 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._fall_silent()
         else:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self._reply(201, b"")
+            self.reply(b"", 201)
 
     def do_DELETE(self) -> None:
         self._record()
-        self._reply(200, b"[]")
+        self.reply(b"[]")
 
     def _fall_silent(self) -> None:
         engine = self.server.engine
@@ -114,18 +113,6 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0].removeprefix("/v1.41")
         self.server.engine.requests.append(f"{self.command} {path}")
         return path
-
-    def _reply(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Stay silent."""
-
-    def address_string(self) -> str:
-        return "a Unix socket has no address"
 
 
 @contextmanager

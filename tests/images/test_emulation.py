@@ -8,7 +8,6 @@ import socketserver
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +29,7 @@ from caliban.images.image_platform import (
 )
 from caliban.images.spec import BuildSpec
 from tests.images.helpers import Project, RecordingReporter
-from tests.serving import serve_in_thread
+from tests.serving import UnixHandler, serve_in_thread
 
 BUILT: list[dict[str, Any]] = [{"stream": "Step 1/2 : FROM x\n"}, {"aux": {"ID": "sha256:1"}}]
 NOT_RUN: list[dict[str, Any]] = [
@@ -78,8 +77,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     engine: FakeArmEngine
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(UnixHandler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -93,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             known = self.server.engine.architectures
             answers[path] = {"Id": "sha256:1", **({"Architecture": known[name]} if name in known else {})}
         assert path in answers, path
-        self._reply(json.dumps(answers[path]).encode())
+        self.reply(json.dumps(answers[path]).encode())
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
@@ -105,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         while size := int(self.rfile.readline(), 16):
             self.rfile.read(size + 2)
         self.rfile.readline()
-        self._reply(b"".join(json.dumps(event).encode() + b"\r\n" for event in self.server.engine.events))
+        self.reply(b"".join(json.dumps(event).encode() + b"\r\n" for event in self.server.engine.events))
 
     def _pull(self, query: dict[str, list[str]]) -> None:
         engine = self.server.engine
@@ -114,19 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         event = {"error": engine.pull_error} if engine.pull_error else {"status": "Status: Downloaded"}
         if not engine.pull_error:
             engine.architectures[f"{name}:{tag}"] = platform.partition("/")[2]
-        self._reply(json.dumps(event).encode() + b"\r\n")
-
-    def _reply(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Stay silent."""
-
-    def address_string(self) -> str:
-        return "a Unix socket has no address"
+        self.reply(json.dumps(event).encode() + b"\r\n")
 
 
 @pytest.fixture

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from caliban.store import engines
 from caliban.store.database import Access, Store, open_store
 from tests.databases import Databases, empty_store, sent_statements
 from tests.environment import required_variable
 from tests.fakes import RecordingReporter
 
-from .helpers import Statements, peer_history, upgraded_peer_history
+from .helpers import Statements, WhenReported, peer_history, upgraded_peer_history
 
 
 @pytest.fixture
@@ -72,3 +73,21 @@ def peer_store(databases: Databases, reporter: RecordingReporter) -> Iterator[St
 @pytest.fixture
 def statements() -> Statements:
     return sent_statements
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> WhenReported:
+    """Makes each slice of a wait short, and lets something happen when the wait is reported."""
+
+    def when_reported(action: Callable[[], object]) -> None:
+        real = RecordingReporter.info
+
+        def info(self: RecordingReporter, line: str) -> None:
+            real(self, line)
+            action()
+
+        monkeypatch.setattr(RecordingReporter, "info", info)
+
+    monkeypatch.setattr(engines, "_SLICE", 0.01)
+    monkeypatch.setattr(engines, "_REPORT_AFTER", 0.02)
+    return when_reported

@@ -26,6 +26,7 @@ PEER_TABLES = ("container_specs", "experiment_groups", "experiments", "job_specs
 """The tables of caliban 0.4.2, in the order that their foreign keys require."""
 
 Statements = Callable[[], AbstractContextManager[list[str]]]
+WhenReported = Callable[[Callable[[], object]], None]
 """Collects the statements that are sent within a block."""
 
 SPEC: JsonObject = {"build_path": "/home/mei/cpu", "job_mode": "CPU"}

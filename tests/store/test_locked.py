@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from caliban.store import engines
 from caliban.store.database import Access, Store, open_store
 from tests.fakes import RecordingReporter
 
-from .helpers import add_experiments, read_group
+from .helpers import WhenReported, add_experiments, read_group
 
 REPORT = "the experiment store {} is locked by another process; waiting for up to 5 minutes ..."
 WRITE, READ = "BEGIN IMMEDIATE", "BEGIN"
@@ -46,30 +46,12 @@ def locked(file: Path, begin: str) -> Iterator[sqlite3.Connection]:
         yield other
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Makes each slice of a wait short, and lets something happen when the wait is reported."""
-
-    def when_reported(action: Callable[[], object]) -> None:
-        real = RecordingReporter.info
-
-        def info(self: RecordingReporter, line: str) -> None:
-            real(self, line)
-            action()
-
-        monkeypatch.setattr(RecordingReporter, "info", info)
-
-    monkeypatch.setattr(engines, "_SLICE", 0.01)
-    monkeypatch.setattr(engines, "_REPORT_AFTER", 0.02)
-    return when_reported
-
-
 @pytest.mark.parametrize("begin", [READ, WRITE], ids=["reader", "writer"])
 def test_a_writer_waits_until_the_lock_is_released_and_says_so_once(
     store: Store,
     file: Path,
     reporter: RecordingReporter,
-    quick: Callable[[Callable[[], object]], None],
+    quick: WhenReported,
     begin: str,
 ) -> None:
     store._engine.dispose()
@@ -81,7 +63,7 @@ def test_a_writer_waits_until_the_lock_is_released_and_says_so_once(
 
 
 def test_a_reader_waits_for_a_writer_that_commits(
-    store: Store, file: Path, reporter: RecordingReporter, quick: Callable[[Callable[[], object]], None]
+    store: Store, file: Path, reporter: RecordingReporter, quick: WhenReported
 ) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -20,7 +20,7 @@ from caliban.store.database import Access, Store, open_store
 from tests.databases import PostgresqlServer, empty_store, sent_statements
 from tests.fakes import RecordingReporter
 
-from .helpers import add_experiments, peer_history, read_group
+from .helpers import WhenReported, add_experiments, peer_history, read_group
 
 pytestmark = pytest.mark.postgresql
 
@@ -55,23 +55,11 @@ def session(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Makes waits short, and lets something happen when one is reported."""
-
-    def when_reported(action: Callable[[], object]) -> None:
-        real = RecordingReporter.info
-
-        def info(self: RecordingReporter, line: str) -> None:
-            real(self, line)
-            action()
-
-        monkeypatch.setattr(RecordingReporter, "info", info)
-
-    monkeypatch.setattr(engines, "_SLICE", 0.01)
-    monkeypatch.setattr(engines, "_REPORT_AFTER", 0.02)
+def quick(quick: WhenReported, monkeypatch: pytest.MonkeyPatch) -> WhenReported:
+    """Makes the waits for a server short, too."""
     monkeypatch.setattr(server_connection, "PROBE_PERIOD", 0.1)
     monkeypatch.setattr(server_connection, "_PROBE_SECONDS", 0.1)
-    return when_reported
+    return quick
 
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
@@ -79,7 +67,7 @@ def test_a_lock_is_waited_for_with_one_word(
     store: Store,
     url: str,
     reporter: RecordingReporter,
-    quick: Callable[[Callable[[], object]], None],
+    quick: WhenReported,
     lock: str,
 ) -> None:
     with session(url) as other:
@@ -90,9 +78,7 @@ def test_a_lock_is_waited_for_with_one_word(
     assert len(read_group(store, "mei", "g").experiments) == 3
 
 
-def test_a_reader_waits_too(
-    store: Store, url: str, reporter: RecordingReporter, quick: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_reader_waits_too(store: Store, url: str, reporter: RecordingReporter, quick: WhenReported) -> None:
     with session(url) as other:
         other.execute(LOCKS["a table"])
         quick(other.rollback)
@@ -104,7 +90,7 @@ def test_a_reader_waits_too(
 def test_an_upgrade_waits_for_readers_and_other_upgrades(
     postgresql_server: PostgresqlServer,
     reporter: RecordingReporter,
-    quick: Callable[[Callable[[], object]], None],
+    quick: WhenReported,
     lock: str,
 ) -> None:
     with postgresql_server.database(peer_history) as url, session(url) as other:

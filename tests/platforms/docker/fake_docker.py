@@ -15,12 +15,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.serving import serve_in_thread
+from tests.serving import UnixHandler, serve_in_thread
 
 INFO = {"ID": "a1b2-engine", "Name": "catbus", "DockerRootDir": "/var/lib/docker"}
 NEVER = "0001-01-01T00:00:00Z"
@@ -250,8 +249,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             self.docker.unexpected.append(repr(error))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(UnixHandler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -400,12 +398,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Stay silent."""
-
-    def address_string(self) -> str:
-        return "a Unix socket has no address"
 
 
 @contextmanager
