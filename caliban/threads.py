@@ -21,7 +21,7 @@ _K = TypeVar("_K", bound=Hashable)
 _T = TypeVar("_T")
 
 SLOW = 5.0
-"""Seconds after which the user gets a word."""
+"""Seconds after which a message says what is waited for."""
 
 _MAX_PLACES = 16
 _MAX_UNREAD = 1000

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from caliban.cli import render
 from caliban.cli.context import Context
 from caliban.errors import CalibanError
+from caliban.images.context_warnings import context_warnings
 from caliban.images.spec import BuildSpec, ImageSpec
-from caliban.images.survey import survey
 
 if TYPE_CHECKING:
     from caliban.commands.submit import Request
@@ -55,7 +55,7 @@ def show(request: Request, context: Context, args: argparse.Namespace, *, export
     for warning in request.launch.warnings():
         console.warn(warning)
     if isinstance(request.source, BuildSpec) and launcher.image_flag is not None:
-        for warning in survey(request.source):
+        for warning in context_warnings(request.source):
             console.warn(warning)
     if getattr(args, "verbose", False):
         image = request.source.image if isinstance(request.source, ImageSpec) else None

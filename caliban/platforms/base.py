@@ -200,7 +200,7 @@ class Platform(ABC):
             PlatformError: ``malformed-job-spec``: the spec is not one of this platform's.
         """
 
-    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+    def with_absolute_paths(self, spec: JsonObject, directory: Path | None) -> JsonObject:
         """Return a recorded spec for a re-run, with what is relative to the project's directory made absolute.
 
         Called before anything is built. Nothing is connected to; what the job would not find on this machine is

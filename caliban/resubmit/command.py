@@ -139,11 +139,13 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
 
 
 def _warn_of_sizes(plan: Plan, context: Context) -> None:
+    from caliban.images.context_warnings import context_warnings
     from caliban.images.spec import BuildSpec
-    from caliban.images.survey import survey
 
     needed = (image.source for image in plan.images if image.is_needed)
-    for warning in dict.fromkeys(each for source in needed if isinstance(source, BuildSpec) for each in survey(source)):
+    for warning in dict.fromkeys(
+        each for source in needed if isinstance(source, BuildSpec) for each in context_warnings(source)
+    ):
         context.console.warn(warning)
 
 

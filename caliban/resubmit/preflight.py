@@ -65,7 +65,7 @@ def _checked(job: PlannedJob, platforms: Platforms, preflight: Preflight | None)
     platform = platforms.get(template.platform)
     directory = job.source.build_path if isinstance(job.source, BuildSpec) else None
     with platform_errors(platform.id, "describe a job"):
-        spec = platform.anchored(template.spec, directory)
+        spec = platform.with_absolute_paths(template.spec, directory)
         platform.with_image(spec, template.container)
     job = replace(job, template=replace(template, spec=spec))
     if preflight is None:

@@ -27,7 +27,7 @@ _SLICE = 0.25
 """Seconds after which Python looks for Ctrl-C, which SQLite does not."""
 
 _REPORT_AFTER = 2.0
-"""Seconds after which the user is told what is waited for."""
+"""Seconds after which a message says what is waited for."""
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL on which every wait has an end and a word, and is interrupted by Ctrl-C at once.
+"""Connections to PostgreSQL on which every wait is reported, ends, and is interrupted by Ctrl-C at once.
 
 A statement may wait for a lock that a forgotten session holds, or for a server that has stopped or whose network is
 gone. psycopg waits for both without an end. Which of the two it is, another connection finds out: it asks the server
@@ -117,7 +117,7 @@ class WatchedConnection(psycopg.Connection[Any]):
             raise (error.error if isinstance(error, _GivenUpError) else error) from None
 
     def _abandon(self) -> None:
-        """Let the server stop what nobody waits for any more, as far as it can be told, and disconnect."""
+        """Let the server stop what nobody waits for any more, as far as it answers, and disconnect."""
         # not by psycopg's cancel(), which connects without a deadline, and lets no other thread run meanwhile
         with suppress(psycopg.Error, DeadlineExceededError):
             within(_CANCEL_SECONDS, self.other.cancel, SystemClock())

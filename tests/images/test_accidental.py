@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from caliban.images import accidental
-from caliban.images import survey as survey_module
+from caliban.images import context_warnings as context_warnings_module
 from caliban.images.accidental import LARGE, MANY_FILES, NOTICEABLE, human
 from caliban.images.context import collect
+from caliban.images.context_warnings import context_warnings
 from caliban.images.spec import BuildSpec
-from caliban.images.survey import survey
 
 from .helpers import Project
 
@@ -213,7 +213,7 @@ def test_a_dry_run_reads_no_file(project: Project, fill: Fill) -> None:
     fill("data/x", LARGE).chmod(0)
     spec = project.spec()
     with opened_files() as opened:
-        (warning,) = survey(spec)
+        (warning,) = context_warnings(spec)
     assert warning.startswith("the build context is 100 MB, with data/x")
     assert not [path for path in opened if path.startswith(str(project.directory)) and path.endswith(("/x", ".py"))]
 
@@ -221,14 +221,14 @@ def test_a_dry_run_reads_no_file(project: Project, fill: Fill) -> None:
 def test_a_dry_run_looks_at_a_limited_number_of_files(
     project: Project, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey_module, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(context_warnings_module, "MAX_ENTRIES", 5)
     for number in range(10):
         fill(f"{number}")
-    assert survey(project.spec()) == [
+    assert context_warnings(project.spec()) == [
         "the build context has more than 5 files; their sizes are not looked at in a dry run"
     ]
 
 
 def test_a_dry_run_says_why_the_image_could_not_be_built(project: Project) -> None:
     project.write(".dockerignore", "[\n")
-    assert survey(project.spec()) == ['invalid pattern in .dockerignore: "["']
+    assert context_warnings(project.spec()) == ['invalid pattern in .dockerignore: "["']

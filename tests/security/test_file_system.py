@@ -20,7 +20,7 @@ import pytest
 
 from caliban.errors import CalibanError
 from caliban.images.context import collect
-from caliban.images.survey import survey
+from caliban.images.context_warnings import context_warnings
 from tests.calls import call
 from tests.conftest import ScreenContext
 
@@ -101,7 +101,7 @@ def build(project: Path) -> None:
 
 ACTIONS: dict[str, Callable[[Path], object]] = {
     "build": build,
-    "a dry run's survey": lambda project: survey(spec_of(project, "trainer.train")),
+    "a dry run's warnings": lambda project: context_warnings(spec_of(project, "trainer.train")),
     "a missing script": lambda project: failure(project, "nofile.py"),
     "a missing module": lambda project: failure(project, "trainer.nothing"),
 }

@@ -50,7 +50,7 @@ class _Attempt:
 
     Attributes:
         plan: which dependencies are installed when.
-        notices: what the user is told, each once.
+        notices: what is reported to the user, each once.
         no_cache: build every layer again.
     """
 

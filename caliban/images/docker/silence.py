@@ -1,7 +1,7 @@
 """What to do while a Docker daemon that builds, pulls or pushes an image sends nothing.
 
 Such a step may take hours, and only the daemon knows whether it goes on. So it is asked on another connection whether
-it still answers anything: one that does is waited for, with a word now and then, and one that does not is given up.
+it still answers anything: one that does is waited for, with a line now and then, and one that does not is given up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from caliban.images.docker.engine import Engine, unreachable
 from caliban.threads import within
 
 INTERVAL = 60.0
-"""Seconds without a sign of progress after which the daemon is asked, and the user gets a word."""
+"""Seconds without a sign of progress after which the daemon is asked, and a line is shown."""
 
 PING_SECONDS = 30.0
 """How long the daemon has to answer; it does nothing for that."""
@@ -29,14 +29,14 @@ STEP_SECONDS = 7200.0
 """How long a step of a build may say nothing: a compiler, a solver, or the copy of a large directory."""
 
 _REPEAT = 4
-"""Each word comes after a silence this many times as long as the one before: 1, 4, 16 and 64 minutes."""
+"""Each line comes after a silence this many times as long as the one before: 1, 4, 16 and 64 minutes."""
 
 
 class DaemonWatch:
     """Watches over the silence of a daemon; implements :class:`caliban.threads.Watch`.
 
     Args:
-        engine: whose daemon it is; its ``on_slow`` gets the words.
+        engine: whose daemon it is; its ``on_slow`` gets the lines.
         doing: returns what the daemon does, and how long that may take in silence, in seconds.
     """
 

@@ -122,7 +122,9 @@ def checked_arguments(command: DockerCommand, environ: Mapping[str, str]) -> Run
     return run_arguments.parse_given(command.docker_arguments, lambda: client_flags(environ))
 
 
-def anchored(spec: JsonObject, directory: Path | None, context: PlatformContext) -> tuple[JsonObject, Sequence[str]]:
+def with_absolute_paths(
+    spec: JsonObject, directory: Path | None, context: PlatformContext
+) -> tuple[JsonObject, Sequence[str]]:
     """Return a recorded spec with absolute paths, and warnings about what the job would not find.
 
     Args:
@@ -145,7 +147,7 @@ def anchored(spec: JsonObject, directory: Path | None, context: PlatformContext)
 def located_arguments(
     given: RunArguments, directory: Path | None, home: Path, environ: Mapping[str, str]
 ) -> tuple[RunArguments, Sequence[str]]:
-    """Return arguments with absolute paths, after a check of the paths, and warnings; see :func:`anchored`."""
+    """Return checked arguments with absolute paths, and warnings; see :func:`with_absolute_paths`."""
     from caliban.images.docker.endpoint import is_engine_here  # not for --help
 
     arguments = host_paths.resolved(given, directory, home)

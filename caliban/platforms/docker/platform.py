@@ -137,14 +137,14 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         self._arguments(spec)
         return job_spec.with_arguments(spec, image, arguments)
 
-    def anchored(self, spec: JsonObject, directory: Path | None) -> JsonObject:
+    def with_absolute_paths(self, spec: JsonObject, directory: Path | None) -> JsonObject:
         """Return the spec with absolute paths in its ``docker run`` arguments.
 
         Raises:
             PlatformError: ``malformed-job-spec``, ``docker-run-args-rejected``.
         """
         try:
-            located, warnings = job_spec.anchored(spec, directory, self.context)
+            located, warnings = job_spec.with_absolute_paths(spec, directory, self.context)
         except RunArgumentsError as error:
             raise rejected_arguments(error) from error
         for warning in warnings:

@@ -30,7 +30,7 @@ _GCLOUD_HINT = (
 
 _CAUSE_LIMIT = 2000
 _REPORT_AFTER = 3
-"""Seconds after which the user is told what is waited for."""
+"""Seconds after which a message says what is waited for."""
 
 
 class LoginError(Exception):

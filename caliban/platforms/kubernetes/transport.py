@@ -27,7 +27,7 @@ MAX_BODY = BODY_LIMIT
 
 _CHUNK = 2**16
 _REPORT_AFTER = 3
-"""Seconds after which the user is told what is waited for."""
+"""Seconds after which a message says what is waited for."""
 
 
 @dataclass(frozen=True)

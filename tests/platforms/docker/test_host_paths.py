@@ -218,20 +218,20 @@ def test_a_relative_path_that_caliban_0_4_2_recorded_means_the_projects_director
     platform: DockerPlatform, project: Path
 ) -> None:
     (project / "data").mkdir()
-    spec = platform.anchored(recorded("-v", "./data:/data"), project)
+    spec = platform.with_absolute_paths(recorded("-v", "./data:/data"), project)
     assert spec == recorded("-v", f"{project}/data:/data")
 
 
 def test_a_spec_without_relative_paths_is_run_again_as_it_was_recorded(platform: DockerPlatform) -> None:
     spec = recorded("-it", "-v", "name:/data")
-    assert platform.anchored(spec, None) is spec
+    assert platform.with_absolute_paths(spec, None) is spec
 
 
 def test_a_recorded_relative_path_without_a_recorded_directory_is_an_error_before_anything_is_built(
     platform: DockerPlatform,
 ) -> None:
     with pytest.raises(PlatformError) as caught:
-        platform.anchored(recorded("-v", "./data:/data"), None)
+        platform.with_absolute_paths(recorded("-v", "./data:/data"), None)
     assert (caught.value.id, caught.value.cause) == (
         "docker-run-args-rejected",
         '"-v ./data:/data" is relative to a directory that was not recorded',
@@ -243,5 +243,5 @@ def test_what_a_rerun_would_not_find_is_reported_once(
 ) -> None:
     platform = DockerPlatform(replace(context, environ={**context.environ}))
     for _ in range(2):
-        platform.anchored(recorded("-e", "TOKEN", "-v", f"{tmp_path}/gone:/x"), tmp_path / "project")
+        platform.with_absolute_paths(recorded("-e", "TOKEN", "-v", f"{tmp_path}/gone:/x"), tmp_path / "project")
     assert [line.partition(":")[0] for line in reporter.warnings] == ["file or directory not found", "--env TOKEN"]

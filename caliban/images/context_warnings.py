@@ -15,7 +15,7 @@ class _TooMany(Exception):
     """There are more than that."""
 
 
-def survey(spec: BuildSpec) -> list[str]:
+def context_warnings(spec: BuildSpec) -> list[str]:
     """Return warnings about what is probably in the image by accident, and why it could not be built.
 
     Args:
