@@ -20,8 +20,6 @@ from caliban.images.docker.identity import EngineIdentity
 from caliban.images.image_platform import platform_of_local_jobs
 from caliban.images.registry.push import Registry
 from caliban.platforms.base import (
-    EXPERIMENT_LABEL,
-    TOKEN_LABEL,
     ChecksJobs,
     ForegroundPlatform,
     KillsJobs,
@@ -31,7 +29,8 @@ from caliban.platforms.base import (
 )
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import job_spec, mounts, start, where
-from caliban.platforms.docker.client import IMPATIENT_SECONDS, REMOVE_LABEL, Container, Containers, stop_seconds
+from caliban.platforms.docker.client import IMPATIENT_SECONDS, Container, Containers, stop_seconds
+from caliban.platforms.docker.create_command import create_command
 from caliban.platforms.docker.details import (
     RUNNING_STATES,
     DockerDestination,
@@ -44,7 +43,7 @@ from caliban.platforms.docker.details import (
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.needs import Needs
 from caliban.platforms.docker.output import JobOutput, streamed_output
-from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, is_init
+from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
 from caliban.records import (
     Destination,
     ImageRef,
@@ -200,16 +199,8 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         where.check_engine(submission, here, self._machine())
         for flag in arguments.without_effect():
             self.context.announce(f"warning: {flag.shown} in the recorded --docker_run_args has no effect")
-        command = ["docker", "create", "--name", submission.name]
         entrypoint = self.context.engine().image_entrypoint(recorded.image)
-        command += job_spec.credential_arguments(recorded.docker_arguments, self.context)
-        command += ["--user", "0:0"] if here.is_rootless and not arguments.chooses_user else []
-        command += self._init_arguments(arguments, entrypoint or (), here)
-        command += arguments.for_create()
-        command += ["--label", f"{TOKEN_LABEL}={submission.token}"]
-        command += ["--label", f"{EXPERIMENT_LABEL}={submission.experiment_id}"]
-        command += ["--label", REMOVE_LABEL] if arguments.removes else []
-        command += [recorded.image, *recorded.arguments]
+        command = create_command(recorded, arguments, submission, entrypoint or (), here, self.context)
         downloads = arguments.pulls or entrypoint is None
         container = start.create_and_start(
             lambda: start.create(command, recorded.image, submission, self.context, downloads=downloads),
@@ -218,17 +209,6 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
             may_send,
         )
         return self._new_job(container, recorded.image, submission, here)
-
-    def _init_arguments(self, arguments: RunArguments, entrypoint: Sequence[str], here: EngineIdentity) -> list[str]:
-        """Return ``--init``: the first process of a container ignores signals that it does not handle, as SIGTERM."""
-        if arguments.chooses_init or is_init(arguments.entrypoint or next(iter(entrypoint), "")):
-            return []
-        if here.has_init is False:
-            self.context.announce(
-                "the engine has no init process for containers (docker-init): a job that does not handle SIGTERM "
-                "is stopped by SIGKILL"
-            )
-        return ["--init"] if here.has_init else []
 
     def _checked(self, spec: JsonObject, submission: Submission) -> tuple[job_spec.DockerCommand, RunArguments]:
         recorded = job_spec.parse_command(spec)
