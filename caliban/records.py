@@ -115,6 +115,43 @@ class JobExit:
 
 
 @dataclass(frozen=True)
+class OutputError:
+    """The last error in the output of a job: what its last traceback says, or its last line that reports an error.
+
+    Attributes:
+        type: the type of the exception (``ValueError``, ``torch.OutOfMemoryError``); None where it is not one.
+        message: what it says, in one line, without secrets; may be empty.
+        frame: the innermost frame inside the project (``trainer/train.py:41``); None where no traceback names one.
+    """
+
+    type: str | None
+    message: str
+    frame: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For people, in one line: ``ValueError: loss is nan``."""
+        return ": ".join(part for part in (self.type, self.message) if part)
+
+
+@dataclass(frozen=True)
+class OutputLine:
+    """A line of a job's output.
+
+    Attributes:
+        data: its bytes as the job wrote them, with its line break; without one at the end of the output.
+        is_stderr: whether it was written to standard error; False where the platform does not tell.
+        time: when it was written, with a time zone; None where the platform does not tell.
+        source: which of several containers, pods or replicas of the job wrote it; None where there is one.
+    """
+
+    data: bytes
+    is_stderr: bool = False
+    time: datetime | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
 class JobDetails:
     """What a platform recorded of a job (``jobs.details``), as the platform's own parser reads it.
 
@@ -183,6 +220,7 @@ class JobRecord:
         created: naive local time of the machine that submitted it, as caliban 0.4.2 records it.
         user: who recorded it; None where that is not recorded.
         refresh_error: why ``status`` could not be refreshed; None where it could, or need not.
+        output_error: the last error in its output; None where there is none, or the output was not read yet.
     """
 
     id: int
@@ -195,6 +233,7 @@ class JobRecord:
     created: datetime
     user: str | None = None
     refresh_error: str | None = None
+    output_error: OutputError | None = None
 
     @property
     def reason(self) -> str | None:

@@ -8,7 +8,7 @@ some platforms can do is a capability: a small class of its own, checked with ``
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -25,6 +25,7 @@ from caliban.records import (
     JobUpdate,
     JsonObject,
     NewJob,
+    OutputLine,
     PlatformId,
     StatusUnavailable,
 )
@@ -291,6 +292,35 @@ class ForegroundPlatform(ABC):
     def is_detached(self, job: JobRecord) -> bool:
         """Return whether the user asked for a job that runs in the background: the command does not wait for it."""
         return False
+
+
+@dataclass(frozen=True)
+class LogRequest:
+    """Which part of a job's output is wanted.
+
+    Attributes:
+        tail: only the last lines, this many at most; None for all.
+        follow: whether to go on until the job ends.
+    """
+
+    tail: int | None = None
+    follow: bool = False
+
+
+class LogSource(ABC):
+    """A platform that has the output of its jobs, while they run and for some time afterwards."""
+
+    @abstractmethod
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """Yield the output of a job, oldest line first.
+
+        May be called on any thread, for several jobs at a time. Closing the iterator ends it at once, also while it
+        follows. ``PlatformContext.stopping`` ends it too.
+
+        Raises:
+            CalibanError: the platform does not have the output any more (``output-gone``), does not let the user read
+                it (``output-refused``, with what is needed), or cannot be asked.
+        """
 
 
 class ChecksJobs(ABC):
