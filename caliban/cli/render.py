@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
+from caliban.causes import reason_of
 from caliban.errors import CalibanError
-from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome
+from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, ImageRef, JobRecord, Outcome
 
 _MAX_LINE = 1000
 # Twelve digits tell images apart and leave room for the rest of the line; the store has all 64.
-_OMITTED_DIGITS = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
+_OMITTED_DIGITS = re.compile(r"(?<=\bsha256:[0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
 
 
 def count(number: int, noun: str) -> str:
@@ -56,24 +57,20 @@ def _quoted(script: str) -> str:
     return script if script.startswith("(") else shlex.quote(script)  # "(no script recorded)"
 
 
-def job_line(job: JobRecord, *, with_exit: bool = False) -> str:
-    """Return ``job 68       FAILED       LOCAL 2020-05-29 10:53:40 container: ... name: ... (out of memory)``.
+def short_image(image: ImageRef) -> str:
+    """Return an image with the first twelve digits of its digest, or of its id: ``sha256:85e2b0d315e8``."""
+    return _OMITTED_DIGITS.sub("", image)
 
-    Args:
-        job: the job.
-        with_exit: whether to show the exit code of a failed job.
-    """
+
+def job_line(job: JobRecord) -> str:
+    """Return ``job 68       FAILED       LOCAL 2020-05-29 10:53:40 container: ... name: ... (out of memory)``."""
     parts = [
         f"job {job.id:<8d} {job.status:9s} {job.platform:>8s} {job.created:%Y-%m-%d %H:%M:%S}",
-        f"container: {_OMITTED_DIGITS.sub('', job.container)}",
+        f"container: {short_image(job.container)}",
     ]
     if job.details.display_name:
         parts.append(f"name: {job.details.display_name}")
-    remarks = []
-    if with_exit and job.status is JobStatus.FAILED and job.details.exit and job.details.exit.code is not None:
-        remarks.append(f"exit code {job.details.exit.code}")
-    if job.reason:
-        remarks.append(job.reason)
+    remarks = [reason] if (reason := reason_of(job)) else []
     if job.refresh_error:
         remarks.append(f"last known state; {job.refresh_error}")
     if remarks:
@@ -115,14 +112,12 @@ def outcome_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         if outcome.job is not None:
             yield command_line(outcome.experiment)
-            yield f"  {job_line(outcome.job, with_exit=True)}"
+            yield f"  {job_line(outcome.job)}"
 
 
-def summary_line(outcomes: Sequence[Outcome], not_started: int = 0) -> str:
-    """Count the outcomes: ``3 jobs: 2 succeeded, 1 not submitted``."""
+def count_line(outcomes: Sequence[Outcome]) -> str:
+    """Count the jobs of outcomes: ``3 jobs: 2 stopped, 1 succeeded``."""
     counts = Counter(outcome.job.status.lower() if outcome.job else "not submitted" for outcome in outcomes)
-    if not_started:
-        counts["not started"] += not_started
     return f"{count(counts.total(), 'job')}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
 
 
