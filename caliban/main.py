@@ -106,7 +106,7 @@ class _Process:
 
     def _result(self, run: Callable[[], int]) -> int:
         """Return the exit code for whatever ends ``run``."""
-        from caliban.errors import CalibanError
+        from caliban.errors import CalibanError, QuietInterrupt
 
         try:
             return run()
@@ -115,6 +115,8 @@ class _Process:
         except CalibanError as error:
             self._console.error(error)
             return error.exit_code
+        except QuietInterrupt:
+            return self._signals.exit_code
         except KeyboardInterrupt:
             self._console.info("interrupted")
             return self._signals.exit_code

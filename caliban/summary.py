@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from caliban.causes import cause_of, exit_text, reason_of
 from caliban.records import ExperimentRecord, FailureCause, JobRecord, JobStatus, Outcome
@@ -69,6 +70,31 @@ class Summary:
         return sum(self.counts.values())
 
 
+@dataclass(frozen=True)
+class GroupCounts:
+    """One experiment group in the list of groups.
+
+    Attributes:
+        name: its name.
+        counts: as in :class:`Summary`, by the recorded states.
+        last: when its newest job was submitted, naive local time; None where none was.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    last: datetime | None
+
+    @property
+    def experiments(self) -> int:
+        """The number of experiments."""
+        return sum(self.counts.values())
+
+
+def ordered(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts that are not 0, in the order in which states are shown."""
+    return {state: counts[state] for state in _ORDER if counts.get(state)}
+
+
 def summary_of(experiments: Iterable[ExperimentRecord]) -> Summary:
     """Summarize experiments by the latest of their jobs."""
     found = list(experiments)
@@ -95,7 +121,7 @@ def outcomes_summary(outcomes: Sequence[Outcome], not_started: int = 0) -> Summa
 def _summary(counts: Mapping[str, int], jobs: Sequence[JobRecord], *, can_rerun: bool) -> Summary:
     causes = _causes(job for job in jobs if job.status is JobStatus.FAILED)
     return Summary(
-        {state: counts[state] for state in _ORDER if counts.get(state)},
+        ordered(counts),
         causes,
         has_output=any(each.cause not in _WITHOUT_OUTPUT for each in causes),
         can_rerun=can_rerun,

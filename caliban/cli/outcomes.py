@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from caliban.cli import render
 from caliban.cli.console import Console
-from caliban.cli.summaries import summary_lines
+from caliban.cli.summaries import command_lines, summary_lines
 from caliban.errors import ExitCode
 from caliban.records import Outcome
 from caliban.summary import outcomes_summary
@@ -25,6 +25,7 @@ def report_outcomes(console: Console, outcomes: Sequence[Outcome], group: str, *
         DONE when every job was submitted and none is known to have failed.
     """
     console.print(*render.outcome_lines(outcomes))
+    summary = outcomes_summary(outcomes, not_started)
     console.info(*render.failure_lines(outcomes))
-    console.info(*summary_lines(outcomes_summary(outcomes, not_started), group))
+    console.info(*summary_lines(summary), *command_lines(summary, group))
     return ExitCode.DONE if not not_started and all(outcome.is_good for outcome in outcomes) else ExitCode.NOT_DONE

@@ -9,23 +9,17 @@ from caliban.cli.render import count
 from caliban.summary import Summary
 
 
-def summary_lines(
-    summary: Summary, group: str | None, *, selection: Sequence[str] = (), only_listed: bool = False
-) -> Iterator[str]:
-    """Yield the counts by state, a line for each cause, and the commands that show the output and re-run.
+def summary_lines(summary: Summary, *, only_listed: bool = False) -> Iterator[str]:
+    """Yield the counts by state, and a line for each cause.
 
     Args:
         summary: of the experiments.
-        group: their experiment group; None where no command is to be shown.
-        selection: the flags that selected them; ``resubmit`` has none of those, and is not shown then.
         only_listed: whether the group may have other experiments than those.
     """
     yield counts_line(summary, only_listed=only_listed)
     width = max((len(str(len(each.job_ids))) for each in summary.causes), default=0)
     for each in summary.causes:
-        yield f"  {len(each.job_ids):>{width}} {each.cause:15} {each.text}".rstrip()
-    if group is not None:
-        yield from _commands(summary, group, selection)
+        yield f"  {len(each.job_ids):>{width}} {each.cause:15} {each.text or 'no reason recorded'}"
 
 
 def counts_line(summary: Summary, *, only_listed: bool = False) -> str:
@@ -35,14 +29,16 @@ def counts_line(summary: Summary, *, only_listed: bool = False) -> str:
     return f"{experiments}: {counts}" if counts else experiments
 
 
-def _commands(summary: Summary, group: str, selection: Sequence[str]) -> Iterator[str]:
-    flag = _flag("--xgroup", group)
+def command_lines(summary: Summary, group: str, selection: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the commands that show the output of failed jobs, and re-run them, each where it would do something.
+
+    Args:
+        summary: of the experiments.
+        group: their experiment group.
+        selection: the flags that selected them. ``resubmit`` has none of those, and is not shown then.
+    """
+    flag = [f"--xgroup={group}"] if group.startswith("-") else ["--xgroup", group]
     if summary.has_output:
         yield f"output:  {shlex.join(['caliban', 'logs', *flag, *selection, '--failed'])}"
     if summary.can_rerun and not selection:
         yield f"re-run:  {shlex.join(['caliban', 'resubmit', *flag])}"
-
-
-def _flag(name: str, value: str) -> list[str]:
-    """Return a flag with its value, which may look like a flag itself."""
-    return [f"{name}={value}"] if value.startswith("-") else [name, value]
