@@ -15,13 +15,14 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from caliban.cli import render
+from caliban.cli import documents, render
 from caliban.cli.job_rows import JobRows
 from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
 from caliban.escapes import escaped
 from caliban.input_files import DEFAULT_LIMIT, read_stream
+from caliban.records import JsonObject
 from caliban.reporter import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ _MAX_ANSWER = 1000
 class Console:
     """The standard streams. Listings go to standard output, everything else to standard error.
 
-    It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+    With ``--json``, standard output gets one document and nothing else: listings and the output of jobs go to standard
+    error. It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+
+    Attributes:
+        writes_document: whether ``--json`` was given.
     """
 
     def __init__(
@@ -53,14 +58,18 @@ class Console:
         self._lock = threading.RLock()
         self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
         self._rows = JobRows()
+        self.writes_document = False
+        self._document: JsonObject | None = None
+        self._is_document_written = False
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
 
     def print(self, *lines: str) -> None:
         """Write lines of a listing to standard output. Line breaks within a line are escaped."""
-        _wait_for_room(self._stdout)
-        self._write(self._stdout, lines)
+        stream = self._stderr if self.writes_document else self._stdout
+        _wait_for_room(stream)
+        self._write(stream, lines)
 
     def info(self, *lines: str) -> None:
         """Write lines to standard error. Line breaks within a line are escaped."""
@@ -74,9 +83,36 @@ class Console:
         """Write an error to standard error: what failed, why, and what to do."""
         self.info(*render.error_lines(error))
 
+    def document(self, document: JsonObject) -> None:
+        """Set what ``--json`` writes to standard output when the command ends (:mod:`caliban.cli.documents`).
+
+        A later one takes its place: there is never more than one.
+        """
+        self._document = document
+
+    def write_document(self, exit_code: int, error: CalibanError | None = None) -> None:
+        """Write the document, once; without ``--json``, nothing.
+
+        Args:
+            exit_code: of the process.
+            error: what ended the command, or None.
+        """
+        if not self.writes_document or self._is_document_written:
+            return
+        self._is_document_written = True
+        text = documents.encoded(documents.completed(self._document, exit_code, error)) + "\n"
+        binary = getattr(self._stdout, "buffer", None)
+        with self._lock, self._bars_hidden():
+            if binary is None:
+                self._stdout.write(text)
+            else:
+                self._stdout.flush()
+                binary.write(text.encode("ascii"))  # JSON is UTF-8, whatever the encoding of the locale
+            self._stdout.flush()
+
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on a job's output, byte for byte."""
-        stream = self._stderr if is_stderr else self._stdout
+        stream = self._stderr if is_stderr or self.writes_document else self._stdout
         binary = getattr(stream, "buffer", None)
         _wait_for_room(stream)
         with self._lock, self._bars_hidden():
