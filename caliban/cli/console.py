@@ -37,11 +37,15 @@ _MAX_ANSWER = 1000
 class Console:
     """The standard streams. Listings go to standard output, everything else to standard error.
 
-    With ``--json``, standard output gets one document and nothing else: listings and the output of jobs go to standard
-    error. It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+    Listings and the output of jobs share no stream that a script reads: a command that shows both sets one of the two
+    switches. With ``--json``, standard output gets one document and nothing else. It implements
+    :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
 
     Attributes:
-        writes_document: whether ``--json`` was given.
+        jobs_to_stderr: whether what jobs write to standard output goes to standard error, which leaves standard output
+            to a listing or a document.
+        listing_to_stderr: whether listings go to standard error, which leaves standard output to jobs.
+        writes_document: whether ``--json`` was given: listings and the output of jobs go to standard error.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Console:
         stderr: TextIO | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self.jobs_to_stderr = False
+        self.listing_to_stderr = False
         self._stdin = stdin or sys.stdin
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
@@ -67,7 +73,7 @@ class Console:
 
     def print(self, *lines: str) -> None:
         """Write lines of a listing to standard output. Line breaks within a line are escaped."""
-        stream = self._stderr if self.writes_document else self._stdout
+        stream = self._stderr if self.listing_to_stderr or self.writes_document else self._stdout
         _wait_for_room(stream)
         self._write(stream, lines)
 
@@ -112,7 +118,7 @@ class Console:
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on a job's output, byte for byte."""
-        stream = self._stderr if is_stderr or self.writes_document else self._stdout
+        stream = self._stderr if is_stderr or self.jobs_to_stderr or self.writes_document else self._stdout
         binary = getattr(stream, "buffer", None)
         _wait_for_room(stream)
         with self._lock, self._bars_hidden():

@@ -262,6 +262,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         CalibanError: nothing was submitted.
         InterruptedSubmissionError: after Ctrl-C; what had been submitted by then was reported.
     """
+    from caliban.platforms.base import ForegroundPlatform
+    from caliban.platforms.registry import has_capability
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.pipeline import submit_jobs
@@ -269,6 +271,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
+    # `caliban run train.py > out` holds what train.py writes
+    context.console.listing_to_stderr = has_capability(request.launch.platform, ForegroundPlatform)
     for warning in request.launch.warnings():
         context.console.warn(warning)
     platform = platforms.get(request.launch.platform)

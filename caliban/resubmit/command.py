@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
-    "directories that they were built from, and submit them again with the same parameters."
+    "directories that they were built from, and submit them again with the same parameters. Standard output has the "
+    "plan and the results; the output of local jobs goes to standard error."
 )
 CHANGES_JOBS = True
 
@@ -180,6 +181,7 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
+    context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
