@@ -38,14 +38,15 @@ class Console:
     """The standard streams. Listings go to standard output, everything else to standard error.
 
     Listings and the output of jobs share no stream that a script reads: a command that shows both sets one of the two
-    switches. With ``--json``, standard output gets one document and nothing else. It implements
-    :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+    switches. With ``--json``, standard output gets one document and nothing else: listings are shown only before a
+    question, on standard error. It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at
+    once.
 
     Attributes:
         jobs_to_stderr: whether what jobs write to standard output goes to standard error, which leaves standard output
             to a listing or a document.
         listing_to_stderr: whether listings go to standard error, which leaves standard output to jobs.
-        writes_document: whether ``--json`` was given: listings and the output of jobs go to standard error.
+        writes_document: whether ``--json`` was given; the output of jobs goes to standard error.
     """
 
     def __init__(
@@ -67,13 +68,17 @@ class Console:
         self.writes_document = False
         self._document: JsonObject | None = None
         self._is_document_written = False
+        self._listing: list[str] = []  # what --json has not shown
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
 
     def print(self, *lines: str) -> None:
         """Write lines of a listing to standard output. Line breaks within a line are escaped."""
-        stream = self._stderr if self.listing_to_stderr or self.writes_document else self._stdout
+        if self.writes_document:
+            self._listing.extend(lines)
+            return
+        stream = self._stderr if self.listing_to_stderr else self._stdout
         _wait_for_room(stream)
         self._write(stream, lines)
 
@@ -89,12 +94,15 @@ class Console:
         """Write an error to standard error: what failed, why, and what to do."""
         self.info(*render.error_lines(error))
 
-    def document(self, document: JsonObject) -> None:
+    def document(self, document: JsonObject | Callable[[], JsonObject]) -> None:
         """Set what ``--json`` writes to standard output when the command ends (:mod:`caliban.cli.documents`).
 
-        A later one takes its place: there is never more than one.
+        Args:
+            document: it, or what makes it, which is called with ``--json`` only. A later one takes its place: there is
+                never more than one.
         """
-        self._document = document
+        if self.writes_document:
+            self._document = document() if callable(document) else document
 
     def write_document(self, exit_code: int, error: CalibanError | None = None) -> None:
         """Write the document, once; without ``--json``, nothing.
@@ -170,13 +178,29 @@ class Console:
         Args:
             question: ``stop 1 job?``.
             what: what is done after a yes, as a participle: ``stopped``.
+
+        Raises:
+            CalibanError: with ``--json``: ``confirmation-needed`` where nobody can be asked, ``not-confirmed``.
         """
+        if self.writes_document:
+            return self._agreed_for_document(question, what)
         answer = self.confirm(question)
         if answer is None:
             self.info(f"no answer, nothing was {what}; in scripts, add --yes")
         elif not answer:
             self.info(f"nothing was {what}")
         return bool(answer)
+
+    def _agreed_for_document(self, question: str, what: str) -> bool:
+        answer = None
+        if self._stdin.isatty():
+            self.info(*self._listing)
+            answer = self.confirm(question)
+        if answer is None:
+            raise CalibanError("confirmation-needed", f"no answer, nothing was {what}", hint="in scripts, add --yes")
+        if not answer:
+            raise CalibanError("not-confirmed", f"nothing was {what}")
+        return True
 
     @contextlib.contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:

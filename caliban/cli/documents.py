@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 
@@ -18,8 +19,10 @@ from caliban.errors import CalibanError
 from caliban.records import (
     ContainerRecord,
     ExperimentRecord,
+    FailureCause,
     GroupRecord,
     JobRecord,
+    JobStatus,
     JsonObject,
     Outcome,
     OutputError,
@@ -191,6 +194,12 @@ def experiment_fields(experiment: ExperimentRecord) -> JsonObject:
     }
 
 
+def new_experiment_fields(experiment: ExperimentRecord) -> JsonObject:
+    """Return the parameters of an experiment that is not recorded yet."""
+    found = experiment_fields(experiment)
+    return {key: found[key] for key in ("command_line", "args", "kwargs")}
+
+
 def group_fields(group: GroupRecord) -> JsonObject:
     """Return a group with its experiments, and the jobs of each, oldest first."""
     return {
@@ -215,6 +224,30 @@ def outcome_fields(outcome: Outcome) -> JsonObject:
         "error": error_fields(outcome.error) if outcome.error else None,
         "ok": outcome.is_good,
     }
+
+
+def summary_fields(outcomes: Sequence[Outcome], not_started: int = 0) -> JsonObject:
+    """Count the attempts of a command by the states of their jobs, and those that failed by cause."""
+    jobs = [outcome.job for outcome in outcomes if outcome.job is not None]
+    return {
+        "attempts": len(outcomes) + not_started,
+        "states": state_counts(job.status for job in jobs),
+        "not_submitted": len(outcomes) - len(jobs),
+        "not_started": not_started,
+        "causes": cause_counts(jobs),
+    }
+
+
+def state_counts(states: Iterable[JobStatus]) -> JsonObject:
+    """Return the number of jobs in each state; every state is there."""
+    counts = Counter(states)
+    return {state.value: counts[state] for state in JobStatus}
+
+
+def cause_counts(jobs: Iterable[JobRecord]) -> list[JsonObject]:
+    """Return each cause of the jobs that failed with its number, the most frequent one first."""
+    counts = Counter(cause_of(job) or FailureCause.UNKNOWN for job in jobs if job.status is JobStatus.FAILED)
+    return [{"cause": cause.value, "jobs": number} for cause, number in counts.most_common()]
 
 
 def submission_fields(submission: Submission) -> JsonObject:

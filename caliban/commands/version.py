@@ -20,8 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the version."""
-    if args.as_json:
-        context.console.document(document("caliban.version/1", version=version_number()))
-    else:
-        context.console.print(version())
+    context.console.print(version())
+    context.console.document(document("caliban.version/1", version=version_number()))
     return ExitCode.DONE
