@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from caliban.cli.context import Context
     from caliban.cli.signals import ReceivedSignals
     from caliban.cli.streams import StandardStreams
+    from caliban.errors import CalibanError
 
 _PATIENCE = 1.0
 """Seconds that an interrupted command waits for a reader of its output that does not read."""
@@ -66,6 +67,7 @@ class _Process:
         self._args: argparse.Namespace | None = None
         self._context: Context | None = None
         self._has_failed = False
+        self._error: CalibanError | None = None
 
     def run(self, argv: Sequence[str]) -> int:
         """Run a command line, wait until its output is written, and return the exit code."""
@@ -74,23 +76,25 @@ class _Process:
         threading.excepthook = self._report_failed_thread
         sys.unraisablehook = self._report_ignored
         code = self._result(lambda: self._dispatch(argv))
+        code = 1 if self._has_failed and code == 0 else code
         was_interrupted = self._signals.first is not None
         self._signals.end_process_at_the_next()
+        self._console.write_document(code, self._error)
         failure = self._streams.finish(_PATIENCE if was_interrupted else None)
         if failure is not None:
             code = self._report_lost_output(failure, code)
-        if self._has_failed and code == 0:
-            return 1
-        return code
+        return 1 if self._has_failed and code == 0 else code
 
     def _dispatch(self, argv: Sequence[str]) -> int:
         """Parse the command line, and run the command. absl provides flags for debugging and profiling."""
         from absl import app
 
-        from caliban.cli.command_line import parse
+        from caliban.cli.command_line import asks_for_document, parse
 
         def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
+            self._console.writes_document = asks_for_document(arguments)
             self._args = parse(arguments, self._console)
+            self._console.writes_document = getattr(self._args, "as_json", False)
             return self._args
 
         app.run(self._run_command, argv=list(argv), flags_parser=parse_flags)
@@ -113,17 +117,21 @@ class _Process:
         except SystemExit as ended:
             return self._code_of(ended)
         except CalibanError as error:
+            self._error = error
             self._console.error(error)
             return error.exit_code
         except QuietInterrupt:
             return self._signals.exit_code
         except KeyboardInterrupt:
+            self._error = CalibanError("interrupted", "interrupted")
             self._console.info("interrupted")
             return self._signals.exit_code
         except BaseException as error:  # noqa: BLE001 - the last resort: no traceback reaches the user
             return self._report(error)
 
     def _code_of(self, ended: SystemExit) -> int:
+        if self._context is None:  # help was shown
+            self._console.writes_document = False
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
         self._console.info(str(ended.code))
@@ -134,6 +142,7 @@ class _Process:
         from caliban.cli.internal_error import internal_error
 
         reported = internal_error(error, self._under_way(), getattr(self._args, "command_plugin", None))
+        self._error = self._error or reported
         self._console.error(reported)
         return reported.exit_code
 

@@ -9,4 +9,7 @@ from caliban.cli.context import Context
 def call(context: Context, *words: str) -> int:
     """The exit code. Errors come through as they are: telling them is the work of ``main``."""
     args = parse(["caliban", *words], context.console)
-    return int(args.command_module.run(args, context))
+    context.console.writes_document = getattr(args, "as_json", False)
+    code = int(args.command_module.run(args, context))
+    context.console.write_document(code)
+    return code

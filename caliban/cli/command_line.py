@@ -5,24 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 
 from caliban.cli import command_table
 from caliban.cli.command_table import Command, Entry
 from caliban.cli.console import Console
+from caliban.cli.flag_files import expand
 from caliban.cli.parser import Parser
 from caliban.errors import CalibanError, UsageError
 from caliban.input_files import shortened
 
 _DESCRIPTION = "Run groups of experiments in containers, and re-run what failed with one command."
+_JSON = "--json"
 
 
 def version() -> str:
     """Return the line that ``caliban version`` prints."""
+    return f"caliban {version_number() or '(not installed: its version is not known)'}"
+
+
+def version_number() -> str | None:
+    """Return ``0.5.0``; None where caliban is run from a directory with its source."""
     try:
-        return f"caliban {metadata.version('caliban')}"
-    except metadata.PackageNotFoundError:  # run from a directory with its source
-        return "caliban (not installed: its version is not known)"
+        return metadata.version("caliban")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def parse(argv: Sequence[str], console: Console) -> argparse.Namespace:
@@ -73,6 +81,19 @@ def _parse_command(entry: Entry, arguments: Sequence[str], script: Sequence[str]
     args.command_module = command
     args.command_plugin = entry.plugin
     return args
+
+
+def asks_for_document(argv: Sequence[str]) -> bool:
+    """Return whether ``--json`` is among the flags of a command line, which may be wrong otherwise.
+
+    Args:
+        argv: ``[program, argument, ...]``.
+    """
+    arguments = list(argv[1:])
+    flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    with suppress(UsageError):  # reported when the command line is parsed
+        flags = expand(flags)
+    return any(flag == _JSON or flag.startswith(f"{_JSON}=") for flag in flags)
 
 
 def help_parser(name: Sequence[str], console: Console) -> Parser:

@@ -12,26 +12,25 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from caliban.cli import render, terminal
+from caliban.cli import documents, render, terminal
 from caliban.cli.columns import cut
 from caliban.cli.job_rows import JobRows
+from caliban.cli.live import LiveListing
+from caliban.cli.progress import Bar, Lines, draw
 from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
 from caliban.escapes import escaped
 from caliban.input_files import DEFAULT_LIMIT, read_stream
+from caliban.records import JsonObject
 from caliban.reporter import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_LINE_INTERVAL = 2.0
-"""Seconds between two progress lines where no bar can be drawn."""
 _MAX_ANSWER = 1000
 """Characters of an answer that are read; a longer one is no "yes"."""
 
@@ -39,7 +38,16 @@ _MAX_ANSWER = 1000
 class Console:
     """The standard streams. Listings go to standard output, everything else to standard error.
 
-    It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at once.
+    Listings and the output of jobs share no stream that a script reads: a command that shows both sets one of the two
+    switches. With ``--json``, standard output gets one document and nothing else: listings are shown only before a
+    question, on standard error. It implements :class:`caliban.reporter.Reporter`, and may be used by several threads at
+    once.
+
+    Attributes:
+        jobs_to_stderr: whether what jobs write to standard output goes to standard error, which leaves standard output
+            to a listing or a document.
+        listing_to_stderr: whether listings go to standard error, which leaves standard output to jobs.
+        writes_document: whether ``--json`` was given; the output of jobs goes to standard error.
     """
 
     def __init__(
@@ -50,6 +58,8 @@ class Console:
         clock: Clock | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        self.jobs_to_stderr = False
+        self.listing_to_stderr = False
         self._stdin = stdin or sys.stdin
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
@@ -59,14 +69,22 @@ class Console:
         self._lock = threading.RLock()
         self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
         self._rows = JobRows()
+        self.writes_document = False
+        self._document: JsonObject | None = None
+        self._is_document_written = False
+        self._listing: list[str] = []  # what --json has not shown
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
 
     def print(self, *lines: str) -> None:
         """Write lines of a listing to standard output. Line breaks within a line are escaped."""
-        _wait_for_room(self._stdout)
-        self._write(self._stdout, lines)
+        if self.writes_document:
+            self._listing.extend(lines)
+            return
+        stream = self._stderr if self.listing_to_stderr else self._stdout
+        _wait_for_room(stream)
+        self._write(stream, lines)
 
     @property
     def width(self) -> int | None:
@@ -81,6 +99,9 @@ class Console:
 
     def listing(self, *lines: str) -> None:
         """Write lines of a listing to standard output; on a terminal in colours, and not longer than its rows."""
+        if self.writes_document or self.listing_to_stderr:
+            self.print(*lines)
+            return
         _wait_for_room(self._stdout)
         width = self.width
         text = "".join(f"{self._shown(line, width)}\n" for line in lines)
@@ -138,9 +159,39 @@ class Console:
         """Write an error to standard error: what failed, why, and what to do."""
         self.info(*render.error_lines(error))
 
+    def document(self, document: JsonObject | Callable[[], JsonObject]) -> None:
+        """Set what ``--json`` writes to standard output when the command ends (:mod:`caliban.cli.documents`).
+
+        Args:
+            document: it, or what makes it, which is called with ``--json`` only. A later one takes its place: there is
+                never more than one.
+        """
+        if self.writes_document:
+            self._document = document() if callable(document) else document
+
+    def write_document(self, exit_code: int, error: CalibanError | None = None) -> None:
+        """Write the document, once; without ``--json``, nothing.
+
+        Args:
+            exit_code: of the process.
+            error: what ended the command, or None.
+        """
+        if not self.writes_document or self._is_document_written:
+            return
+        self._is_document_written = True
+        text = documents.encoded(documents.completed(self._document, exit_code, error)) + "\n"
+        binary = getattr(self._stdout, "buffer", None)
+        with self._lock, self._bars_hidden():
+            if binary is None:
+                self._stdout.write(text)
+            else:
+                self._stdout.flush()
+                binary.write(text.encode("ascii"))  # JSON is UTF-8, whatever the encoding of the locale
+            self._stdout.flush()
+
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
         """Pass on a job's output, byte for byte."""
-        stream = self._stderr if is_stderr else self._stdout
+        stream = self._stderr if is_stderr or self.jobs_to_stderr or self.writes_document else self._stdout
         binary = getattr(stream, "buffer", None)
         _wait_for_room(stream)
         with self._lock, self._bars_hidden():
@@ -192,7 +243,12 @@ class Console:
         Args:
             question: ``stop 1 job?``.
             what: what is done after a yes, as a participle: ``stopped``.
+
+        Raises:
+            CalibanError: with ``--json``: ``confirmation-needed`` where nobody can be asked, ``not-confirmed``.
         """
+        if self.writes_document:
+            return self._agreed_for_document(question, what)
         answer = self.confirm(question)
         if answer is None:
             self.info(f"no answer, nothing was {what}; in scripts, add --yes")
@@ -200,22 +256,33 @@ class Console:
             self.info(f"nothing was {what}")
         return bool(answer)
 
+    def _agreed_for_document(self, question: str, what: str) -> bool:
+        answer = None
+        if self._stdin.isatty():
+            self.info(*self._listing)
+            answer = self.confirm(question)
+        if answer is None:
+            raise CalibanError("confirmation-needed", f"no answer, nothing was {what}", hint="in scripts, add --yes")
+        if not answer:
+            raise CalibanError("not-confirmed", f"nothing was {what}")
+        return True
+
     @contextlib.contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
         """Show the progress of something: a bar on a terminal, a line every two seconds elsewhere."""
         bar = self._new_bar(title, total, unit) if self._stderr.isatty() and self._held is None else None
         if bar is None:
-            yield _Lines(self, title, total, unit, self._clock)
+            yield Lines(self, title, total, unit, self._clock)
             return
         with self._lock:
             self._bars.append(bar)
         try:
-            yield _Bar(bar, self._lock, self._is_row_free)
+            yield Bar(bar, self._lock, self._is_row_free)
         finally:
             with self._lock:
                 self._put(self._stderr, "")  # the bar is removed with all of its row
                 self._bars.remove(bar)
-                _draw(bar.close)
+                draw(bar.close)
 
     def _new_bar(self, title: str, total: int | None, unit: str) -> tqdm | None:  # type: ignore[type-arg]  # as above
         """Return a bar; None where $TQDM_... variables or the terminal do not allow one."""
@@ -239,7 +306,7 @@ class Console:
 
         with self._lock:
             self._put(self._stderr, "")
-            _draw(create)
+            draw(create)
         return bars[0] if bars else None
 
     def _write(self, stream: TextIO, lines: Sequence[str]) -> None:
@@ -259,12 +326,12 @@ class Console:
     @contextlib.contextmanager
     def _bars_hidden(self) -> Iterator[None]:
         for bar in self._bars if self._is_row_free() else ():
-            _draw(partial(bar.clear, nolock=True))
+            draw(partial(bar.clear, nolock=True))
         try:
             yield
         finally:
             for bar in self._bars if self._is_row_free() else ():
-                _draw(partial(bar.refresh, nolock=True))
+                draw(partial(bar.refresh, nolock=True))
 
 
 def _wait_for_room(stream: TextIO) -> None:
@@ -272,83 +339,3 @@ def _wait_for_room(stream: TextIO) -> None:
     binary = getattr(stream, "buffer", None)
     if isinstance(binary, Output):
         binary.wait_for_room()
-
-
-def _draw(step: Callable[[], object]) -> None:
-    """Draw, create or remove a bar. What cannot be drawn is not worth more than a bar."""
-    with contextlib.suppress(Exception):  # tqdm takes all options from $TQDM_... variables too, and checks none
-        step()
-
-
-@dataclass(frozen=True)
-class LiveListing:
-    """A listing that is redrawn.
-
-    Attributes:
-        size: returns the size of the terminal, which may change.
-        draw: draws lines over those before; each is cut to a row, and those that do not fit are left out.
-    """
-
-    size: Callable[[], os.terminal_size]
-    draw: Callable[[Sequence[str]], None]
-
-
-class _Bar:
-    """Progress on a terminal."""
-
-    def __init__(
-        self,
-        bar: tqdm,  # type: ignore[type-arg]  # as above
-        lock: AbstractContextManager[object],
-        may_draw: Callable[[], bool],
-    ) -> None:
-        self._bar = bar
-        self._lock = lock
-        self._may_draw = may_draw
-
-    def advance(self, amount: int = 1) -> None:
-        with self._lock:
-            if self._may_draw():
-                _draw(partial(self._bar.update, amount))
-            else:
-                self._bar.n += amount
-
-    def note(self, text: str) -> None:
-        with self._lock:
-            _draw(partial(self._bar.set_postfix_str, escaped(text), refresh=self._may_draw()))
-
-
-class _Lines:
-    """Progress where no bar can be drawn."""
-
-    def __init__(self, console: Console, title: str, total: int | None, unit: str, clock: Clock) -> None:
-        self._console, self._title, self._total, self._unit, self._clock = console, title, total, unit, clock
-        self._lock = threading.Lock()
-        self._done = 0
-        self._note = ""
-        self._next = clock.monotonic() + _LINE_INTERVAL
-
-    def advance(self, amount: int = 1) -> None:
-        with self._lock:
-            self._done += amount
-            self._show_when_due()
-
-    def note(self, text: str) -> None:
-        with self._lock:
-            self._note = text
-            self._show_when_due()
-
-    def _show_when_due(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _LINE_INTERVAL
-        note = f" ({self._note})" if self._note else ""
-        self._console.info(f"{self._title}: {_amount(self._done, self._total, self._unit)}{note}")
-
-
-def _amount(done: int, total: int | None, unit: str) -> str:
-    """Return ``3.2 of 15.0 MB``, ``1 of 3 jobs`` or ``7 steps``."""
-    if unit == "B":
-        return f"{done / 1e6:.1f}{'' if total is None else f' of {total / 1e6:.1f}'} MB"
-    return f"{done} {unit}s" if total is None else f"{done} of {total} {unit}s"

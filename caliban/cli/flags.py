@@ -32,6 +32,16 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``, for commands that call :meth:`caliban.cli.console.Console.document`."""
+    parser.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        help="write the result, or the error, to standard output as one JSON document (docs/json.md)",
+    )
+
+
 def add_yes(parser: argparse.ArgumentParser) -> None:
     """Add ``-y``, ``--yes``."""
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
-from caliban.cli import flags, render
+from caliban.cli import documents, flags, render
 from caliban.cli.context import Context
 from caliban.clock import local_text
 from caliban.errors import ExitCode, UsageError
@@ -14,6 +14,7 @@ from caliban.platforms.flags import add_account_flags
 
 if TYPE_CHECKING:
     from caliban.attempts import Submission
+    from caliban.records import JsonObject
     from caliban.store.database import Store
     from caliban.submission.abandoning import Unanswered
 
@@ -26,7 +27,7 @@ DESCRIPTION = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--xgroup``, ``--submission``, ``--dry_run``, those for accounts, and ``--yes``."""
+    """Add ``--xgroup``, ``--submission``, ``--dry_run``, those for accounts, ``--yes`` and ``--json``."""
     flags.add_xgroup(parser)
     parser.add_argument(
         "--submission",
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry_run", action="store_true", help="show what would be given up, and change nothing")
     add_account_flags(parser)
     flags.add_yes(parser)
+    flags.add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if args.dry_run:
             found = unanswered(store, platforms, context.user, args.xgroup, args.submission, look_up=False)
             _show(found, context)
+            context.console.document(lambda: _document("caliban.abandon-plan/1", found, args.xgroup))
             context.console.print("", "nothing was given up: to give up these jobs, run this command without --dry_run")
             return ExitCode.DONE
     with open_store(url, Access.WRITE, context.console) as store:
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         _show(found, context)
         if found.number:
             return _abandon(found, args, context, store)
+    context.console.document(lambda: _document("caliban.abandon/1", found, args.xgroup, given_up=0))
     return ExitCode.NOT_DONE if found.in_progress else ExitCode.DONE
 
 
@@ -91,6 +95,21 @@ def _show(found: Unanswered, context: Context) -> None:
         context.console.print(f"  {render.job_line(job)}")
 
 
+def _document(schema: str, found: Unanswered, group: str, **counts: int) -> JsonObject:
+    """Return what is or would be given up."""
+    return documents.document(
+        schema,
+        group=group,
+        jobs=[
+            {"experiment": documents.experiment_fields(experiment), "job": documents.job_fields(job)}
+            for experiment, job in found.jobs
+        ],
+        submissions=documents.submissions_fields(found.submissions),
+        in_progress=documents.submissions_fields(found.in_progress),
+        **counts,
+    )
+
+
 def _submission_line(submission: Submission) -> str:
     """Return what is needed to look for the job by hand."""
     place = ", ".join(f"{key}: {value}" for key, value in submission.destination.items())
@@ -107,6 +126,7 @@ def _abandon(found: Unanswered, args: argparse.Namespace, context: Context, stor
     if not args.yes and not context.console.agreed(question, "given up"):
         return ExitCode.NOT_DONE
     number = abandon(found, store, context.user)
+    context.console.document(lambda: _document("caliban.abandon/1", found, args.xgroup, given_up=number))
     context.console.info(
         f"{render.count(number, 'job')} given up; to submit again, run: "
         f"caliban resubmit --xgroup {shlex.quote(args.xgroup)}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from caliban.cli import flags
 from caliban.cli.context import Context
+from caliban.cli.documents import document
 from caliban.errors import ExitCode
 
 DESCRIPTION = "Build the container image of a script or module, as caliban run does, and print its id."
@@ -15,6 +16,7 @@ DESCRIPTION = "Build the container image of a script or module, as caliban run d
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what goes into an image, and MODULE."""
     flags.add_image_flags(parser)
+    flags.add_json(parser)
     flags.add_module(parser)
 
 
@@ -29,4 +31,5 @@ def run(args: argparse.Namespace, context: Context) -> int:
     spec = replace(spec, image_platform=platform_of_local_jobs(context.environ))
     image = engine.build(spec, build_user(context.user), context.console, no_cache=args.no_cache)
     context.console.print(image)
+    context.console.document(document("caliban.build/1", image=image))
     return ExitCode.DONE

@@ -35,36 +35,60 @@ class Forecast:
     lines: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What ``--dry_run`` shows.
+
+    Attributes:
+        forecast: what would be submitted.
+        verb: what would happen to the jobs: ``submitted``.
+        command_verb: the same in the infinitive: ``submit``.
+        undone: what did not happen: ``submitted``, ``written``.
+        warnings: what the user should know.
+        requests: the requests as text, with ``--verbose``; "" without.
+    """
+
+    forecast: Forecast
+    verb: str
+    command_verb: str
+    undone: str
+    warnings: Sequence[str]
+    requests: str
+
+
 def show(request: Request, context: Context, args: argparse.Namespace, *, exporting: bool) -> None:
     """Print what would happen, and that nothing did."""
-    console, launcher = context.console, request.launcher
-    verb, command_verb = ("exported", "export") if exporting else (launcher.verb, launcher.command_verb)
-    forecast = Forecast(request.xgroup, request.previews()) if exporting else _forecast(request, context, args)
+    from caliban.commands.submit_documents import plan_document
+
+    preview = _preview(request, context, args, exporting=exporting)
+    console, forecast = context.console, preview.forecast
+    console.document(lambda: plan_document(preview, request))
     if forecast.experiments:
-        console.print(f"the following jobs would be {verb}, in the experiment group {forecast.xgroup}:")
+        console.print(f"the following jobs would be {preview.verb}, in the experiment group {forecast.xgroup}:")
     else:
-        console.print(f"no jobs would be {verb} in the experiment group {forecast.xgroup}")
-    for experiment in forecast.experiments:
-        console.print(render.command_line(experiment))
-    console.print(*forecast.lines)
-    console.print("")
-    for line in _image_lines(request, context):
-        console.print(line)
-    for line in request.launch.summary_lines():
-        console.print(line)
-    for warning in request.launch.warnings():
+        console.print(f"no jobs would be {preview.verb} in the experiment group {forecast.xgroup}")
+    console.print(*(render.command_line(experiment) for experiment in forecast.experiments))
+    console.print(*forecast.lines, "", *_image_lines(request, context), *request.launch.summary_lines())
+    for warning in preview.warnings:
         console.warn(warning)
+    console.print(*preview.requests.splitlines())
+    command = f"to {preview.command_verb} these jobs, run this command without --dry_run"
+    console.print("", f"nothing was {preview.undone}{f': {command}' if forecast.experiments else ''}")
+
+
+def _preview(request: Request, context: Context, args: argparse.Namespace, *, exporting: bool) -> Preview:
+    launcher, launch = request.launcher, request.launch
+    forecast = Forecast(request.xgroup, request.previews()) if exporting else _forecast(request, context, args)
+    warnings = list(launch.warnings())
     if isinstance(request.source, BuildSpec) and launcher.image_flag is not None:
-        for warning in context_warnings(request.source):
-            console.warn(warning)
+        warnings += context_warnings(request.source)
+    requests = ""
     if getattr(args, "verbose", False):
         image = request.source.image if isinstance(request.source, ImageSpec) else None
-        text = request.launch.request_text(request.jobs(), image)
-        if text:
-            console.print(*text.splitlines())
-    undone = f"nothing was {'written' if exporting else verb}"
-    to_do = f": to {command_verb} these jobs, run this command without --dry_run" if forecast.experiments else ""
-    console.print("", f"{undone}{to_do}")
+        requests = launch.request_text(request.jobs(), image)
+    if exporting:
+        return Preview(forecast, "exported", "export", "written", warnings, requests)
+    return Preview(forecast, launcher.verb, launcher.command_verb, launcher.verb, warnings, requests)
 
 
 def _image_lines(request: Request, context: Context) -> Sequence[str]:

@@ -9,7 +9,8 @@ from caliban.platforms.registry import launchers
 
 COMMAND = SubmitCommand(
     "Build a container image of a script or module, and run it on this machine once for each set of flags, one after "
-    "the other. Arguments after -- are passed to it as they are.",
+    "the other. Arguments after -- are passed to it as they are. Standard output is that of the jobs; the list of the "
+    "jobs goes to standard error.",
     partial(launchers, "run"),
     shows_requests=False,
 )

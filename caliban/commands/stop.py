@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from caliban.cli import flags, render
+from caliban.cli import documents, flags, render
 from caliban.cli.context import Context
 from caliban.errors import ExitCode, StoreError
 from caliban.platforms.flags import add_cloud_key
@@ -13,9 +14,10 @@ from caliban.platforms.flags import add_cloud_key
 if TYPE_CHECKING:
     from caliban.attempts import Submission
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord
+    from caliban.records import GroupRecord, JsonObject
     from caliban.store.database import Store
     from caliban.submission.ending import Ended, Unfinished
+    from caliban.submission.in_doubt import OpenSubmissions
     from caliban.submission.refresh import Refreshed
 
 CHANGES_JOBS = True
@@ -23,11 +25,12 @@ DESCRIPTION = "Stop the running and queued jobs of an experiment group; without 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--xgroup``, ``--dry_run``, ``--cloud_key`` and ``--yes``."""
+    """Add ``--xgroup``, ``--dry_run``, ``--cloud_key``, ``--yes`` and ``--json``."""
     flags.add_xgroup(parser)
     parser.add_argument("--dry_run", action="store_true", help="show which jobs would be stopped, and stop none")
     add_cloud_key(parser)
     flags.add_yes(parser)
+    flags.add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -56,6 +59,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     found = unfinished(refreshed.groups, left.in_progress)
     if not found and not args.dry_run:
         found = _end_open_commands(args.xgroup, refreshed, platforms, context)
+    owners = {experiment.id: group.name for group in refreshed.groups for experiment in group.experiments}
+    if not found or args.dry_run:
+        context.console.document(
+            lambda: _plan_document(found, left, owners) if args.dry_run else _nothing_document(left)
+        )
     if not found:
         context.console.print("no running or queued jobs" + (" are known" if left.in_doubt else ""))
         report_doubt(left.in_doubt, context.console)
@@ -76,6 +84,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
         ended = ending.end(found, progress)
     code = _report(ended, context)
+    context.console.document(lambda: _document(ended, owners))
     stopped = {outcome.job.id for outcome in ended.outcomes if outcome.job and outcome.error is None}
     report_unreachable_jobs(refreshed.groups, context.console, stopped=stopped)
     return code
@@ -127,6 +136,45 @@ def _show(found: Unfinished, context: Context) -> None:
         context.console.print(render.command_line(of) if of else submission.name)
         queued = "" if submission.may_have_been_sent else "queued, "
         context.console.print(f"  {queued}{_submitter(submission)}")
+
+
+def _plan_document(found: Unfinished, left: OpenSubmissions, owners: Mapping[int, str]) -> JsonObject:
+    """Return what ``--dry_run`` would stop; ``owners`` are the names of groups by ``experiments.id``."""
+    jobs = [
+        {
+            "group": owners.get(experiment.id),
+            "experiment": documents.experiment_fields(experiment),
+            "job": documents.job_fields(job),
+        }
+        for experiment, job in found.jobs
+    ]
+    return documents.document(
+        "caliban.stop-plan/1",
+        jobs=jobs,
+        submissions=documents.submissions_fields(found.submissions),
+        in_doubt=documents.submissions_fields(left.in_doubt),
+    )
+
+
+def _nothing_document(left: OpenSubmissions) -> JsonObject:
+    from caliban.submission.ending import Ended
+
+    return _document(Ended((), 0, left), {})
+
+
+def _document(ended: Ended, owners: Mapping[int, str]) -> JsonObject:
+    """Return what was stopped."""
+    jobs = [
+        {"group": owners.get(outcome.experiment.id), **documents.outcome_fields(outcome)} for outcome in ended.outcomes
+    ]
+    return documents.document(
+        "caliban.stop/1",
+        summary=documents.summary_fields(ended.outcomes),
+        jobs=jobs,
+        cancelled=ended.cancelled,
+        in_doubt=documents.submissions_fields(ended.left.in_doubt),
+        in_progress=documents.submissions_fields(ended.left.in_progress),
+    )
 
 
 def _submitter(submission: Submission) -> str:

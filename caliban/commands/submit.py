@@ -116,6 +116,7 @@ class SubmitCommand:
         next(iter(launchers.values())).add_arguments(parser)
         flags.add_new_attempts(parser)
         flags.add_dry_run(parser)
+        flags.add_json(parser)
         if self.shows_requests:
             parser.add_argument("-v", "--verbose", action="store_true", help="with --dry_run: show the requests")
         flags.add_module(parser)
@@ -222,6 +223,7 @@ def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
 
 def _export(request: Request, exporter: Exporter, context: Context, platforms: Platforms) -> int:
     """Build and push the image, and write the jobs to a file. Nothing is submitted or recorded."""
+    from caliban.commands.submit_documents import export_document
     from caliban.images.spec import BuildSpec
     from caliban.submission.preflight import check_registry_name
 
@@ -238,6 +240,7 @@ def _export(request: Request, exporter: Exporter, context: Context, platforms: P
     else:
         image = request.source.image
     context.console.info(exporter.export(request.jobs(), image))
+    context.console.document(lambda: export_document(request, exporter, image))
     return ExitCode.DONE
 
 
@@ -262,6 +265,9 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         CalibanError: nothing was submitted.
         InterruptedSubmissionError: after Ctrl-C; what had been submitted by then was reported.
     """
+    from caliban.commands.submit_documents import submit_document
+    from caliban.platforms.base import ForegroundPlatform
+    from caliban.platforms.registry import has_capability
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.pipeline import submit_jobs
@@ -269,6 +275,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
+    # `caliban run train.py > out` holds what train.py writes
+    context.console.listing_to_stderr = has_capability(request.launch.platform, ForegroundPlatform)
     for warning in request.launch.warnings():
         context.console.warn(warning)
     platform = platforms.get(request.launch.platform)
@@ -285,19 +293,23 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
             context.console.info(decision.line)
         if not decision.kinds:
             _finish(decision, store)
+            context.console.document(lambda: submit_document(request, (), 0))
             return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
         submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         images = _images(request, context, platforms)
         request = replace(request, source=_image_source(request, platform))
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
+        document = partial(submit_document, request)
         remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
-            report_outcomes(context.console, interrupted.outcomes, request.xgroup, not_started=interrupted.not_started)
+            report_outcomes(
+                context.console, interrupted.outcomes, request.xgroup, document, not_started=interrupted.not_started
+            )
             raise
-    code = report_outcomes(context.console, outcomes, request.xgroup)
+    code = report_outcomes(context.console, outcomes, request.xgroup, document)
     return ExitCode.NOT_DONE if is_in_doubt else code
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from caliban.causes import reason_of
 from caliban.cli import render
-from caliban.cli.console import LiveListing
 from caliban.cli.context import Context
+from caliban.cli.live import LiveListing
 from caliban.cli.summaries import command_lines, summary_lines
 from caliban.commands.listing import Listing, ListingRequest, look
 from caliban.commands.status import print_listing, tree_lines

@@ -6,6 +6,7 @@ import argparse
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
-    "directories that they were built from, and submit them again with the same parameters."
+    "directories that they were built from, and submit them again with the same parameters. Standard output has the "
+    "plan and the results; the output of local jobs goes to standard error."
 )
 CHANGES_JOBS = True
 
@@ -55,7 +57,7 @@ class ResubmitRequest:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``caliban_resubmit.rst``, in its order, then ours: ``--yes`` and ``--platform``."""
+    """Add the flags of ``caliban_resubmit.rst``, in its order, then ours."""
     flags.add_xgroup(parser)
     flags.add_dry_run(parser)
     parser.add_argument(
@@ -72,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run the jobs on this platform, and migrate those that ran on a retired one; settings that it does not "
         "have are listed first (default: where each job ran before)",
     )
+    flags.add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -108,6 +111,7 @@ def _no_group_given(store: Store, user: str) -> UsageError:
 
 def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupRecord) -> int:
     from caliban.resubmit import report
+    from caliban.resubmit.documents import plan_document
     from caliban.store.journal import Journal
     from caliban.submission.in_doubt import report_unreachable
     from caliban.submission.reconcile import describe_open
@@ -117,10 +121,12 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     in_progress = describe_open(open_submissions, context.clock)
     plan = _plan(refresh([group], platforms).groups[0], request, in_progress, platforms)
     show = context.console.print
+    foreign = tuple(_foreign_lines(plan, context, platforms, store)) if plan.jobs else ()
+    context.console.document(lambda: plan_document(plan, foreign))
     if plan.jobs:
         _print(context, report.job_lines(plan))
         _print(context, report.migration_lines(plan))
-        _print(context, _foreign_lines(plan, context, platforms, store))
+        _print(context, foreign)
         show("")
         _print(context, report.image_lines(plan, context.home))
         _warn_of_sizes(plan, context)
@@ -151,9 +157,12 @@ def _warn_of_sizes(plan: Plan, context: Context) -> None:
 
 def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
     from caliban.resubmit import report
+    from caliban.resubmit.documents import resubmit_document
+    from caliban.resubmit.plan import problems
 
     plan, is_in_doubt = _current_plan(request, context, platforms, store)
     if not plan.jobs:
+        context.console.document(lambda: resubmit_document(plan, (), 0))
         context.console.print(report.nothing_line(plan, all_jobs=request.all_jobs))
         return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
     _print(context, report.job_lines(plan))
@@ -161,6 +170,7 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     _print(context, _foreign_lines(plan, context, platforms, store))
     _report_problems(plan, context)
     if not plan.ready:
+        context.console.document(lambda: resubmit_document(plan, problems(plan), 0))
         return ExitCode.NOT_DONE
     if plan.builds_images:
         platforms.context.engine()  # fail before the question when Docker does not run
@@ -173,25 +183,26 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
 
 def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> int:
     """Rebuild and submit what can be; the jobs with a problem are reported too."""
-    from caliban.records import Outcome
-    from caliban.resubmit.plan import ready_job
+    from caliban.resubmit.documents import resubmit_document
+    from caliban.resubmit.plan import problems, ready_job
     from caliban.submission.images import Images
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
 
+    context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
     submitter = Submitter(store, platforms, context.console, context.user)
-    problems = [Outcome(job.experiment, None, job.problem) for job in plan.jobs if job.problem]
+    document = partial(resubmit_document, plan)
     try:
         outcomes = submit_jobs([ready_job(job) for job in plan.ready], images, submitter)
     except InterruptedSubmissionError as interrupted:
-        outcomes = [*problems, *interrupted.outcomes]
-        report_outcomes(context.console, outcomes, plan.group, not_started=interrupted.not_started)
+        found = [*problems(plan), *interrupted.outcomes]
+        report_outcomes(context.console, found, plan.group, document, not_started=interrupted.not_started)
         raise
-    return report_outcomes(context.console, [*problems, *outcomes], plan.group)
+    return report_outcomes(context.console, [*problems(plan), *outcomes], plan.group, document)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:
@@ -238,9 +249,9 @@ def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: St
 
 def _report_problems(plan: Plan, context: Context) -> None:
     """Report on standard error which of the planned jobs cannot be resubmitted, and why."""
-    from caliban.records import Outcome
+    from caliban.resubmit.plan import problems
 
-    for line in render.failure_lines([Outcome(job.experiment, None, job.problem) for job in plan.jobs]):
+    for line in render.failure_lines(problems(plan)):
         context.console.info(line)
 
 

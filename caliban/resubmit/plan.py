@@ -10,7 +10,7 @@ from caliban.attempts import FirstAttempt, Rerun
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
-from caliban.records import ContainerRecord, ExperimentRecord, JobRecord
+from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
 from caliban.resubmit.selection import SkippedExperiment
 from caliban.submission.images import image_source
 from caliban.submission.pipeline import ReadyJob
@@ -102,6 +102,11 @@ def _images(jobs: Iterable[PlannedJob]) -> tuple[PlannedImage, ...]:
         number = before.jobs + 1 if before else 1
         found[container.id, is_needed] = PlannedImage(container, job.source, number, is_needed)
     return tuple(found[key] for key in sorted(found))
+
+
+def problems(plan: Plan) -> list[Outcome]:
+    """Return the outcomes of the jobs that cannot be submitted."""
+    return [Outcome(job.experiment, None, job.problem) for job in plan.jobs if job.problem]
 
 
 def ready_job(job: PlannedJob) -> ReadyJob:

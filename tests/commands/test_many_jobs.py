@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy import insert
 from caliban.records import JobStatus, JsonObject
 from caliban.store.database import Access, open_store
 from caliban.store.models import JobRow, JobSpecRow
-from caliban.store.queries import experiments_of_flag_sets
+from caliban.store.queries import experiments_of_flag_sets, group_counts
 from caliban.submission.groups import read_group, read_recent
 from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, parse_details
 from tests.conftest import Caliban
@@ -101,9 +102,26 @@ def test_jobs_are_read_in_one_statement(many: str) -> None:
         assert all(each.latest and each.latest.details.display_name for each in experiments)
 
 
+def test_groups_are_counted_in_one_statement(many: str) -> None:
+    with (
+        open_store(many, Access.READ, RecordingReporter()) as store,
+        sent_statements() as sent,
+        store.reading() as session,
+    ):
+        [group] = group_counts(session, "totoro")
+    assert (len(sent), group.counts) == (1, {"failed": JOBS})
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [("status", "--xgroup", GROUP), ("status", "--max_jobs", "0"), ("stop", "--dry_run", "--xgroup", GROUP)],
+    [
+        ("groups",),
+        ("status", "--xgroup", GROUP, "--history"),
+        ("status", "--xgroup", GROUP, "--state", "failed", "--since", "9999d"),
+        ("status", "--xgroup", GROUP),
+        ("status", "--max_jobs", "0"),
+        ("stop", "--dry_run", "--xgroup", GROUP),
+    ],
 )
 @pytest.mark.usefixtures("many")
 def test_listing_jobs_imports_no_platform_and_no_client_library(
@@ -118,7 +136,9 @@ def test_listing_jobs_imports_no_platform_and_no_client_library(
         check=True,
     )
     imported = set(done.stderr.splitlines())
-    assert done.stdout.count("\n    job ") == (JOBS if arguments[0] == "status" else 0)
+    assert len(re.findall(r"^    (?:attempt 1  )?job ", done.stdout, re.MULTILINE)) == (
+        JOBS if arguments[0] == "status" else 0
+    )
     assert {name for name in imported if name.partition(".")[0] in HEAVY} == set()
     packages = {name for name in imported if name.startswith("caliban.platforms.") and name.count(".") > 2}
     light = (".details", ".identifiers", ".names")  # how details are read, and how identifiers are spelled

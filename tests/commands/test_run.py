@@ -79,8 +79,9 @@ def test_every_experiment_is_run_and_recorded(
         ("--foo", "3", "--sleep", "1"),
     ]
     assert latest_states(store) == ["SUCCEEDED", "FAILED"]
-    assert context.out.splitlines()[-1].endswith("(exit code 1)")
-    assert "\n2 experiments: 1 succeeded, 1 failed\n  1 code_error      exit code 1\n" in context.err
+    *_, last_job, summary, cause, _, _ = context.err.splitlines()
+    assert last_job.endswith("(exit code 1)")
+    assert (summary, cause) == ("2 experiments: 1 succeeded, 1 failed", "  1 code_error      exit code 1")
 
 
 def test_one_image_is_built_for_all_experiments(
@@ -131,8 +132,7 @@ def test_a_script_that_only_the_image_has_is_shown_as_given(
     local.expect("submit", start)
     local.expect("follow", end(JobStatus.SUCCEEDED))
     call(context, "run", *GROUP, "--image_id", "lab:1", "inside.py")
-    assert "\n  job 1  " in context.out
-    assert context.out.startswith("inside.py\n")
+    assert "\ninside.py\n  job 1  " in context.err
 
 
 def test_arguments_of_docker_run_are_recorded_with_the_job(

@@ -40,7 +40,7 @@ def test_a_rerun_from_another_directory_uses_the_files_of_the_project(with_input
     first = with_inputs.caliban(*RUN, "--docker_run_args", INPUTS, "cpu.py")
     again = with_inputs.caliban(*RESUBMIT, cwd=with_inputs.home / "other")
 
-    assert (first.lines[0], "mine mine" in again.lines) == ("mine mine", True)
+    assert (first.lines[0], "mine mine" in again.err.splitlines()) == ("mine mine", True)
 
 
 def test_relative_paths_that_caliban_0_4_2_recorded_are_those_of_the_project(with_inputs: Researcher) -> None:
@@ -48,7 +48,7 @@ def test_relative_paths_that_caliban_0_4_2_recorded_are_those_of_the_project(wit
     make_relative(with_inputs)
     again = with_inputs.caliban(*RESUBMIT, cwd=with_inputs.home / "other")
 
-    assert "mine mine" in again.lines
+    assert "mine mine" in again.err.splitlines()
 
 
 def test_relative_paths_of_a_job_without_a_recorded_directory_are_an_error(

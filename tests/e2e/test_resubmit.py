@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import re
 
-from tests.e2e.conftest import RUN, CommandResult, Researcher
+from tests.e2e.conftest import RUN, Researcher
 
 
-def normalized(result: CommandResult) -> list[str]:
-    """Return the lines of standard output with dates, hashes and names replaced."""
-    replaced = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", result.out)
-    replaced = re.sub(r"sha256:[0-9a-f]{64}", "IMAGE", replaced)
+def normalized(text: str) -> list[str]:
+    """Return the lines of a listing with dates, hashes and names replaced, and without the last error of a job."""
+    replaced = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE", text)
+    replaced = re.sub(r"sha256:[0-9a-f]{12}(?![0-9a-f])", "IMAGE", replaced)
+    replaced = re.sub(r"\(exit code 1: .*\)$", "(exit code 1)", replaced, flags=re.MULTILINE)
     return re.sub(r"caliban-\d{8}-\d{6}-[0-9a-f]{8}", "NAME", replaced).splitlines()
 
 
 def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Researcher) -> None:
     ran = researcher.caliban(*RUN)
     assert ran.code == 1
-    assert normalized(ran) == [
-        "running 3 2.0",
-        "running 3 1.0",
+    assert ran.lines == ["running 3 2.0", "running 3 1.0"]
+    assert normalized(ran.err)[-8:-3] == [
         "cpu.py --foo 3 --sleep 2",
         "  job 1        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
         "cpu.py --foo 3 --sleep 1",
         "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
+        "2 experiments: 1 succeeded, 1 failed",
     ]
 
     before = researcher.caliban("status", "--xgroup", "resubmit_test")
@@ -33,27 +34,33 @@ def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Res
         "  experiment id 1: cpu.py --foo 3 --sleep 2",
         "    job 1        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
         "  experiment id 2: cpu.py --foo 3 --sleep 1",
-        "    job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
+        "    job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
     ]
-    assert (before.code, normalized(before)) == (0, tree)
+    assert (before.code, normalized(before.out)[:6]) == (0, tree)
+    assert before.lines[6] == "2 experiments: 1 succeeded, 1 failed"
+    assert before.lines[-2:] == [
+        "output:  caliban logs --xgroup resubmit_test --failed",
+        "re-run:  caliban resubmit --xgroup resubmit_test",
+    ]
 
     researcher.replace("cpu.py", "args.sleep == 1", "args.sleep == -1")
     resubmitted = researcher.caliban("resubmit", "--xgroup", "resubmit_test", stdin="y\n")
     assert resubmitted.code == 0
-    assert normalized(resubmitted) == [
+    assert normalized(resubmitted.out) == [
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
-        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
-        "running 3 1.0",
+        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
         "cpu.py --foo 3 --sleep 1",
         "  job 3        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
     ]
+    assert "running 3 1.0\n" in resubmitted.err
     assert "\n do you wish to resubmit these 1 jobs? [yN]: y\nrebuilding containers...\n" in resubmitted.err
 
     after = researcher.caliban("status", "--xgroup", "resubmit_test")
-    assert normalized(after) == [
+    assert normalized(after.out) == [
         *tree[:-1],
         "    job 3        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
+        "2 experiments: 2 succeeded",
     ]
     images = [line.split("container: ")[1].split()[0] for line in before.lines + after.lines if "container: " in line]
     assert images[0] == images[1] == images[2] != images[3], "the fixed code runs in a new image"
@@ -108,10 +115,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(group_with_a_failure: Resea
     )
 
     assert result.code == 0
-    assert normalized(result) == [
+    assert normalized(result.out) == [
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
-        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME",
+        "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
         "",
         "container images:",
         f"  docker config 1, for 1 job: would be rebuilt from {group_with_a_failure.project} (job_mode: CPU)",

@@ -43,7 +43,7 @@ def test_arguments_are_passed_unchanged_also_by_a_rerun(researcher: Researcher) 
     second = researcher.caliban("resubmit", "--xgroup", "g", "--yes")
 
     assert json.loads(first.lines[0]) == UNUSUAL_ARGUMENTS
-    assert json.dumps(UNUSUAL_ARGUMENTS) in second.out
+    assert json.dumps(UNUSUAL_ARGUMENTS) in second.err
 
 
 def test_the_flags_of_an_experiment_follow_the_arguments(researcher: Researcher) -> None:
@@ -66,7 +66,7 @@ def test_docker_run_args_are_recorded_and_used_by_a_rerun(researcher: Researcher
     second = researcher.caliban("resubmit", "--xgroup", "g", "--yes")
 
     assert first.lines[0] == "dark blue"
-    assert "dark blue" in second.lines
+    assert "dark blue" in second.err.splitlines()
 
 
 def test_the_exit_code_of_a_container_with_rm_is_recorded(researcher: Researcher) -> None:
@@ -97,7 +97,7 @@ def test_an_image_id_is_run_unchanged_and_not_rebuilt(researcher: Researcher, en
 
     assert (built.code, ran.lines[0]) == (0, '["x"]')
     assert f"docker config 1, for 1 job: {image}, not rebuilt" in preview.out
-    assert '["x"]' in again.lines
+    assert '["x"]' in again.err.splitlines()
     assert "rebuilding" not in again.err
     assert researcher.rows("SELECT DISTINCT container FROM jobs") == [(image,)]
     ((spec,),) = researcher.rows("SELECT spec FROM container_specs")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from caliban.platforms.context import PlatformContext
@@ -12,6 +13,7 @@ from caliban.platforms.kubernetes.choice import GKE, KUBERNETES, ClusterChoice, 
 from caliban.records import PlatformId
 
 if TYPE_CHECKING:
+    from caliban.platforms.kubernetes.listings import ClusterListing, JobListing, ProjectClusters
     from caliban.platforms.kubernetes.platform import ClusterPlatform
 
 _ACCOUNT_VARIABLES = ("PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS")
@@ -21,7 +23,7 @@ class ClusterDirectory:
     """The clusters of a user's kubeconfig and Google Cloud project.
 
     Attributes:
-        CLUSTERS_DESCRIPTION, JOBS_DESCRIPTION: what ``--help`` says of :meth:`cluster_lines` and :meth:`job_lines`.
+        CLUSTERS_DESCRIPTION, JOBS_DESCRIPTION: what ``--help`` says of :meth:`contexts` and :meth:`jobs`.
     """
 
     CLUSTERS_DESCRIPTION = (
@@ -38,78 +40,65 @@ class ClusterDirectory:
 
     @staticmethod
     def add_clusters_arguments(parser: argparse.ArgumentParser) -> None:
-        """Add the flags of :meth:`cluster_lines`."""
+        """Add the flags of :meth:`with_project`."""
         add_account_flags(parser)
 
     @staticmethod
     def add_jobs_arguments(parser: argparse.ArgumentParser) -> None:
-        """Add the flags of :meth:`job_lines`."""
+        """Add the flags of :meth:`jobs`."""
         add_cluster_flags(parser)
 
-    def cluster_lines(self) -> Iterator[str]:
-        """Yield the clusters, line by line.
+    def contexts(self) -> ClusterListing:
+        """Return the clusters of the kubeconfig; nothing is connected to.
 
         Raises:
-            CalibanError: the kubeconfig is malformed, or GKE cannot be queried.
+            CalibanError: the kubeconfig is malformed.
         """
         from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
+        from caliban.platforms.kubernetes.listings import ClusterListing
 
         kubeconfig = Kubeconfig(self._context.environ, self._context.home)
-        if contexts := kubeconfig.contexts():
-            yield f"contexts of the kubeconfig {kubeconfig.location}:"
-            width = max(len(each.name) for each in contexts)
-            for each in contexts:
-                mark = "*" if each.is_current else " "
-                yield f"{mark} {each.name:{width}}  {each.server or '(no server)'}  namespace: {each.namespace}"
-        elif kubeconfig.exists:
-            yield f"no contexts in the kubeconfig {kubeconfig.location}"
-        else:
-            yield f"no kubeconfig: {kubeconfig.location}"
+        return ClusterListing(kubeconfig.location, kubeconfig.exists, tuple(kubeconfig.contexts()))
+
+    def with_project(self, listing: ClusterListing) -> ClusterListing:
+        """Return the listing with the clusters of the project, if one is given or there is no kubeconfig.
+
+        Raises:
+            CalibanError: GKE cannot be queried.
+        """
         options = self._context.options
         has_account = (
             project_id(options) or cloud_key(options) or any(map(self._context.environ.get, _ACCOUNT_VARIABLES))
         )
-        if has_account or not kubeconfig.exists:
-            yield from self._gke_lines()
-        else:
-            yield from ("", "for the GKE clusters of a project, add --project_id")
+        return replace(listing, project=self._project_clusters()) if has_account or not listing.exists else listing
 
-    def job_lines(self) -> Iterator[str]:
-        """Yield the jobs in the namespace that the flags choose, line by line.
+    def jobs(self) -> JobListing:
+        """Return the jobs in the namespace that the flags choose.
 
         Raises:
             CalibanError: the flags are wrong, or the cluster cannot be queried.
         """
+        from caliban.platforms.kubernetes.listings import JobListing
+
         choice = ClusterChoice.from_options(self._context.options)
         platform = self._platform(choice.platform)
         destination = platform.choose(choice)
         platform.connect(destination)
-        jobs = platform.listing(destination)
-        where = f"{platform.cluster(destination).name}, namespace {destination.namespace}"
-        yield f"jobs of the {where}:" if jobs else f"no jobs in the {where}"
-        width = max((len(job.name) for job in jobs), default=0)
-        for job in jobs:
-            group = f"  group: {job.group}" if job.group else ""
-            reason = f"  ({job.state.reason})" if job.state.reason else ""
-            yield f"  {job.name:{width}}  {job.state.status:9}  {job.created}{group}{reason}"
+        jobs = tuple(platform.listing(destination))
+        return JobListing(str(platform.cluster(destination).name), destination.namespace, jobs)
 
-    def _gke_lines(self) -> Iterator[str]:
+    def _project_clusters(self) -> ProjectClusters:
         from caliban.platforms.kubernetes.gke_client import GkeService
+        from caliban.platforms.kubernetes.listings import ProjectClusters
 
         google = self._platform(GKE).google
         project = google.project()
         listing = GkeService(google).clusters(project)
-        clusters = sorted(listing.clusters, key=lambda cluster: (cluster.name, cluster.location))
-        yield ""
-        yield f"GKE clusters of project {project}:" if clusters else f"project {project} has no GKE clusters"
-        names = max((len(cluster.name) for cluster in clusters), default=0)
-        locations = max((len(cluster.location) for cluster in clusters), default=0)
-        for each in clusters:
-            nodes = f"{each.nodes} node{'' if each.nodes == 1 else 's'}"
-            yield f"  {each.name:{names}}  {each.location:{locations}}  {each.status:12}  {each.version}  {nodes}"
         if listing.missing_zones:
             zones = ", ".join(listing.missing_zones)
             self._context.reporter.warn(f"these zones did not respond to GKE and may have more clusters: {zones}")
+        clusters = tuple(sorted(listing.clusters, key=lambda cluster: (cluster.name, cluster.location)))
+        return ProjectClusters(project, clusters, listing.missing_zones)
 
     def _platform(self, id: PlatformId) -> ClusterPlatform[Any]:
         from caliban.platforms.kubernetes.gke_platform import GkePlatform

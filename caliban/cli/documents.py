@@ -1,0 +1,271 @@
+"""The JSON documents of ``--json``, made from records. Pure; docs/json.md describes them, caliban/schemas checks them.
+
+A document is one JSON object with ``schema``, ``exit_code`` and ``error``. Its other fields are the command's. Fields
+are added, never renamed or removed: whoever changes one makes a new version of the schema.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+
+from caliban.attempts import Submission
+from caliban.causes import cause_of, reason_of, signal_name
+from caliban.cli import render
+from caliban.errors import CalibanError
+from caliban.records import (
+    ContainerRecord,
+    ExperimentRecord,
+    FailureCause,
+    GroupRecord,
+    JobRecord,
+    JobStatus,
+    JsonObject,
+    Outcome,
+    OutputError,
+)
+
+_DEEPEST = 50
+"""Levels of lists and objects below a document; what is nested deeper becomes a string."""
+
+ERROR = "caliban.error/1"
+
+
+def document(schema: str, **fields: object) -> JsonObject:
+    """Return a document of a command.
+
+    Args:
+        schema: its name and version: ``caliban.status/1``.
+        fields: what the command reports; names and meaning never change within a version.
+    """
+    return {"schema": schema, "exit_code": 0, "error": None, **fields}
+
+
+def completed(found: JsonObject | None, exit_code: int, error: CalibanError | None) -> JsonObject:
+    """Return the one document that a process writes.
+
+    Args:
+        found: what the command reported; None where it did not come to that.
+        exit_code: of the process.
+        error: what ended the command, or None.
+    """
+    told = error_fields(error) if error else None
+    if found is not None:
+        return {**found, "exit_code": exit_code, "error": told}
+    if told is None:
+        told = error_fields(CalibanError("no-document", "the command ended without a result"))
+    return {"schema": ERROR, "exit_code": exit_code, **told}
+
+
+def encoded(value: object) -> str:
+    r"""Return a document as JSON, in ASCII and on one line.
+
+    JSON has no NaN and no infinities: they become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``. Half of a
+    surrogate pair, which is no character, becomes the text ``\ud800``, as people see it.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, default=_as_dict)
+    except (ValueError, RecursionError, TypeError):
+        text = ""
+    if not text or "\\ud" in text:
+        text = json.dumps(plain(value), allow_nan=False)
+    return text.replace("\x7f", "\\u007f")
+
+
+def plain(value: object, levels: int = _DEEPEST) -> object:
+    """Return a value of a record or store in the types of JSON; see :func:`encoded`."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _not_finite(value)
+    if isinstance(value, int):
+        return value
+    if levels and isinstance(value, Mapping):
+        return {str(plain(str(key))): plain(each, levels - 1) for key, each in value.items()}
+    if levels and isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [plain(each, levels - 1) for each in value]
+    return f"({type(value).__name__})"
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _as_dict(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)
+
+
+def moment(time: datetime | None, *, precise: bool = False) -> str | None:
+    """Return a time in UTC: ``2026-11-25T02:10:13Z``. One without a zone is taken for local time of this machine.
+
+    Args:
+        time: with a zone, as platforms report it, or without, as the store has ``jobs.created``.
+        precise: with microseconds.
+    """
+    if time is None:
+        return None
+    try:
+        time = time.astimezone(timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
+        time = time.replace(tzinfo=timezone.utc)
+    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds' if precise else 'seconds')}Z"
+
+
+def error_fields(error: CalibanError) -> JsonObject:
+    """Return ``id``, ``message``, ``cause`` and ``hint`` of an error."""
+    return {"id": error.id, "message": error.message, "cause": error.cause or None, "hint": error.hint or None}
+
+
+def job_fields(job: JobRecord) -> JsonObject:
+    """Return what is known of a job."""
+    details, cause = job.details, cause_of(job)
+    code = details.exit.code if details.exit else None
+    return {
+        "id": job.id,
+        "platform": job.platform,
+        "state": job.status.value,
+        "created": moment(job.created),
+        "started": moment(details.started),
+        "ended": moment(details.ended),
+        "duration_seconds": _duration(details.started, details.ended),
+        "exit_code": code,
+        "signal": None if code is None else signal_name(code),
+        "cause": cause.value if cause else None,
+        "reason": reason_of(job),
+        "message": details.reason,
+        "error": _output_error(job.output_error),
+        "image": job.container,
+        "name": details.display_name,
+        "service_id": details.id,
+        "destination": details.destination.to_json() if details.destination else None,
+        "links": list(details.links),
+        "refresh_error": job.refresh_error,
+        "user": job.user,
+    }
+
+
+def _duration(started: datetime | None, ended: datetime | None) -> float | None:
+    if started is None or ended is None:
+        return None
+    try:
+        seconds = (ended - started).total_seconds()
+    except TypeError:  # one of the two has no time zone
+        return None
+    return round(seconds, 3) if seconds >= 0 else None
+
+
+def _output_error(error: OutputError | None) -> JsonObject | None:
+    return None if error is None else {"type": error.type, "message": error.message, "frame": error.frame}
+
+
+def container_fields(container: ContainerRecord) -> JsonObject:
+    """Return what is recorded of a container spec: what is built, or the image that is used."""
+    spec = container.spec
+    extra_dirs = spec.get("extra_dirs")
+    return {
+        "id": container.id,
+        "entrypoint": container.entrypoint,
+        "job_mode": _text(spec.get("job_mode")),
+        "build_path": _text(spec.get("build_path")),
+        "extra_dirs": [str(each) for each in extra_dirs] if isinstance(extra_dirs, list | tuple) else [],
+        "image": _text(spec.get("image_id")),
+    }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def experiment_fields(experiment: ExperimentRecord) -> JsonObject:
+    """Return an experiment without its jobs."""
+    return {
+        "id": experiment.id,
+        "command_line": render.command_line(experiment),
+        "args": list(experiment.args),
+        "kwargs": experiment.kwargs,
+        "container": container_fields(experiment.container),
+    }
+
+
+def new_experiment_fields(experiment: ExperimentRecord) -> JsonObject:
+    """Return the parameters of an experiment that is not recorded yet."""
+    found = experiment_fields(experiment)
+    return {key: found[key] for key in ("command_line", "args", "kwargs")}
+
+
+def group_fields(group: GroupRecord) -> JsonObject:
+    """Return a group with its experiments, and the jobs of each, oldest first."""
+    return {
+        "id": group.id,
+        "name": group.name,
+        "experiments": [
+            {
+                **experiment_fields(each),
+                "state": each.latest.status.value if each.latest else None,
+                "jobs": [job_fields(job) for job in each.jobs],
+            }
+            for each in group.experiments
+        ],
+    }
+
+
+def outcome_fields(outcome: Outcome) -> JsonObject:
+    """Return the result of one attempt: whose it was, the job if one was recorded, and the error if there was one."""
+    return {
+        "experiment": experiment_fields(outcome.experiment),
+        "job": job_fields(outcome.job) if outcome.job else None,
+        "error": error_fields(outcome.error) if outcome.error else None,
+        "ok": outcome.is_good,
+    }
+
+
+def summary_fields(outcomes: Sequence[Outcome], not_started: int = 0) -> JsonObject:
+    """Count the attempts of a command by the states of their jobs, and those that failed by cause."""
+    jobs = [outcome.job for outcome in outcomes if outcome.job is not None]
+    return {
+        "attempts": len(outcomes) + not_started,
+        "states": state_counts(job.status for job in jobs),
+        "not_submitted": len(outcomes) - len(jobs),
+        "not_started": not_started,
+        "causes": cause_counts(jobs),
+    }
+
+
+def state_counts(states: Iterable[JobStatus]) -> JsonObject:
+    """Return the number of jobs in each state; every state is there."""
+    counts = Counter(states)
+    return {state.value: counts[state] for state in JobStatus}
+
+
+def cause_counts(jobs: Iterable[JobRecord]) -> list[JsonObject]:
+    """Return each cause of the jobs that failed with its number, the most frequent one first."""
+    counts = Counter(cause_of(job) or FailureCause.UNKNOWN for job in jobs if job.status is JobStatus.FAILED)
+    return [{"cause": cause.value, "jobs": number} for cause, number in counts.most_common()]
+
+
+def submission_fields(submission: Submission) -> JsonObject:
+    """Return a submission that is under way, or whose outcome is unknown."""
+    return {
+        "name": submission.name,
+        "group": submission.group,
+        "experiment_id": submission.experiment_id,
+        "platform": submission.platform,
+        "destination": submission.destination,
+        "user": submission.user,
+        "host": submission.host,
+        "process": submission.pid,
+        "created": moment(submission.created),
+        "token": submission.token,
+    }
+
+
+def submissions_fields(submissions: Iterable[Submission]) -> list[JsonObject]:
+    """Return several submissions."""
+    return [submission_fields(each) for each in submissions]
