@@ -85,6 +85,13 @@ class DockerLauncher(Launcher):
                 f"--docker_run_args: {error.problem}",
                 hint=error.hint,
             ) from error
+        if args.timeout is not None and located.detaches:
+            raise UsageError(
+                "timeout-without-waiting",
+                "--timeout cannot be used with --detach",
+                cause="a job is stopped at its timeout by the command that waits for it",
+                hint="remove --detach from --docker_run_args",
+            )
         # whatever means the same is recorded as it was typed
         recorded = words if located.words == given.words else located.words
         return DockerLaunch(recorded, context.wants_gpu, args.timeout, tuple(warnings))
