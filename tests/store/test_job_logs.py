@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import zlib
+from contextlib import suppress
 from datetime import datetime, timezone
 
 import pytest
 from sqlalchemy import text
 
 from caliban.clock import SystemClock
+from caliban.errors import StoreError
 from caliban.outputs.stored import STORED_BYTES, StoredOutput
 from caliban.records import OutputError
 from caliban.store.database import Access, Store, open_store
 from caliban.store.job_logs import output_errors, read_output, record_outputs, unavailable_outputs
 from caliban.store.queries import find_job, group_attempts, recent_attempts
+from tests.databases import SqliteFiles
 from tests.fakes import FakeClock, RecordingReporter
 
-from .helpers import Statements, keep_raw, migrate_down, migrating
+from .helpers import Statements, keep_raw, migrate_down, migrating, upgraded_peer_history
 
 NAN = OutputError("ValueError", "loss is nan", "train.py:41")
 FAILED = StoredOutput(1, b"epoch 1\nValueError: loss is nan\n", True, None, NAN)
@@ -181,3 +184,20 @@ def test_a_downgrade_removes_the_table(store_url: str) -> None:
     migrate_down(store_url, "0004")
     with migrating(store_url) as connection:
         assert not connection.dialect.has_table(connection, "job_logs")
+
+
+@pytest.mark.parametrize("value", ["'text'", "5", "2.5", "x'ff00'"])
+@pytest.mark.parametrize(
+    "column", ["output", "is_complete", "unavailable", "error_type", "error_message", "error_frame"]
+)
+def test_sqlite_stores_any_type_in_any_column(
+    column: str, value: str, sqlite_files: SqliteFiles, reporter: RecordingReporter
+) -> None:
+    with sqlite_files.database(upgraded_peer_history) as url, open_store(url, Access.WRITE, reporter) as store:
+        record(store, FAILED)
+        with store.writing() as session:
+            session.execute(text(f"UPDATE job_logs SET {column} = {value}"))
+        with suppress(StoreError), store.reading() as session:
+            assert output_errors(session, [1]).keys() == {1}
+            find_job(session, keep_raw, 1)
+            assert read_output(session, 1) is not None

@@ -183,6 +183,34 @@ def test_output_is_fetched_once(with_output: FakeService, platforms: Platforms, 
     assert refresh([read_group(store)], platforms).is_recorded
 
 
+def test_the_output_that_a_killed_command_fetched_is_fetched_again(
+    with_output: FakeService, platforms: Platforms, store: Store
+) -> None:
+    add_group(store, JobStatus.RUNNING)
+    with_output.expect("statuses", *[polls(FAILED=[1])] * 2)
+    with_output.expect("logs", *[writes(*TRACE)] * 2)
+    refresh([read_group(store)], platforms)  # it is killed before it records anything
+    assert (read_group(store).experiments[0].jobs[0].status, stored(store)) == (JobStatus.RUNNING, None)
+    refresh([read_group(store)], platforms).record(store, platforms)
+    assert (read_group(store).experiments[0].jobs[0].status, stored(store) is None) == (JobStatus.FAILED, False)
+
+
+def test_the_output_is_not_recorded_without_the_end(
+    with_output: FakeService, platforms: Platforms, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    add_group(store, JobStatus.RUNNING)
+    with_output.expect("statuses", polls(FAILED=[1]))
+    with_output.expect("logs", writes(*TRACE))
+    refreshed = refresh([read_group(store)], platforms)
+    monkeypatch.setattr("caliban.submission.refresh.record_outputs", fail)
+    with pytest.raises(KeyboardInterrupt):
+        refreshed.record(store, platforms)
+    assert read_group(store).experiments[0].jobs[0].status is JobStatus.RUNNING
+
+
 def test_no_statement_is_sent_while_output_is_fetched(
     with_output: FakeService, platforms: Platforms, store: Store
 ) -> None:
