@@ -14,12 +14,13 @@ import pytest
 from caliban.attempts import Submission, SubmissionState
 from caliban.clock import SystemClock, local_text
 from caliban.platforms.registry import Platforms
-from caliban.records import ExperimentRecord, JobDetails, JobStatus, NewJob, PlatformId
+from caliban.records import ExperimentRecord, JobDetails, JobStatus, NewJob, OutputError, PlatformId
 from caliban.store.database import Store
+from caliban.store.job_logs import output_errors
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import describe_open, reconcile
 from tests.builders import IMAGE, add_group, elsewhere, latest_states, leave_open, read_group, submissions
-from tests.fakes import FakeClock, FakeService, RecordingReporter
+from tests.fakes import FakeClock, FakeService, RecordingReporter, writes
 
 LONG_AGO = datetime(2020, 5, 29, tzinfo=timezone.utc)
 
@@ -87,6 +88,23 @@ def test_a_job_that_the_platform_has_is_recorded(
     assert settle(store, platforms, reporter) == []
     assert (state(store), latest_states(store)) == (SubmissionState.DONE, ["RUNNING"])
     assert reporter.lines == [f"recorded job 2 ({opened.name}), which an interrupted command had submitted"]
+
+
+def test_the_output_of_a_found_job_that_has_ended_is_recorded(
+    store: Store,
+    experiment: ExperimentRecord,
+    ended_process: int,
+    with_output: FakeService,
+    platforms: Platforms,
+    reporter: RecordingReporter,
+) -> None:
+    opened = leave_open(store, experiment, pid=ended_process)
+    with_output.jobs[opened.token] = NewJob(IMAGE, JobStatus.FAILED, JobDetails({"name": opened.name}))
+    with_output.expect("find", with_output.look_up)
+    with_output.expect("logs", writes(b"ValueError: bad\n"))
+    settle(store, platforms, reporter)
+    with store.reading() as session:
+        assert output_errors(session, [2]) == {2: OutputError("ValueError", "bad")}
 
 
 def test_a_job_that_was_found_is_recorded_once(
