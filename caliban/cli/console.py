@@ -93,6 +93,12 @@ class Console:
         return size.columns if size else None
 
     @property
+    def has_reader(self) -> bool:
+        """Whether somebody may still read standard output; what nobody reads need not be continued."""
+        binary = getattr(self._stdout, "buffer", None)
+        return binary.has_reader() if isinstance(binary, Output) else True
+
+    @property
     def is_live(self) -> bool:
         """Whether :meth:`live` can redraw a listing."""
         return terminal.can_move_cursor(self._stdout, self._environ)

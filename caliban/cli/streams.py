@@ -57,6 +57,11 @@ class Output(io.RawIOBase):
         """See :class:`io.IOBase`."""
         return os.isatty(self._descriptor)
 
+    def has_reader(self) -> bool:
+        """Return whether what is written may still be read: not after a pipe, socket or terminal was closed there."""
+        closed = select.POLLERR | select.POLLHUP | select.POLLNVAL
+        return not self._is_dead and not any(event & closed for _, event in self._poll.poll(0))
+
     def write(self, data: object) -> int:
         """Write ``data``, or keep it until it can be written."""
         taken = memoryview(bytes(data))  # type: ignore[call-overload]  # any object with bytes

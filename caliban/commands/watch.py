@@ -17,7 +17,7 @@ from caliban.cli.summaries import command_lines, summary_lines
 from caliban.commands.listing import Listing, ListingRequest, look
 from caliban.commands.status import print_listing, tree_lines
 from caliban.durations import duration_text
-from caliban.errors import CalibanError, QuietInterrupt, one_line
+from caliban.errors import CalibanError, ExitCode, QuietInterrupt, one_line
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
 from caliban.summary import summary_of
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def watch(request: ListingRequest, interval: float, context: Context, platforms: Platforms) -> int:
     """Show the listing until Ctrl-C.
 
-    What cannot be read or asked is reported, and tried again at the next look; only the first look may fail.
+    What cannot be read or asked is reported, and tried again at the next look; only the first look may fail. Once
+    nobody reads standard output any more, as in ``caliban status --watch | head``, the command has ended.
 
     Raises:
         QuietInterrupt: after Ctrl-C.
@@ -38,9 +39,10 @@ def watch(request: ListingRequest, interval: float, context: Context, platforms:
         listing = look(request, context, platforms)
         with context.console.live() if context.console.is_live else nullcontext() as live:
             watched.show_first(listing, live)
-            while True:
+            while context.console.has_reader:
                 context.clock.wait(watched.never, interval)
                 watched.show_next(live)
+        return ExitCode.DONE
     except KeyboardInterrupt:
         raise QuietInterrupt from None
 

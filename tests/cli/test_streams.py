@@ -365,3 +365,18 @@ def test_a_signal_handler_may_write_while_the_same_thread_writes(pipe: tuple[int
     os.close(reader)
     lines = received.split(b"\n")
     assert (lines.count(b"line"), set(lines)) == (2000, {b"line", b"handler", b"end", b""})
+
+
+def test_it_is_noticed_without_a_write_that_a_reader_has_left() -> None:
+    read, write = os.pipe()
+    output = Output(write)
+    before = output.has_reader()
+    os.close(read)
+    assert (before, output.has_reader()) == (True, False)
+    os.close(write)
+
+
+@pytest.mark.parametrize("name", ["file", os.devnull])
+def test_a_file_always_has_a_reader(name: str, tmp_path: Path) -> None:
+    with (tmp_path / name).open("wb") as file:
+        assert Output(file.fileno()).has_reader()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
+from caliban.cli.console import Console
 from caliban.commands.watch import Tree, frame_lines
 from caliban.errors import QuietInterrupt, StoreError, UsageError
 from caliban.records import JobRecord, JobStatus, JobUpdate, StatusUnavailable
@@ -117,6 +118,14 @@ def test_while_the_store_cannot_be_read_it_is_tried_again(
     watched(context, service, polls(RUNNING=[1]), polls(SUCCEEDED=[1]), more_looks=2)
     assert context.err == "warning: cannot look: cannot reach the store: no route; trying again every 5s\n"
     assert "RUNNING -> SUCCEEDED" in context.out
+
+
+def test_when_the_reader_of_its_output_leaves_the_command_ends(
+    store: Store, context: ScreenContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Console, "has_reader", property(lambda console: False))
+    add_group(store, SUCCEEDED)
+    assert call(context, *WATCH) == 0
 
 
 def test_a_first_look_that_fails_ends_the_command(store: Store, context: ScreenContext) -> None:

@@ -14,6 +14,7 @@ from caliban.store.queries import (
     experiments_of_flag_sets,
     find_group,
     group_attempts,
+    group_counts,
     group_names,
     recent_attempts,
 )
@@ -348,3 +349,14 @@ def test_a_store_never_upgraded_is_read_like_an_upgraded_one(peer_url: str, repo
         before = recent_attempts(session, keep_raw, "totoro", None)
     with open_store(peer_url, Access.WRITE, reporter) as store, store.reading() as session:
         assert recent_attempts(session, keep_raw, "totoro", None) == before
+
+
+def test_the_experiments_of_each_group_are_counted_by_the_state_of_their_latest_job(
+    store: Store, statements: Statements
+) -> None:
+    ids = [each.id for each in add_experiments(store, "mei", "night", 4).experiments]
+    _add_jobs(store, ids[:3])
+    _add_jobs(store, ids[:1], JobStatus.SUCCEEDED)
+    with store.reading() as session, statements() as sent:
+        [group] = group_counts(session, "mei")
+    assert (group.counts, group.last, len(sent)) == ({"succeeded": 1, "failed": 2, "never run": 1}, NOON, 1)
