@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from caliban.bounded import DeadlineExceededError
 from caliban.images.docker.engine import ANSWER_SECONDS, Engine
 from caliban.platforms.base import TOKEN_LABEL
-from caliban.platforms.docker.details import ContainerState, OddStateError
+from caliban.platforms.docker.state import ContainerState, OddStateError
 from caliban.threads import within
 
 if TYPE_CHECKING:

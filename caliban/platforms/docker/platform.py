@@ -32,7 +32,6 @@ from caliban.platforms.docker import job_spec, mounts, start, where
 from caliban.platforms.docker.client import IMPATIENT_SECONDS, Container, Containers, stop_seconds
 from caliban.platforms.docker.create_command import create_command
 from caliban.platforms.docker.details import (
-    RUNNING_STATES,
     DockerDestination,
     container_update,
     parse_details,
@@ -44,6 +43,7 @@ from caliban.platforms.docker.errors import refused_arguments, rejected_argument
 from caliban.platforms.docker.needs import Needs
 from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
+from caliban.platforms.docker.state import RUNNING_STATES
 from caliban.records import (
     Destination,
     ImageRef,
