@@ -100,12 +100,14 @@ def refused_details(submission: Submission, error: str, exit_code: int | None = 
     return {**_names(submission), **code, "error": error, "cause": ends.refusal_cause(error).value}
 
 
-def container_update(raw: JsonObject, state: ContainerState) -> JobUpdate:
+def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None) -> JobUpdate:
     """Return the state of a job.
 
     Args:
         raw: the stored details.
         state: of its container.
+        limit: how many seconds it may run. A job that ran longer and failed was stopped for that, by a command that
+            was killed before it could record it.
 
     Raises:
         OddStateError: the container has ended, and the engine does not say how.
@@ -116,6 +118,8 @@ def container_update(raw: JsonObject, state: ContainerState) -> JobUpdate:
         raise OddStateError("the container has ended, and has no exit code")
     new: dict[str, object] = {"ret_code": state.exit_code, **_times(state)}
     succeeded = state.exit_code == 0 and state.status in EXITED_STATES and not ends.was_interrupted(state)
+    if not succeeded and limit is not None and state.ran_for(limit) and not state.out_of_memory:
+        return timed_out_update(raw, state, limit)
     if (reason := ends.reason(state, state.exit_code, succeeded=succeeded)) is not None:
         new["reason"] = reason
     if not succeeded:
@@ -127,6 +131,21 @@ def stopped_update(raw: JsonObject, state: ContainerState | None) -> JobUpdate:
     """Return the state of a job that was stopped; ``state`` is None for a container that was removed since."""
     times = _times(state) if state else {}
     return _update(JobStatus.STOPPED, {**raw, **times, "cause": FailureCause.STOPPED.value})
+
+
+def timed_out_update(raw: JsonObject, state: ContainerState | None, limit: int) -> JobUpdate:
+    """Return the state of a job that was stopped after ``limit`` seconds, whatever its exit code.
+
+    ``state`` is None for a container that was removed since.
+    """
+    code = {} if state is None or state.exit_code is None else {"ret_code": state.exit_code}
+    new = {**code, **(_times(state) if state else {}), "reason": limit_reason(limit)}
+    return _update(JobStatus.FAILED, {**raw, **new, "cause": FailureCause.TIMEOUT.value})
+
+
+def limit_reason(limit: int) -> str:
+    """Return why a job was stopped that ran for ``limit`` seconds."""
+    return f"ran longer than its --timeout of {limit} s"
 
 
 def removed_update(raw: JsonObject) -> JobUpdate:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Event
 
 from caliban.attempts import Submission
 from caliban.config import ProjectConfig
@@ -40,9 +39,9 @@ from caliban.platforms.docker.details import (
     submitted_details,
 )
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
+from caliban.platforms.docker.following import follow
 from caliban.platforms.docker.job_outputs import JobOutputs
 from caliban.platforms.docker.needs import Needs
-from caliban.platforms.docker.output import streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
 from caliban.platforms.docker.state import RUNNING_STATES
 from caliban.records import (
@@ -57,9 +56,6 @@ from caliban.records import (
     StatusUnavailable,
 )
 from caliban.store.owner import machine_id
-
-_RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
-"""Seconds before a container that was restarted is waited for again."""
 
 
 class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, RemovesJobs):
@@ -298,23 +294,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
 
         A container that Docker restarts (``--restart on-failure``) has not ended.
         """
-        containers, reference = self._containers(), _reference(job)
-        lost = f"lost the connection to the Docker Engine while job {job.id} ran"
-        delays = iter(_RESTART_DELAYS)
-        output = self._outputs.follow(job.id, containers, reference, job.details.display_name)
-        with translate_errors(lost), streamed_output(output):
-            while True:
-                was_answered = containers.wait(reference)
-                container = containers.inspect(reference) if was_answered else containers.peek(reference)
-                if container is not None and not container.state.is_running:
-                    output.finish(was_restarted=container.restarts > 0)
-                    return _update(job, container)
-                if was_answered:
-                    if container is None:  # removed by the user, or by another command that recorded its end
-                        output.finish()
-                        return removed_update(job.details.raw)
-                    output.restarted()
-                    self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
+        return follow(job, _reference(job), self._containers(), self._outputs, self.context)
 
     def is_detached(self, job: JobRecord) -> bool:
         """Return whether the recorded arguments have ``--detach``."""
@@ -388,7 +368,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
 
 
 def _update(job: JobRecord, container: Container) -> JobUpdate:
-    return container_update(job.details.raw, container.state)
+    return container_update(job.details.raw, container.state, job_spec.time_limit(job.spec))
 
 
 def _container_name(job: JobRecord) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caliban.platforms.stored_json import text
+from caliban.platforms.stored_json import parse_time, text
 
 RUNNING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
 """Values of ``State.Status`` of a container that has not ended (Docker Engine API, ContainerInspect; the last one is
@@ -53,6 +53,11 @@ class ContainerState:
     def was_started(self) -> bool:
         """Whether the program was ever started. A container that is being removed may never have been."""
         return self.is_running or self.status in EXITED_STATES or self.started is not None
+
+    def ran_for(self, seconds: int) -> bool:
+        """Return whether it ran so long; False while it runs, and where the engine does not report when it did."""
+        started, ended = parse_time(self.started), parse_time(self.ended)
+        return started is not None and ended is not None and (ended - started).total_seconds() >= seconds
 
     @classmethod
     def from_json(cls, raw: object) -> ContainerState:
