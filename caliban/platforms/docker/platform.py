@@ -7,7 +7,7 @@ rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from caliban.attempts import Submission
@@ -22,6 +22,8 @@ from caliban.platforms.base import (
     ChecksJobs,
     ForegroundPlatform,
     KillsJobs,
+    LogRequest,
+    LogSource,
     MaySend,
     Platform,
     RemovesJobs,
@@ -41,6 +43,7 @@ from caliban.platforms.docker.details import (
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.following import follow
 from caliban.platforms.docker.job_outputs import JobOutputs
+from caliban.platforms.docker.logs import gone, job_lines, or_file
 from caliban.platforms.docker.needs import Needs
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
 from caliban.platforms.docker.state import RUNNING_STATES
@@ -53,12 +56,13 @@ from caliban.records import (
     JobUpdate,
     JsonObject,
     NewJob,
+    OutputLine,
     StatusUnavailable,
 )
 from caliban.store.owner import machine_id
 
 
-class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, RemovesJobs):
+class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJobs, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
@@ -295,6 +299,21 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         A container that Docker restarts (``--restart on-failure``) has not ended.
         """
         return follow(job, _reference(job), self._containers(), self._outputs, self.context)
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """Yield the log of the container, while it exists; then that of this machine (``~/.caliban/logs``)."""
+        return or_file(self._logs(job, request), self.context.home, job, request)
+
+    def _logs(self, job: JobRecord, request: LogRequest) -> Generator[OutputLine, None, None]:
+        if (obstacle := where.unnamed(job.details)) is not None:
+            raise gone(job, f"{obstacle}; caliban 0.4.2 records none")
+        here = self._here()
+        if self._found(job) is None:
+            answer = self._removed(job, here)
+            if isinstance(answer, StatusUnavailable):
+                raise where.out_of_reach(f"cannot read the output of job {job.id}", answer.reason)
+            raise gone(job, "its container was removed")
+        yield from job_lines(job, _reference(job), self._containers(), request, self.context.stopping)
 
     def is_detached(self, job: JobRecord) -> bool:
         """Return whether the recorded arguments have ``--detach``."""
