@@ -1,4 +1,4 @@
-"""What jobs write, with a real engine and a real tqdm: on a terminal, in files and pipes, in log files, and afterwards."""
+"""What jobs write, with a real engine and tqdm: on a terminal, in files and pipes, in log files, and afterwards."""
 
 from __future__ import annotations
 
