@@ -39,10 +39,10 @@ An engine that finds after its start that a container ended without it reports 2
 _INTERRUPTED = "the Docker Engine or its machine was restarted while the job ran: how it ended is not known"
 
 _IMAGE_FAILURES = (
+    'exec: "',  # of runc: the program is missing, or cannot be executed
     "executable file not found",
     "exec format error",
-    "no such file or directory: unknown",
-    "permission denied: unknown",
+    "no command specified",
     "Unable to find image",
     "No such image",
     "pull access denied",

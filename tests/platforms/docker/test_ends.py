@@ -78,6 +78,12 @@ def test_a_job_that_ended_within_a_moment_succeeds() -> None:
     [
         ('exec: "train": executable file not found in $PATH: unknown', FailureCause.IMAGE),
         ("exec /bin/sh: exec format error", FailureCause.IMAGE),
+        (
+            'unable to start container process: exec: "/train": stat /train: no such file or directory',
+            FailureCause.IMAGE,
+        ),
+        ('exec: "/train": permission denied: unknown', FailureCause.IMAGE),
+        ("error mounting /x: permission denied: unknown", FailureCause.REFUSED),
         ("Unable to find image 'lab:1' locally", FailureCause.IMAGE),
         ("pull access denied for lab", FailureCause.IMAGE),
         ("error while creating mount source path '/x': mkdir /x: read-only file system", FailureCause.REFUSED),
