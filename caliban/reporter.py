@@ -26,7 +26,7 @@ class Reporter(Protocol):
         """Write a line with the prefix ``warning: ``."""
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
-        """Pass on a job's output, byte for byte, to the same standard stream."""
+        """Pass on a job's output to the same standard stream; an empty piece ends it."""
 
     def progress(self, title: str, *, total: int | None, unit: str) -> AbstractContextManager[Progress]:
         """Show a bar on a terminal, or a line every few seconds elsewhere.

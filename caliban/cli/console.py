@@ -25,6 +25,7 @@ from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
 from caliban.escapes import escaped
 from caliban.input_files import DEFAULT_LIMIT, read_stream
+from caliban.outputs.progress_bars import LastStates
 from caliban.records import JsonObject
 from caliban.reporter import Progress
 
@@ -73,6 +74,7 @@ class Console:
         self._document: JsonObject | None = None
         self._is_document_written = False
         self._listing: list[str] = []  # what --json has not shown
+        self._states = {False: LastStates(), True: LastStates()}  # of what jobs write, for files and pipes
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
@@ -196,19 +198,42 @@ class Console:
             self._stdout.flush()
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:
-        """Pass on a job's output, byte for byte."""
-        stream = self._stderr if is_stderr or self.jobs_to_stderr or self.writes_document else self._stdout
-        binary = getattr(stream, "buffer", None)
+        """Pass on a job's output: byte for byte to a terminal, elsewhere in whole lines and without the states of bars.
+
+        An empty piece ends the output: an unfinished line is passed on. So does a line of ours that follows.
+        """
+        stream = self._job_stream(is_stderr)
         _wait_for_room(stream)
         with self._lock, self._bars_hidden():
-            stream.write(self._rows.before_theirs(stream) if data else "")
-            if binary is None:
-                stream.write(data.decode("utf-8", "backslashreplace"))
+            if not data:
+                self._put_held_back()
+            elif stream.isatty():
+                self._put_output(stream, data)
             else:
-                stream.flush()
-                binary.write(data)
+                self._put_output(stream, self._states[is_stderr].feed(data))
+
+    def _job_stream(self, is_stderr: bool) -> TextIO:
+        return self._stderr if is_stderr or self.jobs_to_stderr or self.writes_document else self._stdout
+
+    def _put_output(self, stream: TextIO, data: bytes) -> None:
+        binary = getattr(stream, "buffer", None)
+        stream.write(self._rows.before_theirs(stream) if data else "")
+        if binary is None:
+            stream.write(data.decode("utf-8", "backslashreplace"))
+        else:
             stream.flush()
-            self._rows.written(stream, data)
+            binary.write(data)
+        stream.flush()
+        self._rows.written(stream, data)
+
+    def _put_held_back(self) -> None:
+        """Write the unfinished lines of jobs, each on a row of its own where both streams end up in one file."""
+        held = [(self._job_stream(is_stderr), states.flush()) for is_stderr, states in self._states.items()]
+        (_, first), (stream, second) = held
+        for target, data in held:
+            self._put_output(target, data)
+            if data is first and first and second and self._rows.is_taken(stream):
+                self._put_output(stream, b"\n")
 
     def read_input(self, limit: int = DEFAULT_LIMIT) -> str:
         """Return all of standard input, read as UTF-8.
@@ -321,6 +346,7 @@ class Console:
 
     def _put(self, stream: TextIO, text: str) -> None:
         """Write what starts on a line of its own, also after the output of a job that ended without a line break."""
+        self._put_held_back()
         stream.write(self._rows.before_ours(stream))
         stream.write(text)
         stream.flush()

@@ -49,15 +49,15 @@ def test_the_output_of_a_job_is_passed_on_byte_for_byte(data: bytes, is_stderr: 
 def test_the_output_of_jobs_can_be_kept_off_standard_output(is_stderr: bool, screen: Screen) -> None:
     screen.console.jobs_to_stderr = True
     screen.console.print("listing")
-    screen.console.job_output(b"\xff", is_stderr=is_stderr)
-    assert (screen.stdout.written, screen.stderr.written) == (b"listing\n", b"\xff")
+    screen.console.job_output(b"\xff\n", is_stderr=is_stderr)
+    assert (screen.stdout.written, screen.stderr.written) == (b"listing\n", b"\xff\n")
 
 
 def test_listings_can_be_kept_off_standard_output(screen: Screen) -> None:
     screen.console.listing_to_stderr = True
     screen.console.print("listing")
-    screen.console.job_output(b"out", is_stderr=False)
-    assert (screen.stdout.written, screen.stderr.written) == (b"out", b"listing\n")
+    screen.console.job_output(b"out\n", is_stderr=False)
+    assert (screen.stdout.written, screen.stderr.written) == (b"out\n", b"listing\n")
 
 
 def test_the_output_of_a_job_follows_earlier_output(screen: Screen) -> None:

@@ -143,11 +143,48 @@ def test_colours_that_a_job_leaves_behind_do_not_colour_our_lines(window: Window
     assert window.written() == ("\x1b[0mours\r\n" if is_reset else "ours\r\n")
 
 
-def test_a_file_gets_the_output_of_a_job_as_it_is(tmp_path: Path) -> None:
+BAR_OF_JOB = [b"\r\x1b[31m%d%%" % percent for percent in range(101)]
+
+
+def test_a_file_gets_the_last_state_of_a_bar(tmp_path: Path) -> None:
     with (tmp_path / "both").open("a") as stdout, (tmp_path / "both").open("a") as stderr:
         console = Console(stdout=stdout, stderr=stderr)
         with console.progress("jobs", total=1, unit="job"):
-            console.job_output(b"\r\x1b[31m10%", is_stderr=True)
-            console.job_output(b"\r\x1b[31m100%", is_stderr=True)
+            for state in BAR_OF_JOB:
+                console.job_output(state, is_stderr=True)
         console.info("job 1: succeeded")
-    assert (tmp_path / "both").read_bytes() == b"\r\x1b[31m10%\r\x1b[31m100%\njob 1: succeeded\n"
+    assert (tmp_path / "both").read_bytes() == b"\x1b[31m100%\njob 1: succeeded\n"
+
+
+@pytest.mark.parametrize("is_stderr", [False, True])
+def test_a_terminal_gets_a_bar_as_it_moves(window: Window, is_stderr: bool) -> None:
+    for state in BAR_OF_JOB:
+        window.console.job_output(state, is_stderr=is_stderr)
+        assert window.written() == state.decode()
+
+
+def test_a_file_gets_the_lines_of_both_streams_whole(tmp_path: Path) -> None:
+    with (tmp_path / "both").open("a") as stdout, (tmp_path / "both").open("a") as stderr:
+        console = Console(stdout=stdout, stderr=stderr)
+        for data, is_stderr in (
+            (b"a", False),
+            (b"1", True),
+            (b"b\n", False),
+            (b"2\n", True),
+            (b"c", False),
+            (b"3", True),
+        ):
+            console.job_output(data, is_stderr=is_stderr)
+        console.job_output(b"", is_stderr=False)
+        console.info("job 1: succeeded")
+    assert (tmp_path / "both").read_bytes() == b"ab\n12\nc\n3\njob 1: succeeded\n"
+
+
+@pytest.mark.parametrize("data", [b"a\r\nb\r\n", b"\x89PNG\r\n\x1a\n\x00\r\x00", bytes(range(256)) * 3])
+def test_a_file_gets_what_is_no_bar_byte_for_byte(tmp_path: Path, data: bytes) -> None:
+    with (tmp_path / "out").open("w") as stdout, (tmp_path / "err").open("w") as stderr:
+        console = Console(stdout=stdout, stderr=stderr)
+        for start in range(0, len(data), 5):
+            console.job_output(data[start : start + 5], is_stderr=False)
+        console.job_output(b"", is_stderr=False)
+    assert (tmp_path / "out").read_bytes() == data

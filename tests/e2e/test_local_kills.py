@@ -224,8 +224,8 @@ def test_a_job_with_rm_is_recorded_and_its_container_removed_by_whichever_comman
     assert researcher.caliban(*command).code == 1
     assert containers(researcher, engine) == []
     process = researcher.start(*RESUBMIT)
-    assert process.stdout is not None
-    while process.stdout.readline() != "runs\n":
+    assert process.stderr is not None
+    while process.stderr.readline() != "runs\n":
         pass
     process.kill()
     process.communicate()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from caliban.bounded import DeadlineExceededError
 from caliban.images.docker.engine import ANSWER_SECONDS, Engine
 from caliban.platforms.base import TOKEN_LABEL
-from caliban.platforms.docker.details import ContainerState, OddStateError
+from caliban.platforms.docker.state import ContainerState, OddStateError
 from caliban.threads import within
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Container:
         stop_signal: the signal to stop: of the user, else of the image.
         is_ours: whether it has the label of a submission.
         remove_when_ended: whether it is removed once its end is recorded.
+        has_terminal: whether its program has a terminal, and so one stream of output.
+        restarts: how often Docker has started it again.
     """
 
     id: str
@@ -64,6 +66,8 @@ class Container:
     stop_signal: str = STOP_SIGNAL
     is_ours: bool = True
     remove_when_ended: bool = False
+    has_terminal: bool = False
+    restarts: int = 0
 
     @property
     def is_vanishing(self) -> bool:
@@ -92,6 +96,8 @@ class Container:
             _stop_signal(config.get("StopSignal")),
             TOKEN_LABEL in labels,
             REMOVE_LABEL in labels,
+            config.get("Tty") is True,
+            restarts if isinstance(restarts := raw.get("RestartCount"), int) else 0,
         )
 
 
@@ -111,10 +117,15 @@ class Containers:
     Every method raises what docker-py raises, :class:`~caliban.bounded.DeadlineExceededError`, or
     :class:`~caliban.platforms.docker.details.OddStateError` for an answer that no engine gives; see
     :func:`caliban.platforms.docker.errors.translate_errors`.
+
+    Attributes:
+        engine: which has them.
+        clock: the time, and waiting.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
+        self.clock = engine.clock
 
     def listed(self) -> dict[str, str]:
         """Return the status of each container of caliban, by its id and by its name. One request."""
@@ -144,7 +155,7 @@ class Containers:
         import docker.errors
 
         try:
-            raw = self._engine.ask(lambda api: api.inspect_container(reference), seconds=seconds)
+            raw = self.engine.ask(lambda api: api.inspect_container(reference), seconds=seconds)
             container = Container.from_json(raw)
         except docker.errors.NotFound:
             return None
@@ -159,7 +170,7 @@ class Containers:
 
     def start(self, name: str) -> None:
         """Start a container that was created."""
-        self._engine.ask(lambda api: api.start(name), seconds=START_SECONDS)
+        self.engine.ask(lambda api: api.start(name), seconds=START_SECONDS)
 
     def rename(self, reference: str, name: str) -> None:
         """Give a container another name, unless it has that name already, or does not exist any more."""
@@ -192,15 +203,15 @@ class Containers:
         seconds = container.stop_seconds
 
         def request(api: docker.APIClient) -> bool:
-            with self._engine.responses() as responses:
+            with self.engine.responses() as responses:
                 api.stop(container.id, timeout=seconds)
                 # other threads may stop other containers
                 return not any(each.status_code == 304 for each in responses if container.id in each.url)
 
         slow = f"waiting for {container.name} to stop: {container.stop_signal} was sent, SIGKILL follows "
         try:
-            return self._engine.within(
-                seconds + ANSWER_SECONDS, lambda: request(self._engine.client.api), f"{slow}{_after(seconds)} ..."
+            return self.engine.within(
+                seconds + ANSWER_SECONDS, lambda: request(self.engine.client.api), f"{slow}{_after(seconds)} ..."
             )
         except docker.errors.NotFound:  # removed in the meantime, and so stopped
             return True
@@ -210,7 +221,7 @@ class Containers:
         import docker.errors
 
         try:
-            self._engine.ask(lambda api: api.kill(container.id))
+            self.engine.ask(lambda api: api.kill(container.id))
         except docker.errors.NotFound:
             return True
         except docker.errors.APIError as error:
@@ -228,7 +239,7 @@ class Containers:
         import requests
         import urllib3.exceptions
 
-        api, clock = self._engine.client.api, self._engine.clock
+        api, clock = self.engine.client.api, self.engine.clock
         try:
             # docker-py's timeout counts from one byte to the next
             within(seconds + _MARGIN_SECONDS, lambda: api.wait(id, timeout=seconds), clock)
@@ -245,7 +256,7 @@ class Containers:
         return True
 
     def _list(self, label: str) -> Iterator[Mapping[str, object]]:
-        answer: object = self._engine.ask(lambda api: api.containers(all=True, filters={"label": label}))
+        answer: object = self.engine.ask(lambda api: api.containers(all=True, filters={"label": label}))
         if not isinstance(answer, list) or not all(isinstance(entry, Mapping) for entry in answer):
             raise OddStateError("the list of containers is no list of objects")
         return iter(answer)
@@ -254,7 +265,7 @@ class Containers:
         import docker.errors
 
         with suppress(docker.errors.NotFound):
-            self._engine.ask(request)
+            self.engine.ask(request)
 
 
 def stop_seconds(given: object) -> int:

@@ -10,28 +10,17 @@ refusal by Docker, possibly of several lines), ``cause``, ``started`` and ``ende
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caliban.attempts import Submission
 from caliban.images.docker.identity import EngineIdentity
 from caliban.platforms import stored_json
-from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, parse_time, text, timestamp, utc_text
+from caliban.platforms.docker import ends
+from caliban.platforms.docker.state import EXITED_STATES, ContainerState, OddStateError
+from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, text, timestamp, utc_text
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject
 
-RUNNING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
-"""Values of ``State.Status`` of a container that has not ended (Docker Engine API, ContainerInspect; the last one is
-Podman's)."""
-
-_WAITING_STATES = frozenset({"created", "configured", "initialized"})
-"""The same of one that was not started; the last two are Podman's."""
-
-_EXITED_STATES = frozenset({"exited", "stopped"})
-_ENDED_STATES = _EXITED_STATES | {"dead", "removing"}
 MACHINE_KEY = "machine"
-_OUT_OF_MEMORY = "out of memory"
-_NEVER = "0001-01-01T00:00:00Z"
-"""What Docker writes where a container has not started or ended."""
 
 
 @dataclass(frozen=True)
@@ -60,67 +49,6 @@ class DockerDestination(Destination):
     def of(cls, identity: EngineIdentity) -> DockerDestination:
         """Return the destination of jobs that go to an engine."""
         return cls(identity.id, identity.name)
-
-
-class OddStateError(ValueError):
-    """The state of a container is none that a Docker Engine reports."""
-
-
-@dataclass(frozen=True)
-class ContainerState:
-    """The state of a container.
-
-    Attributes:
-        status: in Docker's words: ``running``, ``exited``.
-        exit_code: of the program; None while it runs, and where the engine does not report it.
-        out_of_memory: whether the kernel ended it for lack of memory.
-        error: why it could not be started, in Docker's words, or None.
-        started: when it was started last (RFC 3339), or None.
-        ended: when it ended last, or None.
-    """
-
-    status: str
-    exit_code: int | None = None
-    out_of_memory: bool = False
-    error: str | None = None
-    started: str | None = None
-    ended: str | None = None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has not ended; a container that Docker restarts has not."""
-        return self.status in RUNNING_STATES
-
-    @property
-    def was_started(self) -> bool:
-        """Whether the program was ever started. A container that is being removed may never have been."""
-        return self.is_running or self.status in _EXITED_STATES or self.started is not None
-
-    def ran_for(self, seconds: int) -> bool:
-        """Return whether it ran so long; False while it runs, and where the engine does not report when it did."""
-        started, ended = parse_time(self.started), parse_time(self.ended)
-        return started is not None and ended is not None and (ended - started).total_seconds() >= seconds
-
-    @classmethod
-    def from_json(cls, raw: object) -> ContainerState:
-        """Read ``State`` of an inspected container (docs.docker.com/reference/api/engine, ContainerInspect).
-
-        Raises:
-            OddStateError: it has no known ``Status``.
-        """
-        if not isinstance(raw, Mapping):
-            raise OddStateError("the container has no State")
-        status, code = raw.get("Status"), raw.get("ExitCode")
-        if not isinstance(status, str) or status not in RUNNING_STATES | _WAITING_STATES | _ENDED_STATES:
-            raise OddStateError(f"the container has the state {status!r}"[:100])
-        return cls(
-            status,
-            code if isinstance(code, int) and not isinstance(code, bool) else None,
-            raw.get("OOMKilled") is True,
-            text(raw, "Error"),
-            _time(raw.get("StartedAt")),
-            _time(raw.get("FinishedAt")),
-        )
 
 
 def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
@@ -169,7 +97,7 @@ def refused_details(submission: Submission, error: str, exit_code: int | None = 
         exit_code: of ``docker run``.
     """
     code = {} if exit_code is None else {"ret_code": exit_code}
-    return {**_names(submission), **code, "error": error, "cause": FailureCause.REFUSED.value}
+    return {**_names(submission), **code, "error": error, "cause": ends.refusal_cause(error).value}
 
 
 def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None) -> JobUpdate:
@@ -189,15 +117,13 @@ def container_update(raw: JsonObject, state: ContainerState, limit: int | None =
     if state.exit_code is None:
         raise OddStateError("the container has ended, and has no exit code")
     new: dict[str, object] = {"ret_code": state.exit_code, **_times(state)}
-    succeeded = state.exit_code == 0 and state.status in _EXITED_STATES
-    if state.out_of_memory:
-        new["reason"] = _OUT_OF_MEMORY
-    elif state.error:
-        new["reason"] = state.error
-    if not succeeded and limit is not None and state.ran_for(limit):
+    succeeded = state.exit_code == 0 and state.status in EXITED_STATES and not ends.was_interrupted(state)
+    if not succeeded and limit is not None and state.ran_for(limit) and not state.out_of_memory:
         return timed_out_update(raw, state, limit)
+    if (reason := ends.reason(state, state.exit_code, succeeded=succeeded)) is not None:
+        new["reason"] = reason
     if not succeeded:
-        new["cause"] = _failure_cause(state, state.exit_code).value
+        new["cause"] = ends.cause(state, state.exit_code).value
     return _update(JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED, {**raw, **new})
 
 
@@ -237,18 +163,6 @@ def _names(submission: Submission) -> dict[str, object]:
     return {"name": submission.name, "host": socket.gethostname(), **engine}
 
 
-def _failure_cause(state: ContainerState, code: int) -> FailureCause:
-    if state.out_of_memory:
-        return FailureCause.OUT_OF_MEMORY
-    if not state.was_started:
-        return FailureCause.REFUSED
-    return FailureCause.CODE_ERROR if code else FailureCause.UNKNOWN
-
-
-def _time(value: object) -> str | None:
-    return value if isinstance(value, str) and value and not value.startswith(_NEVER[:10]) else None
-
-
 def _times(state: ContainerState) -> dict[str, str]:
     found = {"started": state.started}
     if not state.is_running:  # of a restarted container: when it ended before
@@ -276,8 +190,13 @@ def _parse_cause(status: JobStatus, raw: JsonObject) -> FailureCause | None:
         return FailureCause.STOPPED
     if "error" in raw:
         return FailureCause.REFUSED
-    if raw.get("reason") == _OUT_OF_MEMORY:
+    if raw.get("reason") == ends.OUT_OF_MEMORY:
         return FailureCause.OUT_OF_MEMORY
-    if status is JobStatus.FAILED and raw.get("ret_code"):
-        return FailureCause.CODE_ERROR
-    return FailureCause.UNKNOWN
+    code = raw.get("ret_code")
+    if (
+        status is JobStatus.FAILED
+        and "name" not in raw
+        and (refused := ends.OF_DOCKER_RUN.get(integer(raw, "ret_code")))
+    ):
+        return refused
+    return FailureCause.CODE_ERROR if status is JobStatus.FAILED and code else FailureCause.UNKNOWN

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.base import RefusedError
-from caliban.platforms.docker.details import OddStateError, refused_details
+from caliban.platforms.docker.details import refused_details
 from caliban.platforms.docker.mounts import PATHS_HINT
 from caliban.platforms.docker.run_arguments import RunArgumentsError
+from caliban.platforms.docker.state import OddStateError
 from caliban.redaction import clean_text, exception_text
 
 _NO_CLIENT = "cannot run the docker command"

@@ -7,9 +7,8 @@ rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import Event
 
 from caliban.attempts import Submission
 from caliban.config import ProjectConfig
@@ -23,6 +22,8 @@ from caliban.platforms.base import (
     ChecksJobs,
     ForegroundPlatform,
     KillsJobs,
+    LogRequest,
+    LogSource,
     MaySend,
     Platform,
     RemovesJobs,
@@ -32,7 +33,6 @@ from caliban.platforms.docker import job_spec, mounts, start, where
 from caliban.platforms.docker.client import IMPATIENT_SECONDS, Container, Containers, stop_seconds
 from caliban.platforms.docker.create_command import create_command
 from caliban.platforms.docker.details import (
-    RUNNING_STATES,
     DockerDestination,
     container_update,
     parse_details,
@@ -41,10 +41,12 @@ from caliban.platforms.docker.details import (
     submitted_details,
 )
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
+from caliban.platforms.docker.following import follow
+from caliban.platforms.docker.job_outputs import JobOutputs
+from caliban.platforms.docker.logs import gone, job_lines, or_file
 from caliban.platforms.docker.needs import Needs
-from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
-from caliban.platforms.docker.time_limit import TimeLimit
+from caliban.platforms.docker.state import RUNNING_STATES
 from caliban.records import (
     Destination,
     ImageRef,
@@ -54,15 +56,13 @@ from caliban.records import (
     JobUpdate,
     JsonObject,
     NewJob,
+    OutputLine,
     StatusUnavailable,
 )
 from caliban.store.owner import machine_id
 
-_RESTART_DELAYS = (0.1, 0.5, 2.0, 5.0)
-"""Seconds before a container that was restarted is waited for again."""
 
-
-class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, RemovesJobs):
+class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJobs, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"
@@ -76,7 +76,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
 
     def __init__(self, context: PlatformContext) -> None:
         super().__init__(context)
-        self._outputs: dict[int, JobOutput] = {}  # of jobs that are, or were, followed
+        self._outputs = JobOutputs(context)
 
     def destination(self, latest: JobRecord | None) -> DockerDestination:
         """Return the engine that answers. An unfinished job of another one is not run again here.
@@ -188,7 +188,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
             return JobUpdate(JobStatus.RUNNING)
         try:
             with translate_errors(f"cannot determine the state of job {job.id}"):
-                container = None if state is None else self._containers().inspect(_reference(job))
+                container = None if state is None else self._kept(_reference(job))
                 return self._removed(job, here) if container is None else _update(job, container)
         except CalibanError as error:
             return StatusUnavailable(one_line(error))
@@ -203,12 +203,18 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         entrypoint = self.context.engine().image_entrypoint(recorded.image)
         command = create_command(recorded, arguments, submission, entrypoint or (), here, self.context)
         downloads = arguments.pulls or entrypoint is None
-        container = start.create_and_start(
-            lambda: start.create(command, recorded.image, submission, self.context, downloads=downloads),
-            self._containers(),
-            submission,
-            may_send,
-        )
+        containers = self._containers()
+        try:
+            container = start.create_and_start(
+                lambda: start.create(command, recorded.image, submission, self.context, downloads=downloads),
+                containers,
+                submission,
+                may_send,
+                lambda created: None if arguments.detaches else self._outputs.attach(containers, created),
+            )
+        except BaseException:
+            self._outputs.detach()
+            raise
         return self._new_job(container, recorded.image, submission, here)
 
     def _checked(self, spec: JsonObject, submission: Submission) -> tuple[job_spec.DockerCommand, RunArguments]:
@@ -252,22 +258,17 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         end: Callable[[Containers, Container], bool],
         seconds: float = ANSWER_SECONDS,
     ) -> JobUpdate:
-        output = self._outputs.get(job.id)
         try:
             update = self._end(job, message, end, seconds)
-            if output is not None and update.status is JobStatus.STOPPED:
-                output.finish_soon()
+            if update.status is JobStatus.STOPPED:
+                self._outputs.finish_soon(job.id)
         except KeyboardInterrupt:  # it is stopped in another way next
             raise
         except BaseException:
-            self._close_output(job)
+            self._outputs.close(job.id)
             raise
-        self._close_output(job)
+        self._outputs.close(job.id)
         return update
-
-    def _close_output(self, job: JobRecord) -> None:
-        if (output := self._outputs.pop(job.id, None)) is not None:
-            output.close()
 
     def _end(
         self, job: JobRecord, message: str, end: Callable[[Containers, Container], bool], seconds: float
@@ -280,10 +281,12 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
             container = containers.inspect(_reference(job), seconds=seconds)
             if container is not None and container.state.is_running:
                 was_running = end(containers, container)
-                container = containers.inspect(container.id)
+                container = self._kept(container.id, is_followed=self._outputs.follows(job.id))
                 if was_running:
                     return stopped_update(job.details.raw, container.state if container else None)
             if container is not None:
+                if not self._outputs.follows(job.id):
+                    self._outputs.keep(containers, container)
                 return _update(job, container)
             answer = self._removed(job, here)
         if isinstance(answer, StatusUnavailable):
@@ -295,25 +298,22 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
 
         A container that Docker restarts (``--restart on-failure``) has not ended.
         """
-        containers, reference = self._containers(), _reference(job)
-        lost = f"lost the connection to the Docker Engine while job {job.id} ran"
-        delays = iter(_RESTART_DELAYS)
-        limit = TimeLimit.of(job, self.context.clock)
-        output = JobOutput(reference, self.context, self.context.engine().clock)
-        self._outputs[job.id] = output
-        with translate_errors(lost), streamed_output(output):
-            while True:
-                was_answered = containers.wait(reference, limit.wait_seconds)
-                container = containers.inspect(reference) if was_answered else containers.peek(reference)
-                if container is not None and not container.state.is_running:
-                    return _update(job, container)
-                if container is not None and limit.is_over:
-                    return limit.stop(job, containers, container, self.context.reporter)
-                if was_answered:
-                    if container is None:  # removed by the user, or by another command that recorded its end
-                        return removed_update(job.details.raw)
-                    output.restarted()
-                    self.context.clock.wait(Event(), next(delays, _RESTART_DELAYS[-1]))
+        return follow(job, _reference(job), self._containers(), self._outputs, self.context)
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """Yield the log of the container, while it exists; then that of this machine (``~/.caliban/logs``)."""
+        return or_file(self._logs(job, request), self.context.home, job, request)
+
+    def _logs(self, job: JobRecord, request: LogRequest) -> Generator[OutputLine, None, None]:
+        if (obstacle := where.unnamed(job.details)) is not None:
+            raise gone(job, f"{obstacle}; caliban 0.4.2 records none")
+        here = self._here()
+        if self._found(job) is None:
+            answer = self._removed(job, here)
+            if isinstance(answer, StatusUnavailable):
+                raise where.out_of_reach(f"cannot read the output of job {job.id}", answer.reason)
+            raise gone(job, "its container was removed")
+        yield from job_lines(job, _reference(job), self._containers(), request, self.context.stopping)
 
     def is_detached(self, job: JobRecord) -> bool:
         """Return whether the recorded arguments have ``--detach``."""
@@ -348,6 +348,14 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         with translate_errors(f"cannot look for the container of job {job.id}"):
             return self._containers().inspect(_reference(job))
 
+    def _kept(self, reference: str, *, is_followed: bool = False) -> Container | None:
+        """Return a container; if it has ended, its output is kept in its log file."""
+        containers = self._containers()
+        container = containers.inspect(reference)
+        if container is not None and not is_followed:
+            self._outputs.keep(containers, container)
+        return container
+
     def _machine(self) -> str | None:
         """Return which machine the engine is on; None where that is not certain to be this one."""
         is_here = is_engine_here(self.context.environ) and self._here().name == socket.gethostname()
@@ -358,6 +366,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         details = submitted_details(submission, container.id, here, machine=self._machine(), remove=remove)
         if not container.state.was_started:  # until just now
             return NewJob(image, JobStatus.RUNNING, details)
+        self._outputs.keep(self._containers(), container)
         with translate_errors(f"cannot determine the state of the container {submission.name}"):
             update = container_update(details.raw, container.state)
         return NewJob(image, update.status, update.details or JobDetails())

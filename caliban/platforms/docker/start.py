@@ -157,7 +157,11 @@ def client_warnings(stderr: str) -> list[str]:
 
 
 def create_and_start(
-    create: Callable[[], None], containers: Containers, submission: Submission, may_send: MaySend
+    create: Callable[[], None],
+    containers: Containers,
+    submission: Submission,
+    may_send: MaySend,
+    before_start: Callable[[Container], None] = lambda container: None,
 ) -> Container:
     """Create the container of a submission and start it; one that was started before is returned as it is.
 
@@ -166,6 +170,7 @@ def create_and_start(
         containers: of the engine.
         submission: which.
         may_send: see :meth:`caliban.platforms.base.Platform.submit`.
+        before_start: called with the container once it was created, and before it is started.
 
     Raises:
         RefusedError: the container was not created, or cannot be started.
@@ -185,6 +190,7 @@ def create_and_start(
         raise not_created(submission, failure.stderr, failure.exit_code) from failure
     if container.state.was_started:
         return container
+    before_start(container)
     try:
         may_send()
     except NotSentError:

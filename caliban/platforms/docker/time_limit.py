@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from caliban.clock import Clock
-from caliban.platforms.docker.client import WAIT_SECONDS, Container, Containers
+from caliban.platforms.docker import client
+from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.details import container_update, limit_reason, timed_out_update
 from caliban.platforms.docker.job_spec import time_limit
 from caliban.records import JobRecord, JobUpdate
@@ -40,8 +41,8 @@ class TimeLimit:
     def wait_seconds(self) -> int:
         """How long to wait for the end of the job before looking again."""
         if self.seconds is None:
-            return WAIT_SECONDS
-        return max(1, min(WAIT_SECONDS, ceil(self.deadline - self.clock.monotonic())))
+            return client.WAIT_SECONDS
+        return max(1, min(client.WAIT_SECONDS, ceil(self.deadline - self.clock.monotonic())))
 
     @property
     def is_over(self) -> bool:

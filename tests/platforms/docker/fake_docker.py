@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socketserver
+import struct
 import sys
 import threading
 import uuid
@@ -68,6 +70,23 @@ Options:
 """
 
 
+def _frame(number: int, data: bytes) -> bytes:
+    return struct.pack(">BxxxL", number + 1, len(data)) + data
+
+
+def _messages(number: int, data: bytes, ends: list[int]) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield what a log has of a stream: the time in seconds, as it is written, and a line, or 16 KB of one.
+
+    A line ends with the run of the program, too: ``ends``.
+    """
+    runs = [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
+    for line in (line for run in runs for line in re.findall(rb"[^\n]*\n|[^\n]+", run)):
+        for start in range(0, len(line), 16384):
+            number += 2
+            moment = f"1590749620.{number:09}"
+            yield moment, f"2020-05-29T10:53:40.{number:09}Z".encode(), line[start : start + 16384]
+
+
 @dataclass
 class Container:
     """A container, with the state that the API reports."""
@@ -81,9 +100,12 @@ class Container:
     state: dict[str, Any]
     out: bytes = b""
     err: bytes = b""
+    restarts: int = 0
+    ends: list[tuple[int, int]] = field(default_factory=list)
 
     def end(self, code: int = 0, *, oom: bool = False) -> None:
         """The program ends."""
+        self.ends.append((len(self.out), len(self.err)))
         self.state |= {
             "Status": "exited",
             "ExitCode": code,
@@ -123,6 +145,9 @@ class FakeDocker:
         config: what containers have in ``Config`` beside their image and labels.
         image_config: what images have in ``Config``.
         kills: the ids of the containers that were killed, in order.
+        attach_error: why nobody can be attached to a container, or None.
+        cut_attached: while it is set, connections to attached containers end.
+        logs_error: why no log can be read, or None.
         on_wait: called when a client waits for a container.
     """
 
@@ -146,6 +171,9 @@ class FakeDocker:
     config: dict[str, object] = field(default_factory=dict)
     image_config: dict[str, object] = field(default_factory=dict)
     kills: list[str] = field(default_factory=list)
+    attach_error: str | None = None
+    cut_attached: threading.Event = field(default_factory=threading.Event)
+    logs_error: str | None = None
     on_wait: Callable[[Container], None] = lambda container: container.end()
     unexpected: list[str] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -217,23 +245,6 @@ class FakeDocker:
         self.containers[name] = container
         return 204, None
 
-    def logs(self, arguments: list[str]) -> tuple[int, bytes, bytes]:
-        """``docker logs --follow NAME`` blocks until the container ends; ``--tail=N`` returns lines of its end."""
-        flag, name = arguments
-        container = self.find(name)
-        if container is None:
-            return 1, b"", f"Error response from daemon: No such container: {name}\n".encode()
-        if flag.startswith("--tail="):
-            lines = int(flag.removeprefix("--tail="))
-            out, err = (b"".join(each.splitlines(keepends=True)[-lines:]) for each in (container.out, container.err))
-            return 0, out, err
-        assert flag == "--follow"
-        was_running = container.state["Status"] == "running"
-        while container.state["Status"] == "running" and not self.closing.wait(0.005):
-            pass
-        lost = self.lost_output if was_running else 0
-        return 0, container.out[: len(container.out) - lost], container.err[: len(container.err) - lost]
-
     def find(self, name: str) -> Container | None:
         found = (each for each in self.containers.values() if name in (each.name, each.id))
         return next(found, None)
@@ -272,6 +283,8 @@ class _Handler(UnixHandler):
             self._list(query)
         elif path.startswith("/containers/") and path.endswith("/json"):
             self._with(path.split("/")[2], lambda container: (200, self._inspected(container)))
+        elif path.startswith("/containers/") and path.endswith("/logs"):
+            self._logs(path.split("/")[2], query)
         else:
             self._unexpected()
 
@@ -295,6 +308,9 @@ class _Handler(UnixHandler):
             self._with(path.split("/")[2], self._kill)
         elif path.endswith("/wait"):
             self._with(path.split("/")[2], self._wait)
+        elif path.endswith("/attach"):
+            assert query == {"stream": ["1"], "stdout": ["1"], "stderr": ["1"]}
+            self._attach(path.split("/")[2])
         else:
             self._unexpected()
 
@@ -344,6 +360,7 @@ class _Handler(UnixHandler):
             "Id": container.id,
             "Name": f"/{container.name}",
             "State": container.state,
+            "RestartCount": container.restarts,
             "Config": {**self.server.docker.config, "Image": container.image, "Labels": container.labels},
         }
 
@@ -364,6 +381,54 @@ class _Handler(UnixHandler):
         self.server.docker.on_wait(container)
         return 200, {"StatusCode": container.state["ExitCode"]}
 
+    def _attach(self, name: str) -> None:
+        """Answer with a stream of what the container writes, until it ends."""
+        docker, container = self.server.docker, self.server.docker.find(name)
+        if container is None or docker.attach_error is not None:
+            self._reply(404 if container is None else 403, {"message": docker.attach_error or "No such container"})
+            return
+        self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        self.close_connection = True
+        sent = [0, 0]
+        is_over = False
+        while not is_over and not docker.closing.is_set() and not docker.cut_attached.is_set():
+            is_over = container.state["Status"] in ("exited", "restarting") or docker.find(container.id) is None
+            for number, data in enumerate((container.out, container.err)):
+                if len(data) > sent[number]:
+                    self.wfile.write(_frame(number, data[sent[number] :]))
+                    sent[number] = len(data)
+            docker.closing.wait(0.005)
+
+    def _logs(self, name: str, query: dict[str, list[str]]) -> None:
+        """Answer with the messages of a container: all of standard output, then all of standard error."""
+        docker, container = self.server.docker, self.server.docker.find(name)
+        if container is None or docker.logs_error is not None:
+            message = docker.logs_error or f"No such container: {name}"
+            self._reply(404 if container is None else 501, {"message": message})
+            return
+        assert (query["stdout"], query["stderr"], query["timestamps"]) == (["1"], ["1"], ["1"])
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        was_running = container.state["Status"] == "running"
+        while query["follow"] == ["1"] and container.state["Status"] == "running" and not docker.closing.wait(0.005):
+            pass
+        lost = docker.lost_output if was_running else 0
+        streams = [data[: len(data) - lost] for data in (container.out, container.err)]
+        messages = [
+            (number, *each)
+            for number, data in enumerate(streams)
+            for each in _messages(number, data, [end[number] for end in container.ends])
+        ]
+        messages = [each for each in messages if each[1] >= query["since"][0]]
+        if query["tail"] != ["all"]:
+            messages = messages[max(0, len(messages) - int(query["tail"][0])) :]
+        content = b"".join(_frame(number, stamp + b" " + data) for number, _, stamp, data in messages)
+        for start in range(0, len(content), 100_000):
+            chunk = content[start : start + 100_000]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        self.wfile.write(b"0\r\n\r\n")
+
     def _remove(self, container: Container) -> tuple[int, object]:
         if container.state["Status"] in ("running", "paused", "restarting"):
             return 409, {"message": "You cannot remove a running container. Stop the container before removing it"}
@@ -373,7 +438,7 @@ class _Handler(UnixHandler):
     def _cli(self, call: dict[str, Any]) -> None:
         docker, arguments = self.server.docker, call["arguments"]
         docker.calls.append(CliCall(arguments, call["environ"]))
-        command = {"create": docker.create, "logs": docker.logs}[arguments[0]]
+        command = {"create": docker.create}[arguments[0]]
         code, out, err = command(arguments[1:])
         self._reply(200, [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()])
         self.close_connection = True

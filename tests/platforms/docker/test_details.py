@@ -6,13 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from caliban.platforms.docker.details import (
-    ContainerState,
-    DockerDestination,
-    OddStateError,
-    container_update,
-    parse_details,
-)
+from caliban.platforms.docker.details import DockerDestination, container_update, parse_details
+from caliban.platforms.docker.state import ContainerState, OddStateError
 from caliban.records import FailureCause, JobExit, JobStatus, JsonObject
 
 FAILED = JobStatus.FAILED

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from caliban.attempts import Submission
 from caliban.errors import PlatformError
 from caliban.platforms.docker.client import Container
-from caliban.platforms.docker.details import ContainerState, OddStateError, container_update, parse_details
+from caliban.platforms.docker.details import container_update, parse_details
 from caliban.platforms.docker.platform import DockerPlatform
+from caliban.platforms.docker.state import ContainerState, OddStateError
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
 from tests.fakes import may_send
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from caliban.attempts import Submission
+from caliban.outputs.paths import log_path, logs_dir
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.docker import output
 from caliban.platforms.docker.client import Containers
-from caliban.platforms.docker.output import JobOutput, after, streamed_output
+from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.records import JobRecord, JobStatus
-from tests.fakes import FakeClock
+from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
+from tests.fakes import FakeClock, may_send
 
 from .fake_docker import Container, FakeDocker
 from .helpers import OutputReporter
 
-LOTS = b"a line of output\n" * 100_000
+LOTS = b"a line of output\n" * 20_000
 
 
 class DeadStreams(OutputReporter):
@@ -114,22 +118,6 @@ def test_the_output_of_a_container_that_is_removed_meanwhile_is_not_what_docker_
     assert (removing.out, removing.err) == (b"x\n", b"")
 
 
-@pytest.mark.parametrize(
-    ("passed_on", "tail", "rest"),
-    [
-        (b"", b"a\nb", b"a\nb"),
-        (b"1\n2\n", b"2\n3", b"3"),
-        (b"1\n2\n", b"0\n1\n2\n3", b"3"),
-        (b"1\n2\n3", b"2\n3", b""),
-        (b"1\n", b"8\n9", b"8\n9"),
-        (b"a\na\n", b"a\na\na\n", b""),
-        (b"1\n2\n", b"", b""),
-    ],
-)
-def test_the_end_of_a_long_output_is_passed_on_once(passed_on: bytes, tail: bytes, rest: bytes) -> None:
-    assert after(passed_on, tail) == rest
-
-
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_what_a_job_writes_while_it_stops_after_ctrl_c_is_passed_on(
     platform: DockerPlatform,
@@ -175,8 +163,11 @@ def test_a_slow_reader_is_waited_for(platform: DockerPlatform, docker: FakeDocke
     container = docker.containers[str(running.details.display_name)]
     container.out = b"x" * 10
     container.end(0)
-    with streamed_output(JobOutput(container.id, replace(platform.context, reporter=pager), Clock())):
-        pass
+    context = replace(platform.context, reporter=pager)
+    passed_on = JobOutput(container.id, Containers(context.engine()), context, Clock())
+    passed_on.start_reading()
+    with streamed_output(passed_on):
+        passed_on.finish()
     assert pager.out == b"x" * 10
 
 
@@ -184,8 +175,10 @@ def test_an_engine_that_does_not_deliver_the_last_output_is_given_up_with_a_warn
     context: PlatformContext, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
 ) -> None:
     clock = FakeClock()  # the container runs on, so that the stream of its output never ends
-    with streamed_output(JobOutput(str(running.details.id), context, clock)):
-        pass
+    passed_on = JobOutput(str(running.details.id), Containers(context.engine()), context, clock)
+    passed_on.start_reading()
+    with streamed_output(passed_on):
+        passed_on.finish()
     assert reporter.warnings == ["the Docker Engine does not deliver the last output of the job; see: docker logs"]
     assert clock.seconds <= 120
 
@@ -205,3 +198,154 @@ def test_the_output_of_a_container_that_is_restarted_is_passed_on_once(
     docker.on_wait = end_or_restart
     platform.follow(running)
     assert (reporter.out, reporter.err) == (b"attempt, no newline|" * 5000, b"failed\n" * 5)
+
+
+def test_output_is_read_from_before_the_start_on(docker: FakeDocker, running: JobRecord) -> None:
+    container = f"/containers/{running.details.id}"
+    start = docker.requests.index(f"POST /containers/{running.details.display_name}/start")
+    assert docker.requests.index(f"POST {container}/attach") < start
+
+
+def test_a_bar_is_reported_while_it_moves(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
+) -> None:
+    """Docker's logs have whole lines only."""
+    seen = threading.Event()
+
+    class Watching(OutputReporter):
+        def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+            super().job_output(data, is_stderr=is_stderr)
+            if b"50%" in self.err:
+                seen.set()
+
+    def draw(container: Container) -> None:
+        container.err += b"\r50%"
+        assert seen.wait(10)
+        container.end(0)
+
+    object.__setattr__(platform.context, "reporter", Watching())
+    docker.on_wait = draw
+    assert platform.follow(running).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("error", ["no attaching here"])
+def test_where_nobody_can_be_attached_the_log_is_read(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    record: Callable[[NewJob], JobRecord],
+    reporter: OutputReporter,
+    error: str,
+) -> None:
+    docker.attach_error, docker.on_wait = error, end_with_output
+    platform.follow(record(platform.submit(spec, submission, may_send)))
+    assert (reporter.out, reporter.err, reporter.warnings) == (LOTS, LOTS, [])
+
+
+def test_after_a_connection_that_ends_early_the_rest_is_read_from_the_log(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, reporter: OutputReporter
+) -> None:
+    """A proxy cuts a connection that says nothing."""
+    parts = iter((b"first\nsec", b"ond\nthird", b""))
+
+    def write(container: Container) -> None:
+        part = next(parts)
+        container.out += part
+        while part.startswith(b"first") and b"sec" not in reporter.out:
+            threading.Event().wait(0.005)
+        docker.cut_attached.set()
+        if not part:
+            container.restarts = 1  # so that the end does not count as that of the connection
+            container.end(0)
+
+    docker.on_wait = write
+    platform.follow(running)
+    assert reporter.out == b"first\nsecond\nthird"
+
+
+def test_a_reader_that_is_too_far_behind_gets_everything_and_the_job_is_not_held_up(
+    platform: DockerPlatform, docker: FakeDocker, running: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "MAX_UNREAD", 1000)
+    may_go_on = threading.Event()
+
+    class Pager(OutputReporter):
+        def job_output(self, data: bytes, *, is_stderr: bool) -> None:
+            may_go_on.wait(60)
+            super().job_output(data, is_stderr=is_stderr)
+
+    log = logs_dir(platform.context.home) / f"{running.details.display_name}.log"
+
+    def write(container: Container) -> None:
+        for _ in range(30):
+            container.out += b"0123456789" * 20 + b"\n"
+            threading.Event().wait(0.01)
+        container.out += b"the last line\n"
+        while b"the last line" not in log.read_bytes():  # before the reader has read anything
+            threading.Event().wait(0.005)
+        container.end(0)
+        may_go_on.set()
+
+    pager = Pager()
+    object.__setattr__(platform.context, "reporter", pager)
+    docker.on_wait = write
+    platform.follow(running)
+    assert pager.out == docker.containers[str(running.details.display_name)].out
+
+
+def test_the_log_file_has_what_the_job_wrote(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
+    def end(container: Container) -> None:
+        container.out, container.err = b"a result\nlast", b"\r10%\r100%\n"
+        container.end(0)
+
+    docker.on_wait = end
+    platform.follow(running)
+    path = log_path(platform.context.home, running)
+    assert path is not None
+    assert sorted(path.read_bytes().splitlines()) == [b"100%", b"a result", b"last"]
+
+
+@pytest.mark.parametrize("how", ["statuses", "find", "stop"])
+def test_the_log_of_a_job_whose_command_was_killed_is_made_whole_when_its_end_is_seen(
+    context: PlatformContext, docker: FakeDocker, running: JobRecord, submission: Submission, how: str
+) -> None:
+    path = log_path(context.home, running)
+    assert path is not None
+    container = docker.containers[str(running.details.display_name)]
+    container.out = b"first\n"
+    while not path.exists() or path.read_bytes() != b"first\n":
+        threading.Event().wait(0.005)
+    docker.cut_attached.set()  # as if its process were killed
+    container.out += b"second\n"
+    container.end(0)
+    other = DockerPlatform(context)
+    path.unlink()  # and with it the lock of the process
+    for _ in range(2):
+        if how == "statuses":
+            other.statuses([running])
+        elif how == "find":
+            other.find(submission)
+        else:
+            other.stop(running)
+        assert path.read_bytes() == b"first\nsecond\n"
+
+
+def test_a_home_that_cannot_be_written_is_one_warning(
+    platform: DockerPlatform,
+    docker: FakeDocker,
+    spec: JsonObject,
+    submission: Submission,
+    record: Callable[[NewJob], JobRecord],
+    reporter: OutputReporter,
+) -> None:
+    (platform.context.home / ".caliban").write_text("")
+    for number in range(2):
+        each = replace(submission, name=f"{submission.name}-{number}", token=f"{number}" * 32)
+        docker.on_wait = end_with_output
+        assert (
+            platform.follow(replace(record(platform.submit(spec, each, may_send)), id=number)).status
+            is JobStatus.SUCCEEDED
+        )
+    [warning] = reporter.warnings
+    assert warning.startswith(f"cannot write log files in {logs_dir(platform.context.home)}: ")

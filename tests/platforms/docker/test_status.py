@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import socket
@@ -161,7 +160,6 @@ def test_follow_reports_all_output_and_how_the_job_ended(
     assert (reporter.out, reporter.err) == (container.out, container.err)
     assert update.details is not None
     assert (update.status, update.details.exit) == (JobStatus.FAILED, JobExit(5, FailureCause.CODE_ERROR))
-    assert docker.calls[-1].arguments == ["logs", "--follow", container.id]
 
 
 def test_ctrl_c_ends_follow_and_leaves_the_job_running(
@@ -177,19 +175,15 @@ def test_ctrl_c_ends_follow_and_leaves_the_job_running(
     assert container_of(docker, running).state["Status"] == "running"
 
 
-@pytest.mark.parametrize("started_threads", [0, 1, 2])
+@pytest.mark.parametrize("is_started", [False, True])
 def test_ctrl_c_before_the_output_is_read_ends_follow_too(
-    platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch, started_threads: int
+    platform: DockerPlatform, running: JobRecord, monkeypatch: pytest.MonkeyPatch, is_started: bool
 ) -> None:
-    started = itertools.count()
-
     class InterruptedThread(threading.Thread):
         def start(self) -> None:
-            is_started = next(started) < started_threads
             if is_started:
                 super().start()
-            if not is_started or started_threads == 2:
-                raise KeyboardInterrupt
+            raise KeyboardInterrupt
 
     patched = SimpleNamespace(Thread=InterruptedThread, Event=threading.Event)
     monkeypatch.setattr(output, "threading", patched)
@@ -280,14 +274,6 @@ def test_a_container_is_followed_by_its_id_when_another_one_gets_its_name(
     followed = platform.follow(running).details
     assert followed is not None
     assert followed.raw["ret_code"] == 7
-
-
-def test_follow_without_the_docker_command_is_an_error(
-    platform: DockerPlatform, docker: FakeDocker, running: JobRecord
-) -> None:
-    (docker.socket.parent / "bin" / "docker").unlink()
-    with pytest.raises(PlatformError, match="lost the connection"):
-        platform.follow(running)
 
 
 def test_stop_stops_a_running_container(platform: DockerPlatform, docker: FakeDocker, running: JobRecord) -> None:
