@@ -136,13 +136,13 @@ def test_an_interrupted_run_stops_and_records_its_container(
     process = run_until_running("[6000, 0]")
 
     process.send_signal(signal_number)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
 
     assert process.returncode == 128 + signal_number
     assert researcher.rows("SELECT status FROM jobs") == [("STOPPED",)]
     assert engine.client.containers.get(str(researcher.details(1)["name"])).status == "exited"
     assert "1 stopped, 1 not started" in err
-    assert "job 1        STOPPED" in out
+    assert "job 1        STOPPED" in err
 
 
 def test_experiments_that_an_interrupted_run_did_not_start_are_resubmitted(

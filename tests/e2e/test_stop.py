@@ -68,13 +68,13 @@ def test_an_open_run_ends_when_its_group_is_stopped(
     researcher: Researcher, open_run: subprocess.Popen[str], engine: Engine
 ) -> None:
     result = researcher.caliban(*STOP, "--yes")
-    out, err = open_run.communicate(timeout=60)
+    _, err = open_run.communicate(timeout=60)
 
     assert (result.code, open_run.returncode) == (0, 1), (result, err)
     assert result.err.endswith("1 job: 1 stopped\n2 queued jobs cancelled before submission\n")
     assert "job 1: stopped by totoro on " in err
     assert "error: not submitted: stopped by totoro on " in err
-    assert "job 1        STOPPED" in out
+    assert "job 1        STOPPED" in err
     assert researcher.rows("SELECT status FROM jobs") == [("STOPPED",)]
     assert researcher.rows("SELECT state FROM submissions") == [("DONE",), ("ABANDONED",), ("ABANDONED",)]
     assert engine.client.containers.get(str(researcher.details(1)["name"])).status == "exited"
