@@ -30,6 +30,8 @@ _EXITED_STATES = frozenset({"exited", "stopped"})
 _ENDED_STATES = _EXITED_STATES | {"dead", "removing"}
 MACHINE_KEY = "machine"
 _OUT_OF_MEMORY = "out of memory"
+_STOP_MARGIN = 60
+"""Seconds between the limit of a job and the request to stop it, at most, and from there to its end."""
 _NEVER = "0001-01-01T00:00:00Z"
 """What Docker writes where a container has not started or ended."""
 
@@ -96,10 +98,11 @@ class ContainerState:
         """Whether the program was ever started. A container that is being removed may never have been."""
         return self.is_running or self.status in _EXITED_STATES or self.started is not None
 
-    def ran_for(self, seconds: int) -> bool:
-        """Return whether it ran so long; False while it runs, and where the engine does not report when it did."""
+    @property
+    def seconds(self) -> float | None:
+        """How long it ran; None where the engine does not report that."""
         started, ended = parse_time(self.started), parse_time(self.ended)
-        return started is not None and ended is not None and (ended - started).total_seconds() >= seconds
+        return None if started is None or ended is None else (ended - started).total_seconds()
 
     @classmethod
     def from_json(cls, raw: object) -> ContainerState:
@@ -172,14 +175,15 @@ def refused_details(submission: Submission, error: str, exit_code: int | None = 
     return {**_names(submission), **code, "error": error, "cause": FailureCause.REFUSED.value}
 
 
-def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None) -> JobUpdate:
+def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None, grace: int = 0) -> JobUpdate:
     """Return the state of a job.
 
     Args:
         raw: the stored details.
         state: of its container.
-        limit: how many seconds it may run. A job that ran longer and failed was stopped for that, by a command that
-            was killed before it could record it.
+        limit: how many seconds it may run. A job that failed soon after that was stopped, by a command that was killed
+            before it could record it.
+        grace: how many seconds it may go on after a request to stop.
 
     Raises:
         OddStateError: the container has ended, and the engine does not say how.
@@ -194,7 +198,7 @@ def container_update(raw: JsonObject, state: ContainerState, limit: int | None =
         new["reason"] = _OUT_OF_MEMORY
     elif state.error:
         new["reason"] = state.error
-    if not succeeded and limit is not None and state.ran_for(limit):
+    elif not succeeded and limit is not None and _was_stopped_at(limit, grace, state):
         return timed_out_update(raw, state, limit)
     if not succeeded:
         new["cause"] = _failure_cause(state, state.exit_code).value
@@ -215,6 +219,10 @@ def timed_out_update(raw: JsonObject, state: ContainerState | None, limit: int) 
     code = {} if state is None or state.exit_code is None else {"ret_code": state.exit_code}
     new = {**code, **(_times(state) if state else {}), "reason": limit_reason(limit)}
     return _update(JobStatus.FAILED, {**raw, **new, "cause": FailureCause.TIMEOUT.value})
+
+
+def _was_stopped_at(limit: int, grace: int, state: ContainerState) -> bool:
+    return state.seconds is not None and limit <= state.seconds <= limit + grace + _STOP_MARGIN
 
 
 def limit_reason(limit: int) -> str:

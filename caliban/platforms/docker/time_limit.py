@@ -59,4 +59,4 @@ class TimeLimit:
         ended = containers.inspect(container.id)
         if was_running or ended is None:
             return timed_out_update(job.details.raw, ended.state if ended else None, self.seconds)
-        return container_update(job.details.raw, ended.state, self.seconds)
+        return container_update(job.details.raw, ended.state, self.seconds, container.stop_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -74,6 +75,7 @@ def test_the_engine_is_asked_in_time_before_the_end_of_a_limit(
     [
         (143, 95, FailureCause.TIMEOUT),
         (137, 90, FailureCause.TIMEOUT),
+        (1, 100, FailureCause.TIMEOUT),
         (1, 89, FailureCause.CODE_ERROR),
         (0, 95, None),
     ],
@@ -90,6 +92,25 @@ def test_the_cause_is_known_although_the_command_that_stopped_the_job_was_killed
     assert update.details is not None
     assert update.details.exit is not None
     assert update.details.exit.cause is cause
+
+
+@pytest.mark.parametrize(("ran", "out_of_memory"), [(3000, False), (95, True)])
+def test_a_job_that_went_on_without_its_command_and_failed_by_itself_was_not_stopped(
+    platform: DockerPlatform, docker: FakeDocker, limited: JobRecord, ran: int, out_of_memory: bool
+) -> None:
+    container = docker.containers[str(limited.details.display_name)]
+    container.end(137 if out_of_memory else 1)
+    ended = datetime(2020, 5, 29, 10, 53, 40) + timedelta(seconds=ran)
+    container.state |= {
+        "StartedAt": "2020-05-29T10:53:40Z",
+        "FinishedAt": f"{ended.isoformat()}Z",
+        "OOMKilled": out_of_memory,
+    }
+    update = platform.statuses([limited])[limited.id]
+    assert isinstance(update, JobUpdate)
+    assert update.details is not None
+    assert update.details.exit is not None
+    assert update.details.exit.cause is (FailureCause.OUT_OF_MEMORY if out_of_memory else FailureCause.CODE_ERROR)
 
 
 def test_a_rerun_keeps_the_limit() -> None:
