@@ -303,7 +303,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         self._outputs[job.id] = output
         with translate_errors(lost), streamed_output(output):
             while True:
-                was_answered = containers.wait(reference, limit.wait_seconds)
+                was_answered = containers.wait(reference, limit.seconds_left)
                 container = containers.inspect(reference) if was_answered else containers.peek(reference)
                 if container is not None and not container.state.is_running:
                     return _update(job, container)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import docker
 import pytest
+import requests
 
 from caliban.platforms.docker.job_spec import new_job_spec, time_limit, with_arguments, with_image
 from caliban.platforms.docker.platform import DockerPlatform
@@ -52,20 +54,18 @@ def test_a_job_that_ends_in_time_is_left_alone(
 
 
 def test_the_engine_is_asked_in_time_before_the_end_of_a_limit(
-    platform: DockerPlatform, docker: FakeDocker, limited: JobRecord, monkeypatch: pytest.MonkeyPatch
+    platform: DockerPlatform, limited: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from caliban.platforms.docker.client import Containers
-
     clock = platform.context.clock
     assert isinstance(clock, FakeClock)
     waits: list[int] = []
 
-    def wait(self: Containers, id: str, seconds: int = 0) -> bool:
-        waits.append(seconds)
-        clock.seconds += seconds
-        return False
+    def wait(api: docker.APIClient, id: str, timeout: int) -> None:
+        waits.append(timeout)
+        clock.seconds += timeout
+        raise requests.exceptions.ReadTimeout
 
-    monkeypatch.setattr(Containers, "wait", wait)
+    monkeypatch.setattr("docker.APIClient.wait", wait)
     platform.follow(limited)
     assert waits == [60, 30]
 
