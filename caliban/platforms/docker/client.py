@@ -230,8 +230,8 @@ class Containers:
             return False
         return True
 
-    def wait(self, id: str, seconds: int = WAIT_SECONDS) -> bool:
-        """Wait for the end of a container, ``seconds`` at most. Return whether the request was answered.
+    def wait(self, id: str, longest: int | None = None) -> bool:
+        """Wait for the end of a container: a minute, or ``longest`` seconds. Return whether the request was answered.
 
         An answer does not mean that it has ended: it may have been restarted; or it does not exist any more.
         """
@@ -240,6 +240,7 @@ class Containers:
         import urllib3.exceptions
 
         api, clock = self.engine.client.api, self.engine.clock
+        seconds = WAIT_SECONDS if longest is None else min(WAIT_SECONDS, longest)
         try:
             # docker-py's timeout counts from one byte to the next
             within(seconds + _MARGIN_SECONDS, lambda: api.wait(id, timeout=seconds), clock)

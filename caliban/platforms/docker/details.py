@@ -21,6 +21,8 @@ from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, text, t
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject
 
 MACHINE_KEY = "machine"
+_STOP_MARGIN = 60
+"""Seconds between the limit of a job and the request to stop it, at most, and from there to its end."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,15 @@ def refused_details(submission: Submission, error: str, exit_code: int | None = 
     return {**_names(submission), **code, "error": error, "cause": ends.refusal_cause(error).value}
 
 
-def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None) -> JobUpdate:
+def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None, grace: int = 0) -> JobUpdate:
     """Return the state of a job.
 
     Args:
         raw: the stored details.
         state: of its container.
-        limit: how many seconds it may run. A job that ran longer and failed was stopped for that, by a command that
-            was killed before it could record it.
+        limit: how many seconds it may run. A job that failed soon after that was stopped, by a command that was killed
+            before it could record it.
+        grace: how many seconds it may go on after a request to stop.
 
     Raises:
         OddStateError: the container has ended, and the engine does not say how.
@@ -118,7 +121,8 @@ def container_update(raw: JsonObject, state: ContainerState, limit: int | None =
         raise OddStateError("the container has ended, and has no exit code")
     new: dict[str, object] = {"ret_code": state.exit_code, **_times(state)}
     succeeded = state.exit_code == 0 and state.status in EXITED_STATES and not ends.was_interrupted(state)
-    if not succeeded and limit is not None and state.ran_for(limit) and not state.out_of_memory:
+    was_killed_otherwise = state.out_of_memory or state.error is not None
+    if not succeeded and limit is not None and not was_killed_otherwise and _was_stopped_at(limit, grace, state):
         return timed_out_update(raw, state, limit)
     if (reason := ends.reason(state, state.exit_code, succeeded=succeeded)) is not None:
         new["reason"] = reason
@@ -141,6 +145,10 @@ def timed_out_update(raw: JsonObject, state: ContainerState | None, limit: int) 
     code = {} if state is None or state.exit_code is None else {"ret_code": state.exit_code}
     new = {**code, **(_times(state) if state else {}), "reason": limit_reason(limit)}
     return _update(JobStatus.FAILED, {**raw, **new, "cause": FailureCause.TIMEOUT.value})
+
+
+def _was_stopped_at(limit: int, grace: int, state: ContainerState) -> bool:
+    return state.seconds is not None and limit <= state.seconds <= limit + grace + _STOP_MARGIN
 
 
 def limit_reason(limit: int) -> str:

@@ -31,7 +31,7 @@ def follow(
     lost = f"lost the connection to the Docker Engine while job {job.id} ran"
     with translate_errors(lost), streamed_output(output):
         while True:
-            was_answered = containers.wait(reference, limit.wait_seconds)
+            was_answered = containers.wait(reference, limit.seconds_left)
             container = containers.inspect(reference) if was_answered else containers.peek(reference)
             if container is None and was_answered:
                 output.finish()

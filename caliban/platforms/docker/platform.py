@@ -387,7 +387,7 @@ class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJ
 
 
 def _update(job: JobRecord, container: Container) -> JobUpdate:
-    return container_update(job.details.raw, container.state, job_spec.time_limit(job.spec))
+    return container_update(job.details.raw, container.state, job_spec.time_limit(job.spec), container.stop_seconds)
 
 
 def _container_name(job: JobRecord) -> str:

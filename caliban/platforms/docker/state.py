@@ -54,10 +54,11 @@ class ContainerState:
         """Whether the program was ever started. A container that is being removed may never have been."""
         return self.is_running or self.status in EXITED_STATES or self.started is not None
 
-    def ran_for(self, seconds: int) -> bool:
-        """Return whether it ran so long; False while it runs, and where the engine does not report when it did."""
+    @property
+    def seconds(self) -> float | None:
+        """How long it ran; None where the engine does not report that."""
         started, ended = parse_time(self.started), parse_time(self.ended)
-        return started is not None and ended is not None and (ended - started).total_seconds() >= seconds
+        return None if started is None or ended is None else (ended - started).total_seconds()
 
     @classmethod
     def from_json(cls, raw: object) -> ContainerState:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import ceil
 
 from caliban.clock import Clock
-from caliban.platforms.docker import client
 from caliban.platforms.docker.client import Container, Containers
 from caliban.platforms.docker.details import container_update, limit_reason, timed_out_update
 from caliban.platforms.docker.job_spec import time_limit
@@ -38,11 +37,9 @@ class TimeLimit:
         return cls(seconds, clock.monotonic() + (seconds or 0), clock)
 
     @property
-    def wait_seconds(self) -> int:
-        """How long to wait for the end of the job before looking again."""
-        if self.seconds is None:
-            return client.WAIT_SECONDS
-        return max(1, min(client.WAIT_SECONDS, ceil(self.deadline - self.clock.monotonic())))
+    def seconds_left(self) -> int | None:
+        """How long the job may go on, at least a second; None for as long as it takes."""
+        return None if self.seconds is None else max(1, ceil(self.deadline - self.clock.monotonic()))
 
     @property
     def is_over(self) -> bool:
@@ -60,4 +57,4 @@ class TimeLimit:
         ended = containers.inspect(container.id)
         if was_running or ended is None:
             return timed_out_update(job.details.raw, ended.state if ended else None, self.seconds)
-        return container_update(job.details.raw, ended.state, self.seconds)
+        return container_update(job.details.raw, ended.state, self.seconds, container.stop_seconds)

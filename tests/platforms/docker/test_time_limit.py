@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
+import docker
 import pytest
+import requests
 
 from caliban.platforms.docker.job_spec import new_job_spec, time_limit, with_arguments, with_image
 from caliban.platforms.docker.platform import DockerPlatform
@@ -51,20 +54,18 @@ def test_a_job_that_ends_in_time_is_left_alone(
 
 
 def test_the_engine_is_asked_in_time_before_the_end_of_a_limit(
-    platform: DockerPlatform, docker: FakeDocker, limited: JobRecord, monkeypatch: pytest.MonkeyPatch
+    platform: DockerPlatform, limited: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from caliban.platforms.docker.client import Containers
-
     clock = platform.context.clock
     assert isinstance(clock, FakeClock)
     waits: list[int] = []
 
-    def wait(self: Containers, id: str, seconds: int = 0) -> bool:
-        waits.append(seconds)
-        clock.seconds += seconds
-        return False
+    def wait(api: docker.APIClient, id: str, timeout: int) -> None:
+        waits.append(timeout)
+        clock.seconds += timeout
+        raise requests.exceptions.ReadTimeout
 
-    monkeypatch.setattr(Containers, "wait", wait)
+    monkeypatch.setattr("docker.APIClient.wait", wait)
     platform.follow(limited)
     assert waits == [60, 30]
 
@@ -74,6 +75,7 @@ def test_the_engine_is_asked_in_time_before_the_end_of_a_limit(
     [
         (143, 95, FailureCause.TIMEOUT),
         (137, 90, FailureCause.TIMEOUT),
+        (1, 100, FailureCause.TIMEOUT),
         (1, 89, FailureCause.CODE_ERROR),
         (0, 95, None),
     ],
@@ -90,6 +92,25 @@ def test_the_cause_is_known_although_the_command_that_stopped_the_job_was_killed
     assert update.details is not None
     assert update.details.exit is not None
     assert update.details.exit.cause is cause
+
+
+@pytest.mark.parametrize(("ran", "out_of_memory"), [(3000, False), (95, True)])
+def test_a_job_that_went_on_without_its_command_and_failed_by_itself_was_not_stopped(
+    platform: DockerPlatform, docker: FakeDocker, limited: JobRecord, ran: int, out_of_memory: bool
+) -> None:
+    container = docker.containers[str(limited.details.display_name)]
+    container.end(137 if out_of_memory else 1)
+    ended = datetime(2020, 5, 29, 10, 53, 40) + timedelta(seconds=ran)
+    container.state |= {
+        "StartedAt": "2020-05-29T10:53:40Z",
+        "FinishedAt": f"{ended.isoformat()}Z",
+        "OOMKilled": out_of_memory,
+    }
+    update = platform.statuses([limited])[limited.id]
+    assert isinstance(update, JobUpdate)
+    assert update.details is not None
+    assert update.details.exit is not None
+    assert update.details.exit.cause is (FailureCause.OUT_OF_MEMORY if out_of_memory else FailureCause.CODE_ERROR)
 
 
 def test_a_rerun_keeps_the_limit() -> None:
