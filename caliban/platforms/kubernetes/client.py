@@ -1,4 +1,4 @@
-"""The requests that are sent to a cluster: jobs of batch/v1, and pods and namespaces of v1.
+"""The requests that are sent to a cluster: jobs of batch/v1, and pods, events and namespaces of v1.
 
 Responses are read as plain JSON. Of an object only its kind is required, and of a job its name and uid.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/.
@@ -134,6 +134,12 @@ class Cluster:
         action = f"list the pods of the {self.name} in the namespace {namespace}"
         return self._list(f"api/v1/namespaces/{_segment(namespace)}/pods", "PodList", selector, action)
 
+    def events(self, namespace: str, selector: str) -> Iterator[JsonObject]:
+        """Yield the events of a namespace that match a field selector, page by page."""
+        action = f"list the events of the {self.name} in the namespace {namespace}"
+        path = f"api/v1/namespaces/{_segment(namespace)}/events"
+        return self._list(path, "EventList", selector, action, by="fieldSelector")
+
     def check_namespace(self, namespace: str) -> None:
         """Check that the cluster can be reached, accepts the credentials and has the namespace.
 
@@ -164,12 +170,14 @@ class Cluster:
                 raise
             return None
 
-    def _list(self, path: str, kind: str, selector: str | None, action: str) -> Iterator[JsonObject]:
+    def _list(
+        self, path: str, kind: str, selector: str | None, action: str, by: str = "labelSelector"
+    ) -> Iterator[JsonObject]:
         """Yield all pages of a list. It starts again, a few times, when it has become too old to be continued (410).
 
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
         """
-        options = {"limit": str(PAGE_SIZE), **({"labelSelector": selector} if selector else {})}
+        options = {"limit": str(PAGE_SIZE), **({by: selector} if selector else {})}
         seen: set[str] = set()
         tokens: set[str] = set()
         position: dict[str, str] = {}

@@ -159,7 +159,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
             CalibanError: the cluster cannot be queried.
         """
         jobs = list(self.cluster(destination).jobs(destination.namespace, None))
-        states = self._states(destination).of(jobs, {})
+        states = self._states(destination).of(jobs, {}, waits=False)
         listed = [
             ListedJob(
                 name=job_spec.name_of(job),
@@ -329,7 +329,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         }
 
     def _states(self, destination: _D) -> JobStates:
-        return JobStates(self.cluster(destination), destination.namespace, self.context.announce)
+        return JobStates(self.cluster(destination), destination.namespace, self.context)
 
     def _update(self, job: JobRecord, state: JobState | None) -> JobUpdate:
         """Return the update for a state; None is that of a job that the cluster does not have."""

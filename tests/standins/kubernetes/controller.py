@@ -7,6 +7,7 @@ before ``Complete`` and ``Failed`` since 1.31).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from tests.standins.kubernetes.pods import (
     set_waiting,
 )
 from tests.standins.kubernetes.state import Object, State, now
-from tests.standins.kubernetes.status import JOBS, PODS, StatusError
+from tests.standins.kubernetes.status import EVENTS, JOBS, PODS, Resource, StatusError
 
 _INTERIM = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}
 _INTERIM_SINCE = (1, 31)
@@ -109,6 +110,15 @@ class JobController:
             set_waiting(pod, reason, ": ".join(filter(None, [words, message])))
 
         self._with_pod(name, namespace, wait)
+
+    def cannot_create_pods(self, name: str, message: str, namespace: str = "default") -> None:
+        """Let the API server refuse the Job's pods: a quota, a LimitRange, PodSecurity, a webhook."""
+        with self._job(name, namespace) as job:
+            self._report(JOBS, job, "FailedCreate", f"Error creating: {message}")
+
+    def pod_event(self, name: str, reason: str, message: str, namespace: str = "default", type: str = "Normal") -> None:
+        """Let the cluster report something of the Job's last pod."""
+        self._report(PODS, self.pods(name, namespace)[-1], reason, message, type)
 
     def unschedulable(self, name: str, message: str, namespace: str = "default") -> None:
         """Let no node take the pod."""
@@ -265,6 +275,22 @@ class JobController:
             if self._version >= _TERMINATING_SINCE:
                 job["status"]["terminating"] = 0
 
+    def _report(self, resource: Resource, item: Object, reason: str, message: str, type: str = "Warning") -> None:
+        metadata, stamp = item["metadata"], now()
+        named = {key: metadata[key] for key in ("name", "namespace", "uid")}
+        event = {
+            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+            "involvedObject": {"kind": resource.kind, "apiVersion": resource.api_version, **named},
+            "reason": reason,
+            "message": message,
+            "type": type,
+            "count": 1,
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "reportingComponent": "job-controller",
+        }
+        self._state.add(EVENTS, event)
+
     def _with_pod(self, name: str, namespace: str, change: Callable[[Object], None]) -> None:
         with self._job(name, namespace) as job:
             pod = self._active_pod(job)
@@ -333,7 +359,18 @@ class JobController:
 
 
 _STEPS = (
-    *("create_pod", "start", "image_pull_fails", "unschedulable", "succeed", "fail", "preempt", "evict"),
+    *(
+        "create_pod",
+        "start",
+        "image_pull_fails",
+        "unschedulable",
+        "cannot_create_pods",
+        "pod_event",
+        "succeed",
+        "fail",
+        "preempt",
+        "evict",
+    ),
     *(
         "shut_node_down",
         "finish_by_deadline",

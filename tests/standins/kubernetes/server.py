@@ -29,6 +29,7 @@ from tests.standins.kubernetes.requests import check_options, delete_job, keep, 
 from tests.standins.kubernetes.schema import as_json, known_versions
 from tests.standins.kubernetes.state import Object, State
 from tests.standins.kubernetes.status import (
+    EVENTS,
     JOBS,
     NAMESPACES,
     PODS,
@@ -45,10 +46,20 @@ _PATHS = {
     r"/api/v1/namespaces/(?P<name>[^/]+)": NAMESPACES,
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods": PODS,
     r"/api/v1/pods": PODS,
+    r"/api/v1/namespaces/(?P<namespace>[^/]+)/events": EVENTS,
     r"/apis/batch/v1/namespaces/(?P<namespace>[^/]+)/jobs(?:/(?P<name>[^/]+))?": JOBS,
     r"/apis/batch/v1/jobs": JOBS,
 }
-_SERVED = {"version.get", "namespaces.get", "pods.list", "jobs.create", "jobs.get", "jobs.list", "jobs.delete"}
+_SERVED = {
+    "version.get",
+    "namespaces.get",
+    "pods.list",
+    "events.list",
+    "jobs.create",
+    "jobs.get",
+    "jobs.list",
+    "jobs.delete",
+}
 _VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch", "PUT": "update"}
 
 

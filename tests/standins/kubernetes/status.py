@@ -53,6 +53,7 @@ class Resource:
 
 JOBS = Resource("batch", "jobs", "Job")
 PODS = Resource("", "pods", "Pod")
+EVENTS = Resource("", "events", "Event")
 NAMESPACES = Resource("", "namespaces", "Namespace")
 
 

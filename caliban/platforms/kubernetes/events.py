@@ -1,0 +1,56 @@
+"""Read what events say of jobs that have no pods. No I/O.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/. A cluster keeps events for an
+hour, unless it is configured otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.failure_reasons import cluster_cause_of
+from caliban.platforms.kubernetes.pod_status import Explanation
+from caliban.records import JsonObject
+
+JOB_EVENTS = "involvedObject.kind=Job,type=Warning"
+POD_EVENTS = "involvedObject.kind=Pod"
+"""Field selectors. Not only warnings: the scheduler reports a preemption as a normal event."""
+
+_OF_JOBS = frozenset({"FailedCreate"})
+_OF_PODS = frozenset({"Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"})
+
+
+def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> dict[str, list[Explanation]]:
+    """Return what events say of each job or its pods, by the job's name, newest first.
+
+    Args:
+        events: of a namespace.
+        jobs: as the cluster returned them.
+    """
+    names = {str(object_at(job, "metadata").get("name")): object_at(job, "metadata").get("uid") for job in jobs}
+    found: dict[str, list[tuple[str, Explanation]]] = {}
+    for event in events:
+        about, reason = object_at(event, "involvedObject"), str(event.get("reason"))
+        name = str(about.get("name") or "")
+        if about.get("kind") == "Pod" and reason in _OF_PODS:
+            name = name.rpartition("-")[0]  # as the controller of jobs names their pods
+            name = name if name in names else name.rpartition("-")[0]  # with an index between
+        elif about.get("kind") != "Job" or reason not in _OF_JOBS or about.get("uid") != names.get(name):
+            continue
+        if name in names:
+            said = Explanation(reason, str(event.get("message") or ""), known_cause=cluster_cause_of(reason))
+            found.setdefault(name, []).append((_time(event), said))
+    return {
+        name: [said for _, said in sorted(each, key=lambda pair: pair[0], reverse=True)] for name, each in found.items()
+    }
+
+
+def _time(event: JsonObject) -> str:
+    times = (
+        object_at(event, "series").get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        object_at(event, "metadata").get("creationTimestamp"),
+    )
+    return str(next(filter(None, times), ""))[:19]
