@@ -15,6 +15,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes import details, events, job_spec
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.details import JobState
+from caliban.platforms.kubernetes.job_output import LIST_DELAYS
 from caliban.platforms.kubernetes.job_status import lacks_pods, needs_events, needs_pods, state_of
 from caliban.platforms.kubernetes.pod_status import Explanation
 from caliban.records import JobRecord, JobStatus, JsonObject
@@ -22,8 +23,6 @@ from caliban.records import JobRecord, JobStatus, JsonObject
 _MAX_SELECTOR_VALUES = 50
 """A label selector is a part of a URL, whose length proxies limit."""
 _MAX_EVENTS = 2000
-_LIST_DELAYS = (0.5, 1.5)
-"""Seconds before each further list of the pods of failed jobs."""
 
 
 def selector_of(jobs: Sequence[JobRecord]) -> str | None:
@@ -104,7 +103,7 @@ class JobStates:
             return [name for name, job in jobs.items() if lacks_pods(job, pods.get(name, ()), containers.get(name))]
 
         names = lacking()
-        for delay in _LIST_DELAYS if waits else ():
+        for delay in LIST_DELAYS if waits else ():
             if not names or self.context.clock.wait(self.context.stopping, delay):
                 break
             pods.update(self._pods(names) or {})

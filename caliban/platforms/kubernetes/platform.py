@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timezone
 from functools import partial
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from caliban.attempts import Submission
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import GROUP_LABEL, MaySend, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import (
+    GROUP_LABEL,
+    LogRequest,
+    LogSource,
+    MaySend,
+    Platform,
+    RefusedError,
+    RemotePlatform,
+)
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import unknown_settings
 from caliban.platforms.google.client import Google
@@ -22,6 +30,7 @@ from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
+from caliban.platforms.kubernetes.job_output import JobOutput
 from caliban.platforms.kubernetes.job_states import JobStates, selector_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
 from caliban.platforms.stored_json import text
@@ -35,6 +44,7 @@ from caliban.records import (
     JobUpdate,
     JsonObject,
     NewJob,
+    OutputLine,
     StatusUnavailable,
 )
 from caliban.threads import side_by_side
@@ -65,7 +75,7 @@ class ListedJob:
     group: str | None
 
 
-class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[_D]):
+class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSource, Generic[_D]):
     """Jobs of batch/v1 in namespaces of clusters. Its methods may be called on several threads.
 
     Attributes:
@@ -247,6 +257,13 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         raise PlatformError(
             "job-keeps-changing", f"cannot stop job {job.id}: the cluster changes it all the time", hint="try again"
         )
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """Yield the output of the job's own container in all of its pods; see :meth:`LogSource.logs`."""
+        destination = self._recorded(job)
+        cluster = self.cluster(destination)
+        output = JobOutput(cluster, destination.namespace, job, _container_of(job), self.context)
+        yield from output.lines(request)
 
     def links(self, job: JobRecord) -> Sequence[str]:
         """See :meth:`RemotePlatform.links`."""
