@@ -6,10 +6,14 @@ The values reach a platform by :attr:`caliban.platforms.context.PlatformContext.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from caliban.errors import UsageError
+
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_DURATION = r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?"
 
 
 def add_project_id(parser: argparse.ArgumentParser) -> None:
@@ -79,3 +83,13 @@ def integer_at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def duration(text: str) -> int:
+    """Return the seconds of ``24h``, ``90m``, ``1h30m``, ``3600`` or ``3600s``; the ``type`` of a flag."""
+    units = re.fullmatch(_DURATION, f"{text}s" if text.isdecimal() else text)
+    counts = units.groups("0") if units else ()
+    total = sum(int(count) * _SECONDS[unit] for unit, count in zip("dhms", counts, strict=False))
+    if total < 1:
+        raise argparse.ArgumentTypeError(f'expected a duration such as 24h, 90m, 1h30m or 3600, got "{text}"')
+    return total

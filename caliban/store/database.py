@@ -192,6 +192,8 @@ def _open_for_writing(address: Address, reporter: Reporter) -> Store:
             from caliban.store.upgrade import upgrade  # importing Alembic takes longer than most commands
 
             upgrade(address, reporter)
+            # SQLite has read that there are no such tables, and says so again while another process commits
+            engine.dispose()
     return Store(engine, address, Access.WRITE, revision=HEAD, exists=True)
 
 

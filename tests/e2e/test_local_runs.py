@@ -209,3 +209,16 @@ def test_warnings_of_the_docker_client_are_shown(researcher: Researcher, engine:
     result = researcher.caliban(*RUN, "--docker_run_args", flag, "cpu.py")
 
     assert ("warning: docker: Specifying a kernel memory limit is deprecated" in result.err) == old
+
+
+def test_a_job_is_stopped_at_its_timeout(researcher: Researcher) -> None:
+    researcher.write("cpu.py", "import time\ntime.sleep(600)\n")
+    result = researcher.caliban(*RUN, "--timeout", "1", "cpu.py")
+
+    assert (result.code, "job 1 ran longer than its --timeout of 1 s: stopping it ..." in result.err) == (1, True)
+    assert {key: researcher.details(1).get(key) for key in ("ret_code", "cause", "reason")} == {
+        "ret_code": 143,
+        "cause": "timeout",
+        "reason": "ran longer than its --timeout of 1 s",
+    }
+    assert researcher.rows("SELECT status FROM jobs") == [("FAILED",)]

@@ -17,9 +17,11 @@ from sqlalchemy import text
 from caliban.errors import StoreError
 from caliban.store import engines
 from caliban.store.database import Access, Store, open_store
+from caliban.store.group_stop import newest_batch
+from tests.databases import Fill, SqliteFiles, nothing
 from tests.fakes import RecordingReporter
 
-from .helpers import WhenReported, add_experiments, read_group
+from .helpers import WhenReported, add_experiments, peer_history, read_group
 
 REPORT = "the experiment store {} is locked by another process; waiting for up to 5 minutes ..."
 WRITE, READ = "BEGIN IMMEDIATE", "BEGIN"
@@ -71,6 +73,22 @@ def test_a_reader_waits_for_a_writer_that_commits(
         with open_store(f"sqlite:///{file}", Access.READ, reporter) as reading:
             assert len(read_group(reading, "mei", "g").experiments) == 1
     assert reporter.lines == [REPORT.format(file)]
+
+
+@pytest.mark.parametrize("fill", [nothing, peer_history])
+def test_tables_that_an_upgrade_made_are_waited_for_and_not_missing(
+    file: Path, reporter: RecordingReporter, quick: WhenReported, sqlite_files: SqliteFiles, fill: Fill
+) -> None:
+    sqlite_files.copy(fill, file)
+    with (
+        open_store(f"sqlite:///{file}", Access.WRITE, reporter) as store,
+        closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        other.execute("BEGIN EXCLUSIVE")
+        quick(lambda: other.execute("COMMIT"))
+        with store.reading() as session:
+            newest = newest_batch(session)
+    assert (newest, reporter.lines[-1]) == (0, REPORT.format(file))
 
 
 def test_nothing_is_said_about_a_short_wait(store: Store, file: Path, reporter: RecordingReporter) -> None:

@@ -219,8 +219,8 @@ class Containers:
             return False
         return True
 
-    def wait(self, id: str) -> bool:
-        """Wait for the end of a container, for a minute at most. Return whether the request was answered.
+    def wait(self, id: str, seconds: int = WAIT_SECONDS) -> bool:
+        """Wait for the end of a container, ``seconds`` at most. Return whether the request was answered.
 
         An answer does not mean that it has ended: it may have been restarted; or it does not exist any more.
         """
@@ -231,7 +231,7 @@ class Containers:
         api, clock = self._engine.client.api, self._engine.clock
         try:
             # docker-py's timeout counts from one byte to the next
-            within(WAIT_SECONDS + _MARGIN_SECONDS, lambda: api.wait(id, timeout=WAIT_SECONDS), clock)
+            within(seconds + _MARGIN_SECONDS, lambda: api.wait(id, timeout=seconds), clock)
         except docker.errors.NotFound:
             return True
         except DeadlineExceededError:

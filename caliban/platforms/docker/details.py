@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from caliban.attempts import Submission
 from caliban.images.docker.identity import EngineIdentity
 from caliban.platforms import stored_json
-from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, text, timestamp, utc_text
+from caliban.platforms.stored_json import REMOVE_KEY, integer, one_line, parse_time, text, timestamp, utc_text
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JobUpdate, JsonObject
 
 RUNNING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
@@ -96,6 +96,11 @@ class ContainerState:
         """Whether the program was ever started. A container that is being removed may never have been."""
         return self.is_running or self.status in _EXITED_STATES or self.started is not None
 
+    def ran_for(self, seconds: int) -> bool:
+        """Return whether it ran so long; False while it runs, and where the engine does not report when it did."""
+        started, ended = parse_time(self.started), parse_time(self.ended)
+        return started is not None and ended is not None and (ended - started).total_seconds() >= seconds
+
     @classmethod
     def from_json(cls, raw: object) -> ContainerState:
         """Read ``State`` of an inspected container (docs.docker.com/reference/api/engine, ContainerInspect).
@@ -167,12 +172,14 @@ def refused_details(submission: Submission, error: str, exit_code: int | None = 
     return {**_names(submission), **code, "error": error, "cause": FailureCause.REFUSED.value}
 
 
-def container_update(raw: JsonObject, state: ContainerState) -> JobUpdate:
+def container_update(raw: JsonObject, state: ContainerState, limit: int | None = None) -> JobUpdate:
     """Return the state of a job.
 
     Args:
         raw: the stored details.
         state: of its container.
+        limit: how many seconds it may run. A job that ran longer and failed was stopped for that, by a command that
+            was killed before it could record it.
 
     Raises:
         OddStateError: the container has ended, and the engine does not say how.
@@ -187,6 +194,8 @@ def container_update(raw: JsonObject, state: ContainerState) -> JobUpdate:
         new["reason"] = _OUT_OF_MEMORY
     elif state.error:
         new["reason"] = state.error
+    if not succeeded and limit is not None and state.ran_for(limit):
+        return timed_out_update(raw, state, limit)
     if not succeeded:
         new["cause"] = _failure_cause(state, state.exit_code).value
     return _update(JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED, {**raw, **new})
@@ -196,6 +205,21 @@ def stopped_update(raw: JsonObject, state: ContainerState | None) -> JobUpdate:
     """Return the state of a job that was stopped; ``state`` is None for a container that was removed since."""
     times = _times(state) if state else {}
     return _update(JobStatus.STOPPED, {**raw, **times, "cause": FailureCause.STOPPED.value})
+
+
+def timed_out_update(raw: JsonObject, state: ContainerState | None, limit: int) -> JobUpdate:
+    """Return the state of a job that was stopped after ``limit`` seconds, whatever its exit code.
+
+    ``state`` is None for a container that was removed since.
+    """
+    code = {} if state is None or state.exit_code is None else {"ret_code": state.exit_code}
+    new = {**code, **(_times(state) if state else {}), "reason": limit_reason(limit)}
+    return _update(JobStatus.FAILED, {**raw, **new, "cause": FailureCause.TIMEOUT.value})
+
+
+def limit_reason(limit: int) -> str:
+    """Return why a job was stopped that ran for ``limit`` seconds."""
+    return f"ran longer than its --timeout of {limit} s"
 
 
 def removed_update(raw: JsonObject) -> JobUpdate:

@@ -1,6 +1,7 @@
 """Local job specs, in the shape that caliban 0.4.2 records, so that either version can re-run the other's jobs.
 
-``{"command": ["docker", "run", <docker arguments>, <image>, <arguments>], "container": <image>}``
+``{"command": ["docker", "run", <docker arguments>, <image>, <arguments>], "container": <image>}``, and ``timeout``, the
+seconds that the job may run, where the user limits them; caliban 0.4.2 ignores that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import host_paths, run_arguments
 from caliban.platforms.docker.mounts import other_machine
 from caliban.platforms.docker.run_arguments import ClientFlags, RunArguments, RunArgumentsError
+from caliban.platforms.stored_json import integer
 from caliban.records import ImageRef, JsonObject
 
 CREDENTIALS_PATH = "/.caliban/credentials.json"
@@ -29,6 +31,8 @@ CREDENTIALS_PATH = "/.caliban/credentials.json"
 _COMMAND = ("docker", "run")
 _USUAL = (("--gpus", "all"), ("--ipc", "host"), ("-e", "PYTHONUNBUFFERED=1"), ("--rm",), ("--rm=true",))
 _HELP_SECONDS = 10
+_TIMEOUT_KEY = "timeout"
+_LONGEST_TIMEOUT = 10**10
 _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _DEFAULT_CREDENTIALS = Path(".config/gcloud/application_default_credentials.json")
 # https://cloud.google.com/docs/authentication/application-default-credentials
@@ -54,10 +58,32 @@ class DockerCommand:
         return {**spec, "command": command, "container": self.image}
 
 
-def new_job_spec(image: ImageRef, arguments: Sequence[str], *, docker_run_args: Sequence[str], gpu: bool) -> JsonObject:
-    """Return the spec of a job that runs ``image`` with ``arguments`` of its entrypoint."""
+def new_job_spec(
+    image: ImageRef,
+    arguments: Sequence[str],
+    *,
+    docker_run_args: Sequence[str],
+    gpu: bool,
+    timeout: int | None = None,
+) -> JsonObject:
+    """Return the spec of a job that runs ``image`` with ``arguments`` of its entrypoint.
+
+    Args:
+        image: the image.
+        arguments: of its entrypoint.
+        docker_run_args: the user's own arguments of ``docker run``.
+        gpu: whether the container gets all GPUs.
+        timeout: how many seconds it may run; None for as long as it takes.
+    """
     docker_arguments = (*(("--gpus", "all") if gpu else ()), "--ipc", "host", "-e", "PYTHONUNBUFFERED=1")
-    return DockerCommand((*docker_arguments, *docker_run_args), image, tuple(arguments)).to_json({})
+    limit = {} if timeout is None else {_TIMEOUT_KEY: timeout}
+    return DockerCommand((*docker_arguments, *docker_run_args), image, tuple(arguments)).to_json(limit)
+
+
+def time_limit(spec: JsonObject) -> int | None:
+    """Return how many seconds a job may run; None for as long as it takes."""
+    seconds = integer(spec, _TIMEOUT_KEY)
+    return seconds if seconds is not None and 0 < seconds <= _LONGEST_TIMEOUT else None
 
 
 def with_image(spec: JsonObject, image: ImageRef) -> JsonObject:

@@ -44,6 +44,7 @@ from caliban.platforms.docker.errors import refused_arguments, rejected_argument
 from caliban.platforms.docker.needs import Needs
 from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
+from caliban.platforms.docker.time_limit import TimeLimit
 from caliban.records import (
     Destination,
     ImageRef,
@@ -297,14 +298,17 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
         containers, reference = self._containers(), _reference(job)
         lost = f"lost the connection to the Docker Engine while job {job.id} ran"
         delays = iter(_RESTART_DELAYS)
+        limit = TimeLimit.of(job, self.context.clock)
         output = JobOutput(reference, self.context, self.context.engine().clock)
         self._outputs[job.id] = output
         with translate_errors(lost), streamed_output(output):
             while True:
-                was_answered = containers.wait(reference)
+                was_answered = containers.wait(reference, limit.wait_seconds)
                 container = containers.inspect(reference) if was_answered else containers.peek(reference)
                 if container is not None and not container.state.is_running:
                     return _update(job, container)
+                if container is not None and limit.is_over:
+                    return limit.stop(job, containers, container, self.context.reporter)
                 if was_answered:
                     if container is None:  # removed by the user, or by another command that recorded its end
                         return removed_update(job.details.raw)
@@ -374,7 +378,7 @@ class DockerPlatform(Platform, ForegroundPlatform, ChecksJobs, KillsJobs, Remove
 
 
 def _update(job: JobRecord, container: Container) -> JobUpdate:
-    return container_update(job.details.raw, container.state)
+    return container_update(job.details.raw, container.state, job_spec.time_limit(job.spec))
 
 
 def _container_name(job: JobRecord) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from caliban.records import Destination, ImageRef, JsonObject, PlatformId
 _MINIMUM_DISK_GB = 100
 _SOME_PROJECT = "your-project"
 """What a preview shows where nothing names a project."""
-_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 @dataclass(frozen=True)
@@ -232,16 +230,6 @@ def _add_scheduling_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=parse_duration,
+        type=flags.duration,
         help="the longest time that a job may run: 24h, 90m, 1h30m, or a number of seconds (default: 7 days)",
     )
-
-
-def parse_duration(text: str) -> int:
-    """Return the seconds of ``24h``, ``90m``, ``1h30m``, ``3600`` or ``3600s``; the ``type`` of a flag."""
-    units = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", f"{text}s" if text.isdecimal() else text)
-    counts = units.groups("0") if units else ()
-    total = sum(int(count) * _SECONDS[unit] for unit, count in zip("dhms", counts, strict=False))
-    if total < 1:
-        raise argparse.ArgumentTypeError(f'expected a duration such as 24h, 90m, 1h30m or 3600, got "{text}"')
-    return total

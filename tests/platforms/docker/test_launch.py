@@ -43,6 +43,15 @@ def test_an_open_quote_in_docker_arguments_is_wrong_usage() -> None:
     assert (caught.value.id, caught.value.cause) == ("malformed-docker-run-args", "No closing quotation")
 
 
+def test_the_timeout_of_a_job_is_recorded() -> None:
+    assert prepare("--timeout", "1m30s").job_spec(1, [], "lab:1")["timeout"] == 90
+
+
+def test_a_job_that_nobody_waits_for_has_no_timeout() -> None:
+    with pytest.raises(UsageError, match="--timeout cannot be used with --detach"):
+        prepare("--timeout", "90", "--docker_run_args=-d")
+
+
 def test_jobs_run_here() -> None:
     assert (prepare().platform, LAUNCHER.image_flag, LAUNCHER.verb) == ("LOCAL", "image_id", "run")
 

@@ -139,7 +139,7 @@ def test_what_a_job_writes_while_it_stops_after_ctrl_c_is_passed_on(
     end: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(containers: Containers, id: str) -> bool:
+    def interrupt(containers: Containers, id: str, seconds: int) -> bool:
         raise KeyboardInterrupt
 
     def write() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from caliban.errors import UsageError
 from caliban.platforms.caip import launch as caip_launch
-from caliban.platforms.google.launch import TrainingLauncher, parse_duration
+from caliban.platforms.flags import duration
+from caliban.platforms.google.launch import TrainingLauncher
 from caliban.platforms.launch import JobPreview, Launch, LaunchContext
 from caliban.platforms.vertex import launch as vertex_launch
 from caliban.platforms.vertex.details import VertexDestination
@@ -147,13 +148,13 @@ def test_a_flag_that_ai_platform_does_not_support_is_refused(tmp_path: Path, fla
     [("24h", 86400), ("90m", 5400), ("3600", 3600), ("3600s", 3600), ("7d", 604800), ("1d2h3m4s", 93784)],
 )
 def test_a_duration_has_days_hours_minutes_and_seconds(text: str, seconds: int) -> None:
-    assert parse_duration(text) == seconds
+    assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["1h30", "soon", "0", ""])
+@pytest.mark.parametrize("text", ["1h30", "soon", "0", "", "-1", "1.5h", "1000000000000", "٣h"])
 def test_a_malformed_duration_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f'got "{text}"'):
-        parse_duration(text)
+        duration(text)
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--disk_size", "99"), ("--worker_count", "0")])
