@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.attempts import Submission
+from caliban.causes import reason_of
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import (
@@ -173,13 +174,19 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         listed = [
             ListedJob(
                 name=job_spec.name_of(job),
-                state=states[job_spec.name_of(job)],
+                state=self._in_shared_words(states[job_spec.name_of(job)]),
                 created=str(details.object_at(job, "metadata").get("creationTimestamp") or ""),
                 group=job_spec.label_of(job, GROUP_LABEL),
             )
             for job in jobs
         ]
         return sorted(listed, key=lambda job: job.created, reverse=True)
+
+    def _in_shared_words(self, state: JobState) -> JobState:
+        """Return a state whose reason is what ``status`` would show."""
+        found = self.parse_details(state.status, details.with_state({}, state))
+        job = JobRecord(0, self.id, 0, {}, "", state.status, found, self.context.clock.now())
+        return replace(state, reason=reason_of(job))
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """See :meth:`Platform.with_image`."""

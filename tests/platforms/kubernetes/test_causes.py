@@ -14,6 +14,7 @@ from tests.platforms.kubernetes.helpers import DESTINATION, condition, ended, fa
 from tests.platforms.kubernetes.test_statuses import EVENTS, LIST, PODS, fail, jobs_at, queried
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
+from tests.standins.kubernetes.controller import finished
 from tests.standins.kubernetes.status import PODS as POD_RESOURCE
 from tests.standins.serving import Answer, Call
 
@@ -302,3 +303,13 @@ def test_a_listing_does_not_wait_for_pods_that_are_deleted(cluster: KubeApi, pla
     (listed,) = platform.listing(DESTINATION)
     assert listed.state.status is JobStatus.FAILED
     assert queried(cluster) == {LIST: 1, PODS: 1, EVENTS: 1}
+
+
+def test_a_listing_gives_reasons_in_the_words_of_status(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    jobs_at(platform, 2)
+    while not finished(cluster.jobs.get("job-1")):
+        cluster.jobs.fail("job-1", 137, "OOMKilled")
+    cluster.jobs.unschedulable("job-2", "0/3 nodes are available")
+    reasons = {listed.name: listed.state.reason for listed in platform.listing(DESTINATION)}
+    expected = "out of memory, exit code 137 (SIGKILL)"
+    assert reasons == {"job-1": expected, "job-2": "unschedulable: 0/3 nodes are available"}
