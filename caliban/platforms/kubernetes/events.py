@@ -29,13 +29,13 @@ def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> di
         jobs: as the cluster returned them.
     """
     names = {str(object_at(job, "metadata").get("name")): object_at(job, "metadata").get("uid") for job in jobs}
+    indexed = {str(object_at(job, "metadata").get("name")) for job in jobs if _is_indexed(job)}
     found: dict[str, list[tuple[str, Explanation]]] = {}
     for event in events:
         about, reason = object_at(event, "involvedObject"), str(event.get("reason"))
         name = str(about.get("name") or "")
         if about.get("kind") == "Pod" and reason in _OF_PODS:
-            name = name.rpartition("-")[0]  # as the controller of jobs names their pods
-            name = name if name in names else name.rpartition("-")[0]  # with an index between
+            name = _job_of_pod(name, indexed)
         elif about.get("kind") != "Job" or reason not in _OF_JOBS or about.get("uid") != names.get(name):
             continue
         if name in names:
@@ -44,6 +44,16 @@ def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> di
     return {
         name: [said for _, said in sorted(each, key=lambda pair: pair[0], reverse=True)] for name, each in found.items()
     }
+
+
+def _is_indexed(job: JsonObject) -> bool:
+    return object_at(job, "spec").get("completionMode") == "Indexed"
+
+
+def _job_of_pod(name: str, indexed: set[str]) -> str:
+    """Return the job whose pods have names like this one: ``JOB-abcde``, of an indexed job ``JOB-0-abcde``."""
+    job = name.rpartition("-")[0]
+    return job.rpartition("-")[0] if job.rpartition("-")[0] in indexed else job
 
 
 def _time(event: JsonObject) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from caliban.errors import PlatformError
 from caliban.platforms.base import LogRequest
@@ -146,11 +147,11 @@ class JobOutput:
                 continue
             keeps_rest = is_final or instance.has_ended
             try:
-                lines = list(self._read(instance, keeps_rest=keeps_rest, tail=left or 1))
+                lines = deque(self._read(instance, keeps_rest=keeps_rest, tail=left or 1), maxlen=left)
             except OutputDeletedError:
                 deleted += 1
                 continue
-            found.extendleft(reversed(lines[max(0, len(lines) - left) :] if left else []))
+            found.extendleft(reversed(lines))
         self._check_deleted(deleted, instances)
         yield from found
 
@@ -177,7 +178,8 @@ class JobOutput:
             is_done = bool(instances) and instances[-1].exit_code == 0 and instances[-1].key in self._drained
             if is_over or is_done:
                 return
-            delay = _FIRST_DELAY if has_news else delay
+            is_running = any(not instance.has_ended for instance in instances)
+            delay = _FIRST_DELAY if has_news or is_running else delay
             self.context.clock.wait(self.context.stopping, delay)
             delay = min(delay * 1.5, _MAX_DELAY)
 
@@ -195,7 +197,7 @@ class JobOutput:
             options = {**instance.options, **({"follow": "true"} if follow else {}), **position.options()}
             if tail is not None and position.second is None:
                 options["tailLines"] = str(tail)
-            pieces = self.cluster.pod_log(self.namespace, instance.pod, options)
+            pieces = self._begun(instance, options)
             try:
                 for line in position.new_lines(split(pieces, keeps_rest=keeps_rest and not follow)):
                     breaks = 0
@@ -207,12 +209,23 @@ class JobOutput:
                     return  # the state of the job is looked at first
                 if not error.is_transient or breaks > _MAX_BREAKS:
                     raise
-            except KubernetesRefusedError as error:
-                if error.code == 400 and _NOTHING_YET.search(error.cause or ""):
-                    return
-                if error.code == 404:
-                    raise OutputDeletedError from error
-                raise
+
+    def _begun(self, instance: _Instance, options: Mapping[str, str]) -> Iterator[bytes]:
+        """Request output; return the response, which has begun, or nothing if there is none yet.
+
+        Raises:
+            OutputDeletedError: the pod is deleted.
+            KubernetesError: there is no response, after retries.
+        """
+        pieces = self.cluster.pod_log(self.namespace, instance.pod, options)
+        try:
+            return chain([next(pieces, b"")], pieces)
+        except KubernetesRefusedError as error:
+            if error.code == 400 and _NOTHING_YET.search(error.cause or ""):
+                return iter(())
+            if error.code == 404:
+                raise OutputDeletedError from error
+            raise
 
     def _source(self, instance: _Instance) -> str | None:
         """Return the pod, where the job has several."""

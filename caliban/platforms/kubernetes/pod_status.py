@@ -14,6 +14,7 @@ from caliban.platforms.kubernetes.details import object_at, objects_in
 from caliban.platforms.kubernetes.failure_reasons import NODE_LOSSES, cause_of, cluster_cause_of, is_spot_selector
 from caliban.platforms.stored_json import one_line, parse_time
 from caliban.records import FailureCause, JsonObject
+from caliban.redaction import clean_text
 
 _NORMAL_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
 """Why a container waits that nothing is wrong with."""
@@ -43,11 +44,14 @@ class Explanation:
 
     @property
     def text(self) -> str | None:
-        """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line."""
+        """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line.
+
+        Without secrets: the message of a container may be the end of its output.
+        """
         place = f"in the container {self.foreign}" if self.foreign else ""
         code = "" if self.exit_code is None else f"exit code {self.exit_code}"
         what = ", ".join(filter(None, (self.reason, code)))
-        return one_line(": ".join(filter(None, (place, what, self.message))))
+        return one_line(clean_text(": ".join(filter(None, (place, what, self.message)))))
 
     @property
     def cause(self) -> FailureCause:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Event
 
 from urllib3 import BaseHTTPResponse, PoolManager
@@ -52,7 +53,7 @@ def stream(
         ends_when_silent: whether the iterator ends when no piece came in time; otherwise that is an error.
 
     Raises:
-        ErrorResponseError: the status is not 200.
+        ErrorResponseError: the status is not 200, or the response is the page of a gateway or login.
         NoResponseError: there is no response, or it is not complete.
         OversizedError: an error response cannot be read to its end.
     """
@@ -63,10 +64,11 @@ def stream(
             try:
                 piece = call.pieces.get(timeout=_LOOK_INTERVAL)
             except queue.Empty:
-                if call.done.is_set() and call.pieces.empty():
-                    break
-                continue
-            yield piece
+                piece = b""
+            if piece:
+                yield piece
+            elif call.done.is_set() and call.pieces.empty():
+                break
         else:
             return
     finally:
@@ -77,24 +79,36 @@ def stream(
         raise call.error
     if call.error is not None:
         raise NoResponseError(call.error, was_sent=call.was_sent) from call.error
-    if call.response is not None and call.response.status != 200:
+    if call.response is not None and (call.response.status != 200 or call.is_page):
         raise ErrorResponseError(call.response)
 
 
 class _StreamingCall(ClientCall):
-    """A request on its thread, which passes on the pieces of a good response."""
+    """A request on its thread, which passes on the pieces of a good response.
+
+    Attributes:
+        pieces: what is passed on.
+        is_page: whether the response is HTML, which is nothing that an API server answers.
+    """
 
     def __init__(self, pool: PoolManager, request: Request, timeouts: tuple[float, float]) -> None:
         super().__init__(pool, request, timeouts)
         self.pieces: queue.Queue[bytes] = queue.Queue(_MAX_UNREAD)
+        self.is_page = False
 
     def read(self, response: BaseHTTPResponse) -> bytes:
         """Pass on the pieces; return the content of an error."""
-        if response.status != 200:
+        self.is_page = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        if response.status != 200 or self.is_page:
             return super().read(response)
         for piece in _pieces(response):
             self._put(piece)
         return b""
+
+    def on_end(self) -> None:
+        """Wake the consumer with an empty piece, if it waits for one."""
+        with suppress(queue.Full):
+            self.pieces.put_nowait(b"")
 
     def _put(self, piece: bytes) -> None:
         while not self.is_given_up:

@@ -168,6 +168,10 @@ class ClientCall:
                     self._socket.close()
                     self._socket = None
             self.done.set()
+            self.on_end()
+
+    def on_end(self) -> None:
+        """Called on the thread when the call has ended."""
 
     def give_up(self) -> bool:
         """End the call; return whether any of the request may have been written."""

@@ -15,6 +15,7 @@ from tests.platforms.kubernetes.test_statuses import EVENTS, LIST, PODS, fail, j
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi
 from tests.standins.kubernetes.controller import finished
+from tests.standins.kubernetes.status import JOBS
 from tests.standins.kubernetes.status import PODS as POD_RESOURCE
 from tests.standins.serving import Answer, Call
 
@@ -138,6 +139,12 @@ def test_the_exit_code_of_another_container_in_such_a_message_is_not_the_job_s()
     assert (state.exit_code, state.cause) == (None, FailureCause.INFRASTRUCTURE)
 
 
+def test_a_secret_at_the_end_of_the_output_is_not_recorded() -> None:
+    secret = "ghp_" + "a1B2" * 9
+    reason = why(pod_of(of("trainer", ended(1, message=f"login with {secret} failed"))))[0]
+    assert reason == "exit code 1: login with *** failed"
+
+
 def pending(*statuses: dict[str, Any], **status: Any) -> dict[str, Any]:
     return pod_of(*statuses, phase="Pending", **status)
 
@@ -250,6 +257,18 @@ def test_an_event_explains_why_a_job_failed_whose_pods_are_deleted(
     assert how is not None
     assert (how.code, how.cause) == (None, FailureCause.PREEMPTED)
     assert "Preempted: Preempted by pod y on node n; exit code unknown" in str(how.message)
+
+
+def test_an_event_of_a_pod_of_another_job_explains_nothing(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    (job, _) = jobs_at(platform, 2)
+    cluster.state.add(JOBS, {**cluster.jobs.get("job-2"), "metadata": {"name": "job-1-2", "namespace": "default"}})
+    fail(cluster, "job-1")
+    cluster.jobs.create_pod("job-1-2")
+    cluster.jobs.pod_event("job-1-2", "Preempted", "not ours")
+    cluster.jobs.remove_pods("job-1")
+    how = job.updated(platform.statuses([job])[1]).details.exit
+    assert how is not None
+    assert (how.cause, "not ours" in str(how.message)) == (FailureCause.UNKNOWN, False)
 
 
 def test_a_job_that_is_listed_as_failed_before_its_pods_gets_their_exit_code(

@@ -255,6 +255,18 @@ def test_an_answer_that_fails_once_is_requested_again(
     assert data(platform, job) == [b"one\n"]
 
 
+@pytest.mark.parametrize("request_", [ALL, LogRequest(tail=3), FOLLOW])
+def test_the_page_of_a_gateway_is_not_output(
+    cluster: KubeApi, platform: KubeconfigPlatform, job: JobRecord, request_: LogRequest
+) -> None:
+    write(cluster, b"one\n")
+    cluster.jobs.succeed("job-1")
+    cluster.faults.add(Fault(LOG, "garbage", 1))
+    assert data(platform, job, request_) == [b"one\n"]
+    cluster.faults.add(Fault(LOG, "garbage", 1000))
+    assert "is not one of a Kubernetes API server" in error_of(platform, job, request_).message
+
+
 class Follower:
     """Follows a job on a thread."""
 
