@@ -85,12 +85,19 @@ def test_the_output_of_earlier_attempts_comes_first(jobs: Jobs) -> None:
 
 
 def test_the_output_before_a_restart_of_the_container_comes_first(jobs: Jobs) -> None:
-    script = "if [ -e /data/x ]; then echo second; else touch /data/x; echo first; exit 1; fi"
+    script = "if [ -e /data/x ]; then echo second; sleep 6; else touch /data/x; echo first; exit 1; fi"
     volume = {"volumes": [{"name": "data", "emptyDir": {}}], "restartPolicy": "OnFailure"}
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     job = jobs.create(script, spec={"backoffLimit": 3}, pod=volume, container=mount)
-    jobs.ended(job)
-    assert read(jobs, job) == [b"first\n", b"second\n"]
+    assert read(jobs, job, FOLLOW) == [b"first\n", b"second\n"]
+
+
+def test_the_output_before_a_restart_is_read_as_long_as_the_node_keeps_it(jobs: Jobs) -> None:
+    script = "if [ -e /data/x ]; then echo second; sleep 600; else touch /data/x; echo first; exit 1; fi"
+    volume = {"volumes": [{"name": "data", "emptyDir": {}}], "restartPolicy": "OnFailure"}
+    mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    job = jobs.create(script, spec={"backoffLimit": 3}, pod=volume, container=mount)
+    wait_until(lambda: read(jobs, job) == [b"first\n", b"second\n"], TIMEOUT)
 
 
 def test_output_is_that_of_the_own_container(jobs: Jobs) -> None:

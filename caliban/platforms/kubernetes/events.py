@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.failure_reasons import cluster_cause_of
+from caliban.platforms.kubernetes.job_spec import own_container
 from caliban.platforms.kubernetes.pod_status import Explanation
 from caliban.records import JsonObject
 
@@ -19,10 +20,13 @@ POD_EVENTS = "involvedObject.kind=Pod"
 
 _OF_JOBS = frozenset({"FailedCreate"})
 _OF_PODS = frozenset({"Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"})
+_STOPPED = "Killing"
+"""What a kubelet reports of a container that runs when its pod is deleted, as after an eviction through the API. It
+says least, so other events come first."""
 
 
 def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> dict[str, list[Explanation]]:
-    """Return what events say of each job or its pods, by the job's name, newest first.
+    """Return what events say of each job or its pods, by the job's name, the newest and most telling first.
 
     Args:
         events: of a namespace.
@@ -30,19 +34,22 @@ def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> di
     """
     names = {str(object_at(job, "metadata").get("name")): object_at(job, "metadata").get("uid") for job in jobs}
     indexed = {str(object_at(job, "metadata").get("name")) for job in jobs if _is_indexed(job)}
-    found: dict[str, list[tuple[str, Explanation]]] = {}
+    own = {str(object_at(job, "metadata").get("name")): own_container(job) for job in jobs}
+    found: dict[str, list[tuple[bool, str, Explanation]]] = {}
     for event in events:
         about, reason = object_at(event, "involvedObject"), str(event.get("reason"))
-        name = str(about.get("name") or "")
-        if about.get("kind") == "Pod" and reason in _OF_PODS:
+        name, message = str(about.get("name") or ""), str(event.get("message") or "")
+        if about.get("kind") == "Pod" and (reason in _OF_PODS or reason == _STOPPED):
             name = _job_of_pod(name, indexed)
+            if reason == _STOPPED and message.rpartition(" ")[2] != own.get(name):
+                continue
         elif about.get("kind") != "Job" or reason not in _OF_JOBS or about.get("uid") != names.get(name):
             continue
         if name in names:
-            said = Explanation(reason, str(event.get("message") or ""), known_cause=cluster_cause_of(reason))
-            found.setdefault(name, []).append((_time(event), said))
+            said = Explanation(reason, message, known_cause=cluster_cause_of(reason))
+            found.setdefault(name, []).append((reason != _STOPPED, _time(event), said))
     return {
-        name: [said for _, said in sorted(each, key=lambda pair: pair[0], reverse=True)] for name, each in found.items()
+        name: [said for *_, said in sorted(each, key=lambda one: one[:2], reverse=True)] for name, each in found.items()
     }
 
 

@@ -259,6 +259,30 @@ def test_an_event_explains_why_a_job_failed_whose_pods_are_deleted(
     assert "Preempted: Preempted by pod y on node n; exit code unknown" in str(how.message)
 
 
+@pytest.mark.parametrize(("container", "cause"), [("job-stop-test", "infrastructure"), ("istio-proxy", "unknown")])
+def test_a_pod_that_was_deleted_while_the_program_ran_did_not_fail_by_itself(
+    cluster: KubeApi, platform: KubeconfigPlatform, container: str, cause: str
+) -> None:
+    (job,) = jobs_at(platform, 1)
+    fail(cluster, "job-1")
+    cluster.jobs.pod_event("job-1", "Killing", f"Stopping container {container}")
+    cluster.jobs.remove_pods("job-1")
+    how = job.updated(platform.statuses([job])[1]).details.exit
+    assert how is not None
+    assert str(how.cause) == cause
+
+
+def test_an_event_that_says_more_comes_first(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+    (job,) = jobs_at(platform, 1)
+    fail(cluster, "job-1")
+    cluster.jobs.pod_event("job-1", "Preempted", "Preempted by pod y")
+    cluster.jobs.pod_event("job-1", "Killing", "Stopping container job-stop-test")
+    cluster.jobs.remove_pods("job-1")
+    how = job.updated(platform.statuses([job])[1]).details.exit
+    assert how is not None
+    assert how.cause is FailureCause.PREEMPTED
+
+
 def test_an_event_of_a_pod_of_another_job_explains_nothing(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     (job, _) = jobs_at(platform, 2)
     cluster.state.add(JOBS, {**cluster.jobs.get("job-2"), "metadata": {"name": "job-1-2", "namespace": "default"}})

@@ -71,7 +71,7 @@ class Logs:
         Raises:
             StatusError: 400, 404 or 422.
         """
-        options = _options(query)
+        options = _options(query, name)
         pod = self._state.get(PODS, namespace, name)
         container = _container(pod, query.get("container", ""))
         if not pod["spec"].get("nodeName"):
@@ -132,7 +132,7 @@ def _split(data: bytes) -> list[bytes]:
     return [part + b"\n" for part in parts[:-1]] + [part for part in parts[-1:] if part]
 
 
-def _options(query: Mapping[str, str]) -> dict[str, Any]:
+def _options(query: Mapping[str, str], pod: str) -> dict[str, Any]:
     """Return the parameters of a request.
 
     Raises:
@@ -149,7 +149,7 @@ def _options(query: Mapping[str, str]) -> dict[str, Any]:
     if found["since"] is not None and found["sinceSeconds"] is not None:
         errors.append(field_forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     if errors:
-        raise not_valid(("", "PodLogOptions"), "", errors)
+        raise not_valid(("", "PodLogOptions"), pod, errors)
     if found["sinceSeconds"] is not None:
         found["since"] = time.time_ns() - found["sinceSeconds"] * 10**9
     return found
