@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tests.standins.kubernetes.logs import Logs
 from tests.standins.kubernetes.pods import (
     ACTIVE,
     new_pod,
@@ -39,8 +40,9 @@ class JobController:
     :meth:`conclude`, as it does on a cluster while pods still go.
     """
 
-    def __init__(self, state: State, version: str) -> None:
+    def __init__(self, state: State, version: str, logs: Logs | None = None) -> None:
         self._state = state
+        self._logs = logs or Logs(state)
         major, minor = version.split(".")
         self._version = (int(major), int(minor))
         self._has_interim = self._version >= _INTERIM_SINCE
@@ -98,6 +100,17 @@ class JobController:
     def start(self, name: str, namespace: str = "default") -> None:
         """Let a pod's container run: that of the pod that waits, or of a new one."""
         self._with_pod(name, namespace, set_running)
+
+    def write(self, name: str, data: str | bytes, namespace: str = "default") -> None:
+        """Let the container of the Job's last pod write.
+
+        Raises:
+            ValueError: it has no pod.
+        """
+        pods = self.pods(name, namespace)
+        if not pods:
+            raise ValueError(f"The Job {name} has no pod.")
+        self._logs.write(pods[-1], data.encode() if isinstance(data, str) else data)
 
     def image_pull_fails(
         self, name: str, message: str = "", namespace: str = "default", reason: str = "ImagePullBackOff"
@@ -362,6 +375,7 @@ _STEPS = (
     *(
         "create_pod",
         "start",
+        "write",
         "image_pull_fails",
         "unschedulable",
         "cannot_create_pods",

@@ -114,7 +114,7 @@ class KubeApi(StandIn):
         self.access = Access(self.authority, accepts)
         self.state = State()
         self.logs = Logs(self.state)
-        self.jobs = JobController(self.state, version)
+        self.jobs = JobController(self.state, version, self.logs)
         self.quota: Quota | None = None
         self.webhooks: list[Webhook] = []
         self.mutating: list[MutatingPolicy] = []
