@@ -194,9 +194,9 @@ def test_the_stand_in_refuses_requests_for_output_in_the_words_of_the_cluster(jo
         plain = {"container": CONTAINER}
         asked = [(own[0], names[0], options) for options in REQUESTS]
         asked += [(own[1], names[1], plain), (own[1], names[1], {**plain, "follow": "true"}), ("no", "no", plain)]
-        for here, there, options in asked:
-            said = refusal(jobs.real.cluster, jobs.namespace, there, options)
-            assert refusal(other, "default", here, options) == said
+        real, namespace = jobs.real.cluster, jobs.namespace
+        said = [refusal(real, namespace, there, options) for _, there, options in asked]
+        assert [refusal(other, "default", here, options) for here, _, options in asked] == said
 
 
 def _copy(cluster: Cluster, body: str) -> str:

@@ -147,7 +147,7 @@ def _options(query: Mapping[str, str], pod: str) -> dict[str, Any]:
             errors.append(invalid(name, found[name], words))
     found["since"] = _time(query["sinceTime"]) if query.get("sinceTime") else None
     if found["since"] is not None and found["sinceSeconds"] is not None:
-        errors.append(field_forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        errors.append(field_forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     if errors:
         raise not_valid(("", "PodLogOptions"), pod, errors)
     if found["sinceSeconds"] is not None:
@@ -170,7 +170,9 @@ def _time(text: str) -> int:
     try:
         return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()) * 10**9
     except ValueError:
-        raise bad_request(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse') from None
+        raise bad_request(
+            f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}" as "2006"'
+        ) from None
 
 
 def _container(pod: Mapping[str, Any], wanted: str) -> str:
