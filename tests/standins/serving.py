@@ -10,7 +10,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.message import Message
@@ -74,11 +74,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, JSON body and further headers."""
+    """Status, JSON body and further headers.
+
+    Attributes:
+        pieces: a body that is sent as it comes, in place of JSON; the connection breaks where that raises an OSError.
+    """
 
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Iterable[bytes] | None = None
 
 
 class _Server(ThreadingHTTPServer):
@@ -252,8 +257,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _send(self, answer: Answer) -> None:
+        if answer.pieces is not None:
+            self._send_pieces(answer, answer.pieces)
+            return
         headers = {**answer.headers, "Content-Type": self.service.content_type}
         self._send_bytes(answer.status, json.dumps(answer.body).encode(), headers)
+
+    def _send_pieces(self, answer: Answer, pieces: Iterable[bytes]) -> None:
+        try:
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": "text/plain", **answer.headers, "Transfer-Encoding": "chunked"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for piece in pieces:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b"")
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:  # the caller has left, or the answer is to break
+            self._hang_up()
 
     def _send_bytes(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)

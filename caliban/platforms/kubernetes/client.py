@@ -1,4 +1,4 @@
-"""The requests that are sent to a cluster: jobs of batch/v1, and pods and namespaces of v1.
+"""The requests that are sent to a cluster: jobs of batch/v1, and pods, events and namespaces of v1.
 
 Responses are read as plain JSON. Of an object only its kind is required, and of a job its name and uid.
 Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/.
@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.kubernetes.connection import Connection
+from caliban.platforms.kubernetes.connection import Connection, Credential
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
     KubernetesError,
@@ -27,6 +27,7 @@ from caliban.platforms.kubernetes.errors import (
     foreign_answer,
     unreachable,
 )
+from caliban.platforms.kubernetes.streaming import ErrorResponseError, stream
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
@@ -134,6 +135,35 @@ class Cluster:
         action = f"list the pods of the {self.name} in the namespace {namespace}"
         return self._list(f"api/v1/namespaces/{_segment(namespace)}/pods", "PodList", selector, action)
 
+    def events(self, namespace: str, selector: str) -> Iterator[JsonObject]:
+        """Yield the events of a namespace that match a field selector, page by page."""
+        action = f"list the events of the {self.name} in the namespace {namespace}"
+        path = f"api/v1/namespaces/{_segment(namespace)}/events"
+        return self._list(path, "EventList", selector, action, by="fieldSelector")
+
+    def pod_log(self, namespace: str, pod: str, options: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the output of a container in pieces, as they come.
+
+        Until the first one, the request is retried. A request that follows ends when nothing came for some time.
+
+        Args:
+            namespace: of the pod.
+            pod: its name.
+            options: parameters of the request; see
+                https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#get-read-log-of-the-specified-pod.
+        """
+        action = f"read the output of the pod {pod} of the {self.name}"
+        path = f"api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/log?{urlencode(options)}"
+
+        def begin() -> tuple[bytes, Iterator[bytes]]:
+            pieces = self._stream(path, action, ends_when_silent=options.get("follow") == "true")
+            return next(pieces, b""), pieces
+
+        first, others = self._retry(begin)
+        if first:
+            yield first
+            yield from others
+
     def check_namespace(self, namespace: str) -> None:
         """Check that the cluster can be reached, accepts the credentials and has the namespace.
 
@@ -164,12 +194,14 @@ class Cluster:
                 raise
             return None
 
-    def _list(self, path: str, kind: str, selector: str | None, action: str) -> Iterator[JsonObject]:
+    def _list(
+        self, path: str, kind: str, selector: str | None, action: str, by: str = "labelSelector"
+    ) -> Iterator[JsonObject]:
         """Yield all pages of a list. It starts again, a few times, when it has become too old to be continued (410).
 
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
         """
-        options = {"limit": str(PAGE_SIZE), **({"labelSelector": selector} if selector else {})}
+        options = {"limit": str(PAGE_SIZE), **({by: selector} if selector else {})}
         seen: set[str] = set()
         tokens: set[str] = set()
         position: dict[str, str] = {}
@@ -209,31 +241,45 @@ class Cluster:
     ) -> JsonObject:
         """Send one request, and return the object in its response, which is one of ``kinds``."""
         credential = self._connection.credentials.current()
+        request = self._request(method, path, credential, json.dumps(body).encode() if body is not None else None)
+        response = self._exchange(request, credential.certificate, action)
+        parsed = _parsed(response.content)
+        if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
+            raise _failure(response, credential.secrets, action)
+        return parsed
+
+    def _stream(self, path: str, action: str, *, ends_when_silent: bool) -> Iterator[bytes]:
+        """Send one request, and yield its response while it comes."""
+        credential = self._connection.credentials.current()
+        request = self._request("GET", path, credential, None)
+        pool, stopping = self._pool(credential.certificate), self._context.stopping
+        try:
+            yield from stream(pool, request, self._timeouts, stopping, ends_when_silent=ends_when_silent)
+        except ErrorResponseError as error:
+            raise _failure(error.response, credential.secrets, action) from None
+        except NoResponseError as error:
+            raise unreachable(action, error.error, was_sent=error.was_sent) from error
+        except OversizedError as error:
+            raise foreign_answer(action, str(error)) from error
+
+    def _request(self, method: str, path: str, credential: Credential, content: bytes | None) -> Request:
         authorization = {"Authorization": credential.authorization} if credential.authorization else {}
         headers = {
-            "Accept": "application/json",
+            "Accept": "application/json, */*",
             "Content-Type": "application/json",
             "User-Agent": f"caliban/{metadata.version('caliban')}",
             **authorization,
         }
-        content = json.dumps(body).encode() if body is not None else None
-        request = Request(method, f"{self._connection.server}/{path}", headers, content)
-        response = self._exchange(request, credential.certificate, action)
-        redacted = partial(_redacted, credential.secrets)
-        text = redacted(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
-        parsed = _parsed(response.content)
-        if response.status >= 400:
-            raise failure(response.status, parsed, text, redacted(response.reason), response.headers, action, redacted)
-        if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
-            raise foreign_answer(action, text or f"HTTP {response.status}")
-        return parsed
+        return Request(method, f"{self._connection.server}/{path}", headers, content)
+
+    @property
+    def _timeouts(self) -> tuple[float, float]:
+        return float(self._retry_policy.connect_timeout), float(self._retry_policy.read_timeout)
 
     def _exchange(self, request: Request, certificate: tuple[str, str] | None, action: str) -> Response:
-        policy = self._retry_policy
-        timeouts = (float(policy.connect_timeout), float(policy.read_timeout))
         on_wait = partial(self._context.announce, f"waiting for the {self.name} ...")
         try:
-            return exchange(self._pool(certificate), request, timeouts, on_wait)
+            return exchange(self._pool(certificate), request, self._timeouts, on_wait)
         except NoResponseError as error:
             raise unreachable(action, error.error, was_sent=error.was_sent) from error
         except OversizedError as error:
@@ -254,6 +300,16 @@ class Cluster:
                         "kubeconfig",
                     ) from error
             return self._pools[certificate]
+
+
+def _failure(response: Response, secrets: tuple[str, ...], action: str) -> KubernetesError:
+    """Return the error for a response that is not the requested one."""
+    redacted = partial(_redacted, secrets)
+    text = redacted(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
+    if response.status < 400:
+        return foreign_answer(action, text or f"HTTP {response.status}")
+    parsed, reason = _parsed(response.content), redacted(response.reason)
+    return failure(response.status, parsed, text, reason, response.headers, action, redacted)
 
 
 def _jobs(namespace: str) -> str:

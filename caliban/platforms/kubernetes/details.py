@@ -26,6 +26,7 @@ from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
 from caliban.errors import PlatformError, UsageError
+from caliban.platforms.kubernetes.failure_reasons import cause_of
 from caliban.platforms.kubernetes.names import CONTEXT, GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT, NAMESPACE
 from caliban.platforms.stored_json import failure_cause, integer, one_line, text, timestamp
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JsonObject
@@ -35,39 +36,6 @@ _D = TypeVar("_D", bound="ClusterDestination")
 _IDENTITY = ("cluster_uid", "cluster_server")
 _KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp")
 _REASON = re.compile(r"(?:(?P<name>\w+)(?:, |: |$))?(?:exit code (?P<code>\d+))?")
-
-_CAUSES: Mapping[str, FailureCause] = {
-    "OOMKilled": FailureCause.OUT_OF_MEMORY,
-    "DeadlineExceeded": FailureCause.TIMEOUT,
-    "Preempted": FailureCause.PREEMPTED,
-    "Preempting": FailureCause.PREEMPTED,
-    "PreemptionByScheduler": FailureCause.PREEMPTED,
-    "NodeShutdown": FailureCause.PREEMPTED,
-    "Terminated": FailureCause.PREEMPTED,
-    "Evicted": FailureCause.INFRASTRUCTURE,
-    "NodeAffinity": FailureCause.INFRASTRUCTURE,
-    "NodeLost": FailureCause.INFRASTRUCTURE,
-    "UnexpectedAdmissionError": FailureCause.INFRASTRUCTURE,
-    "DeletionByPodGC": FailureCause.INFRASTRUCTURE,
-    "DeletionByTaintManager": FailureCause.INFRASTRUCTURE,
-    "EvictionByEvictionAPI": FailureCause.INFRASTRUCTURE,
-    "TerminationByKubelet": FailureCause.INFRASTRUCTURE,
-    "ErrImagePull": FailureCause.IMAGE,
-    "ErrImageNeverPull": FailureCause.IMAGE,
-    "ImageInspectError": FailureCause.IMAGE,
-    "ImagePullBackOff": FailureCause.IMAGE,
-    "InvalidImageName": FailureCause.IMAGE,
-    "ContainerCannotRun": FailureCause.IMAGE,
-    "CreateContainerError": FailureCause.IMAGE,
-    "RunContainerError": FailureCause.IMAGE,
-    "StartError": FailureCause.IMAGE,
-}
-"""Reasons of containers, pods, disruption conditions and jobs. A node that shuts down, as a Spot VM does when it is
-preempted, gives its pods the reason ``Terminated`` (``NodeShutdown`` before Kubernetes 1.22).
-
-Sources: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions,
-https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/ and kubernetes/kubernetes
-(pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go)."""
 
 
 @dataclass(frozen=True)
@@ -303,22 +271,18 @@ def stored_labels(raw: JsonObject) -> Mapping[str, object]:
     return object_at(raw, "job", "metadata", "labels")
 
 
-def cause_of(reason: str, exit_code: int | None) -> FailureCause:
-    """Return the kind of a failure.
-
-    Args:
-        reason: Kubernetes' name for it (``OOMKilled``), or "".
-        exit_code: of the job's own container, or None.
-    """
-    return _CAUSES.get(reason) or (FailureCause.CODE_ERROR if exit_code else FailureCause.UNKNOWN)
-
-
 def object_at(parent: JsonObject, *path: str) -> Mapping[str, object]:
     """Return the object at a path of keys; {} where there is none."""
     value: object = parent
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
+
+
+def objects_in(parent: JsonObject, name: str) -> list[Mapping[str, object]]:
+    """Return the objects of a list; [] where there is none."""
+    value = parent.get(name)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def _exit(status: JobStatus, raw: JsonObject, reason: str | None) -> JobExit | None:

@@ -1,20 +1,28 @@
-"""The states of the jobs of a namespace, read with few requests: the jobs, and the pods of those that need them."""
+"""The states of the jobs of a namespace, read with few requests.
+
+The jobs, the pods of those that need them, and events where there are none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from caliban.errors import CalibanError, one_line
 from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL
-from caliban.platforms.kubernetes import details, job_spec
+from caliban.platforms.context import PlatformContext
+from caliban.platforms.kubernetes import details, events, job_spec
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.details import JobState
-from caliban.platforms.kubernetes.job_status import needs_pods, state_of
+from caliban.platforms.kubernetes.job_output import LIST_DELAYS
+from caliban.platforms.kubernetes.job_status import lacks_pods, needs_events, needs_pods, state_of
+from caliban.platforms.kubernetes.pod_status import Explanation
 from caliban.records import JobRecord, JobStatus, JsonObject
 
 _MAX_SELECTOR_VALUES = 50
 """A label selector is a part of a URL, whose length proxies limit."""
+_MAX_EVENTS = 2000
 
 
 def selector_of(jobs: Sequence[JobRecord]) -> str | None:
@@ -33,17 +41,17 @@ def selector_of(jobs: Sequence[JobRecord]) -> str | None:
 
 @dataclass(frozen=True)
 class JobStates:
-    """Reads states of jobs, explained by their pods.
+    """Reads states of jobs, explained by their pods, and by events where there are none.
 
     Attributes:
         cluster: where they are.
         namespace: in which.
-        announce: reports what cannot be determined.
+        context: reports what cannot be determined, and waits.
     """
 
     cluster: Cluster
     namespace: str
-    announce: Callable[[str], None]
+    context: PlatformContext
 
     def of_one(self, job: JsonObject, container: str | None) -> JobState:
         """Return the state of one job, explained by its pods if it failed.
@@ -58,19 +66,52 @@ class JobStates:
         name = job_spec.name_of(job)
         return self.of([job], {name: container})[name]
 
-    def of(self, jobs: Sequence[JsonObject], containers: Mapping[str, str | None]) -> dict[str, JobState]:
+    def of(
+        self, jobs: Sequence[JsonObject], containers: Mapping[str, str | None], *, waits: bool = True
+    ) -> dict[str, JobState]:
         """Return the state of each job by its name, explained by its pods where necessary.
 
         Args:
             jobs: as the cluster returned them.
             containers: the recorded name of each job's own container, by the job's name.
+            waits: whether to list the pods again where those of failed jobs are missing: the list may be late.
         """
-        pods = self._pods([job_spec.name_of(job) for job in jobs if needs_pods(job)])
-        names = [(job, job_spec.name_of(job)) for job in jobs]
-        return {name: state_of(job, pods.get(name, ()), containers.get(name)) for job, name in names}
+        by_name = {job_spec.name_of(job): job for job in jobs}
+        pods = self._pods([name for name, job in by_name.items() if needs_pods(job)])
+        silent: list[JsonObject] = []
+        if pods is not None:
+            silent = self._list_again(by_name, pods, containers, waits=waits)
+        events = self._events(by_name, silent)
+        return {
+            name: state_of(
+                job, None if pods is None else pods.get(name, ()), containers.get(name), events.get(name, ())
+            )
+            for name, job in by_name.items()
+        }
 
-    def _pods(self, names: Sequence[str]) -> dict[str, list[JsonObject]]:
-        """Return the pods of some jobs by the job's name; {} if they cannot be listed: the jobs have a reason, too."""
+    def _list_again(
+        self,
+        jobs: Mapping[str, JsonObject],
+        pods: dict[str, list[JsonObject]],
+        containers: Mapping[str, str | None],
+        *,
+        waits: bool,
+    ) -> list[JsonObject]:
+        """Add the pods that explain failed jobs and were missing in the list; return the jobs without any."""
+
+        def lacking() -> list[str]:
+            return [name for name, job in jobs.items() if lacks_pods(job, pods.get(name, ()), containers.get(name))]
+
+        names = lacking()
+        for delay in LIST_DELAYS if waits else ():
+            if not names or self.context.clock.wait(self.context.stopping, delay):
+                break
+            pods.update(self._pods(names) or {})
+            names = lacking()
+        return [jobs[name] for name in names if not pods.get(name)]
+
+    def _pods(self, names: Sequence[str]) -> dict[str, list[JsonObject]] | None:
+        """Return the pods of some jobs by the job's name; None if they cannot be listed: the jobs have reasons, too."""
         found: dict[str, list[JsonObject]] = {}
         try:
             for start in range(0, len(names), _MAX_SELECTOR_VALUES):
@@ -78,5 +119,23 @@ class JobStates:
                 for pod in self.cluster.pods(self.namespace, selector):
                     found.setdefault(str(job_spec.label_of(pod, "job-name")), []).append(pod)
         except CalibanError as error:
-            self.announce(f"cannot determine in full why jobs wait or failed: {one_line(error)}")
+            self._announce(error)
+            return None
         return found
+
+    def _events(self, jobs: Mapping[str, JsonObject], silent: Sequence[JsonObject]) -> dict[str, list[Explanation]]:
+        """Return what events say of jobs for which no pod was created, and of ``silent``, whose pods are deleted."""
+        podless = [job for job in jobs.values() if needs_events(job)]
+        found: dict[str, list[Explanation]] = {}
+        for selector, asked in ((events.JOB_EVENTS, podless), (events.POD_EVENTS, silent)):
+            if not asked:
+                continue
+            try:
+                some = islice(self.cluster.events(self.namespace, selector), _MAX_EVENTS)
+                found |= events.explanations(some, asked)
+            except CalibanError as error:
+                self._announce(error)
+        return found
+
+    def _announce(self, error: CalibanError) -> None:
+        self.context.announce(f"cannot determine in full why jobs wait or failed: {one_line(error)}")

@@ -1,178 +1,197 @@
 """Derive the state of a job, and why it is in it, from what a cluster reports of the job and its pods. No I/O.
 
-Sources: https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions,
-https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/ and
-https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions.
+Sources: https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions and
+https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from caliban.platforms.kubernetes.details import JobState, cause_of, object_at
+from caliban.platforms.kubernetes.details import JobState, object_at
 from caliban.platforms.kubernetes.job_spec import own_container
-from caliban.platforms.stored_json import one_line, utc_text
+from caliban.platforms.kubernetes.pod_status import (
+    Explanation,
+    conditions,
+    exit_code_of,
+    is_started,
+    of_condition,
+    pod_failure,
+    pod_wait,
+)
+from caliban.platforms.stored_json import utc_text
 from caliban.records import FailureCause, JobStatus, JsonObject
 
 _FINAL: Mapping[str, JobStatus] = {"Complete": JobStatus.SUCCEEDED, "Failed": JobStatus.FAILED}
 _INTERIM = frozenset({"SuccessCriteriaMet", "FailureTarget"})
-_EXPLAINED_BY_PODS = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
+_EXPLAINED_BY_PODS = frozenset(
+    {"", "BackoffLimitExceeded", "PodFailurePolicy", "FailedIndexes", "MaxFailedIndexesExceeded"}
+)
 """Reasons of failed jobs for which the pods have a better one."""
-_NORMAL_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
-"""Why a container waits that nothing is wrong with."""
+_UNKNOWN_CODE = "exit code unknown, the pods of the job are deleted"
+_MATCHED_CODE = re.compile(r"Container (\S+) for pod \S+ failed with exit code (\d{1,3}) matching ")
+"""The message of the condition PodFailurePolicy (pkg/controller/job/pod_failure_policy.go of kubernetes/kubernetes)."""
+_MATCHED_DISRUPTION = "has condition DisruptionTarget matching "
 
 
-@dataclass(frozen=True)
-class _Explanation:
-    """Why a job failed or waits.
+def status_of(job: JsonObject, pods: Sequence[JsonObject] = ()) -> JobStatus:
+    """Return the state of a job. An interim condition announces an end that has not come: pods may still run.
 
-    Attributes:
-        reason: Kubernetes' name for it: ``OOMKilled``, ``Evicted``, ``unschedulable``; "" for a plain exit code.
-        message: more about it, or "".
-        exit_code: of the container that it is about, or None.
-        foreign: the name of that container, where it is not the job's own, but one that a policy or service mesh added.
+    Args:
+        job: as the cluster returned it.
+        pods: of the job, if they are known: a job whose pods all wait for a node or an image does not run yet.
     """
-
-    reason: str
-    message: str = ""
-    exit_code: int | None = None
-    foreign: str | None = None
-
-    @property
-    def text(self) -> str | None:
-        """``OOMKilled, exit code 137``, ``Evicted: The node was low on resource: memory.``, in one line."""
-        place = f"in the container {self.foreign}" if self.foreign else ""
-        code = "" if self.exit_code is None else f"exit code {self.exit_code}"
-        what = ", ".join(filter(None, (self.reason, code)))
-        return one_line(": ".join(filter(None, (place, what, self.message))))
-
-    @property
-    def cause(self) -> FailureCause:
-        """The kind of failure."""
-        if self.foreign is None:
-            return cause_of(self.reason, self.exit_code)
-        cause = cause_of(self.reason, None)
-        return FailureCause.INFRASTRUCTURE if cause is FailureCause.UNKNOWN else cause
-
-
-def status_of(job: JsonObject) -> JobStatus:
-    """Return the state of a job. An interim condition announces an end that has not come: pods may still run."""
-    holding = {str(condition.get("type")) for condition in _conditions(job)}
+    holding = {str(condition.get("type")) for condition in conditions(job)}
     for kind, status in _FINAL.items():
         if kind in holding:
             return status
-    if holding & _INTERIM or _count(job, "active"):
+    if holding & _INTERIM:
         return JobStatus.RUNNING
-    return JobStatus.SUBMITTED
+    if not _count(job, "active") and not _count(job, "terminating"):
+        return JobStatus.SUBMITTED
+    return JobStatus.SUBMITTED if pods and not any(map(is_started, pods)) else JobStatus.RUNNING
 
 
 def needs_pods(job: JsonObject) -> bool:
     """Return whether the pods of a job may explain its state: it failed, or none of its pods is ready."""
     status = status_of(job)
-    is_waiting = not status.is_final and not _count(job, "ready") and not _is_suspended(job)
-    return status is JobStatus.FAILED or (is_waiting and _count(job, "active") > 0)
+    if status.is_final:
+        return status is JobStatus.FAILED
+    has_pods = any(_count(job, name) > 0 for name in ("active", "terminating", "failed"))
+    return has_pods and not _count(job, "ready") and not _is_suspended(job)
 
 
-def state_of(job: JsonObject, pods: Sequence[JsonObject] = (), container: str | None = None) -> JobState:
+def needs_events(job: JsonObject) -> bool:
+    """Return whether only events can explain the state of a job: the cluster has created no pod for it."""
+    counts = ("active", "terminating", "failed", "succeeded", "ready")
+    if any(_count(job, name) for name in counts) or _is_suspended(job):
+        return False
+    return status_of(job) in (JobStatus.SUBMITTED, JobStatus.FAILED)
+
+
+def lacks_pods(job: JsonObject, pods: Sequence[JsonObject], container: str | None = None) -> bool:
+    """Return whether a job failed for a reason that its pods have, and none of them tells yet.
+
+    A list may be older than the end of the job; or they are deleted.
+    """
+    if status_of(job) is not JobStatus.FAILED or not _is_explained_by_pods(next(conditions(job, "Failed"))):
+        return False
+    own = own_container(job, container)
+    return not any(pod_failure(pod, own) for pod in pods)
+
+
+def state_of(
+    job: JsonObject,
+    pods: Sequence[JsonObject] | None = (),
+    container: str | None = None,
+    events: Sequence[Explanation] = (),
+) -> JobState:
     """Return the state of a job; the reason comes from the newest of its pods that has one, else from the job.
 
     Args:
         job: as the cluster returned it.
-        pods: of the job, where :func:`needs_pods` says so and they could be listed.
+        pods: of the job, where :func:`needs_pods` says so; None if they could not be listed.
         container: the name of its own container, if that is recorded.
+        events: what events say of the job or its pods, newest first, where there are no pods.
     """
-    status = status_of(job)
-    started, ended = utc_text(object_at(job, "status").get("startTime")), _end_time(job)
-    newest_first = sorted(pods, key=_created, reverse=True)
-    if status is JobStatus.FAILED:
-        why = _failure(job, newest_first, own_container(job, container))
+    newest_first = sorted(pods or (), key=_age, reverse=True)
+    own = own_container(job, container)
+    if status_of(job) is JobStatus.FAILED:
+        why = _failure(job, newest_first, own, events, are_known=pods is not None)
         code = None if why.foreign else why.exit_code
-        return JobState(status, why.text, code, why.cause, started, ended)
-    reason = None
-    if status is not JobStatus.SUCCEEDED:
-        reason = "suspended" if _is_suspended(job) else _first_text(map(_wait, newest_first))
-    return JobState(status, reason, started=started, ended=ended)
+        return JobState(JobStatus.FAILED, why.text, code, why.cause, _start_time(job), _end_time(job))
+    current = [pod for pod in newest_first if object_at(pod, "status").get("phase") not in ("Succeeded", "Failed")]
+    status = status_of(job, current)
+    reason = None if status is JobStatus.SUCCEEDED else _pending_reason(job, newest_first, current, own, events)
+    return JobState(status, reason, started=_start_time(job), ended=_end_time(job))
 
 
-def _failure(job: JsonObject, pods: Sequence[JsonObject], own: str | None) -> _Explanation:
-    failed = next(_conditions(job, "Failed"))
-    found = None
-    if str(failed.get("reason")) in _EXPLAINED_BY_PODS:
-        found = next(filter(None, (_pod_failure(pod, own) for pod in pods)), None)
-    return found or _of_condition(failed)
-
-
-def _pod_failure(pod: JsonObject, own: str | None) -> _Explanation | None:
-    """Return how a pod failed: evicted, disrupted, by the exit code of a container, or never started."""
-    status = object_at(pod, "status")
-    if status.get("reason"):  # of the whole pod: Evicted, for example
-        return _Explanation(str(status["reason"]), str(status.get("message") or ""))
-    disruption = next(_conditions(pod, "DisruptionTarget"), None)
-    if disruption is not None:
-        return _of_condition(disruption)
-    beside = _objects(status, "containerStatuses")
-    is_alone = own is None and len(beside) == 1
-    containers = [(each, not is_alone and each.get("name", own) != own) for each in beside]
-    containers += [(each, True) for each in _objects(status, "initContainerStatuses")]
-    for each, is_foreign in sorted(containers, key=lambda pair: pair[1]):
-        ended = object_at(each, "state", "terminated") or object_at(each, "lastState", "terminated")
-        code = ended.get("exitCode")
-        if isinstance(code, int) and not isinstance(code, bool) and code != 0:
-            reason = str(ended.get("reason") or "Error")
-            message = str(ended.get("message") or "").strip()
-            foreign = str(each.get("name") or "another one") if is_foreign else None
-            return _Explanation("" if reason == "Error" else reason, message, code, foreign)
-    return _wait(pod)
-
-
-def _wait(pod: JsonObject) -> _Explanation | None:
-    """Return what keeps a pod from running; None where nothing is wrong with it."""
-    status = object_at(pod, "status")
-    for container in (*_objects(status, "initContainerStatuses"), *_objects(status, "containerStatuses")):
-        waiting = object_at(container, "state", "waiting")
-        if waiting and str(waiting.get("reason")) not in _NORMAL_WAITS:
-            return _Explanation(str(waiting.get("reason") or "waiting"), str(waiting.get("message") or ""))
-    for condition in _objects(status, "conditions"):
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return _Explanation("unschedulable", str(condition.get("message") or ""))
+def _pending_reason(
+    job: JsonObject,
+    pods: Sequence[JsonObject],
+    current: Sequence[JsonObject],
+    own: str | None,
+    events: Sequence[Explanation],
+) -> str | None:
+    """Return why a job does not run, or does not end."""
+    if _is_suspended(job):
+        return "suspended"
+    for pod in current:
+        why = pod_wait(pod, own)
+        if why:
+            return why.text
+    if not _count(job, "active") and not current:
+        failure = next(filter(None, (pod_failure(pod, own) for pod in pods)), None)
+        if failure:
+            return f"waiting for the next attempt after: {failure.text}"
+        if events:
+            return events[0].text
     return None
 
 
-def _first_text(explanations: Iterator[_Explanation | None]) -> str | None:
-    return next((each.text for each in explanations if each), None)
+def _failure(
+    job: JsonObject,
+    pods: Sequence[JsonObject],
+    own: str | None,
+    events: Sequence[Explanation],
+    *,
+    are_known: bool,
+) -> Explanation:
+    condition = next(conditions(job, "Failed"))
+    of_job = of_condition(condition)
+    if not _is_explained_by_pods(condition):
+        code = next((code for pod in pods if (code := exit_code_of(pod, own))), None)
+        if code is not None and of_job.cause is FailureCause.TIMEOUT:
+            return replace(of_job, exit_code=code)
+        also = f"{of_job.message}; {events[0].text}" if events and not pods else of_job.message
+        return replace(of_job, message=also)
+    found = next(filter(None, (pod_failure(pod, own) for pod in pods)), None)
+    if found or pods or not are_known:
+        return found or of_job
+    return _without_pods(of_job, own, events)
 
 
-def _of_condition(condition: JsonObject) -> _Explanation:
-    return _Explanation(str(condition.get("reason") or condition.get("type")), str(condition.get("message") or ""))
+def _without_pods(of_job: Explanation, own: str | None, events: Sequence[Explanation]) -> Explanation:
+    """Return why a job failed whose pods are deleted: by its condition, then by events."""
+    matched = _MATCHED_CODE.search(of_job.message)
+    if matched and matched[1] == own:
+        return Explanation("", exit_code=int(matched[2]))
+    if matched:
+        return Explanation("", of_job.message, int(matched[2]), matched[1])
+    cause = FailureCause.INFRASTRUCTURE if _MATCHED_DISRUPTION in of_job.message else None
+    if events:
+        cause = events[0].cause
+    said = [of_job.message, *(each.text for each in events[:1]), _UNKNOWN_CODE]
+    return replace(of_job, message="; ".join(filter(None, said)), known_cause=cause)
+
+
+def _is_explained_by_pods(failed: JsonObject) -> bool:
+    return str(failed.get("reason") or "") in _EXPLAINED_BY_PODS
+
+
+def _start_time(job: JsonObject) -> str | None:
+    return utc_text(object_at(job, "status").get("startTime"))
 
 
 def _end_time(job: JsonObject) -> str | None:
     """Return when a job ended. ``completionTime`` is set for jobs that succeeded only."""
-    final = next((condition for kind in _FINAL for condition in _conditions(job, kind)), {})
-    return utc_text(object_at(job, "status").get("completionTime")) or utc_text(final.get("lastTransitionTime"))
+    final: Iterator[JsonObject] = (condition for kind in _FINAL for condition in conditions(job, kind))
+    found = next(final, {})
+    return utc_text(object_at(job, "status").get("completionTime")) or utc_text(found.get("lastTransitionTime"))
 
 
 def _is_suspended(job: JsonObject) -> bool:
-    return object_at(job, "spec").get("suspend") is True or any(True for _ in _conditions(job, "Suspended"))
+    return object_at(job, "spec").get("suspend") is True or any(True for _ in conditions(job, "Suspended"))
 
 
-def _conditions(of: JsonObject, kind: str | None = None) -> Iterator[JsonObject]:
-    """Yield the conditions that hold, all or those of one type."""
-    for condition in _objects(object_at(of, "status"), "conditions"):
-        if condition.get("status") == "True" and kind in (None, condition.get("type")):
-            yield condition
-
-
-def _created(pod: JsonObject) -> str:
-    return str(object_at(pod, "metadata").get("creationTimestamp") or "")
+def _age(pod: JsonObject) -> tuple[str, str]:
+    """Return what pods are sorted by: several may be created in one second."""
+    created = object_at(pod, "metadata").get("creationTimestamp")
+    return str(created or ""), str(object_at(pod, "status").get("startTime") or "")
 
 
 def _count(job: JsonObject, name: str) -> int:
     value = object_at(job, "status").get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _objects(parent: JsonObject, name: str) -> list[Mapping[str, object]]:
-    value = parent.get(name)
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []

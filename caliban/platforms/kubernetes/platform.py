@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.attempts import Submission
+from caliban.causes import reason_of
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import GROUP_LABEL, MaySend, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import (
+    GROUP_LABEL,
+    LogRequest,
+    LogSource,
+    MaySend,
+    Platform,
+    RefusedError,
+    RemotePlatform,
+)
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import unknown_settings
 from caliban.platforms.google.client import Google
@@ -22,6 +31,7 @@ from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
+from caliban.platforms.kubernetes.job_output import JobOutput
 from caliban.platforms.kubernetes.job_states import JobStates, selector_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
 from caliban.platforms.stored_json import text
@@ -35,6 +45,7 @@ from caliban.records import (
     JobUpdate,
     JsonObject,
     NewJob,
+    OutputLine,
     StatusUnavailable,
 )
 from caliban.threads import side_by_side
@@ -65,7 +76,7 @@ class ListedJob:
     group: str | None
 
 
-class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[_D]):
+class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSource, Generic[_D]):
     """Jobs of batch/v1 in namespaces of clusters. Its methods may be called on several threads.
 
     Attributes:
@@ -159,17 +170,23 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
             CalibanError: the cluster cannot be queried.
         """
         jobs = list(self.cluster(destination).jobs(destination.namespace, None))
-        states = self._states(destination).of(jobs, {})
+        states = self._states(destination).of(jobs, {}, waits=False)
         listed = [
             ListedJob(
                 name=job_spec.name_of(job),
-                state=states[job_spec.name_of(job)],
+                state=self._in_shared_words(states[job_spec.name_of(job)]),
                 created=str(details.object_at(job, "metadata").get("creationTimestamp") or ""),
                 group=job_spec.label_of(job, GROUP_LABEL),
             )
             for job in jobs
         ]
         return sorted(listed, key=lambda job: job.created, reverse=True)
+
+    def _in_shared_words(self, state: JobState) -> JobState:
+        """Return a state whose reason is what ``status`` would show."""
+        found = self.parse_details(state.status, details.with_state({}, state))
+        job = JobRecord(0, self.id, 0, {}, "", state.status, found, self.context.clock.now())
+        return replace(state, reason=reason_of(job))
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """See :meth:`Platform.with_image`."""
@@ -247,6 +264,13 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         raise PlatformError(
             "job-keeps-changing", f"cannot stop job {job.id}: the cluster changes it all the time", hint="try again"
         )
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """Yield the output of the job's own container in all of its pods; see :meth:`LogSource.logs`."""
+        destination = self._recorded(job)
+        cluster = self.cluster(destination)
+        output = JobOutput(cluster, destination.namespace, job, _container_of(job), self.context)
+        yield from output.lines(request)
 
     def links(self, job: JobRecord) -> Sequence[str]:
         """See :meth:`RemotePlatform.links`."""
@@ -329,7 +353,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, Generic[
         }
 
     def _states(self, destination: _D) -> JobStates:
-        return JobStates(self.cluster(destination), destination.namespace, self.context.announce)
+        return JobStates(self.cluster(destination), destination.namespace, self.context)
 
     def _update(self, job: JobRecord, state: JobState | None) -> JobUpdate:
         """Return the update for a state; None is that of a job that the cluster does not have."""

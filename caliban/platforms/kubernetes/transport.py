@@ -25,7 +25,8 @@ from caliban.bounded import BODY_LIMIT, TooLargeError, read_limited
 MAX_BODY = BODY_LIMIT
 """Bytes of a response: a page of 500 jobs has a few MB."""
 
-_CHUNK = 2**16
+CHUNK = 2**16
+"""Bytes that are read at a time."""
 _REPORT_AFTER = 3
 """Seconds after which a message says what is waited for."""
 
@@ -90,9 +91,8 @@ def exchange(
         NoResponseError: there is none.
         OversizedError: it cannot be read to its end.
     """
-    call = _Call(pool, request, timeouts)
-    thread = threading.Thread(target=call.run, name="kubernetes-request", daemon=True)
-    thread.start()
+    call = ClientCall(pool, request, timeouts)
+    call.start()
     total = sum(timeouts)
     try:
         # In real time, like the timeouts of sockets.
@@ -114,11 +114,11 @@ def exchange(
     return call.response
 
 
-class _GivenUpError(Exception):
+class GivenUpError(Exception):
     """The caller of a call does not wait for it any more."""
 
 
-class _Call:
+class ClientCall:
     """A request on its thread.
 
     Attributes:
@@ -137,12 +137,28 @@ class _Call:
         self.response: Response | None = None
         self.error: Exception | None = None
 
-    def run(self) -> None:
-        """Make the request."""
+    def start(self) -> None:
+        """Make the request on a thread that nobody has to wait for."""
+        threading.Thread(target=self._run, name="kubernetes-request", daemon=True).start()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the caller has left."""
+        return self._is_given_up
+
+    def read(self, response: BaseHTTPResponse) -> bytes:
+        """Return the body of a response, decompressed.
+
+        Raises:
+            OversizedError: there is too much of it, or it is compressed in a way that was not requested.
+        """
+        return _read(response)
+
+    def _run(self) -> None:
         _current.call = self
         try:
             self.response = self._send()
-        except (HTTPError, OversizedError, OSError, _GivenUpError) as error:
+        except (HTTPError, OversizedError, OSError, GivenUpError) as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - whatever http.client raises of an odd response is no response
             self.error = ProtocolError(f"malformed response: {type(error).__name__}")
@@ -152,6 +168,10 @@ class _Call:
                     self._socket.close()
                     self._socket = None
             self.done.set()
+            self.on_end()
+
+    def on_end(self) -> None:
+        """Called on the thread when the call has ended."""
 
     def give_up(self) -> bool:
         """End the call; return whether any of the request may have been written."""
@@ -166,7 +186,7 @@ class _Call:
         """Remember the connection, so that :meth:`give_up` can end it. TLS takes over the socket: it is duplicated."""
         with self._lock:
             if self._is_given_up:
-                raise _GivenUpError
+                raise GivenUpError
             if self._socket is not None:
                 self._socket.close()
             self._socket = socket.socket(fileno=os.dup(connected.fileno()))
@@ -175,7 +195,7 @@ class _Call:
         """Note that the request is about to be written."""
         with self._lock:
             if self._is_given_up:
-                raise _GivenUpError
+                raise GivenUpError
             self.was_sent = True
 
     def _send(self) -> Response:
@@ -191,7 +211,7 @@ class _Call:
             retries=False,
         )
         try:
-            content = _read(found)
+            content = self.read(found)
         except BaseException:
             found.close()
             raise
@@ -200,7 +220,7 @@ class _Call:
 
 
 class _Current(threading.local):
-    call: _Call | None = None
+    call: ClientCall | None = None
 
 
 _current = _Current()
@@ -254,7 +274,7 @@ def _watched(connected: socket.socket) -> socket.socket:
     if call is not None:
         try:
             call.watch(connected)
-        except _GivenUpError:
+        except GivenUpError:
             connected.close()
             raise
     return connected
@@ -274,7 +294,7 @@ def _read(response: BaseHTTPResponse) -> bytes:
     Raises:
         OversizedError: there is too much of it, or it is compressed in a way that was not requested.
     """
-    chunks = iter(lambda: response.read(_CHUNK, decode_content=False), b"")
+    chunks = iter(lambda: response.read(CHUNK, decode_content=False), b"")
     try:
         return read_limited(chunks, response.headers.get("Content-Encoding", ""), MAX_BODY)
     except (TooLargeError, ValueError) as error:

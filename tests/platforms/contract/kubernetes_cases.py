@@ -55,7 +55,8 @@ class KubeconfigCase(ContractCase):
 
     def end(self, job: JobRecord, *, succeeded: bool) -> None:
         name = str(job.details.display_name)
-        self.cluster.jobs.start(name)
+        if not self.cluster.jobs.pods(name):
+            self.cluster.jobs.start(name)
         if succeeded:
             self.cluster.jobs.succeed(name)
         else:
@@ -63,6 +64,15 @@ class KubeconfigCase(ContractCase):
 
     def remove(self, job: JobRecord) -> None:
         self.cluster.jobs.remove(str(job.details.display_name))
+
+    def write(self, job: JobRecord, data: bytes) -> None:
+        name = str(job.details.display_name)
+        if not self.cluster.jobs.pods(name):
+            self.cluster.jobs.start(name)
+        self.cluster.logs.write(self.cluster.jobs.pods(name)[-1], data)
+
+    def forget_output(self, job: JobRecord) -> None:
+        self.cluster.jobs.remove_pods(str(job.details.display_name))
 
 
 class GkeCase(KubeconfigCase):

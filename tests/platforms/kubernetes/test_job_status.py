@@ -185,17 +185,20 @@ def test_a_pod_without_a_reason_is_skipped() -> None:
 
 def test_without_pods_the_reason_is_that_of_the_job() -> None:
     reason = "BackoffLimitExceeded: Job has reached the specified backoff limit"
-    assert state_of(failed()) == JobState(JobStatus.FAILED, reason, cause=FailureCause.UNKNOWN)
+    unknown = "exit code unknown, the pods of the job are deleted"
+    assert state_of(failed(), []).reason == f"{reason}; {unknown}"
+    assert state_of(failed(), None) == JobState(JobStatus.FAILED, reason, cause=FailureCause.UNKNOWN)
 
 
 def test_a_failure_without_a_reason_has_its_type_as_reason() -> None:
-    assert state_of(job(condition("Failed"))).reason == "Failed"
+    assert state_of(job(condition("Failed")), None).reason == "Failed"
 
 
 def test_a_deadline_is_reported_by_the_job_whatever_its_pods_report() -> None:
     message = "Job was active longer than specified deadline"
     state = state_of(failed("DeadlineExceeded", message), [pod(ended(143))])
-    assert (state.reason, state.cause) == (f"DeadlineExceeded: {message}", FailureCause.TIMEOUT)
+    assert (state.reason, state.cause) == (f"DeadlineExceeded, exit code 143: {message}", FailureCause.TIMEOUT)
+    assert state.exit_code == 143
 
 
 def test_after_a_pod_failure_policy_the_pod_has_the_reason() -> None:

@@ -29,8 +29,9 @@ from tests.standins.kubernetes.controller import finished
 from tests.standins.kubernetes.status import JOBS
 from tests.standins.serving import Answer, Call
 
-LIST, PODS = "jobs.list", "pods.list"
+LIST, PODS, EVENTS = "jobs.list", "pods.list", "events.list"
 LIMIT_EXCEEDED = "BackoffLimitExceeded: Job has reached the specified backoff limit"
+UNKNOWN_CODE = "exit code unknown, the pods of the job are deleted"
 NOT_FOUND = "the job no longer exists on the cluster"
 
 
@@ -83,10 +84,13 @@ def fail(cluster: KubeApi, name: str, exit_code: int = 1) -> None:
         cluster.jobs.fail(name, exit_code)
 
 
-def test_two_hundred_jobs_are_one_request(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
+def test_two_hundred_jobs_are_one_request_and_one_for_events_of_those_without_pods(
+    cluster: KubeApi, platform: KubeconfigPlatform
+) -> None:
     jobs = many_jobs_at(cluster, platform, 200)
     assert platform.statuses(jobs) == {job.id: JobUpdate(JobStatus.SUBMITTED) for job in jobs}
-    assert queried(cluster) == {LIST: 1}
+    assert queried(cluster) == {LIST: 1, EVENTS: 1}
+    assert queries(cluster, EVENTS) == [{"fieldSelector": "involvedObject.kind=Job,type=Warning", "limit": "500"}]
     assert queries(cluster, LIST) == [{"labelSelector": "caliban.token,caliban.group in (mixed)", "limit": "500"}]
 
 
@@ -100,12 +104,13 @@ def test_each_namespace_and_cluster_is_one_request(
             *jobs_at(platform, 2, first=3, namespace="lab"),
             *jobs_at(platform, 2, first=5, context="other"),
         ]
-        cluster.jobs.start("job-4", "lab")
-        other.jobs.start("job-6")
+        for number in range(1, 7):
+            where = other if number > 4 else cluster
+            where.jobs.start(f"job-{number}", "lab" if number in (3, 4) else "default")
         found = platform.statuses(jobs)
         assert (queried(cluster), queried(other)) == ({LIST: 2}, {LIST: 1})
     running = {number for number, update in found.items() if outcome(update)[0] is JobStatus.RUNNING}
-    assert running == {4, 6}
+    assert running == {1, 2, 3, 4, 5, 6}
 
 
 def test_jobs_of_caliban_0_4_2_are_found_without_labels(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
@@ -157,14 +162,14 @@ def test_pods_are_listed_at_once_and_only_where_they_may_have_a_reason(
 
     found = outcomes(platform, jobs)
 
-    assert queried(cluster) == {LIST: 1, PODS: 1}
+    assert queried(cluster) == {LIST: 1, PODS: 1, EVENTS: 1}
     assert queries(cluster, PODS) == [{"labelSelector": "job-name in (job-3,job-4,job-5)", "limit": "500"}]
     assert found == {
         1: (JobStatus.RUNNING, None),
         2: (JobStatus.SUCCEEDED, None),
-        3: (JobStatus.RUNNING, "unschedulable: 0/3 nodes are available: 3 Insufficient cpu."),
+        3: (JobStatus.SUBMITTED, "unschedulable: 0/3 nodes are available: 3 Insufficient cpu."),
         4: (
-            JobStatus.RUNNING,
+            JobStatus.SUBMITTED,
             'ImagePullBackOff: Back-off pulling image "gcr.io/totoro-project/cffd1475aaca:latest"',
         ),
         5: (JobStatus.FAILED, "exit code 3"),
@@ -180,7 +185,7 @@ def test_the_pods_of_many_jobs_are_listed_in_portions_that_fit_a_url(
         cluster.jobs.unschedulable(f"job-{job.id}", "full")
     found = outcomes(platform, jobs)
     assert queried(cluster) == {LIST: 1, PODS: 2}
-    assert found[60] == (JobStatus.RUNNING, "unschedulable: full")
+    assert found[60] == (JobStatus.SUBMITTED, "unschedulable: full")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +276,7 @@ def test_if_the_pods_were_removed_the_reason_is_that_of_the_job(cluster: KubeApi
     (job,) = jobs_at(platform, 1)
     fail(cluster, "job-1")
     cluster.jobs.remove_pods("job-1")
-    assert outcomes(platform, [job]) == {1: (JobStatus.FAILED, LIMIT_EXCEEDED)}
+    assert outcomes(platform, [job]) == {1: (JobStatus.FAILED, f"{LIMIT_EXCEEDED}; {UNKNOWN_CODE}")}
 
 
 def test_a_job_that_was_removed_is_unknown_with_a_reason(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
@@ -344,7 +349,7 @@ def test_a_transient_failure_is_retried(cluster: KubeApi, platform: KubeconfigPl
     jobs = jobs_at(platform, 1)
     cluster.faults.add(Fault(LIST, kind, times=2))
     assert platform.statuses(jobs) == {1: JobUpdate(JobStatus.SUBMITTED)}
-    assert queried(cluster) == {LIST: 3}
+    assert queried(cluster)[LIST] == 3
 
 
 def test_the_client_of_a_cluster_is_created_once(
@@ -372,7 +377,7 @@ def test_a_listing_has_the_jobs_of_all_users_newest_first(cluster: KubeApi, plat
     assert (newer.name, newer.group, newer.state) == ("job-2", "mixed", JobState(JobStatus.SUBMITTED))
     assert (older.name, older.group, older.created) == ("job-1", None, "2020-05-29T10:53:40Z")
     assert (older.state.status, older.state.reason) == (JobStatus.FAILED, "exit code 2")
-    assert queried(cluster) == {LIST: 1, PODS: 1}
+    assert queried(cluster) == {LIST: 1, PODS: 1, EVENTS: 1}
     assert queries(cluster, LIST) == [{"limit": "500"}]
 
 

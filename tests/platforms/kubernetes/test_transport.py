@@ -90,14 +90,14 @@ def test_a_request_that_was_not_written_at_the_deadline_is_never_written(monkeyp
         assert proceed.wait(60)
         return real(*arguments, **more)  # type: ignore[arg-type]
 
-    run = transport._Call.run
+    run = transport.ClientCall._run
 
-    def run_and_note(call: transport._Call) -> None:
+    def run_and_note(call: transport.ClientCall) -> None:
         run(call)
         ended.set()
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(transport._Call, "run", run_and_note)
+    monkeypatch.setattr(transport.ClientCall, "_run", run_and_note)
     with RawServer(replying(http(b"{}"))) as server:
         with pytest.raises(NoResponseError) as caught:
             ask(server, TIMEOUTS, "POST")

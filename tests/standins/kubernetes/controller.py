@@ -7,10 +7,12 @@ before ``Complete`` and ``Failed`` since 1.31).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tests.standins.kubernetes.logs import Logs
 from tests.standins.kubernetes.pods import (
     ACTIVE,
     new_pod,
@@ -22,7 +24,7 @@ from tests.standins.kubernetes.pods import (
     set_waiting,
 )
 from tests.standins.kubernetes.state import Object, State, now
-from tests.standins.kubernetes.status import JOBS, PODS, StatusError
+from tests.standins.kubernetes.status import EVENTS, JOBS, PODS, Resource, StatusError
 
 _INTERIM = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}
 _INTERIM_SINCE = (1, 31)
@@ -38,8 +40,9 @@ class JobController:
     :meth:`conclude`, as it does on a cluster while pods still go.
     """
 
-    def __init__(self, state: State, version: str) -> None:
+    def __init__(self, state: State, version: str, logs: Logs | None = None) -> None:
         self._state = state
+        self._logs = logs or Logs(state)
         major, minor = version.split(".")
         self._version = (int(major), int(minor))
         self._has_interim = self._version >= _INTERIM_SINCE
@@ -98,6 +101,17 @@ class JobController:
         """Let a pod's container run: that of the pod that waits, or of a new one."""
         self._with_pod(name, namespace, set_running)
 
+    def write(self, name: str, data: str | bytes, namespace: str = "default") -> None:
+        """Let the container of the Job's last pod write.
+
+        Raises:
+            ValueError: it has no pod.
+        """
+        pods = self.pods(name, namespace)
+        if not pods:
+            raise ValueError(f"The Job {name} has no pod.")
+        self._logs.write(pods[-1], data.encode() if isinstance(data, str) else data)
+
     def image_pull_fails(
         self, name: str, message: str = "", namespace: str = "default", reason: str = "ImagePullBackOff"
     ) -> None:
@@ -109,6 +123,15 @@ class JobController:
             set_waiting(pod, reason, ": ".join(filter(None, [words, message])))
 
         self._with_pod(name, namespace, wait)
+
+    def cannot_create_pods(self, name: str, message: str, namespace: str = "default") -> None:
+        """Let the API server refuse the Job's pods: a quota, a LimitRange, PodSecurity, a webhook."""
+        with self._job(name, namespace) as job:
+            self._report(JOBS, job, "FailedCreate", f"Error creating: {message}")
+
+    def pod_event(self, name: str, reason: str, message: str, namespace: str = "default", type: str = "Normal") -> None:
+        """Let the cluster report something of the Job's last pod."""
+        self._report(PODS, self.pods(name, namespace)[-1], reason, message, type)
 
     def unschedulable(self, name: str, message: str, namespace: str = "default") -> None:
         """Let no node take the pod."""
@@ -265,6 +288,22 @@ class JobController:
             if self._version >= _TERMINATING_SINCE:
                 job["status"]["terminating"] = 0
 
+    def _report(self, resource: Resource, item: Object, reason: str, message: str, type: str = "Warning") -> None:
+        metadata, stamp = item["metadata"], now()
+        named = {key: metadata[key] for key in ("name", "namespace", "uid")}
+        event = {
+            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+            "involvedObject": {"kind": resource.kind, "apiVersion": resource.api_version, **named},
+            "reason": reason,
+            "message": message,
+            "type": type,
+            "count": 1,
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "reportingComponent": "job-controller",
+        }
+        self._state.add(EVENTS, event)
+
     def _with_pod(self, name: str, namespace: str, change: Callable[[Object], None]) -> None:
         with self._job(name, namespace) as job:
             pod = self._active_pod(job)
@@ -333,7 +372,19 @@ class JobController:
 
 
 _STEPS = (
-    *("create_pod", "start", "image_pull_fails", "unschedulable", "succeed", "fail", "preempt", "evict"),
+    *(
+        "create_pod",
+        "start",
+        "write",
+        "image_pull_fails",
+        "unschedulable",
+        "cannot_create_pods",
+        "pod_event",
+        "succeed",
+        "fail",
+        "preempt",
+        "evict",
+    ),
     *(
         "shut_node_down",
         "finish_by_deadline",

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tests.standins.kubernetes.controller import JobController
@@ -111,7 +112,14 @@ class Docker:
             start_new_session=True,
         )
         words: list[bytes] = []
-        reader = threading.Thread(target=lambda: words.append(process.stdout.read() if process.stdout else b""))
+
+        def read() -> None:
+            for line in process.stdout or ():
+                words.append(line)
+                with suppress(StatusError, ValueError):  # the Job is removed while its container ends
+                    jobs.write(job["metadata"]["name"], line, job["metadata"]["namespace"])
+
+        reader = threading.Thread(target=read)
         reader.start()
         while process.poll() is None:
             if self._closing.wait(_POLL_S) or not jobs.goes_on(job):

@@ -18,6 +18,14 @@ Labels = Mapping[str, str]
 _METADATA = {"metadata.name": "metadata.name", "metadata.namespace": "metadata.namespace"}
 _FIELDS: Mapping[str, Mapping[str, str]] = {
     "jobs": {**_METADATA, "status.successful": "status.succeeded"},
+    "events": {
+        **_METADATA,
+        **{name: name for name in ("reason", "type", "reportingComponent")},
+        **{
+            f"involvedObject.{name}": f"involvedObject.{name}"
+            for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+        },
+    },
     "pods": {
         **_METADATA,
         **{name: name for name in ("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase")},
@@ -92,5 +100,7 @@ def fields_match(text: str, resource: Resource) -> Callable[[Mapping[str, Any]],
 
 def _told(item: Mapping[str, Any], place: str) -> str:
     group, _, name = place.partition(".")
+    if not name:
+        return str(item.get(group, ""))
     absent = 0 if name == "succeeded" else ""
     return str(item.get(group, {}).get(name, absent))

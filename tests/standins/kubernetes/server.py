@@ -24,12 +24,15 @@ from tests.standins.kubernetes.admission import (
 )
 from tests.standins.kubernetes.certificates import CertificateAuthority
 from tests.standins.kubernetes.controller import JobController
+from tests.standins.kubernetes.logs import Logs
 from tests.standins.kubernetes.pages import list_page
 from tests.standins.kubernetes.requests import check_options, delete_job, keep, prepared_job
 from tests.standins.kubernetes.schema import as_json, known_versions
 from tests.standins.kubernetes.state import Object, State
 from tests.standins.kubernetes.status import (
+    EVENTS,
     JOBS,
+    LOGS,
     NAMESPACES,
     PODS,
     Resource,
@@ -44,11 +47,23 @@ _PATHS = {
     r"/version/?": None,
     r"/api/v1/namespaces/(?P<name>[^/]+)": NAMESPACES,
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods": PODS,
+    r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods/(?P<name>[^/]+)/log": LOGS,
     r"/api/v1/pods": PODS,
+    r"/api/v1/namespaces/(?P<namespace>[^/]+)/events": EVENTS,
     r"/apis/batch/v1/namespaces/(?P<namespace>[^/]+)/jobs(?:/(?P<name>[^/]+))?": JOBS,
     r"/apis/batch/v1/jobs": JOBS,
 }
-_SERVED = {"version.get", "namespaces.get", "pods.list", "jobs.create", "jobs.get", "jobs.list", "jobs.delete"}
+_SERVED = {
+    "version.get",
+    "namespaces.get",
+    "pods.list",
+    "events.list",
+    "pods/log.get",
+    "jobs.create",
+    "jobs.get",
+    "jobs.list",
+    "jobs.delete",
+}
 _VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch", "PUT": "update"}
 
 
@@ -73,6 +88,7 @@ class KubeApi(StandIn):
 
     Attributes:
         state: the objects.
+        logs: what containers have written.
         jobs: the controller, by whose steps a test lets Jobs go on.
         access: users, tokens, and what RBAC refuses.
         quota: how many Jobs there may be in a namespace.
@@ -97,7 +113,8 @@ class KubeApi(StandIn):
         self.version = version
         self.access = Access(self.authority, accepts)
         self.state = State()
-        self.jobs = JobController(self.state, version)
+        self.logs = Logs(self.state)
+        self.jobs = JobController(self.state, version, self.logs)
         self.quota: Quota | None = None
         self.webhooks: list[Webhook] = []
         self.mutating: list[MutatingPolicy] = []
@@ -138,6 +155,7 @@ class KubeApi(StandIn):
         return add_context(path, context, cluster=cluster, user=who, namespace=namespace)
 
     def close(self) -> None:
+        self.logs.close()
         if self._runner is not None:
             self._runner.close()
 
@@ -197,6 +215,8 @@ class KubeApi(StandIn):
         if verb == "list":
             return Answer(200, list_page(self.state, resource, asked.namespace, call.last))
         namespace = asked.namespace or ""
+        if resource is LOGS:
+            return Answer(200, None, pieces=self.logs.pieces(namespace, asked.name, call.last))
         if verb == "get":
             return Answer(200, _whole(resource, self.state.get(resource, namespace, asked.name)))
         body = _body(call)

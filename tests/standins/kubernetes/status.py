@@ -39,7 +39,7 @@ class Resource:
 
     @property
     def qualified(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+        return f"{self.plural}.{self.group}" if self.group else self.plural.partition("/")[0]
 
     @property
     def api_version(self) -> str:
@@ -47,12 +47,14 @@ class Resource:
 
     def details(self, name: str = "", **more: Any) -> dict[str, Any]:
         """``details`` of a Status about an object of this resource."""
-        given = {"name": name, "group": self.group, "kind": self.plural, **more}
+        given = {"name": name, "group": self.group, "kind": self.plural.partition("/")[0], **more}
         return {key: value for key, value in given.items() if value}
 
 
 JOBS = Resource("batch", "jobs", "Job")
 PODS = Resource("", "pods", "Pod")
+LOGS = Resource("", "pods/log", "Pod")
+EVENTS = Resource("", "events", "Event")
 NAMESPACES = Resource("", "namespaces", "Namespace")
 
 

@@ -1,0 +1,73 @@
+"""Read what events say of jobs that have no pods. No I/O.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/. A cluster keeps events for an
+hour, unless it is configured otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.failure_reasons import cluster_cause_of
+from caliban.platforms.kubernetes.job_spec import own_container
+from caliban.platforms.kubernetes.pod_status import Explanation
+from caliban.records import JsonObject
+
+JOB_EVENTS = "involvedObject.kind=Job,type=Warning"
+POD_EVENTS = "involvedObject.kind=Pod"
+"""Field selectors. Not only warnings: the scheduler reports a preemption as a normal event."""
+
+_OF_JOBS = frozenset({"FailedCreate"})
+_OF_PODS = frozenset({"Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"})
+_STOPPED = "Killing"
+"""What a kubelet reports of a container that runs when its pod is deleted, as after an eviction through the API. It
+says least, so other events come first."""
+
+
+def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> dict[str, list[Explanation]]:
+    """Return what events say of each job or its pods, by the job's name, the newest and most telling first.
+
+    Args:
+        events: of a namespace.
+        jobs: as the cluster returned them.
+    """
+    names = {str(object_at(job, "metadata").get("name")): object_at(job, "metadata").get("uid") for job in jobs}
+    indexed = {str(object_at(job, "metadata").get("name")) for job in jobs if _is_indexed(job)}
+    own = {str(object_at(job, "metadata").get("name")): own_container(job) for job in jobs}
+    found: dict[str, list[tuple[bool, str, Explanation]]] = {}
+    for event in events:
+        about, reason = object_at(event, "involvedObject"), str(event.get("reason"))
+        name, message = str(about.get("name") or ""), str(event.get("message") or "")
+        if about.get("kind") == "Pod" and (reason in _OF_PODS or reason == _STOPPED):
+            name = _job_of_pod(name, indexed)
+            if reason == _STOPPED and message.rpartition(" ")[2] != own.get(name):
+                continue
+        elif about.get("kind") != "Job" or reason not in _OF_JOBS or about.get("uid") != names.get(name):
+            continue
+        if name in names:
+            said = Explanation(reason, message, known_cause=cluster_cause_of(reason))
+            found.setdefault(name, []).append((reason != _STOPPED, _time(event), said))
+    return {
+        name: [said for *_, said in sorted(each, key=lambda one: one[:2], reverse=True)] for name, each in found.items()
+    }
+
+
+def _is_indexed(job: JsonObject) -> bool:
+    return object_at(job, "spec").get("completionMode") == "Indexed"
+
+
+def _job_of_pod(name: str, indexed: set[str]) -> str:
+    """Return the job whose pods have names like this one: ``JOB-abcde``, of an indexed job ``JOB-0-abcde``."""
+    job = name.rpartition("-")[0]
+    return job.rpartition("-")[0] if job.rpartition("-")[0] in indexed else job
+
+
+def _time(event: JsonObject) -> str:
+    times = (
+        object_at(event, "series").get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        object_at(event, "metadata").get("creationTimestamp"),
+    )
+    return str(next(filter(None, times), ""))[:19]
