@@ -267,6 +267,13 @@ def killing() -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def logging() -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs run by themselves, and whose output can be read."""
+    with fake_platform("FakeLoggingPlatform") as service:
+        yield service
+
+
+@pytest.fixture
 def remote() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run elsewhere, from images that are pushed there."""
     with fake_platform("FakeRemotePlatform") as service:

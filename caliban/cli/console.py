@@ -60,6 +60,7 @@ class Console:
         self._rows = JobRows()
         self.writes_document = False
         self._document: JsonObject | None = None
+        self._texts: documents.Texts | None = None
         self._is_document_written = False
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
@@ -83,12 +84,28 @@ class Console:
         """Write an error to standard error: what failed, why, and what to do."""
         self.info(*render.error_lines(error))
 
-    def document(self, document: JsonObject) -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """Whether standard output is a terminal."""
+        return self._stdout.isatty()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody can read standard output any more: there is no use in waiting for more to write to it."""
+        binary = getattr(self._stdout, "buffer", None)
+        return isinstance(binary, Output) and binary.is_lost
+
+    def document(self, document: JsonObject, texts: documents.Texts | None = None) -> None:
         """Set what ``--json`` writes to standard output when the command ends (:mod:`caliban.cli.documents`).
 
         A later one takes its place: there is never more than one.
+
+        Args:
+            document: the document.
+            texts: its last field, a list that may be longer than memory.
         """
         self._document = document
+        self._texts = texts
 
     def write_document(self, exit_code: int, error: CalibanError | None = None) -> None:
         """Write the document, once; without ``--json``, nothing.
@@ -100,14 +117,16 @@ class Console:
         if not self.writes_document or self._is_document_written:
             return
         self._is_document_written = True
-        text = documents.encoded(documents.completed(self._document, exit_code, error)) + "\n"
+        completed = documents.completed(self._document, exit_code, error)
         binary = getattr(self._stdout, "buffer", None)
         with self._lock, self._bars_hidden():
-            if binary is None:
-                self._stdout.write(text)
-            else:
-                self._stdout.flush()
-                binary.write(text.encode("ascii"))  # JSON is UTF-8, whatever the encoding of the locale
+            for text in documents.encoded_parts(completed, self._texts):
+                _wait_for_room(self._stdout)
+                if binary is None:
+                    self._stdout.write(text)
+                else:
+                    self._stdout.flush()
+                    binary.write(text.encode("ascii"))  # JSON is UTF-8, whatever the encoding of the locale
             self._stdout.flush()
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:

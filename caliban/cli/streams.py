@@ -45,6 +45,14 @@ class Output(io.RawIOBase):
         self._is_writing = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody can read any more what is written; a reader that has left is noticed at once."""
+        with self._changed:
+            if self._is_dead:
+                return True
+            return any(event & (select.POLLERR | select.POLLNVAL) for _, event in self._poll.poll(0))
+
     def writable(self) -> bool:
         """See :class:`io.IOBase`."""
         return True
