@@ -16,7 +16,7 @@ from caliban.outputs.stored import STORED_BYTES, StoredOutput
 from caliban.records import OutputError
 from caliban.store.models import HAS_JOB_LOGS, JobLogRow, JobRow
 from caliban.store.submissions import utc_now
-from caliban.store.views import TreeRow, text
+from caliban.store.views import TreeRow, error_from, text
 
 _MAX_IDS = 10_000
 """Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
@@ -125,15 +125,6 @@ def error_columns(session: Session) -> tuple[ColumnElement[Any], ...]:
     if not has_job_logs(session):
         return tuple(null().label(column.key) for column in columns)
     return tuple(_bounded(column).label(column.key) for column in columns)
-
-
-def error_from(row: TreeRow) -> OutputError | None:
-    """Read :func:`error_columns`; None where no error is recorded."""
-    if row.error_type is None and row.error_message is None:
-        return None
-    found = (row.error_type, row.error_message, row.error_frame)
-    kind, message, frame = (None if value is None else text(value) for value in found)
-    return OutputError(kind or None, message or "", frame or None)
 
 
 def _rows(

@@ -1,6 +1,7 @@
 """Query the store, in one statement each unless documented otherwise.
 
-Only tables of caliban 0.4.2 are used, so the queries work on a store that was never upgraded. JSON values in the
+The queries work on a store that was never upgraded: beside the tables of caliban 0.4.2, only that of the output of jobs
+is used, where there is one. JSON values in the
 results may be shared between records and must not be modified.
 """
 
@@ -9,13 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, and_, func, insert, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, func, insert, select
 from sqlalchemy.orm import Session
 
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
-from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobRow, JobSpecRow
+from caliban.store.job_logs import error_columns, has_job_logs
+from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobLogRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
+
+_Statement = TypeVar("_Statement", bound="Select[*tuple[Any, ...]]")
 
 FlagSet = tuple[tuple[str, ...], JsonObject]
 """The positional arguments and the flags of one experiment."""
@@ -53,7 +58,7 @@ def group_attempts(
     """
     attempts = _newest_of_each(user, name, per_experiment)
     statement = (
-        select(*TREE_COLUMNS)
+        select(*TREE_COLUMNS, *error_columns(session))
         .select_from(ExperimentGroupRow)
         .outerjoin(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
@@ -63,7 +68,7 @@ def group_attempts(
         .where(_is_group(user, name))
         .order_by(ExperimentRow.id, JobRow.id)
     )
-    rows = session.execute(statement).all()
+    rows = session.execute(_with_job_logs(session, statement)).all()
     if not rows:
         return None
     return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows, parse))
@@ -72,7 +77,7 @@ def group_attempts(
 def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | None:
     """Return a job; None if there is none of this id."""
     statement = (
-        select(*TREE_COLUMNS)
+        select(*TREE_COLUMNS, *error_columns(session))
         .select_from(JobRow)
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
         .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
@@ -80,7 +85,7 @@ def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | 
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
         .where(JobRow.id == job_id)
     )
-    found = experiments_of(session.execute(statement), parse)
+    found = experiments_of(session.execute(_with_job_logs(session, statement)), parse)
     return found[0].jobs[0] if found else None
 
 
@@ -97,7 +102,7 @@ def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int
         .subquery("newest")
     )
     statement = (
-        select(*TREE_COLUMNS)
+        select(*TREE_COLUMNS, *error_columns(session))
         .select_from(newest)
         .join(JobRow, JobRow.id == newest.c.job_id)
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
@@ -106,7 +111,7 @@ def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
         .order_by(ExperimentGroupRow.id, ExperimentRow.id, JobRow.id)
     )
-    return groups_of(session.execute(statement), parse)
+    return groups_of(session.execute(_with_job_logs(session, statement)), parse)
 
 
 def experiments_of_flag_sets(
@@ -169,6 +174,10 @@ def known_experiments(
 def flag_set_key(args: Sequence[str], kwargs: JsonObject) -> str:
     """Return the same text for equal arguments and flags."""
     return canonical([list(args), kwargs])
+
+
+def _with_job_logs(session: Session, statement: _Statement) -> _Statement:
+    return statement.outerjoin(JobLogRow, JobLogRow.job_id == JobRow.id) if has_job_logs(session) else statement
 
 
 def _is_group(user: str, name: str) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from caliban.records import (
     JobRecord,
     JobStatus,
     JsonObject,
+    OutputError,
     ParseDetails,
 )
 from caliban.store.models import (
@@ -42,7 +43,10 @@ TREE_COLUMNS = (
     JobSpecRow.spec.label("job_spec"),
     JobSpecRow.platform,
 )
-"""The columns of :func:`experiments_of`: one row per job, or one for an experiment or group without jobs."""
+"""The columns of :func:`experiments_of`: one row per job, or one for an experiment or group without jobs.
+
+Those of :func:`error_from` come from another table, where the store has it.
+"""
 
 TreeRow = Any
 """A row of SQLAlchemy; its attributes have the names of the columns above."""
@@ -64,6 +68,15 @@ def json_object(value: object) -> JsonObject:
 def text(value: object) -> str:
     """Return the text of a column; SQLite stores a value of any type in any column, whatever the table declares."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def error_from(row: TreeRow) -> OutputError | None:
+    """Read the columns of the last error in an output; None where no error is recorded."""
+    if row.error_type is None and row.error_message is None:
+        return None
+    found = (row.error_type, row.error_message, row.error_frame)
+    kind, message, frame = (None if value is None else text(value) for value in found)
+    return OutputError(kind or None, message or "", frame or None)
 
 
 def groups_of(rows: Iterable[TreeRow], parse: ParseDetails) -> list[GroupRecord]:
@@ -115,6 +128,7 @@ def _job(row: TreeRow, parse: ParseDetails) -> JobRecord:
         details=parse(platform, status, json_object(row.details)),
         created=row.created,
         user=None if row.job_user is None else text(row.job_user),
+        output_error=error_from(row),
     )
 
 

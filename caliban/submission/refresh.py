@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from caliban.errors import CalibanError, one_line
+from caliban.outputs.stored import StoredOutput
 from caliban.platforms.registry import Platforms
 from caliban.records import (
     ExperimentRecord,
@@ -17,8 +18,10 @@ from caliban.records import (
     StatusUnavailable,
 )
 from caliban.store.database import Store
+from caliban.store.job_logs import record_outputs
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
+from caliban.submission.capture import capture, with_error
 from caliban.submission.removal import is_due, remove_ended
 from caliban.submission.stopping import as_update
 from caliban.threads import side_by_side
@@ -36,10 +39,12 @@ class Refreshed:
     Attributes:
         groups: the groups with refreshed jobs; a job that could not be refreshed has a ``refresh_error``.
         changes: what is to be recorded, by ``jobs.id``.
+        outputs: the output of those that have ended, likewise.
     """
 
     groups: tuple[GroupRecord, ...]
     changes: Mapping[int, JobUpdate]
+    outputs: Mapping[int, StoredOutput] = field(default_factory=dict)
 
     @property
     def is_recorded(self) -> bool:
@@ -55,13 +60,14 @@ class Refreshed:
         Raises:
             StoreError: the changes could not be recorded.
         """
-        groups = self._record_changes(store) if self.changes else self.groups
+        groups = self._record_changes(store, platforms) if self.changes else self.groups
         remove_ended(_jobs(groups), store, platforms)
         return groups
 
-    def _record_changes(self, store: Store) -> tuple[GroupRecord, ...]:
+    def _record_changes(self, store: Store, platforms: Platforms) -> tuple[GroupRecord, ...]:
         with store.writing() as session:
             states = record_states(session, self.changes).states
+            record_outputs(session, self.outputs.values(), platforms.context.clock)
         jobs = {job.id: job for job in _jobs(self.groups)}
         return _all_updated(self.groups, {key: as_update(jobs[key], state) for key, state in states.items()})
 
@@ -79,7 +85,9 @@ def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
             answer = answers[job_id]
             if isinstance(answer, JobUpdate) and (answer.status != job.status or answer.details is not None):
                 changes[job_id] = answer
-    return Refreshed(_all_updated(groups, answers), changes)
+    updated = _all_updated(groups, answers)
+    outputs = capture((job for job in _jobs(updated) if job.id in changes), platforms, shows_progress=True)
+    return Refreshed(_with_errors(updated, outputs), changes, outputs)
 
 
 def _query_all(unfinished: Mapping[PlatformId, Mapping[int, JobRecord]], platforms: Platforms) -> Answers:
@@ -110,6 +118,16 @@ def _all_updated(groups: Sequence[GroupRecord], answers: Answers) -> tuple[Group
     return tuple(
         replace(group, experiments=tuple(_updated(each, answers) for each in group.experiments)) for group in groups
     )
+
+
+def _with_errors(groups: Sequence[GroupRecord], outputs: Mapping[int, StoredOutput]) -> tuple[GroupRecord, ...]:
+    if not outputs:
+        return tuple(groups)
+
+    def changed(experiment: ExperimentRecord) -> ExperimentRecord:
+        return replace(experiment, jobs=tuple(with_error(job, outputs) for job in experiment.jobs))
+
+    return tuple(replace(group, experiments=tuple(map(changed, group.experiments))) for group in groups)
 
 
 def _updated(experiment: ExperimentRecord, answers: Answers) -> ExperimentRecord:

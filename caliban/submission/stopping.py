@@ -15,8 +15,10 @@ from caliban.platforms.base import KillsJobs, Platform
 from caliban.platforms.registry import Platforms, parse_details
 from caliban.records import JobRecord, JobUpdate
 from caliban.store.database import Store
+from caliban.store.job_logs import record_outputs
 from caliban.store.states import RecordedState, StopRequest, request_stop, settle_stop
 from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.capture import capture, with_error
 from caliban.submission.removal import remove_ended
 
 
@@ -66,9 +68,11 @@ class Stopper:
                 return job.updated(as_update(job, state))
         with platform_errors(job.platform, "stop a job"):
             answer = expected(end(self.platforms.get(job.platform)), JobUpdate)
+        outputs = capture([job.updated(answer)], self.platforms)
         with self.store.writing() as session:
             recorded = settle_stop(session, job.id, answer, request)
-        return job.updated(as_update(job, recorded) if recorded else answer)
+            record_outputs(session, outputs.values(), self.platforms.context.clock)
+        return with_error(job.updated(as_update(job, recorded) if recorded else answer), outputs)
 
     def _grace(self, job: JobRecord) -> float:
         try:

@@ -21,9 +21,11 @@ from caliban.records import JobRecord, JobUpdate, Outcome, PlatformId
 from caliban.reporter import Progress, Reporter
 from caliban.store.database import Store
 from caliban.store.group_stop import newest_batch
+from caliban.store.job_logs import record_outputs
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
+from caliban.submission.capture import capture, capture_recorded, with_error
 from caliban.submission.lease import Lease
 from caliban.submission.removal import remove_ended
 from caliban.submission.sending import Attempt, Sender
@@ -267,6 +269,7 @@ class Submitter:
         """Follow a job that runs here to its end, and record that; not one that is to run in the background."""
         platform_id = each.attempt.platform
         if outcome.job is None or outcome.job.status.is_final:
+            capture_recorded([outcome.job] if outcome.job else [], self._store, self._platforms)
             self._remove(outcome.job)
             return outcome
         command = shlex.join((outcome.experiment.container.entrypoint, *outcome.experiment.arguments))
@@ -310,13 +313,15 @@ class Submitter:
 
     def _record(self, job: JobRecord, update: JobUpdate) -> JobRecord:
         """Record and report the end of a job. Returns it as it is recorded: another command may have stopped it."""
+        outputs = capture([job.updated(update)], self._platforms)
         with self._store.writing() as session:
             state = record_states(session, {job.id: update}).states.get(job.id)
+            record_outputs(session, outputs.values(), self._platforms.context.clock)
         if state is None:  # the row was deleted
             return job.updated(update)
         by = f" by {state.stop_request.user} on {state.stop_request.host}" if state.stop_request else ""
         self._reporter.info(f"job {job.id}: {state.status.lower()}{by}")
-        recorded = job.updated(as_update(job, state))
+        recorded = with_error(job.updated(as_update(job, state)), outputs)
         self._remove(recorded)
         return recorded
 

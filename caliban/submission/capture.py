@@ -1,0 +1,144 @@
+"""Fetch the end of the output of jobs that were just seen finished, before what ran them is removed.
+
+It is recorded in the transaction that records the end. A failure to fetch it is recorded too, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
+from typing import cast
+
+from caliban.errors import CalibanError, one_line
+from caliban.outputs.stored import StoredOutput
+from caliban.outputs.tail import read_end
+from caliban.platforms.base import LogRequest, LogSource
+from caliban.platforms.registry import Platforms, has_capability
+from caliban.records import FailureCause, JobRecord, JobStatus, OutputLine
+from caliban.store.database import Store
+from caliban.store.job_logs import record_outputs
+from caliban.submission.boundary import platform_errors
+
+LONGEST = 20.0
+"""Seconds that all outputs of one call may take together."""
+
+_SLOW = 2.0
+"""Seconds after which progress is shown."""
+
+_PARALLEL = 8
+_TAIL = 2000
+"""Lines that are requested of each job."""
+
+
+def capture(
+    jobs: Iterable[JobRecord], platforms: Platforms, *, shows_progress: bool = False
+) -> dict[int, StoredOutput]:
+    """Return the end of the output of each job that has ended, on platforms that have it, or why there is none.
+
+    Several at a time; no longer than :data:`LONGEST` in total, whatever platforms do.
+
+    Args:
+        jobs: as their platforms report them.
+        platforms: where they ran.
+        shows_progress: whether to show that it takes long.
+    """
+    wanted = [job for job in jobs if _has_output(job)]
+    return _Capture(wanted, platforms).run(shows_progress=shows_progress) if wanted else {}
+
+
+def capture_recorded(jobs: Iterable[JobRecord], store: Store, platforms: Platforms) -> None:
+    """Do the same for jobs whose end is recorded, and record it. What cannot be recorded is announced."""
+    outputs = capture(jobs, platforms)
+    if not outputs:
+        return
+    try:
+        with store.writing() as session:
+            record_outputs(session, outputs.values(), platforms.context.clock)
+    except CalibanError as error:
+        platforms.context.announce(f"cannot record the output of jobs: {one_line(error)}")
+
+
+def with_error(job: JobRecord, outputs: Mapping[int, StoredOutput]) -> JobRecord:
+    """Return a job with the last error in its output, if that was fetched."""
+    output = outputs.get(job.id)
+    return replace(job, output_error=output.error) if output and output.error else job
+
+
+def _has_output(job: JobRecord) -> bool:
+    if not job.status.is_final or (job.details.exit and job.details.exit.cause is FailureCause.REFUSED):
+        return False
+    return has_capability(job.platform, LogSource)
+
+
+class _Capture:
+    """One call: threads that fetch, and a thread that waits for them."""
+
+    def __init__(self, jobs: Sequence[JobRecord], platforms: Platforms) -> None:
+        self._jobs = jobs
+        self._platforms = platforms
+        self._clock = platforms.context.clock
+        self._waiting = deque(jobs)
+        self._fetched: dict[int, StoredOutput] = {}
+        self._has_more = threading.Event()
+        self._is_over = threading.Event()
+
+    def run(self, *, shows_progress: bool) -> dict[int, StoredOutput]:
+        """Fetch all, and return what came in time."""
+        for number in range(min(_PARALLEL, len(self._jobs))):
+            threading.Thread(target=self._work, name=f"capture_{number}", daemon=True).start()
+        try:
+            self._await_all(shows_progress=shows_progress)
+        finally:
+            self._is_over.set()
+        fetched = dict(self._fetched)
+        late = f"not fetched within {LONGEST:.0f} s"
+        return {job.id: fetched.get(job.id) or StoredOutput(job.id, unavailable=late) for job in self._jobs}
+
+    def _await_all(self, *, shows_progress: bool) -> None:
+        start, total = self._clock.monotonic(), len(self._jobs)
+        with ExitStack() as stack:
+            progress, shown = None, 0
+            while (count := len(self._fetched)) < total:
+                if progress:
+                    progress.advance(count - shown)
+                    shown = count
+                elapsed = self._clock.monotonic() - start
+                if elapsed >= LONGEST:
+                    return
+                if shows_progress and progress is None and elapsed >= _SLOW:
+                    reporter = self._platforms.context.reporter
+                    progress = stack.enter_context(reporter.progress("output of jobs", total=total, unit="job"))
+                limit = _SLOW if shows_progress and progress is None else LONGEST
+                if self._clock.wait_in_background(self._has_more, limit - elapsed):
+                    self._has_more.clear()
+
+    def _work(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                job = self._waiting.popleft()
+            except IndexError:
+                return
+            output = self._fetch(job)
+            if not self._is_over.is_set():
+                self._fetched[job.id] = output
+                self._has_more.set()
+
+    def _fetch(self, job: JobRecord) -> StoredOutput:
+        try:
+            with platform_errors(job.platform, "read the output of a job"):
+                source = cast("LogSource", self._platforms.get(job.platform))
+                end = read_end(self._lines(source, job), _TAIL)
+                return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
+        except CalibanError as error:
+            return StoredOutput(job.id, unavailable=one_line(error))
+
+    def _lines(self, source: LogSource, job: JobRecord) -> Iterable[OutputLine]:
+        lines = source.logs(job, LogRequest(tail=_TAIL))
+        with closing(lines) if isinstance(lines, Generator) else nullcontext():
+            for line in lines:
+                yield line
+                if self._is_over.is_set():
+                    return
