@@ -26,6 +26,10 @@ class ExitCode(IntEnum):
     """``kill``: 128 + SIGTERM."""
 
 
+class QuietInterrupt(KeyboardInterrupt):
+    """Ctrl-C in a command that has no other end: there is nothing to report."""
+
+
 class CalibanError(Exception):
     """A failure that is reported to the user.
 

@@ -110,7 +110,7 @@ class _Process:
 
     def _result(self, run: Callable[[], int]) -> int:
         """Return the exit code for whatever ends ``run``."""
-        from caliban.errors import CalibanError
+        from caliban.errors import CalibanError, QuietInterrupt
 
         try:
             return run()
@@ -120,6 +120,8 @@ class _Process:
             self._error = error
             self._console.error(error)
             return error.exit_code
+        except QuietInterrupt:
+            return self._signals.exit_code
         except KeyboardInterrupt:
             self._error = CalibanError("interrupted", "interrupted")
             self._console.info("interrupted")

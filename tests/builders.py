@@ -37,6 +37,8 @@ from caliban.store.submissions import select_submissions, submission_from
 from tests.fakes import fake_details
 
 IMAGE = "sha256:" + "ab" * 32
+SHORT_IMAGE = "sha256:" + "ab" * 6
+"""As it is shown."""
 OTHER_IMAGE = "sha256:" + "cd" * 32
 GROUP = "resubmit_test"
 CREATED = datetime(2020, 5, 29, 10, 53, 40)

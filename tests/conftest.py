@@ -108,14 +108,15 @@ class Screen:
 
 @dataclass
 class MakeScreen:
-    """Creates screens with a common clock."""
+    """Creates screens with a common clock. Terminals have no colours, and no size, unless ``environ`` says so."""
 
     clock: FakeClock = field(default_factory=FakeClock)
+    environ: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, typed: str = "", *, is_terminal: bool = False) -> Screen:
         stdin = FakeStream(typed.encode(), is_terminal=is_terminal)
         stdout, stderr = FakeStream(is_terminal=is_terminal), FakeStream(is_terminal=is_terminal)
-        return Screen(Console(stdin, stdout, stderr, self.clock), stdin, stdout, stderr)
+        return Screen(Console(stdin, stdout, stderr, self.clock, self.environ), stdin, stdout, stderr)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from caliban.cli import documents, render
+from caliban.cli import documents, render, terminal
+from caliban.cli.columns import cut
 from caliban.cli.job_rows import JobRows
 from caliban.cli.streams import Output
 from caliban.clock import Clock, SystemClock
@@ -50,11 +53,14 @@ class Console:
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
         clock: Clock | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._stdin = stdin or sys.stdin
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
         self._clock = clock or SystemClock()
+        self._environ = os.environ if environ is None else environ
+        self._held: list[str] | None = None  # what is shown below a live listing
         self._lock = threading.RLock()
         self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
         self._rows = JobRows()
@@ -72,8 +78,66 @@ class Console:
         _wait_for_room(stream)
         self._write(stream, lines)
 
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal that standard output is; None where it is none."""
+        size = terminal.size_of(self._stdout, self._environ)
+        return size.columns if size else None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether :meth:`live` can redraw a listing."""
+        return terminal.can_move_cursor(self._stdout, self._environ)
+
+    def listing(self, *lines: str) -> None:
+        """Write lines of a listing to standard output; on a terminal in colours, and not longer than its rows."""
+        _wait_for_room(self._stdout)
+        width = self.width
+        text = "".join(f"{self._shown(line, width)}\n" for line in lines)
+        with self._lock, self._bars_hidden():
+            self._put(self._stdout, text)
+
+    def _shown(self, line: str, width: int | None) -> str:
+        line = escaped(line)
+        if width is not None:
+            line = cut(line, width)
+        return terminal.coloured(line) if terminal.has_colours(self._stdout, self._environ) else line
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[LiveListing]:
+        """Show a listing that is redrawn, on the other screen of the terminal. Messages are shown below it meanwhile.
+
+        It may only be used where :attr:`is_live`.
+        """
+        with self._lock:
+            self._held = []
+            self._put(self._stdout, terminal.ENTER_LIVE)
+        try:
+            yield LiveListing(self._size, self._draw)
+        finally:
+            with self._lock:
+                self._held = None
+                self._put(self._stdout, terminal.LEAVE_LIVE)
+
+    def _size(self) -> os.terminal_size:
+        return terminal.size_of(self._stdout, self._environ) or os.terminal_size((80, 24))
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        """Draw a listing over the one before, in one write: nothing flickers."""
+        size = self._size()
+        with self._lock:
+            notes = list(dict.fromkeys(self._held or ()))[-max(1, size.lines // 3) :]
+            if self._held is not None:
+                self._held.clear()
+            shown = [*lines[: max(0, size.lines - len(notes))], *notes][: size.lines]
+            self._put(self._stdout, terminal.frame([self._shown(line, size.columns) for line in shown]))
+
     def info(self, *lines: str) -> None:
         """Write lines to standard error. Line breaks within a line are escaped."""
+        with self._lock:
+            if self._held is not None and terminal.is_terminal(self._stderr):
+                self._held.extend(lines)
+                return
         self._write(self._stderr, lines)
 
     def warn(self, line: str) -> None:
@@ -194,7 +258,7 @@ class Console:
     @contextlib.contextmanager
     def progress(self, title: str, *, total: int | None, unit: str) -> Iterator[Progress]:
         """Show the progress of something: a bar on a terminal, a line every two seconds elsewhere."""
-        bar = self._new_bar(title, total, unit) if self._stderr.isatty() else None
+        bar = self._new_bar(title, total, unit) if self._stderr.isatty() and self._held is None else None
         if bar is None:
             yield _Lines(self, title, total, unit, self._clock)
             return
@@ -269,6 +333,19 @@ def _draw(step: Callable[[], object]) -> None:
     """Draw, create or remove a bar. What cannot be drawn is not worth more than a bar."""
     with contextlib.suppress(Exception):  # tqdm takes all options from $TQDM_... variables too, and checks none
         step()
+
+
+@dataclass(frozen=True)
+class LiveListing:
+    """A listing that is redrawn.
+
+    Attributes:
+        size: returns the size of the terminal, which may change.
+        draw: draws lines over those before; each is cut to a row, and those that do not fit are left out.
+    """
+
+    size: Callable[[], os.terminal_size]
+    draw: Callable[[Sequence[str]], None]
 
 
 class _Bar:

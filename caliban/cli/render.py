@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
+from caliban.causes import reason_of
 from caliban.errors import CalibanError
-from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, JobRecord, JobStatus, Outcome
+from caliban.records import ContainerRecord, ExperimentRecord, GroupRecord, ImageRef, JobRecord, Outcome
 
 _MAX_LINE = 1000
+_JOB_INDENT = "    "
 # Twelve digits tell images apart and leave room for the rest of the line; the store has all 64.
-_OMITTED_DIGITS = re.compile(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}")
+_OMITTED_DIGITS = re.compile(r"(?<=\bsha256:[0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
 
 
 def count(number: int, noun: str) -> str:
@@ -56,29 +58,27 @@ def _quoted(script: str) -> str:
     return script if script.startswith("(") else shlex.quote(script)  # "(no script recorded)"
 
 
-def job_line(job: JobRecord, *, with_exit: bool = False) -> str:
+def short_image(image: ImageRef) -> str:
+    """Return an image with the first twelve digits of its digest, or of its id: ``sha256:85e2b0d315e8``."""
+    return _OMITTED_DIGITS.sub("", image)
+
+
+def job_line(job: JobRecord, width: int | None = None) -> str:
     """Return ``job 68       FAILED       LOCAL 2020-05-29 10:53:40 container: ... name: ... (out of memory)``.
 
     Args:
         job: the job.
-        with_exit: whether to show the exit code of a failed job.
+        width: columns that there are; where the line is longer, container and name make room for the reason.
     """
-    parts = [
-        f"job {job.id:<8d} {job.status:9s} {job.platform:>8s} {job.created:%Y-%m-%d %H:%M:%S}",
-        f"container: {_OMITTED_DIGITS.sub('', job.container)}",
-    ]
-    if job.details.display_name:
-        parts.append(f"name: {job.details.display_name}")
-    remarks = []
-    if with_exit and job.status is JobStatus.FAILED and job.details.exit and job.details.exit.code is not None:
-        remarks.append(f"exit code {job.details.exit.code}")
-    if job.reason:
-        remarks.append(job.reason)
+    head = f"job {job.id:<8d} {job.status:9s} {job.platform:>8s} {job.created:%Y-%m-%d %H:%M:%S}"
+    name = f" name: {job.details.display_name}" if job.details.display_name else ""
+    middle = f" container: {short_image(job.container)}{name}"
+    remarks = [reason] if (reason := reason_of(job)) else []
     if job.refresh_error:
         remarks.append(f"last known state; {job.refresh_error}")
-    if remarks:
-        parts.append(f"({', '.join(remarks)})")
-    return " ".join(parts)
+    end = f" ({', '.join(remarks)})" if remarks else ""
+    is_too_long = width is not None and end and len(head) + len(middle) + len(end) > width
+    return f"{head}{' ...' if is_too_long else middle}{end}"
 
 
 def container_line(container: ContainerRecord, home: Path) -> str:
@@ -94,8 +94,27 @@ def container_line(container: ContainerRecord, home: Path) -> str:
     )
 
 
-def group_lines(group: GroupRecord, home: Path) -> Iterator[str]:
-    """Format the tree that ``caliban status`` prints: group, docker config, experiment, job."""
+def group_lines(group: GroupRecord, home: Path, width: int | None = None) -> Iterator[str]:
+    """Format the tree that ``caliban status`` prints: group, docker config, experiment, job.
+
+    Args:
+        group: the group.
+        home: the user's home directory.
+        width: columns of the terminal; None where it is none.
+    """
+    room = None if width is None else width - len(_JOB_INDENT)
+
+    def jobs(experiment: ExperimentRecord) -> Iterator[str]:
+        if not experiment.jobs:
+            yield "never run"
+        for job in experiment.jobs:
+            yield job_line(job, room)
+
+    return tree_lines(group, home, jobs)
+
+
+def tree_lines(group: GroupRecord, home: Path, below: Callable[[ExperimentRecord], Iterable[str]]) -> Iterator[str]:
+    """Format a group with its experiments, and the lines ``below`` each."""
     yield f"xgroup {group.name}:"
     by_container: dict[int, list[ExperimentRecord]] = {}
     for experiment in group.experiments:
@@ -104,10 +123,8 @@ def group_lines(group: GroupRecord, home: Path) -> Iterator[str]:
         yield container_line(experiments[0].container, home)
         for experiment in experiments:
             yield f"  experiment id {experiment.id}: {command_line(experiment)}"
-            if not experiment.jobs:
-                yield "    never run"
-            for job in experiment.jobs:
-                yield f"    {job_line(job)}"
+            for line in below(experiment):
+                yield f"{_JOB_INDENT}{line}"
 
 
 def outcome_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -115,14 +132,12 @@ def outcome_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         if outcome.job is not None:
             yield command_line(outcome.experiment)
-            yield f"  {job_line(outcome.job, with_exit=True)}"
+            yield f"  {job_line(outcome.job)}"
 
 
-def summary_line(outcomes: Sequence[Outcome], not_started: int = 0) -> str:
-    """Count the outcomes: ``3 jobs: 2 succeeded, 1 not submitted``."""
+def count_line(outcomes: Sequence[Outcome]) -> str:
+    """Count the jobs of outcomes: ``3 jobs: 2 stopped, 1 succeeded``."""
     counts = Counter(outcome.job.status.lower() if outcome.job else "not submitted" for outcome in outcomes)
-    if not_started:
-        counts["not started"] += not_started
     return f"{count(counts.total(), 'job')}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
 
 

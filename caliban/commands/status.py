@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from caliban.cli import flags, render
 from caliban.cli.context import Context
-from caliban.errors import ExitCode, StoreError
+from caliban.cli.history import history_lines
+from caliban.cli.selection import add_selection_flags, job_filter
+from caliban.cli.summaries import command_lines, summary_lines
+from caliban.commands.listing import RECENT_JOBS, Listing, ListingRequest, look
+from caliban.durations import parse_duration
+from caliban.errors import ExitCode, UsageError
+from caliban.input_files import shortened
 from caliban.platforms.flags import integer_at_least
+from caliban.records import GroupRecord
+from caliban.summary import summary_of
 
-if TYPE_CHECKING:
-    from caliban.attempts import Submission
-    from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord
-    from caliban.store.database import Store
-    from caliban.submission.refresh import Refreshed
+DESCRIPTION = (
+    "Show experiment groups, their experiments, the current state of their jobs, and why jobs failed. The flags that "
+    "select jobs are combined with and; without --xgroup, they select from all of your groups."
+)
 
-DESCRIPTION = "Show experiment groups, their experiments, and the current state of their jobs."
-
-_RECENT_JOBS = 8
+_INTERVAL = 5.0
+_LONGEST_INTERVAL = 86_400.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--xgroup`` and ``--max_jobs``."""
+    """Add ``--xgroup``, ``--max_jobs``, the flags that select jobs, ``--history``, ``--watch`` and ``--interval``."""
     flags.add_xgroup(parser)
     parser.add_argument(
         "--max_jobs",
         type=integer_at_least(0),
         metavar="N",
         help="with --xgroup, how many jobs of each experiment to show, the most recent ones (default 1); without, how "
-        f"many of your most recent jobs to show (default {_RECENT_JOBS}); 0 for all",
+        f"many of your most recent jobs to show (default {RECENT_JOBS}; all where flags select jobs); 0 for all",
+    )
+    add_selection_flags(parser)
+    parser.add_argument(
+        "--history",
+        action="store_true",
+        help="show all attempts of each experiment: when each started, how long it ran, its image, who submitted it, "
+        "what changed since the attempt before, and its result",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="refresh the states until Ctrl-C: redraw them on a terminal, print a line for each change elsewhere",
+    )
+    parser.add_argument(
+        "--interval",
+        type=_seconds,
+        metavar="TIME",
+        help="with --watch, the time between two looks: seconds, or 30s, 2m (default 5)",
     )
 
 
@@ -43,76 +65,67 @@ def run(args: argparse.Namespace, context: Context) -> int:
         be asked about is listed, with the reason.
     """
     from caliban.submission.in_doubt import report_doubt, report_unreachable_jobs
-    from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
+    if args.interval is not None and not args.watch:
+        raise UsageError("wrong-usage", "--interval needs --watch", hint="add --watch")
+    selected = job_filter(args, context.clock)
+    request = ListingRequest(args.xgroup or None, args.max_jobs, selected, args.history)
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
-    recorded, in_doubt = _read(args, context, platforms)
-    groups = _record(refresh(recorded, platforms), context, platforms)
-    if not args.xgroup:
-        context.console.print(_heading(args.max_jobs, context.user))
-        if not groups:
-            context.console.info(f"{context.user} has no jobs yet; to run experiments, see: caliban run --help")
-    for group in groups:
-        if not args.xgroup:
-            context.console.print("")
-        for line in render.group_lines(group, context.home):
-            context.console.print(line)
-    report_doubt(in_doubt, context.console)
-    report_unreachable_jobs(groups, context.console)
-    return ExitCode.NOT_DONE if in_doubt else ExitCode.DONE
+    if args.watch:
+        from caliban.commands.watch import watch
+
+        return watch(request, _INTERVAL if args.interval is None else args.interval, context, platforms)
+    listing = look(request, context, platforms)
+    print_listing(listing, request, context)
+    report_doubt(listing.in_doubt, context.console)
+    report_unreachable_jobs(listing.groups, context.console)
+    return ExitCode.NOT_DONE if listing.in_doubt else ExitCode.DONE
 
 
-def _read(
-    args: argparse.Namespace, context: Context, platforms: Platforms
-) -> tuple[list[GroupRecord], Sequence[Submission]]:
-    """Return the groups to show, after reconciling what interrupted commands left open, and what is still in doubt."""
-    from caliban.store.address import store_url
-    from caliban.store.database import Access, open_store
-    from caliban.submission.in_doubt import read_open, reconcile_open
-
-    url = store_url(context.environ, context.home)
-    with open_store(url, Access.READ, context.console) as store:
-        groups = _groups(args, context.user, store)
-        left_open = read_open(store, platforms, context.user, args.xgroup)
-    if not left_open.in_doubt and not left_open.unsent:
-        return groups, ()
-    try:
-        with open_store(url, Access.WRITE, context.console) as store:
-            in_doubt = reconcile_open(store, platforms, context.user, args.xgroup).in_doubt
-            return _groups(args, context.user, store), in_doubt
-    except StoreError as error:
-        context.console.warn(f"cannot settle the submissions of an interrupted command: {error.message}")
-        return groups, left_open.in_doubt
+def print_listing(listing: Listing, request: ListingRequest, context: Context) -> None:
+    """Print the groups, each with its summary."""
+    console = context.console
+    if request.xgroup is None:
+        console.print(_heading(request, context.user))
+    if not listing.groups:
+        _print_nothing(request, context)
+    for group in listing.groups:
+        if request.xgroup is None:
+            console.print("")
+        console.listing(*tree_lines(group, request, context))
+        summary = summary_of(group.experiments)
+        console.listing(*summary_lines(summary, only_listed=request.recent_jobs is not None and not request.xgroup))
+        console.print(*command_lines(summary, group.name, request.selected.typed))
 
 
-def _record(refreshed: Refreshed, context: Context, platforms: Platforms) -> Sequence[GroupRecord]:
-    """Record new states, and return the groups as they are recorded; as they were reported if that is not possible."""
-    from caliban.store.address import store_url
-    from caliban.store.database import Access, open_store
-
-    if refreshed.is_recorded:
-        return refreshed.groups
-    try:
-        url = store_url(context.environ, context.home)
-        with open_store(url, Access.WRITE, context.console) as store:
-            return refreshed.record(store, platforms)
-    except StoreError as error:
-        context.console.warn(f"cannot record the states below: {error.message}: {error.cause}")
-        return refreshed.groups
+def tree_lines(group: GroupRecord, request: ListingRequest, context: Context) -> Iterator[str]:
+    """Format the experiments of a group, with their jobs or their history."""
+    if request.with_history:
+        return history_lines(group, context.home, context.clock.utc_now(), request.max_jobs or None)
+    return render.group_lines(group, context.home, context.console.width)
 
 
-def _heading(max_jobs: int | None, user: str) -> str:
-    if max_jobs == 0:
-        return f"all jobs of user {user}:"
-    return f"most recent {render.count(_RECENT_JOBS if max_jobs is None else max_jobs, 'job')} for user {user}:"
+def _print_nothing(request: ListingRequest, context: Context) -> None:
+    if request.is_recent:
+        context.console.info(f"{context.user} has no jobs yet; to run experiments, see: caliban run --help")
+        return
+    if request.xgroup is not None:
+        context.console.print(f"xgroup {request.xgroup}:")
+    context.console.print("no jobs match")
 
 
-def _groups(args: argparse.Namespace, user: str, store: Store) -> list[GroupRecord]:
-    from caliban.submission.groups import read_group, read_recent
+def _heading(request: ListingRequest, user: str) -> str:
+    jobs = "all jobs" if request.recent_jobs is None else f"most recent {render.count(request.recent_jobs, 'job')}"
+    if not request.selected.takes_all:
+        return f"{jobs.replace('all jobs', 'jobs')} of user {user} that match:"
+    return f"all jobs of user {user}:" if request.recent_jobs is None else f"{jobs} for user {user}:"
 
-    if not args.xgroup:
-        limit = _RECENT_JOBS if args.max_jobs is None else args.max_jobs
-        return read_recent(store, user, limit or None)
-    per_experiment = 1 if args.max_jobs is None else args.max_jobs
-    return [read_group(store, user, args.xgroup, per_experiment=per_experiment or None)]
+
+def _seconds(text: str) -> float:
+    """Return a time in seconds; the ``type`` of a flag."""
+    duration = parse_duration(text) or parse_duration(f"{text}s")
+    seconds = duration.total_seconds() if duration is not None else 0.0
+    if not 1 <= seconds <= _LONGEST_INTERVAL:
+        raise argparse.ArgumentTypeError(f'expected seconds, 1 or more, or a time such as 30s, got "{shortened(text)}"')
+    return seconds

@@ -141,7 +141,7 @@ def _report(ended: Ended, context: Context) -> int:
     for line in render.failure_lines(ended.outcomes):
         context.console.info(line)
     if ended.outcomes:
-        context.console.info(render.summary_line(ended.outcomes))
+        context.console.info(render.count_line(ended.outcomes))
     if ended.cancelled:
         context.console.info(f"{render.count(ended.cancelled, 'queued job')} cancelled before submission")
     report_doubt(ended.left.in_doubt, context.console)

@@ -295,9 +295,9 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
-            report_outcomes(context.console, interrupted.outcomes, not_started=interrupted.not_started)
+            report_outcomes(context.console, interrupted.outcomes, request.xgroup, not_started=interrupted.not_started)
             raise
-    code = report_outcomes(context.console, outcomes)
+    code = report_outcomes(context.console, outcomes, request.xgroup)
     return ExitCode.NOT_DONE if is_in_doubt else code
 
 

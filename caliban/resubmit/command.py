@@ -188,9 +188,10 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
     try:
         outcomes = submit_jobs([ready_job(job) for job in plan.ready], images, submitter)
     except InterruptedSubmissionError as interrupted:
-        report_outcomes(context.console, [*problems, *interrupted.outcomes], not_started=interrupted.not_started)
+        outcomes = [*problems, *interrupted.outcomes]
+        report_outcomes(context.console, outcomes, plan.group, not_started=interrupted.not_started)
         raise
-    return report_outcomes(context.console, [*problems, *outcomes])
+    return report_outcomes(context.console, [*problems, *outcomes], plan.group)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:

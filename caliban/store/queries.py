@@ -16,9 +16,11 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, func, insert, se
 from sqlalchemy.orm import Session
 
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
+from caliban.store.group_counts import group_counts_of
 from caliban.store.job_logs import error_columns, has_job_logs
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobLogRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
+from caliban.summary import GroupCounts
 
 _Statement = TypeVar("_Statement", bound="Select[*tuple[Any, ...]]")
 
@@ -37,6 +39,39 @@ def group_names(session: Session, user: str) -> list[str]:
     mine = (ExperimentGroupRow.user == user, name.is_not(None))
     statement = select(name).where(*mine).group_by(name).order_by(func.min(ExperimentGroupRow.id))
     return [text(found) for found in session.scalars(statement) if found is not None]
+
+
+def group_counts(session: Session, user: str) -> list[GroupCounts]:
+    """Count the experiments of each of the user's groups by the recorded state of their latest jobs.
+
+    Returns:
+        The groups, the one with the newest job last. Groups of the same name count as one.
+    """
+    latest = (
+        select(JobRow.experiment_id.label("experiment_id"), func.max(JobRow.id).label("job_id"))
+        .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
+        .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
+        .where(ExperimentGroupRow.user == user, JobRow.job_spec_id.is_not(None))
+        .group_by(JobRow.experiment_id)
+        .subquery("latest")
+    )
+    statement = (
+        select(
+            ExperimentGroupRow.name,
+            JobRow.status,
+            JobRow.id.is_not(None).label("has_job"),
+            func.count(ExperimentRow.id).label("experiments"),
+            func.max(JobRow.created).label("last"),
+            func.max(ExperimentGroupRow.created).label("created"),
+            func.min(ExperimentGroupRow.id).label("group_id"),
+        )
+        .outerjoin(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
+        .outerjoin(latest, latest.c.experiment_id == ExperimentRow.id)
+        .outerjoin(JobRow, JobRow.id == latest.c.job_id)
+        .where(ExperimentGroupRow.user == user, ExperimentGroupRow.name.is_not(None))
+        .group_by(ExperimentGroupRow.name, JobRow.status, JobRow.id.is_not(None))
+    )
+    return group_counts_of(session.execute(statement))
 
 
 def group_attempts(

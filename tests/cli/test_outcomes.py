@@ -5,7 +5,7 @@ import pytest
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import CalibanError, ExitCode
 from caliban.records import JobStatus, Outcome
-from tests.builders import IMAGE, a_job, an_experiment
+from tests.builders import SHORT_IMAGE, a_job, an_experiment
 from tests.conftest import Screen
 
 GOOD = Outcome(an_experiment(1), a_job(1, JobStatus.SUCCEEDED))
@@ -33,25 +33,28 @@ NEVER = Outcome(an_experiment(7), None, CalibanError("timeout", "timed out"))
 def test_the_exit_code_is_1_unless_every_job_was_submitted_and_none_failed(
     outcomes: list[Outcome], code: ExitCode, screen: Screen
 ) -> None:
-    assert report_outcomes(screen.console, outcomes) == code
+    assert report_outcomes(screen.console, outcomes, "night") == code
 
 
 def test_jobs_that_were_not_started_are_not_done(screen: Screen) -> None:
-    assert report_outcomes(screen.console, [GOOD], not_started=1) == ExitCode.NOT_DONE
+    assert report_outcomes(screen.console, [GOOD], "night", not_started=1) == ExitCode.NOT_DONE
 
 
 def test_jobs_are_listed_on_standard_output(screen: Screen) -> None:
-    report_outcomes(screen.console, [REFUSED])
+    report_outcomes(screen.console, [REFUSED], "night")
     assert screen.stdout.text == (
         "cpu.py --foo 3 --sleep 1\n"
-        f"  job 5        FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE}\n"
+        f"  job 5        FAILED        TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE}\n"
     )  # fmt: skip
 
 
 def test_errors_and_the_count_go_to_standard_error(screen: Screen) -> None:
-    report_outcomes(screen.console, [REFUSED])
+    report_outcomes(screen.console, [REFUSED], "night")
     assert screen.stderr.text == (
         "error: no room [no-room]\n"
         "  in: cpu.py --foo 3 --sleep 1\n"
-        "1 job: 1 failed\n"
+        "1 experiment: 1 failed\n"
+        "  1 unknown         no reason recorded\n"
+        "output:  caliban logs --xgroup night --failed\n"
+        "re-run:  caliban resubmit --xgroup night\n"
     )  # fmt: skip

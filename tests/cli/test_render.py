@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.records import ContainerRecord, JobDetails, JobExit, JobRecord, JobStatus, JsonObject, Outcome
-from tests.builders import CPU_SPEC, CREATED, IMAGE, a_group, a_job, an_experiment
+from tests.builders import CPU_SPEC, CREATED, SHORT_IMAGE, a_group, a_job, an_experiment
 
 HOME = Path("/home/totoro")
 CAIP_IMAGE = "gcr.io/totoro-project/cffd1475aaca:latest"
@@ -46,9 +46,21 @@ def test_a_digest_is_abbreviated() -> None:
     assert render.job_line(job).endswith(" us-docker.pkg.dev/p/lab/0123456789ab@sha256:0123456789ab")
 
 
-def test_other_image_references_are_shown_in_full() -> None:
-    image = f"sha256:{'0123456789abcdef' * 4}"
+def test_the_id_of_a_local_image_is_abbreviated() -> None:
+    job = replace(a_job(), container=f"sha256:{'0123456789abcdef' * 4}")
+    assert render.job_line(job).endswith(" container: sha256:0123456789ab")
+
+
+@pytest.mark.parametrize("image", [CAIP_IMAGE, "sha256:abc", f"sha256:{'g' * 64}", f"lab:{'a' * 64}"])
+def test_other_image_references_are_shown_in_full(image: str) -> None:
     assert render.job_line(replace(a_job(), container=image)).endswith(f" {image}")
+
+
+def test_on_a_narrow_terminal_container_and_name_make_room_for_the_reason() -> None:
+    job = job_with(JobDetails(display_name="n", exit=JobExit(1)))
+    line = "job 70       FAILED      LOCAL 2020-05-29 10:53:40 ... (exit code 1)"
+    assert render.job_line(job, 80) == line.replace("FAILED  ", "FAILED   ")
+    assert render.job_line(job, 200) == render.job_line(job)
 
 
 @pytest.mark.parametrize("status", list(JobStatus))
@@ -61,7 +73,7 @@ def test_the_columns_of_job_lines_are_aligned(id: int, status: JobStatus, platfo
 
 def test_an_id_that_is_too_wide_shifts_the_rest_of_the_line() -> None:
     line = render.job_line(a_job(1_234_567_890))
-    assert line == f"job 1234567890 FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE}"
+    assert line == f"job 1234567890 FAILED        TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE}"
 
 
 def test_a_job_without_a_name_has_no_empty_name() -> None:
@@ -73,8 +85,8 @@ def test_a_job_without_a_name_has_no_empty_name() -> None:
     ("status", "details", "reason"),
     [
         (JobStatus.FAILED, JobDetails(exit=JobExit(message="out of memory")), " (out of memory)"),
-        (JobStatus.FAILED, JobDetails(exit=JobExit(code=137, message="out of memory")), " (out of memory)"),
-        (JobStatus.FAILED, JobDetails(exit=JobExit(code=1)), ""),
+        (JobStatus.FAILED, JobDetails(exit=JobExit(code=137, message="oom")), " (exit code 137 (SIGKILL): oom)"),
+        (JobStatus.FAILED, JobDetails(exit=JobExit(code=1)), " (exit code 1)"),
         (JobStatus.SUBMITTED, JobDetails(pending_reason="unschedulable"), " (unschedulable)"),
         (JobStatus.SUCCEEDED, JobDetails(exit=JobExit(code=0)), ""),
         (JobStatus.RUNNING, JobDetails(), ""),
@@ -84,7 +96,9 @@ def test_the_reason_of_a_state_follows_in_parentheses_on_every_platform(
     status: JobStatus, details: JobDetails, reason: str, platform: str
 ) -> None:
     line = render.job_line(job_with(replace(details, display_name="n"), status, platform=platform))
-    assert line == (f"job 70       {status:9s} {platform:>8s} 2020-05-29 10:53:40 container: {IMAGE} name: n{reason}")
+    assert line == (
+        f"job 70       {status:9s} {platform:>8s} 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: n{reason}"
+    )
 
 
 def test_a_reason_precedes_the_mark_of_a_state_that_could_not_be_refreshed() -> None:
@@ -95,7 +109,7 @@ def test_a_reason_precedes_the_mark_of_a_state_that_could_not_be_refreshed() -> 
 
 def test_a_state_that_could_not_be_refreshed_is_marked() -> None:
     line = render.job_line(a_job(status=JobStatus.RUNNING, refresh_error="no route"))
-    assert line.endswith(f"container: {IMAGE} (last known state; no route)")
+    assert line.endswith(f"container: {SHORT_IMAGE} (last known state; no route)")
 
 
 @pytest.mark.parametrize(
@@ -210,30 +224,13 @@ def test_good_outcomes_have_no_failure_lines() -> None:
     assert not list(render.failure_lines([Outcome(an_experiment(), a_job(status=JobStatus.SUCCEEDED))]))
 
 
-def test_a_failed_job_is_listed_with_its_exit_code_and_reason() -> None:
-    failed = job_with(JobDetails(exit=JobExit(code=137, message="out of memory")))
-    *_, line = render.outcome_lines([Outcome(an_experiment(), failed)])
-    assert line.endswith("(exit code 137, out of memory)")
-
-
 def test_a_job_that_was_not_recorded_is_not_listed() -> None:
     assert not list(render.outcome_lines([Outcome(an_experiment(), None)]))
 
 
-def test_the_summary_counts_jobs_by_state() -> None:
-    states = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.SUCCEEDED)
-    outcomes = [Outcome(an_experiment(), a_job(status=status)) for status in states]
-    outcomes.append(Outcome(an_experiment(), None))
-    assert render.summary_line(outcomes) == "4 jobs: 2 succeeded, 1 failed, 1 not submitted"
-
-
-def test_the_summary_of_one_job_is_in_the_singular() -> None:
-    assert render.summary_line([Outcome(an_experiment(), a_job())]) == "1 job: 1 failed"
-
-
-def test_jobs_that_were_not_started_are_counted() -> None:
-    stopped = Outcome(an_experiment(), a_job(status=JobStatus.STOPPED))
-    assert render.summary_line([stopped], not_started=3) == "4 jobs: 1 stopped, 3 not started"
+def test_jobs_are_counted_by_state() -> None:
+    outcomes = [Outcome(an_experiment(), a_job(status=JobStatus.STOPPED)), Outcome(an_experiment(), None)]
+    assert render.count_line(outcomes) == "2 jobs: 1 stopped, 1 not submitted"
 
 
 @pytest.mark.parametrize(
@@ -247,4 +244,4 @@ def test_jobs_that_were_not_started_are_counted() -> None:
 )
 def test_only_a_failed_job_has_an_exit_code(status: JobStatus, code: int | None, shown: str) -> None:
     job = job_with(JobDetails(exit=JobExit(code=code)), status)
-    assert render.job_line(job, with_exit=True) == render.job_line(job) + shown
+    assert render.job_line(job) == render.job_line(job_with(JobDetails(), status)) + shown

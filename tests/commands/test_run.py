@@ -80,7 +80,7 @@ def test_every_experiment_is_run_and_recorded(
     ]
     assert latest_states(store) == ["SUCCEEDED", "FAILED"]
     assert context.out.splitlines()[-1].endswith("(exit code 1)")
-    assert context.err.endswith("2 jobs: 1 succeeded, 1 failed\n")
+    assert "\n2 experiments: 1 succeeded, 1 failed\n  1 code_error      exit code 1\n" in context.err
 
 
 def test_one_image_is_built_for_all_experiments(
@@ -248,7 +248,7 @@ def test_an_interrupt_stops_the_job_and_reports_what_was_started(
     with pytest.raises(InterruptedSubmissionError):
         call(context, "run", *GROUP, "--image_id", "lab:1", *CONFIG, "cpu.py")
     assert latest_states(store) == ["STOPPED", "-"]
-    assert context.err.endswith("2 jobs: 1 stopped, 1 not started\n")
+    assert "\n2 experiments: 1 stopped, 1 not started\n" in context.err
 
 
 def test_an_experiment_that_another_process_submits_is_reported(

@@ -11,7 +11,7 @@ from caliban.errors import StoreError
 from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, JsonObject, PlatformId, StatusUnavailable
 from caliban.store.database import Store
 from caliban.store.states import record_states
-from tests.builders import IMAGE, add_group, latest_states, leave_open, submissions
+from tests.builders import IMAGE, SHORT_IMAGE, add_group, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
 from tests.fakes import FakeService, polls
@@ -27,6 +27,10 @@ def ended_process() -> int:
     return process.pid
 
 
+def job_lines(context: ScreenContext) -> list[str]:
+    return [line for line in context.out.splitlines() if line.startswith("    job")]
+
+
 def test_a_group_is_shown_as_a_tree(store: Store, service: FakeService, context: ScreenContext) -> None:
     add_group(store, SUCCEEDED, None)
     assert call(context, "status", *GROUP) == 0
@@ -34,9 +38,11 @@ def test_a_group_is_shown_as_a_tree(store: Store, service: FakeService, context:
         "xgroup resubmit_test:",
         "docker config 1: job_mode: CPU, build url: /home/totoro/sw/cluster/caliban/tmp/cpu, extra dirs: None",
         "  experiment id 1: cpu.py --foo 3 --sleep 0",
-        f"    job 1        SUCCEEDED     TEST 2020-05-29 10:53:40 container: {IMAGE} name: fake-1",
+        f"    job 1        SUCCEEDED     TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: fake-1",
         "  experiment id 2: cpu.py --foo 3 --sleep 1",
         "    never run",
+        "2 experiments: 1 succeeded, 1 never run",
+        "re-run:  caliban resubmit --xgroup resubmit_test",
     ]
 
 
@@ -216,7 +222,7 @@ def test_the_reason_of_a_failed_caip_job_is_shown(store: Store, context: ScreenC
     message = "The replica master 0 exited with a non-zero status of 1."
     add_group(store, FAILED, platform="CAIP", details={**CAIP_JOB, "errorMessage": message})
     call(context, "status", *GROUP)
-    assert context.out.splitlines()[-1].endswith(f"name: caliban_totoro_1 ({message})")
+    assert job_lines(context)[-1].endswith(f"name: caliban_totoro_1 (exit code 1: {message})")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,7 @@ def test_the_reason_of_a_refused_job_is_shown_on_every_platform(
 ) -> None:
     add_group(store, FAILED, platform=platform, details={**details, "error": QUOTA})
     call(context, "status", *GROUP)
-    assert context.out.splitlines()[-1].endswith("(the request was refused: Quota exceeded. limit: 8 GPUs)")
+    assert job_lines(context)[-1].endswith("(the request was refused: Quota exceeded. limit: 8 GPUs)")
 
 
 def test_the_reason_of_a_job_that_this_version_refused_is_shown(
@@ -244,7 +250,7 @@ def test_the_reason_of_a_job_that_this_version_refused_is_shown(
     service.expect("submit", service.refuse)
     call(context, "resubmit", *GROUP, "--yes")
     call(context, "status", *GROUP)
-    assert context.out.splitlines()[-1].endswith("(0 left)")
+    assert job_lines(context)[-1].endswith("(0 left)")
 
 
 @pytest.mark.parametrize("jobs", [1, 5])

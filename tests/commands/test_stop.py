@@ -17,7 +17,7 @@ from caliban.records import JobDetails, JobRecord, JobStatus, JobUpdate, NewJob,
 from caliban.store.database import Store
 from caliban.store.journal import Journal
 from caliban.submission.submit import Attempt, Submitter
-from tests.builders import IMAGE, add_group, elsewhere, latest_states, leave_open, submissions
+from tests.builders import IMAGE, SHORT_IMAGE, add_group, elsewhere, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
 from tests.fakes import FakeDestination, FakeService, RecordingReporter, end, polls
@@ -38,9 +38,9 @@ def test_unfinished_jobs_are_listed_confirmed_and_stopped(
     assert context.out.splitlines()[:5] == [
         "the following jobs would be stopped:",
         "cpu.py --foo 3 --sleep 0",
-        f"  job 1        RUNNING       TEST 2020-05-29 10:53:40 container: {IMAGE} name: fake-1",
+        f"  job 1        RUNNING       TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: fake-1",
         "cpu.py --foo 3 --sleep 2",
-        f"  job 3        SUBMITTED     TEST 2020-05-29 10:53:40 container: {IMAGE} name: fake-3",
+        f"  job 3        SUBMITTED     TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: fake-3",
     ]
     assert "stop 2 jobs? [yN]" in context.err
     assert context.err.endswith("2 jobs: 2 stopped\n")

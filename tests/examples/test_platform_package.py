@@ -67,7 +67,7 @@ def test_jobs_are_submitted_listed_fixed_and_run_again(installed: Installed, cwd
     submitted = installed(
         "subprocess", "--xgroup", "lab", "--experiment_config", "experiment.json", "train.py", "--", "--foo", "3"
     )
-    assert (submitted.returncode, submitted.stderr.splitlines()[-1]) == (0, "2 jobs: 2 running")
+    assert (submitted.returncode, submitted.stderr.splitlines()[-1]) == (0, "2 experiments: 2 running")
     installed.wait(2)
     assert installed.states("lab") == ["FAILED", "FAILED"]
 
@@ -75,7 +75,7 @@ def test_jobs_are_submitted_listed_fixed_and_run_again(installed: Installed, cwd
     assert f"docker config 1, for 2 jobs: no image, would run in {cwd}" in shown.stdout
     installed.script.write_text(FIXED)
     again = installed("resubmit", "--xgroup", "lab", "--yes")
-    assert (again.returncode, again.stderr.splitlines()[-1]) == (0, "2 jobs: 2 running")
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (0, "2 experiments: 2 running")
     installed.wait(4)
     assert installed.states("lab") == ["SUCCEEDED", "SUCCEEDED"]
     outputs = sorted(path.read_text().splitlines()[0] for path in installed.jobs.glob("*/output"))

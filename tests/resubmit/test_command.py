@@ -12,7 +12,16 @@ from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.records import JobStatus, JsonObject, PlatformId
 from caliban.store.database import Access, Store, open_store
 from caliban.submission.submit import InterruptedSubmissionError
-from tests.builders import CPU_SPEC, IMAGE, OTHER_IMAGE, add_group, latest_states, leave_open, read_group, submissions
+from tests.builders import (
+    CPU_SPEC,
+    OTHER_IMAGE,
+    SHORT_IMAGE,
+    add_group,
+    latest_states,
+    leave_open,
+    read_group,
+    submissions,
+)
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
 from tests.fakes import FakeEngine, FakeService, RecordingReporter, end, polls
@@ -37,7 +46,7 @@ def test_failed_jobs_are_listed_confirmed_rebuilt_and_run_again(
     context = make_context("y\n")
     assert call(context, "resubmit", *GROUP) == 0
     assert latest_states(store) == ["SUCCEEDED", "SUBMITTED", "SUBMITTED"]
-    old = f"TEST 2020-05-29 10:53:40 container: {IMAGE} name: fake"
+    old = f"TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: fake"
     assert context.out.splitlines()[:5] == [
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
@@ -46,7 +55,7 @@ def test_failed_jobs_are_listed_confirmed_rebuilt_and_run_again(
         f"  job 3        STOPPED       {old}-3",
     ]
     assert context.err == (
-        "\n do you wish to resubmit these 2 jobs? [yN]: y\nrebuilding containers...\n2 jobs: 2 submitted\n"
+        "\n do you wish to resubmit these 2 jobs? [yN]: y\nrebuilding containers...\n2 experiments: 2 submitted\n"
     )
 
 
@@ -61,7 +70,7 @@ def test_the_outcome_of_each_job_is_listed(
     *_, line = context.out.splitlines()
     assert line.startswith("  job 2        SUBMITTED     TEST ")
     [submission] = submissions(store)
-    assert line.endswith(f"container: {OTHER_IMAGE} name: {submission.name}")
+    assert line.endswith(f"container: {OTHER_IMAGE[:19]} name: {submission.name}")
 
 
 def test_one_image_is_built_for_all_jobs_of_a_container_spec(
@@ -195,7 +204,7 @@ def test_a_failed_build_affects_only_its_own_jobs(
     service.expect("submit", service.accept, service.accept)
     assert call(context, "resubmit", *GROUP, "--yes") == 1
     assert "error: step 3 failed [build-step-failed]\n  cause: no matching distribution\n" in context.err
-    assert context.err.endswith("3 jobs: 1 not submitted, 2 submitted\n")
+    assert "\n3 experiments: 2 submitted, 1 not submitted\n" in context.err
 
 
 @pytest.mark.parametrize(
@@ -295,7 +304,7 @@ def test_a_dry_run_shows_everything_and_changes_nothing(
     assert context.out == (
         "the following jobs would be resubmitted:\n"
         "cpu.py --foo 3 --sleep 1\n"
-        f"  job 2        FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE} name: fake-2\n"
+        f"  job 2        FAILED        TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: fake-2\n"
         "\n"
         "container images:\n"
         f"  docker config 1, for 1 job: would be rebuilt from {project['build_path']} (job_mode: CPU)\n"
@@ -367,7 +376,7 @@ def test_an_interrupt_reports_what_was_started(
     foreground.expect("stop", end(STOPPED))
     with pytest.raises(InterruptedSubmissionError):
         call(context, "resubmit", *GROUP, "--yes")
-    assert context.err.endswith("3 jobs: 1 stopped, 2 not started\n")
+    assert "\n3 experiments: 1 stopped, 2 not started\n" in context.err
     assert latest_states(store) == ["STOPPED", "FAILED", "FAILED"]
 
 

@@ -46,7 +46,7 @@ def test_the_image_is_built_pushed_and_run_as_in_the_document(
         "job 2 was accepted",
         "https://jobs.example.com/2",
         "fake logs 2",
-        "1 job: 1 submitted",
+        "1 experiment: 1 submitted",
     ]
 
 

@@ -12,7 +12,7 @@ from caliban.resubmit import report
 from caliban.resubmit.plan import Plan, PlannedJob
 from caliban.resubmit.selection import select
 from caliban.submission.preflight import ImageSource
-from tests.builders import BUILD, IMAGE, a_group, a_job, an_experiment
+from tests.builders import BUILD, SHORT_IMAGE, a_group, a_job, an_experiment
 from tests.fakes import FakeService
 
 HOME = Path("/home/totoro")
@@ -41,7 +41,7 @@ def test_jobs_are_listed_as_in_the_document() -> None:
     assert list(report.job_lines(a_plan()))[:3] == [
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
-        f"  job 11       FAILED        TEST 2020-05-29 10:53:40 container: {IMAGE}",
+        f"  job 11       FAILED        TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE}",
     ]
 
 
