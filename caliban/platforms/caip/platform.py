@@ -12,6 +12,7 @@ from caliban.platforms.caip import details, job_spec
 from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.google.failures import TimeLimits
 from caliban.platforms.google.labels import candidate_names, common_prefix, has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform, job_image, refusal
 from caliban.platforms.retry import RetryPolicy
@@ -101,7 +102,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
                 details=details.new_details(place, name),
             )
             if has_token(job, submission.token):
-                return self._new_job(place, name, image, self._status(job) or JobStatus.SUBMITTED)
+                return self._new_job(place, name, image, self._status(job, job) or JobStatus.SUBMITTED)
         error = PlatformError(
             "job-name-taken",
             f"cannot submit the job {submission.name}: other jobs of {place} have its names",
@@ -127,7 +128,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
                 return None
             if has_token(job, submission.token):
                 return self._new_job(
-                    place, name, job_image(job_spec.image_of, job), self._status(job) or JobStatus.UNKNOWN
+                    place, name, job_image(job_spec.image_of, job), self._status(job, job) or JobStatus.UNKNOWN
                 )
         return None
 
@@ -139,7 +140,10 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
         return f"jobId:{prefix}*" if prefix else ""
 
     def _details_of(self, job: JobRecord, status: JobStatus, found: JsonObject) -> JsonObject:
-        return details.updated_details(job.details.raw, status, found)
+        return details.updated_details(job.details.raw, status, found, job.spec)
+
+    def _time_limits(self, spec: JsonObject) -> TimeLimits:
+        return details.time_limits(spec)
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         """Report a service that was shut down once, not for each job."""

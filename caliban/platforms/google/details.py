@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caliban.platforms import stored_json
+from caliban.platforms.google.failures import exit_code, failure_cause, without_logs_link
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.stored_json import one_line, text, utc_text
 from caliban.records import Destination, FailureCause, JobExit, JobStatus, JsonObject
-
-_NON_ZERO_EXIT = re.compile(
-    r"(?P<oom>ran out[- ]of[- ]memory and )?exited with a non-zero status of (?P<code>\d{1,9})?(?P<signal>\()?"
-)
-"""What both services report of a program that failed; its traceback may follow.
-
-Sources: https://docs.cloud.google.com/gemini-enterprise-agent-platform/machine-learning/training/understanding-training-service
-("Handle common errors"); for AI Platform, https://github.com/tensorflow/models/issues/5591 (a status ``9(SIGKILL)``).
-"""
-
-_CAUSES: Mapping[FailureCause, re.Pattern[str]] = {
-    FailureCause.OUT_OF_MEMORY: re.compile(r"out[- ]of[- ]memory", re.IGNORECASE),
-    FailureCause.PREEMPTED: re.compile(r"\bpreempt", re.IGNORECASE),
-    FailureCause.INFRASTRUCTURE: re.compile(r"resources are insufficient|internal error", re.IGNORECASE),
-    FailureCause.IMAGE: re.compile(r"\bpull\w*\b.*\bimage\b|\bimage\b.*\bpull|ImagePull", re.IGNORECASE),
-    FailureCause.TIMEOUT: re.compile(r"\btime-?out\b|timed out|deadline", re.IGNORECASE),
-}
-"""What a message of the service itself says, in this order."""
-
-_CODES: Mapping[int, FailureCause] = {
-    4: FailureCause.TIMEOUT,  # DEADLINE_EXCEEDED
-    8: FailureCause.INFRASTRUCTURE,  # RESOURCE_EXHAUSTED: no machine was available, or no quota
-    13: FailureCause.INFRASTRUCTURE,  # INTERNAL
-    14: FailureCause.INFRASTRUCTURE,  # UNAVAILABLE
-}
-"""Code of an error (google.rpc.Code) -> cause."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +33,14 @@ class ProjectDestination(Destination):
         return {"project": self.project}
 
 
-def stored_times(job: JsonObject) -> dict[str, str]:
-    """Return when a job started and ended, as it is stored, from a job of the service; {} while neither is known."""
-    times = {"started": utc_text(job.get("startTime")), "ended": utc_text(job.get("endTime"))}
-    return {key: moment for key, moment in times.items() if moment}
+def stored_times(job: JsonObject, status: JobStatus) -> dict[str, str]:
+    """Return when a job started and ended, as it is stored, from a job of the service; {} while neither is known.
 
-
-def failure_cause(message: str | None, code: object = None) -> FailureCause:
-    """Return why a job failed, where the service clearly says so.
-
-    Args:
-        message: the service's.
-        code: of its error (google.rpc.Code), where it has one.
+    A job that expired, or succeeded in part, has no time of its end: it is the time of the last change.
     """
-    words = " ".join((message or "").split())
-    if match := _NON_ZERO_EXIT.search(words):  # the rest is the program's, whatever words it uses
-        return FailureCause.OUT_OF_MEMORY if match["oom"] else FailureCause.CODE_ERROR
-    for cause, pattern in _CAUSES.items():
-        if pattern.search(words):
-            return cause
-    return _CODES.get(code, FailureCause.UNKNOWN) if isinstance(code, int) else FailureCause.UNKNOWN
+    ended = utc_text(job.get("endTime")) or (utc_text(job.get("updateTime")) if status.is_final else None)
+    times = {"started": utc_text(job.get("startTime")), "ended": ended}
+    return {key: moment for key, moment in times.items() if moment}
 
 
 def job_exit(status: JobStatus, raw: JsonObject, message: str | None) -> JobExit | None:
@@ -97,10 +58,5 @@ def job_exit(status: JobStatus, raw: JsonObject, message: str | None) -> JobExit
         return None
     if refusal:
         return JobExit(cause=FailureCause.REFUSED, message=one_line(refusal))
-    return JobExit(_exit_code(message), stored_json.failure_cause(raw) or failure_cause(message), one_line(message))
-
-
-def _exit_code(message: str | None) -> int | None:
-    """Return the exit status of the program; a number with the name of a signal behind it is none."""
-    match = _NON_ZERO_EXIT.search(" ".join((message or "").split()))
-    return int(match["code"]) if match and match["code"] and not match["signal"] else None
+    cause = stored_json.failure_cause(raw) or failure_cause(message)
+    return JobExit(exit_code(message), cause, one_line(without_logs_link(message or "")))

@@ -18,6 +18,7 @@ from caliban.platforms.google import labels
 from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
 from caliban.platforms.google.details import ProjectDestination
 from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
+from caliban.platforms.google.failures import TimeLimits
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.jobs_client import JobsClient, short_id
 from caliban.platforms.retry import Backoff, RetryPolicy
@@ -72,6 +73,10 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
     @abstractmethod
     def _details_of(self, job: JobRecord, status: JobStatus, found: JsonObject) -> JsonObject:
         """Return what to record of a job, from what is recorded and what the service reports."""
+
+    @abstractmethod
+    def _time_limits(self, spec: JsonObject) -> TimeLimits:
+        """Return how long a job may run and wait, from its spec or the job that the service reports."""
 
     def connect(self, destination: Destination) -> None:
         """Check how the destination is spelled, and fetch an access token, before anything is built or journaled.
@@ -290,7 +295,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
 
     def _update(self, job: JobRecord, found: JsonObject) -> JobUpdate | StatusUnavailable:
         """Return a job's state, and what is new about it, from the job that the service reports."""
-        status = self._status(found)
+        status = self._status(found, job.spec)
         if status is None:
             return StatusUnavailable(f"{self.service_name} reports an unknown state: {found.get('state')}")
         return self._changed(job, status, self._details_of(job, status, found))
@@ -299,8 +304,12 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         details = self.parse_details(status, raw)
         return JobUpdate(status, None if details == job.details else details)
 
-    def _status(self, found: JsonObject) -> JobStatus | None:
-        return self.states.get(str(found.get("state")))
+    def _status(self, found: JsonObject, spec: JsonObject) -> JobStatus | None:
+        """Return the state of a job; FAILED for one that the service itself cancelled, at a time limit."""
+        status = self.states.get(str(found.get("state")))
+        if status is JobStatus.STOPPED and self._time_limits(spec).exceeded(found):
+            return JobStatus.FAILED
+        return status
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         return StatusUnavailable(one_line(error))
