@@ -25,7 +25,9 @@ from caliban.store.engines import begin_immediate, empty_engine, lock_reporter, 
 from caliban.store.failures import translate_errors
 from caliban.store.models import (
     FIRST_WITH_BATCHES,
+    FIRST_WITH_JOB_LOGS,
     FIRST_WITH_JOURNAL,
+    HAS_JOB_LOGS,
     HEAD,
     REVISIONS,
     VERSION_TABLE,
@@ -52,6 +54,7 @@ class Store:
         exists: whether there is a store; one that does not exist can be queried like an empty one.
         has_journal: whether it has the table of submissions.
         has_batches: whether it has the table of their batches.
+        has_job_logs: whether it has the table of the output of jobs; its sessions say so too (``session.info``).
         location: its name in messages, without a password.
     """
 
@@ -59,6 +62,7 @@ class Store:
         self.exists = exists
         self.has_journal = revision is not None and revision >= FIRST_WITH_JOURNAL
         self.has_batches = revision is not None and revision >= FIRST_WITH_BATCHES
+        self.has_job_logs = revision is not None and revision >= FIRST_WITH_JOB_LOGS
         self.location = address.location
         self._address = address
         self._access = access
@@ -73,7 +77,8 @@ class Store:
         Raises:
             StoreError: for every database error within the block.
         """
-        with translate_errors(self.location, self._address.secrets), Session(self._engine) as session:
+        info = {HAS_JOB_LOGS: self.has_job_logs}
+        with translate_errors(self.location, self._address.secrets), Session(self._engine, info=info) as session:
             yield session
 
     @contextmanager
@@ -87,7 +92,7 @@ class Store:
             raise StoreError("store-opened-for-reading", f"the experiment store {self.location} is open for reading")
         with (
             translate_errors(self.location, self._address.secrets),
-            Session(begin_immediate(self._engine)) as session,
+            Session(begin_immediate(self._engine), info={HAS_JOB_LOGS: self.has_job_logs}) as session,
             session.begin(),
         ):
             yield session

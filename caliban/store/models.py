@@ -1,4 +1,4 @@
-"""The tables of the store as SQLAlchemy classes: the five of caliban 0.4.2, and the journal.
+"""The tables of the store as SQLAlchemy classes: the five of caliban 0.4.2, the journal, and the output of jobs.
 
 The five have the columns that caliban 0.4.2 creates, as read from ``sqlite_master`` of its SQLite stores and from
 ``pg_dump -s`` of a PostgreSQL database that it created.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, String, Text, text
+from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from caliban.attempts import SubmissionState
 from caliban.records import JobStatus
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision that this version supports, oldest first; see the files in ``migrations/versions``."""
 
 HEAD = REVISIONS[-1]
@@ -23,6 +23,10 @@ HEAD = REVISIONS[-1]
 
 FIRST_WITH_JOURNAL = "0002"
 FIRST_WITH_BATCHES = "0004"
+FIRST_WITH_JOB_LOGS = "0005"
+
+HAS_JOB_LOGS = "has_job_logs"
+"""The key of ``session.info`` under which sessions of a store say whether it has the table of the output of jobs."""
 
 VERSION_TABLE = "caliban_version"
 """Not Alembic's default name, which another tool may use in the same PostgreSQL database."""
@@ -181,3 +185,23 @@ class SubmissionRow(Base):
     error: Mapped[str | None] = mapped_column(Text)
     batch_id: Mapped[int | None] = mapped_column(index=True)
     sent: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class JobLogRow(Base):
+    """The end of a job's output, or why there is none.
+
+    ``output`` is compressed (zlib), at most :data:`caliban.outputs.stored.STORED_BYTES` when decompressed; null where
+    the job wrote nothing, or ``unavailable`` says why it could not be fetched. The last error in the output has columns
+    of its own, so that listings read no output.
+    """
+
+    __tablename__ = "job_logs"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    output: Mapped[bytes | None] = mapped_column(LargeBinary)
+    is_complete: Mapped[bool]
+    unavailable: Mapped[str | None] = mapped_column(Text)
+    error_type: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_frame: Mapped[str | None] = mapped_column(Text)
+    recorded: Mapped[datetime] = mapped_column(UtcTime)

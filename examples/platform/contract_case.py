@@ -91,6 +91,20 @@ class SubprocessCase(ContractCase):
         """Kill the job's shell too, so that nobody records the exit code."""
         self._kill(self._state / str(job.details.display_name))
 
+    def write(self, job: JobRecord, data: bytes) -> None:
+        """Append to the file that the program writes to."""
+        output = self._output(job)
+        self._read(output)
+        with output.open("ab") as file:
+            file.write(data)
+
+    def forget_output(self, job: JobRecord) -> None:
+        """Remove that file."""
+        self._output(job).unlink()
+
+    def _output(self, job: JobRecord) -> Path:
+        return self._state / str(job.details.display_name) / "output"
+
     def _directory(self) -> Path:
         away = self.directory / "away"
         return away if away.exists() else self._state
@@ -103,6 +117,7 @@ class SubprocessCase(ContractCase):
 
     @staticmethod
     def _read(path: Path) -> int:
-        while not (path.exists() and path.read_text().endswith("\n")):
+        """Return the number in the first line of a file, once it is there."""
+        while not (path.exists() and b"\n" in path.read_bytes()):
             time.sleep(0.005)
-        return int(path.read_text())
+        return int(path.read_bytes().partition(b"\n")[0])

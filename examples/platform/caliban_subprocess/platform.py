@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from caliban.attempts import Submission
 from caliban.errors import PlatformError
-from caliban.platforms.base import MaySend, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import LogRequest, LogSource, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.records import (
     Destination,
     FailureCause,
@@ -29,9 +29,10 @@ from caliban.records import (
     JobUpdate,
     JsonObject,
     NewJob,
+    OutputLine,
     StatusUnavailable,
 )
-from caliban_subprocess import processes
+from caliban_subprocess import output, processes
 from caliban_subprocess.processes import State
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class SubprocessDestination(Destination):
         return cls(host, directory) if isinstance(host, str) and isinstance(directory, str) else None
 
 
-class SubprocessPlatform(Platform, RemotePlatform):
+class SubprocessPlatform(Platform, RemotePlatform, LogSource):
     """Processes that run on after the command."""
 
     id = "SUBPROCESS"
@@ -175,6 +176,23 @@ class SubprocessPlatform(Platform, RemotePlatform):
     def links(self, job: JobRecord) -> Sequence[str]:
         """Return the command that shows the job's output."""
         return (f"tail -f {shlex.quote(str(_directory(job.details) / 'output'))}",)
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """Yield the lines of the file that the process writes to."""
+        directory, stopping = _directory(job.details), self.context.stopping
+
+        def is_running() -> bool:
+            state = processes.read(directory)
+            return state is not None and state.is_running
+
+        try:
+            yield from output.read(
+                directory / "output", request, is_running, lambda seconds: self.context.clock.wait(stopping, seconds)
+            )
+        except FileNotFoundError:
+            raise PlatformError("output-gone", f"the output of job {job.id} was removed") from None
+        except OSError as error:
+            raise PlatformError("process-error", f"cannot read the output of job {job.id}", cause=str(error)) from error
 
 
 def _check(spec: JsonObject) -> tuple[str, list[str]]:

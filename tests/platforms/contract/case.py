@@ -71,13 +71,13 @@ class ContractCase(ABC):
         self._ids = iter(range(1, 1_000_000))
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the stand-in of the service, and connect the platform to it."""
+    def running(self) -> Iterator[ContractCase]:
+        """Run the stand-in of the service, connect the platform to it, and yield the case."""
         with self.service():
             self.platform = self.new_platform()
             self.destination = self.launch().destination(self.platform)
             self.platform.connect(self.destination)
-            yield
+            yield self
 
     # What each platform implements:
 
@@ -122,6 +122,14 @@ class ContractCase(ABC):
 
     def finish_stopping(self) -> None:  # noqa: B027 - optional: some platforms wait for that
         """Let the jobs that are being stopped end."""
+
+    def write(self, job: JobRecord, data: bytes) -> None:
+        """Let the program of a running job write whole lines. For platforms with the capability ``LogSource``."""
+        raise NotImplementedError
+
+    def forget_output(self, job: JobRecord) -> None:
+        """Let the service lose the output of an ended job, as it does after some time. Likewise."""
+        raise NotImplementedError
 
     def engine(self) -> Engine:
         """Connect to the Docker Engine, for a platform that uses it."""

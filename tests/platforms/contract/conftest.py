@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from caliban.platforms.base import LogSource
 from tests.platforms.contract.case import ContractCase
 
 VARIABLE = "CALIBAN_TEST_PLATFORM"
@@ -23,10 +24,24 @@ _OURS = {
 _CASES = {os.environ[VARIABLE]: os.environ[VARIABLE]} if VARIABLE in os.environ else _OURS
 
 
+def _case_class(place: str) -> type[ContractCase]:
+    module, _, name = place.partition(":")
+    found: type[ContractCase] = getattr(import_module(module), name)
+    return found
+
+
 @pytest.fixture(params=list(_CASES.values()), ids=list(_CASES))
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractCase]:
     """Each platform in turn."""
-    module, _, name = request.param.partition(":")
-    made: ContractCase = getattr(import_module(module), name)(tmp_path, monkeypatch)
-    with made.running():
+    with _case_class(request.param)(tmp_path, monkeypatch).running() as made:
+        yield made
+
+
+_WITH_OUTPUT = {key: place for key, place in _CASES.items() if issubclass(_case_class(place).platform_class, LogSource)}
+
+
+@pytest.fixture(params=list(_WITH_OUTPUT.values()), ids=list(_WITH_OUTPUT))
+def log_case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractCase]:
+    """Each platform that has the output of its jobs, in turn."""
+    with _case_class(request.param)(tmp_path, monkeypatch).running() as made:
         yield made
