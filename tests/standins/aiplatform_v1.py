@@ -121,6 +121,9 @@ class AiplatformV1(TrainingApi):
         /_standin/faults``: a :class:`Fault` as JSON; ``POST /_standin/jobs``: ``{"name": ..., "state": ...,
         "errorMessage": ...}``; ``POST /_standin/lag``: ``{"seconds": ...}``.
         """
+        steered = self.steered(path, given)
+        if steered is not None:
+            return steered
         if path == "/_standin/faults":
             self.faults.add(Fault(**given))
         elif path == "/_standin/jobs":

@@ -77,6 +77,9 @@ class MlV1(TrainingApi):
         /_standin/faults``: a :class:`Fault` as JSON; ``POST /_standin/jobs``: ``{"jobId": ..., "state": ...,
         "errorMessage": ...}``.
         """
+        steered = self.steered(path, given)
+        if steered is not None:
+            return steered
         if path == "/_standin/faults":
             self.faults.add(Fault(**given))
         elif path == "/_standin/jobs":

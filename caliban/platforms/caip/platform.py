@@ -33,6 +33,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
 
     id = "CAIP"
     service_name = "AI Platform"
+    api = "ml"
     known_settings = job_spec.KNOWN_SETTINGS
     place_type = CaipDestination
     not_recorded = "its name or its project is not recorded"

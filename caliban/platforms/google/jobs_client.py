@@ -42,6 +42,10 @@ class JobsClient(ABC, Generic[_Place]):
     def __init__(self, google: Google) -> None:
         self._google = google
 
+    def check_name(self, place: _Place, job_id: str) -> None:
+        """Check the destination and the id of a job, before they become part of a request to another service."""
+        self._name(place, job_id)
+
     @abstractmethod
     def _collection(self, place: _Place) -> Any:  # noqa: ANN401 - created at run time
         """Return the API client's methods for jobs."""

@@ -45,6 +45,7 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
 
     id = "VERTEX"
     service_name = "Vertex AI"
+    api = "aiplatform"
     known_settings = job_spec.KNOWN_SETTINGS
     place_type = VertexDestination
     not_recorded = "its name, project or region is not recorded"
