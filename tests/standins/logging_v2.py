@@ -108,7 +108,7 @@ class LoggingV2(GoogleApi):
         project = project or sorted(self.projects)[0]
         with self._lock:
             self._count += 1
-            now = f"{self.clock.utc_now().astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}{self._count % 1000:03d}Z"
+            now = f"{self.clock.utc_now().astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}"
             entry = {
                 "insertId": f"{self._count:08x}",
                 "logName": f"projects/{project}/logs/{task}",

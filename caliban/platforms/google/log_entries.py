@@ -79,8 +79,10 @@ def read_entry(found: JsonObject) -> LogEntry:
 
 
 def in_order(entries: Iterable[LogEntry]) -> list[LogEntry]:
-    """Return entries by their time; those of the same time as they come, parts of one message in their order."""
-    return sorted(entries, key=lambda entry: (exact_time(entry.timestamp), entry.split_id, entry.split[0]))
+    """Return entries as the API lists the oldest first: by time and insert id; parts of one message in their order."""
+    return sorted(
+        entries, key=lambda entry: (exact_time(entry.timestamp), entry.split_id or entry.key[1], entry.split[0])
+    )
 
 
 def output_lines(entries: Iterable[LogEntry]) -> Iterator[OutputLine]:
