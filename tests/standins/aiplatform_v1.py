@@ -65,7 +65,9 @@ class AiplatformV1(TrainingApi):
 
     def forget_all(self) -> None:
         """Let there be no jobs."""
-        self.jobs = CustomJobs(self.numbers, self._accepted, any_registry=self.any_registry, clock=self.clock)
+        self.jobs = CustomJobs(
+            self.numbers, self._accepted, self.log_end, any_registry=self.any_registry, clock=self.clock
+        )
 
     def check_project(self, method: Method) -> None:
         project, given = self._project(method), method.path["projectsId"]

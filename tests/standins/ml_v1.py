@@ -42,7 +42,7 @@ class MlV1(TrainingApi):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s, clock=clock)
-        self.jobs = Jobs(self._accepted)
+        self.jobs = Jobs(self._accepted, self.log_end)
         self.end: ApiError | None = None
 
     def check_project(self, method: Method) -> None:

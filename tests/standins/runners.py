@@ -79,14 +79,12 @@ class Docker:
 
     Attributes:
         on_line: called with each line that a container writes, and whether to standard error.
-        on_end: called when a container has ended, with what is wrong; "" for one that succeeded.
     """
 
     def __init__(self, client: Sequence[str], environ: Mapping[str, str]) -> None:
         self._client = tuple(client)
         self._environ = dict(environ)
         self.on_line: Callable[[Any, str, bool], None] = lambda job, line, is_stderr: None
-        self.on_end: Callable[[Any, str], None] = lambda job, error: None
         self._names: list[str] = []
         self._closing = threading.Event()
 
@@ -134,14 +132,11 @@ class Docker:
         if job.is_cancelled.is_set():
             jobs.move(job, "CANCELLED")
         elif code == 0:
-            self.on_end(job, "")
             jobs.move(job, "SUCCEEDED")
         else:
             tail = "\n".join(words.strip().splitlines()[-10:])
             exited = f"{exit_words(job.replica, code)}\n{tail}"
-            error = f"The image could not be run: {tail}" if code == _NOT_STARTED else exited
-            self.on_end(job, error)
-            jobs.move(job, "FAILED", error)
+            jobs.move(job, "FAILED", f"The image could not be run: {tail}" if code == _NOT_STARTED else exited)
 
     def _kill(self, name: str) -> None:
         command = [*self._client, "kill", name]

@@ -57,7 +57,7 @@ class TrainingApi(GoogleApi):
         self.clock = clock or SystemClock()
         self.logging = LoggingV2(projects, account=self.account, clock=self.clock)
         if isinstance(runner, Docker):
-            runner.on_line, runner.on_end = self._log_line, self._log_end
+            runner.on_line = self._log_line
         self._quota = quota
         self._submissions: deque[float] = deque()
         self._lock = threading.Lock()
@@ -76,11 +76,10 @@ class TrainingApi(GoogleApi):
         task = job.replica.replace(" ", "-replica-")
         self.logging.write(job.id, line, project=job.project, task=task, severity="ERROR" if is_stderr else "INFO")
 
-    def _log_end(self, job: Work, error: str) -> None:
-        for text in (error, "Job failed." if error else "Job completed successfully."):
-            if text:
-                severity = "ERROR" if text == error else "INFO"
-                self.logging.write(job.id, text, project=job.project, task="service", severity=severity)
+    def log_end(self, job: Work, state: str) -> None:
+        """Log the end of a job, as the service does once all machines of the job have ended."""
+        words = {"SUCCEEDED": "Job completed successfully.", "CANCELLED": "Job cancelled."}
+        self.logging.write(job.id, words.get(state, "Job failed."), project=job.project, task="service")
 
     def check_quota(self, words: str) -> None:
         """Refuse a submission that is one too many, with ``words``; else count it."""

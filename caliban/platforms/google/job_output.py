@@ -259,5 +259,5 @@ class _Reader:
                 f"{self.job.query.what} is not followed any more: its state cannot be determined: {state.unavailable}"
             )
             return True
-        is_settled = now - max(ended_at, last_new) >= _SETTLING or now - ended_at >= _LONGEST_SETTLING
-        return is_settled or self._has_end_mark
+        settling = _FIRST_PAUSE if self._has_end_mark else _SETTLING
+        return now - max(ended_at, last_new) >= settling or now - ended_at >= _LONGEST_SETTLING
