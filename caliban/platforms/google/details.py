@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from caliban.platforms import stored_json
-from caliban.platforms.google.failures import exit_code, failure_cause, without_logs_link
+from caliban.platforms.google.failures import exit_code, failure_cause, summary
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.stored_json import one_line, text, utc_text
 from caliban.records import Destination, FailureCause, JobExit, JobStatus, JsonObject
@@ -59,4 +59,4 @@ def job_exit(status: JobStatus, raw: JsonObject, message: str | None) -> JobExit
     if refusal:
         return JobExit(cause=FailureCause.REFUSED, message=one_line(refusal))
     cause = stored_json.failure_cause(raw) or failure_cause(message)
-    return JobExit(exit_code(message), cause, one_line(without_logs_link(message or "")))
+    return JobExit(exit_code(message), cause, one_line(summary(message or "")))

@@ -54,7 +54,7 @@ _STOCKOUT = re.compile(
 https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability."""
 
 _IMAGE = re.compile(
-    r"\bpull\w*\b.*\bimage\b|\bimage\b.*\bpull|ImagePull|manifest unknown|InvalidImageName"
+    r"\bpull\w*\b.{0,500}?\bimage\b|\bimage\b.{0,500}?\bpull|ImagePull|manifest unknown|InvalidImageName"
     r"|\bimage\b.{0,300}?(?:not found|does not exist|not exist|cannot be accessed|permission|denied|not accessible)"
     r"|(?:permission|denied|access|download\w*)\b.{0,300}?\b(?:container |docker )?image\b"
     r"|artifactregistry\.repositories\.downloadArtifacts",
@@ -88,6 +88,9 @@ _CODES: Mapping[int, FailureCause] = {
 """Code of an error (google.rpc.Code) -> cause."""
 
 _SEE_LOGS = re.compile(r"\s*To find out more about why your job exited please check the logs:.*", re.DOTALL)
+_TRACEBACK = "Traceback (most recent call last):"
+_EXCEPTION = re.compile(r"(?<!\S)(?:\w{1,100}\.){0,20}\w{0,100}(?:Error|Exception|Interrupt|Exit)\b(?:: [^\n]*)?")
+_MAX_READ = 20_000
 _DURATION = re.compile(r"(\d{1,12})(?:\.\d{1,9})?s")
 _LATE = 900.0
 """So many seconds after its time limit a job has ended, at the latest; a job that ran longer was started again."""
@@ -124,9 +127,17 @@ def exit_code(message: str | None) -> int | None:
     return int(match["code"])
 
 
-def without_logs_link(message: str) -> str:
-    """Return a message without the hint at its end where the job's log is: ``caliban logs`` shows it."""
-    return _SEE_LOGS.sub("", message).strip()
+def summary(message: str) -> str:
+    """Return an error's message without the traceback in it, but with the exception that it ends with.
+
+    The hint at its end where the job's log is, is left out, too: ``caliban logs`` shows it.
+    """
+    text = _SEE_LOGS.sub("", message[:_MAX_READ]).strip()
+    head, mark, traceback = text.partition(_TRACEBACK)
+    exceptions = _EXCEPTION.findall(traceback)
+    if not mark or not exceptions:
+        return text
+    return ": ".join(part for part in (head.strip().rstrip("."), exceptions[-1].strip()) if part)
 
 
 def _exit(words: str) -> re.Match[str] | None:
@@ -159,7 +170,7 @@ def _cause_of_exit(match: re.Match[str]) -> FailureCause:
 
 
 def _in_one_line(message: str | None) -> str:
-    return " ".join((message or "").split())
+    return " ".join((message or "")[:_MAX_READ].split())
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from caliban.records import (
     OutputLine,
     StatusUnavailable,
 )
+from caliban.redaction import hide_secrets
 from caliban.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 _FEW = 2
 """So many jobs are requested one by one: a page of a list may contain none of them."""
+
+_MAX_MESSAGE = 20_000
+"""Characters of a job's error that are read; services limit them to a few thousand."""
 
 _Place = TypeVar("_Place", bound=ProjectDestination)
 
@@ -344,7 +348,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         status = self._status(found, job.spec)
         if status is None:
             return StatusUnavailable(f"{self.service_name} reports an unknown state: {found.get('state')}")
-        return self._changed(job, status, self._details_of(job, status, found))
+        return self._changed(job, status, self._details_of(job, status, _without_secrets(found)))
 
     def _changed(self, job: JobRecord, status: JobStatus, raw: JsonObject) -> JobUpdate:
         details = self.parse_details(status, raw)
@@ -377,6 +381,17 @@ def job_image(image_of: Callable[[JsonObject], ImageRef], job: JsonObject) -> Im
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:
     """Return ``error`` as that of a job which certainly does not run."""
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=details)
+
+
+def _without_secrets(found: JsonObject) -> JsonObject:
+    """Return a job as the service reports it, with no secret in its error, which may repeat what the program wrote."""
+    message, error = found.get("errorMessage"), found.get("error")
+    hidden: dict[str, object] = {}
+    if isinstance(message, str):
+        hidden["errorMessage"] = hide_secrets(message[:_MAX_MESSAGE])
+    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
+        hidden["error"] = {**error, "message": hide_secrets(error["message"][:_MAX_MESSAGE])}
+    return {**found, **hidden}
 
 
 def _key(job: JobRecord) -> str:

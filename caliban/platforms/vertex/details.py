@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from caliban.platforms.google.details import ProjectDestination, job_exit, stored_times
-from caliban.platforms.google.failures import TimeLimits, failure_cause, seconds
+from caliban.platforms.google.failures import TimeLimits, failure_cause, seconds, summary
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.stored_json import text, timestamp
 from caliban.records import FailureCause, JobDetails, JobStatus, JsonObject
@@ -136,7 +136,7 @@ def _failure(state: str, job: JsonObject, spec: JsonObject) -> tuple[str | None,
     message = str(error.get("message") or "").strip()
     may_be_preempted = bool(job.get("startTime")) and _strategy(spec) in _PREEMPTIBLE
     cause = failure_cause(message, error.get("code"), may_be_preempted=may_be_preempted)
-    return next(iter(message.splitlines()), None), cause
+    return next(iter(summary(message).splitlines()), None), cause
 
 
 def _scheduling(spec: JsonObject) -> JsonObject:

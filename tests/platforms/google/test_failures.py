@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from caliban.platforms.caip import details as caip
-from caliban.platforms.google.failures import exit_code, failure_cause, without_logs_link
+from caliban.platforms.google.failures import exit_code, failure_cause, summary
 from caliban.platforms.vertex import details as vertex
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import FailureCause, JobStatus, JobUpdate
@@ -107,9 +107,38 @@ def test_a_program_that_was_not_started_has_no_exit_code() -> None:
 def test_a_reason_does_not_contain_the_link_to_the_log() -> None:
     link = "To find out more about why your job exited please check the logs: https://console.cloud.google.com/logs/x"
     message = "The replica master 0 exited with a non-zero status of 1."
-    assert without_logs_link(f"{message}\n\n{link}") == message
+    assert summary(f"{message}\n\n{link}") == message
     details = caip.parse_details(FAILED, {"jobId": "lab_1", "project_id": "p", "errorMessage": f"{message} {link}"})
     assert details.reason == message
+
+
+@pytest.mark.parametrize("separator", ["\n", " "])
+def test_the_exception_at_the_end_of_a_traceback_is_part_of_the_reason(separator: str) -> None:
+    first = "The replica workerpool0-0 exited with a non-zero status of 1. Termination reason: Error"
+    traceback = [
+        "Traceback (most recent call last):",
+        "  [...]",
+        '  File "x.py", line 3, in f',
+        "    raise KeyError(x)",
+    ]
+    message = f"{first}. \n{separator.join(traceback)}{separator}torch.cuda.OutOfMemoryError: CUDA out of memory: 3"
+    expected = f"{first}: torch.cuda.OutOfMemoryError: CUDA out of memory: 3"
+    job = {"state": "JOB_STATE_FAILED", "error": {"code": 3, "message": message}}
+    assert vertex.updated_details(RAW, FAILED, job)["reason"] == expected
+    details = caip.parse_details(FAILED, {"jobId": "lab_1", "project_id": "p", "errorMessage": message})
+    assert details.reason == expected
+    assert details.exit is not None
+    assert (details.exit.code, details.exit.cause) == (1, CODE_ERROR)
+
+
+def test_a_secret_in_an_error_is_not_recorded(backend: VertexBackend, platform: VertexPlatform) -> None:
+    job = backend.accept()
+    token = "ghp_" + "a" * 36
+    backend.set_state(job, "FAILED", f"The replica workerpool0-0 exited with a non-zero status of 1. {token}")
+    [update] = platform.statuses([job]).values()
+    assert isinstance(update, JobUpdate)
+    assert update.details is not None
+    assert token not in str(update.details.raw)
 
 
 @pytest.mark.parametrize(
