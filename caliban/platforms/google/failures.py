@@ -87,7 +87,7 @@ _CODES: Mapping[int, FailureCause] = {
 }
 """Code of an error (google.rpc.Code) -> cause."""
 
-_SEE_LOGS = re.compile(r"\s*To find out more about why your job exited please check the logs:.*", re.DOTALL)
+_SEE_LOGS = "To find out more about why your job exited please check the logs:"
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"(?<!\S)(?:\w{1,100}\.){0,20}\w{0,100}(?:Error|Exception|Interrupt|Exit)\b(?:: [^\n]*)?")
 _MAX_READ = 20_000
@@ -132,7 +132,7 @@ def summary(message: str) -> str:
 
     The hint at its end where the job's log is, is left out, too: ``caliban logs`` shows it.
     """
-    text = _SEE_LOGS.sub("", message[:_MAX_READ]).strip()
+    text = message[:_MAX_READ].partition(_SEE_LOGS)[0].strip()
     head, mark, traceback = text.partition(_TRACEBACK)
     exceptions = _EXCEPTION.findall(traceback)
     if not mark or not exceptions:
