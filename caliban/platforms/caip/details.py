@@ -14,6 +14,8 @@ from caliban.platforms.google.failures import TimeLimits, failure_cause, seconds
 from caliban.platforms.stored_json import text, timestamp
 from caliban.records import FailureCause, JobDetails, JobStatus, JsonObject
 
+_COUNTS = ("workerCount", "parameterServerCount", "evaluatorCount")
+_TIERS_OF_SEVERAL = ("STANDARD_1", "PREMIUM_1")
 _DEFAULT_TIMEOUT = 7 * 86400.0
 
 
@@ -61,6 +63,15 @@ def time_limits(spec: JsonObject) -> TimeLimits:
     run = seconds(limits.get("maxRunningTime")) or _DEFAULT_TIMEOUT
     wait = seconds(limits.get("maxWaitTime"))
     return TimeLimits(run, wait, "scheduling.maxRunningTime", "scheduling.maxWaitTime")
+
+
+def has_several_machines(spec: JsonObject) -> bool:
+    """Return whether a job has machines beside the master."""
+    given = spec.get("trainingInput")
+    if not isinstance(given, Mapping):
+        return False
+    counts = (str(given.get(key) or 0) for key in _COUNTS)
+    return given.get("scaleTier") in _TIERS_OF_SEVERAL or any(count.strip("0") for count in counts)
 
 
 def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject, spec: JsonObject | None = None) -> JsonObject:

@@ -146,6 +146,9 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
     def _time_limits(self, spec: JsonObject) -> TimeLimits:
         return details.time_limits(spec)
 
+    def _has_several_machines(self, spec: JsonObject) -> bool:
+        return details.has_several_machines(spec)
+
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         """Report a service that was shut down once, not for each job."""
         if not isinstance(error, ServiceRetiredError):

@@ -6,7 +6,7 @@ before older ones of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -60,6 +60,7 @@ class OutputOf:
     Attributes:
         query: for all its entries.
         state: as it is recorded.
+        has_several_machines: whether each line is to name the machine that wrote it.
         since: when it ended, or at least when it was submitted, with a time zone.
         current_state: asks the service for its state.
         warn: reports a warning.
@@ -67,6 +68,7 @@ class OutputOf:
 
     query: LogQuery
     state: JobState
+    has_several_machines: bool
     since: datetime
     current_state: Callable[[], JobState]
     warn: Callable[[str], None]
@@ -116,6 +118,7 @@ class _Reader:
     _is_settled: bool = False
     _pages: int = 0
     _count: int = 0
+    _tasks: set[str | None] = field(default_factory=set)
 
     def lines(self, request: LogRequest) -> Generator[OutputLine, None, None]:
         if request.tail == 0 and not request.follow:
@@ -183,7 +186,7 @@ class _Reader:
         is_all = False
         for page in self.logging.pages(query, self.stop):
             entries += [entry for entry in page if self._is_new(entry)]
-            lines = list(output_lines(in_order(entries)))
+            lines = self._lines_of(entries)
             if entries and len(lines) >= count:
                 break
         else:
@@ -196,8 +199,13 @@ class _Reader:
         self._pages = 0
         for page in self.logging.pages(self._new_entries_query(), self.stop):
             self._pages += 1
-            yield from output_lines(in_order([entry for entry in page if self._is_new(entry)]))
+            yield from self._lines_of([entry for entry in page if self._is_new(entry)])
             self._forget_old()
+
+    def _lines_of(self, entries: Sequence[LogEntry]) -> list[OutputLine]:
+        lines = list(output_lines(in_order(entries)))
+        is_one = not self.job.has_several_machines and len(self._tasks) < 2
+        return [replace(line, source=None) for line in lines] if is_one else lines
 
     def _new_entries_query(self) -> LogQuery:
         query = self.job.query
@@ -215,6 +223,8 @@ class _Reader:
             return False
         self._seen[entry.key] = entry.timestamp
         self._count += 1
+        if entry.is_of_program:
+            self._tasks.add(entry.task)
         self._has_end_mark = self._has_end_mark or entry.is_end_mark
         self._newest = max(self._newest, entry.timestamp, key=exact_time)
         return True

@@ -23,7 +23,7 @@ from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
 from caliban.platforms.google.failures import TimeLimits
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.job_output import JobState, OutputOf, job_filter, read_output
-from caliban.platforms.google.jobs_client import JobsClient, short_id
+from caliban.platforms.google.jobs_client import JobsClient, short_id, without_secrets
 from caliban.platforms.retry import Backoff, RetryPolicy
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
@@ -36,7 +36,6 @@ from caliban.records import (
     OutputLine,
     StatusUnavailable,
 )
-from caliban.redaction import hide_secrets
 from caliban.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
 
 _FEW = 2
 """So many jobs are requested one by one: a page of a list may contain none of them."""
-
-_MAX_MESSAGE = 20_000
-"""Characters of a job's error that are read; services limit them to a few thousand."""
 
 _Place = TypeVar("_Place", bound=ProjectDestination)
 
@@ -97,6 +93,10 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
     def _time_limits(self, spec: JsonObject) -> TimeLimits:
         """Return how long a job may run and wait, from its spec or the job that the service reports."""
 
+    @abstractmethod
+    def _has_several_machines(self, spec: JsonObject) -> bool:
+        """Return whether a job runs on more than one machine."""
+
     def connect(self, destination: Destination) -> None:
         """Check how the destination is spelled, and fetch an access token, before anything is built or journaled.
 
@@ -135,6 +135,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         found = OutputOf(
             LogQuery(place.project, job_filter(number), f"the job {job.details.display_name or number}"),
             JobState(job.status.is_final, job.details.ended),
+            self._has_several_machines(job.spec),
             job.details.ended or job.created.astimezone(),
             partial(self._current_state, job),
             self.context.warn,
@@ -348,7 +349,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         status = self._status(found, job.spec)
         if status is None:
             return StatusUnavailable(f"{self.service_name} reports an unknown state: {found.get('state')}")
-        return self._changed(job, status, self._details_of(job, status, _without_secrets(found)))
+        return self._changed(job, status, self._details_of(job, status, without_secrets(found)))
 
     def _changed(self, job: JobRecord, status: JobStatus, raw: JsonObject) -> JobUpdate:
         details = self.parse_details(status, raw)
@@ -381,17 +382,6 @@ def job_image(image_of: Callable[[JsonObject], ImageRef], job: JsonObject) -> Im
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:
     """Return ``error`` as that of a job which certainly does not run."""
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=details)
-
-
-def _without_secrets(found: JsonObject) -> JsonObject:
-    """Return a job as the service reports it, with no secret in its error, which may repeat what the program wrote."""
-    message, error = found.get("errorMessage"), found.get("error")
-    hidden: dict[str, object] = {}
-    if isinstance(message, str):
-        hidden["errorMessage"] = hide_secrets(message[:_MAX_MESSAGE])
-    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
-        hidden["error"] = {**error, "message": hide_secrets(error["message"][:_MAX_MESSAGE])}
-    return {**found, **hidden}
 
 
 def _key(job: JobRecord) -> str:

@@ -94,6 +94,18 @@ def time_limits(spec: JsonObject) -> TimeLimits:
     return TimeLimits(run, longest_wait, "scheduling.timeout", "scheduling.maxWaitDuration")
 
 
+def has_several_machines(spec: JsonObject) -> bool:
+    """Return whether a custom job has more than one machine; a worker pool without a count has one."""
+    job_spec = spec.get("jobSpec")
+    pools = job_spec.get("workerPoolSpecs") if isinstance(job_spec, Mapping) else None
+    counts = (
+        [str(pool.get("replicaCount", 1)) for pool in pools if isinstance(pool, Mapping) and pool]
+        if isinstance(pools, list)
+        else []
+    )
+    return sum(int(count) for count in counts if count.isascii() and count.isdigit()) > 1
+
+
 def new_details(destination: VertexDestination, status: JobStatus, job: JsonObject) -> JsonObject:
     """Return what is stored of a new job, as the service reports it."""
     named = {key: job[key] for key in ("name", "displayName") if key in job}

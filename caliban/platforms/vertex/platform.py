@@ -204,3 +204,6 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
 
     def _time_limits(self, spec: JsonObject) -> TimeLimits:
         return details.time_limits(spec)
+
+    def _has_several_machines(self, spec: JsonObject) -> bool:
+        return details.has_several_machines(spec)

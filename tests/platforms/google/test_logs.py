@@ -160,6 +160,31 @@ def test_severity_tells_standard_error_and_labels_tell_the_machine(backend: Back
     ]
 
 
+def test_the_only_machine_of_a_job_is_not_named(backend: Backend, platform: Platform) -> None:
+    job = backend.accept()
+    write(backend, job, "out")
+    assert [line.source for line in platform.logs(job, ALL)] == [None]
+    assert [line.source for line in platform.logs(job, LogRequest(tail=1))] == [None]
+
+
+def test_each_line_of_a_job_of_several_machines_names_the_one_that_wrote_it(backend: Backend) -> None:
+    job = backend.accept()
+    several = {
+        "jobSpec": {"workerPoolSpecs": [{"replicaCount": "1"}, {"replicaCount": 3}]},
+        "trainingInput": {"workerCount": "2"},
+    }
+    write(backend, job, "out")
+    lines = backend.platform().logs(replace(job, spec={**job.spec, **several}), ALL)
+    assert [line.source for line in lines] == ["workerpool0-0"]
+
+
+@pytest.mark.parametrize("spec", [{}, {"jobSpec": {"workerPoolSpecs": "x"}, "trainingInput": []}])
+def test_output_of_a_job_with_an_odd_spec_is_read(backend: Backend, platform: Platform, spec: dict[str, Any]) -> None:
+    job = backend.accept()
+    write(backend, job, "out")
+    assert data(platform, replace(job, spec=spec)) == [b"out\n"]
+
+
 def test_what_the_service_itself_logs_is_not_output(backend: Backend, platform: Platform) -> None:
     job = backend.accept()
     write(backend, job, "ValueError: loss is nan")
