@@ -132,16 +132,23 @@ class CloudLogging:
             try:
                 return execute_once(request, action)
             except ServiceError as error:
-                if stop.is_set():
-                    return None
-                try:
-                    backoff.wait(error)
-                except GoogleRefusedError as last:
-                    if stop.is_set():
-                        return None
-                    raise _refusal(last, query) from last
-                if stop.is_set():
-                    return None
+                self._wait(backoff, error, query, stop)
+            if stop.is_set():
+                return None
+
+    @staticmethod
+    def _wait(backoff: Backoff, error: ServiceError, query: LogQuery, stop: Stop) -> None:
+        """Wait before the next attempt, if there is one and it is wanted."""
+        if stop.is_set():
+            return
+        try:
+            backoff.wait(error)
+        except GoogleRefusedError as last:
+            if not stop.is_set():
+                raise _refusal(last, query) from last
+        except ServiceError:
+            if not stop.is_set():
+                raise
 
     def _may_send(self, project: str, stop: Stop) -> bool:
         """Wait until a request is within the quota; return False where it is not wanted any more."""

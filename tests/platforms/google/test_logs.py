@@ -353,9 +353,13 @@ def test_a_transient_failure_is_retried(backend: Backend, platform: Platform, st
     assert data(platform, job) == [b"x\n"]
 
 
-def test_stopping_ends_the_wait_for_the_quota(backend: Backend, clock: ActingClock) -> None:
+@pytest.mark.parametrize("kind", ["quota", "refuse", "status"])
+def test_stopping_ends_the_wait_for_another_attempt(backend: Backend, clock: ActingClock, kind: Any) -> None:
     job = backend.accept()
-    logs_of(backend).quota = 0
+    if kind == "quota":
+        logs_of(backend).quota = 0
+    else:
+        backend.service.faults.add(Fault(LIST, kind, FOREVER))
     context = backend.context()
     platform = type(backend.platform())(context)
     clock.at(20, context.stopping.set)
