@@ -9,8 +9,14 @@ import shlex
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from caliban.platforms.google.details import ProjectDestination, job_exit, stored_times
-from caliban.platforms.google.failures import TimeLimits, failure_cause, seconds
+from caliban.platforms.google.details import (
+    ProjectDestination,
+    TimeLimits,
+    failure_cause,
+    job_exit,
+    seconds,
+    stored_times,
+)
 from caliban.platforms.stored_json import text, timestamp
 from caliban.records import FailureCause, JobDetails, JobStatus, JsonObject
 

@@ -12,7 +12,7 @@ from caliban.platforms.caip import details, job_spec
 from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.google.failures import TimeLimits
+from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.labels import candidate_names, common_prefix, has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform, job_image, refusal
 from caliban.platforms.retry import RetryPolicy

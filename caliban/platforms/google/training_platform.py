@@ -17,10 +17,9 @@ from caliban.platforms.flags import project_id
 from caliban.platforms.google import labels
 from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
 from caliban.platforms.google.cloud_logging import CloudLogging, LogQuery, Stop
-from caliban.platforms.google.details import ProjectDestination
+from caliban.platforms.google.details import ProjectDestination, TimeLimits
 from caliban.platforms.google.endpoints import check_logging_endpoint
 from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
-from caliban.platforms.google.failures import TimeLimits
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.job_output import JobState, OutputOf, job_filter, read_output
 from caliban.platforms.google.jobs_client import JobsClient, short_id, without_secrets

@@ -12,8 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from caliban.platforms.google.details import ProjectDestination, job_exit, stored_times
-from caliban.platforms.google.failures import TimeLimits, failure_cause, seconds, summary
+from caliban.platforms.google.details import (
+    ProjectDestination,
+    TimeLimits,
+    failure_cause,
+    job_exit,
+    seconds,
+    stored_times,
+    summary,
+)
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.stored_json import text, timestamp
 from caliban.records import FailureCause, JobDetails, JobStatus, JsonObject

@@ -12,7 +12,7 @@ from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import MaySend, Migration, MigrationTarget
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.google.failures import TimeLimits
+from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.labels import has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform, job_image

@@ -12,7 +12,7 @@ import pytest
 
 from caliban.platforms.caip import details as caip
 from caliban.platforms.caip.details import CaipDestination
-from caliban.platforms.google.failures import failure_cause
+from caliban.platforms.google.details import failure_cause
 from caliban.platforms.vertex import details as vertex
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.records import FailureCause, JobExit, JobStatus

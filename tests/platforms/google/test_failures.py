@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from caliban.platforms.caip import details as caip
-from caliban.platforms.google.failures import exit_code, failure_cause, summary
+from caliban.platforms.google.details import exit_code, failure_cause, summary
 from caliban.platforms.vertex import details as vertex
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import FailureCause, JobStatus, JobUpdate
