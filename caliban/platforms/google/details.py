@@ -1,4 +1,4 @@
-"""What the stored details of jobs of both training services have in common, and what their errors say: why a job failed.
+"""What the stored details of jobs of both training services have in common, and why a job failed by its error.
 
 Imports only records, for listings.
 """
