@@ -41,6 +41,7 @@ def person(context: ScreenContext, service: AiplatformV1, tmp_path: Path) -> Scr
     key = service.write_key_file(tmp_path / "key.json")
     environ = {
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": service.url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": service.url,
         "GOOGLE_APPLICATION_CREDENTIALS": str(key),
     }
     return replace(context, environ=environ)
