@@ -151,7 +151,12 @@ class Console:
     @property
     def is_terminal(self) -> bool:
         """Whether standard output is a terminal."""
-        return self._stdout.isatty()
+        return terminal.is_terminal(self._stdout)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether standard output is a terminal that shows colours, and the user wants them."""
+        return terminal.has_colours(self._stdout, self._environ)
 
     @property
     def is_lost(self) -> bool:

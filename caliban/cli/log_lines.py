@@ -8,7 +8,7 @@ so that no output moves the cursor into other lines, sets the clipboard or sends
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -41,11 +41,6 @@ def _reason(job: JobRecord) -> str | None:
     if job.status is JobStatus.FAILED and cause_of(job) in _SAID_BY_OUTPUT:
         return exit_text(job)
     return reason_of(replace(job, output_error=None))
-
-
-def uses_colour(environ: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Return whether to use colours: on terminals that have them, unless $NO_COLOR is set (https://no-color.org)."""
-    return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def prefixes(jobs: Sequence[JobRecord], *, with_colour: bool) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caliban.causes import reason_of
 from caliban.cli import documents, log_lines, render
@@ -165,11 +165,11 @@ class LogOutput:
         return ExitCode.NOT_DONE if self._failed else ExitCode.DONE
 
     def _line_styles(self, jobs: Sequence[ChosenJob], *, together: bool) -> list[log_lines.LineStyle]:
-        is_terminal = self._console.is_terminal
-        with_colour = log_lines.uses_colour(self._context.environ, is_terminal=is_terminal)
         records = [each.job for each in jobs]
+        with_colour = self._console.has_colours
         prefixes = log_lines.prefixes(records, with_colour=with_colour) if together else [""] * len(jobs)
-        return [log_lines.LineStyle(prefix, self._wanted.with_times, is_terminal) for prefix in prefixes]
+        style = log_lines.LineStyle("", self._wanted.with_times, self._console.is_terminal)
+        return [replace(style, prefix=prefix) for prefix in prefixes]
 
     def _read(self, stored: _StoredOutputs, *, together: bool) -> None:
         wanted = self._wanted

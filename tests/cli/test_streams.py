@@ -365,3 +365,12 @@ def test_a_signal_handler_may_write_while_the_same_thread_writes(pipe: tuple[int
     os.close(reader)
     lines = received.split(b"\n")
     assert (lines.count(b"line"), set(lines)) == (2000, {b"line", b"handler", b"end", b""})
+
+
+def test_a_reader_that_left_is_noticed_before_anything_is_written() -> None:
+    read, write = os.pipe()
+    output = Output(write)
+    before = output.is_lost
+    os.close(read)
+    assert (before, output.is_lost) == (False, True)
+    os.close(write)

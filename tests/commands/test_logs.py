@@ -17,7 +17,7 @@ from caliban.store.database import Store
 from caliban.store.job_logs import record_outputs
 from tests.builders import add_group
 from tests.calls import call
-from tests.conftest import MakeContext, ScreenContext
+from tests.conftest import MakeContext, MakeScreen, ScreenContext
 from tests.databases import sent_statements
 from tests.fakes import FakeService, polls
 
@@ -377,13 +377,19 @@ def test_on_a_terminal_only_colours_reach_it(store: Store, logging: FakeService,
 
 
 @pytest.mark.parametrize(
-    ("environ", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+    ("environ", "is_coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
 )
 def test_jobs_have_colours_on_a_terminal_that_has_them(
-    environ: dict[str, str], is_coloured: bool, store: Store, logging: FakeService, make_context: MakeContext
+    environ: dict[str, str],
+    is_coloured: bool,
+    store: Store,
+    logging: FakeService,
+    make_screen: MakeScreen,
+    make_context: MakeContext,
 ) -> None:
+    make_screen.environ.update(environ)
     terminal = make_context(is_terminal=True)
-    vars(terminal)["environ"] = environ
     add_group(store, SUCCEEDED, SUCCEEDED)
     Answer(logging, {1: [b"x\n"], 2: [b"y\n"]})
     call(terminal, "logs", *GROUP, "--follow")
