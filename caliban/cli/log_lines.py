@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from caliban.causes import cause_of, exit_text, reason_of
 from caliban.cli import render
 from caliban.escapes import escaped
-from caliban.outputs.line_choice import last_drawn, text_of
+from caliban.outputs.line_choice import as_drawn, text_of
 from caliban.records import ExperimentRecord, FailureCause, JobRecord, JobStatus, OutputLine
 
 _HARMLESS = re.compile(r"(\x1b\[[0-9;:]*m|\x1b\[[0-2]?K)")
@@ -87,10 +87,11 @@ class LineStyle:
             before += f"{escaped(line.source)} | "
         if not before:
             return self._safe(line.data)
+        drawn = as_drawn(line).data.removesuffix(b"\n")
         if self.is_terminal:
-            text = last_drawn(text_of(line.data))
-            return f"{before}{safe_text(text)}{_RESET if chr(27) in text else ''}\n".encode("utf-8", "backslashreplace")
-        return before.encode() + _last_drawn_bytes(line.data) + b"\n"
+            drawn = safe_text(text_of(drawn)).encode("utf-8", "backslashreplace")
+            drawn += _RESET.encode() if b"\x1b" in drawn else b""
+        return before.encode("utf-8", "backslashreplace") + drawn + b"\n"
 
     def _safe(self, data: bytes) -> bytes:
         if not self.is_terminal or (data.isascii() and data.rstrip(b"\r\n").decode().isprintable()):
@@ -102,8 +103,3 @@ def safe_text(text: str) -> str:
     """Return text with escapes for what a terminal would act on, but for colours, line breaks and tabs."""
     parts = _HARMLESS.split(text)
     return "".join(part if index % 2 else escaped(part, keep="\n\r\t") for index, part in enumerate(parts))
-
-
-def _last_drawn_bytes(data: bytes) -> bytes:
-    parts = data.removesuffix(b"\n").split(b"\r")
-    return next((part for part in reversed(parts) if part), b"")

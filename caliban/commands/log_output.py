@@ -11,7 +11,7 @@ from caliban.causes import reason_of
 from caliban.cli import documents, log_lines, render
 from caliban.cli.context import Context
 from caliban.errors import CalibanError, ExitCode, one_line
-from caliban.outputs.line_choice import LastLines, Pattern, WholeLines, text_of
+from caliban.outputs.line_choice import LastLines, Pattern, WholeLines, as_drawn, text_of
 from caliban.outputs.stored import StoredOutput
 from caliban.platforms.base import LogRequest
 from caliban.platforms.registry import Platforms
@@ -101,8 +101,7 @@ class _JobLines:
             self._last = LastLines(self._wanted.tail)
 
     def _matching(self, lines: list[OutputLine]) -> list[OutputLine]:
-        if self._wanted.pattern is not None:
-            lines = self._wanted.pattern.matching(lines)
+        lines = list(map(as_drawn, lines)) if self._wanted.pattern is None else self._wanted.pattern.matching(lines)
         if self._last is None:
             return lines
         for line in lines:
@@ -256,8 +255,8 @@ class LogOutput:
         better = result.better_error
         if result.source is Source.STORE and in_store is not None and not in_store.is_complete:
             self._console.info(
-                f"job {job.id}: only the last {len(in_store.data) / 1024:.0f} KiB of its output, from the experiment "
-                f"store{'' if better is None else f': {one_line(better)}'}"
+                f"job {job.id}: only the last {_size(len(in_store.data))} of its output, from the experiment store"
+                f"{'' if better is None else f': {one_line(better)}'}"
             )
         elif better is not None and better.id != _GONE:
             place = "the experiment store" if result.source is Source.STORE else "the log file of this machine"
@@ -284,7 +283,11 @@ class LogOutput:
     def _report_running(self) -> None:
         running = sum(not each.chosen.job.status.is_final for each in self._jobs)
         if self._wanted.follow and running:
-            self._console.info(f"{render.count(running, 'job')} {'goes' if running == 1 else 'go'} on running")
+            self._console.info(f"{render.count(running, 'job')} {'is' if running == 1 else 'are'} still running")
+
+
+def _size(number: int) -> str:
+    return render.count(number, "byte") if number < 1024 else f"{number / 1024:.0f} KiB"
 
 
 class _Document:

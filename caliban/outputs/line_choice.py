@@ -34,17 +34,24 @@ _ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07
 
 def text_of(data: bytes) -> str:
     r"""Return a line as text, without its line break; bytes that are not UTF-8 as ``\xff``."""
-    return data.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "backslashreplace")
+    return data.removesuffix(b"\n").decode("utf-8", "backslashreplace")
 
 
-def visible_text(data: bytes) -> str:
-    r"""Return what a terminal shows of a line in the end: of ``10 %\r20 %\n``, ``20 %``. Colours are left out."""
-    return _ESCAPE_SEQUENCE.sub("", last_drawn(text_of(data)))
+def line_break(data: bytes) -> bytes:
+    """Return the line break at the end of a line; nothing where it has none."""
+    return b"\n" if data.endswith(b"\n") else b""
 
 
-def last_drawn(text: str) -> str:
-    r"""Return what follows the last ``\r`` with text after it."""
-    return next((part for part in reversed(text.split("\r")) if part), "")
+def updates(data: bytes) -> list[bytes]:
+    r"""Return what a line shows one after the other: of ``10 %\r20 %\n``, ``10 %`` and ``20 %``."""
+    return [part for part in data.removesuffix(b"\n").split(b"\r") if part] or [b""]
+
+
+def as_drawn(line: OutputLine) -> OutputLine:
+    """Return a line as it is shown in the end: of a progress bar, only its last update."""
+    if b"\r" not in line.data:
+        return line
+    return replace(line, data=updates(line.data)[-1] + line_break(line.data))
 
 
 class WholeLines:
@@ -123,17 +130,21 @@ class Pattern:
             raise ValueError(str(error) or type(error).__name__) from error
 
     def matching(self, lines: Iterable[OutputLine]) -> list[OutputLine]:
-        r"""Return the lines that have a match, colours left out. What is drawn over with ``\r`` counts, too.
+        r"""Return the lines that have a match, colours left out. Of a progress bar, each update is searched.
 
         Raises:
             UsageError: ``pattern-too-slow``.
         """
         with _limited(self.text) as restart:
-            return [line for line in lines if self._matches(line, restart)]
+            return [found for line in lines if (found := self._match(line, restart)) is not None]
 
-    def _matches(self, line: OutputLine, restart: Callable[[], None]) -> bool:
+    def _match(self, line: OutputLine, restart: Callable[[], None]) -> OutputLine | None:
+        """Return a line, of a progress bar its last update that has a match; None where there is none."""
         restart()
-        return any(self._compiled.search(_ESCAPE_SEQUENCE.sub("", part)) for part in text_of(line.data).split("\r"))
+        for part in reversed(updates(line.data)):
+            if self._compiled.search(_ESCAPE_SEQUENCE.sub("", part.decode("utf-8", "backslashreplace"))):
+                return replace(line, data=part + line_break(line.data))
+        return None
 
 
 class _TooSlowError(Exception):

@@ -136,7 +136,7 @@ def test_the_stored_end_is_shown_where_the_platform_has_no_output_any_more(
     Answer(logging, {1: GONE})
     assert (call(context, "logs", "--job", "1"), context.out) == (0, "a\nb\n")
     assert context.err == (
-        "job 1: only the last 0 KiB of its output, from the experiment store: the container was removed\n"
+        "job 1: only the last 4 bytes of its output, from the experiment store: the container was removed\n"
     )  # fmt: skip
 
 
@@ -260,6 +260,18 @@ def test_lines_are_matched_before_the_last_ones_are_counted(
     assert (context.out, answer.requests[1].tail) == ("loss 2\nloss 3\n", None)
 
 
+def test_of_a_progress_bar_the_last_update_is_shown_that_is_wanted(
+    store: Store, logging: FakeService, context: ScreenContext
+) -> None:
+    bar = b"\r".join(b"%d %%" % number for number in range(50)) + b"\r\n"
+    add_group(store, FAILED)
+    Answer(logging, {1: [bar]})
+    Answer(logging, {1: [bar]})
+    call(context, "logs", "--job", "1", "--tail", "1")
+    call(context, "logs", "--job", "1", "--grep", "^1. %$")
+    assert context.out == "49 %\n19 %\n"
+
+
 def test_without_a_pattern_the_platform_is_asked_for_the_last_lines_only(
     store: Store, logging: FakeService, context: ScreenContext
 ) -> None:
@@ -359,7 +371,7 @@ def test_ctrl_c_ends_following_and_leaves_the_job_alone(
     logging.expect("logs", lambda job, request: lines())
     with pytest.raises(KeyboardInterrupt):
         call(context, "logs", "--follow")
-    assert context.err.endswith("1 job goes on running\n")
+    assert context.err.endswith("1 job is still running\n")
 
 
 def test_too_many_jobs_to_follow_are_an_error(store: Store, logging: FakeService, context: ScreenContext) -> None:

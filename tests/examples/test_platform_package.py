@@ -233,5 +233,5 @@ def test_a_signal_ends_following_and_leaves_the_job_alone(
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert (lines[1], process.returncode) == ("started\n", code)
-    assert err == "1 job goes on running\ninterrupted\n"
+    assert err == "1 job is still running\ninterrupted\n"
     assert installed.states("lab") == ["RUNNING"]

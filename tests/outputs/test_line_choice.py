@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from caliban.outputs.line_choice import MAX_KEPT, MAX_LINE, LastLines, Pattern, WholeLines, visible_text
+from caliban.outputs.line_choice import MAX_KEPT, MAX_LINE, LastLines, Pattern, WholeLines, as_drawn
 from caliban.records import OutputLine
 
 
-def test_a_progress_bar_is_what_it_shows_in_the_end() -> None:
-    assert visible_text(b"\x1b[31m10 %\x1b[0m\r20 %\r\n") == "20 %"
+@pytest.mark.parametrize(
+    ("data", "drawn"),
+    [(b"10 %\r20 %\r\n", b"20 %\n"), (b"\r5 %", b"5 %"), (b"a\r\n", b"a\n"), (b"\r\r\n", b"\n"), (b"a\n", b"a\n")],
+)
+def test_a_progress_bar_is_what_it_shows_in_the_end(data: bytes, drawn: bytes) -> None:
+    assert as_drawn(OutputLine(data)).data == drawn
 
 
 def test_pieces_of_a_line_are_joined() -> None:
