@@ -275,6 +275,13 @@ def logging() -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def with_output() -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs run while the command waits, and have output."""
+    with fake_platform("FakeLogPlatform") as service:
+        yield service
+
+
+@pytest.fixture
 def remote() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run elsewhere, from images that are pushed there."""
     with fake_platform("FakeRemotePlatform") as service:

@@ -420,6 +420,15 @@ class FakeLoggingPlatform(FakePlatform, LogSource):
             yield OutputLine(line) if isinstance(line, bytes) else line
 
 
+class FakeLogPlatform(FakeKillingPlatform, LogSource):
+    """Jobs that run while the command waits, and whose output can be read."""
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        answer = self.service.answer("logs", job)
+        assert isinstance(answer, list)
+        yield from answer
+
+
 class FakeRemotePlatform(FakePlatform, RemotePlatform):
     """Jobs that run elsewhere, from images that are pushed there."""
 
@@ -445,6 +454,11 @@ class FakeRemotePlatform(FakePlatform, RemotePlatform):
 def end(status: JobStatus, **details: object) -> Callable[[JobRecord], JobUpdate]:
     """Return an answer for ``expect("follow", ...)`` and ``expect("stop", ...)``: the job ends in that state."""
     return lambda job: JobUpdate(status, fake_details(status, {**job.details.raw, **details}) if details else None)
+
+
+def writes(*lines: bytes, is_stderr: bool = False) -> Callable[[JobRecord], list[OutputLine]]:
+    """Return an answer for ``expect("logs", ...)``: the lines that the job wrote."""
+    return lambda job: [OutputLine(line, is_stderr) for line in lines]
 
 
 def polls(**by_status: Sequence[int]) -> Callable[[Sequence[JobRecord]], Mapping[int, JobUpdate | StatusUnavailable]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from caliban.causes import reason_of
 from caliban.cli import documents, log_lines, render
 from caliban.cli.context import Context
-from caliban.errors import CalibanError, ExitCode, one_line
+from caliban.errors import CalibanError, ExitCode, StoreError, one_line
 from caliban.outputs.line_choice import LastLines, Pattern, WholeLines, as_drawn, text_of
 from caliban.outputs.stored import StoredOutput
 from caliban.platforms.base import LogRequest
@@ -56,14 +56,19 @@ class _StoredOutputs:
     def get(self, job_id: int, following: Sequence[int]) -> StoredOutput | None:
         """Return a job's output; those of the ``following`` jobs are read in the same statement."""
         if job_id not in self._read:
-            if self._store is None:
-                opened = open_store(self._url, Access.READ, self._context.console)
-                self._store = self._at_end.enter_context(opened)
             ids = [job_id, *following][:_STORED_AT_A_TIME]
-            with self._store.reading() as session:
-                found = read_outputs(session, ids)
+            try:
+                found = self._read_all(ids)
+            except StoreError as error:
+                return StoredOutput(job_id, unavailable=one_line(error))
             self._read = {each: found.get(each) for each in ids}
         return self._read.pop(job_id)
+
+    def _read_all(self, ids: Sequence[int]) -> dict[int, StoredOutput]:
+        if self._store is None:
+            self._store = self._at_end.enter_context(open_store(self._url, Access.READ, self._context.console))
+        with self._store.reading() as session:
+            return read_outputs(session, ids)
 
 
 class _JobLines:
@@ -232,8 +237,7 @@ class LogOutput:
         job = lines.chosen.job
         in_store: StoredOutput | None = None
         if result.source is None and not never_ran(job) and job.status.is_final:
-            following = [each.chosen.job.id for each in self._jobs[index + 1 :]]
-            in_store = stored.get(job.id, following)
+            in_store = stored.get(job.id, [each.chosen.job.id for each in self._jobs[index + 1 :]])
         if result.source is None and result.error is not None:
             if in_store is not None and in_store.unavailable is None:
                 lines.restart()

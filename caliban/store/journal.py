@@ -35,6 +35,9 @@ class Journal:
     """The submissions of a store. Each method is one short transaction. Several threads can use it.
 
     Those that write require a store that is open for writing.
+
+    Attributes:
+        store: where the journal is.
     """
 
     def __init__(self, store: Store, clock: Clock | None = None, owner: Owner | None = None) -> None:
@@ -45,7 +48,7 @@ class Journal:
             clock: the time; None for that of this machine.
             owner: who submits; None for this process.
         """
-        self._store = store
+        self.store = self._store = store
         self._clock = clock or SystemClock()
         self._owner = owner or this_process()
 

@@ -131,7 +131,9 @@ class _Capture:
             with platform_errors(job.platform, "read the output of a job"):
                 source = cast("LogSource", self._platforms.get(job.platform))
                 end = read_end(self._lines(source, job), _TAIL)
-                return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
+            if self._platforms.context.stopping.is_set():  # which ends the output of a platform early
+                return StoredOutput(job.id, unavailable="the command was interrupted")
+            return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
         except CalibanError as error:
             return StoredOutput(job.id, unavailable=one_line(error))
 

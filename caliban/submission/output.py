@@ -80,9 +80,10 @@ class OutputReader:
         self._lock = Lock()
 
     def feeds(self, jobs: Sequence[JobRecord], *, together: bool) -> Feeds[OutputLine, Result]:
-        """Return the outputs of jobs; a few are read at a time, or all of them together."""
+        """Return the outputs of jobs; a few are read at a time, and all that have not ended where they are followed."""
         readings = [partial(self._read, job) for job in jobs]
-        threads = len(jobs) if together else _PARALLEL
+        followed = sum(not job.status.is_final for job in jobs) if together else 0
+        threads = _PARALLEL + followed
         return Feeds(readings, lambda line: len(line.data), threads, self._platforms.context.clock)
 
     def _read(self, job: JobRecord, put: Put) -> Result:

@@ -9,10 +9,11 @@ from caliban.attempts import Submission, SubmissionState
 from caliban.clock import Clock, local_text
 from caliban.errors import CalibanError, StoreError, one_line
 from caliban.platforms.registry import Platforms
-from caliban.records import NewJob
+from caliban.records import JobRecord, NewJob
 from caliban.reporter import Reporter
 from caliban.store.journal import Journal
 from caliban.submission.boundary import expected, platform_errors
+from caliban.submission.capture import capture_recorded
 from caliban.submission.lease import ended_of, in_progress, seen_running
 
 _ABOUT_ONE_ROW = frozenset({"store-malformed-value", "store-failed"})
@@ -42,13 +43,14 @@ def reconcile(
     ended_ids = {submission.id for submission in ended}
     still_open = [seen_running(submission) for submission in opened if submission.id not in ended_ids]
     still_open += _close_unsent(ended, journal, reporter)
+    recorded: list[JobRecord] = []
     for submission in ended:
         if not submission.may_have_been_sent:
             continue
         try:
             with platform_errors(submission.platform, "look up a job"):
                 job = expected(platforms.get(submission.platform).find(submission), NewJob, NoneType)
-                line = _finish(journal, submission, job)
+                line = _finish(journal, submission, job, recorded)
         except CalibanError as error:
             if error.id == "already-settled":  # another command looked the same row up, and was first
                 continue
@@ -64,6 +66,7 @@ def reconcile(
                 still_open.append(seen_running(submission))
             else:
                 reporter.info(line)
+    capture_recorded(recorded, journal.store, platforms)
     return sorted(still_open, key=lambda submission: submission.id)
 
 
@@ -84,15 +87,15 @@ def _close_unsent(ended: Sequence[Submission], journal: Journal, reporter: Repor
     return running
 
 
-def _finish(journal: Journal, submission: Submission, job: NewJob | None) -> str | None:
-    """Record the job, or that there is none.
+def _finish(journal: Journal, submission: Submission, job: NewJob | None, recorded: list[JobRecord]) -> str | None:
+    """Record the job, and add it to ``recorded``; or record that there is none.
 
     Returns:
         The line that reports it; None if there is no job and the process of the submission runs after all.
     """
     if job is not None:
-        recorded = journal.settle(submission, job)
-        return f"recorded job {recorded.id} ({submission.name}), which an interrupted command had submitted"
+        recorded.append(journal.settle(submission, job))
+        return f"recorded job {recorded[-1].id} ({submission.name}), which an interrupted command had submitted"
     if not journal.abandon_interrupted(submission, _NOT_FOUND):
         return None
     return f"the interrupted submission {submission.name} did not reach {submission.platform}"

@@ -206,6 +206,8 @@ class Submitter:
             outcome = self._start(each)
             if not isinstance(outcome.error, NotSentError):
                 outcomes[each.number] = outcome
+            if outcome.job is not None and outcome.job.status.is_final:  # one that was found, and has ended since
+                capture_recorded([outcome.job], self._store, self._platforms)
             self._report_links(outcome.job, each.attempt.platform)
             progress.advance()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from caliban.errors import CalibanError, PlatformError, UsageError
+from caliban.errors import CalibanError, PlatformError, StoreError, UsageError
 from caliban.outputs.stored import StoredOutput
 from caliban.platforms.base import LogRequest
 from caliban.records import JobRecord, JobStatus, OutputLine
@@ -19,7 +21,7 @@ from tests.builders import add_group
 from tests.calls import call
 from tests.conftest import MakeContext, MakeScreen, ScreenContext
 from tests.databases import sent_statements
-from tests.fakes import FakeService, polls
+from tests.fakes import FakeClock, FakeService, polls
 
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
 GROUP = ("--xgroup", "resubmit_test")
@@ -443,3 +445,37 @@ def test_the_number_of_statements_does_not_depend_on_that_of_jobs(
         assert call(context, "logs", *GROUP) == 0
     assert context.out.count("x\n") == jobs
     assert len([each for each in statements if each.startswith("SELECT jobs") or "job_logs" in each]) <= 3
+
+
+class ImpatientClock(FakeClock):
+    """A clock whose waits on threads beside the command end at once, as after two seconds of silence."""
+
+    def wait_in_background(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(0.01)
+
+
+def test_an_output_that_does_not_come_is_told_once(store: Store, logging: FakeService, context: ScreenContext) -> None:
+    def slow() -> Iterator[bytes]:
+        while "reading" not in context.err:
+            time.sleep(0.001)
+        yield b"late\n"
+
+    vars(context)["clock"] = ImpatientClock()
+    add_group(store, FAILED)
+    logging.expect("logs", lambda job, request: slow())
+    call(context, "logs", "--job", "1")
+    assert (context.out, context.err) == ("late\n", "reading the output of job 1 ...\n")
+
+
+def test_a_store_that_cannot_be_read_any_more_is_the_reason_of_that_job_only(
+    store: Store, logging: FakeService, context: ScreenContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise StoreError("store-locked", "the store is locked")
+
+    add_group(store, FAILED, FAILED)
+    monkeypatch.setattr("caliban.commands.log_output.read_outputs", fail)
+    Answer(logging, {1: GONE, 2: [b"two\n"]})
+    assert call(context, "logs", *GROUP) == 1
+    assert context.out.endswith("two\n")
+    assert "the store is locked" in context.err

@@ -74,8 +74,20 @@ def peer_history_at_0003(url: str) -> None:
     migrate_up(url, "0003")
 
 
+def peer_history_at_0004(url: str) -> None:
+    peer_history(url)
+    migrate_up(url, "0004")
+
+
 @pytest.fixture(
-    params=[nothing, peer_history, peer_history_at_0001, peer_history_at_0002, peer_history_at_0003],
+    params=[
+        nothing,
+        peer_history,
+        peer_history_at_0001,
+        peer_history_at_0002,
+        peer_history_at_0003,
+        peer_history_at_0004,
+    ],
 )
 def earlier_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
     """A store to upgrade: one that does not exist yet, one of caliban 0.4.2, and that at each earlier revision."""
@@ -170,7 +182,7 @@ def test_a_downgrade_restores_the_store_of_the_peer(peer_url: str) -> None:
     assert (rows(peer_url), shape(peer_url)) == before
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0004"])
 def test_a_downgrade_restores_an_earlier_revision(peer_url: str, revision: str) -> None:
     migrate_up(peer_url, revision)
     before = (rows(peer_url), shape(peer_url), constraints(peer_url))
