@@ -268,6 +268,13 @@ def killing() -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def logging() -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs run by themselves, and whose output can be read."""
+    with fake_platform("FakeLoggingPlatform") as service:
+        yield service
+
+
+@pytest.fixture
 def with_output() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run while the command waits, and have output."""
     with fake_platform("FakeLogPlatform") as service:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -402,6 +402,22 @@ class FakeKillingPlatform(FakeForegroundPlatform, KillsJobs):
         answer = self.service.answer("kill", job)
         assert isinstance(answer, JobUpdate)
         return answer
+
+
+class FakeLoggingPlatform(FakePlatform, LogSource):
+    """Jobs that run by themselves, and whose output can be read."""
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        if request.follow:
+            assert not job.status.is_final, "a job that has ended must not be followed"
+        answer = self.service.answer("logs", job, request)
+        if isinstance(answer, CalibanError):
+            raise answer
+        assert isinstance(answer, Iterable)
+        for line in answer:
+            if isinstance(line, CalibanError):
+                raise line
+            yield OutputLine(line) if isinstance(line, bytes) else line
 
 
 class FakeLogPlatform(FakeKillingPlatform, LogSource):

@@ -74,6 +74,7 @@ BUILT_IN: Mapping[str, Entry] = {
         Entry("cluster job submit", "submit experiments to a cluster", "caliban.commands.cluster.job_submit:COMMAND"),
         Entry("cluster job ls", "list the jobs of a cluster", "caliban.commands.cluster.job_ls"),
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
+        Entry("logs", "show the output of jobs, while they run and afterwards", "caliban.commands.logs"),
         Entry("groups", "list your experiment groups", "caliban.commands.groups"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
         Entry("resubmit", "re-run the failed jobs of an experiment group", "caliban.resubmit.command"),
@@ -86,6 +87,7 @@ BUILT_IN: Mapping[str, Entry] = {
 _LONGEST_NAME = max(len(name.split()) for name in BUILT_IN)
 
 _RERUN, _SHOW, _END, _GIVE_UP = ("resubmit",), ("status",), ("stop",), ("abandon",)
+_LOGS = ("logs",)
 
 SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "again": _RERUN,
@@ -102,6 +104,13 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "history": _SHOW,
     "ps": _SHOW,
     "show": _SHOW,
+    "attach": _LOGS,
+    "cat": _LOGS,
+    "follow": _LOGS,
+    "log": _LOGS,
+    "output": _LOGS,
+    "stdout": _LOGS,
+    "tail": _LOGS,
     "watch": _SHOW,
     "abort": _END,
     "cancel": _END,

@@ -72,6 +72,7 @@ class Console:
         self._rows = JobRows()
         self.writes_document = False
         self._document: JsonObject | None = None
+        self._texts: documents.Texts | None = None
         self._is_document_written = False
         self._listing: list[str] = []  # what --json has not shown
         self._states = {False: LastStates(), True: LastStates()}  # of what jobs write, for files and pipes
@@ -167,15 +168,27 @@ class Console:
         """Write an error to standard error: what failed, why, and what to do."""
         self.info(*render.error_lines(error))
 
-    def document(self, document: JsonObject | Callable[[], JsonObject]) -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """Whether standard output is a terminal."""
+        return terminal.is_terminal(self._stdout)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether standard output is a terminal that shows colours, and the user wants them."""
+        return terminal.has_colours(self._stdout, self._environ)
+
+    def document(self, document: JsonObject | Callable[[], JsonObject], texts: documents.Texts | None = None) -> None:
         """Set what ``--json`` writes to standard output when the command ends (:mod:`caliban.cli.documents`).
 
         Args:
             document: it, or what makes it, which is called with ``--json`` only. A later one takes its place: there is
                 never more than one.
+            texts: its last field, a list that may be longer than memory.
         """
         if self.writes_document:
             self._document = document() if callable(document) else document
+            self._texts = texts
 
     def write_document(self, exit_code: int, error: CalibanError | None = None) -> None:
         """Write the document, once; without ``--json``, nothing.
@@ -187,14 +200,16 @@ class Console:
         if not self.writes_document or self._is_document_written:
             return
         self._is_document_written = True
-        text = documents.encoded(documents.completed(self._document, exit_code, error)) + "\n"
+        completed = documents.completed(self._document, exit_code, error)
         binary = getattr(self._stdout, "buffer", None)
         with self._lock, self._bars_hidden():
-            if binary is None:
-                self._stdout.write(text)
-            else:
-                self._stdout.flush()
-                binary.write(text.encode("ascii"))  # JSON is UTF-8, whatever the encoding of the locale
+            for text in documents.encoded_parts(completed, self._texts):
+                _wait_for_room(self._stdout)
+                if binary is None:
+                    self._stdout.write(text)
+                else:
+                    self._stdout.flush()
+                    binary.write(text.encode("ascii"))  # JSON is UTF-8, whatever the encoding of the locale
             self._stdout.flush()
 
     def job_output(self, data: bytes, *, is_stderr: bool) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from caliban.attempts import Submission
@@ -73,6 +74,31 @@ def encoded(value: object) -> str:
     if not text or "\\ud" in text:
         text = json.dumps(plain(value), allow_nan=False)
     return text.replace("\x7f", "\\u007f")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A list of a document, whose items are encoded one by one.
+
+    Attributes:
+        name: the field's name.
+        items: each an encoded value.
+    """
+
+    name: str
+    items: Iterable[str]
+
+
+def encoded_parts(document: JsonObject, texts: Texts | None) -> Iterator[str]:
+    """Yield a document as JSON in one line, with its line break, in pieces; ``texts`` is its last field."""
+    whole = encoded(document)
+    if texts is None or document.get("schema") == ERROR:
+        yield f"{whole}\n"
+        return
+    yield f'{whole[:-1]}, "{texts.name}": ['
+    for number, item in enumerate(texts.items):
+        yield f", {item}" if number else item
+    yield "]}\n"
 
 
 def plain(value: object, levels: int = _DEEPEST) -> object:

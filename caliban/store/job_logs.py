@@ -64,25 +64,32 @@ def record_outputs(session: Session, outputs: Iterable[StoredOutput], clock: Clo
 
 def read_output(session: Session, job_id: int) -> StoredOutput | None:
     """Return the stored output of a job; None where there is none."""
-    if not has_job_logs(session):
-        return None
+    return read_outputs(session, [job_id]).get(job_id)
+
+
+def read_outputs(session: Session, job_ids: Sequence[int]) -> dict[int, StoredOutput]:
+    """Return the stored output of each job that has one, in one statement. Each may have 64 KiB: ask for a few only."""
+    if not has_job_logs(session) or not job_ids:
+        return {}
     # null also in a row of another program that is longer than any of ours
     output = case((func.length(JobLogRow.output) <= _MAX_COMPRESSED, JobLogRow.output), else_=null())
     statement = select(
+        JobLogRow.job_id,
         output.label("output"),
         JobLogRow.output.is_not(None).label("has_output"),
         JobLogRow.is_complete,
         _bounded(JobLogRow.unavailable).label("unavailable"),
         *error_columns(session),
-    ).where(JobLogRow.job_id == job_id)
-    row = session.execute(statement).one_or_none()
-    if row is None:
-        return None
+    ).where(JobLogRow.job_id.in_(job_ids))
+    return {row.job_id: _stored(row) for row in session.execute(statement)}
+
+
+def _stored(row: TreeRow) -> StoredOutput:
     data = _decompressed(row.output) if row.has_output else b""
     unavailable = None if row.unavailable is None else text(row.unavailable)
     if data is None:
         unavailable = unavailable or _DAMAGED
-    return StoredOutput(job_id, data or b"", bool(row.is_complete), unavailable, error_from(row))
+    return StoredOutput(row.job_id, data or b"", bool(row.is_complete), unavailable, error_from(row))
 
 
 def output_errors(session: Session, job_ids: Iterable[int]) -> dict[int, OutputError]:

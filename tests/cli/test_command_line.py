@@ -195,7 +195,7 @@ def test_help_takes_the_beginning_of_a_command(context: ScreenContext) -> None:
     assert commands_listed(context.out) == ["cluster job submit", "cluster job ls"]
 
 
-@pytest.mark.parametrize("arguments", [("logs",), ("status", "logs"), ("cluster", "logs")])
+@pytest.mark.parametrize("arguments", [("frobnicate",), ("status", "logs"), ("cluster", "logs")])
 def test_help_of_an_unknown_command_is_an_error(arguments: tuple[str, ...], context: ScreenContext) -> None:
     with pytest.raises(UsageError) as caught:
         call(context, "help", *arguments)

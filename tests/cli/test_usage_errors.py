@@ -172,7 +172,6 @@ def test_flags_of_a_group_may_be_spelt_with_hyphens() -> None:
         ("submit", 'did you mean "caliban cloud" or "caliban cluster job submit"?'),
         ("Status", 'did you mean "caliban status"?'),
         ("zzz", f"the commands are {', '.join(command_table.BUILT_IN)}"),
-        ("logs", f"the commands are {', '.join(command_table.BUILT_IN)}"),
         ("cluster qqqqqqqqqqqqqqqq", "the commands are cluster ls, cluster job submit, cluster job ls"),
         ("cluster foo", "the commands are cluster ls, cluster job submit, cluster job ls"),
         ("cluster job sumbit", 'did you mean "caliban cluster job submit"?'),

@@ -41,6 +41,7 @@ def person(context: ScreenContext, service: AiplatformV1, tmp_path: Path) -> Scr
     key = service.write_key_file(tmp_path / "key.json")
     environ = {
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": service.url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": service.url,
         "GOOGLE_APPLICATION_CREDENTIALS": str(key),
     }
     return replace(context, environ=environ)
@@ -120,3 +121,16 @@ def test_an_accepted_job_is_reported_with_its_links(store: Store, service: Aipla
     assert (
         f"gcloud ai custom-jobs stream-logs {accepted.id} --region us-central1 --project totoro-project" in person.err
     )
+
+
+def test_the_output_of_a_failed_job_is_shown(store: Store, service: AiplatformV1, person: ScreenContext) -> None:
+    call(person, "cloud", "--xgroup", "resubmit_test", "--nogpu", "--image_tag", IMAGE, "cpu.py", "--", "--foo", "3")
+    [accepted] = service.jobs.all()
+    number = str(accepted.name).rpartition("/")[2]
+    for text in ("Traceback (most recent call last):", "ValueError: loss is nan at step 17"):
+        service.logging.write(number, text)
+    error = "The replica workerpool0-0 exited with a non-zero status of 1."
+    service.jobs.set_state(accepted.name, "JOB_STATE_FAILED", error)
+    before = len(person.out)
+    assert call(person, "logs", "--xgroup", "resubmit_test", "--failed", "--tail", "1") == 0
+    assert person.out[before:] == "== job 1  cpu.py --foo 3  FAILED  exit code 1\nValueError: loss is nan at step 17\n"

@@ -57,7 +57,8 @@ class Cloud(ABC):
 
     def environ(self, key: str) -> Mapping[str, str]:
         """Return the environment variables with which the command uses the service."""
-        return {self.endpoint: self.service.url, "GOOGLE_APPLICATION_CREDENTIALS": key}
+        endpoints = dict.fromkeys((self.endpoint, "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"), self.service.url)
+        return {**endpoints, "GOOGLE_APPLICATION_CREDENTIALS": key}
 
     @property
     @abstractmethod

@@ -50,6 +50,7 @@ def vertex(user: Researcher) -> Iterator[AiplatformV1]:
     """Vertex AI, and the researcher's key file for it."""
     with AiplatformV1({PROJECT}, runner=Docker(["docker"], os.environ), any_registry=True) as service:
         user.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"] = service.url
+        user.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"] = service.url
         user.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(service.write_key_file(user.home / "key.json"))
         yield service
 

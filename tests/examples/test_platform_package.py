@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from tests.conftest import Caliban, Finished
 CLONE = Path(__file__).resolve().parents[2]
 EXAMPLE = CLONE / "examples" / "platform"
 BROKEN = "import sys, time\nprint(sys.argv[1:], flush=True)\ntime.sleep(600 if '--wait' in sys.argv else 0)\n1 / 0\n"
+WITHOUT_DOCKER = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 FIXED = BROKEN.replace("1 / 0\n", "")
 
 
@@ -42,8 +44,10 @@ class Installed:
         self.jobs = caliban.home / ".caliban" / "subprocess"
 
     def __call__(self, *arguments: str, **environ: str) -> Finished:
-        without_docker = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
-        return self._caliban(*arguments, env={**self._environ, **without_docker, **environ})
+        return self._caliban(*arguments, env={**self._environ, **WITHOUT_DOCKER, **environ})
+
+    def environment(self) -> dict[str, str]:
+        return self._caliban.environment({**self._environ, **WITHOUT_DOCKER})
 
     def wait(self, jobs: int) -> None:
         """Wait until so many jobs have ended."""
@@ -145,3 +149,89 @@ def test_the_installed_package_keeps_every_promise_of_a_platform(site: Path, tmp
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+GATED = """
+import pathlib, sys, time
+print("started", flush=True)
+while not pathlib.Path("go").exists():
+    time.sleep(0.02)
+print("went", flush=True)
+while "--endless" in sys.argv:
+    print("more", flush=True)
+    time.sleep(0.01)
+"""
+
+
+def start_logs(installed: Installed, *arguments: str, command: str = "exec $caliban logs") -> subprocess.Popen[str]:
+    """Start ``caliban logs`` in a second terminal."""
+    line = command.replace("$caliban", f"{sys.executable} -m caliban").replace("logs", f"logs {' '.join(arguments)}")
+    return subprocess.Popen(
+        ["bash", "-c", line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=installed.environment(),
+        cwd=installed.script.parent,
+    )
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_the_output_of_failed_jobs_is_shown_also_after_it_was_removed(installed: Installed, cwd: Path) -> None:
+    (cwd / "experiment.json").write_text('{"epochs": [1, 2]}')
+    installed("subprocess", "--xgroup", "lab", "--experiment_config", "experiment.json", "train.py")
+    installed.wait(2)
+    last = ("logs", "--xgroup", "lab", "--failed", "--tail", "1")
+    shown = installed(*last)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [line for line in shown.stdout.splitlines() if not line.startswith("==")] == [
+        "ZeroDivisionError: division by zero",
+        "ZeroDivisionError: division by zero",
+    ]
+    for each in installed.jobs.glob("*/output"):
+        each.unlink()
+    again = installed(*last)
+    assert (again.returncode, again.stdout) == (0, shown.stdout)
+
+
+def test_a_running_job_is_followed_until_it_ends(installed: Installed, cwd: Path) -> None:
+    installed.script.write_text(GATED)
+    installed("subprocess", "--xgroup", "lab", "train.py")
+    with start_logs(installed, "--follow") as process:
+        assert first_line(process) == "started\n"
+        (cwd / "go").touch()
+        out, err = process.communicate(timeout=60)
+    assert (out, process.returncode, "Traceback" in err) == ("went\n", 0, False)
+
+
+@pytest.mark.parametrize("jobs", ["[1]", "[1, 2]"])
+def test_a_reader_that_leaves_ends_the_command_quietly(jobs: str, installed: Installed, cwd: Path) -> None:
+    installed.script.write_text(GATED)
+    (cwd / "experiment.json").write_text(f'{{"epochs": {jobs}}}')
+    (cwd / "go").touch()
+    line = ("--xgroup", "lab", "--experiment_config", "experiment.json", "train.py", "--", "--endless")
+    installed("subprocess", *line)
+    command = "set -o pipefail; $caliban logs | head -n 2"
+    with start_logs(installed, "--xgroup", "lab", "--follow", command=command) as process:
+        out, err = process.communicate(timeout=60)
+    assert (len(out.splitlines()), err, process.returncode) == (2, "", 0)
+    assert set(installed.states("lab")) == {"RUNNING"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_following_and_leaves_the_job_alone(
+    number: signal.Signals, code: int, installed: Installed
+) -> None:
+    installed.script.write_text(GATED)
+    installed("subprocess", "--xgroup", "lab", "train.py")
+    with start_logs(installed, "--xgroup", "lab", "--follow") as process:
+        lines = [first_line(process), first_line(process)]
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (lines[1], process.returncode) == ("started\n", code)
+    assert err == "1 job is still running\ninterrupted\n"
+    assert installed.states("lab") == ["RUNNING"]

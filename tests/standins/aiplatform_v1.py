@@ -65,7 +65,9 @@ class AiplatformV1(TrainingApi):
 
     def forget_all(self) -> None:
         """Let there be no jobs."""
-        self.jobs = CustomJobs(self.numbers, self._accepted, any_registry=self.any_registry, clock=self.clock)
+        self.jobs = CustomJobs(
+            self.numbers, self._accepted, self.log_end, any_registry=self.any_registry, clock=self.clock
+        )
 
     def check_project(self, method: Method) -> None:
         project, given = self._project(method), method.path["projectsId"]
@@ -121,6 +123,9 @@ class AiplatformV1(TrainingApi):
         /_standin/faults``: a :class:`Fault` as JSON; ``POST /_standin/jobs``: ``{"name": ..., "state": ...,
         "errorMessage": ...}``; ``POST /_standin/lag``: ``{"seconds": ...}``.
         """
+        steered = self.steered(path, given)
+        if steered is not None:
+            return steered
         if path == "/_standin/faults":
             self.faults.add(Fault(**given))
         elif path == "/_standin/jobs":

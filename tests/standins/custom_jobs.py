@@ -108,11 +108,12 @@ class CustomJobs:
         self,
         numbers: Mapping[str, str],
         on_accept: Callable[[CustomJob], None] = lambda job: None,
+        on_end: Callable[[CustomJob, str], None] = lambda job, state: None,
         *,
         any_registry: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        """``numbers``: of each project, by its id."""
+        """``numbers``: of each project, by its id; ``on_end``: called with a job that has ended, and its last state."""
         self._clock = clock or SystemClock()
         self.lag_s = 0.0
         self.hidden_lists = 0
@@ -121,6 +122,7 @@ class CustomJobs:
         self._jobs: dict[str, CustomJob] = {}
         self._lock = threading.RLock()
         self.on_accept = on_accept
+        self.on_end = on_end
 
     def create(self, project: str, location: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Accept a job, PENDING, under a name that no other has: the same body twice makes two jobs."""
@@ -229,6 +231,8 @@ class CustomJobs:
 
     def _set_state(self, job: CustomJob, state: str, error: str) -> None:
         now = _stamp()
+        if state in FINAL:
+            self.on_end(job, state.removeprefix(_PREFIX))
         job.outputs.update(state=state, updateTime=now)
         if state == "JOB_STATE_RUNNING":
             job.outputs.setdefault("startTime", now)

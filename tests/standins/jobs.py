@@ -64,12 +64,21 @@ class Job:
 
 
 class Jobs:
-    """The jobs of some projects, and the four methods that deal with them."""
+    """The jobs of some projects, and the four methods that deal with them.
 
-    def __init__(self, on_accept: Callable[[Job], None] = lambda job: None) -> None:
+    Attributes:
+        on_end: called with a job that has ended, before anybody is told of its end.
+    """
+
+    def __init__(
+        self,
+        on_accept: Callable[[Job], None] = lambda job: None,
+        on_end: Callable[[Job, str], None] = lambda job, state: None,
+    ) -> None:
         self._jobs: dict[tuple[str, str], Job] = {}
         self._lock = threading.RLock()
         self.on_accept = on_accept
+        self.on_end = on_end
 
     def create(self, project: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Accept a job, QUEUED."""
@@ -132,6 +141,8 @@ class Jobs:
         """Let a job be in ``state`` from now on."""
         with self._lock:
             job = self.find(job_id, project)
+            if state in FINAL:
+                self.on_end(job, state)
             job.outputs["state"] = state
             now = _stamp(datetime.now(timezone.utc))
             if state == "RUNNING":

@@ -42,7 +42,7 @@ class MlV1(TrainingApi):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s, clock=clock)
-        self.jobs = Jobs(self._accepted)
+        self.jobs = Jobs(self._accepted, self.log_end)
         self.end: ApiError | None = None
 
     def check_project(self, method: Method) -> None:
@@ -77,6 +77,9 @@ class MlV1(TrainingApi):
         /_standin/faults``: a :class:`Fault` as JSON; ``POST /_standin/jobs``: ``{"jobId": ..., "state": ...,
         "errorMessage": ...}``.
         """
+        steered = self.steered(path, given)
+        if steered is not None:
+            return steered
         if path == "/_standin/faults":
             self.faults.add(Fault(**given))
         elif path == "/_standin/jobs":

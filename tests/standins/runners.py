@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 _POLL_S = 0.05
@@ -75,11 +75,16 @@ class Scripted:
 
 
 class Docker:
-    """Each job's container runs, the first one's where it has several; its exit code is the job's end."""
+    """Each job's container runs, the first one's where it has several; its exit code is the job's end.
+
+    Attributes:
+        on_line: called with each line that a container writes, and whether to standard error.
+    """
 
     def __init__(self, client: Sequence[str], environ: Mapping[str, str]) -> None:
         self._client = tuple(client)
         self._environ = dict(environ)
+        self.on_line: Callable[[Any, str, bool], None] = lambda job, line, is_stderr: None
         self._names: list[str] = []
         self._closing = threading.Event()
 
@@ -92,20 +97,30 @@ class Docker:
             [*self._client, "run", "--rm", "--name", name, *job.options, job.image, *job.arguments],
             env=self._environ,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
         jobs.move(job, "RUNNING")
         words: list[bytes] = []
-        reader = threading.Thread(target=lambda: words.append(process.stderr.read() if process.stderr else b""))
-        reader.start()
+        readers = [
+            threading.Thread(target=self._read, args=(job, process.stdout, [], False)),
+            threading.Thread(target=self._read, args=(job, process.stderr, words, True)),
+        ]
+        for reader in readers:
+            reader.start()
         while process.poll() is None:
             if job.is_cancelled.wait(_POLL_S) or self._closing.is_set():
                 self._kill(name)
-        reader.join()
+        for reader in readers:
+            reader.join()
         self._names.remove(name)
         self._record(job, jobs, process.returncode, b"".join(words).decode("utf-8", "replace"))
+
+    def _read(self, job: Work, stream: Iterable[bytes], words: list[bytes], is_stderr: bool) -> None:
+        for line in stream:
+            words.append(line)
+            self.on_line(job, line.decode("utf-8", "replace").rstrip("\n"), is_stderr)
 
     def close(self) -> None:
         """End every container that still runs."""

@@ -7,17 +7,19 @@ import os
 import shlex
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from caliban.clock import Clock, SystemClock
 from tests.standins.discovery import ApiError
+from tests.standins.faults import Fault
 from tests.standins.google_api import GoogleApi
+from tests.standins.logging_v2 import LoggingV2
 from tests.standins.oauth import ServiceAccount
 from tests.standins.runners import Docker, Scripted, Work, WorkPlace
-from tests.standins.serving import stop_event
+from tests.standins.serving import Answer, Call, stop_event
 
 Runner: TypeAlias = Docker | Scripted
 """What becomes of accepted jobs."""
@@ -37,6 +39,7 @@ class TrainingApi(GoogleApi):
     Attributes:
         runner: runs accepted jobs; None leaves them as they are.
         clock: of quotas, and of lists that lag behind.
+        logging: Cloud Logging, at the same address; it has what accepted jobs write, where they are really run.
     """
 
     def __init__(
@@ -52,9 +55,31 @@ class TrainingApi(GoogleApi):
         super().__init__(projects, token_life_s=token_life_s, account=account)
         self.runner = runner
         self.clock = clock or SystemClock()
+        self.logging = LoggingV2(projects, account=self.account, clock=self.clock)
+        if isinstance(runner, Docker):
+            runner.on_line = self._log_line
         self._quota = quota
         self._submissions: deque[float] = deque()
         self._lock = threading.Lock()
+
+    def name_of(self, call: Call) -> str:
+        return self.logging.name_of(call) if _is_of_logs(call) else super().name_of(call)
+
+    def answer(self, call: Call, fault: Fault | None) -> Answer:
+        return self.logging.answer(call, fault) if _is_of_logs(call) else super().answer(call, fault)
+
+    def steered(self, path: str, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Answer what :meth:`LoggingV2.control` answers; None for any other path."""
+        return self.logging.control(path, given) if path.startswith("/_standin/logs") else None
+
+    def _log_line(self, job: Work, line: str, is_stderr: bool) -> None:
+        task = job.replica.replace(" ", "-replica-")
+        self.logging.write(job.id, line, project=job.project, task=task, severity="ERROR" if is_stderr else "INFO")
+
+    def log_end(self, job: Work, state: str) -> None:
+        """Log the end of a job, as the service does once all machines of the job have ended."""
+        words = {"SUCCEEDED": "Job completed successfully.", "CANCELLED": "Job cancelled."}
+        self.logging.write(job.id, words.get(state, "Job failed."), project=job.project, task="service")
 
     def check_quota(self, words: str) -> None:
         """Refuse a submission that is one too many, with ``words``; else count it."""
@@ -78,6 +103,10 @@ class TrainingApi(GoogleApi):
     def close(self) -> None:
         if self.runner is not None:
             self.runner.close()
+
+
+def _is_of_logs(call: Call) -> bool:
+    return call.path.startswith("/v2/")
 
 
 def serve_as_process(

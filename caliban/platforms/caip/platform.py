@@ -12,6 +12,7 @@ from caliban.platforms.caip import details, job_spec
 from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.labels import candidate_names, common_prefix, has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform, job_image, refusal
 from caliban.platforms.retry import RetryPolicy
@@ -32,6 +33,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
 
     id = "CAIP"
     service_name = "AI Platform"
+    api = "ml"
     known_settings = job_spec.KNOWN_SETTINGS
     place_type = CaipDestination
     not_recorded = "its name or its project is not recorded"
@@ -101,7 +103,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
                 details=details.new_details(place, name),
             )
             if has_token(job, submission.token):
-                return self._new_job(place, name, image, self._status(job) or JobStatus.SUBMITTED)
+                return self._new_job(place, name, image, self._status(job, job) or JobStatus.SUBMITTED)
         error = PlatformError(
             "job-name-taken",
             f"cannot submit the job {submission.name}: other jobs of {place} have its names",
@@ -127,7 +129,7 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
                 return None
             if has_token(job, submission.token):
                 return self._new_job(
-                    place, name, job_image(job_spec.image_of, job), self._status(job) or JobStatus.UNKNOWN
+                    place, name, job_image(job_spec.image_of, job), self._status(job, job) or JobStatus.UNKNOWN
                 )
         return None
 
@@ -139,7 +141,13 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
         return f"jobId:{prefix}*" if prefix else ""
 
     def _details_of(self, job: JobRecord, status: JobStatus, found: JsonObject) -> JsonObject:
-        return details.updated_details(job.details.raw, status, found)
+        return details.updated_details(job.details.raw, status, found, job.spec)
+
+    def _time_limits(self, spec: JsonObject) -> TimeLimits:
+        return details.time_limits(spec)
+
+    def _has_several_machines(self, spec: JsonObject) -> bool:
+        return details.has_several_machines(spec)
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         """Report a service that was shut down once, not for each job."""

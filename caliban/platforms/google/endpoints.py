@@ -102,6 +102,31 @@ def endpoint_override(environ: Mapping[str, str], api: str) -> str | None:
     return endpoint.rstrip("/") + "/"
 
 
+def check_logging_endpoint(environ: Mapping[str, str], api: str) -> None:
+    """Check that the logs of an API's jobs are where they are looked for.
+
+    Google has nothing of the jobs of a service on this machine, and must not get the token of that service.
+
+    Args:
+        environ: the environment variables.
+        api: of the jobs, in the discovery document.
+
+    Raises:
+        UsageError: ``endpoint-malformed``.
+        PlatformError: ``logging-endpoint-unknown``.
+    """
+    override = endpoint_override(environ, api)
+    is_here = override is not None and is_loopback(urlsplit(override).hostname or "")
+    if is_here and endpoint_override(environ, "logging") is None:
+        variable = f"{_ENDPOINT_VARIABLE}LOGGING"
+        raise PlatformError(
+            "logging-endpoint-unknown",
+            "the output of jobs cannot be read: no endpoint of Cloud Logging is set",
+            cause=f"${_ENDPOINT_VARIABLE}{api.upper()} is a service on this machine",
+            hint=f"set {variable}",
+        )
+
+
 def token_endpoint_problem(url: str, universe: str) -> str | None:
     """Return why a login or refresh token must not be sent to ``url``; None where it may.
 

@@ -12,11 +12,14 @@ from caliban.platforms.google.details import ProjectDestination
 from caliban.platforms.google.errors import ForeignAnswerError, GoogleError, GoogleRefusedError
 from caliban.platforms.google.transport import ApiRequest, execute_once
 from caliban.records import JsonObject
+from caliban.redaction import hide_secrets
 
 _Place = TypeVar("_Place", bound=ProjectDestination)
 
 _MAX_PAGES = 1000
 """100,000 jobs. A list that does not end is an error."""
+_MAX_MESSAGE = 20_000
+"""Characters of a job's error that are read; services limit them to a few thousand."""
 _LIST_DEADLINE = 600
 """Seconds for all pages of a list."""
 
@@ -41,6 +44,10 @@ class JobsClient(ABC, Generic[_Place]):
 
     def __init__(self, google: Google) -> None:
         self._google = google
+
+    def check_name(self, place: _Place, job_id: str) -> None:
+        """Check the destination and the id of a job, before they become part of a request to another service."""
+        self._name(place, job_id)
 
     @abstractmethod
     def _collection(self, place: _Place) -> Any:  # noqa: ANN401 - created at run time
@@ -167,3 +174,14 @@ def _next_page(page: JsonObject, action: str) -> str | None:
 def short_id(name: str) -> str:
     """Return the last part of a resource name: ``projects/1/locations/us-central1/customJobs/42`` -> ``42``."""
     return name.rpartition("/")[2]
+
+
+def without_secrets(found: JsonObject) -> JsonObject:
+    """Return a job as the service reports it, with no secret in its error, which may repeat what the program wrote."""
+    message, error = found.get("errorMessage"), found.get("error")
+    hidden: dict[str, object] = {}
+    if isinstance(message, str):
+        hidden["errorMessage"] = hide_secrets(message[:_MAX_MESSAGE])
+    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
+        hidden["error"] = {**error, "message": hide_secrets(error["message"][:_MAX_MESSAGE])}
+    return {**found, **hidden}

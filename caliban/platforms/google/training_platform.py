@@ -10,19 +10,31 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import MaySend, Platform, RefusedError, RemotePlatform
+from caliban.platforms.base import LogRequest, LogSource, MaySend, Platform, RefusedError, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import Known, unknown_settings
 from caliban.platforms.flags import project_id
 from caliban.platforms.google import labels
 from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
-from caliban.platforms.google.details import ProjectDestination
+from caliban.platforms.google.cloud_logging import CloudLogging, LogQuery, Stop
+from caliban.platforms.google.details import ProjectDestination, TimeLimits
+from caliban.platforms.google.endpoints import check_logging_endpoint
 from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
 from caliban.platforms.google.identifiers import PROJECT
-from caliban.platforms.google.jobs_client import JobsClient, short_id
+from caliban.platforms.google.job_output import JobState, OutputOf, job_filter, read_output
+from caliban.platforms.google.jobs_client import JobsClient, short_id, without_secrets
 from caliban.platforms.retry import Backoff, RetryPolicy
 from caliban.platforms.submit_once import submit_once
-from caliban.records import Destination, ImageRef, JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
+from caliban.records import (
+    Destination,
+    ImageRef,
+    JobRecord,
+    JobStatus,
+    JobUpdate,
+    JsonObject,
+    OutputLine,
+    StatusUnavailable,
+)
 from caliban.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -35,7 +47,7 @@ _FEW = 2
 _Place = TypeVar("_Place", bound=ProjectDestination)
 
 
-class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
+class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
     """A training service of Google, in any number of projects. Its methods may be called on several threads.
 
     Attributes:
@@ -43,6 +55,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
         states: state of the service -> ours.
         not_recorded: why a job cannot be queried whose id or destination is not recorded.
         is_run_by_digest: whether jobs name their image by its digest.
+        api: of the service, in the discovery document.
         list_options: parameters of the list method.
         known_settings: the shape of the job specs that caliban makes.
         place_type: of its destinations.
@@ -50,6 +63,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
     """
 
     service_name: ClassVar[str]
+    api: ClassVar[str]
     states: ClassVar[Mapping[str, JobStatus]]
     not_recorded: ClassVar[str]
     is_run_by_digest: ClassVar[bool] = True
@@ -61,6 +75,7 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
     def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
         super().__init__(context)
         self.google = Google(context, retry_policy)
+        self._logging = CloudLogging(self.google, context)
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self._is_over_quota = False
@@ -72,6 +87,14 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
     @abstractmethod
     def _details_of(self, job: JobRecord, status: JobStatus, found: JsonObject) -> JsonObject:
         """Return what to record of a job, from what is recorded and what the service reports."""
+
+    @abstractmethod
+    def _time_limits(self, spec: JsonObject) -> TimeLimits:
+        """Return how long a job may run and wait, from its spec or the job that the service reports."""
+
+    @abstractmethod
+    def _has_several_machines(self, spec: JsonObject) -> bool:
+        """Return whether a job runs on more than one machine."""
 
     def connect(self, destination: Destination) -> None:
         """Check how the destination is spelled, and fetch an access token, before anything is built or journaled.
@@ -93,6 +116,38 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
     def links(self, job: JobRecord) -> Sequence[str]:
         """Return the job's page in the console, and gcloud's command that streams its log."""
         return job.details.links
+
+    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
+        """See :meth:`LogSource.logs`. What the service itself logs of a job is left out.
+
+        Raises:
+            PlatformError: ``output-gone``, ``output-refused``, ``logging-endpoint-unknown``; or what is recorded of the
+                job is malformed.
+            CalibanError: Cloud Logging cannot be asked.
+        """
+        place, job_id = self._recorded_place(job), job.details.id
+        if place is None or job_id is None:
+            raise PlatformError("output-gone", f"job {job.id} has no output", cause=job.reason or self.not_recorded)
+        self.client.check_name(place, job_id)
+        check_logging_endpoint(self.context.environ, self.api)
+        number = short_id(job_id)
+        found = OutputOf(
+            LogQuery(place.project, job_filter(number), f"the job {job.details.display_name or number}"),
+            JobState(job.status.is_final, job.details.ended),
+            self._has_several_machines(job.spec),
+            job.details.ended or job.created.astimezone(),
+            partial(self._current_state, job),
+            self.context.warn,
+        )
+        clock = self.context.clock
+        return read_output(self._logging, found, request, clock, Stop(clock, self.context.stopping))
+
+    def _current_state(self, job: JobRecord) -> JobState:
+        update = self.statuses([job])[job.id]
+        if isinstance(update, StatusUnavailable):
+            return JobState(is_final=False, unavailable=update.reason)
+        ended = update.details.ended if update.details else job.details.ended
+        return JobState(update.status.is_final or update.status is JobStatus.UNKNOWN, ended)
 
     def job_name(self, spec: JsonObject, token: str) -> str:
         """Return ``caliban_totoro_20200529_110259_1``: base and index of the spec's name, and the time.
@@ -290,17 +345,21 @@ class TrainingPlatform(Platform, RemotePlatform, Generic[_Place]):
 
     def _update(self, job: JobRecord, found: JsonObject) -> JobUpdate | StatusUnavailable:
         """Return a job's state, and what is new about it, from the job that the service reports."""
-        status = self._status(found)
+        status = self._status(found, job.spec)
         if status is None:
             return StatusUnavailable(f"{self.service_name} reports an unknown state: {found.get('state')}")
-        return self._changed(job, status, self._details_of(job, status, found))
+        return self._changed(job, status, self._details_of(job, status, without_secrets(found)))
 
     def _changed(self, job: JobRecord, status: JobStatus, raw: JsonObject) -> JobUpdate:
         details = self.parse_details(status, raw)
         return JobUpdate(status, None if details == job.details else details)
 
-    def _status(self, found: JsonObject) -> JobStatus | None:
-        return self.states.get(str(found.get("state")))
+    def _status(self, found: JsonObject, spec: JsonObject) -> JobStatus | None:
+        """Return the state of a job; FAILED for one that the service itself cancelled, at a time limit."""
+        status = self.states.get(str(found.get("state")))
+        if status is JobStatus.STOPPED and self._time_limits(spec).exceeded(found):
+            return JobStatus.FAILED
+        return status
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         return StatusUnavailable(one_line(error))

@@ -14,9 +14,12 @@ from urllib.parse import quote
 
 from caliban.platforms.google.details import (
     ProjectDestination,
+    TimeLimits,
     failure_cause,
     job_exit,
+    seconds,
     stored_times,
+    summary,
 )
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.stored_json import text, timestamp
@@ -30,6 +33,11 @@ _SPECIFIC_STATES: Mapping[str, str] = {
     "JOB_STATE_PARTIALLY_SUCCEEDED": "partially succeeded",
 }
 """States that are more specific than ours, as they are shown."""
+
+_PREEMPTIBLE = ("SPOT", "LOW_COST", "FLEX_START")
+"""Scheduling strategies whose machines may be taken away."""
+_DEFAULT_TIMEOUT = 7 * 86400.0
+_DEFAULT_WAIT = 86400.0
 
 
 @dataclass(frozen=True)
@@ -78,30 +86,86 @@ def place_details(destination: VertexDestination, display_name: str | None = Non
     return {"project_id": destination.project, "region": destination.region, **named}
 
 
+def time_limits(spec: JsonObject) -> TimeLimits:
+    """Return how long a custom job may run and wait.
+
+    Source: ``GoogleCloudAiplatformV1Scheduling`` in the discovery document.
+
+    Args:
+        spec: the job, as recorded or as the service reports it.
+    """
+    scheduling = _scheduling(spec)
+    run = seconds(scheduling.get("timeout")) or _DEFAULT_TIMEOUT
+    wait = scheduling.get("maxWaitDuration")
+    longest_wait = (_DEFAULT_WAIT if wait is None else seconds(wait)) if _strategy(spec) == "FLEX_START" else None
+    return TimeLimits(run, longest_wait, "scheduling.timeout", "scheduling.maxWaitDuration")
+
+
+def has_several_machines(spec: JsonObject) -> bool:
+    """Return whether a custom job has more than one machine; a worker pool without a count has one."""
+    job_spec = spec.get("jobSpec")
+    pools = job_spec.get("workerPoolSpecs") if isinstance(job_spec, Mapping) else None
+    counts = (
+        [str(pool.get("replicaCount", 1)) for pool in pools if isinstance(pool, Mapping) and pool]
+        if isinstance(pools, list)
+        else []
+    )
+    return sum(int(count) for count in counts if count.isascii() and count.isdigit()) > 1
+
+
 def new_details(destination: VertexDestination, status: JobStatus, job: JsonObject) -> JsonObject:
     """Return what is stored of a new job, as the service reports it."""
     named = {key: job[key] for key in ("name", "displayName") if key in job}
-    return updated_details({**place_details(destination), **named}, status, job)
+    return updated_details({**place_details(destination), **named}, status, job, job)
 
 
-def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject) -> JsonObject:
-    """Return what is stored of a job, with what the service reports of it."""
+def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject, spec: JsonObject | None = None) -> JsonObject:
+    """Return what is stored of a job, with what the service reports of it.
+
+    Args:
+        raw: what was stored.
+        status: of the job.
+        job: as the service reports it, its spec excepted.
+        spec: the job spec; None where it is not known.
+    """
     details = {key: value for key, value in raw.items() if key not in ("state", "reason", "cause")}
-    details.update(stored_times(job))
+    details.update(stored_times(job, status))
     state, reasons = str(job.get("state")), []
     if state in _SPECIFIC_STATES:
         details["state"] = state
         reasons.append(_SPECIFIC_STATES[state])
-    error = job.get("error")
-    if status is JobStatus.FAILED and isinstance(error, Mapping):
-        message = str(error.get("message") or "").strip()
-        reasons += message.splitlines()[:1]
-        details["cause"] = failure_cause(message, error.get("code")).value
-    elif state == "JOB_STATE_EXPIRED":
-        details["cause"] = FailureCause.TIMEOUT.value
+    if status is JobStatus.FAILED:
+        reason, cause = _failure(state, job, spec or {})
+        reasons += [reason] if reason else []
+        details.update({"cause": cause.value} if cause else {})
     if reasons:
         details["reason"] = ": ".join(reasons)
     return details
+
+
+def _failure(state: str, job: JsonObject, spec: JsonObject) -> tuple[str | None, FailureCause | None]:
+    """Return why a job failed, in one line, and the cause, as far as they are known."""
+    if state == "JOB_STATE_EXPIRED":
+        return None, FailureCause.TIMEOUT
+    if state == "JOB_STATE_CANCELLED":  # by the service
+        return time_limits(spec).exceeded(job), FailureCause.TIMEOUT
+    error = job.get("error")
+    if not isinstance(error, Mapping):
+        return None, None
+    message = str(error.get("message") or "").strip()
+    may_be_preempted = bool(job.get("startTime")) and _strategy(spec) in _PREEMPTIBLE
+    cause = failure_cause(message, error.get("code"), may_be_preempted=may_be_preempted)
+    return next(iter(summary(message).splitlines()), None), cause
+
+
+def _scheduling(spec: JsonObject) -> JsonObject:
+    job_spec = spec.get("jobSpec")
+    scheduling = job_spec.get("scheduling") if isinstance(job_spec, Mapping) else None
+    return scheduling if isinstance(scheduling, Mapping) else {}
+
+
+def _strategy(spec: JsonObject) -> object:
+    return _scheduling(spec).get("strategy")
 
 
 def _links(project: str, region: str, name: str) -> tuple[str, ...]:

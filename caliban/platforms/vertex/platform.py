@@ -12,6 +12,7 @@ from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.base import MaySend, Migration, MigrationTarget
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.labels import has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform, job_image
@@ -28,6 +29,7 @@ REGION_VARIABLE = "REGION"
 _OLD = timedelta(days=1)
 """So long after its submission, a job that lists do not show was not created, whatever two machines' clocks say."""
 
+_READ_MASK = "name,displayName,state,error,createTime,startTime,endTime,updateTime"
 _CANCELLABLE = frozenset({"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_PAUSED"})
 
 
@@ -43,10 +45,11 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
 
     id = "VERTEX"
     service_name = "Vertex AI"
+    api = "aiplatform"
     known_settings = job_spec.KNOWN_SETTINGS
     place_type = VertexDestination
     not_recorded = "its name, project or region is not recorded"
-    list_options: ClassVar[Mapping[str, str]] = {"readMask": "name,displayName,state,error,startTime,endTime"}
+    list_options: ClassVar[Mapping[str, str]] = {"readMask": _READ_MASK}
     states: ClassVar[Mapping[str, JobStatus]] = {
         "JOB_STATE_QUEUED": JobStatus.SUBMITTED,
         "JOB_STATE_PENDING": JobStatus.SUBMITTED,
@@ -190,11 +193,17 @@ class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
             self.context.reporter.warn(f"the job {name} was a duplicate and is being cancelled")
 
     def _new_job(self, place: VertexDestination, job: JsonObject, image: ImageRef) -> NewJob:
-        status = self._status(job) or JobStatus.UNKNOWN
+        status = self._status(job, job) or JobStatus.UNKNOWN
         return NewJob(image, status, self.parse_details(status, details.new_details(place, status, job)))
 
     def _filter(self, jobs: Sequence[JobRecord]) -> str:
         return job_spec.names_filter([job.details.display_name or "" for job in jobs])
 
     def _details_of(self, job: JobRecord, status: JobStatus, found: JsonObject) -> JsonObject:
-        return details.updated_details(job.details.raw, status, found)
+        return details.updated_details(job.details.raw, status, found, job.spec)
+
+    def _time_limits(self, spec: JsonObject) -> TimeLimits:
+        return details.time_limits(spec)
+
+    def _has_several_machines(self, spec: JsonObject) -> bool:
+        return details.has_several_machines(spec)

@@ -12,6 +12,7 @@ from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.vertex.launch import LAUNCHER as VERTEX_LAUNCHER
 from caliban.platforms.vertex.platform import VertexPlatform
 from caliban.records import JobRecord
+from tests.fakes import FakeClock
 from tests.platforms.contract.case import ContractCase
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.faults import Fault
@@ -19,6 +20,7 @@ from tests.standins.ml_v1 import MlV1
 
 PROJECT = "totoro-project"
 FOREVER = 1_000_000
+_RETENTION_S = 31 * 86400.0
 _FAILURE = "The replica master 0 exited with a non-zero status of 1. Termination reason: Error."
 
 
@@ -39,7 +41,8 @@ class TrainingCase(ContractCase):
     def service(self) -> Iterator[None]:
         with self.make_api() as self.api:
             key = self.api.write_key_file(self.directory / "key.json")
-            self.environ = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{self.api.api.upper()}": self.api.url}
+            apis = (self.api.api.upper(), "LOGGING")
+            self.environ = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": self.api.url for api in apis}
             self.flags = ("--nogpu", "--project_id", PROJECT, "--cloud_key", str(key))
             yield
 
@@ -70,6 +73,21 @@ class TrainingCase(ContractCase):
 
     def remove(self, job: JobRecord) -> None:
         self.api.jobs.forget(str(job.details.id))
+
+    def write(self, job: JobRecord, data: bytes) -> None:
+        for line in data.decode().splitlines():
+            self.api.logging.write(self._number(job), line)
+
+    def forget_output(self, job: JobRecord) -> None:
+        self.api.logging.forget(self._number(job))
+        ended = job.details.ended
+        assert ended is not None
+        assert isinstance(self.clock, FakeClock)
+        self.clock.seconds += (ended - self.clock.utc_now()).total_seconds() + _RETENTION_S
+
+    @staticmethod
+    def _number(job: JobRecord) -> str:
+        return str(job.details.id).rpartition("/")[2]
 
     def finish_stopping(self) -> None:
         for job in self.api.jobs.all():

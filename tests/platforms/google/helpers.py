@@ -37,7 +37,8 @@ def platform_context(
     reporter: RecordingReporter | None = None,
     clock: Clock | None = None,
 ) -> PlatformContext:
-    endpoint = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.api.upper()}": service.url} if service else {}
+    apis = (service.api.upper(), "LOGGING") if service else ()
+    endpoint = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": service.url for api in apis} if service else {}
     return PlatformContext(
         {**endpoint, **(environ or {})},
         Path("/nonexistent"),

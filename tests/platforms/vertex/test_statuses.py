@@ -72,7 +72,7 @@ def test_a_list_returns_no_more_than_is_read(backend: VertexBackend, platform: V
     platform.statuses(backend.accept_many(100))
     assert backend.service.requests[-1].query == {
         "filter": 'display_name:"caliban_totoro_20261125_110259_*"',
-        "readMask": "name,displayName,state,error,startTime,endTime",
+        "readMask": "name,displayName,state,error,createTime,startTime,endTime,updateTime",
         "pageSize": "100",
         "alt": "json",
     }
