@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from caliban.cli.command_line import parse
 from caliban.cli.context import Context
+from tests.json_documents import checked
 
 
 def call(context: Context, *words: str) -> int:
@@ -12,4 +13,6 @@ def call(context: Context, *words: str) -> int:
     context.console.writes_document = getattr(args, "as_json", False)
     code = int(args.command_module.run(args, context))
     context.console.write_document(code)
+    if context.console.writes_document and hasattr(context, "out"):
+        checked(context.out)
     return code

@@ -271,9 +271,18 @@ def state_counts(states: Iterable[JobStatus]) -> JsonObject:
 
 
 def cause_counts(jobs: Iterable[JobRecord]) -> list[JsonObject]:
-    """Return each cause of the jobs that failed with its number, the most frequent one first."""
-    counts = Counter(cause_of(job) or FailureCause.UNKNOWN for job in jobs if job.status is JobStatus.FAILED)
-    return [{"cause": cause.value, "jobs": number} for cause, number in counts.most_common()]
+    """Return the jobs that failed by cause, exception and innermost frame, the most frequent first."""
+    alike: dict[tuple[str, str | None, str | None], list[int]] = {}
+    for job in jobs:
+        if job.status is JobStatus.FAILED:
+            error = job.output_error
+            exception = (error.type, error.frame) if error else (None, None)
+            key = ((cause_of(job) or FailureCause.UNKNOWN).value, *exception)
+            alike.setdefault(key, []).append(job.id)
+    return [
+        {"cause": cause, "error_type": error_type, "frame": frame, "job_ids": ids}
+        for (cause, error_type, frame), ids in sorted(alike.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 def submission_fields(submission: Submission) -> JsonObject:
@@ -289,6 +298,35 @@ def submission_fields(submission: Submission) -> JsonObject:
         "process": submission.pid,
         "created": moment(submission.created),
         "token": submission.token,
+    }
+
+
+def status_document(user: str, groups: Sequence[GroupRecord], in_doubt: Sequence[Submission]) -> JsonObject:
+    """Return what ``caliban status`` shows.
+
+    Args:
+        user: whose groups they are.
+        groups: with the experiments and jobs that were selected.
+        in_doubt: submissions of interrupted commands whose outcome is unknown.
+    """
+    experiments = [experiment for group in groups for experiment in group.experiments]
+    return document(
+        "caliban.status/1",
+        user=user,
+        summary=experiments_summary(experiments),
+        groups=[{**group_fields(group), "summary": experiments_summary(group.experiments)} for group in groups],
+        in_doubt=submissions_fields(in_doubt),
+    )
+
+
+def experiments_summary(experiments: Sequence[ExperimentRecord]) -> JsonObject:
+    """Count experiments by the states of their latest jobs, and those that failed by cause."""
+    latest = [each.latest for each in experiments if each.latest]
+    return {
+        "experiments": len(experiments),
+        "states": state_counts(job.status for job in latest),
+        "never_run": len(experiments) - len(latest),
+        "causes": cause_counts(latest),
     }
 
 

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from caliban.cli import render
 from caliban.cli.console import Console
 from caliban.cli.summaries import command_lines, summary_lines
 from caliban.errors import ExitCode
-from caliban.records import JsonObject, Outcome
+from caliban.records import Outcome
 from caliban.summary import outcomes_summary
 
-OutcomesDocument = Callable[[Sequence[Outcome], int], JsonObject]
-"""Makes the document of a command from its outcomes and the number of attempts that were not started."""
 
-
-def report_outcomes(
-    console: Console,
-    outcomes: Sequence[Outcome],
-    group: str,
-    document: OutcomesDocument | None = None,
-    *,
-    not_started: int = 0,
-) -> ExitCode:
+def report_outcomes(console: Console, outcomes: Sequence[Outcome], group: str, *, not_started: int = 0) -> ExitCode:
     """List the jobs, report each error once, and summarize.
 
     Args:
         console: where to.
         outcomes: one for each attempt.
         group: the experiment group of all of them.
-        document: what ``--json`` writes.
         not_started: the number of attempts that were planned but not started.
 
     Returns:
         DONE when every job was submitted and none is known to have failed.
     """
-    if document is not None:
-        console.document(lambda: document(outcomes, not_started))
     console.print(*render.outcome_lines(outcomes))
     summary = outcomes_summary(outcomes, not_started)
     console.info(*render.failure_lines(outcomes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from caliban.cli import flags, render
+from caliban.cli import documents, flags, render
 from caliban.cli.context import Context
 from caliban.cli.history import history_lines
 from caliban.cli.selection import add_selection_flags, job_filter
@@ -28,7 +28,7 @@ _LONGEST_INTERVAL = 86_400.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--xgroup``, ``--max_jobs``, the flags that select jobs, ``--history``, ``--watch`` and ``--interval``."""
+    """Add ``--xgroup``, ``--max_jobs``, the flags that select jobs, ``--history``, ``--watch`` and ``--json``."""
     flags.add_xgroup(parser)
     parser.add_argument(
         "--max_jobs",
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="with --watch, the time between two looks: seconds, or 30s, 2m (default 5)",
     )
+    flags.add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
         return watch(request, _INTERVAL if args.interval is None else args.interval, context, platforms)
     listing = look(request, context, platforms)
+    context.console.document(lambda: documents.status_document(context.user, listing.groups, listing.in_doubt))
     print_listing(listing, request, context)
     report_doubt(listing.in_doubt, context.console)
     report_unreachable_jobs(listing.groups, context.console)

@@ -300,16 +300,16 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         request = replace(request, source=_image_source(request, platform))
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         jobs = _ready_jobs(request, route, decision, context, store)
-        document = partial(submit_document, request)
         remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)
         try:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
-            report_outcomes(
-                context.console, interrupted.outcomes, request.xgroup, document, not_started=interrupted.not_started
-            )
+            outcomes, not_started = list(interrupted.outcomes), interrupted.not_started
+            context.console.document(lambda: submit_document(request, outcomes, not_started))
+            report_outcomes(context.console, outcomes, request.xgroup, not_started=not_started)
             raise
-    code = report_outcomes(context.console, outcomes, request.xgroup, document)
+    context.console.document(lambda: submit_document(request, outcomes, 0))
+    code = report_outcomes(context.console, outcomes, request.xgroup)
     return ExitCode.NOT_DONE if is_in_doubt else code
 
 

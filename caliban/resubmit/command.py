@@ -6,7 +6,6 @@ import argparse
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -195,14 +194,16 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
     submitter = Submitter(store, platforms, context.console, context.user)
-    document = partial(resubmit_document, plan)
     try:
         outcomes = submit_jobs([ready_job(job) for job in plan.ready], images, submitter)
     except InterruptedSubmissionError as interrupted:
-        found = [*problems(plan), *interrupted.outcomes]
-        report_outcomes(context.console, found, plan.group, document, not_started=interrupted.not_started)
+        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
+        context.console.document(lambda: resubmit_document(plan, found, not_started))
+        report_outcomes(context.console, found, plan.group, not_started=not_started)
         raise
-    return report_outcomes(context.console, [*problems(plan), *outcomes], plan.group, document)
+    found = [*problems(plan), *outcomes]
+    context.console.document(lambda: resubmit_document(plan, found, 0))
+    return report_outcomes(context.console, found, plan.group)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:

@@ -62,11 +62,15 @@ COMMANDS = (
     ("stop", "--dry_run"),
     ("resubmit", "--dry_run", "--xgroup", "GKE"),
     ("resubmit", "--xgroup", "LOCAL"),
+    ("status", "--max_jobs", "0", "--json"),
 )
 """Commands that read everything, that write, and that look inside of specs."""
 MORE_COMMANDS = (
     ("status", "--xgroup", "LOCAL"),
     ("stop", "--yes", "--xgroup", "LOCAL"),
+    ("stop", "--dry_run", "--json"),
+    ("abandon", "--dry_run", "--json", "--xgroup", "GKE"),
+    ("resubmit", "--dry_run", "--all_jobs", "--json", "--xgroup", "LOCAL"),
     *(("resubmit", "--dry_run", "--xgroup", platform) for platform in PLATFORMS),
     ("resubmit", "--dry_run", "--all_jobs", "--xgroup", "CAIP", "--platform", "vertex"),
 )

@@ -141,7 +141,7 @@ class JobListing:
                 "state": job.state.status.value,
                 "created": job.created or None,
                 "group": job.group,
-                "reason": job.state.reason,
+                "reason": job.state.reason or None,
             }
             for job in self.jobs
         ]

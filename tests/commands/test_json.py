@@ -1,0 +1,194 @@
+"""``--json`` of the commands; :func:`tests.calls.call` checks every document by its schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caliban.errors import CalibanError
+from caliban.records import JobStatus
+from caliban.store.database import Store
+from tests.builders import IMAGE, add_group
+from tests.calls import call
+from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
+from tests.fakes import FakeService, polls
+from tests.json_documents import checked
+
+FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
+GROUP = ("--xgroup", "resubmit_test")
+
+
+def document(context: ScreenContext) -> dict[str, Any]:
+    found = json.loads(context.out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_status_has_groups_experiments_and_jobs(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, FAILED, None)
+    call(context, "status", *GROUP, "--json")
+    [group] = document(context)["groups"]
+    found = [
+        (each["command_line"], each["state"], [job["id"] for job in each["jobs"]]) for each in group["experiments"]
+    ]
+    assert found == [("cpu.py --foo 3 --sleep 0", "FAILED", [1]), ("cpu.py --foo 3 --sleep 1", None, [])]
+
+
+def test_status_counts_states_and_causes(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, FAILED, FAILED, SUCCEEDED, None)
+    call(context, "status", *GROUP, "--json")
+    summary = document(context)["summary"]
+    states = {state: number for state, number in summary["states"].items() if number}
+    assert (summary["experiments"], summary["never_run"], states) == (4, 1, {"FAILED": 2, "SUCCEEDED": 1})
+    assert [each["job_ids"] for each in summary["causes"]] == [[1, 2]]
+
+
+def test_no_jobs_are_a_document_too(store: Store, context: ScreenContext) -> None:
+    assert call(context, "status", "--json") == 0
+    assert document(context)["groups"] == []
+
+
+def test_why_a_state_is_not_known_is_part_of_the_job(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(unavailable=[1]))
+    call(context, "status", *GROUP, "--json")
+    [experiment] = document(context)["groups"][0]["experiments"]
+    assert "no route" in experiment["jobs"][0]["refresh_error"]
+
+
+def test_a_plan_has_what_is_chosen_and_what_is_left_out(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, FAILED, SUCCEEDED)
+    call(context, "resubmit", *GROUP, "--dry_run", "--json")
+    plan = document(context)
+    assert [each["resubmits"]["id"] for each in plan["jobs"]] == [1]
+    assert [(each["job"]["id"], each["reason"]) for each in plan["left_out"]] == [(2, "succeeded")]
+    assert [each["jobs"] for each in plan["images"]] == [1]
+
+
+def test_a_plan_says_why_a_job_cannot_be_submitted(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, FAILED)
+    call(context, "resubmit", *GROUP, "--dry_run", "--json")
+    [job] = document(context)["jobs"]
+    assert job["error"]["id"]
+
+
+def test_nothing_to_resubmit_is_a_document_too(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, SUCCEEDED)
+    assert call(context, "resubmit", *GROUP, "--json") == 0
+    found = document(context)
+    assert (found["schema"], found["jobs"], len(found["left_out"])) == ("caliban.resubmit/1", [], 1)
+
+
+def test_what_would_be_stopped_has_its_group(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(RUNNING=[1]))
+    call(context, "stop", "--dry_run", "--json")
+    assert [(each["group"], each["job"]["id"]) for each in document(context)["jobs"]] == [("resubmit_test", 1)]
+
+
+def test_nothing_to_stop_is_a_document_too(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, SUCCEEDED)
+    assert call(context, "stop", *GROUP, "--json") == 0
+    assert document(context)["jobs"] == []
+
+
+@pytest.mark.parametrize("answer", ["", "n\n", "y\n"])
+def test_without_a_terminal_nobody_is_asked(
+    store: Store, service: FakeService, make_context: MakeContext, answer: str
+) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(RUNNING=[1]))
+    context = make_context(answer)
+    with pytest.raises(CalibanError) as caught:
+        call(context, "stop", *GROUP, "--json")
+    assert (caught.value.id, context.out) == ("confirmation-needed", "")
+
+
+def test_abandon_lists_jobs_whose_state_is_unknown(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(unavailable=[1]))
+    call(context, "abandon", *GROUP, "--dry_run", "--json")
+    assert document(context)["schema"] == "caliban.abandon-plan/1"
+
+
+def test_clusters_are_those_of_the_kubeconfig(context: ScreenContext, home: Path) -> None:
+    (home / ".kube").mkdir()
+    config = {
+        "contexts": [{"name": "lab", "context": {"cluster": "c", "namespace": "ml"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://localhost:1"}}],
+        "current-context": "lab",
+    }
+    (home / ".kube" / "config").write_text(json.dumps(config))
+    call(context, "cluster", "ls", "--json")
+    [found] = document(context)["contexts"]
+    assert (found["name"], found["namespace"], found["is_current"]) == ("lab", "ml", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "id"),
+    [
+        (("status", "--json", "--nosuch"), "unknown-flag"),
+        (("stauts", "--json"), "unknown-command"),
+        (("--json",), "unknown-flag"),
+        (("status", "--json=1"), "invalid-value"),
+        (("status", "--max_jobs", "x", "--json"), "invalid-value"),
+        (("run", "--json"), "missing-argument"),
+        (("status", "--json", "--", "x"), "unexpected-argument"),
+        (("resubmit", "--json"), "no-xgroup"),
+        (("resubmit", "--json", "--xgroup", "nosuch"), "unknown-xgroup"),
+        (("run", "--json", "--nogpu", "nosuch.py"), None),
+        (("help", "--json"), "unknown-flag"),
+    ],
+)
+def test_errors_are_documents(forked_caliban: ForkedCaliban, words: tuple[str, ...], id: str | None) -> None:
+    finished = forked_caliban(*words)
+    found = checked(finished.stdout)
+    assert (found["schema"], found["exit_code"]) == ("caliban.error/1", finished.returncode)
+    assert found["id"] == (id or found["id"])
+    assert f"[{found['id']}]" in finished.stderr
+
+
+def test_the_flag_of_a_script_is_not_ours(forked_caliban: ForkedCaliban) -> None:
+    assert forked_caliban("run", "--nogpu", "nosuch.py", "--", "--json").stdout == ""
+
+
+def test_help_is_no_document(forked_caliban: ForkedCaliban) -> None:
+    assert forked_caliban("status", "--json", "--help").stdout.startswith("usage: caliban status")
+
+
+def test_a_preview_has_the_experiments(forked_caliban: ForkedCaliban, cwd: Path) -> None:
+    (cwd / "cpu.py").write_text("")
+    config = '[{"lr": 0.1, "x": NaN}]'
+    finished = forked_caliban(
+        "run",
+        "--nogpu",
+        "--dry_run",
+        "--json",
+        "--experiment_config",
+        "stdin",
+        "cpu.py",
+        stdin=config.replace(', "x": NaN', ""),
+    )
+    found = checked(finished.stdout)
+    assert (found["schema"], [each["kwargs"] for each in found["jobs"]]) == ("caliban.submit-plan/1", [{"lr": 0.1}])
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16", "latin-1"])
+def test_a_document_is_json_whatever_the_locale(forked_caliban: ForkedCaliban, locale: str, encoding: str) -> None:
+    finished = forked_caliban("version", "--json", env={"LC_ALL": locale, "PYTHONIOENCODING": encoding})
+    assert checked(finished.stdout)["schema"] == "caliban.version/1"
+
+
+def test_image_of_a_job_is_whole(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, FAILED)
+    call(context, "status", *GROUP, "--json")
+    [experiment] = document(context)["groups"][0]["experiments"]
+    assert experiment["jobs"][0]["image"] == IMAGE
