@@ -222,6 +222,7 @@ class Console:
         with self._lock, self._bars_hidden():
             if not data:
                 self._put_held_back()
+                self._states[is_stderr] = LastStates()  # what follows is of another job
             elif stream.isatty():
                 self._put_output(stream, data)
             else:

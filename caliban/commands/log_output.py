@@ -246,6 +246,8 @@ class LogOutput:
             else:
                 result = Result(None, unavailable(result, in_store))
         self._write(index, lines.rest())
+        if self._document is None:
+            self._console.job_output(b"", is_stderr=False)
         is_complete = result.error is None and (in_store is None or in_store.is_complete) and not lines.is_cut
         if self._document is not None:
             self._document.end(lines.chosen, result, is_complete=is_complete)

@@ -345,7 +345,7 @@ def test_a_running_job_is_followed(store: Store, logging: FakeService, context: 
     logging.expect("statuses", polls(RUNNING=[1]))
     answer = Answer(logging, {1: [b"one\n", b"1 %\r", b"2 %\r"]})
     assert call(context, "logs", "-f", "--tail", "0") == 0
-    assert (context.out, answer.requests[1]) == ("one\n1 %\r2 %\r", LogRequest(tail=0, follow=True))
+    assert (context.out, answer.requests[1]) == ("one\n2 %\r", LogRequest(tail=0, follow=True))
 
 
 def test_lines_of_several_followed_jobs_have_the_job_in_front(

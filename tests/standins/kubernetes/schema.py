@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
-from kubernetes_validate.utils import all_versions, schema_contents  # type: ignore[import-untyped]
+import jsonschema
+from kubernetes_validate.utils import all_versions, schema_contents
 from referencing import Registry
 from referencing import Resource as Schema
 
