@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import jsonschema
-from kubernetes_validate.utils import all_versions, schema_contents
+from kubernetes_validate.utils import all_versions, schema_contents  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing import Resource as Schema
 
