@@ -221,6 +221,8 @@ class JobRecord:
         user: who recorded it; None where that is not recorded.
         refresh_error: why ``status`` could not be refreshed; None where it could, or need not.
         output_error: the last error in its output; None where there is none, or the output was not read yet.
+        output_missing_since: when its output could not be fetched for the first time, where that may be possible
+            later; else None.
     """
 
     id: int
@@ -234,6 +236,7 @@ class JobRecord:
     user: str | None = None
     refresh_error: str | None = None
     output_error: OutputError | None = None
+    output_missing_since: datetime | None = None
 
     @property
     def reason(self) -> str | None:

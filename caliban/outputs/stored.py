@@ -17,7 +17,7 @@ class StoredOutput:
     Attributes:
         job_id: ``jobs.id``.
         data: the last :data:`STORED_BYTES`, from the beginning of a line; empty where the job wrote nothing.
-        is_complete: whether that is all that the job wrote.
+        is_complete: whether that is all that the job wrote; of output that is unavailable: whether it will stay so.
         unavailable: why the output could not be fetched, in one line; None where it could.
         error: the last error in it, or None.
     """

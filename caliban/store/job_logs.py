@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, null, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, not_, null, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -36,6 +36,8 @@ _DAMAGED = "the stored output is damaged"
 def record_outputs(session: Session, outputs: Iterable[StoredOutput], clock: Clock) -> None:
     """Record outputs of jobs that are recorded. One that was recorded before stays, unless it was unavailable.
 
+    The time of an output that may be available later is that of the first attempt.
+
     Args:
         session: of a writing transaction.
         outputs: one for each job.
@@ -57,7 +59,10 @@ def record_outputs(session: Session, outputs: Iterable[StoredOutput], clock: Clo
             statement.on_conflict_do_update(
                 index_elements=[JobLogRow.job_id],
                 set_=columns,
-                where=and_(JobLogRow.unavailable.is_not(None), statement.excluded.unavailable.is_(None)),
+                where=and_(
+                    JobLogRow.unavailable.is_not(None),
+                    or_(statement.excluded.unavailable.is_(None), statement.excluded.is_complete),
+                ),
             )
         )
 
@@ -125,6 +130,15 @@ def error_columns(session: Session) -> tuple[ColumnElement[Any], ...]:
     if not has_job_logs(session):
         return tuple(null().label(column.key) for column in columns)
     return tuple(_bounded(column).label(column.key) for column in columns)
+
+
+def job_columns(session: Session) -> tuple[ColumnElement[Any], ...]:
+    """Return what a job's record has of its output: :func:`error_columns`, and since when it is missing."""
+    missing_since: ColumnElement[Any] = null()
+    if has_job_logs(session):
+        is_missing = and_(JobLogRow.unavailable.is_not(None), not_(JobLogRow.is_complete))
+        missing_since = case((is_missing, JobLogRow.recorded), else_=null())
+    return (*error_columns(session), missing_since.label("output_missing_since"))
 
 
 def _rows(

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
 from caliban.store.group_counts import group_counts_of
-from caliban.store.job_logs import error_columns, has_job_logs
+from caliban.store.job_logs import has_job_logs, job_columns
 from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobLogRow, JobRow, JobSpecRow
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
 from caliban.summary import GroupCounts
@@ -93,7 +93,7 @@ def group_attempts(
     """
     attempts = _newest_of_each(user, name, per_experiment)
     statement = (
-        select(*TREE_COLUMNS, *error_columns(session))
+        select(*TREE_COLUMNS, *job_columns(session))
         .select_from(ExperimentGroupRow)
         .outerjoin(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
@@ -112,7 +112,7 @@ def group_attempts(
 def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | None:
     """Return a job; None if there is none of this id."""
     statement = (
-        select(*TREE_COLUMNS, *error_columns(session))
+        select(*TREE_COLUMNS, *job_columns(session))
         .select_from(JobRow)
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
         .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
@@ -137,7 +137,7 @@ def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int
         .subquery("newest")
     )
     statement = (
-        select(*TREE_COLUMNS, *error_columns(session))
+        select(*TREE_COLUMNS, *job_columns(session))
         .select_from(newest)
         .join(JobRow, JobRow.id == newest.c.job_id)
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)

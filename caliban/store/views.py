@@ -129,6 +129,7 @@ def _job(row: TreeRow, parse: ParseDetails) -> JobRecord:
         created=row.created,
         user=None if row.job_user is None else text(row.job_user),
         output_error=error_from(row),
+        output_missing_since=row.output_missing_since,
     )
 
 

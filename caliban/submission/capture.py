@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from typing import cast
 
 from caliban.errors import CalibanError, one_line
@@ -28,6 +29,12 @@ LONGEST = 20.0
 _SLOW = 2.0
 """Seconds after which progress is shown."""
 
+_MISSING = timedelta(days=1)
+"""How long output that could not be fetched is asked for again."""
+
+_FOR_GOOD = frozenset({"output-gone", "output-refused"})
+"""Errors after which output is not asked for again."""
+
 _PARALLEL = 8
 _TAIL = 2000
 """Lines that are requested of each job."""
@@ -38,7 +45,7 @@ def capture(
 ) -> dict[int, StoredOutput]:
     """Return the end of the output of each job that has ended, on platforms that have it, or why there is none.
 
-    Several at a time; no longer than :data:`LONGEST` in total, whatever platforms do.
+    Several at a time, failed jobs first; no longer than :data:`LONGEST` in total, whatever platforms do.
 
     Args:
         jobs: as their platforms report them.
@@ -67,6 +74,16 @@ def with_error(job: JobRecord, outputs: Mapping[int, StoredOutput]) -> JobRecord
     return replace(job, output_error=output.error) if output and output.error else job
 
 
+def is_missing(job: JobRecord, platforms: Platforms) -> bool:
+    """Return whether the output of a job could not be fetched when its end was seen, and is to be asked for again."""
+    since = job.output_missing_since
+    return since is not None and platforms.context.clock.utc_now() - since < _MISSING
+
+
+def _missing(job: JobRecord, reason: str, *, for_good: bool = False) -> StoredOutput:
+    return StoredOutput(job.id, is_complete=for_good, unavailable=reason)
+
+
 def _has_output(job: JobRecord) -> bool:
     if not job.status.is_final or (job.details.exit and job.details.exit.cause is FailureCause.REFUSED):
         return False
@@ -80,7 +97,7 @@ class _Capture:
         self._jobs = jobs
         self._platforms = platforms
         self._clock = platforms.context.clock
-        self._waiting = deque(jobs)
+        self._waiting = deque(sorted(jobs, key=lambda job: job.status is not JobStatus.FAILED))
         self._fetched: dict[int, StoredOutput] = {}
         self._has_more = threading.Event()
         self._is_over = threading.Event()
@@ -95,7 +112,7 @@ class _Capture:
             self._is_over.set()
         fetched = dict(self._fetched)
         late = f"not fetched within {LONGEST:.0f} s"
-        return {job.id: fetched.get(job.id) or StoredOutput(job.id, unavailable=late) for job in self._jobs}
+        return {job.id: fetched.get(job.id) or _missing(job, late) for job in self._jobs}
 
     def _await_all(self, *, shows_progress: bool) -> None:
         start, total = self._clock.monotonic(), len(self._jobs)
@@ -132,10 +149,10 @@ class _Capture:
                 source = cast("LogSource", self._platforms.get(job.platform))
                 end = read_end(self._lines(source, job), _TAIL)
             if self._platforms.context.stopping.is_set():  # which ends the output of a platform early
-                return StoredOutput(job.id, unavailable="the command was interrupted")
+                return _missing(job, "the command was interrupted")
             return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
         except CalibanError as error:
-            return StoredOutput(job.id, unavailable=one_line(error))
+            return _missing(job, one_line(error), for_good=error.id in _FOR_GOOD)
 
     def _lines(self, source: LogSource, job: JobRecord) -> Iterable[OutputLine]:
         lines = source.logs(job, LogRequest(tail=_TAIL))

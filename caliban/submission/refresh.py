@@ -21,7 +21,7 @@ from caliban.store.database import Store
 from caliban.store.job_logs import record_outputs
 from caliban.store.states import record_states
 from caliban.submission.boundary import INTERNAL_ERROR, expected, platform_errors
-from caliban.submission.capture import capture, with_error
+from caliban.submission.capture import capture, is_missing, with_error
 from caliban.submission.removal import is_due, remove_ended
 from caliban.submission.stopping import as_update
 from caliban.threads import side_by_side
@@ -39,7 +39,7 @@ class Refreshed:
     Attributes:
         groups: the groups with refreshed jobs; a job that could not be refreshed has a ``refresh_error``.
         changes: what is to be recorded, by ``jobs.id``.
-        outputs: the output of those that have ended, likewise.
+        outputs: the output of those that have ended, and of those whose output is missing, likewise.
     """
 
     groups: tuple[GroupRecord, ...]
@@ -49,7 +49,7 @@ class Refreshed:
     @property
     def is_recorded(self) -> bool:
         """Whether :meth:`record` has nothing to do."""
-        return not self.changes and not any(map(is_due, _jobs(self.groups)))
+        return not self.changes and not self.outputs and not any(map(is_due, _jobs(self.groups)))
 
     def record(self, store: Store, platforms: Platforms) -> tuple[GroupRecord, ...]:
         """Record the changes, then remove what ended jobs left behind and are to remove.
@@ -60,7 +60,7 @@ class Refreshed:
         Raises:
             StoreError: the changes could not be recorded.
         """
-        groups = self._record_changes(store, platforms) if self.changes else self.groups
+        groups = self._record_changes(store, platforms) if self.changes or self.outputs else self.groups
         remove_ended(_jobs(groups), store, platforms)
         return groups
 
@@ -86,7 +86,8 @@ def refresh(groups: Sequence[GroupRecord], platforms: Platforms) -> Refreshed:
             if isinstance(answer, JobUpdate) and (answer.status != job.status or answer.details is not None):
                 changes[job_id] = answer
     updated = _all_updated(groups, answers)
-    outputs = capture((job for job in _jobs(updated) if job.id in changes), platforms, shows_progress=True)
+    wanted = (job for job in _jobs(updated) if job.id in changes or is_missing(job, platforms))
+    outputs = capture(wanted, platforms, shows_progress=True)
     return Refreshed(_with_errors(updated, outputs), changes, outputs)
 
 

@@ -188,7 +188,7 @@ def test_a_downgrade_removes_the_table(store_url: str) -> None:
 
 @pytest.mark.parametrize("value", ["'text'", "5", "2.5", "x'ff00'"])
 @pytest.mark.parametrize(
-    "column", ["output", "is_complete", "unavailable", "error_type", "error_message", "error_frame"]
+    "column", ["output", "is_complete", "unavailable", "error_type", "error_message", "error_frame", "recorded"]
 )
 def test_sqlite_stores_any_type_in_any_column(
     column: str, value: str, sqlite_files: SqliteFiles, reporter: RecordingReporter

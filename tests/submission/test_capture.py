@@ -118,7 +118,7 @@ def test_a_platform_that_does_not_answer_is_given_up(with_output: FakeService, l
         outputs = capture([FAILED], late_platforms, shows_progress=True)
     finally:
         released.set()
-    assert outputs == {1: StoredOutput(1, unavailable="not fetched within 20 s")}
+    assert outputs == {1: StoredOutput(1, is_complete=False, unavailable="not fetched within 20 s")}
     assert late_platforms.context.clock.monotonic() == module.LONGEST
 
 
@@ -147,7 +147,76 @@ def test_output_that_an_interrupted_command_reads_is_not_taken_for_complete(
 ) -> None:
     platforms.context.stopping.set()
     with_output.expect("logs", writes())
-    assert capture([FAILED], platforms) == {1: StoredOutput(1, unavailable="the command was interrupted")}
+    missing = StoredOutput(1, is_complete=False, unavailable="the command was interrupted")
+    assert capture([FAILED], platforms) == {1: missing}
+
+
+def test_the_output_of_failed_jobs_is_fetched_first(
+    with_output: FakeService, platforms: Platforms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PARALLEL", 1)
+    fetched: list[int] = []
+
+    def note(job: JobRecord) -> list[OutputLine]:
+        fetched.append(job.id)
+        return []
+
+    with_output.expect("logs", *[note] * 3)
+    capture([a_job(1, JobStatus.SUCCEEDED), a_job(2, JobStatus.STOPPED), a_job(3, JobStatus.FAILED)], platforms)
+    assert fetched == [3, 1, 2]
+
+
+def lose_connection(job: JobRecord) -> list[OutputLine]:
+    raise PlatformError("platform-unreachable", "no route to host")
+
+
+def lose_output(with_output: FakeService, platforms: Platforms, store: Store) -> None:
+    """Record the end of a failed job whose output cannot be fetched."""
+    add_group(store, JobStatus.RUNNING)
+    with_output.expect("statuses", polls(FAILED=[1]))
+    with_output.expect("logs", lose_connection)
+    refresh([read_group(store)], platforms).record(store, platforms)
+
+
+@pytest.fixture
+def missing(with_output: FakeService, platforms: Platforms, store: Store) -> Store:
+    lose_output(with_output, platforms, store)
+    return store
+
+
+def test_output_that_could_not_be_fetched_is_fetched_by_the_next_command(
+    with_output: FakeService, platforms: Platforms, missing: Store
+) -> None:
+    with_output.expect("logs", writes(*TRACE))
+    refreshed = refresh([read_group(missing)], platforms)
+    [group] = refreshed.record(missing, platforms)
+    assert (refreshed.changes, group.experiments[0].jobs[0].output_error) == ({}, ERROR)
+    assert refresh([read_group(missing)], platforms).is_recorded
+
+
+def test_output_is_asked_for_again_for_a_day(
+    with_output: FakeService, store: Store, reporter: RecordingReporter
+) -> None:
+    clock = FakeClock()
+    platforms = make_platforms({}, Path("/nowhere"), reporter, clock=clock)
+    lose_output(with_output, platforms, store)
+    for _ in range(2):
+        clock.seconds += 10 * 60 * 60
+        with_output.expect("logs", lose_connection)
+        refresh([read_group(store)], platforms).record(store, platforms)
+    clock.seconds += 10 * 60 * 60
+    assert refresh([read_group(store)], platforms).is_recorded
+
+
+def test_output_that_is_gone_is_not_asked_for_again(
+    with_output: FakeService, platforms: Platforms, missing: Store
+) -> None:
+    with_output.expect("logs", fail_to_read)
+    refresh([read_group(missing)], platforms).record(missing, platforms)
+    output = stored(missing)
+    assert output is not None
+    assert (output.unavailable or "").startswith("the output of the job is gone")
+    assert refresh([read_group(missing)], platforms).is_recorded
 
 
 def test_status_records_the_output_with_the_end(with_output: FakeService, platforms: Platforms, store: Store) -> None:
