@@ -95,6 +95,8 @@ class _Process:
             self._console.writes_document = asks_for_document(arguments)
             self._args = parse(arguments, self._console)
             self._console.writes_document = getattr(self._args, "as_json", False)
+            if self._console.writes_document:
+                self._streams.reserve_stdout()  # whatever a library prints is not part of the document
             return self._args
 
         app.run(self._run_command, argv=list(argv), flags_parser=parse_flags)

@@ -20,7 +20,6 @@ from caliban.errors import CalibanError
 from caliban.records import (
     ContainerRecord,
     ExperimentRecord,
-    FailureCause,
     GroupRecord,
     JobRecord,
     JobStatus,
@@ -28,6 +27,7 @@ from caliban.records import (
     Outcome,
     OutputError,
 )
+from caliban.summary import NEVER_RUN, CauseCount, GroupCounts, outcomes_summary, summary_of
 
 _DEEPEST = 50
 """Levels of lists and objects below a document; what is nested deeper becomes a string."""
@@ -260,7 +260,7 @@ def summary_fields(outcomes: Sequence[Outcome], not_started: int = 0) -> JsonObj
         "states": state_counts(job.status for job in jobs),
         "not_submitted": len(outcomes) - len(jobs),
         "not_started": not_started,
-        "causes": cause_counts(jobs),
+        "causes": causes_fields(outcomes_summary(outcomes).causes),
     }
 
 
@@ -270,18 +270,17 @@ def state_counts(states: Iterable[JobStatus]) -> JsonObject:
     return {state.value: counts[state] for state in JobStatus}
 
 
-def cause_counts(jobs: Iterable[JobRecord]) -> list[JsonObject]:
-    """Return the jobs that failed by cause, exception and innermost frame, the most frequent first."""
-    alike: dict[tuple[str, str | None, str | None], list[int]] = {}
-    for job in jobs:
-        if job.status is JobStatus.FAILED:
-            error = job.output_error
-            exception = (error.type, error.frame) if error else (None, None)
-            key = ((cause_of(job) or FailureCause.UNKNOWN).value, *exception)
-            alike.setdefault(key, []).append(job.id)
+def causes_fields(causes: Iterable[CauseCount]) -> list[JsonObject]:
+    """Return the jobs that failed, by what they have in common: as the summary for people counts them."""
     return [
-        {"cause": cause, "error_type": error_type, "frame": frame, "job_ids": ids}
-        for (cause, error_type, frame), ids in sorted(alike.items(), key=lambda item: -len(item[1]))
+        {
+            "cause": each.cause.value,
+            "error_type": each.error_type,
+            "frame": each.frame,
+            "text": each.text or None,
+            "job_ids": list(each.job_ids),
+        }
+        for each in causes
     ]
 
 
@@ -326,7 +325,22 @@ def experiments_summary(experiments: Sequence[ExperimentRecord]) -> JsonObject:
         "experiments": len(experiments),
         "states": state_counts(job.status for job in latest),
         "never_run": len(experiments) - len(latest),
-        "causes": cause_counts(latest),
+        "causes": causes_fields(summary_of(experiments).causes),
+    }
+
+
+def groups_document(user: str, groups: Sequence[GroupCounts]) -> JsonObject:
+    """Return what ``caliban groups`` shows."""
+    return document("caliban.groups/1", user=user, groups=[_counted(group) for group in groups])
+
+
+def _counted(group: GroupCounts) -> JsonObject:
+    return {
+        "name": group.name,
+        "experiments": group.experiments,
+        "states": {state.value: group.counts.get(state.value.lower(), 0) for state in JobStatus},
+        "never_run": group.counts.get(NEVER_RUN, 0),
+        "last_submitted": moment(group.last),
     }
 
 

@@ -98,11 +98,16 @@ class Ending:
     read_groups: Callable[[], Sequence[GroupRecord]]
     group: str | None
 
-    def end(self, found: Unfinished, progress: Progress) -> Ended:
-        """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others."""
+    def end(self, found: Unfinished, progress: Progress, outcomes: dict[int, Outcome]) -> Ended:
+        """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others.
+
+        Args:
+            found: what there is to end.
+            progress: advanced for each job.
+            outcomes: those of the jobs are added to it, by ``jobs.id``: they are known also where the rest fails.
+        """
         with self.store.writing() as session:
             closed = end_group(session, self.platforms.context.clock, self.user, self.group)
-        outcomes: dict[int, Outcome] = {}
         self._stop_all(found.jobs, outcomes, progress)
         left = read_open(self.store, self.platforms, self.user, self.group)
         if left.in_progress:
