@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from caliban.attempts import Submission
 from caliban.causes import cause_of, reason_of, signal_name
 from caliban.cli import render
+from caliban.clock import rfc3339
 from caliban.errors import CalibanError
 from caliban.records import (
     ContainerRecord,
@@ -31,6 +33,11 @@ from caliban.summary import NEVER_RUN, CauseCount, GroupCounts, outcomes_summary
 
 _DEEPEST = 50
 """Levels of lists and objects below a document; what is nested deeper becomes a string."""
+
+_DEEPEST_VALUE = 40
+"""The same below a value that users or platforms have chosen, such as parameters."""
+
+_ESCAPES = re.compile(r"\\u(?:d[89ab]\w\w\\ud[c-f]\w\w|(?P<half>d[89a-f]\w\w))|\\.")
 
 ERROR = "caliban.error/1"
 
@@ -70,9 +77,9 @@ def encoded(value: object) -> str:
     try:
         text = json.dumps(value, allow_nan=False, default=_as_dict)
     except (ValueError, RecursionError, TypeError):
-        text = ""
-    if not text or "\\ud" in text:
         text = json.dumps(plain(value), allow_nan=False)
+    if "\\ud" in text:
+        text = _ESCAPES.sub(lambda found: f"\\\\u{found['half']}" if found["half"] else found[0], text)
     return text.replace("\x7f", "\\u007f")
 
 
@@ -118,6 +125,10 @@ def plain(value: object, levels: int = _DEEPEST) -> object:
     return f"({type(value).__name__})"
 
 
+def _value(value: object) -> object:
+    return plain(value, _DEEPEST_VALUE)
+
+
 def _not_finite(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
@@ -129,19 +140,8 @@ def _as_dict(value: object) -> object:
 
 
 def moment(time: datetime | None, *, precise: bool = False) -> str | None:
-    """Return a time in UTC: ``2026-11-25T02:10:13Z``. One without a zone is taken for local time of this machine.
-
-    Args:
-        time: with a zone, as platforms report it, or without, as the store has ``jobs.created``.
-        precise: with microseconds.
-    """
-    if time is None:
-        return None
-    try:
-        time = time.astimezone(timezone.utc)
-    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
-        time = time.replace(tzinfo=timezone.utc)
-    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds' if precise else 'seconds')}Z"
+    """Return a time in UTC, see :func:`caliban.clock.rfc3339`; None where there is none."""
+    return None if time is None else rfc3339(time, precise=precise)
 
 
 def error_fields(error: CalibanError) -> JsonObject:
@@ -170,7 +170,7 @@ def job_fields(job: JobRecord) -> JsonObject:
         "image": job.container,
         "name": details.display_name,
         "service_id": details.id,
-        "destination": details.destination.to_json() if details.destination else None,
+        "destination": _value(details.destination.to_json()) if details.destination else None,
         "links": list(details.links),
         "refresh_error": job.refresh_error,
         "user": job.user,
@@ -214,8 +214,8 @@ def experiment_fields(experiment: ExperimentRecord) -> JsonObject:
     return {
         "id": experiment.id,
         "command_line": render.command_line(experiment),
-        "args": list(experiment.args),
-        "kwargs": experiment.kwargs,
+        "args": _value(experiment.args),
+        "kwargs": _value(experiment.kwargs),
         "container": container_fields(experiment.container),
     }
 
@@ -291,7 +291,7 @@ def submission_fields(submission: Submission) -> JsonObject:
         "group": submission.group,
         "experiment_id": submission.experiment_id,
         "platform": submission.platform,
-        "destination": submission.destination,
+        "destination": _value(submission.destination),
         "user": submission.user,
         "host": submission.host,
         "process": submission.pid,
