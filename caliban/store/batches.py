@@ -15,7 +15,7 @@ from caliban.records import JsonObject, PlatformId
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, JobRow, SubmissionRow
 from caliban.store.owner import from_text
 from caliban.store.submissions import utc_now
-from caliban.store.views import canonical, json_object
+from caliban.store.views import canonical, integer, json_object
 
 _MAX_IDS = 10_000
 """Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
@@ -82,7 +82,7 @@ def latest_batch(session: Session, clock: Clock, command: str) -> RecordedBatch 
         is_finished=row.finished is not None,
         user=row.user,
         host=row.host,
-        pid=row.pid,
+        pid=integer(row.pid),
     )
 
 

@@ -12,7 +12,7 @@ from caliban.attempts import Batch, Submission
 from caliban.clock import Clock
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, SubmissionRow, UtcTime
 from caliban.store.owner import from_text
-from caliban.store.views import json_object, text
+from caliban.store.views import integer, json_object, text
 
 SubmissionTreeRow: TypeAlias = Any
 """A row of SQLAlchemy with the columns below."""
@@ -90,7 +90,7 @@ def submission_from(row: SubmissionTreeRow) -> Submission:
         name=text(row.name),
         user=text(row.user),
         host=text(row.host),
-        pid=row.pid,
+        pid=integer(row.pid),
         created=row.opened if row.opened is not None else _utc(row.created),
         state=row.state,
         job_id=row.job_id,

@@ -70,6 +70,11 @@ def text(value: object) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
+def integer(value: object) -> int:
+    """Return the integer of a column; 0 for anything else, for numbers that are only shown."""
+    return value if isinstance(value, int) else 0
+
+
 def error_from(row: TreeRow) -> OutputError | None:
     """Read the columns of the last error in an output; None where no error is recorded."""
     if row.error_type is None and row.error_message is None:

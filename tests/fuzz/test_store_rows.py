@@ -63,12 +63,16 @@ COMMANDS = (
     ("resubmit", "--dry_run", "--xgroup", "GKE"),
     ("resubmit", "--xgroup", "LOCAL"),
     ("status", "--max_jobs", "0", "--json"),
+    ("groups", "--json"),
 )
 """Commands that read everything, that write, and that look inside of specs."""
 MORE_COMMANDS = (
     ("status", "--xgroup", "LOCAL"),
     ("stop", "--yes", "--xgroup", "LOCAL"),
     ("stop", "--dry_run", "--json"),
+    ("status", "--history", "--xgroup", "VERTEX", "--json"),
+    ("logs", "--xgroup", "KUBERNETES", "--attempt", "-1", "--json"),
+    ("resubmit", "--xgroup", "LOCAL", "--json"),
     ("abandon", "--dry_run", "--json", "--xgroup", "GKE"),
     ("resubmit", "--dry_run", "--all_jobs", "--json", "--xgroup", "LOCAL"),
     *(("resubmit", "--dry_run", "--xgroup", platform) for platform in PLATFORMS),
