@@ -27,6 +27,7 @@ class JobFilter:
         matches: the parameters of their experiments; each has to match.
         since: when they ended, or were submitted if they have not ended, at the earliest; with a time zone.
         typed: the flags that say the same, for the commands in hints.
+        may_miss_jobs: whether a job that is named may be in none of the groups.
     """
 
     states: frozenset[JobStatus] = frozenset()
@@ -36,6 +37,7 @@ class JobFilter:
     matches: tuple[Match, ...] = ()
     since: datetime | None = None
     typed: tuple[str, ...] = field(default=(), compare=False)
+    may_miss_jobs: bool = field(default=False, compare=False)
 
     @property
     def takes_all(self) -> bool:
@@ -50,6 +52,10 @@ class JobFilter:
     def unchanging(self) -> JobFilter:
         """Return the conditions that do not depend on states: what they leave out need not be refreshed."""
         return replace(self, states=frozenset(), never_run=False, causes=frozenset(), since=None)
+
+    def again(self) -> JobFilter:
+        """Return the same conditions for groups of which these have chosen before: a named job may be left out."""
+        return replace(self, may_miss_jobs=True)
 
     def apply(self, groups: Sequence[GroupRecord]) -> list[GroupRecord]:
         """Return the groups with only those of their jobs that satisfy all conditions.
@@ -105,6 +111,8 @@ class JobFilter:
         return experiment if self.job_ids else replace(experiment, jobs=experiment.jobs[-1:])
 
     def _check_ids(self, groups: Sequence[GroupRecord]) -> None:
+        if self.may_miss_jobs:
+            return
         known = {job.id for group in groups for experiment in group.experiments for job in experiment.jobs}
         missing = sorted(self.job_ids - known)
         if not missing:

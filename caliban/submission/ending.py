@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from caliban.attempts import Submission
@@ -111,6 +111,13 @@ class Ending:
         self._stop_all(submitted_since, outcomes, progress)
         ended = [job.id for _, job in (*found.jobs, *submitted_since)]
         return Ended(tuple(outcomes[job_id] for job_id in ended), len(closed), left)
+
+    def end_jobs(self, found: Unfinished, progress: Progress) -> Ended:
+        """Stop these jobs, and leave alone what other commands are submitting."""
+        outcomes: dict[int, Outcome] = {}
+        self._stop_all(found.jobs, outcomes, progress)
+        left = read_open(self.store, self.platforms, self.user, self.group)
+        return Ended(tuple(outcomes[job.id] for _, job in found.jobs), 0, replace(left, in_progress=()))
 
     def _stop_all(
         self, jobs: Sequence[tuple[ExperimentRecord, JobRecord]], outcomes: dict[int, Outcome], progress: Progress
