@@ -57,3 +57,18 @@ def local_text(moment: datetime) -> str:
         return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
     except (OverflowError, ValueError, OSError):  # a year that no machine has seen
         return str(moment)
+
+
+def rfc3339(moment: datetime, *, precise: bool = False) -> str:
+    """Return a time for programs, in UTC: ``2026-11-25T02:10:13Z``.
+
+    Args:
+        moment: with a zone, as platforms report it, or without, as the store has ``jobs.created``: local time of this
+            machine.
+        precise: with microseconds.
+    """
+    try:
+        moment = moment.astimezone(timezone.utc)
+    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
+        moment = moment.replace(tzinfo=timezone.utc)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds' if precise else 'seconds')}Z"

@@ -26,15 +26,16 @@ _PATIENCE = 1.0
 
 def main() -> NoReturn:
     """Entry point of the command ``caliban``."""
-    code = 1
+    code, signals = 1, None
     try:
         from caliban.cli.signals import ReceivedSignals
         from caliban.cli.streams import secure_standard_streams
 
         streams = secure_standard_streams()
-        code = _Process(streams, ReceivedSignals()).run(sys.argv)
-    except KeyboardInterrupt:  # before the first import had ended, or again while the first one was handled
-        code = 130
+        signals = ReceivedSignals()
+        code = _Process(streams, signals).run(sys.argv)
+    except KeyboardInterrupt:  # before the command began, just as it had ended, or while another one was handled
+        code = 130 if signals is None else signals.exit_code
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - even the report failed: say so in the simplest way there is
@@ -79,11 +80,22 @@ class _Process:
         code = 1 if self._has_failed and code == 0 else code
         was_interrupted = self._signals.first is not None
         self._signals.end_process_at_the_next()
-        self._console.write_document(code, self._error)
+        code = self._write_document(code)
         failure = self._streams.finish(_PATIENCE if was_interrupted else None)
         if failure is not None:
             code = self._report_lost_output(failure, code)
         return 1 if self._has_failed and code == 0 else code
+
+    def _write_document(self, code: int) -> int:
+        """Write the document of ``--json``, that of an error where it cannot be made, and return the exit code."""
+
+        def write() -> int:
+            self._console.write_document(code, self._error)
+            return code
+
+        result = self._result(write)
+        self._console.write_document(result, self._error, has_failed=True)
+        return result
 
     def _dispatch(self, argv: Sequence[str]) -> int:
         """Parse the command line, and run the command. absl provides flags for debugging and profiling."""
@@ -95,6 +107,8 @@ class _Process:
             self._console.writes_document = asks_for_document(arguments)
             self._args = parse(arguments, self._console)
             self._console.writes_document = getattr(self._args, "as_json", False)
+            if self._console.writes_document:
+                self._streams.reserve_stdout()  # whatever a library prints is not part of the document
             return self._args
 
         app.run(self._run_command, argv=list(argv), flags_parser=parse_flags)

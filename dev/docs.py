@@ -1,4 +1,6 @@
-"""``make docs``: writes ``docs/commands.md`` from the commands' own flags, or checks it with ``--check``."""
+"""``make docs``: writes ``docs/commands.md`` from the commands' own flags, and the tables of ``docs/json.md`` from the
+schemas; with ``--check``, checks them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caliban.cli import command_table as cli_command_table
+from json_docs import PAGE as JSON_PAGE
+from json_docs import json_page
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 
@@ -36,11 +40,12 @@ def _command(command: cli_command_table.Command) -> Iterator[str]:
 
 
 def main() -> int:
-    """Write the page; with ``--check``, only tell whether it is out of date."""
-    text = command_reference()
+    """Write the pages; with ``--check``, only tell whether one is out of date."""
+    pages = {PAGE: command_reference(), JSON_PAGE: json_page()}
     if sys.argv[1:] == ["--check"]:
-        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text)
-    PAGE.write_text(text, encoding="utf-8")
+        return int(any(not page.exists() or page.read_text(encoding="utf-8") != text for page, text in pages.items()))
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -10,8 +10,9 @@ group ``caliban.commands``::
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -199,7 +200,8 @@ def load(entry: Entry) -> Command:
     if entry.plugin is None:
         return cast(Command, _imported(entry.location))
     try:
-        command = _imported(entry.location)
+        with redirect_stdout(sys.stderr):  # what a package prints on import is part of no listing
+            command = _imported(entry.location)
     except (Exception, SystemExit) as error:  # importing another package's code can raise anything
         raise _broken(entry, f"{type(error).__name__}: {error}") from error
     missing = [name for name in ("DESCRIPTION", "add_arguments", "run") if not hasattr(command, name)]

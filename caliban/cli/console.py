@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 import threading
@@ -190,20 +191,23 @@ class Console:
             self._document = document() if callable(document) else document
             self._texts = texts
 
-    def write_document(self, exit_code: int, error: CalibanError | None = None) -> None:
+    def write_document(self, exit_code: int, error: CalibanError | None = None, *, has_failed: bool = False) -> None:
         """Write the document, once; without ``--json``, nothing.
 
         Args:
             exit_code: of the process.
             error: what ended the command, or None.
+            has_failed: whether the command's own could not be made: that of the error takes its place.
         """
         if not self.writes_document or self._is_document_written:
             return
-        self._is_document_written = True
-        completed = documents.completed(self._document, exit_code, error)
+        completed = documents.completed(None if has_failed else self._document, exit_code, error)
+        parts = documents.encoded_parts(completed, self._texts)
+        first = next(parts)
+        self._is_document_written = True  # from its first byte on
         binary = getattr(self._stdout, "buffer", None)
         with self._lock, self._bars_hidden():
-            for text in documents.encoded_parts(completed, self._texts):
+            for text in itertools.chain([first], parts):
                 _wait_for_room(self._stdout)
                 if binary is None:
                     self._stdout.write(text)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from caliban.attempts import Submission
 from caliban.causes import cause_of, reason_of, signal_name
 from caliban.cli import render
+from caliban.clock import rfc3339
 from caliban.errors import CalibanError
 from caliban.records import (
     ContainerRecord,
     ExperimentRecord,
-    FailureCause,
     GroupRecord,
     JobRecord,
     JobStatus,
@@ -28,9 +29,15 @@ from caliban.records import (
     Outcome,
     OutputError,
 )
+from caliban.summary import NEVER_RUN, CauseCount, GroupCounts, outcomes_summary, summary_of
 
 _DEEPEST = 50
 """Levels of lists and objects below a document; what is nested deeper becomes a string."""
+
+_DEEPEST_VALUE = 40
+"""The same below a value that users or platforms have chosen, such as parameters."""
+
+_ESCAPES = re.compile(r"\\u(?:d[89ab]\w\w\\ud[c-f]\w\w|(?P<half>d[89a-f]\w\w))|\\.")
 
 ERROR = "caliban.error/1"
 
@@ -70,9 +77,9 @@ def encoded(value: object) -> str:
     try:
         text = json.dumps(value, allow_nan=False, default=_as_dict)
     except (ValueError, RecursionError, TypeError):
-        text = ""
-    if not text or "\\ud" in text:
         text = json.dumps(plain(value), allow_nan=False)
+    if "\\ud" in text:
+        text = _ESCAPES.sub(lambda found: f"\\\\u{found['half']}" if found["half"] else found[0], text)
     return text.replace("\x7f", "\\u007f")
 
 
@@ -118,6 +125,10 @@ def plain(value: object, levels: int = _DEEPEST) -> object:
     return f"({type(value).__name__})"
 
 
+def _value(value: object) -> object:
+    return plain(value, _DEEPEST_VALUE)
+
+
 def _not_finite(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
@@ -129,19 +140,8 @@ def _as_dict(value: object) -> object:
 
 
 def moment(time: datetime | None, *, precise: bool = False) -> str | None:
-    """Return a time in UTC: ``2026-11-25T02:10:13Z``. One without a zone is taken for local time of this machine.
-
-    Args:
-        time: with a zone, as platforms report it, or without, as the store has ``jobs.created``.
-        precise: with microseconds.
-    """
-    if time is None:
-        return None
-    try:
-        time = time.astimezone(timezone.utc)
-    except (OverflowError, ValueError, OSError):  # a year that no machine has seen
-        time = time.replace(tzinfo=timezone.utc)
-    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds' if precise else 'seconds')}Z"
+    """Return a time in UTC, see :func:`caliban.clock.rfc3339`; None where there is none."""
+    return None if time is None else rfc3339(time, precise=precise)
 
 
 def error_fields(error: CalibanError) -> JsonObject:
@@ -170,7 +170,7 @@ def job_fields(job: JobRecord) -> JsonObject:
         "image": job.container,
         "name": details.display_name,
         "service_id": details.id,
-        "destination": details.destination.to_json() if details.destination else None,
+        "destination": _value(details.destination.to_json()) if details.destination else None,
         "links": list(details.links),
         "refresh_error": job.refresh_error,
         "user": job.user,
@@ -214,8 +214,8 @@ def experiment_fields(experiment: ExperimentRecord) -> JsonObject:
     return {
         "id": experiment.id,
         "command_line": render.command_line(experiment),
-        "args": list(experiment.args),
-        "kwargs": experiment.kwargs,
+        "args": _value(experiment.args),
+        "kwargs": _value(experiment.kwargs),
         "container": container_fields(experiment.container),
     }
 
@@ -260,7 +260,7 @@ def summary_fields(outcomes: Sequence[Outcome], not_started: int = 0) -> JsonObj
         "states": state_counts(job.status for job in jobs),
         "not_submitted": len(outcomes) - len(jobs),
         "not_started": not_started,
-        "causes": cause_counts(jobs),
+        "causes": causes_fields(outcomes_summary(outcomes).causes),
     }
 
 
@@ -270,18 +270,17 @@ def state_counts(states: Iterable[JobStatus]) -> JsonObject:
     return {state.value: counts[state] for state in JobStatus}
 
 
-def cause_counts(jobs: Iterable[JobRecord]) -> list[JsonObject]:
-    """Return the jobs that failed by cause, exception and innermost frame, the most frequent first."""
-    alike: dict[tuple[str, str | None, str | None], list[int]] = {}
-    for job in jobs:
-        if job.status is JobStatus.FAILED:
-            error = job.output_error
-            exception = (error.type, error.frame) if error else (None, None)
-            key = ((cause_of(job) or FailureCause.UNKNOWN).value, *exception)
-            alike.setdefault(key, []).append(job.id)
+def causes_fields(causes: Iterable[CauseCount]) -> list[JsonObject]:
+    """Return the jobs that failed, by what they have in common: as the summary for people counts them."""
     return [
-        {"cause": cause, "error_type": error_type, "frame": frame, "job_ids": ids}
-        for (cause, error_type, frame), ids in sorted(alike.items(), key=lambda item: -len(item[1]))
+        {
+            "cause": each.cause.value,
+            "error_type": each.error_type,
+            "frame": each.frame,
+            "text": each.text or None,
+            "job_ids": list(each.job_ids),
+        }
+        for each in causes
     ]
 
 
@@ -292,7 +291,7 @@ def submission_fields(submission: Submission) -> JsonObject:
         "group": submission.group,
         "experiment_id": submission.experiment_id,
         "platform": submission.platform,
-        "destination": submission.destination,
+        "destination": _value(submission.destination),
         "user": submission.user,
         "host": submission.host,
         "process": submission.pid,
@@ -326,7 +325,22 @@ def experiments_summary(experiments: Sequence[ExperimentRecord]) -> JsonObject:
         "experiments": len(experiments),
         "states": state_counts(job.status for job in latest),
         "never_run": len(experiments) - len(latest),
-        "causes": cause_counts(latest),
+        "causes": causes_fields(summary_of(experiments).causes),
+    }
+
+
+def groups_document(user: str, groups: Sequence[GroupCounts]) -> JsonObject:
+    """Return what ``caliban groups`` shows."""
+    return document("caliban.groups/1", user=user, groups=[_counted(group) for group in groups])
+
+
+def _counted(group: GroupCounts) -> JsonObject:
+    return {
+        "name": group.name,
+        "experiments": group.experiments,
+        "states": {state.value: group.counts.get(state.value.lower(), 0) for state in JobStatus},
+        "never_run": group.counts.get(NEVER_RUN, 0),
+        "last_submitted": moment(group.last),
     }
 
 

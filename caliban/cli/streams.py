@@ -57,6 +57,20 @@ class Output(io.RawIOBase):
         """See :class:`io.IOBase`."""
         return os.isatty(self._descriptor)
 
+    def move(self, replacement: int) -> None:
+        """Write to a copy of the descriptor from now on.
+
+        Args:
+            replacement: a descriptor. What others write to the one of this object, such as libraries and programs that
+                are started, goes there.
+        """
+        with self._changed:
+            copy = os.dup(self._descriptor)
+            os.dup2(replacement, self._descriptor)
+            self._poll.unregister(self._descriptor)
+            self._poll.register(copy, select.POLLOUT)
+            self._descriptor = copy
+
     def has_reader(self) -> bool:
         """Return whether what is written may still be read: not after a pipe, socket or terminal was closed there."""
         closed = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -145,6 +159,11 @@ class StandardStreams:
 
     stdout: Output
     stderr: Output
+
+    def reserve_stdout(self) -> None:
+        """Leave standard output to those who have its stream by now; what others write there goes to standard error."""
+        self.stdout.move(self.stderr.fileno())
+        sys.stdout = sys.stderr
 
     def finish(self, seconds: float | None = None) -> OSError | None:
         """Wait until everything is written, ``seconds`` at most for each stream.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from caliban.cli import documents, flags
 from caliban.cli.columns import table
 from caliban.cli.context import Context
 from caliban.durations import ago_text
@@ -26,12 +27,14 @@ _NUMBERS = (1, 2, 3, 4)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing."""
+    """Add ``--json``."""
+    flags.add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Read the store, print."""
     groups = _read(context)
+    context.console.document(lambda: documents.groups_document(context.user, groups))
     if not groups:
         context.console.info(
             f"{context.user} has no experiment groups yet; to run experiments, see: caliban run --help"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from caliban.causes import reason_of
@@ -297,6 +297,19 @@ def _size(number: int) -> str:
     return render.count(number, "byte") if number < 1024 else f"{number / 1024:.0f} KiB"
 
 
+@contextmanager
+def _temporary_file_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CalibanError(
+            "temporary-file-failed",
+            "cannot keep the lines of the document in a temporary file",
+            cause=str(error),
+            hint="set $TMPDIR to a directory with more space, or choose fewer lines with --tail",
+        ) from error
+
+
 class _Document:
     """The lines of a document, in a temporary file where they are many; and its jobs."""
 
@@ -322,7 +335,8 @@ class _Document:
                 "source": line.source,
                 "text": text_of(line.data),
             }
-            self._file.write(f"{documents.encoded(fields)}\n")
+            with _temporary_file_errors():
+                self._file.write(f"{documents.encoded(fields)}\n")
 
     def end(self, chosen: ChosenJob, result: Result, *, is_complete: bool) -> None:
         """Add a job, after its lines."""
@@ -342,11 +356,12 @@ class _Document:
         )
 
     def texts(self) -> documents.Texts:
-        """Return the lines, as the last field of the document."""
+        """Return the lines, as the last field of the document; from now on, nothing is written to the file."""
+        with _temporary_file_errors():
+            self._file.seek(0)
         return documents.Texts("lines", self._encoded())
 
     def _encoded(self) -> Iterator[str]:
-        self._file.seek(0)
         for text in self._file:
             yield text.rstrip("\n")
         self._file.close()

@@ -68,6 +68,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.submission.in_doubt import report_doubt, report_unreachable_jobs
     from caliban.submission.setup import make_platforms
 
+    if args.as_json and args.watch:
+        raise UsageError(
+            "conflicting-flags",
+            "--json and --watch cannot be combined",
+            cause="--json writes one document, when everything is known",
+            hint="run the command without --watch whenever the states are needed",
+        )
     if args.interval is not None and not args.watch:
         raise UsageError("wrong-usage", "--interval needs --watch", hint="add --watch")
     selected = job_filter(args, context.clock)

@@ -15,9 +15,10 @@ from caliban.platforms.flags import add_cloud_key
 if TYPE_CHECKING:
     from caliban.attempts import Submission
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, JsonObject
+    from caliban.records import GroupRecord, JsonObject, Outcome
+    from caliban.reporter import Progress
     from caliban.store.database import Store
-    from caliban.submission.ending import Ended, Unfinished
+    from caliban.submission.ending import Ended, Ending, Unfinished
     from caliban.submission.in_doubt import OpenSubmissions
     from caliban.submission.refresh import Refreshed
 
@@ -83,8 +84,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.console.progress("stopping", total=len(found), unit="job") as progress,
     ):
         refreshed.record(store, platforms)
-        ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
-        ended = ending.end(found, progress) if selected.takes_all else ending.end_jobs(found, progress)
+        ending = Ending(
+            store,
+            platforms,
+            context.user,
+            lambda: _groups(args.xgroup, context, store),
+            args.xgroup,
+            only_found=not selected.takes_all,
+        )
+        ended = _end(found, ending, progress, left, owners, context)
     code = _report(ended, context)
     context.console.document(lambda: _document(ended, owners))
     stopped = {outcome.job.id for outcome in ended.outcomes if outcome.job and outcome.error is None}
@@ -109,6 +117,27 @@ def _read(
             left = reconcile_open(store, platforms, context.user, args.xgroup)
             groups = _groups(args.xgroup, context, store)
     return groups, left
+
+
+def _end(
+    found: Unfinished,
+    ending: Ending,
+    progress: Progress,
+    left: OpenSubmissions,
+    owners: Mapping[int, str],
+    context: Context,
+) -> Ended:
+    """Stop what was found; where that is interrupted or fails, report in the document what was stopped until then."""
+    from caliban.submission.ending import Ended
+
+    outcomes: dict[int, Outcome] = {}
+    try:
+        return ending.end(found, progress, outcomes)
+    except BaseException:
+        known = Ended(tuple(dict(outcomes).values()), 0, left)
+        not_started = sum(job.id not in outcomes for _, job in found.jobs)
+        context.console.document(lambda: _document(known, owners, not_started))
+        raise
 
 
 def _groups(xgroup: str | None, context: Context, store: Store) -> list[GroupRecord]:
@@ -183,14 +212,19 @@ def _nothing_document(left: OpenSubmissions) -> JsonObject:
     return _document(Ended((), 0, left), {})
 
 
-def _document(ended: Ended, owners: Mapping[int, str]) -> JsonObject:
+def _document(ended: Ended, owners: Mapping[int, str], not_started: int = 0) -> JsonObject:
     """Return what was stopped."""
     jobs = [
-        {"group": owners.get(outcome.experiment.id), **documents.outcome_fields(outcome)} for outcome in ended.outcomes
+        {
+            "group": owners.get(outcome.experiment.id),
+            **documents.outcome_fields(outcome),
+            "ok": outcome.error is None,  # a job that was stopped did not succeed, but the command did
+        }
+        for outcome in ended.outcomes
     ]
     return documents.document(
         "caliban.stop/1",
-        summary=documents.summary_fields(ended.outcomes),
+        summary=documents.summary_fields(ended.outcomes, not_started),
         jobs=jobs,
         cancelled=ended.cancelled,
         in_doubt=documents.submissions_fields(ended.left.in_doubt),

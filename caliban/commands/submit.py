@@ -305,10 +305,11 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
             outcomes = submit_jobs(jobs, images, submitter)
         except InterruptedSubmissionError as interrupted:
             outcomes, not_started = list(interrupted.outcomes), interrupted.not_started
-            context.console.document(lambda: submit_document(request, outcomes, not_started))
             report_outcomes(context.console, outcomes, request.xgroup, not_started=not_started)
             raise
-    context.console.document(lambda: submit_document(request, outcomes, 0))
+        finally:  # what was submitted is reported whatever ended it
+            known = submitter.outcomes
+            context.console.document(lambda: submit_document(request, known, len(jobs) - len(known)))
     code = report_outcomes(context.console, outcomes, request.xgroup)
     return ExitCode.NOT_DONE if is_in_doubt else code
 

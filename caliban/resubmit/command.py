@@ -227,15 +227,18 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
     submitter = Submitter(store, platforms, context.console, context.user)
+    found = problems(plan)
     try:
-        outcomes = submit_jobs([ready_job(job) for job in plan.ready], images, submitter)
+        found = [*found, *submit_jobs([ready_job(job) for job in plan.ready], images, submitter)]
     except InterruptedSubmissionError as interrupted:
         found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
-        context.console.document(lambda: resubmit_document(plan, found, not_started))
         report_outcomes(context.console, found, plan.group, not_started=not_started)
         raise
-    found = [*problems(plan), *outcomes]
-    context.console.document(lambda: resubmit_document(plan, found, 0))
+    finally:  # what was submitted is reported whatever ended it
+        known = submitter.outcomes
+        context.console.document(
+            lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
+        )
     return report_outcomes(context.console, found, plan.group)
 
 

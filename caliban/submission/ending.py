@@ -90,6 +90,7 @@ class Ending:
         user: who asks.
         read_groups: reads the groups again.
         group: the group's name; None for all of the user's groups.
+        only_found: whether to leave alone what other commands are submitting.
     """
 
     store: Store
@@ -97,12 +98,22 @@ class Ending:
     user: str
     read_groups: Callable[[], Sequence[GroupRecord]]
     group: str | None
+    only_found: bool = False
 
-    def end(self, found: Unfinished, progress: Progress) -> Ended:
-        """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others."""
+    def end(self, found: Unfinished, progress: Progress, outcomes: dict[int, Outcome]) -> Ended:
+        """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others.
+
+        Args:
+            found: what there is to end.
+            progress: advanced for each job.
+            outcomes: those of the jobs are added to it, by ``jobs.id``: they are known also where the rest fails.
+        """
+        if self.only_found:
+            self._stop_all(found.jobs, outcomes, progress)
+            left = read_open(self.store, self.platforms, self.user, self.group)
+            return Ended(tuple(outcomes[job.id] for _, job in found.jobs), 0, replace(left, in_progress=()))
         with self.store.writing() as session:
             closed = end_group(session, self.platforms.context.clock, self.user, self.group)
-        outcomes: dict[int, Outcome] = {}
         self._stop_all(found.jobs, outcomes, progress)
         left = read_open(self.store, self.platforms, self.user, self.group)
         if left.in_progress:
@@ -111,13 +122,6 @@ class Ending:
         self._stop_all(submitted_since, outcomes, progress)
         ended = [job.id for _, job in (*found.jobs, *submitted_since)]
         return Ended(tuple(outcomes[job_id] for job_id in ended), len(closed), left)
-
-    def end_jobs(self, found: Unfinished, progress: Progress) -> Ended:
-        """Stop these jobs, and leave alone what other commands are submitting."""
-        outcomes: dict[int, Outcome] = {}
-        self._stop_all(found.jobs, outcomes, progress)
-        left = read_open(self.store, self.platforms, self.user, self.group)
-        return Ended(tuple(outcomes[job.id] for _, job in found.jobs), 0, replace(left, in_progress=()))
 
     def _stop_all(
         self, jobs: Sequence[tuple[ExperimentRecord, JobRecord]], outcomes: dict[int, Outcome], progress: Progress

@@ -66,4 +66,4 @@ def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) 
             continue
         route = job.route
         attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind))
-    return failed + submitter.submit_all(attempts)
+    return submitter.submit_all(attempts, failed)

@@ -99,19 +99,32 @@ class Submitter:
         self._reporter = reporter
         self._user = user
         self._parallel = parallel
+        self._failed: tuple[Outcome, ...] = ()
+        self._outcomes: dict[int, Outcome] = {}  # by the place of the attempt in the order given
         with store.reading() as session:
             self._since = newest_batch(session)  # what is stopped from now on is not submitted
 
-    def submit_all(self, attempts: Sequence[Attempt]) -> list[Outcome]:
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What is known so far: those of :meth:`submit_all`, also where that was interrupted or failed."""
+        known = dict(self._outcomes)  # a thread may still be adding to it
+        return [*self._failed, *(known[number] for number in sorted(known))]
+
+    def submit_all(self, attempts: Sequence[Attempt], failed: Sequence[Outcome] = ()) -> list[Outcome]:
         """Submit, several at a time where jobs run elsewhere, then one after the other where they run here.
 
+        Args:
+            attempts: what to submit.
+            failed: outcomes of jobs that cannot be attempted.
+
         Returns:
-            One outcome per attempt, in order. An attempt that fails never prevents another one.
+            The failed ones, then one outcome per attempt, in order. An attempt that fails never prevents another one.
 
         Raises:
             InterruptedSubmissionError: after Ctrl-C; what had been started is finished and recorded.
         """
-        outcomes: dict[int, Outcome] = {}
+        self._failed, self._outcomes = tuple(failed), {}
+        outcomes = self._outcomes
         background: list[_Numbered] = []
         foreground: list[_Numbered] = []
         if any(_runs_elsewhere(attempt) for attempt in attempts):
@@ -128,9 +141,8 @@ class Submitter:
                 for each in foreground:  # without a bar, which the output of jobs that goes to a pipe would continue
                     self._run(each, outcomes)
         except KeyboardInterrupt:
-            started = [outcomes[number] for number in sorted(outcomes)]
-            raise InterruptedSubmissionError(started, len(attempts) - len(started)) from None
-        return [outcomes[number] for number in range(len(attempts))]
+            raise InterruptedSubmissionError(self.outcomes, len(attempts) - len(outcomes)) from None
+        return self.outcomes
 
     def _open(self, attempts: Sequence[Attempt], outcomes: dict[int, Outcome]) -> list[_Numbered]:
         """Journal all attempts before the first is sent; why one was not journaled is its outcome."""

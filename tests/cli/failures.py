@@ -102,3 +102,35 @@ def fail_while_submitting() -> Callable[[], None]:
         platform.__exit__(None, None, None)
 
     return remove
+
+
+def fail_once(place: str, error: str) -> Callable[[], None]:
+    """Let a function raise when it is called first, and work afterwards."""
+    module_name, _, name = place.partition(":")
+    module = importlib.import_module(module_name)
+    before = getattr(module, name)
+
+    def raise_it(*args: object, **kwargs: object) -> NoReturn:
+        setattr(module, name, before)
+        raise ERRORS[error]()
+
+    setattr(module, name, raise_it)
+    return lambda: None
+
+
+def fail_at_the_second_submission() -> Callable[[], None]:
+    """Let the platform TEST accept a job, and then fail in a way that passes every boundary."""
+    from tests.conftest import fake_platform
+
+    def submit(*args: object) -> NoReturn:
+        raise GeneratorExit
+
+    platform = fake_platform("FakeForegroundPlatform")
+    service = platform.__enter__()
+    service.is_detached = True
+    service.expect("submit", service.accept, submit)
+
+    def remove() -> None:
+        platform.__exit__(None, None, None)
+
+    return remove

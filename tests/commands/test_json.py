@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from caliban.errors import CalibanError
-from caliban.records import JobStatus
+from caliban.outputs.stored import StoredOutput
+from caliban.records import JobStatus, OutputError
 from caliban.store.database import Store
+from caliban.store.job_logs import record_outputs
 from tests.builders import IMAGE, add_group
 from tests.calls import call
 from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
-from tests.fakes import FakeService, polls
+from tests.databases import sent_statements
+from tests.fakes import FakeClock, FakeService, polls
 from tests.json_documents import checked
 
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
@@ -192,3 +197,125 @@ def test_image_of_a_job_is_whole(store: Store, service: FakeService, context: Sc
     call(context, "status", *GROUP, "--json")
     [experiment] = document(context)["groups"][0]["experiments"]
     assert experiment["jobs"][0]["image"] == IMAGE
+
+
+def test_groups_have_the_states_of_their_experiments(store: Store, context: ScreenContext) -> None:
+    add_group(store, FAILED, FAILED, SUCCEEDED, None, name="night")
+    call(context, "groups", "--json")
+    [group] = document(context)["groups"]
+    states = {state: number for state, number in group["states"].items() if number}
+    assert (group["name"], group["experiments"], group["never_run"], states) == (
+        "night",
+        4,
+        1,
+        {"FAILED": 2, "SUCCEEDED": 1},
+    )
+    assert group["last_submitted"].endswith("Z")
+
+
+def test_no_groups_are_a_document_too(context: ScreenContext) -> None:
+    assert call(context, "groups", "--json") == 0
+    assert document(context)["groups"] == []
+
+
+def test_a_group_without_jobs_was_never_submitted(store: Store, context: ScreenContext) -> None:
+    add_group(store, None)
+    call(context, "groups", "--json")
+    assert document(context)["groups"][0]["last_submitted"] is None
+
+
+@pytest.mark.parametrize(("flags", "jobs"), [((), [3]), (("--history",), [1, 2, 3]), (("--max_jobs", "2"), [2, 3])])
+def test_the_history_has_all_attempts(
+    flags: tuple[str, ...], jobs: list[int], store: Store, context: ScreenContext
+) -> None:
+    for _ in range(3):
+        add_group(store, FAILED)
+    call(context, "status", *GROUP, *flags, "--json")
+    [experiment] = document(context)["groups"][0]["experiments"]
+    assert [job["id"] for job in experiment["jobs"]] == jobs
+
+
+def test_the_flags_that_select_jobs_select_those_of_the_document(store: Store, context: ScreenContext) -> None:
+    add_group(store, FAILED, SUCCEEDED, FAILED)
+    call(context, "status", *GROUP, "--state", "failed", "--match", "sleep=2", "--json")
+    found = document(context)
+    assert [each["kwargs"] for each in found["groups"][0]["experiments"]] == [{"sleep": 2}]
+    assert found["summary"]["states"]["FAILED"] == 1
+
+
+def test_failures_are_counted_as_in_the_summary_for_people(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    """By exception and frame, whatever the message; by exit code where there is no exception."""
+    add_group(store, FAILED, FAILED, details={"ret_code": 137})
+    add_group(store, FAILED, name="other", details={"ret_code": 1})
+    with store.writing() as session:
+        outputs = [
+            StoredOutput(job_id, b"", error=OutputError("ValueError", f"loss is nan at step {job_id}", "a.py:1"))
+            for job_id in (1, 2)
+        ]
+        record_outputs(session, outputs, FakeClock())
+    call(context, "status", "--json")
+    causes = document(context)["summary"]["causes"]
+    assert [(each["error_type"], each["frame"], each["text"], each["job_ids"]) for each in causes] == [
+        ("ValueError", "a.py:1", "ValueError: loss is nan at step ... (a.py:1)", [1, 2]),
+        (None, None, "exit code 1", [3]),
+    ]
+
+
+ODD = {
+    "big": 10**400,
+    "small": -(2**63) - 1,
+    "nan": float("nan"),
+    "infinite": float("-inf"),
+    "half": "\ud800",
+    "nul": "\x00\x1b[2J\u202e",
+    "deep": json.loads("[" * 200 + "]" * 200),
+    "": None,
+    "--json": True,
+    "schema": "caliban.error/1",
+}
+
+
+def test_odd_parameters_are_valid_json(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, FAILED)
+    with store.writing() as session:
+        session.execute(text("UPDATE experiments SET kwargs = :kwargs"), {"kwargs": json.dumps(ODD)})
+    call(context, "status", *GROUP, "--json")
+    [experiment] = document(context)["groups"][0]["experiments"]
+    found = experiment["kwargs"]
+    assert (found["big"], found["small"], found["nan"], found["infinite"]) == (
+        10**400,
+        -(2**63) - 1,
+        "NaN",
+        "-Infinity",
+    )
+    assert (found["half"], found["nul"], found["schema"]) == ("\\ud800", "\x00\x1b[2J\u202e", "caliban.error/1")
+    assert json.dumps(found["deep"]) == "[" * 39 + '"(list)"' + "]" * 39
+
+
+@pytest.mark.parametrize("year", ["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59"])
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_times_of_any_year_have_one_form(
+    year: str, zone: str, store: Store, context: ScreenContext, time_zone: Callable[[str], None]
+) -> None:
+    add_group(store, FAILED)
+    with store.writing() as session:
+        session.execute(text("UPDATE jobs SET created = :created"), {"created": year})
+    time_zone(zone)
+    call(context, "status", *GROUP, "--json")
+    [experiment] = document(context)["groups"][0]["experiments"]
+    assert len(experiment["jobs"][0]["created"]) == len("2026-11-25T02:10:13Z")
+
+
+@pytest.mark.parametrize("command", ["status", "groups"])
+def test_the_number_of_statements_does_not_depend_on_that_of_jobs(
+    command: str, store: Store, service: FakeService, make_context: MakeContext
+) -> None:
+    numbers = []
+    for jobs in (1, 40):
+        add_group(store, *[FAILED] * jobs)
+        with sent_statements() as sent:
+            assert call(make_context(), command, "--json") == 0
+        numbers.append(len(sent))
+    assert numbers[0] == numbers[1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,7 +21,7 @@ from caliban.records import JobRecord, JobStatus, OutputLine
 from caliban.store.database import Store
 from caliban.store.job_logs import record_outputs
 from tests.builders import add_group
-from tests.calls import call
+from tests.calls import call, result_of
 from tests.conftest import MakeContext, MakeScreen, ScreenContext
 from tests.databases import sent_statements
 from tests.fakes import FakeClock, FakeService, polls
@@ -435,6 +438,51 @@ def test_the_document_has_every_line_and_every_job(store: Store, logging: FakeSe
         (2, None, 0),
     ]
     assert document["jobs"][1]["output"]["error"]["id"] == "output-gone"
+
+
+@pytest.mark.parametrize("in_memory", [16 << 20, 1000])
+def test_a_document_may_have_more_lines_than_memory(
+    in_memory: int, store: Store, logging: FakeService, context: ScreenContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caliban.commands.log_output._IN_MEMORY", in_memory)
+    written = [f"line {number} \u2713\n".encode() for number in range(5000)]
+    add_group(store, FAILED, FAILED)
+    Answer(logging, {1: written, 2: [b"last\n"]})
+    assert call(context, "logs", *GROUP, "--json") == 0
+    document = json.loads(context.out)
+    assert [line["text"] for line in document["lines"]] == [f"line {number} \u2713" for number in range(5000)] + [
+        "last"
+    ]
+    assert [job["output"]["lines"] for job in document["jobs"]] == [5000, 1]
+
+
+def test_lines_are_not_in_memory_all_at_once(
+    store: Store, logging: FakeService, context: ScreenContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caliban.commands.log_output._IN_MEMORY", 1000)
+    written: list[int] = []
+    monkeypatch.setattr("caliban.cli.console._wait_for_room", lambda stream: written.append(len(context.out)))
+    add_group(store, FAILED)
+    Answer(logging, {1: [b"x" * 100 + b"\n"] * 1000})
+    call(context, "logs", *GROUP, "--json")
+    pieces = [after - before for before, after in itertools.pairwise(written)]
+    assert len(pieces) >= 1000
+    assert max(pieces[1:]) < 1000
+
+
+@pytest.mark.parametrize("when", ["write", "seek"])
+def test_a_full_temporary_directory_is_an_error(
+    when: str, store: Store, logging: FakeService, context: ScreenContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"tempfile.SpooledTemporaryFile.{when}", fail)
+    add_group(store, FAILED)
+    Answer(logging, {1: [b"x\n"]})
+    found = result_of(context, "logs", *GROUP, "--json")
+    assert (found["schema"], found["id"]) == ("caliban.error/1", "temporary-file-failed")
+    assert found["hint"] is not None
 
 
 def test_the_document_of_no_jobs_has_no_lines(store: Store, context: ScreenContext) -> None:

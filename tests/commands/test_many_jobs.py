@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
 
+from caliban.cli.documents import encoded_parts, status_document
 from caliban.records import JobStatus, JsonObject
 from caliban.store.database import Access, open_store
 from caliban.store.models import JobRow, JobSpecRow
 from caliban.store.queries import experiments_of_flag_sets, group_counts
 from caliban.submission.groups import read_group, read_recent
-from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, parse_details
+from tests.builders import CPU_SPEC, CREATED, GROUP, IMAGE, a_group, a_job, an_experiment, parse_details
 from tests.conftest import Caliban
 from tests.databases import SqliteFiles, sent_statements
 from tests.fakes import RecordingReporter
@@ -112,6 +115,28 @@ def test_groups_are_counted_in_one_statement(many: str) -> None:
     assert (len(sent), group.counts) == (1, {"failed": JOBS})
 
 
+def listed(run_caliban: Caliban, *arguments: str) -> tuple[str, set[str]]:
+    """Run a command; return what it printed, and the modules that it imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=run_caliban.environment(),
+        cwd=run_caliban.cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout, set(done.stderr.splitlines())
+
+
+def assert_light(imported: set[str]) -> None:
+    """Check that no platform and no client library was imported."""
+    assert {name for name in imported if name.partition(".")[0] in HEAVY} == set()
+    packages = {name for name in imported if name.startswith("caliban.platforms.") and name.count(".") > 2}
+    # how details are read, and identifiers spelled
+    light = (".details", ".ends", ".failure_reasons", ".identifiers", ".names", ".state")
+    assert {name for name in packages if not name.endswith(light)} == set()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -127,20 +152,44 @@ def test_groups_are_counted_in_one_statement(many: str) -> None:
 def test_listing_jobs_imports_no_platform_and_no_client_library(
     arguments: tuple[str, ...], run_caliban: Caliban
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        env=run_caliban.environment(),
-        cwd=run_caliban.cwd,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    imported = set(done.stderr.splitlines())
-    assert len(re.findall(r"^    (?:attempt 1  )?job ", done.stdout, re.MULTILINE)) == (
-        JOBS if arguments[0] == "status" else 0
-    )
-    assert {name for name in imported if name.partition(".")[0] in HEAVY} == set()
-    packages = {name for name in imported if name.startswith("caliban.platforms.") and name.count(".") > 2}
-    # how details are read, and identifiers spelled
-    light = (".details", ".ends", ".failure_reasons", ".identifiers", ".names", ".state")
-    assert {name for name in packages if not name.endswith(light)} == set()
+    out, imported = listed(run_caliban, *arguments)
+    assert len(re.findall(r"^    (?:attempt 1  )?job ", out, re.MULTILINE)) == (JOBS if arguments[0] == "status" else 0)
+    assert_light(imported)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--xgroup", GROUP, "--json"),
+        ("status", "--max_jobs", "0", "--json"),
+        ("status", "--history", "--max_jobs", "0", "--json"),
+    ],
+)
+@pytest.mark.usefixtures("many")
+def test_a_document_of_many_jobs_imports_no_platform_and_no_client_library(
+    arguments: tuple[str, ...], run_caliban: Caliban
+) -> None:
+    out, imported = listed(run_caliban, *arguments)
+    [group] = json.loads(out)["groups"]
+    assert [len(each["jobs"]) for each in group["experiments"]] == [1] * JOBS
+    assert_light(imported)
+
+
+def peak(jobs: int) -> int:
+    """Return the bytes that the document of a group needs at most."""
+    experiments = [an_experiment(number, a_job(number), kwargs={"\U0001f600": number}) for number in range(jobs)]
+    groups = [a_group(*experiments)]
+    tracemalloc.start()
+    try:
+        for _ in encoded_parts(status_document("totoro", groups, ()), None):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_document_is_in_proportion_to_the_jobs() -> None:
+    peak(10)  # what is made once
+    few, many = peak(200), peak(1000)
+    assert many < 6 * few
+    assert many < 1000 * 20_000

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from caliban.clock import rfc3339
 from caliban.platforms.kubernetes.gke_client import GkeCluster
 from caliban.platforms.kubernetes.kubeconfig import KubeContext
 from caliban.platforms.kubernetes.platform import ListedJob
+from caliban.platforms.stored_json import parse_time
 from caliban.records import JsonObject
 
 
@@ -139,7 +141,7 @@ class JobListing:
             {
                 "name": job.name,
                 "state": job.state.status.value,
-                "created": job.created or None,
+                "created": rfc3339(created) if (created := parse_time(job.created)) else None,
                 "group": job.group,
                 "reason": job.state.reason or None,
             }
