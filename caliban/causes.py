@@ -48,7 +48,7 @@ _MAX_SEARCHED = 2000
 
 # What platforms write of an exit code in their messages: "exit code 1: oops", "OOMKilled, exit code 137".
 _WITH_CODE = re.compile(r"(?:(?P<name>[\w. -]{1,80}?), )?exit code -?\d{1,9}(?:\s*\(SIG\w+\))?(?:[:,;] *|$)")
-_NAME = re.compile(r"[A-Za-z]\w*")
+_NAME = re.compile(r"[A-Z]\w*")
 
 
 def signal_name(code: int) -> str | None:

@@ -27,6 +27,7 @@ class JobFilter:
         matches: the parameters of their experiments; each has to match.
         since: when they ended, or were submitted if they have not ended, at the earliest; with a time zone.
         typed: the flags that say the same, for the commands in hints.
+        may_miss_jobs: whether a job that is named may be in none of the groups.
     """
 
     states: frozenset[JobStatus] = frozenset()
@@ -36,6 +37,7 @@ class JobFilter:
     matches: tuple[Match, ...] = ()
     since: datetime | None = None
     typed: tuple[str, ...] = field(default=(), compare=False)
+    may_miss_jobs: bool = field(default=False, compare=False)
 
     @property
     def takes_all(self) -> bool:
@@ -51,6 +53,10 @@ class JobFilter:
         """Return the conditions that do not depend on states: what they leave out need not be refreshed."""
         return replace(self, states=frozenset(), never_run=False, causes=frozenset(), since=None)
 
+    def again(self) -> JobFilter:
+        """Return the same conditions for groups of which these have chosen before: a named job may be left out."""
+        return replace(self, may_miss_jobs=True)
+
     def apply(self, groups: Sequence[GroupRecord]) -> list[GroupRecord]:
         """Return the groups with only those of their jobs that satisfy all conditions.
 
@@ -60,7 +66,7 @@ class JobFilter:
         Raises:
             CalibanError: ``unknown-job``: a job that is named is in none of the groups.
         """
-        self._check_ids(groups)
+        self.check(groups)
         if self.takes_all:
             return list(groups)
         chosen = [
@@ -75,12 +81,30 @@ class JobFilter:
         Raises:
             CalibanError: ``unknown-job``: a job that is named is in none of the groups.
         """
-        self._check_ids(groups)
+        self.check(groups)
         chosen = [
             replace(group, experiments=tuple(each for each in group.experiments if self._part(self._counting(each))))
             for group in groups
         ]
         return [group for group in chosen if group.experiments] if not self.takes_all else list(groups)
+
+    def left_out(self, experiment: ExperimentRecord) -> str | None:
+        """Return which condition an experiment does not satisfy by its latest job or a named one; None if all are.
+
+        Conditions on states are not considered.
+        """
+        for match in self.matches:
+            if not match.takes(experiment):
+                return f"does not match {match.key}={match.value}"
+        if self.job_ids and self.job_ids.isdisjoint(job.id for job in experiment.jobs):
+            return "not named with --job"
+        latest = experiment.latest
+        if latest is None:
+            return "never run" if self.causes or self.since is not None else None
+        cause = cause_of(latest)
+        if self.causes and cause not in self.causes:
+            return f"cause {cause.value}" if cause else latest.status.value.lower()
+        return "before --since" if self.since is not None and job_moment(latest) < self.since else None
 
     def takes_job(self, job: JobRecord) -> bool:
         """Return whether a job satisfies the conditions on jobs; those on its parameters are not considered."""
@@ -104,7 +128,14 @@ class JobFilter:
         """Return an experiment with the attempts by which it is chosen."""
         return experiment if self.job_ids else replace(experiment, jobs=experiment.jobs[-1:])
 
-    def _check_ids(self, groups: Sequence[GroupRecord]) -> None:
+    def check(self, groups: Sequence[GroupRecord]) -> None:
+        """Check that the jobs that are named are in the groups.
+
+        Raises:
+            CalibanError: ``unknown-job``.
+        """
+        if self.may_miss_jobs:
+            return
         known = {job.id for group in groups for experiment in group.experiments for job in experiment.jobs}
         missing = sorted(self.job_ids - known)
         if not missing:

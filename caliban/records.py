@@ -312,6 +312,11 @@ class GroupRecord:
     name: str
     experiments: tuple[ExperimentRecord, ...] = ()
 
+    def updated(self, part: GroupRecord) -> GroupRecord:
+        """Return the group with the experiments of another record of it in place of its own."""
+        newer = {experiment.id: experiment for experiment in part.experiments}
+        return replace(self, experiments=tuple(newer.get(each.id, each) for each in self.experiments))
+
 
 @dataclass(frozen=True)
 class NewJob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ _WITHOUT_OUTPUT = frozenset({FailureCause.REFUSED})
 """Causes of failures before the job ran."""
 
 _OMITTED = "..."
+_VALUE = re.compile(r"""'[^']*'|"[^"]*"|\S*\d\S*""")
+_MOST_MESSAGES = 5
+"""Messages of one cause and exit code that are counted apart."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def _causes(failed: Iterable[JobRecord]) -> tuple[CauseCount, ...]:
     alike: dict[tuple[object, ...], list[JobRecord]] = {}
     for job in failed:
         alike.setdefault(_kind(job), []).append(job)
-    counted = [_counted(jobs) for jobs in alike.values()]
+    counted = [_counted(jobs) for found in alike.values() for jobs in _split(found)]
     return tuple(sorted(counted, key=lambda each: (-len(each.job_ids), each.cause.value, each.text)))
 
 
@@ -150,6 +154,16 @@ def _kind(job: JobRecord) -> tuple[object, ...]:
     if error is not None:
         return (cause_of(job), *error)
     return cause_of(job), job.details.exit.code if job.details.exit else None
+
+
+def _split(jobs: list[JobRecord]) -> list[list[JobRecord]]:
+    """Split jobs without an exception by their messages, without numbers and quoted values; not into many groups."""
+    if _exception(jobs[0]) is not None:
+        return [jobs]
+    by_message: dict[str, list[JobRecord]] = {}
+    for job in jobs:
+        by_message.setdefault(_VALUE.sub("", reason_of(job) or ""), []).append(job)
+    return list(by_message.values()) if len(by_message) <= _MOST_MESSAGES else [jobs]
 
 
 def _exception(job: JobRecord) -> tuple[str, str | None] | None:
@@ -188,4 +202,6 @@ def common_text(texts: Sequence[str]) -> str:
         while all(len(each) > shared for each in words) and len({each[shared] for each in words}) == 1:
             shared += 1
         same = [*words[0][:shared], _OMITTED]
-    return " ".join(same) if any(word != _OMITTED for word in same) else ""
+    if all(word == _OMITTED for word in same):
+        return ""
+    return " ".join(word for index, word in enumerate(same) if word != _OMITTED or same[:index][-1:] != [_OMITTED])

@@ -98,7 +98,7 @@ def set_up(home: Path) -> Demo:
 
 
 def play(demo: Demo) -> None:
-    """Run a group, show its state, fix the code, rerun the failed job, show the state again.
+    """Run a group, show its state and why a job failed, fix the code, rerun the failed job, show the state again.
 
     Raises:
         Failure: a command or a job did not end as expected.
@@ -107,11 +107,18 @@ def play(demo: Demo) -> None:
     run = f"run --xgroup {GROUP} --nogpu --experiment_config experiment.json cpu.py -- --foo 3"
     demo.caliban(run, expected=1)
     _check_states(demo.caliban(f"status --xgroup {GROUP}", expected=0), {"FAILED": 1, "SUCCEEDED": 1})
+    _comment("See why: the end of the output of the failed job.")
+    _check_reason(demo.caliban(f"logs --xgroup {GROUP} --failed --tail 3", expected=0))
     _comment("Fix the bug:")
     _fix(demo.project / "cpu.py")
     _comment("Rerun only the failed experiment, in a new image. (The question is answered with `y`.)")
     demo.caliban(f"resubmit --xgroup {GROUP}", answer="y", expected=0)
     _check_states(demo.caliban(f"status --xgroup {GROUP}", expected=0), {"SUCCEEDED": 2})
+
+
+def _check_reason(output: str) -> None:
+    if "ZeroDivisionError: division by zero" not in output:
+        raise Failure("the output of the failed job does not have its error")
 
 
 def _check_states(listing: str, expected: dict[str, int]) -> None:

@@ -44,6 +44,8 @@ def failed(
         (failed(137, OOM, None, NAN), "out of memory, exit code 137 (SIGKILL)"),
         (failed(None, OOM), "out of memory"),
         (failed(None, FailureCause.TIMEOUT, "DeadlineExceeded: late"), "timed out: DeadlineExceeded: late"),
+        (failed(None, FailureCause.TIMEOUT, "DeadlineExceeded"), "timed out"),
+        (failed(None, FailureCause.TIMEOUT, "expired"), "timed out: expired"),
         (failed(143, FailureCause.TIMEOUT), "timed out, exit code 143 (SIGTERM)"),
         (failed(None, FailureCause.PREEMPTED, "PreemptionByScheduler"), "preempted"),
         (failed(None, FailureCause.REFUSED, "no quota"), "no quota"),

@@ -83,6 +83,23 @@ def test_the_words_of_a_platform_are_shown_where_there_is_no_exit_code() -> None
     assert texts(refused) == [(2, "refused", "quota of ... is used up")]
 
 
+def test_different_messages_without_an_exception_are_counted_apart() -> None:
+    words = ["the following arguments are required: --lr", "argument --lr: invalid float value: 'high'"]
+    words += ["argument --lr: invalid float value: 'low'"]
+    wrong = [failed(n, JobExit(2), error=OutputError(None, f"t.py: error: {each}")) for n, each in enumerate(words)]
+    assert texts(wrong) == [
+        (2, "code_error", "exit code 2: t.py: error: argument --lr: invalid float value: ..."),
+        (1, "code_error", "exit code 2: t.py: error: the following arguments are required: --lr"),
+    ]
+
+
+def test_a_message_that_is_different_for_each_job_is_counted_together() -> None:
+    errors = [OutputError(None, f"t.py: error: {chr(97 + n)}") for n in range(6)]
+    assert texts([failed(n, JobExit(2), error=error) for n, error in enumerate(errors)]) == [
+        (6, "code_error", "exit code 2: t.py: error: ...")
+    ]
+
+
 def test_an_exception_about_memory_is_counted_as_out_of_memory() -> None:
     error = OutputError("torch.OutOfMemoryError", "CUDA out of memory.", "train.py:30")
     assert texts([failed(1, error=error)]) == [
@@ -111,6 +128,7 @@ def test_only_failed_jobs_have_a_cause(status: JobStatus) -> None:
         (["a 1 c", "a 2 c", "a 3 c"], "a ... c"),
         (["a b", "a b c d"], "a b ..."),
         (["a b", "c d"], ""),
+        (["a b c d", "a x y d"], "a ... d"),
         (["", "a"], ""),
         (["", ""], ""),
         (["loss is nan at 1", "loss is nan"], "loss is nan ..."),

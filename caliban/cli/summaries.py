@@ -35,10 +35,10 @@ def command_lines(summary: Summary, group: str, selection: Sequence[str] = ()) -
     Args:
         summary: of the experiments.
         group: their experiment group.
-        selection: the flags that selected them. ``resubmit`` has none of those, and is not shown then.
+        selection: the flags that selected them.
     """
     flag = [f"--xgroup={group}"] if group.startswith("-") else ["--xgroup", group]
     if summary.has_output:
         yield f"output:  {shlex.join(['caliban', 'logs', *flag, *selection, '--failed'])}"
-    if summary.can_rerun and not selection:
-        yield f"re-run:  {shlex.join(['caliban', 'resubmit', *flag])}"
+    if summary.can_rerun:
+        yield f"re-run:  {shlex.join(['caliban', 'resubmit', *flag, *selection])}"

@@ -70,8 +70,8 @@ class ListingRequest:
     def select(self, groups: Sequence[GroupRecord]) -> list[GroupRecord]:
         """Return what is listed of refreshed groups."""
         if self.with_history:
-            return self.selected.experiments(groups)
-        selected = self.selected.apply(groups)
+            return self.selected.again().experiments(groups)
+        selected = self.selected.again().apply(groups)
         return selected if self.xgroup is not None or self.is_recent else _newest(selected, self.recent_jobs)
 
     def _considered(self, groups: Sequence[GroupRecord]) -> Sequence[GroupRecord]:

@@ -236,9 +236,10 @@ class LogOutput:
         lines = self._jobs[index]
         job = lines.chosen.job
         in_store: StoredOutput | None = None
-        if result.source is None and not never_ran(job) and job.status.is_final:
+        is_empty = result.error is None and not lines.has_any  # or forgotten: not every service tells
+        if (result.source is None or is_empty) and not never_ran(job) and job.status.is_final:
             in_store = stored.get(job.id, [each.chosen.job.id for each in self._jobs[index + 1 :]])
-        if result.source is None and result.error is not None:
+        if (result.source is None and result.error is not None) or (is_empty and in_store and in_store.data):
             if in_store is not None and in_store.unavailable is None:
                 lines.restart()
                 result = Result(Source.STORE, None, result.error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from caliban.cli import documents, flags, render
 from caliban.cli.context import Context
+from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, StoreError
 from caliban.platforms.flags import add_cloud_key
 
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from caliban.submission.refresh import Refreshed
 
 CHANGES_JOBS = True
-DESCRIPTION = "Stop the running and queued jobs of an experiment group; without --xgroup, those of all your groups."
+DESCRIPTION = (
+    "Stop the running and queued jobs of an experiment group; without --xgroup, those of all your groups. With flags "
+    "that select jobs, only those are stopped, and commands that still submit go on."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--xgroup``, ``--dry_run``, ``--cloud_key``, ``--yes`` and ``--json``."""
+    """Add ``--xgroup``, the flags that select jobs, ``--dry_run``, ``--cloud_key``, ``--yes`` and ``--json``."""
     flags.add_xgroup(parser)
+    add_selection_flags(parser)
     parser.add_argument("--dry_run", action="store_true", help="show which jobs would be stopped, and stop none")
     add_cloud_key(parser)
     flags.add_yes(parser)
@@ -43,22 +48,18 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.ending import Ending, unfinished
-    from caliban.submission.in_doubt import read_open, reconcile_open, report_doubt, report_unreachable_jobs
+    from caliban.submission.in_doubt import report_doubt, report_unreachable_jobs
     from caliban.submission.refresh import refresh
     from caliban.submission.setup import make_platforms
 
+    selected = job_filter(args, context.clock)
     url = store_url(context.environ, context.home)
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
-    with open_store(url, Access.READ, context.console) as store:
-        groups = _groups(args.xgroup, context, store)
-        left = read_open(store, platforms, context.user, args.xgroup)
-    if (left.in_doubt or left.unsent) and not args.dry_run:
-        with open_store(url, Access.WRITE, context.console) as store:
-            left = reconcile_open(store, platforms, context.user, args.xgroup)
-            groups = _groups(args.xgroup, context, store)
-    refreshed = refresh(groups, platforms)
-    found = unfinished(refreshed.groups, left.in_progress)
-    if not found and not args.dry_run:
+    groups, left = _read(args, platforms, context)
+    refreshed = refresh(selected.unchanging().apply(groups), platforms)
+    chosen = selected.again().apply(refreshed.groups)
+    found = unfinished(chosen, left.in_progress if selected.takes_all else ())
+    if not found and not args.dry_run and selected.takes_all:
         found = _end_open_commands(args.xgroup, refreshed, platforms, context)
     owners = {experiment.id: group.name for group in refreshed.groups for experiment in group.experiments}
     if not found or args.dry_run:
@@ -66,13 +67,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
             lambda: _plan_document(found, left, owners) if args.dry_run else _nothing_document(left)
         )
     if not found:
-        context.console.print("no running or queued jobs" + (" are known" if left.in_doubt else ""))
+        which = "" if selected.takes_all else " match"
+        context.console.print(f"no running or queued jobs{' are known' if left.in_doubt and not which else which}")
         report_doubt(left.in_doubt, context.console)
         return ExitCode.NOT_DONE if left.in_doubt else ExitCode.DONE
     _show(found, context)
     if args.dry_run:
         report_doubt(left.in_doubt, context.console)
-        report_unreachable_jobs(refreshed.groups, context.console)
+        report_unreachable_jobs(chosen, context.console)
         context.console.print("", "nothing was stopped: to stop these jobs, run this command without --dry_run")
         return ExitCode.DONE
     if not args.yes and not context.console.agreed(f"stop {render.count(len(found), 'job')}?", "stopped"):
@@ -82,13 +84,39 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.console.progress("stopping", total=len(found), unit="job") as progress,
     ):
         refreshed.record(store, platforms)
-        ending = Ending(store, platforms, context.user, lambda: _groups(args.xgroup, context, store), args.xgroup)
+        ending = Ending(
+            store,
+            platforms,
+            context.user,
+            lambda: _groups(args.xgroup, context, store),
+            args.xgroup,
+            only_found=not selected.takes_all,
+        )
         ended = _end(found, ending, progress, left, owners, context)
     code = _report(ended, context)
     context.console.document(lambda: _document(ended, owners))
     stopped = {outcome.job.id for outcome in ended.outcomes if outcome.job and outcome.error is None}
-    report_unreachable_jobs(refreshed.groups, context.console, stopped=stopped)
+    report_unreachable_jobs(chosen, context.console, stopped=stopped)
     return code
+
+
+def _read(
+    args: argparse.Namespace, platforms: Platforms, context: Context
+) -> tuple[list[GroupRecord], OpenSubmissions]:
+    """Return the groups, and the submissions that are open after those of interrupted commands were looked up."""
+    from caliban.store.address import store_url
+    from caliban.store.database import Access, open_store
+    from caliban.submission.in_doubt import read_open, reconcile_open
+
+    url = store_url(context.environ, context.home)
+    with open_store(url, Access.READ, context.console) as store:
+        groups = _groups(args.xgroup, context, store)
+        left = read_open(store, platforms, context.user, args.xgroup)
+    if (left.in_doubt or left.unsent) and not args.dry_run:
+        with open_store(url, Access.WRITE, context.console) as store:
+            left = reconcile_open(store, platforms, context.user, args.xgroup)
+            groups = _groups(args.xgroup, context, store)
+    return groups, left
 
 
 def _end(

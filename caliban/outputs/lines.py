@@ -25,6 +25,13 @@ def lines_of(data: bytes) -> list[str]:
     return [_without_bar(line[:_MAX_LINE]) for line in _BREAKS.split(_ESCAPES.sub("", text))]
 
 
+def has_text(data: bytes) -> bool:
+    """Return whether a line has more than white space and a progress bar."""
+    if b"%|" in data:
+        return any(line.strip() for line in lines_of(data))
+    return bool(data.strip())
+
+
 def _without_bar(line: str) -> str:
     found = _BAR.match(line) if "%|" in line else None
     return line[found.end() :] if found else line

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from caliban.outputs.last_error import last_error
+from caliban.outputs.lines import has_text
 from caliban.outputs.stored import STORED_BYTES, StoredOutput
 from caliban.records import OutputLine
 from caliban.redaction import HIDDEN, hide_secrets
@@ -32,7 +33,7 @@ class OutputEnd:
     Attributes:
         data: at most :data:`STORED_BYTES`, from the beginning of a line unless a line is longer.
         is_complete: whether that is everything.
-        is_stderr: whether the last line is known to be one of standard error.
+        is_stderr: whether the last line that is no progress bar is known to be one of standard error.
     """
 
     data: bytes
@@ -56,7 +57,7 @@ class Tail:
 
     def add(self, line: OutputLine) -> None:
         """Add a line, or a part of one. Of what overwrites itself with carriage returns, the last counts."""
-        if line.data.strip():
+        if has_text(line.data):
             self._is_stderr = line.is_stderr
         self._is_cut |= len(line.data) > _WINDOW
         *whole, rest = (self._open + line.data[-_WINDOW:]).split(b"\n")

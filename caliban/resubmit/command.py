@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
+from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, UsageError
-from caliban.platforms.flags import add_account_flags
+from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
     from caliban.records import GroupRecord, PlatformId
     from caliban.resubmit.plan import Plan
+    from caliban.resubmit.selection import Choice
     from caliban.store.database import Store
 
 DESCRIPTION = (
@@ -43,14 +45,14 @@ class ResubmitRequest:
     Attributes:
         xgroup: the experiment group's name.
         dry_run: show what would happen, and write nothing anywhere.
-        all_jobs: every experiment, whatever the state of its latest job.
+        choice: which experiments.
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
     """
 
     xgroup: str
     dry_run: bool
-    all_jobs: bool
+    choice: Choice
     yes: bool
     platform: PlatformId | None = None
 
@@ -73,6 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run the jobs on this platform, and migrate those that ran on a retired one; settings that it does not "
         "have are listed first (default: where each job ran before)",
     )
+    add_selection_flags(parser)
+    parser.add_argument(
+        "--max_attempts",
+        type=integer_at_least(1),
+        metavar="N",
+        help="leave out experiments that have had N attempts or more",
+    )
+    parser.add_argument(
+        "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
+    )
     flags.add_json(parser)
 
 
@@ -80,23 +92,43 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Plan, show, ask, rebuild, submit, report."""
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
-    from caliban.submission.groups import read_group
     from caliban.submission.setup import make_platforms
 
     url = store_url(context.environ, context.home)
     if not args.xgroup:
         with open_store(url, Access.READ, context.console) as store:
             raise _no_group_given(store, context.user)
-    platform = MIGRATION_TARGETS[args.platform] if args.platform else None
-    request = ResubmitRequest(args.xgroup, args.dry_run, args.all_jobs, args.yes, platform)
+    request = _request(args, context)
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     # Looked up first without a write: a mistyped name must not upgrade, or even create, a store.
     with open_store(url, Access.READ, context.console) as store:
-        group = read_group(store, context.user, request.xgroup)
+        group = _read_group(request, context, store)
         if request.dry_run:
             return _dry_run(request, context, platforms, store, group)
     with open_store(url, Access.WRITE, context.console) as store:
         return _resubmit(request, context, platforms, store)
+
+
+def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
+    from caliban.resubmit.selection import Choice
+
+    platform = MIGRATION_TARGETS[args.platform] if args.platform else None
+    choice = Choice(job_filter(args, context.clock), args.all_jobs, args.max_attempts, args.limit)
+    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform)
+
+
+def _read_group(request: ResubmitRequest, context: Context, store: Store) -> GroupRecord:
+    """Read the group, with as many attempts of each experiment as the choice needs.
+
+    Raises:
+        CalibanError: ``unknown-xgroup``, ``unknown-job``.
+    """
+    from caliban.submission.groups import read_group
+
+    per_experiment = None if request.choice.needs_all_attempts else 1
+    group = read_group(store, context.user, request.xgroup, per_experiment=per_experiment)
+    request.choice.check(group)
+    return group
 
 
 def _no_group_given(store: Store, user: str) -> UsageError:
@@ -118,7 +150,8 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
 
     open_submissions = Journal(store, context.clock).open_submissions(user=context.user, group=group.name)
     in_progress = describe_open(open_submissions, context.clock)
-    plan = _plan(refresh([group], platforms).groups[0], request, in_progress, platforms)
+    refreshed = refresh([request.choice.possible(group)], platforms).groups[0]
+    plan = _plan(group.updated(refreshed), request, in_progress, platforms)
     show = context.console.print
     foreign = tuple(_foreign_lines(plan, context, platforms, store)) if plan.jobs else ()
     context.console.document(lambda: plan_document(plan, foreign))
@@ -130,7 +163,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         _print(context, report.image_lines(plan, context.home))
         _warn_of_sizes(plan, context)
     else:
-        show(report.nothing_line(plan, all_jobs=request.all_jobs))
+        show(report.nothing_line(plan, request.choice))
     if plan.skipped:
         show("")
         _print(context, report.skipped_lines(plan))
@@ -162,7 +195,7 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     plan, is_in_doubt = _current_plan(request, context, platforms, store)
     if not plan.jobs:
         context.console.document(lambda: resubmit_document(plan, (), 0))
-        context.console.print(report.nothing_line(plan, all_jobs=request.all_jobs))
+        context.console.print(report.nothing_line(plan, request.choice))
         return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
@@ -215,13 +248,14 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     Returns:
         The plan; whether jobs of experiments that are left out may be running, which only their platform knows.
     """
-    from caliban.submission.groups import read_group
     from caliban.submission.in_doubt import reconcile_open, report_doubt, report_unreachable
     from caliban.submission.reconcile import describe_open
     from caliban.submission.refresh import refresh
 
     left = reconcile_open(store, platforms, context.user, request.xgroup)
-    [group] = refresh([read_group(store, context.user, request.xgroup)], platforms).record(store, platforms)
+    group = _read_group(request, context, store)
+    [refreshed] = refresh([request.choice.possible(group)], platforms).record(store, platforms)
+    group = group.updated(refreshed)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
     plan = _plan(group, request, in_progress, platforms)
     report_doubt(left.in_doubt, context.console)
@@ -235,7 +269,7 @@ def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int
     from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
     from caliban.resubmit.selection import select
 
-    selection = select(group, all_jobs=request.all_jobs, in_progress=in_progress)
+    selection = select(group, request.choice, in_progress)
     jobs = [migrate(job, platforms, request.platform) for job in plan_jobs(selection.selected)]
     checked = check_jobs(jobs, platforms, connect=not request.dry_run)
     return Plan(group.name, tuple(with_migration_hint(checked, group.name)), selection.skipped)

@@ -10,6 +10,7 @@ from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.resubmit.plan import Plan, PlannedImage
+from caliban.resubmit.selection import Choice
 
 
 def job_lines(plan: Plan) -> Iterator[str]:
@@ -63,7 +64,7 @@ def skipped_lines(plan: Plan) -> Iterator[str]:
         yield f"  {render.command_line(experiment)} (experiment {experiment.id}{job}): {skipped.reason}"
 
 
-def nothing_line(plan: Plan, *, all_jobs: bool) -> str:
+def nothing_line(plan: Plan, choice: Choice) -> str:
     """Return why there is nothing to resubmit, and what could be done."""
     if not plan.skipped:
         return f"nothing to resubmit: the experiment group {plan.group} has no experiments"
@@ -71,5 +72,6 @@ def nothing_line(plan: Plan, *, all_jobs: bool) -> str:
         f"{number} {reason}" for reason, number in Counter(skipped.reason for skipped in plan.skipped).items()
     )
     has_jobs = any(skipped.experiment.latest for skipped in plan.skipped)
-    hint = " (--all_jobs resubmits jobs regardless of their state)" if has_jobs and not all_jobs else ""
+    is_usual = choice == Choice()
+    hint = " (--all_jobs resubmits jobs regardless of their state)" if has_jobs and is_usual else ""
     return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"

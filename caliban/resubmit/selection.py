@@ -1,11 +1,64 @@
-"""Select the jobs of a group that are re-run: the latest attempt of each experiment, by its state."""
+"""Select the jobs of a group that are re-run: the latest attempt of each experiment, by its state and by flags."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from caliban.job_filter import JobFilter
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which experiments of a group are re-run.
+
+    Attributes:
+        filter: conditions on their jobs and parameters. Those on states replace the usual one, FAILED or STOPPED.
+        all_jobs: whatever the state of their latest attempt.
+        max_attempts: leave out those with so many attempts; None for no limit.
+        limit: how many, the first ones; None for all.
+    """
+
+    filter: JobFilter = field(default_factory=JobFilter)
+    all_jobs: bool = False
+    max_attempts: int | None = None
+    limit: int | None = None
+
+    @property
+    def needs_all_attempts(self) -> bool:
+        """Whether all attempts of each experiment have to be read, not only the latest one."""
+        return self.filter.needs_all_attempts or self.max_attempts is not None
+
+    def check(self, group: GroupRecord) -> None:
+        """Check that the jobs that are named are in the group.
+
+        Raises:
+            CalibanError: ``unknown-job``.
+        """
+        self.filter.check([group])
+
+    def possible(self, group: GroupRecord) -> GroupRecord:
+        """Return the group with the experiments that may be chosen, whatever their states are now."""
+        conditions = self.filter.unchanging()
+        return replace(group, experiments=tuple(each for each in group.experiments if not conditions.left_out(each)))
+
+    def reason_to_skip(self, experiment: ExperimentRecord) -> str | None:
+        """Return why an experiment is not re-run; None where it is."""
+        reason = self.filter.left_out(experiment) or self._reason_of_state(experiment.latest)
+        if reason is None and self.max_attempts is not None and len(experiment.jobs) >= self.max_attempts:
+            number = len(experiment.jobs)
+            return f"already had {number} attempt{'s' if number != 1 else ''}"
+        return reason
+
+    def _reason_of_state(self, job: JobRecord | None) -> str | None:
+        named = self.filter.states
+        if named or self.filter.never_run:
+            is_chosen = self.filter.never_run if job is None else job.status in named
+            return None if is_chosen else _state(job)
+        if self.all_jobs or job is None or job.status.is_rerunnable:
+            return None
+        return _state(job)
 
 
 @dataclass(frozen=True)
@@ -38,18 +91,20 @@ class Selection:
     skipped: tuple[SkippedExperiment, ...]
 
 
-def select(group: GroupRecord, *, all_jobs: bool, in_progress: Mapping[int, str]) -> Selection:
+def select(group: GroupRecord, choice: Choice, in_progress: Mapping[int, str]) -> Selection:
     """Select the experiments of a group.
 
     Args:
-        group: with the latest attempt of each experiment, states refreshed.
-        all_jobs: select every experiment, whatever the state of its latest attempt.
+        group: with the latest attempt of each experiment, or all where the choice needs them; states refreshed.
+        choice: which ones.
         in_progress: why some experiments cannot be re-run now, by ``experiments.id``.
     """
     selected: list[SelectedExperiment] = []
     skipped: list[SkippedExperiment] = []
     for experiment in group.experiments:
-        reason = in_progress.get(experiment.id) or _reason_to_skip(experiment, all_jobs)
+        reason = in_progress.get(experiment.id) or choice.reason_to_skip(experiment)
+        if reason is None and choice.limit is not None and len(selected) >= choice.limit:
+            reason = f"beyond --limit {choice.limit}"
         template = experiment.latest or _sibling(experiment, group.experiments)
         if reason is None and template is None:
             reason = "never submitted, and no other experiment has its container spec: run the submitting command again"
@@ -60,12 +115,11 @@ def select(group: GroupRecord, *, all_jobs: bool, in_progress: Mapping[int, str]
     return Selection(tuple(selected), tuple(skipped))
 
 
-def _reason_to_skip(experiment: ExperimentRecord, all_jobs: bool) -> str | None:
-    job = experiment.latest
-    if all_jobs or job is None or job.status.is_rerunnable:
-        return None
-    if job.status is JobStatus.SUCCEEDED:
-        return "succeeded"
+def _state(job: JobRecord | None) -> str:
+    if job is None:
+        return "never run"
+    if job.status.is_final:
+        return job.status.value.lower()
     if job.status is JobStatus.UNKNOWN:
         return "state unknown, may be running"
     if job.refresh_error:

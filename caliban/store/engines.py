@@ -126,7 +126,12 @@ def lock_reporter(address: Address, reporter: Reporter) -> Callable[[], None]:
 
 def empty_engine() -> Engine:
     """Return an engine of an empty store in memory, which takes the place of a store that does not exist."""
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        "sqlite://",
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
+        json_deserializer=decode_json,
+    )
     Base.metadata.create_all(engine)
     return engine
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from caliban.attempts import Submission
@@ -90,6 +90,7 @@ class Ending:
         user: who asks.
         read_groups: reads the groups again.
         group: the group's name; None for all of the user's groups.
+        only_found: whether to leave alone what other commands are submitting.
     """
 
     store: Store
@@ -97,6 +98,7 @@ class Ending:
     user: str
     read_groups: Callable[[], Sequence[GroupRecord]]
     group: str | None
+    only_found: bool = False
 
     def end(self, found: Unfinished, progress: Progress, outcomes: dict[int, Outcome]) -> Ended:
         """Stop every job, each recorded at once. A job that cannot be stopped does not prevent the others.
@@ -106,6 +108,10 @@ class Ending:
             progress: advanced for each job.
             outcomes: those of the jobs are added to it, by ``jobs.id``: they are known also where the rest fails.
         """
+        if self.only_found:
+            self._stop_all(found.jobs, outcomes, progress)
+            left = read_open(self.store, self.platforms, self.user, self.group)
+            return Ended(tuple(outcomes[job.id] for _, job in found.jobs), 0, replace(left, in_progress=()))
         with self.store.writing() as session:
             closed = end_group(session, self.platforms.context.clock, self.user, self.group)
         self._stop_all(found.jobs, outcomes, progress)

@@ -56,9 +56,10 @@ def test_the_commands_to_run_next_follow() -> None:
     ]
 
 
-def test_a_selection_is_kept_for_the_output_and_nothing_else_is_re_run() -> None:
+def test_a_selection_is_kept_for_the_output_and_the_re_run() -> None:
     assert list(command_lines(NIGHT, "night", ("--cause", "oom"))) == [
-        "output:  caliban logs --xgroup night --cause oom --failed"
+        "output:  caliban logs --xgroup night --cause oom --failed",
+        "re-run:  caliban resubmit --xgroup night --cause oom",
     ]
 
 

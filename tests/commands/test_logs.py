@@ -154,6 +154,15 @@ def test_a_stored_output_that_is_complete_needs_no_remark(
     assert (call(context, "logs", "--job", "1", "--tail", "2"), context.out, context.err) == (0, "b\nc\n", "")
 
 
+def test_where_the_platform_answers_nothing_the_stored_end_is_shown(
+    store: Store, logging: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, FAILED)
+    store_output(store, context, 1, b"a\nb\n")
+    Answer(logging, {1: []})
+    assert (call(context, "logs", "--job", "1", "--tail", "1"), context.out, context.err) == (0, "b\n", "")
+
+
 def log_file(home: Path, name: str, content: bytes) -> Path:
     path = home / ".caliban" / "logs" / f"{name}.log"
     path.parent.mkdir(parents=True)

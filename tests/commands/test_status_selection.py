@@ -71,6 +71,17 @@ def test_a_job_of_another_group_is_an_error(store: Store, context: ScreenContext
     assert error.value.id == "unknown-job"
 
 
+@pytest.mark.parametrize(
+    "more", [("--match", "sleep=9"), ("--state", "succeeded"), ("--history", "--match", "sleep=9")]
+)
+def test_a_job_that_only_other_flags_leave_out_is_not_unknown(
+    more: tuple[str, ...], store: Store, context: ScreenContext
+) -> None:
+    add_group(store, JobStatus.FAILED)
+    assert call(context, "status", "--xgroup", "resubmit_test", "--job", "1", *more) == 0
+    assert context.out.endswith("no jobs match\n")
+
+
 def test_without_a_group_the_latest_jobs_of_all_groups_are_selected(store: Store, context: ScreenContext) -> None:
     for name in ("one", "two"):
         add_group(store, *[FAILED] * 6, name=name)

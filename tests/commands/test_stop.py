@@ -57,6 +57,34 @@ def test_without_confirmation_or_in_a_dry_run_nothing_is_stopped(
     assert (service.arguments_of("stop"), latest_states(store)) == ([], ["RUNNING"])
 
 
+def test_only_selected_jobs_are_asked_about_and_stopped(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING, RUNNING, RUNNING)
+    service.expect("statuses", polls(RUNNING=[2]))
+    service.expect("stop", end(STOPPED))
+    assert call(context, *STOP, "--yes", "--match", "sleep=1") == 0
+    assert latest_states(store) == ["RUNNING", "STOPPED", "RUNNING"]
+
+
+@pytest.mark.parametrize("flags", [("--state", "submitted"), ("--job", "1", "--match", "sleep=9")])
+def test_where_no_job_matches_nothing_is_stopped(
+    flags: tuple[str, ...], store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    add_group(store, RUNNING)
+    if "--match" not in flags:
+        service.expect("statuses", polls(RUNNING=[1]))
+    assert (call(context, *STOP, *flags), context.out) == (0, "no running or queued jobs match\n")
+    assert latest_states(store) == ["RUNNING"]
+
+
+def test_a_job_that_is_not_in_the_group_is_an_error(store: Store, context: ScreenContext) -> None:
+    add_group(store, RUNNING)
+    with pytest.raises(CalibanError) as caught:
+        call(context, *STOP, "--job", "7")
+    assert caught.value.id == "unknown-job"
+
+
 def test_without_unfinished_jobs_there_is_no_question(store: Store, context: ScreenContext) -> None:
     add_group(store, FAILED, None)
     assert (call(context, *STOP), context.out, context.err) == (0, "no running or queued jobs\n", "")
@@ -313,6 +341,28 @@ def test_an_open_run_begins_nothing_more(
     assert errors(outcomes) == [None, "stopped", "stopped"]
     assert str(outcomes[1].error).startswith("not submitted: stopped by totoro on ")
     assert "2 queued jobs cancelled before submission" in context.err
+
+
+def test_an_open_run_goes_on_when_only_selected_jobs_are_stopped(
+    store: Store,
+    platforms: Platforms,
+    foreground: FakeService,
+    context: ScreenContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("caliban.submission.lease.this_process", elsewhere)  # the test is two commands
+    codes = []
+
+    def follow(job: JobRecord) -> JobUpdate:
+        codes.append(call(context, *STOP, "--yes", "--job", "1"))
+        return JobUpdate(SUCCEEDED)
+
+    foreground.expect("submit", *[foreground.accept] * 2)
+    foreground.expect("follow", follow, end(SUCCEEDED))
+    foreground.expect("statuses", polls(SUBMITTED=[1]))
+    foreground.expect("stop", end(STOPPED))
+    Submitter(store, platforms, RecordingReporter(), "totoro").submit_all(attempts(store, 2))
+    assert (codes, latest_states(store)) == ([0], ["STOPPED", "SUCCEEDED"])
 
 
 def test_after_a_stop_the_next_command_submits_again(

@@ -91,7 +91,7 @@ class AiPlatform(Cloud):
     status_methods = ("ml.projects.jobs.get", "ml.projects.jobs.list")
     machine = '"masterType": "n1-highcpu-32"'
     image_suffix = ":latest"
-    failure_reason = " (exit code 1: The replica master 0 exited with a non-zero status of 1.)"
+    failure_reason = " (exit code 1: a coding error)"
 
     def __init__(self, runner: Runner | None) -> None:
         self.service: MlV1 = MlV1({PROJECT, OTHER_PROJECT}, runner=runner)
@@ -109,7 +109,7 @@ class VertexAi(Cloud):
     status_methods = tuple(f"aiplatform.projects.locations.customJobs.{name}" for name in ("get", "list"))
     machine = '"machineType": "e2-standard-8"'
     image_suffix = "@sha256:[0-9a-f]{12}(?![0-9a-f])"
-    failure_reason = " (exit code 1: The replica workerpool0-0 exited with a non-zero status of 1.)"
+    failure_reason = " (exit code 1: a coding error)"
 
     def __init__(self, runner: Runner | None) -> None:
         # a local registry replaces Artifact Registry

@@ -101,18 +101,23 @@ class Researcher:
         return loaded
 
 
-@pytest.fixture
-def researcher(tmp_path: Path, base_image: str, fork_server: ForkServer) -> Researcher:
+def new_researcher(directory: Path, base_image: str, server: ForkServer) -> Researcher:
+    """Return a user whose home and project are in a new directory."""
     environ = {
         name: value for name, value in os.environ.items() if name not in ("CALIBAN_DB_URL", "LOGNAME", "CALIBAN_USER")
     }
-    user = Researcher(tmp_path / "home", tmp_path / "cpu", fork_server)
+    user = Researcher(directory / "home", directory / "cpu", server)
     user.environ = {**environ, "HOME": str(user.home), "USER": "totoro"}
     user.home.mkdir()
     user.write("cpu.py", SCRIPT)
     user.write(".calibanconfig.json", json.dumps({"base_image": base_image}))
     user.write("experiment.json", '{"sleep": [2, 1]}  // 1 fails')
     return user
+
+
+@pytest.fixture
+def researcher(tmp_path: Path, base_image: str, fork_server: ForkServer) -> Researcher:
+    return new_researcher(tmp_path, base_image, fork_server)
 
 
 @pytest.fixture

@@ -126,9 +126,9 @@ def test_an_expired_vertex_ai_job_is_shown_as_expired_and_rerun(researcher: Rese
     again = researcher.caliban(*RESUBMIT)
     wait_until(lambda: " SUCCEEDED " in researcher.caliban(*STATUS).out)
 
-    assert re.search(r"job 1 +FAILED +VERTEX .* \(expired\)$", expired.out, re.MULTILINE)
+    assert re.search(r"job 1 +FAILED +VERTEX .* \(timed out: expired\)$", expired.out, re.MULTILINE)
     assert (again.code, vertex_ai.job_count) == (0, 2)
-    assert "(expired)" not in researcher.caliban(*STATUS).out
+    assert "expired)" not in researcher.caliban(*STATUS).out
 
 
 def test_a_vertex_ai_job_is_running_until_its_cancellation_ends(researcher: Researcher, vertex_ai: VertexAi) -> None:

@@ -150,13 +150,13 @@ def test_a_log_file_is_bounded(researcher: Researcher) -> None:
 def test_a_reader_that_does_not_read_does_not_hold_up_the_job(
     researcher: Researcher, processes: list[subprocess.Popen[str]]
 ) -> None:
-    researcher.write("cpu.py", "for n in range(800_000):\n    print('x' * 60)\n")
+    researcher.write("cpu.py", "for n in range(6000):\n    print('x' * 8191)\n")
     process = researcher.start(*RUN, "cpu.py")
     processes.append(process)
     wait_until(lambda: researcher.store.exists() and bool(running_jobs(researcher)))
     wait_until(lambda: " RUNNING " not in researcher.caliban("status", "--xgroup", "g").out, 120)
     out, _ = process.communicate(timeout=120)
-    assert (process.returncode, len(out)) == (0, 800_000 * 61)
+    assert (process.returncode, len(out)) == (0, 6000 * 8192)
 
 
 @pytest.fixture

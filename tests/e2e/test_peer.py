@@ -49,5 +49,5 @@ def test_this_version_reruns_a_job_of_caliban_0_4_2(researcher: Researcher) -> N
     result = researcher.caliban("resubmit", "--xgroup", "g", "--yes")
 
     assert result.code == 0, result.err
-    assert "running 7 1.0" in result.lines
+    assert "running 7 1.0" in result.err.splitlines()
     assert "job 2        SUCCEEDED    LOCAL" in result.out

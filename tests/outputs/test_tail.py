@@ -31,6 +31,25 @@ def test_a_long_output_is_cut_at_the_beginning_of_a_line() -> None:
     assert end.data.endswith(b"line 099999\n")
 
 
+BAR = "\r100%|██████████| 20/20 [00:02<00:00,  9.9it/s]\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_stderr"),
+    [
+        ([(b"done\n", False), (BAR, True)], False),
+        ([(b"done\n", False), (BAR.rstrip() + b"no such file\n", True)], True),
+        ([(b"no such file\n", True), (b" \n", False)], True),
+        ([(b"no such file\n", True), (b"done\n", False)], False),
+    ],
+    ids=["a bar", "a line after a bar", "white space", "standard output"],
+)
+def test_the_stream_of_an_output_is_that_of_its_last_line_of_text(
+    lines: list[tuple[bytes, bool]], is_stderr: bool
+) -> None:
+    assert read_end([OutputLine(*line) for line in lines], 10).is_stderr is is_stderr
+
+
 def test_fewer_lines_than_were_written_are_not_complete() -> None:
     assert not end_of(b"1\n", b"2\n", tail=2).is_complete
     assert end_of(b"1\n", b"2\n", tail=3).is_complete

@@ -38,7 +38,7 @@ def read(jobs: Jobs, job: JobRecord, request: LogRequest = ALL) -> list[bytes]:
 
 
 def test_the_output_of_an_ended_job_is_read_with_its_times(jobs: Jobs) -> None:
-    job = jobs.create("echo one; echo two >&2; printf three; exit 3")
+    job = jobs.create("echo one; echo two >&2; sleep 0.5; printf three; exit 3")
     jobs.ended(job)
     lines = list(jobs.platform.logs(job, ALL))
     assert sorted(line.data for line in lines) == sorted([b"one\n", b"two\n", b"three"])

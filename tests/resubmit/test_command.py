@@ -422,3 +422,50 @@ def test_a_dry_run_reads_a_store_that_was_never_upgraded(
     assert call(context, "resubmit", *GROUP, "--dry_run") == 0
     with open_store(f"sqlite:///{home}/.caliban/caliban.db", Access.READ, reporter) as store:
         assert not store.has_journal
+
+
+def test_flags_choose_what_is_run_again(
+    store: Store, project: JsonObject, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    add_group(store, FAILED, FAILED, STOPPED, FAILED, container_spec=project)
+    fake_engine.expect(OTHER_IMAGE)
+    service.expect("submit", service.accept)
+    assert (
+        call(context, "resubmit", *GROUP, "--yes", "--state", "failed", "--match", "sleep=1,2,3", "--limit", "1") == 0
+    )
+    assert latest_states(store) == ["FAILED", "SUBMITTED", "STOPPED", "FAILED"]
+
+
+def test_a_dry_run_lists_who_is_left_out_and_why(store: Store, project: JsonObject, context: ScreenContext) -> None:
+    add_group(store, FAILED, FAILED, SUCCEEDED, container_spec=project)
+    call(context, "resubmit", *GROUP, "--dry_run", "--job", "1,3")
+    left_out = context.out.partition("left out:\n")[2].splitlines()[:2]
+    assert left_out == [
+        "  cpu.py --foo 3 --sleep 1 (experiment 2, job 2): not named with --job",
+        "  cpu.py --foo 3 --sleep 2 (experiment 3, job 3): succeeded",
+    ]
+
+
+def test_attempts_are_counted(
+    store: Store, project: JsonObject, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    add_group(store, FAILED, container_spec=project)
+    fake_engine.expect(OTHER_IMAGE)
+    service.expect("submit", service.accept)
+    call(context, "resubmit", *GROUP, "--yes", "--max_attempts", "2")
+    service.expect("statuses", polls(FAILED=[2]))
+    call(context, "resubmit", *GROUP, "--yes", "--max_attempts", "2")
+    assert "nothing to resubmit in the experiment group resubmit_test: 1 already had 2 attempts" in context.out
+
+
+def test_only_what_may_be_chosen_is_asked_about(store: Store, service: FakeService, context: ScreenContext) -> None:
+    add_group(store, RUNNING, RUNNING)
+    service.expect("statuses", polls(RUNNING=[2]))
+    call(context, "resubmit", *GROUP, "--dry_run", "--match", "sleep=1")
+
+
+def test_a_job_that_is_not_in_the_group_is_an_error(store: Store, context: ScreenContext) -> None:
+    add_group(store, FAILED)
+    with pytest.raises(CalibanError) as caught:
+        call(context, "resubmit", *GROUP, "--dry_run", "--job", "7")
+    assert caught.value.id == "unknown-job"

@@ -14,7 +14,7 @@ from caliban.platforms.registry import Platforms
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, JsonObject, PlatformId
 from caliban.resubmit.plan import PlannedJob
 from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
-from caliban.resubmit.selection import select
+from caliban.resubmit.selection import Choice, select
 from caliban.submission.setup import make_platforms
 from tests.builders import BUILD, CPU_SPEC, IMAGE, a_group, a_job, an_experiment, build_for
 from tests.fakes import FakeDestination, FakeEngine, FakeService, RecordingReporter
@@ -29,7 +29,7 @@ def platforms(reporter: RecordingReporter, tmp_path: Path) -> Platforms:
 
 
 def planned(*experiments: ExperimentRecord) -> list[PlannedJob]:
-    return plan_jobs(select(a_group(*experiments), all_jobs=True, in_progress={}).selected)
+    return plan_jobs(select(a_group(*experiments), Choice(all_jobs=True), {}).selected)
 
 
 def in_container(id: int, number: int, spec: JsonObject) -> ExperimentRecord:

@@ -10,7 +10,7 @@ from caliban.images.spec import ImageSpec
 from caliban.records import ContainerRecord, JobStatus
 from caliban.resubmit import report
 from caliban.resubmit.plan import Plan, PlannedJob
-from caliban.resubmit.selection import select
+from caliban.resubmit.selection import Choice, select
 from caliban.submission.preflight import ImageSource
 from tests.builders import BUILD, SHORT_IMAGE, a_group, a_job, an_experiment
 from tests.fakes import FakeService
@@ -30,7 +30,7 @@ def a_plan(sources: dict[int, ImageSource] = SOURCES, *, in_progress: dict[int, 
         an_experiment(4, kwargs={"sleep": 4}),
         an_experiment(5, a_job(15, JobStatus.SUCCEEDED), kwargs={"sleep": 5}),
     )
-    selection = select(group, all_jobs=False, in_progress=in_progress or {})
+    selection = select(group, Choice(all_jobs=False), in_progress or {})
     jobs = [
         PlannedJob(each.experiment, each.template, sources[each.experiment.container.id]) for each in selection.selected
     ]
@@ -101,8 +101,8 @@ def test_without_a_migration_nothing_is_listed_about_one() -> None:
 
 def nothing(*states: JobStatus, all_jobs: bool = False, in_progress: dict[int, str] | None = None) -> str:
     group = a_group(*(an_experiment(number, a_job(number, status)) for number, status in enumerate(states)))
-    selection = select(group, all_jobs=all_jobs, in_progress=in_progress or {})
-    return report.nothing_line(Plan("g", (), selection.skipped), all_jobs=all_jobs)
+    selection = select(group, Choice(all_jobs=all_jobs), in_progress or {})
+    return report.nothing_line(Plan("g", (), selection.skipped), Choice(all_jobs=all_jobs))
 
 
 def test_an_empty_group_is_reported() -> None:

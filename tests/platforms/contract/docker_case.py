@@ -54,12 +54,25 @@ class DockerCase(ContractCase):
     def disconnect(self) -> None:
         self._docker.failure = "the daemon is shutting down"
         self._docker.socket.rename(self._docker.socket.with_suffix(".gone"))
+        self._remove_log_files()
 
     def end(self, job: JobRecord, *, succeeded: bool) -> None:
         self._container(job).end(0 if succeeded else 1)
 
     def remove(self, job: JobRecord) -> None:
         del self._docker.containers[self._container(job).name]
+
+    def write(self, job: JobRecord, data: bytes) -> None:
+        self._container(job).out += data
+
+    def forget_output(self, job: JobRecord) -> None:
+        self.remove(job)
+        self._remove_log_files()
+
+    def _remove_log_files(self) -> None:
+        """Let the log files of jobs be those of another machine."""
+        for file in (self.directory / ".caliban" / "logs").glob("*"):
+            file.unlink()
 
     def _container(self, job: JobRecord) -> Container:
         return self._docker.containers[str(job.details.display_name)]

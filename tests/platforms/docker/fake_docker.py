@@ -14,7 +14,7 @@ import struct
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +112,28 @@ class Container:
             "OOMKilled": oom,
             "FinishedAt": "2020-05-29T10:54:00.987654321Z",
         }
+
+
+_Message = tuple[int, str, bytes, bytes]
+"""A message of a log: the number of its stream, its time in seconds, its time as it is written, and its data."""
+
+
+def _log(
+    container: Container, sizes: Sequence[int], lost: int, since: str, sent: list[int], *, only_lines: bool
+) -> list[_Message]:
+    """Return the messages that were not sent yet, and count them in ``sent``: standard output first."""
+    messages: list[_Message] = []
+    for number, data in enumerate((container.out[: sizes[0]], container.err[: sizes[1]])):
+        data = data[: max(0, len(data) - lost)]
+        data = data[: data.rfind(b"\n") + 1] if only_lines else data
+        found = [
+            (number, *each)
+            for each in _messages(number, data, [end[number] for end in container.ends])
+            if each[0] >= since
+        ]
+        messages += found[sent[number] :]
+        sent[number] = len(found)
+    return messages
 
 
 @dataclass(frozen=True)
@@ -410,24 +432,23 @@ class _Handler(UnixHandler):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        was_running = container.state["Status"] == "running"
-        while query["follow"] == ["1"] and container.state["Status"] == "running" and not docker.closing.wait(0.005):
-            pass
-        lost = docker.lost_output if was_running else 0
-        streams = [data[: len(data) - lost] for data in (container.out, container.err)]
-        messages = [
-            (number, *each)
-            for number, data in enumerate(streams)
-            for each in _messages(number, data, [end[number] for end in container.ends])
-        ]
-        messages = [each for each in messages if each[1] >= query["since"][0]]
-        if query["tail"] != ["all"]:
-            messages = messages[max(0, len(messages) - int(query["tail"][0])) :]
+        lost = docker.lost_output if container.state["Status"] == "running" else 0
+        tail = None if query["tail"] == ["all"] else int(query["tail"][0])
+        is_over, sent, seen = False, [0, 0], (-1, -1)
+        while not is_over:
+            is_over = query["follow"] != ["1"] or container.state["Status"] != "running" or docker.closing.wait(0.005)
+            sizes = (len(container.out), len(container.err))
+            if is_over or sizes != seen:
+                messages = _log(container, sizes, lost, query["since"][0], sent, only_lines=not is_over)
+                self._send_messages(messages if tail is None else messages[max(0, len(messages) - tail) :])
+                seen, tail = sizes, None
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_messages(self, messages: list[_Message]) -> None:
         content = b"".join(_frame(number, stamp + b" " + data) for number, _, stamp, data in messages)
         for start in range(0, len(content), 100_000):
             chunk = content[start : start + 100_000]
             self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        self.wfile.write(b"0\r\n\r\n")
 
     def _remove(self, container: Container) -> tuple[int, object]:
         if container.state["Status"] in ("running", "paused", "restarting"):
