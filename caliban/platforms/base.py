@@ -318,8 +318,9 @@ class LogSource(ABC):
         follows. ``PlatformContext.stopping`` ends it too.
 
         Raises:
-            CalibanError: the platform does not have the output any more (``output-gone``), does not let the user read
-                it (``output-refused``, with what is needed), or cannot be asked.
+            CalibanError: the platform does not have the output any more (``output-gone``), or not yet, though the job
+                has ended (``output-not-ready``), does not let the user read it (``output-refused``, with what is
+                needed), or cannot be asked.
         """
 
 

@@ -31,6 +31,8 @@ _SETTLING = 15.0
 """Seconds after the end of a job, or its last entry, after which nothing more arrives."""
 _LONGEST_SETTLING = 60.0
 _JUST_ENDED = timedelta(seconds=60)
+_LATEST = timedelta(minutes=5)
+"""How long after the end of a job its first entry may arrive. One that ran has some, of the service itself at least."""
 _GIVE_UP = 300.0
 """Seconds without an entry after which a job is not followed any more whose state cannot be determined."""
 _SMALLEST_PAGE = 50
@@ -62,6 +64,7 @@ class OutputOf:
         state: as it is recorded.
         has_several_machines: whether each line is to name the machine that wrote it.
         since: when it ended, or at least when it was submitted, with a time zone.
+        has_run: whether its program is known to have started.
         current_state: asks the service for its state.
         warn: reports a warning.
     """
@@ -70,6 +73,7 @@ class OutputOf:
     state: JobState
     has_several_machines: bool
     since: datetime
+    has_run: bool
     current_state: Callable[[], JobState]
     warn: Callable[[str], None]
 
@@ -151,16 +155,27 @@ class _Reader:
         return abs(self.clock.utc_now() - state.ended) <= _JUST_ENDED
 
     def _check_is_there(self) -> None:
-        """Check that nothing was written, rather than not kept.
+        """Check that nothing was written, rather than not kept, or not yet listed.
 
         Raises:
-            PlatformError: ``output-gone``.
+            PlatformError: ``output-gone``, ``output-not-ready``.
         """
-        is_old = self.clock.utc_now() - self.job.since > RETENTION
-        if not self.job.state.is_final or not is_old or self.stop.is_set():
+        age = self.clock.utc_now() - self.job.since
+        if not self.job.state.is_final or self.stop.is_set():
             return
+        if age > RETENTION:
+            raise self._gone()
+        if self.job.has_run and self.job.state.ended is not None and abs(age) <= _LATEST:
+            raise PlatformError(
+                "output-not-ready",
+                f"Cloud Logging does not have the output of {self.job.query.what} yet",
+                cause="the job has just ended, and entries can arrive minutes later",
+                hint="run this command again in a few minutes",
+            )
+
+    def _gone(self) -> PlatformError:
         days, query = RETENTION.days, self.job.query
-        raise PlatformError(
+        return PlatformError(
             "output-gone",
             f"Cloud Logging no longer has the output of {query.what}",
             cause=f"it ended more than {days} days ago, and entries are kept for {days} days by default",

@@ -121,8 +121,8 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         """See :meth:`LogSource.logs`. What the service itself logs of a job is left out.
 
         Raises:
-            PlatformError: ``output-gone``, ``output-refused``, ``logging-endpoint-unknown``; or what is recorded of the
-                job is malformed.
+            PlatformError: ``output-gone``, ``output-not-ready``, ``output-refused``, ``logging-endpoint-unknown``; or
+                what is recorded of the job is malformed.
             CalibanError: Cloud Logging cannot be asked.
         """
         place, job_id = self._recorded_place(job), job.details.id
@@ -136,6 +136,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
             JobState(job.status.is_final, job.details.ended),
             self._has_several_machines(job.spec),
             job.details.ended or job.created.astimezone(),
+            job.details.started is not None,
             partial(self._current_state, job),
             self.context.warn,
         )

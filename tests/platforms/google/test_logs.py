@@ -49,6 +49,11 @@ def ended(job: JobRecord, when: datetime | None = None, status: JobStatus = JobS
     return replace(job, status=status, details=replace(job.details, ended=when))
 
 
+def ran(job: JobRecord, until: datetime) -> JobRecord:
+    job = ended(job, until)
+    return replace(job, details=replace(job.details, started=until - timedelta(hours=1)))
+
+
 def bodies(backend: Backend) -> list[dict[str, Any]]:
     return [dict(body) for body in backend.service.bodies(LIST)]
 
@@ -415,6 +420,40 @@ def test_of_a_job_that_has_just_ended_the_last_lines_are_waited_for(
     write(backend, job, "ValueError: loss is nan")
     write(backend, job, "Job failed.", task="service")
     assert follow(backend, job, request_) == [b"ValueError: loss is nan\n"]
+
+
+@pytest.mark.parametrize("request_", [ALL, LogRequest(tail=1), FOLLOW], ids=["all", "tail", "follow"])
+@pytest.mark.parametrize("age_s", [0, 200])
+def test_a_job_that_ran_is_not_said_to_have_written_nothing_before_its_entries_arrive(
+    backend: Backend, platform: Platform, clock: ActingClock, request_: LogRequest, age_s: int
+) -> None:
+    job = ran(backend.accept(), clock.utc_now() - timedelta(seconds=age_s))
+    logs_of(backend).lag_s = FOREVER
+    write(backend, job, "ValueError: loss is nan")
+    with pytest.raises(CalibanError) as caught:
+        data(platform, job, request_)
+    assert caught.value.id == "output-not-ready"
+
+
+def test_a_job_that_was_stopped_before_it_ran_has_empty_output_at_once(
+    backend: Backend, platform: Platform, clock: ActingClock
+) -> None:
+    job = ended(backend.accept(), clock.utc_now(), JobStatus.STOPPED)
+    assert data(platform, job) == []
+
+
+def test_a_job_whose_program_wrote_nothing_has_empty_output_once_the_service_has_logged_something(
+    backend: Backend, platform: Platform, clock: ActingClock
+) -> None:
+    job = ran(backend.accept(), clock.utc_now())
+    write(backend, job, "Job failed.", task="service")
+    assert data(platform, job) == []
+
+
+def test_minutes_after_its_end_a_job_without_entries_wrote_nothing(
+    backend: Backend, platform: Platform, clock: ActingClock
+) -> None:
+    assert data(platform, ran(backend.accept(), clock.utc_now() - timedelta(minutes=6))) == []
 
 
 def test_nothing_is_waited_for_once_the_service_has_logged_the_end(backend: Backend, clock: ActingClock) -> None:
