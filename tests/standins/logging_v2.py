@@ -129,6 +129,11 @@ class LoggingV2(GoogleApi):
         with self._lock:
             self._entries = [entry for entry in self._entries if _job_id(entry.answer) != job_id]
 
+    def arrive(self) -> None:
+        """Let all entries that were written be listed from now on."""
+        with self._lock:
+            self._entries = [_Entry(one.project, one.answer, 0.0, 0) for one in self._entries]
+
     def check_project(self, method: Method) -> None:
         """Projects are named in the body."""
         if self.without_scope:
