@@ -16,9 +16,9 @@ from typing import cast
 from caliban.errors import CalibanError, one_line
 from caliban.outputs.stored import StoredOutput
 from caliban.outputs.tail import read_end
-from caliban.platforms.base import LogRequest, LogSource
+from caliban.platforms.base import LogRequest, LogSource, RemotePlatform
 from caliban.platforms.registry import Platforms, has_capability
-from caliban.records import FailureCause, JobRecord, JobStatus, OutputLine
+from caliban.records import Destination, FailureCause, JobRecord, JobStatus, OutputLine, PlatformId
 from caliban.store.database import Store
 from caliban.store.job_logs import record_outputs
 from caliban.submission.boundary import platform_errors
@@ -32,8 +32,7 @@ _SLOW = 2.0
 _MISSING = timedelta(days=1)
 """How long output that could not be fetched is asked for again."""
 
-_FOR_GOOD = frozenset({"output-gone", "output-refused"})
-"""Errors after which output is not asked for again."""
+_GONE, _REFUSED = "output-gone", "output-refused"
 
 _PARALLEL = 8
 _TAIL = 2000
@@ -84,6 +83,13 @@ def _missing(job: JobRecord, reason: str, *, for_good: bool = False) -> StoredOu
     return StoredOutput(job.id, is_complete=for_good, unavailable=reason)
 
 
+def _is_for_good(error: CalibanError, job: JobRecord) -> bool:
+    """Return whether output is not asked for again: a permission for a remote platform may be granted later."""
+    if error.id == _REFUSED:
+        return not has_capability(job.platform, RemotePlatform)
+    return error.id == _GONE
+
+
 def _has_output(job: JobRecord) -> bool:
     if not job.status.is_final or (job.details.exit and job.details.exit.cause is FailureCause.REFUSED):
         return False
@@ -99,6 +105,7 @@ class _Capture:
         self._clock = platforms.context.clock
         self._waiting = deque(sorted(jobs, key=lambda job: job.status is not JobStatus.FAILED))
         self._fetched: dict[int, StoredOutput] = {}
+        self._refused: dict[tuple[PlatformId, Destination | None], str] = {}
         self._has_more = threading.Event()
         self._is_over = threading.Event()
 
@@ -144,6 +151,9 @@ class _Capture:
                 self._has_more.set()
 
     def _fetch(self, job: JobRecord) -> StoredOutput:
+        place = (job.platform, job.details.destination)
+        if job.output_missing_since is not None and place in self._refused:
+            return _missing(job, self._refused[place])  # without a request for each of many jobs, by every command
         try:
             with platform_errors(job.platform, "read the output of a job"):
                 source = cast("LogSource", self._platforms.get(job.platform))
@@ -152,7 +162,10 @@ class _Capture:
                 return _missing(job, "the command was interrupted")
             return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
         except CalibanError as error:
-            return _missing(job, one_line(error), for_good=error.id in _FOR_GOOD)
+            is_for_good = _is_for_good(error, job)
+            if error.id == _REFUSED and not is_for_good:
+                self._refused[place] = one_line(error)
+            return _missing(job, one_line(error), for_good=is_for_good)
 
     def _lines(self, source: LogSource, job: JobRecord) -> Iterable[OutputLine]:
         lines = source.logs(job, LogRequest(tail=_TAIL))

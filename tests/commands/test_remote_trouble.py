@@ -16,7 +16,6 @@ from tests.json_documents import checked
 from tests.safety.services import GROUP, AiPlatform, Kubernetes, Service, VertexAi
 from tests.standins.faults import Fault
 
-JOB_COUNT = 4
 LOGS = ("logs", *GROUP, "--failed", "--tail", "1")
 LAST_LINES = ["ValueError: loss is nan at step 17", USAGE.splitlines()[-1]]
 EXITED = "The replica workerpool0-0 exited with a non-zero status of {}. Termination reason: Error."
@@ -24,21 +23,24 @@ MINUTES = 60
 
 
 class Group:
-    """Four jobs of one service, and their user.
+    """Jobs of one service, and their user.
 
     Args:
         service: a running stand-in.
         directory: for the files of the user.
         server: runs the commands.
+        count: how many jobs.
         environ: beyond that of the service.
     """
 
-    def __init__(self, service: Service, directory: Path, server: ForkServer, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, service: Service, directory: Path, server: ForkServer, count: int, environ: Mapping[str, str]
+    ) -> None:
         home, self._project = directory / "home", directory / "cpu"
         for each in (home, self._project):
             each.mkdir()
         (self._project / "cpu.py").write_text("")
-        (self._project / "experiment.json").write_text(json.dumps({"step": list(range(JOB_COUNT))}))
+        (self._project / "experiment.json").write_text(json.dumps({"step": list(range(count))}))
         self._service, self._server = service, server
         given = {**service.environ(directory), **environ}
         self._environ = ForkedCaliban(home, self._project, server).environment(given)
@@ -59,7 +61,7 @@ Start = Callable[..., Group]
 
 @pytest.fixture
 def start(tmp_path: Path, fork_server: ForkServer) -> Start:
-    return lambda service, **environ: Group(service, tmp_path, fork_server, environ)
+    return lambda service, count=4, **environ: Group(service, tmp_path, fork_server, count, environ)
 
 
 @pytest.fixture
@@ -146,6 +148,33 @@ def test_a_missing_permission_of_cloud_logging_is_named(vertex: VertexAi, start:
     logs = group.caliban(*LOGS)
     assert (logs.returncode, logs.stderr.count("[output-refused]")) == (1, 2)
     assert "the permission logging.logEntries.list" in logs.stderr
+
+
+def test_output_that_was_not_permitted_is_stored_once_it_is(cluster: Kubernetes, start: Start) -> None:
+    group = start(cluster)
+    names = group.submit()
+    fail_on(cluster, names)
+    cluster.stand_in.forbidden.add("pods/log.get")
+    group.caliban("status", *GROUP)
+    cluster.stand_in.forbidden.clear()
+    group.caliban("status", *GROUP)
+    for name in names:
+        cluster.stand_in.jobs.remove(name)
+    assert last_lines(group.caliban(*LOGS)) == LAST_LINES
+
+
+def test_as_long_as_output_is_not_permitted_a_few_requests_are_made_for_all_jobs(
+    cluster: Kubernetes, start: Start
+) -> None:
+    group = start(cluster, count=20)
+    for name in group.submit():
+        cluster.stand_in.jobs.start(name)
+        cluster.stand_in.jobs.fail(name)
+    cluster.stand_in.forbidden.add("pods/log.get")
+    group.caliban("status", *GROUP)
+    before = cluster.stand_in.counts["pods/log.get"]
+    group.caliban("status", *GROUP)
+    assert 1 <= cluster.stand_in.counts["pods/log.get"] - before <= 8
 
 
 @pytest.fixture
