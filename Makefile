@@ -48,7 +48,7 @@ lint: venv  ## check style, types and the direction of imports
 	$(BIN)/mypy dev
 	$(BIN)/lint-imports
 
-docs: venv  ## generate docs/commands.md
+docs: venv  ## generate docs/commands.md, and the tables of docs/json.md
 	@$(BIN)/python dev/docs.py
 
 venv:  ## create .venv, unless it is up to date
