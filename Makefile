@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WITH := $(PYTHON) dev/with_services.py
 SERVICES := --base-image --postgresql --registry --peer
-PARALLEL := --numprocesses auto --dist loadgroup
+PARALLEL := --numprocesses auto
 QUICK := not docker and not postgresql and not peer
 ARGS ?=
 # without the files that Python caches, every test process compiles all modules again: 5 s for each worker
@@ -48,7 +48,7 @@ lint: venv  ## check style, types and the direction of imports
 	$(BIN)/mypy dev
 	$(BIN)/lint-imports
 
-docs: venv  ## generate docs/commands.md
+docs: venv  ## generate docs/commands.md, and the tables of docs/json.md
 	@$(BIN)/python dev/docs.py
 
 venv:  ## create .venv, unless it is up to date

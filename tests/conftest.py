@@ -43,7 +43,7 @@ share_compiled_statements()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-pytest_plugins = ["tests.sampling"]
+pytest_plugins = ["tests.sampling", "tests.scheduling"]
 
 __all__ = ["base_image", "engine", "fork_server", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
 

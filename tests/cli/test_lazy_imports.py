@@ -49,8 +49,6 @@ for line in sys.stdin:
         sys.exit()
     print(os.waitpid(pid, 0)[1], flush=True)
 """
-
-pytestmark = pytest.mark.xdist_group("lazy imports")
 Loaded = Callable[..., set[str]]
 
 

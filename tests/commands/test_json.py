@@ -16,10 +16,10 @@ from caliban.records import JobStatus, OutputError
 from caliban.store.database import Store
 from caliban.store.job_logs import record_outputs
 from tests.builders import IMAGE, add_group
-from tests.calls import call
+from tests.calls import call, result_of
 from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
 from tests.databases import sent_statements
-from tests.fakes import FakeClock, FakeService, polls
+from tests.fakes import FakeClock, FakeService, end, polls
 from tests.json_documents import checked
 
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
@@ -319,3 +319,18 @@ def test_the_number_of_statements_does_not_depend_on_that_of_jobs(
             assert call(make_context(), command, "--json") == 0
         numbers.append(len(sent))
     assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize(("answer", "id"), [("y\n", None), ("n\n", "not-confirmed"), ("", "confirmation-needed")])
+def test_on_a_terminal_the_question_and_what_it_is_about_are_on_standard_error(
+    answer: str, id: str | None, store: Store, service: FakeService, make_context: MakeContext
+) -> None:
+    add_group(store, RUNNING)
+    service.expect("statuses", polls(RUNNING=[1]))
+    if id is None:
+        service.expect("stop", end(JobStatus.STOPPED))
+    terminal = make_context(answer, is_terminal=True)
+    found = result_of(terminal, "stop", *GROUP, "--json")
+    assert (found["schema"], found.get("id")) == ("caliban.error/1" if id else "caliban.stop/1", id)
+    assert "the following jobs would be stopped:\n" in terminal.err
+    assert " stop 1 job? [yN]: " in terminal.err

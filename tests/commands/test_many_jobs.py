@@ -47,9 +47,6 @@ finally:
 HEAVY = ("docker", "google", "googleapiclient", "google_auth_httplib2", "kubernetes", "requests", "urllib3", "alembic")
 
 
-pytestmark = pytest.mark.xdist_group("many jobs")
-
-
 def many_jobs(url: str) -> None:
     """Fill a store with a group of many experiments, one failed job each, on every platform in turn."""
     with open_store(url, Access.WRITE, RecordingReporter()) as store, store.writing() as session:

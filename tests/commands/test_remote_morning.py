@@ -18,8 +18,6 @@ from tests.json_documents import checked
 from tests.safety.services import GROUP, NAMESPACE, Kubernetes, Service, VertexAi
 from tests.standins.kubernetes.status import JOBS
 
-pytestmark = pytest.mark.xdist_group("remote morning")  # one night of each platform for all tests
-
 JOB_COUNT = 40
 TRACE = """\
 epoch 1

@@ -34,7 +34,8 @@ if sys.argv[1:2] != ["create"] or os.path.exists({once!r}):
 open({once!r}, "w").close()
 if {when!r} == "before":
     os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep({delay})
+    while {is_late} and not os.path.exists({go_on!r}):
+        time.sleep(0.02)
 done = subprocess.run([real, *sys.argv[1:]])
 if {when!r} == "after":
     os.kill(os.getppid(), signal.SIGKILL)
@@ -52,8 +53,10 @@ def group(researcher: Researcher) -> Researcher:
     return researcher
 
 
-def install_wrapper(group: Researcher, directory: Path, when: str, delay: int = 0) -> Path:
+def install_wrapper(group: Researcher, directory: Path, when: str, *, is_late: bool = False) -> Path:
     """Put a ``docker`` command before the real one; the first ``docker create`` kills caliban.
+
+    One that is late then waits for the file ``go_on``.
 
     Returns:
         A file that exists once that ``docker create`` has ended.
@@ -64,7 +67,15 @@ def install_wrapper(group: Researcher, directory: Path, when: str, delay: int = 
     wrapper = directory / "bin" / "docker"
     once = str(directory / "once")
     wrapper.write_text(
-        WRAPPER.format(python=sys.executable, docker=docker, once=once, ended=str(ended), when=when, delay=delay)
+        WRAPPER.format(
+            python=sys.executable,
+            docker=docker,
+            once=once,
+            ended=str(ended),
+            when=when,
+            is_late=is_late,
+            go_on=str(directory / "go_on"),
+        )
     )
     wrapper.chmod(0o755)
     group.environ["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
@@ -149,13 +160,14 @@ def test_a_command_that_is_killed_while_its_container_is_created_runs_it_once(
 def test_a_client_that_creates_a_container_after_it_was_given_up_runs_nothing(
     group: Researcher, engine: Engine, tmp_path: Path
 ) -> None:
-    ended = install_wrapper(group, tmp_path, "before", delay=20)
+    ended = install_wrapper(group, tmp_path, "before", is_late=True)
     with group.start(*RESUBMIT) as process:
         process.communicate()
 
     again = group.caliban(*RESUBMIT)
 
     assert (again.code, ended.exists()) == (0, False), again.err
+    (tmp_path / "go_on").touch()
     wait_until(ended.exists)
     assert group.rows("SELECT status FROM jobs ORDER BY id") == [("FAILED",), ("SUCCEEDED",)]
     assert runs(engine, group) == 2

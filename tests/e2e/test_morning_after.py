@@ -15,8 +15,6 @@ from tests.e2e.conftest import CommandResult, Researcher, new_researcher
 from tests.forkserver import ForkServer
 from tests.json_documents import checked
 
-pytestmark = pytest.mark.xdist_group("morning after")  # one night for all tests
-
 GROUP = ("--xgroup", "night")
 SCRIPT = """
 import argparse
