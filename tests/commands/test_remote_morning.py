@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class Night(ABC):
         reasons: of the failed jobs, in the order of experiments.
         causes: likewise.
         told: likewise, a line of the output of each; None where a job's output was never to be had.
+        output: the API method that returns the output of a job.
     """
 
     service: Service
@@ -47,6 +49,7 @@ class Night(ABC):
     reasons: ClassVar[Sequence[str]]
     causes: ClassVar[Sequence[str]]
     told: ClassVar[Sequence[str | None]]
+    output: ClassVar[str]
 
     @abstractmethod
     def environ(self, directory: Path) -> Mapping[str, str]:
@@ -62,6 +65,7 @@ class Night(ABC):
 
 
 class KubernetesNight(Night):
+    output = "pods/log.get"
     summary = """\
 40 experiments: 35 succeeded, 5 failed
   2 code_error      ValueError: loss is nan at step ... (model.py:7)
@@ -112,6 +116,7 @@ class KubernetesNight(Night):
 
 
 class VertexNight(Night):
+    output = "logging.entries.list"
     summary = """\
 40 experiments: 34 succeeded, 6 failed
   2 code_error      ValueError: loss is nan at step ... (model.py:7)
@@ -177,11 +182,17 @@ class Look:
 
 @dataclass
 class Morning:
-    """Two looks: while the platform has everything, and when it has forgotten it."""
+    """Two looks: while the platform has everything, and when it has forgotten it.
+
+    Attributes:
+        first_requests: of the first command after the end, by API method.
+        requests: of a command after that.
+    """
 
     night: Night
     before: Look
     after: Look
+    first_requests: Counter[str]
     requests: int
 
 
@@ -214,12 +225,15 @@ def morning(
         assert submitted.returncode == 0, submitted.stderr
         jobs = sorted(night.service.jobs(), key=lambda job: int(job.arguments.split()[-1]))
         night.pass_by([job.name for job in jobs])
+        counts = night.service.stand_in.counts
+        caliban("status", *GROUP)
+        first_requests = night.service.stand_in.counts - counts
         before = look()
         night.forget([job.name for job in jobs])
         asked = len(night.service.stand_in.requests)
         caliban("status", *GROUP)
         requests = len(night.service.stand_in.requests) - asked
-        yield Morning(night, before, look(), requests)
+        yield Morning(night, before, look(), first_requests, requests)
 
 
 @pytest.fixture(params=["before", "after"])
@@ -262,3 +276,13 @@ def test_a_script_learns_which_experiments_failed_and_why(seen: Look, morning: M
 
 def test_jobs_whose_end_is_recorded_are_not_asked_about(morning: Morning) -> None:
     assert morning.requests == 0
+
+
+def test_the_output_of_each_job_is_asked_for_once_when_its_end_is_first_seen(morning: Morning) -> None:
+    deleted = morning.night.told.count(None)  # pods
+    assert morning.first_requests[morning.night.output] == JOB_COUNT - deleted
+
+
+def test_besides_output_an_end_takes_one_request_for_all_jobs_and_at_most_one_for_each(morning: Morning) -> None:
+    """One for each where Vertex AI lists a job late, and for the pods of each on Kubernetes."""
+    assert sum(morning.first_requests.values()) - morning.first_requests[morning.night.output] <= JOB_COUNT + 10
