@@ -245,3 +245,17 @@ def test_failures_of_a_job_on_ai_platform_are_grouped(start: Start) -> None:
     assert last_lines(logs) == LAST_LINES
     causes = [cause["text"] for cause in checked(document.stdout)["summary"]["causes"]]
     assert causes == ["ValueError: loss is nan at step 17 (model.py:7)", f"exit code 2: {LAST_LINES[1]}"]
+
+
+@pytest.mark.parametrize("make", [Kubernetes, VertexAi, AiPlatform])
+def test_jobs_that_were_stopped_are_no_failures(make: type[Service], start: Start) -> None:
+    with make() as service:
+        group = start(service)
+        group.submit()
+        stopped = group.caliban("stop", *GROUP, "--yes")
+        service.end_jobs("STOPPED")  # Vertex AI takes a moment
+        status = group.caliban("status", *GROUP)
+        logs = group.caliban(*LOGS)
+    assert stopped.returncode == 0
+    assert "\n4 experiments: 4 stopped\nre-run:  caliban resubmit" in status.stdout
+    assert (logs.returncode, logs.stdout) == (0, "")
