@@ -23,6 +23,12 @@ def page(name: str) -> str:
     return (CLONE / name).read_text(encoding="utf-8")
 
 
+def heading_anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def code_blocks(text: str) -> list[str]:
     return re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
@@ -51,6 +57,14 @@ def test_links_between_pages_are_valid(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_to_sections_are_valid(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", path.read_text(encoding="utf-8"))
+
+    pages = [(path.parent / name if name else path, anchor) for name, anchor in links]
+    assert [(page.name, anchor) for page, anchor in pages if anchor not in heading_anchors(page.read_text())] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_make_targets_in_the_documentation_exist(path: Path) -> None:
     targets = re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE)
 
@@ -75,6 +89,19 @@ def test_the_example_experiment_file_expands_as_documented() -> None:
         for each in experiments
     ]
     assert lines == expected.splitlines()
+
+
+def test_the_tutorial_shows_how_its_script_fails(tmp_path: Path) -> None:
+    [script] = [block for block in code_blocks(page("docs/tutorial.md")) if block.startswith("import argparse")]
+    [shown] = [block for block in code_blocks(page("docs/tutorial.md")) if block.startswith("== job")]
+    (tmp_path / "cpu.py").write_text(script.replace("time.sleep(args.sleep)", ""), encoding="utf-8")
+
+    command = [sys.executable, "cpu.py", "--foo", "3", "--sleep", "1"]
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    # Python 3.10, unlike that of the default base image, does not underline the expression
+    expected = [line for line in shown.splitlines()[1:] if set(line) - set(" ~^")]
+    assert [line for line in failed.stderr.splitlines() if set(line) - set(" ~^")][-len(expected) :] == expected
 
 
 def test_the_example_plugin_is_a_command() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 _ELLIPSIS = "..."
 _SPACE = "  "
+_FIRST_COLUMN = 24
 
 
 def display_width(text: str) -> int:
@@ -44,13 +45,14 @@ def table(
         headings: of the columns.
         rows: the cells, as they are shown.
         right: the columns that are aligned to the right.
-        width: columns of the terminal, or None: where the table is wider, its first column is cut.
+        width: columns of the terminal, or None. Where the table is wider, its first column is cut, but keeps 24
+            columns, or half of the terminal: it names the row, so what is on the right is cut rather than all of it.
     """
     lines = [headings, *rows]
     widths = [max(display_width(line[column]) for line in lines) for column in range(len(headings))]
     if width is not None:
         others = sum(widths[1:]) + len(_SPACE) * (len(widths) - 1)
-        widths[0] = min(widths[0], max(width - others, len(headings[0]), len(_ELLIPSIS) + 1))
+        widths[0] = min(widths[0], max(width - others, min(_FIRST_COLUMN, width // 2), len(headings[0])))
     return [_row(line, widths, right) for line in lines]
 
 

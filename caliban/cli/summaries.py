@@ -39,6 +39,7 @@ def command_lines(summary: Summary, group: str, selection: Sequence[str] = ()) -
     """
     flag = [f"--xgroup={group}"] if group.startswith("-") else ["--xgroup", group]
     if summary.has_output:
-        yield f"output:  {shlex.join(['caliban', 'logs', *flag, *selection, '--failed'])}"
+        failed = [] if "--state" in selection else ["--failed"]  # which would add a state to those
+        yield f"output:  {shlex.join(['caliban', 'logs', *flag, *selection, *failed])}"
     if summary.can_rerun:
         yield f"re-run:  {shlex.join(['caliban', 'resubmit', *flag, *selection])}"

@@ -80,10 +80,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     url = store_url(context.environ, context.home)
     platforms = make_platforms(context.environ, context.home, context.console, vars(args), context.clock)
     jobs = choose(choice, url, context.user, platforms, context.console)
-    if args.path:
-        return _print_paths(jobs, context)
     if not jobs:
         context.console.info(_nothing(choice, context.user))
+    if args.path:
+        return _print_paths(jobs, context)
     _check_number(jobs, args)
 
     from caliban.commands.log_output import LogOutput
@@ -179,6 +179,4 @@ def _print_paths(jobs: Sequence[ChosenJob], context: Context) -> int:
                 hint=f"to show the output, run: caliban logs --job {job.id}",
             )
         )
-    if not jobs:
-        context.console.info("no jobs match")
     return ExitCode.NOT_DONE if missing else ExitCode.DONE

@@ -49,3 +49,9 @@ def test_columns_are_aligned_whatever_the_script_of_a_name() -> None:
 def test_the_first_column_makes_room_on_a_narrow_terminal() -> None:
     lines = table(("NAME", "COUNT"), [("n" * 300, "7")], right=(1,), width=20)
     assert lines[1] == f"{'n' * 10}...      7"
+
+
+@pytest.mark.parametrize(("width", "name"), [(50, "night"), (30, "night"), (12, "night"), (30, "夜間")])
+def test_the_name_of_a_row_is_whole_where_the_other_columns_need_more_than_the_terminal(width: int, name: str) -> None:
+    [_, row] = table(("NAME", "LAST"), [(name, "x" * 60)], width=width)
+    assert row.split()[0] == name

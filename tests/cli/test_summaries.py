@@ -63,6 +63,14 @@ def test_a_selection_is_kept_for_the_output_and_the_re_run() -> None:
     ]
 
 
+def test_states_that_were_selected_are_those_whose_output_is_shown() -> None:
+    selection = ("--state", "failed,stopped", "--job", "41")
+    assert list(command_lines(NIGHT, "night", selection)) == [
+        "output:  caliban logs --xgroup night --state failed,stopped --job 41",
+        "re-run:  caliban resubmit --xgroup night --state failed,stopped --job 41",
+    ]
+
+
 def test_commands_that_would_do_nothing_are_not_shown() -> None:
     assert list(command_lines(Summary({"succeeded": 3}), "night")) == []
 

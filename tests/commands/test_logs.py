@@ -128,8 +128,9 @@ def test_a_selection_that_matches_nothing_is_told(store: Store, logging: FakeSer
     assert (call(context, "logs", "--failed"), context.out, context.err) == (0, "", "no jobs match\n")
 
 
-def test_without_jobs_there_is_nothing_to_show(context: ScreenContext) -> None:
-    assert (call(context, "logs"), context.out) == (0, "")
+@pytest.mark.parametrize("flags", [(), ("--path",), ("--follow",), ("--tail", "3")])
+def test_without_jobs_there_is_nothing_to_show(flags: tuple[str, ...], context: ScreenContext) -> None:
+    assert (call(context, "logs", *flags), context.out) == (0, "")
     assert context.err.startswith("totoro has no jobs yet")
 
 
