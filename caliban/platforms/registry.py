@@ -192,10 +192,16 @@ def secret_files() -> SecretFiles:
 
 
 class Platforms:
-    """The platforms of one command, each imported and created when it is first used."""
+    """The platforms of one command, each imported and created when it is first used.
+
+    Attributes:
+        context: the process.
+        asked_for_output: the ids of the jobs whose output the command has asked for.
+    """
 
     def __init__(self, context: PlatformContext) -> None:
         self.context = context
+        self.asked_for_output: set[int] = set()
         self._created: dict[PlatformId, Platform] = {}
 
     def get(self, id: PlatformId) -> Platform:

@@ -52,6 +52,7 @@ def capture(
         shows_progress: whether to show that it takes long.
     """
     wanted = [job for job in jobs if _has_output(job)]
+    platforms.asked_for_output.update(job.id for job in wanted)
     return _Capture(wanted, platforms).run(shows_progress=shows_progress) if wanted else {}
 
 
@@ -74,9 +75,14 @@ def with_error(job: JobRecord, outputs: Mapping[int, StoredOutput]) -> JobRecord
 
 
 def is_missing(job: JobRecord, platforms: Platforms) -> bool:
-    """Return whether the output of a job could not be fetched when its end was seen, and is to be asked for again."""
+    """Return whether the output of a job could not be fetched when its end was seen, and is to be asked for again.
+
+    A command that looks often, such as ``status --watch``, asks once.
+    """
     since = job.output_missing_since
-    return since is not None and platforms.context.clock.utc_now() - since < _MISSING
+    if since is None or job.id in platforms.asked_for_output:
+        return False
+    return platforms.context.clock.utc_now() - since < _MISSING
 
 
 def _missing(job: JobRecord, reason: str, *, for_good: bool = False) -> StoredOutput:

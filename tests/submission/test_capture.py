@@ -184,13 +184,24 @@ def missing(with_output: FakeService, platforms: Platforms, store: Store) -> Sto
     return store
 
 
+@pytest.fixture
+def next_command(reporter: RecordingReporter, missing: Store) -> Platforms:
+    return make_platforms({}, Path("/nowhere"), reporter)
+
+
 def test_output_that_could_not_be_fetched_is_fetched_by_the_next_command(
-    with_output: FakeService, platforms: Platforms, missing: Store
+    with_output: FakeService, next_command: Platforms, missing: Store
 ) -> None:
     with_output.expect("logs", writes(*TRACE))
-    refreshed = refresh([read_group(missing)], platforms)
-    [group] = refreshed.record(missing, platforms)
+    refreshed = refresh([read_group(missing)], next_command)
+    [group] = refreshed.record(missing, next_command)
     assert (refreshed.changes, group.experiments[0].jobs[0].output_error) == ({}, ERROR)
+    assert refresh([read_group(missing)], next_command).is_recorded
+
+
+def test_a_command_that_looks_often_asks_once_for_output_that_cannot_be_fetched(
+    platforms: Platforms, missing: Store
+) -> None:
     assert refresh([read_group(missing)], platforms).is_recorded
 
 
@@ -198,25 +209,28 @@ def test_output_is_asked_for_again_for_a_day(
     with_output: FakeService, store: Store, reporter: RecordingReporter
 ) -> None:
     clock = FakeClock()
-    platforms = make_platforms({}, Path("/nowhere"), reporter, clock=clock)
-    lose_output(with_output, platforms, store)
+
+    def platforms() -> Platforms:
+        return make_platforms({}, Path("/nowhere"), reporter, clock=clock)
+
+    lose_output(with_output, platforms(), store)
     for _ in range(2):
         clock.seconds += 10 * 60 * 60
         with_output.expect("logs", lose_connection)
-        refresh([read_group(store)], platforms).record(store, platforms)
+        refresh([read_group(store)], platforms()).record(store, platforms())
     clock.seconds += 10 * 60 * 60
-    assert refresh([read_group(store)], platforms).is_recorded
+    assert refresh([read_group(store)], platforms()).is_recorded
 
 
 def test_output_that_is_gone_is_not_asked_for_again(
-    with_output: FakeService, platforms: Platforms, missing: Store
+    with_output: FakeService, next_command: Platforms, missing: Store, reporter: RecordingReporter
 ) -> None:
     with_output.expect("logs", fail_to_read)
-    refresh([read_group(missing)], platforms).record(missing, platforms)
+    refresh([read_group(missing)], next_command).record(missing, next_command)
     output = stored(missing)
     assert output is not None
     assert (output.unavailable or "").startswith("the output of the job is gone")
-    assert refresh([read_group(missing)], platforms).is_recorded
+    assert refresh([read_group(missing)], make_platforms({}, Path("/nowhere"), reporter)).is_recorded
 
 
 def test_status_records_the_output_with_the_end(with_output: FakeService, platforms: Platforms, store: Store) -> None:
