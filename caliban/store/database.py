@@ -225,8 +225,9 @@ def _revision(engine: Engine, address: Address) -> str | None:
 
 
 def _check_directory(directory: Path) -> None:
+    variable = "CALIBAN_DB_URL"
     if directory.name == DEFAULT_DIRECTORY:
-        directory = directory.parent
+        directory, variable = directory.parent, "HOME"
     try:
         exists = directory.is_dir()
     except OSError as error:
@@ -235,7 +236,7 @@ def _check_directory(directory: Path) -> None:
         raise StoreError(
             "store-folder-missing",
             f"cannot open the experiment store: directory not found: {directory}",
-            hint="create it, or correct CALIBAN_DB_URL",
+            hint=f"create it, or correct {variable}",
         )
 
 

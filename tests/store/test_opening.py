@@ -258,10 +258,13 @@ def test_a_newer_store_is_refused(store: Store, store_url: str, reporter: Record
         assert caught.value.id == "store-newer"
 
 
-def test_a_missing_directory_is_reported(tmp_path: Path, reporter: RecordingReporter) -> None:
-    with pytest.raises(StoreError, match="directory not found") as caught:
-        open_store(f"sqlite:///{tmp_path}/gone/caliban.db", Access.READ, reporter)
-    assert caught.value.id == "store-folder-missing"
+@pytest.mark.parametrize(("directory", "variable"), [("gone", "CALIBAN_DB_URL"), ("gone/.caliban", "HOME")])
+def test_a_missing_directory_is_reported(
+    directory: str, variable: str, tmp_path: Path, reporter: RecordingReporter
+) -> None:
+    with pytest.raises(StoreError, match=f"directory not found: {tmp_path}/gone$") as caught:
+        open_store(f"sqlite:///{tmp_path}/{directory}/caliban.db", Access.READ, reporter)
+    assert (caught.value.id, caught.value.hint) == ("store-folder-missing", f"create it, or correct {variable}")
 
 
 @pytest.mark.parametrize("access", list(Access))
