@@ -33,7 +33,7 @@ def test_an_unknown_flag_is_reported_with_a_similar_one(arguments: tuple[str, ..
     )
 
 
-@pytest.mark.parametrize("flag", ["--job", "--qqqq", "--y", "--pdb_post", "--log_di", "--helpful", "--verbosit", "-z"])
+@pytest.mark.parametrize("flag", ["--pod", "--qqqq", "--y", "--pdb_post", "--log_di", "--helpful", "--verbosit", "-z"])
 def test_nothing_is_suggested_for_a_flag_that_is_like_none_of_the_command(flag: str) -> None:
     error = refused("resubmit", "--xgroup", "x", flag)
     assert (error.message, error.hint) == (f'unknown flag "{flag}"', 'for details, run "caliban resubmit --help"')
