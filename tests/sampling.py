@@ -1,7 +1,8 @@
-"""``pytest --short``: every test, with a sample of its cases where it has many.
+"""``pytest --short``: every test, with a sample of its cases where it has many; ``--quick``: with one case.
 
-Of the parameters of a test, each value is in some case of the sample if there are at most six. Tests that generate or
-enumerate their cases ask :func:`examples` and :func:`sample` how many to take.
+Of the parameters of a test, each value is in some case of the sample of ``--short`` if there are at most six. Tests
+that generate or enumerate their cases ask :func:`examples` and :func:`sample` how many to take. ``--quick`` leaves out
+the tests that are marked ``slow``, too: those that take more than a second.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ _CASES = 4
 _FEW_VALUES = 6
 
 _is_short = False
+_is_quick = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="run one case of every test that is not slow")
     parser.addoption("--short", action="store_true", help="run every test with a sample of its cases")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set what tests read when they are imported."""
-    global _is_short
-    _is_short = config.getoption("--short")
+    global _is_short, _is_quick
+    _is_quick = config.getoption("--quick")
+    _is_short = _is_quick or config.getoption("--short")
     # no deadline: a shared machine may be slow
     settings.register_profile(
         "caliban", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -61,6 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     in_order = sorted(items, key=_function)
     for _, cases in itertools.groupby(in_order, key=_function):
         kept.update(_sample_of_cases(list(cases)))
+    if _is_quick:
+        kept -= {item.nodeid for item in items if item.get_closest_marker("slow")}
     left_out = [item for item in items if item.nodeid not in kept]
     items[:] = [item for item in items if item.nodeid in kept]
     config.hook.pytest_deselected(items=left_out)
@@ -71,9 +77,11 @@ def _function(item: pytest.Item) -> str:
 
 
 def _sample_of_cases(cases: Sequence[pytest.Item]) -> list[str]:
-    if len(cases) <= _CASES:
+    if len(cases) <= (1 if _is_quick else _CASES):
         return [case.nodeid for case in cases]
     values = {case.nodeid: _values(case) for case in cases}
+    if _is_quick:
+        return [min(values, key=lambda name: zlib.crc32(name.encode()))]
     known = {value for of_case in values.values() for value in of_case}
     counts = Counter(parameter for parameter, _ in known)
     wanted = {value for value in known if counts[value[0]] <= _FEW_VALUES}

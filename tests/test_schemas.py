@@ -154,6 +154,7 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.slow
 def test_the_wheel_and_the_source_archive_have_every_schema(distribution: Path) -> None:
     [wheel], [archive] = distribution.glob("*.whl"), distribution.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as opened:

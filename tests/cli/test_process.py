@@ -114,6 +114,7 @@ def test_an_interrupted_command_ends_with_the_code_of_the_signal(
     assert (process.returncode, reported) == (128 + number, "interrupted\n")
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_early_ends_the_command_quietly(plugged_in: dict[str, str], run_caliban: Caliban) -> None:
     with run_caliban.start("print-much", env=plugged_in) as process:
         assert process.stdout is not None

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from caliban.attempts import Submission
 from caliban.errors import CalibanError, ImageError
-from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject
+from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob
 from caliban.store.database import Store
 from tests.builders import IMAGE, OTHER_IMAGE, add_group, leave_open
 from tests.calls import call, result_of
@@ -191,6 +192,7 @@ def test_the_clusters_of_a_project_are_listed(google_user: ScreenContext, gke: C
     assert [each["name"] for each in found["project"]["clusters"]] == ["blueshift"]
 
 
+@pytest.mark.slow
 def test_clusters_of_the_kubeconfig_are_listed_although_the_project_fails(user: ScreenContext) -> None:
     found = result_of(user, "cluster", "ls", "--project_id", "totoro-project", "--json")
     assert (found["schema"], bool(found["error"]["id"]), len(found["contexts"])) == ("caliban.clusters/1", True, 2)
@@ -200,8 +202,12 @@ def test_a_rerun_names_the_job_that_it_repeats(
     store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext, project: JsonObject
 ) -> None:
     add_group(store, FAILED, SUCCEEDED, STOPPED, container_spec=project)
+
+    def answer(spec: JsonObject, submission: Submission) -> NewJob:  # jobs are submitted side by side
+        return (service.refuse if submission.resubmits == 3 else service.accept)(spec, submission)
+
     fake_engine.expect(OTHER_IMAGE)
-    service.expect("submit", service.accept, service.refuse)
+    service.expect("submit", answer, answer)
     assert call(context, "resubmit", *XGROUP, "--yes", "--json") == 1
     found = document(context)
     assert states(found) == [("SUBMITTED", None, True), ("FAILED", "fake-quota", False)]

@@ -19,6 +19,8 @@ from tests.json_documents import checked
 from tests.safety.services import GROUP, NAMESPACE, Kubernetes, Service, VertexAi
 from tests.standins.kubernetes.status import JOBS
 
+pytestmark = pytest.mark.slow
+
 JOB_COUNT = 40
 TRACE = """\
 epoch 1

@@ -118,6 +118,7 @@ def make(directory: Path, source: bytes = b"one") -> None:
     make_environment(directory, ["pip"], source, ["python", "--version"])
 
 
+@pytest.mark.slow
 def test_an_environment_has_what_it_requires(tmp_path: Path) -> None:
     make_environment(tmp_path / "venv", ["pip"], b"one", ["python", "-c", "import pip"])
     run([tmp_path / "venv" / "bin" / "pip", "--version"], "asking pip")

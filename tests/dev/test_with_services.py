@@ -145,6 +145,7 @@ def test_the_command_ends_even_when_we_are_killed() -> None:
     assert soon(lambda: not is_running(pid))
 
 
+@pytest.mark.slow
 def test_the_directories_of_a_killed_run_are_removed_by_the_next(scratch: Path) -> None:
     process = start("--postgresql", "--", "sh", "-c", PRINT_URL_AND_WAIT)
     url = first_line(process)

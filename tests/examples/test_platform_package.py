@@ -17,6 +17,8 @@ from tests.conftest import Caliban, Finished
 
 CLONE = Path(__file__).resolve().parents[2]
 EXAMPLE = CLONE / "examples" / "platform"
+pytestmark = pytest.mark.slow
+
 BROKEN = "import sys, time\nprint(sys.argv[1:], flush=True)\ntime.sleep(600 if '--wait' in sys.argv else 0)\n1 / 0\n"
 WITHOUT_DOCKER = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 FIXED = BROKEN.replace("1 / 0\n", "")

@@ -75,6 +75,7 @@ def test_an_unfinished_line_is_held_back_until_it_is_complete() -> None:
     assert [states.feed(each) for each in (b"a", b"b\nc", b"\n")] == [b"", b"ab\n", b"c\n"]
 
 
+@pytest.mark.slow
 def test_a_bar_without_an_end_takes_no_memory() -> None:
     states = LastStates()
     for number in range(30_000):

@@ -72,6 +72,7 @@ def test_a_line_without_an_end_takes_bounded_memory(piece: bytes) -> None:
     end.data.decode()
 
 
+@pytest.mark.slow
 def test_many_lines_take_bounded_memory() -> None:
     def lines() -> Iterator[OutputLine]:
         for number in range(200_000):
@@ -124,6 +125,7 @@ def test_credentials_are_removed(line: bytes, after: int) -> None:
         assert secret not in end.data
 
 
+@pytest.mark.slow
 def test_a_registered_secret_is_removed_wherever_the_output_is_cut(secret: str) -> None:
     for length in range(0, 200_000, 997):
         end = end_of(secret.encode() + b" " + b"y" * length)

@@ -208,6 +208,7 @@ class Completions:
         return self.known[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service_name", SERVICES, scope="module")
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_killed_at_any_point_neither_loses_a_job_nor_runs_it_twice(name: str, sandbox: Sandbox) -> None:

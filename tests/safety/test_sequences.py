@@ -202,6 +202,7 @@ class Commands(RuleBasedStateMachine):
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_time(VirtualClock(0), monkeypatch.setattr)

@@ -16,6 +16,8 @@ from tests.safety.services import SERVICES, Service
 from tests.safety.tracing import Point
 from tests.standins.faults import Fault, Hold, Kind
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = 6
 CREATE, GET, LIST, TOKEN, LOOK_UP = "create", "get", "list", "token", "look_up"
 FOREVER = 10**6

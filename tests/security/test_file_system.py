@@ -107,6 +107,7 @@ ACTIONS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_an_error_of_any_question_is_an_error_of_ours_or_leaves_a_file_out(
     project: Path, monkeypatch: pytest.MonkeyPatch, action: str

@@ -226,6 +226,7 @@ def test_a_suggestion_reads_no_more_than_some_names(project: Path, monkeypatch: 
     assert len((failure(project, "nothing.here").hint or "").split(", ")) <= 5
 
 
+@pytest.mark.slow
 def test_directories_may_be_deeper_than_functions_can_call(project: Path) -> None:
     deep = project
     for _ in range(1200):

@@ -114,6 +114,7 @@ def test_a_process_in_another_time_zone_or_container_is_not_taken_for_ended(
         assert in_progress(opened, FakeClock()) is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapper", [IN_CONTAINER, WITH_OUTER_PROC], ids=["container", "outer /proc"])
 def test_a_process_that_cannot_be_seen_is_recognised_by_its_renewals(
     store: Store, store_url: str, wrapper: Sequence[str], quick: None
@@ -130,6 +131,7 @@ def test_a_process_that_is_killed_has_ended_at_once(store: Store, store_url: str
         assert settle(store) == [SubmissionState.ABANDONED]
 
 
+@pytest.mark.slow
 def test_a_container_that_is_killed_has_ended_once_it_was_watched(store: Store, store_url: str, quick: None) -> None:
     with submitting(store_url, *IN_CONTAINER) as other:
         other.kill()
@@ -145,6 +147,7 @@ def test_a_stopped_process_that_can_be_seen_has_not_ended(store: Store, store_ur
         assert may_send(other)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_taken_for_ended_sends_nothing_when_it_wakes_up(
     store: Store, store_url: str, quick: None
 ) -> None:
