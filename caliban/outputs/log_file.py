@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -290,16 +290,3 @@ def _lock(descriptor: int) -> bool:
     except OSError:  # a network file system without locks
         return True
     return True
-
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a log file.
-
-    Raises:
-        OSError: there is none, or it cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LogFileError(f"{path.name} is not a regular file")
-        yield from file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Generator
 from pathlib import Path
 
@@ -28,7 +30,10 @@ def read_log_file(path: Path, tail: int | None) -> Generator[OutputLine, None, N
 
 def _lines(path: Path) -> Generator[OutputLine, None, None]:
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(f"{path.name} is not a regular file")
             while data := file.readline(MAX_LINE):
                 yield OutputLine(data)
     except OSError as error:

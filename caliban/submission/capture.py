@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
 from caliban.errors import CalibanError, one_line
+from caliban.outputs.log_reading import read_log_file
 from caliban.outputs.stored import StoredOutput
 from caliban.outputs.tail import read_end
 from caliban.platforms.base import LogRequest, LogSource, RemotePlatform
@@ -22,6 +23,7 @@ from caliban.records import Destination, FailureCause, JobRecord, JobStatus, Out
 from caliban.store.database import Store
 from caliban.store.job_logs import record_outputs
 from caliban.submission.boundary import platform_errors
+from caliban.submission.output import existing_log
 
 LONGEST = 20.0
 """Seconds that all outputs of one call may take together."""
@@ -168,10 +170,21 @@ class _Capture:
                 return _missing(job, "the command was interrupted")
             return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
         except CalibanError as error:
+            if (found := self._from_file(job)) is not None:
+                return found
             is_for_good = _is_for_good(error, job)
             if error.id == _REFUSED and not is_for_good:
                 self._refused[place] = one_line(error)
             return _missing(job, one_line(error), for_good=is_for_good)
+
+    def _from_file(self, job: JobRecord) -> StoredOutput | None:
+        """Return the end of the log file of this machine, if it has one that can be read."""
+        path = existing_log(self._platforms.context.home, job)
+        with suppress(CalibanError):
+            if path is not None:
+                end = read_end(read_log_file(path, _TAIL), _TAIL)
+                return end.stored(job.id, has_failed=job.status is JobStatus.FAILED)
+        return None
 
     def _lines(self, source: LogSource, job: JobRecord) -> Iterable[OutputLine]:
         lines = source.logs(job, LogRequest(tail=_TAIL))

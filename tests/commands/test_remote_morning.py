@@ -42,7 +42,7 @@ class Night(ABC):
         summary: what ``status`` shows of the failures.
         reasons: of the failed jobs, in the order of experiments.
         causes: likewise.
-        told: likewise, a line of the output of each; None where a job's output was never to be had.
+        told: likewise, a line of the output of each; None where a job's output could never be read.
         output: the API method that returns the output of a job.
     """
 
@@ -261,7 +261,7 @@ def test_the_last_lines_of_each_failed_job_tell_the_reason(seen: Look, morning: 
     assert [line for line, lines in zip(morning.night.told, jobs, strict=True) if line and lines[-1:] != [line]] == []
 
 
-def test_output_that_was_never_to_be_had_is_an_error_of_its_job(seen: Look, morning: Morning) -> None:
+def test_output_that_could_never_be_read_is_an_error_of_its_job(seen: Look, morning: Morning) -> None:
     missing = morning.night.told.count(None)
     assert (seen.logs.returncode, seen.logs.stderr.count("error: cannot show the output of job")) == (
         int(missing > 0),

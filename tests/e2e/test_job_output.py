@@ -20,7 +20,6 @@ from caliban.errors import CalibanError
 from caliban.images.docker.engine import Engine
 from caliban.outputs.paths import log_path
 from caliban.platforms.base import LogRequest
-from caliban.platforms.docker.platform import DockerPlatform
 from caliban.platforms.registry import parse_details
 from caliban.records import FailureCause, JobRecord, OutputLine
 from caliban.store.address import store_url
@@ -29,6 +28,7 @@ from caliban.store.queries import find_job
 from caliban.submission.setup import make_platforms
 from tests.e2e.conftest import Researcher, running_jobs, wait_until
 from tests.fakes import RecordingReporter
+from tests.reading import read_output
 
 RUN = ("run", "--xgroup", "g", "--nogpu")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
@@ -86,9 +86,7 @@ def record(researcher: Researcher, job_id: int = 1) -> JobRecord:
 
 def logs(researcher: Researcher, job_id: int = 1, tail: int | None = None, *, follow: bool = False) -> list[OutputLine]:
     platforms = make_platforms(researcher.environ, researcher.home, RecordingReporter())
-    platform = platforms.get("LOCAL")
-    assert isinstance(platform, DockerPlatform)
-    return list(platform.logs(record(researcher, job_id), LogRequest(tail, follow)))
+    return read_output(platforms, record(researcher, job_id), LogRequest(tail, follow))[0]
 
 
 def test_a_bar_moves_on_a_terminal(with_tqdm: Researcher) -> None:

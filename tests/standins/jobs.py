@@ -67,7 +67,7 @@ class Jobs:
     """The jobs of some projects, and the four methods that deal with them.
 
     Attributes:
-        on_end: called with a job that has ended, before anybody is told of its end.
+        on_end: called with a job that has ended, before a list or an answer has its end.
     """
 
     def __init__(

@@ -94,6 +94,18 @@ def test_output_that_cannot_be_fetched_has_a_reason(
     assert (output.unavailable or "").startswith(reason)
 
 
+def test_output_that_its_platform_does_not_have_is_that_of_the_log_file(
+    with_output: FakeService, reporter: RecordingReporter, tmp_path: Path
+) -> None:
+    path = tmp_path / ".caliban" / "logs" / "fake-1.log"
+    path.parent.mkdir(parents=True)
+    job = replace(FAILED, details=JobDetails(display_name="fake-1"))
+    path.write_bytes(b"".join(TRACE))
+    with_output.expect("logs", fail_to_read)
+    [output] = capture([job], make_platforms({}, tmp_path, reporter)).values()
+    assert (output.data, output.error, output.unavailable) == (b"".join(TRACE), ERROR, None)
+
+
 class LateClock(FakeClock):
     """A clock on which every wait takes its time at once."""
 

@@ -1,17 +1,13 @@
-"""The output of a job, for ``caliban logs``: from the container's log, or the log file of this machine."""
+"""The output of a job, for ``caliban logs``: from the container's log."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from pathlib import Path
 from threading import Event
 
 from caliban.clock import Clock
-from caliban.errors import CalibanError, PlatformError
-from caliban.outputs.log_file import read_lines
-from caliban.outputs.paths import log_path
+from caliban.errors import PlatformError
 from caliban.platforms.base import LogRequest
 from caliban.platforms.docker.client import Containers
 from caliban.platforms.docker.errors import translate_errors
@@ -83,17 +79,6 @@ def _lines(pieces: Iterator[Piece]) -> Iterator[OutputLine]:
     yield from unfinished.values()
 
 
-def file_lines(path: Path, request: LogRequest) -> Iterator[OutputLine]:
-    """Yield the lines of a log file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    lines = read_lines(path)
-    for data in lines if request.tail is None else deque(lines, request.tail):
-        yield OutputLine(data)
-
-
 def job_lines(
     job: JobRecord, reference: str, containers: Containers, request: LogRequest, stopping: Event
 ) -> Generator[OutputLine, None, None]:
@@ -127,33 +112,3 @@ def gone(job: JobRecord, cause: str) -> PlatformError:
         cause=cause,
         hint="the log files of local jobs are in ~/.caliban/logs of the machine where they were started",
     )
-
-
-def or_file(
-    lines: Generator[OutputLine, None, None], home: Path, job: JobRecord, request: LogRequest
-) -> Iterator[OutputLine]:
-    """Yield lines; if the first of them cannot be read, those of the log file, if this machine has it.
-
-    Raises:
-        CalibanError: of ``lines``.
-    """
-    with closing(lines):
-        try:
-            first = next(lines, None)
-        except CalibanError:
-            path = log_path(home, job)
-            found = None if path is None else _from_file(path, request)
-            if found is None:
-                raise
-            yield from found
-            return
-        if first is not None:
-            yield first
-            yield from lines
-
-
-def _from_file(path: Path, request: LogRequest) -> list[OutputLine] | None:
-    try:
-        return list(file_lines(path, request))
-    except OSError:
-        return None

@@ -7,7 +7,7 @@ rest. How a container is started once: :mod:`caliban.platforms.docker.start`.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 from caliban.attempts import Submission
@@ -43,7 +43,7 @@ from caliban.platforms.docker.details import (
 from caliban.platforms.docker.errors import refused_arguments, rejected_arguments, translate_errors
 from caliban.platforms.docker.following import follow
 from caliban.platforms.docker.job_outputs import JobOutputs
-from caliban.platforms.docker.logs import gone, job_lines, or_file
+from caliban.platforms.docker.logs import gone, job_lines
 from caliban.platforms.docker.needs import Needs
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
 from caliban.platforms.docker.state import RUNNING_STATES
@@ -300,11 +300,8 @@ class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJ
         """
         return follow(job, _reference(job), self._containers(), self._outputs, self.context)
 
-    def logs(self, job: JobRecord, request: LogRequest) -> Iterator[OutputLine]:
-        """Yield the log of the container, while it exists; then that of this machine (``~/.caliban/logs``)."""
-        return or_file(self._logs(job, request), self.context.home, job, request)
-
-    def _logs(self, job: JobRecord, request: LogRequest) -> Generator[OutputLine, None, None]:
+    def logs(self, job: JobRecord, request: LogRequest) -> Generator[OutputLine, None, None]:
+        """Yield the log of the container; the log file of this machine is read by those who ask for it."""
         if (obstacle := where.unnamed(job.details)) is not None:
             raise gone(job, f"{obstacle}; caliban 0.4.2 records none")
         here = self._here()

@@ -54,7 +54,6 @@ class DockerCase(ContractCase):
     def disconnect(self) -> None:
         self._docker.failure = "the daemon is shutting down"
         self._docker.socket.rename(self._docker.socket.with_suffix(".gone"))
-        self._remove_log_files()
 
     def end(self, job: JobRecord, *, succeeded: bool) -> None:
         self._container(job).end(0 if succeeded else 1)
@@ -67,12 +66,6 @@ class DockerCase(ContractCase):
 
     def forget_output(self, job: JobRecord) -> None:
         self.remove(job)
-        self._remove_log_files()
-
-    def _remove_log_files(self) -> None:
-        """Let the log files of jobs be those of another machine."""
-        for file in (self.directory / ".caliban" / "logs").glob("*"):
-            file.unlink()
 
     def _container(self, job: JobRecord) -> Container:
         return self._docker.containers[str(job.details.display_name)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import cast
 
 import pytest
 
@@ -15,8 +13,10 @@ from caliban.outputs.paths import log_path
 from caliban.platforms.base import LogRequest, LogSource
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
-from caliban.platforms.registry import has_capability
+from caliban.platforms.registry import Platforms, has_capability
 from caliban.records import JobRecord, OutputLine
+from caliban.submission.output import Source
+from tests.reading import read_output
 
 from .fake_docker import Container, FakeDocker
 
@@ -97,7 +97,7 @@ def test_a_job_is_followed_to_its_last_byte(
 def test_an_iterator_that_follows_can_be_closed(
     platform: DockerPlatform, docker: FakeDocker, running: JobRecord
 ) -> None:
-    lines = cast("Generator[OutputLine, None, None]", platform.logs(running, LogRequest(follow=True)))
+    lines = platform.logs(running, LogRequest(follow=True))
     done = threading.Event()
 
     def consume() -> None:
@@ -144,7 +144,8 @@ def test_without_the_container_the_log_file_is_read(
         job = replace(running, details=platform.parse_details(running.status, {**running.details.raw, "engine": "x"}))
     else:
         docker.logs_error = "configured logging driver does not support reading"
-    assert data(read(platform, job, 2)) == [b"2\n", b"3"]
+    lines, source = read_output(Platforms(platform.context), job, LogRequest(2))
+    assert (data(lines), source) == ([b"2\n", b"3"], Source.FILE)
 
 
 def error(platform: DockerPlatform, job: JobRecord) -> PlatformError:
