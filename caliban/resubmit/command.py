@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -15,20 +16,25 @@ from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
+from caliban.resubmit import change_flags
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
     from caliban.records import GroupRecord, PlatformId
+    from caliban.resubmit.overrides import Override
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.selection import Choice
+    from caliban.store.batches import RecordedBatch
     from caliban.store.database import Store
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
-    "directories that they were built from, and submit them again with the same parameters. Standard output has the "
-    "plan and the results; the output of local jobs goes to standard error."
+    "directories that they were built from, and submit them again with the same parameters, or with changed ones: "
+    "flags after -- replace or add parameters. Standard output has the plan and the results; the output of local jobs "
+    "goes to standard error."
 )
 CHANGES_JOBS = True
+TAKES_SCRIPT_ARGS = True
 
 
 def describe_under_way(context: Context) -> Sequence[str]:
@@ -48,6 +54,7 @@ class ResubmitRequest:
         choice: which experiments.
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
+        overrides: the changes of parameters, one for each combination; empty for none.
     """
 
     xgroup: str
@@ -55,6 +62,11 @@ class ResubmitRequest:
     choice: Choice
     yes: bool
     platform: PlatformId | None = None
+    overrides: tuple[Override, ...] = ()
+
+    def refreshed(self, group: GroupRecord) -> GroupRecord:
+        """Return the group with the experiments whose states count; changed ones may be any."""
+        return group if self.overrides else self.choice.possible(group)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
     )
+    change_flags.add_arguments(parser)
     flags.add_json(parser)
 
 
@@ -114,7 +127,8 @@ def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
 
     platform = MIGRATION_TARGETS[args.platform] if args.platform else None
     choice = Choice(job_filter(args, context.clock), args.all_jobs, args.max_attempts, args.limit)
-    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform)
+    overrides = change_flags.read_overrides(args, context)
+    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform, overrides)
 
 
 def _read_group(request: ResubmitRequest, context: Context, store: Store) -> GroupRecord:
@@ -150,8 +164,9 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
 
     open_submissions = Journal(store, context.clock).open_submissions(user=context.user, group=group.name)
     in_progress = describe_open(open_submissions, context.clock)
-    refreshed = refresh([request.choice.possible(group)], platforms).groups[0]
-    plan = _plan(group.updated(refreshed), request, in_progress, platforms)
+    refreshed = refresh([request.refreshed(group)], platforms).groups[0]
+    batch = change_flags.interrupted_batch(request, store, context)
+    plan = _plan(group.updated(refreshed), request, in_progress, platforms, batch)
     show = context.console.print
     foreign = tuple(_foreign_lines(plan, context, platforms, store)) if plan.jobs else ()
     context.console.document(lambda: plan_document(plan, foreign))
@@ -209,12 +224,13 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    code = _submit(plan, context, platforms, store)
+    code = _submit(plan, request, context, platforms, store)
     return ExitCode.NOT_DONE if is_in_doubt else code
 
 
-def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> int:
+def _submit(plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
     """Rebuild and submit what can be; the jobs with a problem are reported too."""
+    from caliban.resubmit.changes import record_experiments
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
     from caliban.submission.images import Images
@@ -226,10 +242,12 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
     if plan.builds_images:
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
-    submitter = Submitter(store, platforms, context.console, context.user)
+    command = change_flags.journaled_command(request, plan.continued, context.user)
+    submitter = Submitter(store, platforms, context.console, context.user, command=command)
+    record = partial(record_experiments, store=store, user=context.user, group=plan.group, clock=context.clock)
     found = problems(plan)
     try:
-        found = [*found, *submit_jobs([ready_job(job) for job in plan.ready], images, submitter)]
+        found = [*found, *submit_jobs([ready_job(job) for job in plan.ready], images, submitter, record)]
     except InterruptedSubmissionError as interrupted:
         found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
         report_outcomes(context.console, found, plan.group, not_started=not_started)
@@ -254,25 +272,37 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
 
     left = reconcile_open(store, platforms, context.user, request.xgroup)
     group = _read_group(request, context, store)
-    [refreshed] = refresh([request.choice.possible(group)], platforms).record(store, platforms)
+    [refreshed] = refresh([request.refreshed(group)], platforms).record(store, platforms)
     group = group.updated(refreshed)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
-    plan = _plan(group, request, in_progress, platforms)
+    batch = change_flags.interrupted_batch(request, store, context)
+    plan = _plan(group, request, in_progress, platforms, batch)
+    change_flags.report_continued(plan, store, context)
     report_doubt(left.in_doubt, context.console)
     report_unreachable(plan.group, len(plan.unreachable), context.console)
     return plan, bool(left.in_doubt or plan.unreachable)
 
 
-def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int, str], platforms: Platforms) -> Plan:
+def _plan(
+    group: GroupRecord,
+    request: ResubmitRequest,
+    in_progress: Mapping[int, str],
+    platforms: Platforms,
+    continued: RecordedBatch | None,
+) -> Plan:
+    from caliban.resubmit.changes import Rules, change_jobs, with_same_command_lines
     from caliban.resubmit.migrate import migrate
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
     from caliban.resubmit.selection import select
 
-    selection = select(group, request.choice, in_progress)
+    choice = request.choice
+    selection = select(group, replace(choice, limit=None) if request.overrides else choice, in_progress)
     jobs = [migrate(job, platforms, request.platform) for job in plan_jobs(selection.selected)]
-    checked = check_jobs(jobs, platforms, connect=not request.dry_run)
-    return Plan(group.name, tuple(with_migration_hint(checked, group.name)), selection.skipped)
+    changed = change_jobs(jobs, group, request.overrides, Rules.of(choice, in_progress, continued))
+    checked = check_jobs(with_same_command_lines(changed.jobs, group), platforms, connect=not request.dry_run)
+    jobs = with_migration_hint(checked, group.name)
+    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued)
 
 
 def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Iterable[str]:

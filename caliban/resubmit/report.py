@@ -9,6 +9,7 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
+from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
 from caliban.resubmit.selection import Choice
 
@@ -18,11 +19,13 @@ def job_lines(plan: Plan) -> Iterator[str]:
     yield "the following jobs would be resubmitted:"
     for planned in plan.jobs:
         yield render.command_line(planned.experiment)
-        if planned.experiment.latest is None:
+        if planned.origin.latest is None:
             template = planned.template
             yield f"  never run; would run on {template.platform} with the settings of job {template.id}"
         else:
-            yield f"  {render.job_line(planned.experiment.latest)}"
+            yield f"  {render.job_line(planned.origin.latest)}"
+        for detail in change_details(planned):
+            yield f"    {detail}"
 
 
 def migration_lines(plan: Plan) -> Iterator[str]:
