@@ -1,0 +1,90 @@
+"""``caliban wait`` as a process, on the services' stand-ins: its exit codes, and what it asks them meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.safety.sandbox import RunningCommand, Sandbox
+from tests.safety.services import GROUP
+from tests.standins.faults import Fault
+
+WAIT = ("wait", *GROUP)
+FOREVER = 1_000_000
+
+pytestmark = pytest.mark.parametrize("service_name", ["Kubernetes", "Vertex AI"])
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def waiting(sandbox: Sandbox) -> RunningCommand:
+    """Return a command that has looked several times. Its pauses take no time."""
+    before = len(sandbox.stand_in.requests)
+    [command] = sandbox.start(WAIT)
+    until(lambda: len(sandbox.stand_in.requests) > before + 12)
+    return command
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 1)])
+def test_the_exit_code_says_how_the_jobs_ended(sqlite_sandbox: Sandbox, state: str, code: int) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.submit()
+    first, second = sandbox.service.jobs()
+    command = waiting(sandbox)
+    sandbox.service.set_state(first.name, "SUCCEEDED")
+    sandbox.service.set_state(second.name, state)
+    result = command.wait()
+    assert result.code == code, result
+
+
+def test_after_the_timeout_it_is_3_and_the_jobs_run_on(sqlite_sandbox: Sandbox) -> None:
+    sqlite_sandbox.submit()
+    result = sqlite_sandbox.caliban(*WAIT, "--timeout", "2h")
+    assert result.code == 3, result
+    assert {job.state for job in sqlite_sandbox.service.jobs()} == {"SUBMITTED"}
+
+
+def test_after_ctrl_c_it_is_130_and_the_jobs_run_on(sqlite_sandbox: Sandbox) -> None:
+    sqlite_sandbox.submit()
+    command = waiting(sqlite_sandbox)
+    os.kill(command.process.pid, signal.SIGINT)
+    result = command.wait()
+    assert result.code == 130, result
+    assert "2 jobs not ended, and still running or queued" in result.err
+    assert "to go on waiting, run: caliban wait --xgroup resubmit_test\n" in result.err
+    assert {job.state for job in sqlite_sandbox.service.jobs()} == {"SUBMITTED"}
+
+
+def test_while_the_service_cannot_be_reached_it_waits_and_says_so_once(sqlite_sandbox: Sandbox) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.submit()
+    fault = Fault("*", "refuse", FOREVER)
+    command = waiting(sandbox)
+    sandbox.stand_in.faults.add(fault)
+    until(lambda: fault.times < FOREVER - 1000)
+    sandbox.end_jobs("SUCCEEDED")
+    fault.times = 0
+    result = command.wait()
+    assert result.code == 0, result
+    assert len(result.err.splitlines()) == 3, result.err
+
+
+def test_a_service_that_denies_permission_ends_it_with_1(sqlite_sandbox: Sandbox) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.submit()
+    for role in ("get", "list"):
+        sandbox.add_faults(Fault(role, "status", FOREVER, status=403, message="not yours"))
+    result = sandbox.caliban(*WAIT)
+    assert result.code == 1, result
+    assert "state unknown: cannot" in result.err
+    assert "permission denied" in result.err
