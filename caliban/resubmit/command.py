@@ -15,10 +15,11 @@ from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
+from caliban.waiting.flags import WaitOptions, add_wait_flags, wait_options
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, PlatformId
+    from caliban.records import GroupRecord, Outcome, PlatformId
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.selection import Choice
     from caliban.store.database import Store
@@ -48,6 +49,7 @@ class ResubmitRequest:
         choice: which experiments.
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
+        wait: how to wait for the jobs; None for a command that ends when they are submitted, or have run here.
     """
 
     xgroup: str
@@ -55,6 +57,7 @@ class ResubmitRequest:
     choice: Choice
     yes: bool
     platform: PlatformId | None = None
+    wait: WaitOptions | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
     )
+    add_wait_flags(parser)
     flags.add_json(parser)
 
 
@@ -114,7 +118,7 @@ def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
 
     platform = MIGRATION_TARGETS[args.platform] if args.platform else None
     choice = Choice(job_filter(args, context.clock), args.all_jobs, args.max_attempts, args.limit)
-    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform)
+    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform, wait_options(args))
 
 
 def _read_group(request: ResubmitRequest, context: Context, store: Store) -> GroupRecord:
@@ -191,12 +195,14 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     from caliban.resubmit import report
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems
+    from caliban.resubmit.waiting import ended
 
     plan, is_in_doubt = _current_plan(request, context, platforms, store)
     if not plan.jobs:
         context.console.document(lambda: resubmit_document(plan, (), 0))
         context.console.print(report.nothing_line(plan, request.choice))
-        return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+        store.close()
+        return ended(plan, request, (), context, platforms, is_in_doubt=is_in_doubt)
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
     _print(context, _foreign_lines(plan, context, platforms, store))
@@ -209,11 +215,12 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    code = _submit(plan, context, platforms, store)
-    return ExitCode.NOT_DONE if is_in_doubt else code
+    outcomes = _submit(plan, context, platforms, store)
+    store.close()  # it is not kept open while jobs are waited for
+    return ended(plan, request, outcomes, context, platforms, is_in_doubt=is_in_doubt)
 
 
-def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> int:
+def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Sequence[Outcome]:
     """Rebuild and submit what can be; the jobs with a problem are reported too."""
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
@@ -239,7 +246,7 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
         context.console.document(
             lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
         )
-    return report_outcomes(context.console, found, plan.group)
+    return found
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:

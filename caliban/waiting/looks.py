@@ -81,11 +81,13 @@ class Wanted:
         xgroup: the experiment group; None for all groups of the user.
         filter: by the state at the first look.
         ids: ``experiments.id``; None where the filter chooses.
+        if_unfinished: likewise, of those that are waited for, too, if they have not ended at the first look.
     """
 
     xgroup: str | None
     filter: JobFilter = field(default_factory=JobFilter)
     ids: frozenset[int] | None = None
+    if_unfinished: frozenset[int] = frozenset()
 
     @property
     def takes_unfinished(self) -> bool:
@@ -166,7 +168,7 @@ class Looker:
         if self._chosen is not None:
             return [_with(group, self._chosen[group.name]) for group in groups]
         if self._wanted.ids is not None:
-            return [_with(group, self._wanted.ids) for group in groups]
+            return [_with(group, self._wanted.ids | self._wanted.if_unfinished) for group in groups]
         return self._wanted.filter.unchanging().experiments(groups)
 
     def _choose(self, groups: Sequence[GroupRecord], left: OpenSubmissions) -> Sequence[GroupRecord]:
@@ -180,6 +182,9 @@ class Looker:
             chosen = [found for group in groups if (found := _with(group, ids)).experiments]
         elif self._wanted.ids is None:
             chosen = self._wanted.filter.again().experiments(groups)
+        else:
+            unfinished = {each.id for each in Look(tuple(groups), left).unfinished}
+            chosen = [_with(group, self._wanted.ids | (self._wanted.if_unfinished & unfinished)) for group in groups]
         self._chosen = {group.name: frozenset(each.id for each in group.experiments) for group in chosen}
         return chosen
 

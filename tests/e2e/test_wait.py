@@ -35,3 +35,16 @@ def test_detached_jobs_are_waited_for_and_their_output_is_kept(researcher: Resea
     assert "ready ['--x', '1']" in researcher.caliban("logs", "--xgroup", "g", "--failed").out
     assert researcher.caliban("wait", "--xgroup", "g", "--match", "x=1").code == 1
     assert researcher.caliban("wait").code == 0
+
+
+@pytest.mark.slow
+def test_run_waits_for_jobs_in_the_background_where_that_is_wanted(researcher: Researcher) -> None:
+    researcher.write("cpu.py", SCRIPT)
+    words = ("run", "--xgroup", "g", "--nogpu", "--wait", "--docker_run_args", "-d", "cpu.py", "--")
+
+    assert researcher.caliban(*words).code == 0
+    failed = researcher.caliban(*words, "--x", "1")
+
+    assert failed.code == 1
+    assert "1 experiment: 1 failed" in failed.err
+    assert failed.out == ""

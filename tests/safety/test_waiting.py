@@ -11,6 +11,7 @@ import pytest
 
 from tests.safety.sandbox import RunningCommand, Sandbox
 from tests.safety.services import GROUP
+from tests.safety.tracing import Point
 from tests.standins.faults import Fault
 
 WAIT = ("wait", *GROUP)
@@ -88,3 +89,30 @@ def test_a_service_that_denies_permission_ends_it_with_1(sqlite_sandbox: Sandbox
     assert result.code == 1, result
     assert "state unknown: cannot" in result.err
     assert "permission denied" in result.err
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1)])
+def test_a_submitting_command_waits_for_its_jobs(sqlite_sandbox: Sandbox, state: str, code: int) -> None:
+    sandbox = sqlite_sandbox
+    name, *rest = sandbox.service.command()
+    [command] = sandbox.start([name, *rest[: rest.index("--xgroup")], "--wait", *rest[rest.index("--xgroup") :]])
+    until(lambda: len(sandbox.service.jobs()) == 2)
+    sandbox.end_jobs(state)
+    result = command.wait()
+    assert result.code == code, result
+    assert sandbox.inconsistencies() == []
+
+
+def test_a_submitting_command_that_was_killed_waits_for_all_jobs_when_it_is_typed_again(
+    sqlite_sandbox: Sandbox,
+) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.submit(point=Point("after", 0, "POST service", 2))
+    name, *rest = sandbox.service.command()
+    [command] = sandbox.start([name, *rest[: rest.index("--xgroup")], "--wait", *rest[rest.index("--xgroup") :]])
+    until(lambda: len(sandbox.service.jobs()) == 2 and len(sandbox.rows("SELECT id FROM jobs")) == 2)
+    sandbox.end_jobs("SUCCEEDED")
+    result = command.wait()
+    assert result.code == 0, result
+    assert "2 experiments: 2 succeeded" in result.err
+    assert sandbox.inconsistencies() == []
