@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from caliban.submission.images import Images
     from caliban.submission.pipeline import ReadyJob
     from caliban.submission.preflight import Route
+    from caliban.waiting.retrying import Resubmittable
 
 Launchers = Callable[[], "Mapping[str, Launcher]"]
 
@@ -252,6 +253,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.preflight import Preflight
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
+    from caliban.waiting.retrying import Resubmittable
 
     launch = request.launch
     # `caliban run train.py > out` holds what train.py writes
@@ -287,7 +289,8 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         finally:  # what was submitted is reported whatever ended it
             known = submitter.outcomes
             context.console.document(lambda: submit_document(request, known, len(jobs) - len(known)))
-    return _ended(request, outcomes, group, context, platforms, is_in_doubt=is_in_doubt)
+    again = Resubmittable(jobs, images, submitter.since)
+    return _ended(request, outcomes, group, context, platforms, again, is_in_doubt=is_in_doubt)
 
 
 def _nothing_left(
@@ -311,6 +314,7 @@ def _ended(
     group: GroupRecord | None,
     context: Context,
     platforms: Platforms,
+    again: Resubmittable | None = None,
     *,
     is_in_doubt: bool,
 ) -> int:
@@ -327,6 +331,7 @@ def _ended(
         context,
         platforms,
         lambda found: context.console.document(lambda: submit_document(request, found, 0)),
+        again,
     )
 
 

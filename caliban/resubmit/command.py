@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.selection import Choice
     from caliban.store.database import Store
+    from caliban.waiting.retrying import Resubmittable
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
@@ -215,28 +216,31 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    outcomes = _submit(plan, context, platforms, store)
+    outcomes, again = _submit(plan, context, platforms, store)
     store.close()  # it is not kept open while jobs are waited for
-    return ended(plan, request, outcomes, context, platforms, is_in_doubt=is_in_doubt)
+    return ended(plan, request, outcomes, context, platforms, again, is_in_doubt=is_in_doubt)
 
 
-def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Sequence[Outcome]:
-    """Rebuild and submit what can be; the jobs with a problem are reported too."""
+def _submit(
+    plan: Plan, context: Context, platforms: Platforms, store: Store
+) -> tuple[Sequence[Outcome], Resubmittable]:
+    """Rebuild and submit what can be; the outcomes are those of the jobs with a problem too."""
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
     from caliban.submission.images import Images
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
+    from caliban.waiting.retrying import Resubmittable
 
     context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
     submitter = Submitter(store, platforms, context.console, context.user)
-    found = problems(plan)
+    found, jobs = problems(plan), [ready_job(job) for job in plan.ready]
     try:
-        found = [*found, *submit_jobs([ready_job(job) for job in plan.ready], images, submitter)]
+        found = [*found, *submit_jobs(jobs, images, submitter)]
     except InterruptedSubmissionError as interrupted:
         found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
         report_outcomes(context.console, found, plan.group, not_started=not_started)
@@ -246,7 +250,7 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
         context.console.document(
             lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
         )
-    return found
+    return found, Resubmittable(jobs, images, submitter.since)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:

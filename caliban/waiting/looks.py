@@ -31,12 +31,14 @@ class Look:
         left: the submissions of these experiments that are open.
         others: how many other experiments each group has, by its name.
         removed: how many experiments were removed from the store since the first look.
+        attempts: ``jobs.id`` of the newest attempts of each experiment, by its id: as many as were asked for.
     """
 
     groups: tuple[GroupRecord, ...]
     left: OpenSubmissions = field(default_factory=OpenSubmissions)
     others: Mapping[str, int] = field(default_factory=dict)
     removed: int = 0
+    attempts: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def experiments(self) -> list[ExperimentRecord]:
@@ -82,12 +84,14 @@ class Wanted:
         filter: by the state at the first look.
         ids: ``experiments.id``; None where the filter chooses.
         if_unfinished: likewise, of those that are waited for, too, if they have not ended at the first look.
+        attempts: how many attempts of each experiment are read, the newest; only the latest is waited for.
     """
 
     xgroup: str | None
     filter: JobFilter = field(default_factory=JobFilter)
     ids: frozenset[int] | None = None
     if_unfinished: frozenset[int] = frozenset()
+    attempts: int = 1
 
     @property
     def takes_unfinished(self) -> bool:
@@ -128,6 +132,7 @@ class Looker:
             OpenSubmissions(_of(ids, left.in_progress), _of(ids, left.in_doubt), _of(ids, left.unsent)),
             {group.name: sizes[group.name] - len(group.experiments) for group in chosen},
             sum(map(len, (self._chosen or {}).values())) - len(ids),
+            {each.id: tuple(job.id for job in each.jobs) for group in chosen for each in group.experiments},
         )
 
     def _read(self) -> tuple[list[GroupRecord], OpenSubmissions]:
@@ -157,10 +162,10 @@ class Looker:
     def _groups(self, store: Store) -> list[GroupRecord]:
         user, wanted = self._context.user, self._wanted
         if self._chosen is not None:
-            return [read_group(store, user, name) for name in self._chosen]
+            return [read_group(store, user, name, per_experiment=wanted.attempts) for name in self._chosen]
         if wanted.xgroup is None:
             return read_recent(store, user, None)
-        per_experiment = None if wanted.filter.needs_all_attempts else 1
+        per_experiment = None if wanted.filter.needs_all_attempts else wanted.attempts
         return [read_group(store, user, wanted.xgroup, per_experiment=per_experiment)]
 
     def _possible(self, groups: Sequence[GroupRecord]) -> list[GroupRecord]:

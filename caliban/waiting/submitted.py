@@ -16,6 +16,7 @@ from caliban.records import JobRecord, JobStatus, Outcome
 from caliban.waiting.flags import WaitOptions
 from caliban.waiting.looks import Look, Looker, Wanted
 from caliban.waiting.reporters import WaitReporter
+from caliban.waiting.retrying import Resubmittable, Retries
 from caliban.waiting.view import going_on, unknown_lines
 from caliban.waiting.wait import Waiter
 
@@ -73,6 +74,7 @@ def wait_for(
     context: Context,
     platforms: Platforms,
     document: Callable[[Sequence[Outcome]], None],
+    again: Resubmittable | None = None,
 ) -> ExitCode:
     """Wait until the jobs have ended, and report their results.
 
@@ -82,15 +84,17 @@ def wait_for(
         context: the process.
         platforms: where the jobs run.
         document: sets what ``--json`` writes.
+        again: how jobs are submitted again, for retries; None where nothing was submitted.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; what was known by then was reported.
     """
-    wanted = submitted.wanted
+    wanted = replace(submitted.wanted, attempts=options.retries + 2)  # one more than the retries and what they retry
     reporter = WaitReporter(context.console)
     looking = Platforms(replace(platforms.context, reporter=reporter))
-    waiter = Waiter(Looker(wanted, context, looking, reporter), context, reporter, options.timeout)
-    again = _cloud_key(platforms)
+    retrier = Retries(again, options, context, platforms) if again and options.retries else None
+    waiter = Waiter(Looker(wanted, context, looking, reporter), context, reporter, options.timeout, retrier)
+    key = _cloud_key(platforms)
     try:
         waited = waiter.wait()
     except BaseException as error:
@@ -101,7 +105,7 @@ def wait_for(
             context.console.info(
                 f"not waiting any longer: {render.count(len(waiter.last.unfinished), 'job')} not ended, and still "
                 "running or queued",
-                f"to go on waiting, run: {going_on(waiter.last, wanted, again)}",
+                f"to go on waiting, run: {going_on(waiter.last, wanted, key)}",
             )
         raise
     outcomes, look = submitted.after(waited.look), waited.look
@@ -112,7 +116,7 @@ def wait_for(
         rest = render.count(len(look.unfinished), "experiment")
         context.console.info(
             f"timeout: {rest} of {len(look.experiments)} not ended after {duration_text(waited.seconds)}",
-            f"to go on waiting, run: {going_on(look, wanted, again)}",
+            f"to go on waiting, run: {going_on(look, wanted, key)}",
         )
         return ExitCode.TIMED_OUT
     return code if all(_has_succeeded(each) for each in outcomes) else ExitCode.NOT_DONE

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
+from typing import Protocol
 
 from caliban.cli.context import Context
 from caliban.errors import CalibanError, ExitCode
+from caliban.records import ExperimentRecord
 from caliban.waiting.looks import Look, Looker, is_passing
 from caliban.waiting.reporters import Outages, WaitReporter
 from caliban.waiting.timing import Elapsed, Pauses
 from caliban.waiting.view import View
 
-Retry = Callable[[Look], bool]
-"""Submits again what is to be retried, and returns whether that was tried: another look is then needed."""
+
+class Retrier(Protocol):
+    """Submits jobs again; see :class:`caliban.waiting.retrying.Retries`."""
+
+    def due(self, look: Look) -> Sequence[ExperimentRecord]:
+        """Return the experiments that are to be submitted again."""
+
+    def submit(self, experiments: Sequence[ExperimentRecord]) -> bool:
+        """Submit them, and return whether at least one got a job."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Waiter:
         context: Context,
         reporter: WaitReporter,
         timeout: float | None = None,
-        retry: Retry = lambda look: False,
+        retrier: Retrier | None = None,
     ) -> None:
         """Begin to count the time.
 
@@ -61,10 +70,10 @@ class Waiter:
             context: the process.
             reporter: of platforms and the looker: it is quiet from the second look on.
             timeout: the longest time in seconds; None for as long as it takes.
-            retry: what is done after each look with jobs that have ended.
+            retrier: submits jobs again that have ended; None where none is.
         """
         self._looker, self._context, self._reporter = looker, context, reporter
-        self._timeout, self._retry = timeout, retry
+        self._timeout, self._retrier = timeout, retrier
         self._view = View(context)
         self._outages = Outages(context.console, context.clock)
         self._elapsed = Elapsed(context.clock)
@@ -86,9 +95,10 @@ class Waiter:
                 if look is not None:
                     if self._view.show(look, self._elapsed.seconds):
                         pauses.changed()
-                    if self._retries(look):
-                        pauses.changed()
-                    elif self._is_over(look, pauses):
+                    due = self._retrier.due(look) if self._retrier and not is_late else ()
+                    if due and self._retry(due):
+                        continue
+                    if not due and self._is_over(look, pauses):
                         return Waited(look, self._elapsed.seconds)
                 if is_late and self.last is not None:
                     return Waited(self.last, self._elapsed.seconds, timed_out=True)
@@ -120,10 +130,12 @@ class Waiter:
         self.last = look
         return look
 
-    def _retries(self, look: Look) -> bool:
+    def _retry(self, experiments: Sequence[ExperimentRecord]) -> bool:
+        assert self._retrier is not None
+        self._view.close()  # jobs that run here write to the terminal
         self._reporter.is_quiet = False
         try:
-            return self._retry(look)
+            return self._retrier.submit(experiments)
         finally:
             self._reporter.is_quiet = True
 

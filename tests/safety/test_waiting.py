@@ -12,10 +12,12 @@ import pytest
 from tests.safety.sandbox import RunningCommand, Sandbox
 from tests.safety.services import GROUP
 from tests.safety.tracing import Point
-from tests.standins.faults import Fault
+from tests.standins.faults import Fault, Hold
 
 WAIT = ("wait", *GROUP)
 FOREVER = 1_000_000
+CAUSES = "code_error,infrastructure,unknown"
+"""Services report a job that a test lets fail in different words."""
 
 pytestmark = pytest.mark.parametrize("service_name", ["Kubernetes", "Vertex AI"])
 
@@ -115,4 +117,24 @@ def test_a_submitting_command_that_was_killed_waits_for_all_jobs_when_it_is_type
     result = command.wait()
     assert result.code == 0, result
     assert "2 experiments: 2 succeeded" in result.err
+    assert sandbox.inconsistencies() == []
+
+
+def test_two_terminals_that_wait_with_retries_make_one_retry(sqlite_sandbox: Sandbox) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.service.ends = dict.fromkeys(range(1, 10), "FAILED")
+    sandbox.submit()
+    sandbox.advance_clock()
+    words = ("resubmit", *GROUP, "--yes", "--wait", "--retries", "1", "--retry_on", CAUSES)
+    hold = Hold()
+    sandbox.add_faults(Fault("create", "hold", times=2, hold=hold))
+    try:
+        commands = sandbox.start(words, words)
+        hold.wait_for(1)
+        until(lambda: any("waiting for" in command.stderr.read_text() for command in commands))
+    finally:
+        hold.released.set()
+    results = [command.wait() for command in commands]
+    assert [result.code for result in results] == [1, 1], results
+    assert sandbox.jobs_per_experiment() == {"--foo 3 --sleep 0": 3, "--foo 3 --sleep 1": 3}, results
     assert sandbox.inconsistencies() == []
