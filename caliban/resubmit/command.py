@@ -17,15 +17,17 @@ from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
 from caliban.resubmit import change_flags
+from caliban.waiting.flags import WaitOptions, add_wait_flags, wait_options
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, PlatformId
+    from caliban.records import GroupRecord, Outcome, PlatformId
     from caliban.resubmit.overrides import Override
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.selection import Choice
     from caliban.store.batches import RecordedBatch
     from caliban.store.database import Store
+    from caliban.waiting.retrying import Resubmittable
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
@@ -55,6 +57,7 @@ class ResubmitRequest:
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
         overrides: the changes of parameters, one for each combination; empty for none.
+        wait: how to wait for the jobs; None for a command that ends when they are submitted, or have run here.
     """
 
     xgroup: str
@@ -63,6 +66,7 @@ class ResubmitRequest:
     yes: bool
     platform: PlatformId | None = None
     overrides: tuple[Override, ...] = ()
+    wait: WaitOptions | None = None
 
     def refreshed(self, group: GroupRecord) -> GroupRecord:
         """Return the group with the experiments whose states count; changed ones may be any."""
@@ -98,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
     )
     change_flags.add_arguments(parser)
+    add_wait_flags(parser)
     flags.add_json(parser)
 
 
@@ -128,7 +133,7 @@ def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
     platform = MIGRATION_TARGETS[args.platform] if args.platform else None
     choice = Choice(job_filter(args, context.clock), args.all_jobs, args.max_attempts, args.limit)
     overrides = change_flags.read_overrides(args, context)
-    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform, overrides)
+    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform, overrides, wait_options(args))
 
 
 def _read_group(request: ResubmitRequest, context: Context, store: Store) -> GroupRecord:
@@ -206,12 +211,14 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     from caliban.resubmit import report
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems
+    from caliban.resubmit.waiting import ended
 
     plan, is_in_doubt = _current_plan(request, context, platforms, store)
     if not plan.jobs:
         context.console.document(lambda: resubmit_document(plan, (), 0))
         context.console.print(report.nothing_line(plan, request.choice))
-        return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+        store.close()
+        return ended(plan, request, (), context, platforms, is_in_doubt=is_in_doubt)
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
     _print(context, _foreign_lines(plan, context, platforms, store))
@@ -224,19 +231,23 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    code = _submit(plan, request, context, platforms, store)
-    return ExitCode.NOT_DONE if is_in_doubt else code
+    outcomes, again = _submit(plan, request, context, platforms, store)
+    store.close()  # it is not kept open while jobs are waited for
+    return ended(plan, request, outcomes, context, platforms, again, is_in_doubt=is_in_doubt)
 
 
-def _submit(plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
-    """Rebuild and submit what can be; the jobs with a problem are reported too."""
-    from caliban.resubmit.changes import record_experiments
+def _submit(
+    plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store
+) -> tuple[Sequence[Outcome], Resubmittable]:
+    """Rebuild and submit what can be; the outcomes are those of the jobs with a problem too."""
+    from caliban.resubmit.changes import record_experiments, with_recorded
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
     from caliban.submission.images import Images
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
+    from caliban.waiting.retrying import Resubmittable
 
     context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
@@ -245,9 +256,9 @@ def _submit(plan: Plan, request: ResubmitRequest, context: Context, platforms: P
     command = change_flags.journaled_command(request, plan.continued, context.user)
     submitter = Submitter(store, platforms, context.console, context.user, command=command)
     record = partial(record_experiments, store=store, user=context.user, group=plan.group, clock=context.clock)
-    found = problems(plan)
+    found, jobs = problems(plan), [ready_job(job) for job in plan.ready]
     try:
-        found = [*found, *submit_jobs([ready_job(job) for job in plan.ready], images, submitter, record)]
+        found = [*found, *submit_jobs(jobs, images, submitter, record)]
     except InterruptedSubmissionError as interrupted:
         found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
         report_outcomes(context.console, found, plan.group, not_started=not_started)
@@ -257,7 +268,7 @@ def _submit(plan: Plan, request: ResubmitRequest, context: Context, platforms: P
         context.console.document(
             lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
         )
-    return report_outcomes(context.console, found, plan.group)
+    return found, Resubmittable(with_recorded(jobs, found), images, submitter.since)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:
