@@ -7,12 +7,13 @@ What comes before differs: how a command finds out what to submit. The checks ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from caliban.attempts import AttemptKind
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.records import ExperimentRecord, ImageRef, JsonObject, Outcome
+from caliban.store.code import BuildOrigin
 from caliban.submission.boundary import platform_errors
 from caliban.submission.images import Images
 from caliban.submission.preflight import Route
@@ -30,6 +31,7 @@ class ReadyJob:
         route: the way to its destination.
         make_spec: returns the job spec that runs an image.
         kind: whether other jobs of the experiment stand against it.
+        build: what is recorded of where its image comes from, beside the code of an image that is built now.
     """
 
     experiment: ExperimentRecord
@@ -37,6 +39,7 @@ class ReadyJob:
     route: Route
     make_spec: Callable[[ImageRef], JsonObject]
     kind: AttemptKind
+    build: BuildOrigin = field(default_factory=BuildOrigin)
 
 
 def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) -> list[Outcome]:
@@ -65,5 +68,6 @@ def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) 
             failed.append(Outcome(job.experiment, None, error))
             continue
         route = job.route
-        attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind))
+        build = replace(job.build, code=images.code(job.source))
+        attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind, build))
     return submitter.submit_all(attempts, failed)
