@@ -491,6 +491,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.built: list[BuildSpec] = []
         self.no_cache: list[bool] = []
+        self.images: set[ImageRef] = set()
         self._images: deque[ImageRef | CalibanError] = deque()
 
     def expect(self, *images: ImageRef | CalibanError) -> None:
@@ -516,6 +517,9 @@ class FakeEngine:
             for _ in collect(spec, "", {}).stream(lambda _: None, observer):  # as an engine reads it
                 pass
         return image
+
+    def image_exists(self, ref: ImageRef) -> bool:
+        return ref in self.images
 
     def identity(self) -> EngineIdentity:
         return EngineIdentity("a1b2-engine", "catbus")

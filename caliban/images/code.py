@@ -109,8 +109,7 @@ class _Content:
 
 def image_settings(spec: BuildSpec) -> JsonObject:
     """Return the settings of a container spec that enter the image."""
-    record = {key: value for key, value in spec.as_record().items() if key not in _ELSEWHERE}
-    return {**record, "image_platform": spec.image_platform}
+    return {key: value for key, value in spec.as_record().items() if key not in _ELSEWHERE}
 
 
 def scan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -15,6 +15,8 @@ from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
+from caliban.resubmit.code_options import CodeOptions, code_options
+from caliban.resubmit.code_options import add_arguments as add_code_arguments
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
@@ -48,6 +50,7 @@ class ResubmitRequest:
         choice: which experiments.
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
+        code: what images are made of.
     """
 
     xgroup: str
@@ -55,6 +58,7 @@ class ResubmitRequest:
     choice: Choice
     yes: bool
     platform: PlatformId | None = None
+    code: CodeOptions = field(default_factory=CodeOptions)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
     )
+    add_code_arguments(parser)
     flags.add_json(parser)
 
 
@@ -114,7 +119,8 @@ def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
 
     platform = MIGRATION_TARGETS[args.platform] if args.platform else None
     choice = Choice(job_filter(args, context.clock), args.all_jobs, args.max_attempts, args.limit)
-    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform)
+    code = code_options(args, context.cwd, context.home)
+    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform, code)
 
 
 def _read_group(request: ResubmitRequest, context: Context, store: Store) -> GroupRecord:
@@ -142,6 +148,8 @@ def _no_group_given(store: Store, user: str) -> UsageError:
 
 def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupRecord) -> int:
     from caliban.resubmit import report
+    from caliban.resubmit.code_step import compared
+    from caliban.resubmit.code_step import show as show_code
     from caliban.resubmit.documents import plan_document
     from caliban.store.journal import Journal
     from caliban.submission.in_doubt import report_unreachable
@@ -151,7 +159,9 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
     open_submissions = Journal(store, context.clock).open_submissions(user=context.user, group=group.name)
     in_progress = describe_open(open_submissions, context.clock)
     refreshed = refresh([request.choice.possible(group)], platforms).groups[0]
-    plan = _plan(group.updated(refreshed), request, in_progress, platforms)
+    plan = _plan(group.updated(refreshed), request, in_progress, platforms, store)
+    comparison = compared(plan, context, platforms, store)
+    plan = comparison.plan
     show = context.console.print
     foreign = tuple(_foreign_lines(plan, context, platforms, store)) if plan.jobs else ()
     context.console.document(lambda: plan_document(plan, foreign))
@@ -162,6 +172,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         show("")
         _print(context, report.image_lines(plan, context.home))
         _warn_of_sizes(plan, context)
+        show_code(comparison, request.code, context.console)
     else:
         show(report.nothing_line(plan, request.choice))
     if plan.skipped:
@@ -189,6 +200,8 @@ def _warn_of_sizes(plan: Plan, context: Context) -> None:
 
 def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
     from caliban.resubmit import report
+    from caliban.resubmit.code_step import compared
+    from caliban.resubmit.code_step import show as show_code
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems
 
@@ -197,9 +210,12 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
         context.console.document(lambda: resubmit_document(plan, (), 0))
         context.console.print(report.nothing_line(plan, request.choice))
         return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+    comparison = compared(plan, context, platforms, store)
+    plan = comparison.plan
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
     _print(context, _foreign_lines(plan, context, platforms, store))
+    show_code(comparison, request.code, context.console)
     _report_problems(plan, context)
     if not plan.ready:
         context.console.document(lambda: resubmit_document(plan, problems(plan), 0))
@@ -257,21 +273,28 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
     [refreshed] = refresh([request.choice.possible(group)], platforms).record(store, platforms)
     group = group.updated(refreshed)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
-    plan = _plan(group, request, in_progress, platforms)
+    plan = _plan(group, request, in_progress, platforms, store)
     report_doubt(left.in_doubt, context.console)
     report_unreachable(plan.group, len(plan.unreachable), context.console)
     return plan, bool(left.in_doubt or plan.unreachable)
 
 
-def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int, str], platforms: Platforms) -> Plan:
+def _plan(
+    group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int, str], platforms: Platforms, store: Store
+) -> Plan:
+    from caliban.resubmit.kept_image import check_kept_images
     from caliban.resubmit.migrate import migrate
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
     from caliban.resubmit.selection import select
+    from caliban.store.code import recorded_builds
 
     selection = select(group, request.choice, in_progress)
-    jobs = [migrate(job, platforms, request.platform) for job in plan_jobs(selection.selected)]
-    checked = check_jobs(jobs, platforms, connect=not request.dry_run)
+    builds = recorded_builds(store, (each.template.id for each in selection.selected))
+    planned = plan_jobs(selection.selected, builds, request.code, request.platform)
+    jobs = [migrate(job, platforms, request.platform) for job in planned]
+    connect = not request.dry_run
+    checked = check_jobs(check_kept_images(jobs, platforms.context.engine, connect=connect), platforms, connect=connect)
     return Plan(group.name, tuple(with_migration_hint(checked, group.name)), selection.skipped)
 
 

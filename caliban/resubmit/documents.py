@@ -8,6 +8,7 @@ from caliban.cli import documents
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.records import JsonObject, Outcome
+from caliban.resubmit import code
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
 from caliban.resubmit.selection import SkippedExperiment
 
@@ -55,6 +56,7 @@ def _planned(job: PlannedJob) -> JsonObject:
         "is_migrated": job.is_migrated,
         "dropped_settings": list(job.dropped_settings),
         "error": documents.error_fields(job.problem) if job.problem else None,
+        "code": code.fields(job),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeGuard
 
 from caliban.attempts import FirstAttempt, Rerun
@@ -11,7 +12,9 @@ from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
+from caliban.resubmit.code_change import CodeChange
 from caliban.resubmit.selection import SkippedExperiment
+from caliban.store.code import BuildOrigin, RecordedBuild
 from caliban.submission.images import image_source
 from caliban.submission.pipeline import ReadyJob
 from caliban.submission.preflight import ImageSource, Route
@@ -28,6 +31,9 @@ class PlannedJob:
         problem: why it cannot be submitted; None where nothing prevents it.
         dropped_settings: settings that the requested platform does not have, one line each.
         route: the checked way to its destination; None where that was not checked (dry run, or a problem).
+        directory: the project's directory; None where its container spec names an image.
+        recorded: what is recorded of the image that ``template`` ran; None where nothing is.
+        code: what changed in the code since the latest attempt; None where that is not known.
     """
 
     experiment: ExperimentRecord
@@ -36,6 +42,21 @@ class PlannedJob:
     problem: CalibanError | None = None
     dropped_settings: tuple[str, ...] = ()
     route: Route | None = None
+    directory: Path | None = None
+    recorded: RecordedBuild | None = None
+    code: CodeChange | None = None
+
+    @property
+    def keeps_image(self) -> bool:
+        """Whether it runs the recorded image although its container spec says how to build one."""
+        return isinstance(self.source, ImageSpec) and self.directory is not None
+
+    @property
+    def build(self) -> BuildOrigin:
+        """What is recorded of where its image comes from."""
+        recorded = self.experiment.container.spec.get("build_path")
+        moved = self.directory if self.directory and str(self.directory) != recorded else None
+        return BuildOrigin(code_of_job=self.template.id if self.keeps_image else None, build_path=moved)
 
     @property
     def needs_image(self) -> bool:
@@ -57,6 +78,7 @@ class PlannedImage:
     source: ImageSource
     jobs: int
     is_needed: bool = True
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +107,7 @@ class Plan:
 
     @property
     def images(self) -> tuple[PlannedImage, ...]:
-        """One image for each container spec of the jobs, in the order of ids."""
+        """The images of the jobs, in the order of the ids of their container specs."""
         return _images(self.jobs)
 
     @property
@@ -95,13 +117,13 @@ class Plan:
 
 
 def _images(jobs: Iterable[PlannedJob]) -> tuple[PlannedImage, ...]:
-    found: dict[tuple[int, bool], PlannedImage] = {}
+    found: dict[tuple[int, bool, ImageSource], PlannedImage] = {}
     for job in jobs:
         container, is_needed = job.experiment.container, job.needs_image
-        before = found.get((container.id, is_needed))
-        number = before.jobs + 1 if before else 1
-        found[container.id, is_needed] = PlannedImage(container, job.source, number, is_needed)
-    return tuple(found[key] for key in sorted(found))
+        key = (container.id, is_needed, job.source)
+        number = found[key].jobs + 1 if key in found else 1
+        found[key] = PlannedImage(container, job.source, number, is_needed, job.keeps_image)
+    return tuple(found[key] for key in sorted(found, key=lambda each: each[:2]))
 
 
 def problems(plan: Plan) -> list[Outcome]:
@@ -123,6 +145,7 @@ def ready_job(job: PlannedJob) -> ReadyJob:
             route,
             lambda image: platform.with_arguments(template.spec, image, experiment.arguments),
             FirstAttempt(),
+            job.build,
         )
     return ReadyJob(
         experiment,
@@ -130,6 +153,7 @@ def ready_job(job: PlannedJob) -> ReadyJob:
         route,
         lambda image: platform.with_image(template.spec, image),
         Rerun(experiment.latest.id),
+        job.build,
     )
 
 
