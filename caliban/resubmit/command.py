@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.selection import Choice
     from caliban.store.database import Store
-    from caliban.waiting.retrying import Resubmittable
+    from caliban.waiting.dispatching import FurtherJobs
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
@@ -216,14 +216,14 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    outcomes, again = _submit(plan, context, platforms, store)
+    outcomes, further = _submit(plan, request, context, platforms, store)
     store.close()  # it is not kept open while jobs are waited for
-    return ended(plan, request, outcomes, context, platforms, again, is_in_doubt=is_in_doubt)
+    return ended(plan, request, outcomes, context, platforms, further, is_in_doubt=is_in_doubt)
 
 
 def _submit(
-    plan: Plan, context: Context, platforms: Platforms, store: Store
-) -> tuple[Sequence[Outcome], Resubmittable]:
+    plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store
+) -> tuple[Sequence[Outcome], FurtherJobs]:
     """Rebuild and submit what can be; the outcomes are those of the jobs with a problem too."""
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
@@ -231,18 +231,19 @@ def _submit(
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
-    from caliban.waiting.retrying import Resubmittable
+    from caliban.waiting.dispatching import FurtherJobs, split
 
     context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
     submitter = Submitter(store, platforms, context.console, context.user)
-    found, jobs = problems(plan), [ready_job(job) for job in plan.ready]
+    found = problems(plan)
+    jobs, rest = split([ready_job(job) for job in plan.ready], request.wait, images)
     try:
         found = [*found, *submit_jobs(jobs, images, submitter)]
     except InterruptedSubmissionError as interrupted:
-        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
+        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started + len(rest)
         report_outcomes(context.console, found, plan.group, not_started=not_started)
         raise
     finally:  # what was submitted is reported whatever ended it
@@ -250,7 +251,7 @@ def _submit(
         context.console.document(
             lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
         )
-    return found, Resubmittable(jobs, images, submitter.since)
+    return found, FurtherJobs(jobs, images, submitter.since, rest)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:
