@@ -110,7 +110,8 @@ class Dispatcher:
         ]
         if self._options.max_parallel is None:
             return retries
-        return [*retries, *self.pending][: max(0, self._options.max_parallel - len(unfinished))]
+        running = unfinished | {each.id for each in look.experiments if each.latest and each.latest.refresh_error}
+        return [*retries, *self.pending][: max(0, self._options.max_parallel - len(running))]
 
     def _is_due(self, experiment: ExperimentRecord, look: Look) -> bool:
         ready, job = self._jobs.get(experiment.id), experiment.latest

@@ -89,7 +89,7 @@ class Waiter:
                     if due and self._dispatch(due):
                         continue
                     if not due and self._is_over(look, pauses):
-                        return Waited(look, self._elapsed.seconds)
+                        return Waited(look, self._elapsed.seconds, timed_out=is_late and self._has_more)
                 if is_late and self.last is not None:
                     return Waited(self.last, self._elapsed.seconds, timed_out=True)
                 self._context.clock.wait(never, max(0.0, min(pauses.next(), self._remaining())))
@@ -101,6 +101,10 @@ class Waiter:
     def seconds(self) -> float:
         """How long has been waited."""
         return self._elapsed.seconds
+
+    @property
+    def _has_more(self) -> bool:
+        return self._dispatcher is not None and bool(self._dispatcher.pending)
 
     def _remaining(self) -> float:
         return float("inf") if self._timeout is None else self._timeout - self._elapsed.seconds
@@ -135,4 +139,4 @@ class Waiter:
         if self._was_refused and not was_refused:
             pauses.changed()
             return False
-        return not look.unfinished and not (self._dispatcher and self._dispatcher.pending)
+        return not look.unfinished

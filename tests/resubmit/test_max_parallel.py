@@ -87,6 +87,21 @@ def test_a_job_that_is_refused_does_not_prevent_the_next(
     assert sorted(latest_states(failed)) == ["FAILED"] * 2 + ["SUCCEEDED"] * 3
 
 
+def test_jobs_that_cannot_be_asked_about_may_be_running(
+    failed: Store, service: FakeService, context: ScreenContext
+) -> None:
+    """What their platform refuses to tell ends the waiting, and lets no further job begin."""
+
+    def refused(jobs: Sequence[JobRecord]) -> Answers:
+        return {job.id: StatusUnavailable("permission denied", is_permanent=True) for job in jobs}
+
+    service.expect("submit", service.accept, service.accept)
+    service.expect("statuses", refused, refused)
+    assert call(context, *RESUBMIT) == 1
+    assert len(service.arguments_of("submit")) == 2
+    assert "permission denied" in context.err
+
+
 def test_after_the_limit_of_waiting_the_rest_is_not_started(
     failed: Store, service: FakeService, context: ScreenContext
 ) -> None:
