@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from caliban.errors import UsageError
 from caliban.records import JobStatus, JsonObject
@@ -358,3 +359,23 @@ def test_a_state_that_is_polled_counts(
     context = make_context()
     call(context, *GROUP, "--dry_run")
     assert "    code: unchanged since job 2" in context.out.splitlines()
+
+
+def test_a_name_that_is_no_text_is_shown_and_written_as_json(lab: Lab) -> None:
+    (lab.project / os.fsdecode(b"\xff\x1b.py")).write_text("")
+    assert "    code: \\udcff\\x1b.py added since job 2" in lab.dry_run().out.splitlines()
+    [job] = lab.plan()["jobs"]
+    assert len(job["code"]["files"]) == 1
+
+
+def test_a_store_of_an_earlier_revision_is_planned_without_an_upgrade(
+    store: Store, project: Path, service: FakeService, make_context: MakeContext
+) -> None:
+    add_group(store, FAILED, container_spec=spec_of(project))
+    with store.writing() as session:
+        for table in ("submission_builds", "code_manifests", "code_files"):
+            session.execute(text(f"DROP TABLE {table}"))
+        session.execute(text("UPDATE caliban_version SET version_num = '0005'"))
+    context = make_context()
+    assert call(context, *GROUP, "--dry_run", "--diff") == 0
+    assert "no difference can be shown for 1 job: the code that ran is not recorded" in context.out.splitlines()
