@@ -75,7 +75,7 @@ def _is_built_again(job: PlannedJob) -> bool:
 
 def _pair(job: PlannedJob, manifests: Mapping[int, CodeManifest]) -> tuple[int, BuildSpec] | None:
     """Return what is compared for a job; None where one of the two is not known."""
-    if job.experiment.latest is None or not _is_built_again(job) or job.recorded is None:
+    if job.recorded is None or not _is_built_again(job):
         return None
     manifest_id = job.recorded.manifest_id
     if manifest_id is None or manifest_id not in manifests or not isinstance(job.source, BuildSpec):
@@ -95,20 +95,19 @@ def _change(
     pair: tuple[int, BuildSpec] | None,
     changes: Mapping[tuple[int, BuildSpec], tuple[tuple[FileChange, ...], tuple[str, ...]]],
 ) -> CodeChange | None:
-    latest = job.experiment.latest
-    if latest is None or job.problem is not None:
+    if job.problem is not None:
         return None
     if job.keeps_image:
-        return CodeChange(latest.id, keeps_image=True)
+        return CodeChange(job.template.id, keeps_image=True)
     if pair is None or pair not in changes:
         return None
-    return CodeChange(latest.id, *changes[pair])
+    return CodeChange(job.template.id, *changes[pair])
 
 
 def fails_again(job: PlannedJob) -> bool:
     """Return whether a job failed by its own code, and would run the same."""
     latest = job.experiment.latest
-    if job.code is None or not job.code.is_unchanged or latest is None:
+    if job.code is None or not job.code.is_unchanged or latest is None or latest.id != job.code.since:
         return False
     return cause_of(latest) is FailureCause.CODE_ERROR
 
@@ -130,8 +129,13 @@ def warning(plan: Plan) -> str | None:
 
 def is_common(plan: Plan) -> bool:
     """Return whether several jobs have one and the same change, which is shown once."""
-    texts = {job.code.text if job.code and not job.code.keeps_image else None for job in plan.jobs}
+    texts = {job.code.text if job.code and _is_shown_once(job) else None for job in plan.jobs}
     return len(plan.jobs) > 1 and len(texts) == 1 and None not in texts
+
+
+def _is_shown_once(job: PlannedJob) -> bool:
+    latest = job.experiment.latest
+    return job.code is not None and not job.code.keeps_image and latest is not None and latest.id == job.code.since
 
 
 def line(job: PlannedJob) -> Iterator[str]:

@@ -33,7 +33,7 @@ class PlannedJob:
         route: the checked way to its destination; None where that was not checked (dry run, or a problem).
         directory: the project's directory; None where its container spec names an image.
         recorded: what is recorded of the image that ``template`` ran; None where nothing is.
-        code: what changed in the code since the latest attempt; None where that is not known.
+        code: what changed in the code since ``template`` ran; None where that is not known.
     """
 
     experiment: ExperimentRecord

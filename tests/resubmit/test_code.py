@@ -379,3 +379,9 @@ def test_a_store_of_an_earlier_revision_is_planned_without_an_upgrade(
     context = make_context()
     assert call(context, *GROUP, "--dry_run", "--diff") == 0
     assert "no difference can be shown for 1 job: the code that ran is not recorded" in context.out.splitlines()
+
+
+def test_an_experiment_that_never_ran_is_compared_with_the_job_whose_settings_it_takes(lab: Lab) -> None:
+    add_group(lab.store, None, None, container_spec=spec_of(lab.project))
+    lines = lab.dry_run().out.splitlines()
+    assert lines.count("    code: unchanged since job 2") == 2
