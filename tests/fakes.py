@@ -253,12 +253,14 @@ class FakeDestination(Destination):
 
 
 def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
-    """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``."""
+    """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``,
+    ``cause``.
+    """
     name, zone, code = (raw.get(key) for key in ("name", "zone", "ret_code"))
     reason = raw.get("reason") or raw.get("error")
     end = JobExit(
         code if isinstance(code, int) else None,
-        FailureCause.REFUSED if "error" in raw else None,
+        FailureCause.REFUSED if "error" in raw else FailureCause(str(raw["cause"])) if "cause" in raw else None,
         str(reason) if reason else None,
     )
     return JobDetails(

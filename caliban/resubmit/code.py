@@ -105,9 +105,11 @@ def _change(
 
 
 def fails_again(job: PlannedJob) -> bool:
-    """Return whether a job failed by its own code, and would run the same."""
-    latest = job.experiment.latest
-    if job.code is None or not job.code.is_unchanged or latest is None or latest.id != job.code.since:
+    """Return whether a job failed by its own code, and would run the same with the same parameters."""
+    latest = job.origin.latest
+    if job.code is None or not job.code.is_unchanged or job.is_changed:
+        return False
+    if latest is None or latest.id != job.code.since:
         return False
     return cause_of(latest) is FailureCause.CODE_ERROR
 
@@ -134,7 +136,7 @@ def is_common(plan: Plan) -> bool:
 
 
 def _is_shown_once(job: PlannedJob) -> bool:
-    latest = job.experiment.latest
+    latest = job.origin.latest
     return job.code is not None and not job.code.keeps_image and latest is not None and latest.id == job.code.since
 
 

@@ -18,6 +18,7 @@ from caliban.resubmit.selection import SelectedExperiment
 from caliban.store.code import RecordedBuild
 from caliban.submission.boundary import platform_errors
 from caliban.submission.preflight import ImageSource, Preflight, check_registry_name
+from caliban.submission.text import check_text
 
 
 def plan_jobs(
@@ -119,7 +120,10 @@ def _checked(job: PlannedJob, platforms: Platforms, preflight: Preflight | None)
     directory = job.source.build_path if isinstance(job.source, BuildSpec) else job.directory
     with platform_errors(platform.id, "describe a job"):
         spec = platform.with_absolute_paths(template.spec, directory)
-        platform.with_image(spec, template.container)
+        if job.is_changed:
+            check_text(platform.with_arguments(spec, template.container, job.experiment.arguments))
+        else:
+            platform.with_image(spec, template.container)
     job = replace(job, template=replace(template, spec=spec))
     if preflight is None:
         check_registry_name(platform, job.source)

@@ -10,6 +10,7 @@ from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.resubmit import code
+from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
 from caliban.resubmit.selection import Choice
 
@@ -20,11 +21,13 @@ def job_lines(plan: Plan) -> Iterator[str]:
     is_common = code.is_common(plan)
     for planned in plan.jobs:
         yield render.command_line(planned.experiment)
-        if planned.experiment.latest is None:
+        if planned.origin.latest is None:
             template = planned.template
             yield f"  never run; would run on {template.platform} with the settings of job {template.id}"
         else:
-            yield f"  {render.job_line(planned.experiment.latest)}"
+            yield f"  {render.job_line(planned.origin.latest)}"
+        for detail in change_details(planned):
+            yield f"    {detail}"
         if not is_common:
             yield from code.line(planned)
     yield from code.common_lines(plan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from caliban.attempts import AttemptKind
 from caliban.errors import CalibanError
@@ -42,8 +43,20 @@ class ReadyJob:
     build: BuildOrigin = field(default_factory=BuildOrigin)
 
 
-def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) -> list[Outcome]:
+RecordExperiments: TypeAlias = Callable[[Sequence[ExperimentRecord]], Sequence[ExperimentRecord]]
+"""Records the experiments that are not recorded yet, and returns all of them, in order."""
+
+
+def submit_jobs(
+    jobs: Sequence[ReadyJob], images: Images, submitter: Submitter, record: RecordExperiments | None = None
+) -> list[Outcome]:
     """Build every image, push each to where it is run, then submit and follow the jobs.
+
+    Args:
+        jobs: what to submit.
+        images: of the command.
+        submitter: of the command.
+        record: is called once, with the experiments whose images and job specs are there; None where all are recorded.
 
     Returns:
         One outcome per job: first those whose image could not be provided, then the others in the order given.
@@ -70,4 +83,7 @@ def submit_jobs(jobs: Sequence[ReadyJob], images: Images, submitter: Submitter) 
         route = job.route
         build = replace(job.build, code=images.code(job.source))
         attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind, build))
+    if record is not None:
+        recorded = record([attempt.experiment for attempt in attempts])
+        attempts = [replace(each, experiment=found) for each, found in zip(attempts, recorded, strict=True)]
     return submitter.submit_all(attempts, failed)

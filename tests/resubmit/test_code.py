@@ -385,3 +385,10 @@ def test_an_experiment_that_never_ran_is_compared_with_the_job_whose_settings_it
     add_group(lab.store, None, None, container_spec=spec_of(lab.project))
     lines = lab.dry_run().out.splitlines()
     assert lines.count("    code: unchanged since job 2") == 2
+
+
+def test_an_experiment_with_changed_parameters_is_compared_with_the_chosen_one_and_not_warned_of(lab: Lab) -> None:
+    context = lab.make()
+    assert call(context, *GROUP, "--dry_run", "--", "--seed", "11") == 0
+    assert "    code: unchanged since job 2" in context.out.splitlines()
+    assert context.err == ""
