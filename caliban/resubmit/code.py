@@ -174,11 +174,13 @@ def fields(job: PlannedJob) -> JsonObject | None:
 
 def diff_lines(comparison: Comparison) -> Iterator[str]:
     """Yield the differences as ``diff -u`` writes them, each once with the jobs that it concerns."""
-    groups: dict[CodeChange, list[PlannedJob]] = {}
+    groups: dict[tuple[int, tuple[str, ...], bool], tuple[CodeChange, list[PlannedJob]]] = {}
     for job in comparison.plan.jobs:
         if job.code is not None:
-            groups.setdefault(replace(job.code, since=0), []).append(job)
-    for change, jobs in groups.items():
+            # jobs that are compared with the same build share the tuple, which may be long
+            key = (id(job.code.files), job.code.settings, job.code.keeps_image)
+            groups.setdefault(key, (job.code, []))[1].append(job)
+    for change, jobs in groups.values():
         yield f"code since {_jobs_text(jobs)}{_commit(jobs)}:"
         if change.is_unchanged:
             yield "  unchanged"

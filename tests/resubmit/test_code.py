@@ -392,3 +392,15 @@ def test_an_experiment_with_changed_parameters_is_compared_with_the_chosen_one_a
     assert call(context, *GROUP, "--dry_run", "--", "--seed", "11") == 0
     assert "    code: unchanged since job 2" in context.out.splitlines()
     assert context.err == ""
+
+
+def test_a_difference_of_many_jobs_is_shown_once(
+    store: Store, project: Path, fake_engine: FakeEngine, make_context: MakeContext, foreground: FakeService
+) -> None:
+    lab = Lab(store, project, fake_engine, make_context, foreground)
+    add_group(store, *[FAILED] * 7, container_spec=spec_of(project))
+    lab.fail(7)
+    (project / "train.py").write_text(TRAIN + "# done\n")
+    lines = lab.dry_run("--diff").out.splitlines()
+    assert lines.count("+# done") == 1
+    assert "code since jobs 8, 9, 10, 11, 12 and 2 more:" in lines
