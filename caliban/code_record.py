@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,6 +69,11 @@ class CodeManifest:
         return hashlib.sha256(self.content).hexdigest()
 
     @cached_property
+    def compressed(self) -> bytes:
+        """The content as it is stored (zlib)."""
+        return zlib.compress(self.content)
+
+    @cached_property
     def by_path(self) -> Mapping[str, CodeFile]:
         """Its files by their paths."""
         return {each.path: each for each in self.files}
@@ -110,6 +116,16 @@ class CodeRecord:
     manifest: CodeManifest
     texts: Mapping[str, bytes] = field(default_factory=dict, hash=False, repr=False)
     git: GitState | None = None
+
+    @cached_property
+    def compressed(self) -> Mapping[str, bytes]:
+        """The texts as they are stored (zlib)."""
+        return {sha256: zlib.compress(text) for sha256, text in self.texts.items()}
+
+    def prepared(self) -> CodeRecord:
+        """Return the record, with all that takes time done: a transaction that stores it is short."""
+        _ = self.manifest.compressed, self.compressed
+        return self
 
 
 def _file(value: object) -> CodeFile:

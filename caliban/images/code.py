@@ -12,7 +12,7 @@ from caliban.images.context_stream import ContextFile
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.spec import BuildSpec
 from caliban.records import JsonObject
-from caliban.redaction import hide_secrets
+from caliban.redaction import has_credential
 
 MAX_SCANNED = 4 * 1000**3
 """Bytes of a project that are read without a build, at most."""
@@ -133,11 +133,11 @@ def scan(
 
 
 def _is_shareable(content: bytes) -> bool:
-    """Return whether a content is a text without anything that looks like a secret."""
+    """Return whether a content is a text without a credential."""
     if b"\0" in content:
         return False
     try:
         text = content.decode()
     except UnicodeDecodeError:
         return False
-    return hide_secrets(text) == text
+    return not has_credential(text)

@@ -75,7 +75,7 @@ def _is_built_again(job: PlannedJob) -> bool:
 
 def _pair(job: PlannedJob, manifests: Mapping[int, CodeManifest]) -> tuple[int, BuildSpec] | None:
     """Return what is compared for a job; None where one of the two is not known."""
-    if job.origin.latest is None or not _is_built_again(job) or job.recorded is None:
+    if job.recorded is None or not _is_built_again(job):
         return None
     manifest_id = job.recorded.manifest_id
     if manifest_id is None or manifest_id not in manifests or not isinstance(job.source, BuildSpec):
@@ -95,20 +95,21 @@ def _change(
     pair: tuple[int, BuildSpec] | None,
     changes: Mapping[tuple[int, BuildSpec], tuple[tuple[FileChange, ...], tuple[str, ...]]],
 ) -> CodeChange | None:
-    latest = job.origin.latest
-    if latest is None or job.problem is not None:
+    if job.problem is not None:
         return None
     if job.keeps_image:
-        return CodeChange(latest.id, keeps_image=True)
+        return CodeChange(job.template.id, keeps_image=True)
     if pair is None or pair not in changes:
         return None
-    return CodeChange(latest.id, *changes[pair])
+    return CodeChange(job.template.id, *changes[pair])
 
 
 def fails_again(job: PlannedJob) -> bool:
     """Return whether a job failed by its own code, and would run the same with the same parameters."""
     latest = job.origin.latest
-    if job.code is None or not job.code.is_unchanged or job.is_changed or latest is None:
+    if job.code is None or not job.code.is_unchanged or job.is_changed:
+        return False
+    if latest is None or latest.id != job.code.since:
         return False
     return cause_of(latest) is FailureCause.CODE_ERROR
 
@@ -130,8 +131,13 @@ def warning(plan: Plan) -> str | None:
 
 def is_common(plan: Plan) -> bool:
     """Return whether several jobs have one and the same change, which is shown once."""
-    texts = {job.code.text if job.code and not job.code.keeps_image else None for job in plan.jobs}
+    texts = {job.code.text if job.code and _is_shown_once(job) else None for job in plan.jobs}
     return len(plan.jobs) > 1 and len(texts) == 1 and None not in texts
+
+
+def _is_shown_once(job: PlannedJob) -> bool:
+    latest = job.origin.latest
+    return job.code is not None and not job.code.keeps_image and latest is not None and latest.id == job.code.since
 
 
 def line(job: PlannedJob) -> Iterator[str]:
@@ -168,11 +174,13 @@ def fields(job: PlannedJob) -> JsonObject | None:
 
 def diff_lines(comparison: Comparison) -> Iterator[str]:
     """Yield the differences as ``diff -u`` writes them, each once with the jobs that it concerns."""
-    groups: dict[CodeChange, list[PlannedJob]] = {}
+    groups: dict[tuple[int, tuple[str, ...], bool], tuple[CodeChange, list[PlannedJob]]] = {}
     for job in comparison.plan.jobs:
         if job.code is not None:
-            groups.setdefault(replace(job.code, since=0), []).append(job)
-    for change, jobs in groups.items():
+            # jobs that are compared with the same build share the tuple, which may be long
+            key = (id(job.code.files), job.code.settings, job.code.keeps_image)
+            groups.setdefault(key, (job.code, []))[1].append(job)
+    for change, jobs in groups.values():
         yield f"code since {_jobs_text(jobs)}{_commit(jobs)}:"
         if change.is_unchanged:
             yield "  unchanged"

@@ -55,7 +55,7 @@ class CodeChange:
     """What changed since a job.
 
     Attributes:
-        since: ``jobs.id``.
+        since: ``jobs.id`` of the job whose settings are taken: usually the one that is run again.
         files: in the order of their paths.
         settings: the names of the settings that changed, such as ``base_image``.
         keeps_image: whether the image of that job is used again: nothing is built.

@@ -52,7 +52,7 @@ class PlannedJob:
         same_command_line: ``experiments.id`` of other experiments of the group with the same command line.
         directory: the project's directory; None where its container spec names an image.
         recorded: what is recorded of the image that ``template`` ran; None where nothing is.
-        code: what changed in the code since the latest attempt; None where that is not known.
+        code: what changed in the code since ``template`` ran; None where that is not known.
     """
 
     experiment: ExperimentRecord

@@ -23,6 +23,9 @@ _MAX_IDS = 10_000
 _MAX_MANIFEST = 64 * 1024**2
 """Bytes of a manifest that are read; the largest of ours, with 50,000 long paths, has less."""
 
+_MAX_MANIFESTS = 200
+"""Manifests that are read at a time, the newest ones: each may have some megabytes."""
+
 _MARGIN = 1024
 """Bytes that zlib adds at most to what it cannot compress, of the sizes that are read."""
 
@@ -94,9 +97,9 @@ def recorded_builds(store: Store, job_ids: Iterable[int]) -> dict[int, RecordedB
 
 
 def read_manifests(store: Store, manifest_ids: Iterable[int]) -> dict[int, CodeManifest]:
-    """Return manifests by their ids; damaged ones are left out. One statement per 10,000."""
+    """Return manifests by their ids; damaged ones are left out, and all but the newest 200."""
     found: dict[int, CodeManifest] = {}
-    ids = sorted(set(manifest_ids))
+    ids = sorted(set(manifest_ids))[-_MAX_MANIFESTS:]
     if not ids or not store.has_code:
         return found
     with store.reading() as session:
@@ -157,14 +160,12 @@ def _code_of(build: RecordedBuild) -> tuple[int | None, GitState | None]:
 
 
 def _add_texts(session: Session, records: Iterable[CodeRecord]) -> None:
-    texts = {sha256: text for record in records for sha256, text in record.texts.items()}
+    texts = {sha256: text for record in records for sha256, text in record.compressed.items()}
     known: set[str] = set()
     for chunk in _chunks(sorted(texts)):
         known.update(session.scalars(select(CodeFileRow.sha256).where(CodeFileRow.sha256.in_(chunk))))
     # in the order of their digests, so that two writers wait for each other instead of deadlocking
-    rows = [
-        {"sha256": sha256, "content": zlib.compress(texts[sha256])} for sha256 in sorted(texts) if sha256 not in known
-    ]
+    rows = [{"sha256": sha256, "content": texts[sha256]} for sha256 in sorted(texts) if sha256 not in known]
     if rows:
         session.execute(_insert(session)(CodeFileRow).on_conflict_do_nothing(), rows)
 
@@ -173,7 +174,7 @@ def _manifest_id(session: Session, manifest: CodeManifest) -> int:
     statement = select(CodeManifestRow.id).where(CodeManifestRow.sha256 == manifest.sha256)
     found = session.scalar(statement)
     if found is None:
-        values = {"sha256": manifest.sha256, "content": zlib.compress(manifest.content)}
+        values = {"sha256": manifest.sha256, "content": manifest.compressed}
         session.execute(_insert(session)(CodeManifestRow).on_conflict_do_nothing(), [values])
         found = session.scalar(statement)
     assert found is not None

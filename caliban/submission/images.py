@@ -67,7 +67,7 @@ class Images:
                 self._built[source] = built
                 if recorder.record is not None:
                     git = git_state(source.build_path, self._context.environ, self._context.clock)
-                    self._code[source] = replace(recorder.record, git=git)
+                    self._code[source] = replace(recorder.record, git=git).prepared()
         return _raised(self._built[source])
 
     def code(self, source: BuildSpec | ImageSpec) -> CodeRecord | None:

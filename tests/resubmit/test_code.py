@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from caliban.errors import UsageError
 from caliban.records import JobStatus, JsonObject
@@ -358,3 +359,48 @@ def test_a_state_that_is_polled_counts(
     context = make_context()
     call(context, *GROUP, "--dry_run")
     assert "    code: unchanged since job 2" in context.out.splitlines()
+
+
+def test_a_name_that_is_no_text_is_shown_and_written_as_json(lab: Lab) -> None:
+    (lab.project / os.fsdecode(b"\xff\x1b.py")).write_text("")
+    assert "    code: \\udcff\\x1b.py added since job 2" in lab.dry_run().out.splitlines()
+    [job] = lab.plan()["jobs"]
+    assert len(job["code"]["files"]) == 1
+
+
+def test_a_store_of_an_earlier_revision_is_planned_without_an_upgrade(
+    store: Store, project: Path, service: FakeService, make_context: MakeContext
+) -> None:
+    add_group(store, FAILED, container_spec=spec_of(project))
+    with store.writing() as session:
+        for table in ("submission_builds", "code_manifests", "code_files"):
+            session.execute(text(f"DROP TABLE {table}"))
+        session.execute(text("UPDATE caliban_version SET version_num = '0005'"))
+    context = make_context()
+    assert call(context, *GROUP, "--dry_run", "--diff") == 0
+    assert "no difference can be shown for 1 job: the code that ran is not recorded" in context.out.splitlines()
+
+
+def test_an_experiment_that_never_ran_is_compared_with_the_job_whose_settings_it_takes(lab: Lab) -> None:
+    add_group(lab.store, None, None, container_spec=spec_of(lab.project))
+    lines = lab.dry_run().out.splitlines()
+    assert lines.count("    code: unchanged since job 2") == 2
+
+
+def test_an_experiment_with_changed_parameters_is_compared_with_the_chosen_one_and_not_warned_of(lab: Lab) -> None:
+    context = lab.make()
+    assert call(context, *GROUP, "--dry_run", "--", "--seed", "11") == 0
+    assert "    code: unchanged since job 2" in context.out.splitlines()
+    assert context.err == ""
+
+
+def test_a_difference_of_many_jobs_is_shown_once(
+    store: Store, project: Path, fake_engine: FakeEngine, make_context: MakeContext, foreground: FakeService
+) -> None:
+    lab = Lab(store, project, fake_engine, make_context, foreground)
+    add_group(store, *[FAILED] * 7, container_spec=spec_of(project))
+    lab.fail(7)
+    (project / "train.py").write_text(TRAIN + "# done\n")
+    lines = lab.dry_run("--diff").out.splitlines()
+    assert lines.count("+# done") == 1
+    assert "code since jobs 8, 9, 10, 11, 12 and 2 more:" in lines
