@@ -148,6 +148,17 @@ class Platform(ABC):
         """
         return destination
 
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """Return the details of a job of which only its destination is recorded: that of a submission without a job.
+
+        :meth:`destination` reads them. Never raises: where the destination is malformed, they have none.
+
+        Args:
+            destination: as :meth:`caliban.records.Destination.to_json` wrote it.
+        """
+        return cls.parse_details(JobStatus.SUBMITTED, destination)
+
     @abstractmethod
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return the registry that images for a destination are pushed to. Nothing is connected to.

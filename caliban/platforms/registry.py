@@ -138,6 +138,14 @@ def without_names(id: PlatformId, destination: JsonObject) -> JsonObject:
         return destination
 
 
+def details_at(id: PlatformId, destination: JsonObject) -> JobDetails:
+    """Return the details of a job of which only its destination is recorded; see :meth:`Platform.details_at`."""
+    try:
+        return platform_class(id).details_at(destination)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return JobDetails()
+
+
 def has_capability(id: PlatformId, capability: type) -> bool:
     """Return whether the platform's class is a subclass of ``capability``; False for an unknown platform."""
     try:

@@ -335,9 +335,12 @@ def _plan(
     from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
     from caliban.resubmit.selection import select
     from caliban.store.code import recorded_builds
+    from caliban.store.first_submissions import first_submissions
 
     choice, connect = request.choice, not request.dry_run
-    selection = select(group, replace(choice, limit=None) if request.overrides else choice, in_progress)
+    first = first_submissions(store, (each.id for each in group.experiments if each.latest is None))
+    chosen = replace(choice, limit=None) if request.overrides else choice
+    selection = select(group, chosen, in_progress, first)
     builds = recorded_builds(store, (each.template.id for each in selection.selected))
     planned = plan_jobs(selection.selected, builds, request.code, request.platform)
     jobs = [migrate(job, platforms, request.platform) for job in planned]

@@ -57,7 +57,7 @@ def _planned(job: PlannedJob) -> JsonObject:
         "experiment": documents.experiment_fields(job.experiment),
         "resubmits": documents.job_fields(latest) if latest else None,
         "platform": job.template.platform,
-        "settings_of_job": job.template.id,
+        "settings_of_job": job.template.id or None,
         "is_migrated": job.is_migrated,
         "dropped_settings": list(job.dropped_settings),
         "error": documents.error_fields(job.problem) if job.problem else None,

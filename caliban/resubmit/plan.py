@@ -17,6 +17,7 @@ from caliban.resubmit.overrides import ParameterChange
 from caliban.resubmit.selection import ALREADY_SUBMITTED, SkippedExperiment
 from caliban.store.batches import RecordedBatch
 from caliban.store.code import BuildOrigin, RecordedBuild
+from caliban.store.first_submissions import FirstSubmission
 from caliban.submission.images import image_source
 from caliban.submission.pipeline import ReadyJob
 from caliban.submission.preflight import ImageSource, Route
@@ -51,6 +52,7 @@ class PlannedJob:
         change: what leads from the chosen experiment to this one; None where no parameters were changed.
         same_command_line: ``experiments.id`` of other experiments of the group with the same command line.
         directory: the project's directory; None where its container spec names an image.
+        submission: of an experiment without a job: what ``template`` was made from; None for another one's job.
         recorded: what is recorded of the image that ``template`` ran; None where nothing is.
         code: what changed in the code since ``template`` ran; None where that is not known.
     """
@@ -64,6 +66,7 @@ class PlannedJob:
     change: Change | None = None
     same_command_line: tuple[int, ...] = ()
     directory: Path | None = None
+    submission: FirstSubmission | None = None
     recorded: RecordedBuild | None = None
     code: CodeChange | None = None
 

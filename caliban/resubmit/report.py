@@ -23,7 +23,10 @@ def job_lines(plan: Plan) -> Iterator[str]:
         yield render.command_line(planned.experiment)
         if planned.origin.latest is None:
             template = planned.template
-            yield f"  never run; would run on {template.platform} with the settings of job {template.id}"
+            settings = (
+                f"the settings of job {template.id}" if template.id else "the settings that it was submitted with"
+            )
+            yield f"  never run; would run on {template.platform} with {settings}"
         else:
             yield f"  {render.job_line(planned.origin.latest)}"
         for detail in change_details(planned):

@@ -69,6 +69,15 @@ def test_not_more_than_so_many_jobs_are_unfinished(
     assert len(fake_engine.built) == 1
 
 
+def test_changed_experiments_wait_for_their_turn_too(
+    failed: Store, service: FakeService, context: ScreenContext
+) -> None:
+    machine = Machine(service, looks=6, submissions=5)
+    assert call(context, *RESUBMIT, "--", "--foo", "4") == 0
+    assert latest_states(failed) == ["FAILED"] * 5 + ["SUCCEEDED"] * 5
+    assert machine.at_a_time == [2, 2, 2, 2, 1, 1]
+
+
 def test_retries_count_and_come_first(failed: Store, service: FakeService, context: ScreenContext) -> None:
     machine = Machine(service, looks=6, submissions=6)
     machine.preempted = {6}

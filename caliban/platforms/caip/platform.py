@@ -58,6 +58,11 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
         """See :func:`caliban.platforms.caip.details.parse_details`."""
         return details.parse_details(status, raw)
 
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """See :meth:`caliban.platforms.base.Platform.details_at`."""
+        return details.details_at(destination)
+
     def connect(self, destination: Destination) -> None:
         """Fetch an access token, and check once that the service is still there.
 
