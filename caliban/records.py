@@ -291,6 +291,7 @@ class ExperimentRecord:
         kwargs: the flags of this experiment: ``{"sleep": 2, "verbose": true}``.
         container: the container spec that it was created with.
         jobs: its attempts, oldest first; which ones, the query says. Empty for an experiment that has none.
+        origin: ``experiments.id`` of the one that it was made from by changing parameters; None for any other.
     """
 
     id: int
@@ -298,6 +299,7 @@ class ExperimentRecord:
     kwargs: JsonObject
     container: ContainerRecord
     jobs: tuple[JobRecord, ...] = ()
+    origin: int | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:

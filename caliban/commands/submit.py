@@ -161,7 +161,7 @@ class SubmitCommand:
             UsageError: naming what is wrong.
         """
         from caliban.commands.image_options import build_spec, image_spec, job_mode
-        from caliban.commands.submit_files import check_key, read_experiments
+        from caliban.commands.submit_files import check_key, experiments_to_run
         from caliban.platforms.launch import LaunchContext
         from caliban.records import JobMode
 
@@ -176,7 +176,7 @@ class SubmitCommand:
             xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
             names_xgroup=bool(args.xgroup),
             source=image_spec(image, args, context) if image else build_spec(args, context, mode),
-            flag_sets=[(args.script_args, kwargs) for kwargs in read_experiments(args.experiment_config, context)],
+            flag_sets=[(args.script_args, kwargs) for kwargs in experiments_to_run(args.experiment_config, context)],
             launch=launcher.prepare(args, launch_context),
             launcher=launcher,
             no_cache=args.no_cache,

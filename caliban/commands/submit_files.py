@@ -31,21 +31,15 @@ def check_key(key: Path | None) -> None:
         raise error.translated(UsageError, "key-not-readable", message) from error
 
 
-def read_experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
+def experiments_to_run(config: str | None, context: Context) -> Sequence[JsonObject]:
     """Return the flags of each experiment that ``--experiment_config`` describes.
 
     Raises:
         UsageError: the file cannot be read, or is malformed.
     """
-    from caliban.input_files import InputFileError, read_text
-    from caliban.submission.experiments import MAX_BYTES, parse_experiments, unreadable
+    from caliban.submission.experiments import parse_experiments, read_experiments
 
     if config is None:
         return [{}]
-    is_stdin = config == "stdin"
-    source = "standard input" if is_stdin else config
-    try:
-        text = context.console.read_input(MAX_BYTES) if is_stdin else read_text(context.cwd / config, limit=MAX_BYTES)
-    except InputFileError as error:
-        raise unreadable(source, error) from error
+    text, source = read_experiments(config, context.cwd, context.console.read_input)
     return parse_experiments(text, source=source)

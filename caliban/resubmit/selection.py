@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from caliban.job_filter import JobFilter
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
 
+ALREADY_SUBMITTED = "already submitted by this command before it was interrupted"
+"""Why an experiment is left out by a command that continues."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -46,19 +49,23 @@ class Choice:
     def reason_to_skip(self, experiment: ExperimentRecord) -> str | None:
         """Return why an experiment is not re-run; None where it is."""
         reason = self.filter.left_out(experiment) or self._reason_of_state(experiment.latest)
-        if reason is None and self.max_attempts is not None and len(experiment.jobs) >= self.max_attempts:
-            number = len(experiment.jobs)
-            return f"already had {number} attempt{'s' if number != 1 else ''}"
-        return reason
+        return reason or self.reason_of_attempts(experiment)
+
+    def reason_of_attempts(self, experiment: ExperimentRecord) -> str | None:
+        """Return that an experiment had too many attempts; None if it had not."""
+        number = len(experiment.jobs)
+        if self.max_attempts is None or number < self.max_attempts:
+            return None
+        return f"already had {number} attempt{'s' if number != 1 else ''}"
 
     def _reason_of_state(self, job: JobRecord | None) -> str | None:
         named = self.filter.states
         if named or self.filter.never_run:
             is_chosen = self.filter.never_run if job is None else job.status in named
-            return None if is_chosen else _state(job)
+            return None if is_chosen else state_text(job)
         if self.all_jobs or job is None or job.status.is_rerunnable:
             return None
-        return _state(job)
+        return state_text(job)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,8 @@ def select(group: GroupRecord, choice: Choice, in_progress: Mapping[int, str]) -
     return Selection(tuple(selected), tuple(skipped))
 
 
-def _state(job: JobRecord | None) -> str:
+def state_text(job: JobRecord | None) -> str:
+    """Return the state of a job as the reason why its experiment is left out."""
     if job is None:
         return "never run"
     if job.status.is_final:

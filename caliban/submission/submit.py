@@ -198,7 +198,14 @@ class Submitter:
             name = expected(self._platforms.get(attempt.platform).job_name(attempt.spec, token), str)
             json.dumps([attempt.spec, attempt.destination.to_json()], default=dict)
         return NewSubmission(
-            attempt.experiment.id, attempt.platform, attempt.spec, attempt.destination, name, token, attempt.kind
+            attempt.experiment.id,
+            attempt.platform,
+            attempt.spec,
+            attempt.destination,
+            name,
+            token,
+            attempt.kind,
+            attempt.build,
         )
 
     @contextmanager

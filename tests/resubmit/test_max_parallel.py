@@ -129,3 +129,10 @@ def test_ctrl_c_says_what_was_not_submitted(failed: Store, service: FakeService,
 def test_a_limit_needs_waiting(context: ScreenContext) -> None:
     with pytest.raises(UsageError, match="--max_parallel needs --wait"):
         call(context, "resubmit", "--xgroup", "resubmit_test", "--max_parallel", "2")
+
+
+def test_each_of_several_changes_is_an_experiment(failed: Store, service: FakeService, context: ScreenContext) -> None:
+    machine = Machine(service, looks=6, submissions=5)
+    assert call(context, *RESUBMIT, "--", "--seed", "11") == 0
+    assert machine.at_a_time == [2, 2, 2, 2, 1, 1]
+    assert latest_states(failed) == ["FAILED"] * 5 + ["SUCCEEDED"] * 5

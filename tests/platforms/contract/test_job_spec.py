@@ -75,6 +75,13 @@ def test_other_arguments_make_the_spec_that_the_command_would_make(case: Contrac
     assert arguments_in(made) == arguments_in(case.spec(arguments=ARGUMENTS))
 
 
+def test_other_arguments_arrive_byte_for_byte(case: ContractCase) -> None:
+    odd = ["--a", "two  words", "--b=\"'", "ä☃龍", "", "$HOME;`x`", "a\n\tb\\", "--", "-1"]
+    changed = case.platform.with_arguments(case.spec(), case.images[0], odd)
+    in_order = arguments_in(changed)
+    assert any(in_order[start : start + len(odd)] == odd for start in range(len(in_order)))
+
+
 def arguments_in(spec: object) -> list[object]:
     """Return the texts of all lists of a spec: the command line, wherever the platform has it."""
     values = spec.values() if isinstance(spec, dict) else spec if isinstance(spec, list) else ()
