@@ -263,10 +263,9 @@ def _submit(
     plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store
 ) -> tuple[Sequence[Outcome], FurtherJobs]:
     """Rebuild and submit what can be; the outcomes are those of the jobs with a problem too."""
-    from caliban.resubmit.changes import record_experiments, with_recorded
+    from caliban.resubmit.changes import record_experiments, recorded_jobs, with_recorded
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
-    from caliban.resubmit.waiting import recorded
     from caliban.submission.images import Images
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
@@ -282,7 +281,7 @@ def _submit(
     record = partial(record_experiments, store=store, user=context.user, group=plan.group, clock=context.clock)
     found = problems(plan)
     jobs, rest = split([ready_job(job) for job in plan.ready], request.wait, images)
-    rest = recorded(rest, record)
+    rest = recorded_jobs(rest, record)
     submitter.finishes = not rest
     try:
         found = [*found, *submit_jobs(jobs, images, submitter, record)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from caliban.cli.context import Context
@@ -19,7 +18,6 @@ from caliban.waiting.submitted import Submitted, wait_for
 if TYPE_CHECKING:
     from caliban.resubmit.command import ResubmitRequest
     from caliban.resubmit.selection import Choice
-    from caliban.submission.pipeline import ReadyJob, RecordExperiments
 
 
 def ended(
@@ -55,9 +53,3 @@ def _others(plan: Plan, choice: Choice) -> Iterator[int]:
     conditions = choice.filter
     if not conditions.states and not conditions.never_run:
         yield from (each.experiment.id for each in plan.skipped if conditions.left_out(each.experiment) is None)
-
-
-def recorded(jobs: Sequence[ReadyJob], record: RecordExperiments) -> list[ReadyJob]:
-    """Return jobs that are submitted later with their experiments recorded: changed ones do not exist before."""
-    experiments = record([job.experiment for job in jobs]) if jobs else ()
-    return [replace(job, experiment=experiment) for job, experiment in zip(jobs, experiments, strict=True)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from caliban.attempts import Submission
-from caliban.errors import UsageError
+from caliban.errors import ImageError, UsageError
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, StatusUnavailable
 from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group, latest_states
@@ -100,6 +100,20 @@ def test_jobs_that_cannot_be_asked_about_may_be_running(
     assert call(context, *RESUBMIT) == 1
     assert len(service.arguments_of("submit")) == 2
     assert "permission denied" in context.err
+
+
+def test_without_an_image_all_fail_at_once_and_no_experiment_is_recorded(
+    failed: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    def build(*arguments: object, **flags: object) -> str:
+        raise ImageError("build-failed", "the build failed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fake_engine, "build", build)
+        assert call(context, *RESUBMIT, "--", "--seed", "11") == 1
+    assert latest_states(failed) == ["FAILED"] * 5
+    assert "5 experiments: 5 not submitted" in context.err
+    fake_engine._images.clear()
 
 
 def test_after_the_limit_of_waiting_the_rest_is_not_started(
