@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.attempts import Submission
-from caliban.errors import PlatformError
+from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
@@ -82,6 +82,16 @@ class ServiceRetiredError(PlatformError):
         super().__init__(id, message, cause=cause, hint=hint)
         self.successor = successor
         self.is_certain = is_certain
+
+    @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return self.is_certain
+
+
+def unavailable(error: CalibanError) -> StatusUnavailable:
+    """Return what a state request answers for jobs about which a platform could not be asked."""
+    return StatusUnavailable(one_line(error), isinstance(error, PlatformError) and error.is_permanent)
 
 
 class NotSentError(PlatformError):

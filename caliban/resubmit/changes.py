@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from caliban.clock import Clock
     from caliban.store.batches import RecordedBatch
     from caliban.store.database import Store
+    from caliban.submission.pipeline import ReadyJob
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,19 @@ def record_experiments(
     with store.writing() as session:
         ids = iter(record_derived(session, new, user=user, group=group, clock=clock))
     return [each if each.id else replace(each, id=next(ids)) for each in experiments]
+
+
+def with_recorded(jobs: Sequence[ReadyJob], outcomes: Sequence[Outcome]) -> list[ReadyJob]:
+    """Return jobs with their experiments as they are recorded now."""
+    recorded = {(each.container.id, each.arguments): each for each in (outcome.experiment for outcome in outcomes)}
+    return [
+        job
+        if job.experiment.id
+        else replace(
+            job, experiment=recorded.get((job.experiment.container.id, job.experiment.arguments), job.experiment)
+        )
+        for job in jobs
+    ]
 
 
 class PlannedJobs:

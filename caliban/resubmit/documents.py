@@ -8,6 +8,7 @@ from caliban.cli import documents
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.records import JsonObject, Outcome
+from caliban.resubmit import code
 from caliban.resubmit.change_report import change_fields
 from caliban.resubmit.changes import PlannedJobs
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
@@ -61,6 +62,7 @@ def _planned(job: PlannedJob) -> JsonObject:
         "dropped_settings": list(job.dropped_settings),
         "error": documents.error_fields(job.problem) if job.problem else None,
         **change_fields(job),
+        "code": code.fields(job),
     }
 
 

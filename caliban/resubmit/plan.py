@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeGuard
 
 from caliban.attempts import FirstAttempt, Rerun
@@ -11,9 +12,11 @@ from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
+from caliban.resubmit.code_change import CodeChange
 from caliban.resubmit.overrides import ParameterChange
 from caliban.resubmit.selection import ALREADY_SUBMITTED, SkippedExperiment
 from caliban.store.batches import RecordedBatch
+from caliban.store.code import BuildOrigin, RecordedBuild
 from caliban.submission.images import image_source
 from caliban.submission.pipeline import ReadyJob
 from caliban.submission.preflight import ImageSource, Route
@@ -47,6 +50,9 @@ class PlannedJob:
         route: the checked way to its destination; None where that was not checked (dry run, or a problem).
         change: what leads from the chosen experiment to this one; None where no parameters were changed.
         same_command_line: ``experiments.id`` of other experiments of the group with the same command line.
+        directory: the project's directory; None where its container spec names an image.
+        recorded: what is recorded of the image that ``template`` ran; None where nothing is.
+        code: what changed in the code since the latest attempt; None where that is not known.
     """
 
     experiment: ExperimentRecord
@@ -57,6 +63,9 @@ class PlannedJob:
     route: Route | None = None
     change: Change | None = None
     same_command_line: tuple[int, ...] = ()
+    directory: Path | None = None
+    recorded: RecordedBuild | None = None
+    code: CodeChange | None = None
 
     @property
     def origin(self) -> ExperimentRecord:
@@ -67,6 +76,18 @@ class PlannedJob:
     def is_changed(self) -> bool:
         """Whether it is another experiment than the chosen one."""
         return self.change is not None and bool(self.change.parameters)
+
+    @property
+    def keeps_image(self) -> bool:
+        """Whether it runs the recorded image although its container spec says how to build one."""
+        return isinstance(self.source, ImageSpec) and self.directory is not None
+
+    @property
+    def build(self) -> BuildOrigin:
+        """What is recorded of where its image comes from."""
+        recorded = self.experiment.container.spec.get("build_path")
+        moved = self.directory if self.directory and str(self.directory) != recorded else None
+        return BuildOrigin(code_of_job=self.template.id if self.keeps_image else None, build_path=moved)
 
     @property
     def needs_image(self) -> bool:
@@ -88,6 +109,7 @@ class PlannedImage:
     source: ImageSource
     jobs: int
     is_needed: bool = True
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +145,7 @@ class Plan:
 
     @property
     def images(self) -> tuple[PlannedImage, ...]:
-        """One image for each container spec of the jobs, in the order of ids."""
+        """The images of the jobs, in the order of the ids of their container specs."""
         return _images(self.jobs)
 
     @property
@@ -133,13 +155,13 @@ class Plan:
 
 
 def _images(jobs: Iterable[PlannedJob]) -> tuple[PlannedImage, ...]:
-    found: dict[tuple[int, bool], PlannedImage] = {}
+    found: dict[tuple[int, bool, ImageSource], PlannedImage] = {}
     for job in jobs:
         container, is_needed = job.experiment.container, job.needs_image
-        before = found.get((container.id, is_needed))
-        number = before.jobs + 1 if before else 1
-        found[container.id, is_needed] = PlannedImage(container, job.source, number, is_needed)
-    return tuple(found[key] for key in sorted(found))
+        key = (container.id, is_needed, job.source)
+        number = found[key].jobs + 1 if key in found else 1
+        found[key] = PlannedImage(container, job.source, number, is_needed, job.keeps_image)
+    return tuple(found[key] for key in sorted(found, key=lambda each: each[:2]))
 
 
 def problems(plan: Plan) -> list[Outcome]:
@@ -162,8 +184,9 @@ def ready_job(job: PlannedJob) -> ReadyJob:
             route,
             lambda image: platform.with_arguments(template.spec, image, experiment.arguments),
             kind,
+            job.build,
         )
-    return ReadyJob(experiment, source, route, lambda image: platform.with_image(template.spec, image), kind)
+    return ReadyJob(experiment, source, route, lambda image: platform.with_image(template.spec, image), kind, job.build)
 
 
 def _has_image(source: ImageSource) -> TypeGuard[BuildSpec | ImageSpec]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
+from caliban.resubmit import code
 from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
 from caliban.resubmit.selection import Choice
@@ -17,6 +18,7 @@ from caliban.resubmit.selection import Choice
 def job_lines(plan: Plan) -> Iterator[str]:
     """Yield the jobs, each with its command line."""
     yield "the following jobs would be resubmitted:"
+    is_common = code.is_common(plan)
     for planned in plan.jobs:
         yield render.command_line(planned.experiment)
         if planned.origin.latest is None:
@@ -26,6 +28,9 @@ def job_lines(plan: Plan) -> Iterator[str]:
             yield f"  {render.job_line(planned.origin.latest)}"
         for detail in change_details(planned):
             yield f"    {detail}"
+        if not is_common:
+            yield from code.line(planned)
+    yield from code.common_lines(plan)
 
 
 def migration_lines(plan: Plan) -> Iterator[str]:
@@ -50,6 +55,8 @@ def image_lines(plan: Plan, home: Path) -> Iterator[str]:
 def _origin(image: PlannedImage, home: Path) -> str:
     if isinstance(image.source, CalibanError):
         return image.source.message
+    if image.is_kept and isinstance(image.source, ImageSpec):
+        return f"{image.source.image}, not rebuilt (--no_rebuild)"
     if isinstance(image.source, ImageSpec):
         return f"{image.source.image}, not rebuilt: the experiments name an existing image"
     directory = render.short_path(str(image.source.build_path), home)

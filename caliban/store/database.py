@@ -25,6 +25,7 @@ from caliban.store.engines import begin_immediate, empty_engine, lock_reporter, 
 from caliban.store.failures import translate_errors
 from caliban.store.models import (
     FIRST_WITH_BATCHES,
+    FIRST_WITH_CODE,
     FIRST_WITH_JOB_LOGS,
     FIRST_WITH_JOURNAL,
     FIRST_WITH_ORIGINS,
@@ -58,6 +59,7 @@ class Store:
         has_batches: whether it has the table of their batches.
         has_job_logs: whether it has the table of the output of jobs; its sessions say so too (``session.info``).
         has_origins: whether it has the table of the origins of experiments; likewise.
+        has_code: whether it has the tables of what images were built from.
         location: its name in messages, without a password.
     """
 
@@ -67,6 +69,7 @@ class Store:
         self.has_batches = revision is not None and revision >= FIRST_WITH_BATCHES
         self.has_job_logs = revision is not None and revision >= FIRST_WITH_JOB_LOGS
         self.has_origins = revision is not None and revision >= FIRST_WITH_ORIGINS
+        self.has_code = revision is not None and revision >= FIRST_WITH_CODE
         self.location = address.location
         self._address = address
         self._access = access

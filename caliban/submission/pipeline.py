@@ -7,13 +7,14 @@ What comes before differs: how a command finds out what to submit. The checks ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from caliban.attempts import AttemptKind
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.records import ExperimentRecord, ImageRef, JsonObject, Outcome
+from caliban.store.code import BuildOrigin
 from caliban.submission.boundary import platform_errors
 from caliban.submission.images import Images
 from caliban.submission.preflight import Route
@@ -31,6 +32,7 @@ class ReadyJob:
         route: the way to its destination.
         make_spec: returns the job spec that runs an image.
         kind: whether other jobs of the experiment stand against it.
+        build: what is recorded of where its image comes from, beside the code of an image that is built now.
     """
 
     experiment: ExperimentRecord
@@ -38,6 +40,7 @@ class ReadyJob:
     route: Route
     make_spec: Callable[[ImageRef], JsonObject]
     kind: AttemptKind
+    build: BuildOrigin = field(default_factory=BuildOrigin)
 
 
 RecordExperiments: TypeAlias = Callable[[Sequence[ExperimentRecord]], Sequence[ExperimentRecord]]
@@ -78,7 +81,8 @@ def submit_jobs(
             failed.append(Outcome(job.experiment, None, error))
             continue
         route = job.route
-        attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind))
+        build = replace(job.build, code=images.code(job.source))
+        attempts.append(Attempt(job.experiment, route.platform.id, spec, image, route.destination, job.kind, build))
     if record is not None:
         recorded = record([attempt.experiment for attempt in attempts])
         attempts = [replace(each, experiment=found) for each, found in zip(attempts, recorded, strict=True)]

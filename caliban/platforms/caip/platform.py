@@ -157,4 +157,4 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
             f"{error.message}; resubmit its jobs with --platform {error.successor} to run them on Vertex AI, and with "
             "--all_jobs if their end is not recorded"
         )
-        return StatusUnavailable("the service was shut down")
+        return StatusUnavailable("the service was shut down", error.is_permanent)

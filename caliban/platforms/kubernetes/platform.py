@@ -21,6 +21,7 @@ from caliban.platforms.base import (
     Platform,
     RefusedError,
     RemotePlatform,
+    unavailable,
 )
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import unknown_settings
@@ -153,12 +154,12 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
             try:
                 by_destination.setdefault(self._recorded(job), []).append(job)
             except CalibanError as error:
-                found[job.id] = StatusUnavailable(one_line(error))
+                found[job.id] = unavailable(error)
         calls = {place: partial(self._statuses_at, place, group) for place, group in by_destination.items()}
         for destination, updates in side_by_side(calls).items():
             if isinstance(updates, CalibanError):
-                unavailable = StatusUnavailable(one_line(updates))
-                found.update({job.id: unavailable for job in by_destination[destination]})
+                answer = unavailable(updates)
+                found.update({job.id: answer for job in by_destination[destination]})
             else:
                 found.update(updates)
         return found
