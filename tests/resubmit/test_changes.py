@@ -335,3 +335,12 @@ def test_a_recorded_experiment_that_was_never_submitted_runs_with_the_settings_o
     context = make_context("")
     call(context, "resubmit", *GROUP, "--dry_run")
     assert "  never run; would run on TEST with the settings of job 1" in context.out.splitlines()
+
+
+def test_a_named_job_that_succeeded_is_left_out_with_the_flag_that_chooses_it(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    group_of(store, SUCCEEDED, FAILED)
+    assert call(context, "resubmit", *YES, "--job", "1", "--", "--sleep", "11") == 0
+    assert "1 succeeded" in context.out
+    assert "(--all_jobs resubmits jobs regardless of their state)" in context.out
