@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from caliban.submission.images import Images
     from caliban.submission.pipeline import ReadyJob
     from caliban.submission.preflight import Route
-    from caliban.waiting.retrying import Resubmittable
+    from caliban.waiting.dispatching import FurtherJobs
 
 Launchers = Callable[[], "Mapping[str, Launcher]"]
 
@@ -253,7 +253,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.preflight import Preflight
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
-    from caliban.waiting.retrying import Resubmittable
+    from caliban.waiting.dispatching import FurtherJobs, split
 
     launch = request.launch
     # `caliban run train.py > out` holds what train.py writes
@@ -278,19 +278,20 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         request = replace(request, source=_image_source(request, platform))
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
         group = _add_experiments(request, context, store)
-        jobs = _ready_jobs(request, route, decision, group)
-        remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)
+        first, rest = split(_ready_jobs(request, route, decision, group), request.wait, images)
+        remove_ended((job.experiment.latest for job in first if job.experiment.latest), store, platforms)
+        submitter.finishes = not rest
         try:
-            outcomes = submit_jobs(jobs, images, submitter)
+            outcomes = submit_jobs(first, images, submitter)
         except InterruptedSubmissionError as interrupted:
-            outcomes, not_started = list(interrupted.outcomes), interrupted.not_started
+            outcomes, not_started = list(interrupted.outcomes), interrupted.not_started + len(rest)
             report_outcomes(context.console, outcomes, request.xgroup, not_started=not_started)
             raise
         finally:  # what was submitted is reported whatever ended it
             known = submitter.outcomes
-            context.console.document(lambda: submit_document(request, known, len(jobs) - len(known)))
-    again = Resubmittable(jobs, images, submitter.since)
-    return _ended(request, outcomes, group, context, platforms, again, is_in_doubt=is_in_doubt)
+            context.console.document(lambda: submit_document(request, known, len(first) + len(rest) - len(known)))
+    further = FurtherJobs(first, images, submitter.since, rest, decision.command)
+    return _ended(request, outcomes, group, context, platforms, further, is_in_doubt=is_in_doubt)
 
 
 def _nothing_left(
@@ -314,7 +315,7 @@ def _ended(
     group: GroupRecord | None,
     context: Context,
     platforms: Platforms,
-    again: Resubmittable | None = None,
+    further: FurtherJobs | None = None,
     *,
     is_in_doubt: bool,
 ) -> int:
@@ -330,8 +331,8 @@ def _ended(
         request.wait,
         context,
         platforms,
-        lambda found: context.console.document(lambda: submit_document(request, found, 0)),
-        again,
+        lambda found, rest: context.console.document(lambda: submit_document(request, found, rest)),
+        further,
     )
 
 

@@ -70,9 +70,9 @@ def _report(waited: Waited, wanted: Wanted, args: argparse.Namespace, context: C
     console.listing(*end_lines(look, wanted.filter.typed))
     console.info(*unknown_lines(look))
     if waited.timed_out:
-        rest = count(len(look.unfinished), "experiment")
+        number = count(len(look.unfinished), "job")
         console.info(
-            f"timeout: {rest} of {len(look.experiments)} not ended after {duration_text(waited.seconds)}",
+            f"timeout after {duration_text(waited.seconds)}: {number} not ended, and still running or queued",
             f"to go on waiting, run: {going_on(look, wanted, _other_flags(args))}",
         )
     report_doubt(look.left.in_doubt, console)

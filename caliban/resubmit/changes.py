@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from caliban.clock import Clock
     from caliban.store.batches import RecordedBatch
     from caliban.store.database import Store
-    from caliban.submission.pipeline import ReadyJob
+    from caliban.submission.pipeline import ReadyJob, RecordExperiments
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,12 @@ def record_experiments(
     with store.writing() as session:
         ids = iter(record_derived(session, new, user=user, group=group, clock=clock))
     return [each if each.id else replace(each, id=next(ids)) for each in experiments]
+
+
+def recorded_jobs(jobs: Sequence[ReadyJob], record: RecordExperiments) -> list[ReadyJob]:
+    """Record the experiments of jobs that are submitted later, and return the jobs with them."""
+    recorded = record([job.experiment for job in jobs])
+    return [replace(job, experiment=each) for job, each in zip(jobs, recorded, strict=True)]
 
 
 def with_recorded(jobs: Sequence[ReadyJob], outcomes: Sequence[Outcome]) -> list[ReadyJob]:

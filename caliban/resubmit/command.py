@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from caliban.resubmit.selection import Choice
     from caliban.store.batches import RecordedBatch
     from caliban.store.database import Store
-    from caliban.waiting.retrying import Resubmittable
+    from caliban.waiting.dispatching import FurtherJobs
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
@@ -254,23 +254,23 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    outcomes, again = _submit(plan, request, context, platforms, store)
+    outcomes, further = _submit(plan, request, context, platforms, store)
     store.close()  # it is not kept open while jobs are waited for
-    return ended(plan, request, outcomes, context, platforms, again, is_in_doubt=is_in_doubt)
+    return ended(plan, request, outcomes, context, platforms, further, is_in_doubt=is_in_doubt)
 
 
 def _submit(
     plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store
-) -> tuple[Sequence[Outcome], Resubmittable]:
+) -> tuple[Sequence[Outcome], FurtherJobs]:
     """Rebuild and submit what can be; the outcomes are those of the jobs with a problem too."""
-    from caliban.resubmit.changes import record_experiments, with_recorded
+    from caliban.resubmit.changes import record_experiments, recorded_jobs, with_recorded
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
     from caliban.submission.images import Images
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
-    from caliban.waiting.retrying import Resubmittable
+    from caliban.waiting.dispatching import FurtherJobs, split
 
     context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
@@ -279,11 +279,14 @@ def _submit(
     command = change_flags.journaled_command(request, plan.continued, context.user)
     submitter = Submitter(store, platforms, context.console, context.user, command=command)
     record = partial(record_experiments, store=store, user=context.user, group=plan.group, clock=context.clock)
-    found, jobs = problems(plan), [ready_job(job) for job in plan.ready]
+    found = problems(plan)
+    jobs, rest = split([ready_job(job) for job in plan.ready], request.wait, images)
+    rest = recorded_jobs(rest, record)
+    submitter.finishes = not rest
     try:
         found = [*found, *submit_jobs(jobs, images, submitter, record)]
     except InterruptedSubmissionError as interrupted:
-        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
+        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started + len(rest)
         report_outcomes(context.console, found, plan.group, not_started=not_started)
         raise
     finally:  # what was submitted is reported whatever ended it
@@ -291,7 +294,7 @@ def _submit(
         context.console.document(
             lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
         )
-    return found, Resubmittable(with_recorded(jobs, found), images, submitter.since)
+    return found, FurtherJobs(with_recorded(jobs, found), images, submitter.since, rest, command)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:

@@ -12,7 +12,7 @@ from caliban.platforms.registry import Platforms
 from caliban.records import Outcome
 from caliban.resubmit.documents import resubmit_document
 from caliban.resubmit.plan import Plan
-from caliban.waiting.retrying import Resubmittable
+from caliban.waiting.dispatching import FurtherJobs
 from caliban.waiting.submitted import Submitted, wait_for
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def ended(
     outcomes: Sequence[Outcome],
     context: Context,
     platforms: Platforms,
-    again: Resubmittable | None = None,
+    further: FurtherJobs | None = None,
     *,
     is_in_doubt: bool,
 ) -> int:
@@ -43,8 +43,8 @@ def ended(
         request.wait,
         context,
         platforms,
-        lambda found: context.console.document(lambda: resubmit_document(plan, found, 0)),
-        again,
+        lambda found, rest: context.console.document(lambda: resubmit_document(plan, found, rest)),
+        further,
     )
 
 

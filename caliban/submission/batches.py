@@ -87,6 +87,13 @@ def unfinished_batch(store: Store, typed: TypedCommand, clock: Clock) -> Recorde
     return None if batch is None or batch.is_finished else batch
 
 
+def continued_by(store: Store, command: Command, clock: Clock) -> Command:
+    """Return a command as what continues its own unfinished batch: it submits a further part of its experiments."""
+    with store.reading() as session:
+        batch = latest_batch(session, clock, command.key)
+    return command if batch is None or batch.is_finished else Command(command.key, batch.newest_job)
+
+
 @dataclass(frozen=True)
 class RecordedDestination(Destination):
     """A destination as it is recorded.

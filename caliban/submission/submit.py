@@ -83,6 +83,8 @@ class Submitter:
 
     Attributes:
         since: what is stopped after that (:func:`~caliban.store.group_stop.newest_batch`) is not submitted.
+        finishes: whether the command has then submitted everything; otherwise it goes on with another submitter, and
+            typed again it submits the rest.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Submitter:
             with store.reading() as session:
                 since = newest_batch(session)
         self.since = since
+        self.finishes = True
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -219,7 +222,8 @@ class Submitter:
             with Lease(self._journal, batch.id, context.clock, context.announce):
                 yield
         finally:
-            self._close(batch, len(outcomes) == len(attempts) and all(each.job for each in outcomes.values()))
+            is_complete = len(outcomes) == len(attempts) and all(each.job for each in outcomes.values())
+            self._close(batch, is_complete and self.finishes)
 
     def _close(self, batch: Batch, is_complete: bool) -> None:
         try:

@@ -22,19 +22,21 @@ class WaitOptions:
         timeout: the longest time in seconds; None for as long as it takes.
         retries: how often the job of an experiment is submitted again.
         retry_on: after which causes of its end.
+        max_parallel: how many jobs are unfinished at a time; None for no limit.
     """
 
     timeout: float | None = None
     retries: int = 0
     retry_on: frozenset[FailureCause] = RETRY_ON
+    max_parallel: int | None = None
 
 
 def add_wait_flags(parser: argparse.ArgumentParser, *, waits_anyway: bool = False) -> None:
-    """Add ``--wait``, ``--wait_timeout``, ``--retries`` and ``--retry_on``.
+    """Add ``--wait``, ``--wait_timeout``, ``--retries``, ``--retry_on`` and ``--max_parallel``.
 
     Args:
         parser: of the command.
-        waits_anyway: whether the command waits for most jobs without these flags.
+        waits_anyway: whether the command waits for most jobs without these flags, which run one after the other.
     """
     what = "wait also for jobs in the background (--detach)" if waits_anyway else "wait until the jobs have ended"
     parser.add_argument("--wait", action="store_true", help=f"{what}; exit with 0 if all succeeded, else 1")
@@ -55,7 +57,16 @@ def add_wait_flags(parser: argparse.ArgumentParser, *, waits_anyway: bool = Fals
         action="append",
         default=[],
         metavar="CAUSE",
-        help="causes, as of --cause (default: preempted,infrastructure)",
+        help="causes as of --cause (default preempted,infrastructure)",
+    )
+    if waits_anyway:
+        parser.set_defaults(max_parallel=None)
+        return
+    parser.add_argument(
+        "--max_parallel",
+        type=integer_at_least(1),
+        metavar="N",
+        help="with --wait, at most N unfinished jobs at a time",
     )
 
 
@@ -69,8 +80,8 @@ def wait_options(args: argparse.Namespace) -> WaitOptions | None:
     if args.retry_on and args.retries is None:
         raise UsageError("wrong-usage", "--retry_on needs --retries", hint="add --wait --retries 3")
     if args.wait:
-        return WaitOptions(args.wait_timeout, args.retries or 0, causes or RETRY_ON)
-    for flag, value in (("--wait_timeout", args.wait_timeout), ("--retries", args.retries)):
-        if value is not None:
-            raise UsageError("wrong-usage", f"{flag} needs --wait", hint="add --wait")
+        return WaitOptions(args.wait_timeout, args.retries or 0, causes or RETRY_ON, args.max_parallel)
+    for name in ("wait_timeout", "retries", "max_parallel"):
+        if getattr(args, name) is not None:
+            raise UsageError("wrong-usage", f"--{name} needs --wait", hint="add --wait")
     return None

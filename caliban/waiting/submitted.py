@@ -13,10 +13,10 @@ from caliban.errors import ExitCode
 from caliban.platforms.flags import cloud_key
 from caliban.platforms.registry import Platforms
 from caliban.records import JobRecord, JobStatus, Outcome
+from caliban.waiting.dispatching import Dispatcher, FurtherJobs
 from caliban.waiting.flags import WaitOptions
 from caliban.waiting.looks import Look, Looker, Wanted
 from caliban.waiting.reporters import WaitReporter
-from caliban.waiting.retrying import Resubmittable, Retries
 from caliban.waiting.view import going_on, unknown_lines
 from caliban.waiting.wait import Waiter
 
@@ -43,17 +43,18 @@ class Submitted:
         ids = frozenset(each.experiment.id for each in self.outcomes)
         return Wanted(self.group, ids=ids | self.others, if_unfinished=self.if_unfinished - ids)
 
-    def after(self, look: Look | None) -> list[Outcome]:
+    def after(self, look: Look | None, dispatcher: Dispatcher | None) -> list[Outcome]:
         """Return the outcomes as they are now: the latest job of an experiment counts.
 
-        Where an attempt failed and no newer job has come, its error stays.
+        Where an attempt failed and no newer job has come, its error stays. What is not submitted yet has no outcome.
         """
         now = {each.id: each for each in look.experiments} if look else {}
         outcomes = [
             _updated(outcome, now[outcome.experiment.id].latest) if outcome.experiment.id in now else outcome
-            for outcome in self.outcomes
+            for outcome in (*self.outcomes, *(dispatcher.outcomes if dispatcher else ()))
         ]
         known = {outcome.experiment.id for outcome in outcomes}
+        known |= {job.experiment.id for job in dispatcher.not_started} if dispatcher else set()
         return [*outcomes, *(Outcome(each, each.latest) for each in now.values() if each.id not in known)]
 
 
@@ -73,8 +74,8 @@ def wait_for(
     options: WaitOptions,
     context: Context,
     platforms: Platforms,
-    document: Callable[[Sequence[Outcome]], None],
-    again: Resubmittable | None = None,
+    document: Callable[[Sequence[Outcome], int], None],
+    further: FurtherJobs | None = None,
 ) -> ExitCode:
     """Wait until the jobs have ended, and report their results.
 
@@ -83,41 +84,39 @@ def wait_for(
         options: how.
         context: the process.
         platforms: where the jobs run.
-        document: sets what ``--json`` writes.
-        again: how jobs are submitted again, for retries; None where nothing was submitted.
+        document: sets what ``--json`` writes: outcomes, and how many attempts were not started.
+        further: what may be submitted meanwhile; None where nothing was submitted.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; what was known by then was reported.
     """
     wanted = replace(submitted.wanted, attempts=options.retries + 2)  # one more than the retries and what they retry
+    if further:
+        wanted = replace(wanted, ids=(wanted.ids or frozenset()) | {job.experiment.id for job in further.rest})
     reporter = WaitReporter(context.console)
     looking = Platforms(replace(platforms.context, reporter=reporter))
-    retrier = Retries(again, options, context, platforms) if again and options.retries else None
-    waiter = Waiter(Looker(wanted, context, looking, reporter), context, reporter, options.timeout, retrier)
-    key = _cloud_key(platforms)
+    dispatcher = Dispatcher(further, options, context, platforms) if further else None
+    waiter = Waiter(Looker(wanted, context, looking, reporter), context, reporter, options.timeout, dispatcher)
+
+    def report(look: Look | None, head: str) -> tuple[ExitCode, list[Outcome]]:
+        outcomes, not_started = submitted.after(look, dispatcher), len(dispatcher.not_started) if dispatcher else 0
+        document(outcomes, not_started)
+        code = report_outcomes(context.console, outcomes, submitted.group, not_started=not_started)
+        if look is not None and (look.unfinished or not_started):
+            number = render.count(len(look.unfinished), "job")
+            context.console.info(f"{head}: {number} not ended, and still running or queued")
+            again = f"to go on waiting, run: {going_on(look, wanted, _cloud_key(platforms))}"
+            context.console.info(again if not not_started else "to submit the rest, run the same command again")
+        return code, outcomes
+
     try:
         waited = waiter.wait()
-    except BaseException as error:
-        outcomes = submitted.after(waiter.last)
-        document(outcomes)
-        report_outcomes(context.console, outcomes, submitted.group)
-        if isinstance(error, KeyboardInterrupt) and waiter.last is not None:
-            context.console.info(
-                f"not waiting any longer: {render.count(len(waiter.last.unfinished), 'job')} not ended, and still "
-                "running or queued",
-                f"to go on waiting, run: {going_on(waiter.last, wanted, key)}",
-            )
+    except BaseException:
+        report(waiter.last, "not waiting any longer")
         raise
-    outcomes, look = submitted.after(waited.look), waited.look
-    document(outcomes)
-    code = report_outcomes(context.console, outcomes, submitted.group)
-    context.console.info(*unknown_lines(look))
+    code, outcomes = report(waited.look, f"timeout after {duration_text(waited.seconds)}")
+    context.console.info(*unknown_lines(waited.look))
     if waited.timed_out:
-        rest = render.count(len(look.unfinished), "experiment")
-        context.console.info(
-            f"timeout: {rest} of {len(look.experiments)} not ended after {duration_text(waited.seconds)}",
-            f"to go on waiting, run: {going_on(look, wanted, key)}",
-        )
         return ExitCode.TIMED_OUT
     return code if all(_has_succeeded(each) for each in outcomes) else ExitCode.NOT_DONE
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import Protocol
 
 from caliban.cli.context import Context
 from caliban.errors import CalibanError, ExitCode
-from caliban.records import ExperimentRecord
+from caliban.submission.pipeline import ReadyJob
+from caliban.waiting.dispatching import Dispatcher
 from caliban.waiting.looks import Look, Looker, is_passing
 from caliban.waiting.reporters import Outages, WaitReporter
 from caliban.waiting.timing import Elapsed, Pauses
 from caliban.waiting.view import View
-
-
-class Retrier(Protocol):
-    """Submits jobs again; see :class:`caliban.waiting.retrying.Retries`."""
-
-    def due(self, look: Look) -> Sequence[ExperimentRecord]:
-        """Return the experiments that are to be submitted again."""
-
-    def submit(self, experiments: Sequence[ExperimentRecord]) -> bool:
-        """Submit them, and return whether at least one got a job."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Waiter:
         context: Context,
         reporter: WaitReporter,
         timeout: float | None = None,
-        retrier: Retrier | None = None,
+        dispatcher: Dispatcher | None = None,
     ) -> None:
         """Begin to count the time.
 
@@ -70,10 +60,10 @@ class Waiter:
             context: the process.
             reporter: of platforms and the looker: it is quiet from the second look on.
             timeout: the longest time in seconds; None for as long as it takes.
-            retrier: submits jobs again that have ended; None where none is.
+            dispatcher: submits jobs meanwhile; None where none is.
         """
         self._looker, self._context, self._reporter = looker, context, reporter
-        self._timeout, self._retrier = timeout, retrier
+        self._timeout, self._dispatcher = timeout, dispatcher
         self._view = View(context)
         self._outages = Outages(context.console, context.clock)
         self._elapsed = Elapsed(context.clock)
@@ -95,11 +85,11 @@ class Waiter:
                 if look is not None:
                     if self._view.show(look, self._elapsed.seconds):
                         pauses.changed()
-                    due = self._retrier.due(look) if self._retrier and not is_late else ()
-                    if due and self._retry(due):
+                    due = self._dispatcher.due(look) if self._dispatcher and not is_late else ()
+                    if due and self._dispatch(due):
                         continue
                     if not due and self._is_over(look, pauses):
-                        return Waited(look, self._elapsed.seconds)
+                        return Waited(look, self._elapsed.seconds, timed_out=is_late and self._has_more)
                 if is_late and self.last is not None:
                     return Waited(self.last, self._elapsed.seconds, timed_out=True)
                 self._context.clock.wait(never, max(0.0, min(pauses.next(), self._remaining())))
@@ -111,6 +101,10 @@ class Waiter:
     def seconds(self) -> float:
         """How long has been waited."""
         return self._elapsed.seconds
+
+    @property
+    def _has_more(self) -> bool:
+        return self._dispatcher is not None and bool(self._dispatcher.pending)
 
     def _remaining(self) -> float:
         return float("inf") if self._timeout is None else self._timeout - self._elapsed.seconds
@@ -130,12 +124,12 @@ class Waiter:
         self.last = look
         return look
 
-    def _retry(self, experiments: Sequence[ExperimentRecord]) -> bool:
-        assert self._retrier is not None
+    def _dispatch(self, jobs: Sequence[ReadyJob]) -> bool:
+        assert self._dispatcher is not None
         self._view.close()  # jobs that run here write to the terminal
         self._reporter.is_quiet = False
         try:
-            return self._retrier.submit(experiments)
+            return self._dispatcher.submit(jobs)
         finally:
             self._reporter.is_quiet = True
 

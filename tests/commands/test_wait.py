@@ -64,7 +64,7 @@ def test_it_ends_with_3_when_the_timeout_comes_first(
     assert call(context, *WAIT, "--timeout", "20") == 3
     assert clock.seconds == 20
     assert context.err.splitlines()[1:] == [
-        "timeout: 1 experiment of 2 not ended after 20s",
+        "timeout after 20s: 1 job not ended, and still running or queued",
         f"to go on waiting, run: caliban wait --xgroup {GROUP} --timeout 20",
     ]
     assert latest_states(store) == ["RUNNING", "FAILED"]

@@ -51,7 +51,7 @@ def test_after_the_limit_of_waiting_it_is_3(failed: FakeService, clock: FakeCloc
     failed.expect("statuses", *[polls(RUNNING=[3, 4])] * 3)
     assert call(context, *RESUBMIT, "--wait", "--wait_timeout", "10s") == 3
     assert context.err.splitlines()[-2:] == [
-        "timeout: 2 experiments of 2 not ended after 10s",
+        "timeout after 10s: 2 jobs not ended, and still running or queued",
         "to go on waiting, run: caliban wait --xgroup resubmit_test",
     ]
 

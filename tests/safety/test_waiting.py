@@ -30,12 +30,24 @@ def until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def is_waiting(command: RunningCommand) -> bool:
+    """Return whether a command says that it waits for jobs."""
+    return command.stderr.exists() and "waiting for" in command.stderr.read_text()
+
+
 def waiting(sandbox: Sandbox) -> RunningCommand:
     """Return a command that has looked several times. Its pauses take no time."""
     before = len(sandbox.stand_in.requests)
     [command] = sandbox.start(WAIT)
     until(lambda: len(sandbox.stand_in.requests) > before + 12)
     return command
+
+
+def submission(sandbox: Sandbox, *flags: str) -> list[str]:
+    """Return the command that submits the group, with more flags."""
+    words = list(sandbox.service.command())
+    words[words.index("--xgroup") : words.index("--xgroup")] = flags
+    return words
 
 
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 1)])
@@ -96,8 +108,7 @@ def test_a_service_that_denies_permission_ends_it_with_1(sqlite_sandbox: Sandbox
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1)])
 def test_a_submitting_command_waits_for_its_jobs(sqlite_sandbox: Sandbox, state: str, code: int) -> None:
     sandbox = sqlite_sandbox
-    name, *rest = sandbox.service.command()
-    [command] = sandbox.start([name, *rest[: rest.index("--xgroup")], "--wait", *rest[rest.index("--xgroup") :]])
+    [command] = sandbox.start(submission(sandbox, "--wait"))
     until(lambda: len(sandbox.service.jobs()) == 2)
     sandbox.end_jobs(state)
     result = command.wait()
@@ -110,8 +121,7 @@ def test_a_submitting_command_that_was_killed_waits_for_all_jobs_when_it_is_type
 ) -> None:
     sandbox = sqlite_sandbox
     sandbox.submit(point=Point("after", 0, "POST service", 2))
-    name, *rest = sandbox.service.command()
-    [command] = sandbox.start([name, *rest[: rest.index("--xgroup")], "--wait", *rest[rest.index("--xgroup") :]])
+    [command] = sandbox.start(submission(sandbox, "--wait"))
     until(lambda: len(sandbox.service.jobs()) == 2 and len(sandbox.rows("SELECT id FROM jobs")) == 2)
     sandbox.end_jobs("SUCCEEDED")
     result = command.wait()
@@ -131,10 +141,44 @@ def test_two_terminals_that_wait_with_retries_make_one_retry(sqlite_sandbox: San
     try:
         commands = sandbox.start(words, words)
         hold.wait_for(1)
-        until(lambda: any("waiting for" in command.stderr.read_text() for command in commands))
+        until(lambda: any(map(is_waiting, commands)))
     finally:
         hold.released.set()
     results = [command.wait() for command in commands]
     assert [result.code for result in results] == [1, 1], results
     assert sandbox.jobs_per_experiment() == {"--foo 3 --sleep 0": 3, "--foo 3 --sleep 1": 3}, results
     assert sandbox.inconsistencies() == []
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_submission_with_a_limit_that_is_killed_is_completed_when_it_is_typed_again(
+    sqlite_sandbox: Sandbox, limit: int
+) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.experiments(5)
+    sandbox.service.ends = {1: "SUCCEEDED"}
+    words = submission(sandbox, "--wait", "--max_parallel", str(limit))
+    killed = sandbox.caliban(*words, point=Point("after", 0, "POST service", 3))
+    assert killed.code < 0, killed
+    again = sandbox.caliban(*words)
+    assert again.code == 0, again
+    assert "continuing the submission interrupted at" in again.err
+    assert set(sandbox.jobs_per_experiment().values()) == {1}
+    assert len(sandbox.service.jobs()) == 5
+    assert sandbox.inconsistencies() == []
+
+
+def test_while_a_submission_with_a_limit_waits_the_same_command_starts_nothing(sqlite_sandbox: Sandbox) -> None:
+    sandbox = sqlite_sandbox
+    sandbox.experiments(3)
+    words = submission(sandbox, "--wait", "--max_parallel", "1")
+    [first] = sandbox.start(words)
+    until(lambda: is_waiting(first))
+    second = sandbox.caliban(*words)
+    assert second.code == 1, second
+    assert "already being submitted" in second.err
+    sandbox.service.ends = {1: "SUCCEEDED"}
+    sandbox.end_jobs("SUCCEEDED")
+    result = first.wait()
+    assert result.code == 0, result
+    assert set(sandbox.jobs_per_experiment().values()) == {1}
