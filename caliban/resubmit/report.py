@@ -12,7 +12,7 @@ from caliban.images.spec import ImageSpec
 from caliban.resubmit import code
 from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
-from caliban.resubmit.selection import Choice
+from caliban.resubmit.selection import Choice, state_text
 
 
 def job_lines(plan: Plan) -> Iterator[str]:
@@ -84,7 +84,13 @@ def nothing_line(plan: Plan, choice: Choice) -> str:
     counts = "; ".join(
         f"{number} {reason}" for reason, number in Counter(skipped.reason for skipped in plan.skipped).items()
     )
-    has_jobs = any(skipped.experiment.latest for skipped in plan.skipped)
-    is_usual = choice == Choice()
-    hint = " (--all_jobs resubmits jobs regardless of their state)" if has_jobs and is_usual else ""
+    hint = " (--all_jobs resubmits jobs regardless of their state)" if _would_help(plan, choice) else ""
     return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"
+
+
+def _would_help(plan: Plan, choice: Choice) -> bool:
+    """Return whether ``--all_jobs`` would choose more."""
+    if choice.all_jobs or choice.filter.states or choice.filter.never_run:
+        return False
+    latest = ((skipped.experiment.latest, skipped.reason) for skipped in plan.skipped)
+    return any(job is not None and reason == state_text(job) for job, reason in latest)

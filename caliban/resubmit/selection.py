@@ -166,6 +166,9 @@ def _job_of(submission: FirstSubmission | None) -> JobRecord | None:
 
 
 def _sibling(experiment: ExperimentRecord, experiments: Sequence[ExperimentRecord]) -> JobRecord | None:
-    """Return the newest job among the experiments of the same container spec."""
+    """Return the latest job of its origin, or else the newest one among the experiments of the same container spec."""
+    origin = next((other.latest for other in experiments if other.id == experiment.origin), None)
+    if origin is not None:
+        return origin
     jobs = [other.latest for other in experiments if other.container.id == experiment.container.id and other.latest]
     return max(jobs, key=lambda job: job.id, default=None)
