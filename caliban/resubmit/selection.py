@@ -119,12 +119,13 @@ def select(
     """
     selected: list[SelectedExperiment] = []
     skipped: list[SkippedExperiment] = []
+    siblings = _Siblings(group.experiments)
     for experiment in group.experiments:
         reason = in_progress.get(experiment.id) or choice.reason_to_skip(experiment)
         if reason is None and choice.limit is not None and len(selected) >= choice.limit:
             reason = f"beyond --limit {choice.limit}"
         submission = first.get(experiment.id) if experiment.latest is None else None
-        template = experiment.latest or _job_of(submission) or _sibling(experiment, group.experiments)
+        template = experiment.latest or _job_of(submission) or siblings.job_for(experiment)
         if reason is None and template is None:
             reason = "never submitted, and no other experiment has its container spec: run the submitting command again"
         if reason is not None or template is None:
@@ -165,10 +166,21 @@ def _job_of(submission: FirstSubmission | None) -> JobRecord | None:
     )
 
 
-def _sibling(experiment: ExperimentRecord, experiments: Sequence[ExperimentRecord]) -> JobRecord | None:
-    """Return the latest job of its origin, or else the newest one among the experiments of the same container spec."""
-    origin = next((other.latest for other in experiments if other.id == experiment.origin), None)
-    if origin is not None:
-        return origin
-    jobs = [other.latest for other in experiments if other.container.id == experiment.container.id and other.latest]
-    return max(jobs, key=lambda job: job.id, default=None)
+class _Siblings:
+    """The jobs whose settings experiments without a job take."""
+
+    def __init__(self, experiments: Sequence[ExperimentRecord]) -> None:
+        self._latest: dict[int, JobRecord] = {}
+        self._newest: dict[int, JobRecord] = {}  # by container spec
+        for each in experiments:
+            if each.latest is None:
+                continue
+            self._latest[each.id] = each.latest
+            before = self._newest.get(each.container.id)
+            if before is None or before.id < each.latest.id:
+                self._newest[each.container.id] = each.latest
+
+    def job_for(self, experiment: ExperimentRecord) -> JobRecord | None:
+        """Return the latest job of its origin, or else the newest one among the experiments of its container spec."""
+        origin = None if experiment.origin is None else self._latest.get(experiment.origin)
+        return origin or self._newest.get(experiment.container.id)
