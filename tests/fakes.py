@@ -254,7 +254,7 @@ class FakeDestination(Destination):
 
 def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
     """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``,
-    ``cause``.
+    ``cause``, ``started``, ``ended``.
     """
     name, zone, code = (raw.get(key) for key in ("name", "zone", "ret_code"))
     reason = raw.get("reason") or raw.get("error")
@@ -270,6 +270,8 @@ def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
         destination=FakeDestination(str(zone)) if zone else None,
         exit=end if status.is_final else None,
         pending_reason=str(reason) if reason and not status.is_final else None,
+        started=timestamp(raw, "started"),
+        ended=timestamp(raw, "ended"),
         remove_when_ended=raw.get(REMOVE_KEY) is True,
     )
 

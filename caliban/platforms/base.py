@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.usage import usage_of
 from caliban.records import (
     Destination,
     ImageRef,
@@ -236,6 +237,14 @@ class Platform(ABC):
             PlatformError: ``malformed-job-spec``; or the job cannot be run again from here.
         """
         return spec
+
+    @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """Return what a job occupies while it runs: accelerators by short name, ``{"L4": 2}``, or ``{"machine": 1}``.
+
+        Never raises: a spec of another shape is that of one machine.
+        """
+        return usage_of({})
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return what a re-run of ``job`` would do beyond running its image, a line each, for people.

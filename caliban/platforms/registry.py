@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 from caliban.entry_points import entry_points
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.usage import usage_of
 from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
 
 if TYPE_CHECKING:
@@ -144,6 +145,14 @@ def details_at(id: PlatformId, destination: JsonObject) -> JobDetails:
         return platform_class(id).details_at(destination)
     except PlatformError:  # reported for each job that is to be submitted there
         return JobDetails()
+
+
+def usage(id: PlatformId, spec: JsonObject) -> Mapping[str, int]:
+    """Return what a job of a platform occupies while it runs; see :meth:`Platform.usage`."""
+    try:
+        return platform_class(id).usage(spec)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return usage_of({})
 
 
 def has_capability(id: PlatformId, capability: type) -> bool:

@@ -329,6 +329,7 @@ def _plan(
     continued: RecordedBatch | None,
 ) -> Plan:
     from caliban.resubmit.changes import Rules, change_jobs, with_same_command_lines
+    from caliban.resubmit.forecast import forecasts
     from caliban.resubmit.kept_image import check_kept_images
     from caliban.resubmit.migrate import migrate
     from caliban.resubmit.plan import Plan
@@ -348,7 +349,8 @@ def _plan(
     jobs = with_same_command_lines(changed.jobs, group)
     jobs = check_kept_images(jobs, platforms.context.engine, connect=connect)
     jobs = with_migration_hint(check_jobs(jobs, platforms, connect=connect), group.name)
-    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued)
+    expected = forecasts((job.template for job in jobs if job.problem is None), group)
+    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued, expected)
 
 
 def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Iterable[str]:

@@ -13,6 +13,7 @@ from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
 from caliban.resubmit.code_change import CodeChange
+from caliban.resubmit.forecast import Forecast
 from caliban.resubmit.overrides import ParameterChange
 from caliban.resubmit.selection import ALREADY_SUBMITTED, SkippedExperiment
 from caliban.store.batches import RecordedBatch
@@ -124,12 +125,14 @@ class Plan:
         jobs: every selected job, those with a problem too.
         skipped: the experiments that are not re-run, and why.
         continued: the batch of the same command with changed parameters, which was interrupted; or None.
+        forecasts: how long the jobs take that can be submitted, where finished ones of the group tell.
     """
 
     group: str
     jobs: tuple[PlannedJob, ...]
     skipped: tuple[SkippedExperiment, ...]
     continued: RecordedBatch | None = None
+    forecasts: tuple[Forecast, ...] = ()
 
     @property
     def submitted_before(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
-from caliban.resubmit import code
+from caliban.resubmit import code, forecast
 from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
 from caliban.resubmit.selection import Choice, state_text
@@ -34,6 +34,7 @@ def job_lines(plan: Plan) -> Iterator[str]:
         if not is_common:
             yield from code.line(planned)
     yield from code.common_lines(plan)
+    yield from forecast.lines(plan.forecasts)
 
 
 def migration_lines(plan: Plan) -> Iterator[str]:

@@ -59,6 +59,11 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
         return details.parse_details(status, raw)
 
     @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """See :meth:`caliban.platforms.base.Platform.usage`."""
+        return job_spec.usage(spec)
+
+    @classmethod
     def details_at(cls, destination: JsonObject) -> JobDetails:
         """See :meth:`caliban.platforms.base.Platform.details_at`."""
         return details.details_at(destination)

@@ -106,6 +106,11 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         return details.parse_details(cls.destination_type, status, raw)
 
     @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """See :meth:`caliban.platforms.base.Platform.usage`."""
+        return job_spec.usage(spec)
+
+    @classmethod
     def details_at(cls, destination: JsonObject) -> JobDetails:
         """See :meth:`caliban.platforms.base.Platform.details_at`."""
         return details.details_at(cls.destination_type, destination)
