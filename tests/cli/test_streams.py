@@ -18,7 +18,7 @@ from caliban.cli.streams import Output
 from caliban.errors import ExitCode
 from tests.conftest import Caliban
 
-from .plugins import add_package
+from .plugins import add_package, python_path
 
 WORKS = """
     from pathlib import Path
@@ -86,7 +86,7 @@ def plugged_in(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     modules = {"works": WORKS, "asks": ASKS, "interrupted": INTERRUPTED, "opens": OPENS}
     add_package(site, "caliban-test", {name: name for name in modules}, modules)
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+    return python_path(site)
 
 
 def shell(run_caliban: Caliban, command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
