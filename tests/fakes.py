@@ -39,7 +39,7 @@ from caliban.platforms.base import (
     RemovesJobs,
 )
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.stored_json import REMOVE_KEY
+from caliban.platforms.stored_json import REMOVE_KEY, timestamp
 from caliban.records import (
     Destination,
     FailureCause,
