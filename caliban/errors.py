@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     """Something that was requested is not done; this includes a job that failed."""
     USAGE = 2
     """The command line, or a file that it names, is wrong. Nothing was started."""
+    TIMED_OUT = 3
+    """The time for which the command was to wait has passed, and jobs have not ended."""
     HUNG_UP = 129
     """The terminal was closed: 128 + SIGHUP, as in shells."""
     INTERRUPTED = 130
@@ -67,6 +69,14 @@ class ImageError(CalibanError):
 
 class PlatformError(CalibanError):
     """A platform cannot be reached, or refused a job."""
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether asking the platform again later cannot help until somebody changes something, such as a permission.
+
+        False where that is not certain: what fails without a network may work again an hour later.
+        """
+        return False
 
 
 def one_line(error: CalibanError) -> str:

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 
 from caliban.records import ExperimentRecord
 
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?")
-_ASSIGNMENT = re.compile(r"\+{0,2}([A-Za-z_][\w./-]*)=(.*)", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?")
+ASSIGNMENT = re.compile(r"\+{0,2}([A-Za-z_][\w./-]*)=(.*)", re.DOTALL)
 _WORDS_OF_CONSTANTS = {"true": "true", "false": "false", "none": "null", "null": "null"}
 _WILDCARDS = re.compile(r"[*?]")
 
@@ -54,7 +54,7 @@ def parameters_of(experiment: ExperimentRecord) -> Iterator[tuple[str, object]]:
 
 def _typed_parameters(words: Sequence[str]) -> Iterator[tuple[str, object]]:
     for word, following in zip(words, (*words[1:], None), strict=False):
-        assignment = _ASSIGNMENT.fullmatch(word.lstrip("-"))
+        assignment = ASSIGNMENT.fullmatch(word.lstrip("-"))
         if assignment:
             yield assignment[1], assignment[2]
         elif _is_flag(word):
@@ -62,7 +62,7 @@ def _typed_parameters(words: Sequence[str]) -> Iterator[tuple[str, object]]:
 
 
 def _is_flag(word: str) -> bool:
-    return len(word) > 1 and word.startswith("-") and word != "--" and not _NUMBER.fullmatch(word)
+    return len(word) > 1 and word.startswith("-") and word != "--" and not NUMBER.fullmatch(word)
 
 
 def _plain_name(name: str) -> str:
@@ -92,7 +92,7 @@ def _text(value: object) -> str:
 
 
 def _number(text: str) -> Decimal | None:
-    if not _NUMBER.fullmatch(text):
+    if not NUMBER.fullmatch(text):
         return None
     try:
         return Decimal(text)

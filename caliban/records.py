@@ -200,9 +200,16 @@ class JobUpdate:
 
 @dataclass(frozen=True)
 class StatusUnavailable:
-    """The state of a job could not be determined. It keeps its last known state and is queried again next time."""
+    """The state of a job could not be determined. It keeps its last known state and is queried again next time.
+
+    Attributes:
+        reason: why.
+        is_permanent: whether it will not be known later either unless somebody changes something; see
+            :attr:`caliban.errors.PlatformError.is_permanent`.
+    """
 
     reason: str
+    is_permanent: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +227,7 @@ class JobRecord:
         created: naive local time of the machine that submitted it, as caliban 0.4.2 records it.
         user: who recorded it; None where that is not recorded.
         refresh_error: why ``status`` could not be refreshed; None where it could, or need not.
+        refresh_error_is_permanent: whether it cannot be refreshed later either unless somebody changes something.
         output_error: the last error in its output; None where there is none, or the output was not read yet.
         output_missing_since: when its output could not be fetched for the first time, where that may be possible
             later; else None.
@@ -237,6 +245,7 @@ class JobRecord:
     refresh_error: str | None = None
     output_error: OutputError | None = None
     output_missing_since: datetime | None = None
+    refresh_error_is_permanent: bool = False
 
     @property
     def reason(self) -> str | None:
@@ -246,8 +255,14 @@ class JobRecord:
     def updated(self, update: JobUpdate | StatusUnavailable) -> JobRecord:
         """Return the record with what its platform reported."""
         if isinstance(update, StatusUnavailable):
-            return replace(self, refresh_error=update.reason)
-        return replace(self, status=update.status, details=update.details or self.details, refresh_error=None)
+            return replace(self, refresh_error=update.reason, refresh_error_is_permanent=update.is_permanent)
+        return replace(
+            self,
+            status=update.status,
+            details=update.details or self.details,
+            refresh_error=None,
+            refresh_error_is_permanent=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -276,6 +291,7 @@ class ExperimentRecord:
         kwargs: the flags of this experiment: ``{"sleep": 2, "verbose": true}``.
         container: the container spec that it was created with.
         jobs: its attempts, oldest first; which ones, the query says. Empty for an experiment that has none.
+        origin: ``experiments.id`` of the one that it was made from by changing parameters; None for any other.
     """
 
     id: int
@@ -283,6 +299,7 @@ class ExperimentRecord:
     kwargs: JsonObject
     container: ContainerRecord
     jobs: tuple[JobRecord, ...] = ()
+    origin: int | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:

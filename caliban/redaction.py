@@ -35,10 +35,18 @@ _BARE_USERINFO = re.compile(r"(?<![\w/.+-])[\w.+%-]{1,100}:[^\s/@:'\"]{1,200}@(?
 # A signed assertion, which can be exchanged for an access token (RFC 7523; RFC 7519, 3 for the format).
 _ASSERTION = re.compile(r"\beyJ[\w-]{1,4096}\.[\w-]{1,8192}\.[\w-]+")
 
+# Tokens that have a recognizable start: OAuth access and refresh tokens, API keys, and those of GitHub, GitLab,
+# Docker Hub, Hugging Face and AWS.
+_TOKENS = re.compile(
+    r"\b(?:ya29\.[\w.~+/=-]{8,}|1//0[\w-]{20,}|AIza[\w-]{30,}|gh[a-z]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|dckr_(?:pat|oat)_[\w-]{16,}|hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16})"
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+
 # RFC 6750, 2.1 (b64token).
 _TOKEN68 = r"[A-Za-z0-9._~+/=-]"
 _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+    (_PRIVATE_KEY, HIDDEN),
     # A header, as it is sent or as a library shows it: "Authorization: Bearer x", "{'authorization': 'Bearer x'}".
     (
         re.compile(
@@ -66,15 +74,7 @@ _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # The arguments of a build, in the URL of the request: some are passwords of proxies and package indexes.
     (re.compile(r"\bbuildargs=[^&\s'\"]*"), f"buildargs={HIDDEN}"),
-    # Tokens that have a recognizable start: OAuth access and refresh tokens, API keys, and those of GitHub, GitLab,
-    # Docker Hub, Hugging Face and AWS.
-    (
-        re.compile(
-            r"\b(?:ya29\.[\w.~+/=-]{8,}|1//0[\w-]{20,}|AIza[\w-]{30,}|gh[a-z]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
-            r"|dckr_(?:pat|oat)_[\w-]{16,}|hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16})"
-        ),
-        HIDDEN,
-    ),
+    (_TOKENS, HIDDEN),
 )
 
 _known: set[str] = set()
@@ -166,6 +166,21 @@ def hide_secrets(text: str, secrets: Iterable[object] = ()) -> str:
     for pattern, replacement in _CREDENTIALS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def has_credential(text: str) -> bool:
+    """Return whether a text has a registered secret, a private key, a login in a URL, or a token that is known by its
+    start. For long texts such as source code, where fields that are merely called "password" do not count.
+    """
+    with _lock:
+        known = tuple(secret for secret in _known if len(secret) >= _WORD_LIMIT)
+    if any(secret in text for secret in known):
+        return True
+    if "@" in text and _USERINFO.search(text):
+        return True
+    if "eyJ" in text and _ASSERTION.search(text):
+        return True
+    return _PRIVATE_KEY.search(text) is not None or _TOKENS.search(text) is not None
 
 
 def escape_controls(text: str) -> str:

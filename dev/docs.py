@@ -36,7 +36,9 @@ def _command(command: cli_command_table.Command) -> Iterator[str]:
         value = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar or action.dest.upper()}"
         yield f"| `{name}{value}` | {(action.help or '').replace('|', '/')} |"
     if getattr(command, "TAKES_SCRIPT_ARGS", False):
-        yield "| `-- ARGS` | arguments for the script, passed on as they are |"
+        has_module = any(action.dest == "module" for action in parser._actions)
+        meaning = "arguments for the script, passed on as they are" if has_module else "parameters to change or add"
+        yield f"| `-- ARGS` | {meaning} |"
 
 
 def main() -> int:

@@ -19,10 +19,13 @@ from typing import ClassVar
 from caliban.attempts import Submission
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, PlatformError
+from caliban.images.context import collect
+from caliban.images.context_stream import Observer
 from caliban.images.docker.identity import EngineIdentity
 from caliban.images.dockerfile import BuildUser
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec
+from caliban.input_files import is_dir
 from caliban.platforms.base import (
     ForegroundPlatform,
     KillsJobs,
@@ -250,12 +253,14 @@ class FakeDestination(Destination):
 
 
 def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
-    """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``."""
+    """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``,
+    ``cause``.
+    """
     name, zone, code = (raw.get(key) for key in ("name", "zone", "ret_code"))
     reason = raw.get("reason") or raw.get("error")
     end = JobExit(
         code if isinstance(code, int) else None,
-        FailureCause.REFUSED if "error" in raw else None,
+        FailureCause.REFUSED if "error" in raw else FailureCause(str(raw["cause"])) if "cause" in raw else None,
         str(reason) if reason else None,
     )
     return JobDetails(
@@ -488,12 +493,21 @@ class FakeEngine:
     def __init__(self) -> None:
         self.built: list[BuildSpec] = []
         self.no_cache: list[bool] = []
+        self.images: set[ImageRef] = set()
         self._images: deque[ImageRef | CalibanError] = deque()
 
     def expect(self, *images: ImageRef | CalibanError) -> None:
         self._images.extend(images)
 
-    def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
+    def build(
+        self,
+        spec: BuildSpec,
+        user: BuildUser,
+        reporter: Reporter,
+        *,
+        no_cache: bool = False,
+        observer: Observer | None = None,
+    ) -> ImageRef:
         assert user.uid >= 0
         self.built.append(spec)
         self.no_cache.append(no_cache)
@@ -501,7 +515,13 @@ class FakeEngine:
         image = self._images.popleft()
         if isinstance(image, CalibanError):
             raise image
+        if is_dir(spec.build_path):
+            for _ in collect(spec, "", {}).stream(lambda _: None, observer):  # as an engine reads it
+                pass
         return image
+
+    def image_exists(self, ref: ImageRef) -> bool:
+        return ref in self.images
 
     def identity(self) -> EngineIdentity:
         return EngineIdentity("a1b2-engine", "catbus")

@@ -109,9 +109,9 @@ WAITS = """
 
 
 def test_a_command_in_the_background_of_a_script_can_be_terminated(tmp_path: Path, run_caliban: Caliban) -> None:
-    add_package(tmp_path / "site", "caliban-waits", {"wait": "wait_plugin"}, {"wait_plugin": WAITS})
+    add_package(tmp_path / "site", "caliban-waits", {"linger": "wait_plugin"}, {"wait_plugin": WAITS})
     with subprocess.Popen(
-        [sys.executable, "-m", "caliban", "wait"],
+        [sys.executable, "-m", "caliban", "linger"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,6 +12,7 @@ from caliban.redaction import (
     HIDDEN,
     clean_text,
     exception_text,
+    has_credential,
     library_boundary,
     redact,
     redact_assertions,
@@ -160,3 +161,27 @@ def test_our_own_errors_pass_the_boundary() -> None:
     with pytest.raises(CalibanError) as caught, library_boundary(lambda text: CalibanError("odd", "odd")):
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install --index-url https://mei:hunter22@example.com/simple",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE",
+        "TOKEN = 'hf_abcdefghijklmnopqrstuvwx'",
+        "key: AKIAABCDEFGHIJKLMNOP",
+        "eyJhbGciOi.eyJpc3Mi.c2ln",
+    ],
+)
+def test_a_text_with_a_credential_has_one(text: str) -> None:
+    assert has_credential(text)
+
+
+@pytest.mark.parametrize("text", ["", "password = args.password\n", "@dataclass\nurl = 'https://example.com'\n"])
+def test_source_code_that_only_names_credentials_has_none(text: str) -> None:
+    assert not has_credential(text)
+
+
+def test_a_registered_secret_is_a_credential() -> None:
+    register_secrets("correct horse")
+    assert has_credential("x = 'correct horse'")

@@ -76,6 +76,7 @@ BUILT_IN: Mapping[str, Entry] = {
         Entry("cluster job ls", "list the jobs of a cluster", "caliban.commands.cluster.job_ls"),
         Entry("status", "show experiment groups and the state of their jobs", "caliban.commands.status"),
         Entry("logs", "show the output of jobs, while they run and afterwards", "caliban.commands.logs"),
+        Entry("wait", "wait until jobs have ended", "caliban.commands.wait"),
         Entry("groups", "list your experiment groups", "caliban.commands.groups"),
         Entry("stop", "stop the running jobs of an experiment group", "caliban.commands.stop"),
         Entry("resubmit", "re-run the failed jobs of an experiment group", "caliban.resubmit.command"),
@@ -89,6 +90,7 @@ _LONGEST_NAME = max(len(name.split()) for name in BUILT_IN)
 
 _RERUN, _SHOW, _END, _GIVE_UP = ("resubmit",), ("status",), ("stop",), ("abandon",)
 _LOGS = ("logs",)
+_WAIT = ("wait",)
 
 SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "again": _RERUN,
@@ -113,6 +115,9 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "stdout": _LOGS,
     "tail": _LOGS,
     "watch": _SHOW,
+    "await": _WAIT,
+    "block": _WAIT,
+    "join": _WAIT,
     "abort": _END,
     "cancel": _END,
     "delete": _END,

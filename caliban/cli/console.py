@@ -83,14 +83,19 @@ class Console:
             if isinstance(stream, io.TextIOWrapper):  # a listing must not fail at a name in another script
                 stream.reconfigure(errors="backslashreplace")
 
-    def print(self, *lines: str) -> None:
-        """Write lines of a listing to standard output. Line breaks within a line are escaped."""
+    def print(self, *lines: str, keep: str = "") -> None:
+        """Write lines of a listing to standard output. Line breaks within a line are escaped.
+
+        Args:
+            lines: what to write.
+            keep: characters that are not escaped: the tabs of source code.
+        """
         if self.writes_document:
             self._listing.extend(lines)
             return
         stream = self._stderr if self.listing_to_stderr else self._stdout
         _wait_for_room(stream)
-        self._write(stream, lines)
+        self._write(stream, lines, keep)
 
     @property
     def width(self) -> int | None:
@@ -364,9 +369,9 @@ class Console:
             draw(create)
         return bars[0] if bars else None
 
-    def _write(self, stream: TextIO, lines: Sequence[str]) -> None:
+    def _write(self, stream: TextIO, lines: Sequence[str], keep: str = "") -> None:
         with self._lock, self._bars_hidden():
-            self._put(stream, "".join(f"{escaped(line)}\n" for line in lines))
+            self._put(stream, "".join(f"{escaped(line, keep=keep)}\n" for line in lines))
 
     def _put(self, stream: TextIO, text: str) -> None:
         """Write what starts on a line of its own, also after the output of a job that ended without a line break."""

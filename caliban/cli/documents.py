@@ -212,11 +212,12 @@ def _text(value: object) -> str | None:
 def experiment_fields(experiment: ExperimentRecord) -> JsonObject:
     """Return an experiment without its jobs."""
     return {
-        "id": experiment.id,
+        "id": experiment.id or None,
         "command_line": render.command_line(experiment),
         "args": _value(experiment.args),
         "kwargs": _value(experiment.kwargs),
         "container": container_fields(experiment.container),
+        "origin": experiment.origin,
     }
 
 

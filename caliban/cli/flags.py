@@ -80,10 +80,9 @@ def add_image_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no_cache", action="store_true", help="build the image without the cache of earlier builds")
 
 
-def add_experiment_config(parser: argparse.ArgumentParser) -> None:
+def add_experiment_config(
+    parser: argparse.ArgumentParser,
+    help: str = "JSON file with the flags of the experiments, or 'stdin' to read standard input",
+) -> None:
     """Add ``--experiment_config FILE``."""
-    parser.add_argument(
-        "--experiment_config",
-        metavar="FILE",
-        help="JSON file with the flags of the experiments, or 'stdin' to read standard input",
-    )
+    parser.add_argument("--experiment_config", metavar="FILE", help=help)

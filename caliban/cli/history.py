@@ -29,6 +29,8 @@ def history_lines(group: GroupRecord, home: Path, now: datetime, max_attempts: i
 
     def below(experiment: ExperimentRecord) -> Iterator[str]:
         found = attempts[experiment.id]
+        if experiment.origin is not None:
+            yield f"parameters changed from experiment {experiment.origin}"
         if not found:
             yield "never run"
         for attempt in found[-max_attempts:] if max_attempts else found:

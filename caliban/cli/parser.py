@@ -123,15 +123,19 @@ class Parser(argparse_flags.ArgumentParser):
         near = [match for match in (closest(flag, own) for flag in flags[:_REPORTED]) if match is not None]
         if near:
             hint = f"did you mean {', '.join(dict.fromkeys(near))}?"
-        elif takes_script_arguments:
-            argument = shlex.quote(shortened(reported[0]))
-            hint = f"put the arguments of your script after --: {self.prog} MODULE -- {argument} ..."
+        elif takes_script_arguments and (flags or self._takes_module):
+            argument, module = shlex.quote(shortened(reported[0])), " MODULE" if self._takes_module else " ..."
+            hint = f"put the arguments of your script after --: {self.prog}{module} -- {argument} ..."
         elif not flags and len(unknown) == 1 and getattr(args, "xgroup", "") is None:
             hint = f"did you mean --xgroup {shlex.quote(shortened(unknown[0]))}?"
         else:
             hint = self._help_hint()
         names = shortened(", ".join(f'"{shortened(name)}"' for name in reported[:_REPORTED]), 2000)
         return UsageError(what.replace(" ", "-"), f"{what}{'s' if len(reported) > 1 else ''} {names}", hint=hint)
+
+    @property
+    def _takes_module(self) -> bool:
+        return any(action.dest == "module" for action in self._actions)
 
     def _own_flags(self) -> list[str]:
         """The long flags that ``--help`` shows: those of the command, not absl's."""

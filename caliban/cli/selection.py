@@ -106,11 +106,20 @@ def job_filter(args: argparse.Namespace, clock: Clock) -> JobFilter:
         states=frozenset(state for state in states if isinstance(state, JobStatus)),
         never_run=_NEVER_RUN in states,
         job_ids=frozenset(map(_job_id, _words("--job", args.job))),
-        causes=frozenset(_choices("--cause", args.cause, _CAUSES, _SHOWN_CAUSES)),
+        causes=frozenset(parse_causes("--cause", args.cause)),
         matches=tuple(map(_match, args.match)),
         since=None if args.since is None else parse_since(args.since, clock),
         typed=_typed(args),
     )
+
+
+def parse_causes(flag: str, given: Sequence[str]) -> list[FailureCause]:
+    """Return the causes that the values of a flag name, each one or several separated by commas.
+
+    Raises:
+        UsageError: ``invalid-value``.
+    """
+    return _choices(flag, given, _CAUSES, _SHOWN_CAUSES)
 
 
 def parse_since(text: str, clock: Clock) -> datetime:
@@ -170,7 +179,13 @@ def _words(flag: str, given: Sequence[str]) -> list[str]:
     return words
 
 
-_EXAMPLES = {"--state": "failed,stopped", "--job": "41,42", "--cause": "oom,timeout"}
+_EXAMPLES = {
+    "--state": "failed,stopped",
+    "--job": "41,42",
+    "--cause": "oom,timeout",
+    "--retry_on": "preempted,infrastructure",
+}
+_NOUNS = {"--state": "state", "--cause": "cause", "--retry_on": "cause"}
 
 
 def _choices(flag: str, given: Sequence[str], meanings: Mapping[str, _Value], shown: Sequence[str]) -> list[_Value]:
@@ -180,7 +195,7 @@ def _choices(flag: str, given: Sequence[str], meanings: Mapping[str, _Value], sh
         if meaning is None:
             near = closest(word, shown) or closest(word, meanings)
             hint = f"did you mean {near}?" if near else f"use one of: {', '.join(shown)}"
-            raise _invalid(flag, f'unknown {flag[2:]} "{shortened(word)}"', hint)
+            raise _invalid(flag, f'unknown {_NOUNS[flag]} "{shortened(word)}"', hint)
         found.append(meaning)
     return found
 

@@ -13,4 +13,5 @@ COMMAND = SubmitCommand(
     "jobs goes to standard error.",
     partial(launchers, "run"),
     shows_requests=False,
+    waits=True,
 )

@@ -15,21 +15,22 @@ from caliban.cli import flags, render
 from caliban.cli.context import Context
 from caliban.cli.outcomes import report_outcomes
 from caliban.errors import ExitCode, UsageError
-from caliban.records import ContainerRecord, Destination, ExperimentRecord, JsonObject
+from caliban.records import ContainerRecord, Destination, ExperimentRecord
+from caliban.waiting.flags import WaitOptions, add_wait_flags, wait_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from caliban.images.spec import BuildSpec, ImageSpec
     from caliban.platforms.base import Platform
     from caliban.platforms.launch import Exporter, JobPreview, Launch, Launcher
     from caliban.platforms.registry import Platforms
+    from caliban.records import GroupRecord, Outcome
     from caliban.store.database import Store
     from caliban.store.queries import FlagSet
     from caliban.submission.batches import Decision, TypedCommand
     from caliban.submission.images import Images
     from caliban.submission.pipeline import ReadyJob
     from caliban.submission.preflight import Route
+    from caliban.waiting.dispatching import FurtherJobs
 
 Launchers = Callable[[], "Mapping[str, Launcher]"]
 
@@ -47,6 +48,7 @@ class Request:
         launcher: what it was made by.
         no_cache: build every layer of the image again.
         new_attempts: submit all experiments, also if the same command was interrupted.
+        wait: how to wait for the jobs; None for a command that ends when they are submitted, or have run here.
     """
 
     xgroup: str
@@ -57,6 +59,7 @@ class Request:
     launcher: Launcher
     no_cache: bool
     new_attempts: bool
+    wait: WaitOptions | None = None
 
     def previews(self) -> list[ExperimentRecord]:
         """Return the experiments as they would be, without ids."""
@@ -87,6 +90,7 @@ class SubmitCommand:
         launchers: imports the launchers to choose from, by the value of ``--platform``; the first is the default. The
             flag exists where there are several.
         shows_requests: whether ``--verbose`` exists.
+        waits: whether it runs jobs here, and waits for them.
         TAKES_SCRIPT_ARGS: whether arguments after ``--`` are passed to the code.
         CHANGES_JOBS: see :class:`caliban.cli.command_table.Command`.
     """
@@ -94,6 +98,7 @@ class SubmitCommand:
     DESCRIPTION: str
     launchers: Launchers = field(repr=False)
     shows_requests: bool = True
+    waits: bool = False
     TAKES_SCRIPT_ARGS: bool = True
     CHANGES_JOBS: bool = True
 
@@ -114,6 +119,7 @@ class SubmitCommand:
                 help=f"where the jobs run (default: cloud_platform in .calibanconfig.json, else {default})",
             )
         next(iter(launchers.values())).add_arguments(parser)
+        add_wait_flags(parser, waits_anyway=self.waits)
         flags.add_new_attempts(parser)
         flags.add_dry_run(parser)
         flags.add_json(parser)
@@ -129,6 +135,8 @@ class SubmitCommand:
         request = self._request(args, context)
         exporter = request.launch if isinstance(request.launch, Exporter) and request.launch.export_file else None
         if exporter:
+            if request.wait:
+                raise UsageError("conflicting-flags", "--wait: jobs that are exported are not submitted")
             exporter.check_export()
         if args.dry_run:
             from caliban.commands.preview import show
@@ -153,6 +161,7 @@ class SubmitCommand:
             UsageError: naming what is wrong.
         """
         from caliban.commands.image_options import build_spec, image_spec, job_mode
+        from caliban.commands.submit_files import check_key, experiments_to_run
         from caliban.platforms.launch import LaunchContext
         from caliban.records import JobMode
 
@@ -161,17 +170,18 @@ class SubmitCommand:
         launch_context = LaunchContext(
             context.user, context.cwd, context.home, context.environ, context.now(), mode is JobMode.GPU
         )
-        _check_key(getattr(args, "cloud_key", None))
+        check_key(getattr(args, "cloud_key", None))
         image = getattr(args, launcher.image_flag) if launcher.image_flag else None
         return Request(
             xgroup=args.xgroup or f"{context.user}-xgroup-{context.now():%Y-%m-%d-%H-%M-%S}",
             names_xgroup=bool(args.xgroup),
             source=image_spec(image, args, context) if image else build_spec(args, context, mode),
-            flag_sets=[(args.script_args, kwargs) for kwargs in _experiments(args.experiment_config, context)],
+            flag_sets=[(args.script_args, kwargs) for kwargs in experiments_to_run(args.experiment_config, context)],
             launch=launcher.prepare(args, launch_context),
             launcher=launcher,
             no_cache=args.no_cache,
             new_attempts=args.new_attempts,
+            wait=wait_options(args),
         )
 
     def _launcher(self, args: argparse.Namespace, context: Context) -> Launcher:
@@ -188,37 +198,6 @@ class SubmitCommand:
                     hint=f"use one of: {', '.join(launchers)}",
                 )
         return launchers[name] if name else next(iter(launchers.values()))
-
-
-def _check_key(key: Path | None) -> None:
-    from caliban.input_files import InputFileError, open_regular, shortened
-
-    if key is None:
-        return
-    try:
-        with open_regular(key):
-            pass
-    except InputFileError as error:
-        if error.is_missing:
-            message = f"key file not found: {shortened(str(key))}"
-            raise UsageError("key-not-found", message, hint="see --cloud_key") from error
-        message = f"cannot read the key file {shortened(str(key))}"
-        raise error.translated(UsageError, "key-not-readable", message) from error
-
-
-def _experiments(config: str | None, context: Context) -> Sequence[JsonObject]:
-    from caliban.input_files import InputFileError, read_text
-    from caliban.submission.experiments import MAX_BYTES, parse_experiments, unreadable
-
-    if config is None:
-        return [{}]
-    is_stdin = config == "stdin"
-    source = "standard input" if is_stdin else config
-    try:
-        text = context.console.read_input(MAX_BYTES) if is_stdin else read_text(context.cwd / config, limit=MAX_BYTES)
-    except InputFileError as error:
-        raise unreadable(source, error) from error
-    return parse_experiments(text, source=source)
 
 
 def _export(request: Request, exporter: Exporter, context: Context, platforms: Platforms) -> int:
@@ -274,13 +253,14 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.submission.preflight import Preflight
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
+    from caliban.waiting.dispatching import FurtherJobs, split
 
-    # `caliban run train.py > out` holds what train.py writes
-    context.console.listing_to_stderr = has_capability(request.launch.platform, ForegroundPlatform)
-    for warning in request.launch.warnings():
-        context.console.warn(warning)
-    platform = platforms.get(request.launch.platform)
     launch = request.launch
+    # `caliban run train.py > out` holds what train.py writes
+    context.console.listing_to_stderr = has_capability(launch.platform, ForegroundPlatform)
+    for warning in launch.warnings():
+        context.console.warn(warning)
+    platform = platforms.get(launch.platform)
     route = Preflight().route(
         platform,
         request.source,
@@ -292,26 +272,68 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
         if decision.line:
             context.console.info(decision.line)
         if not decision.kinds:
-            _finish(decision, store)
-            context.console.document(lambda: submit_document(request, (), 0))
-            return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+            return _nothing_left(request, decision, context, platforms, store, is_in_doubt=is_in_doubt)
         submitter = Submitter(store, platforms, context.console, context.user, command=decision.command)
         images = _images(request, context, platforms)
         request = replace(request, source=_image_source(request, platform))
         images.get(request.source, platform, route.registry)  # without an image, no experiment is created
-        jobs = _ready_jobs(request, route, decision, context, store)
-        remove_ended((job.experiment.latest for job in jobs if job.experiment.latest), store, platforms)
+        group = _add_experiments(request, context, store)
+        first, rest = split(_ready_jobs(request, route, decision, group), request.wait, images)
+        remove_ended((job.experiment.latest for job in first if job.experiment.latest), store, platforms)
+        submitter.finishes = not rest
         try:
-            outcomes = submit_jobs(jobs, images, submitter)
+            outcomes = submit_jobs(first, images, submitter)
         except InterruptedSubmissionError as interrupted:
-            outcomes, not_started = list(interrupted.outcomes), interrupted.not_started
+            outcomes, not_started = list(interrupted.outcomes), interrupted.not_started + len(rest)
             report_outcomes(context.console, outcomes, request.xgroup, not_started=not_started)
             raise
         finally:  # what was submitted is reported whatever ended it
             known = submitter.outcomes
-            context.console.document(lambda: submit_document(request, known, len(jobs) - len(known)))
-    code = report_outcomes(context.console, outcomes, request.xgroup)
-    return ExitCode.NOT_DONE if is_in_doubt else code
+            context.console.document(lambda: submit_document(request, known, len(first) + len(rest) - len(known)))
+    further = FurtherJobs(first, images, submitter.since, rest, decision.command)
+    return _ended(request, outcomes, group, context, platforms, further, is_in_doubt=is_in_doubt)
+
+
+def _nothing_left(
+    request: Request, decision: Decision, context: Context, platforms: Platforms, store: Store, *, is_in_doubt: bool
+) -> int:
+    """Finish the batch of an interrupted command that submitted everything; with ``--wait``, wait for its jobs."""
+    from caliban.commands.submit_documents import submit_document
+    from caliban.store.journal import Journal
+
+    if decision.continued is not None:
+        Journal(store).finish(decision.continued.batch.id)
+    context.console.document(lambda: submit_document(request, (), 0))
+    group = _add_experiments(request, context, store) if request.wait else None
+    store.close()
+    return _ended(request, [], group, context, platforms, is_in_doubt=is_in_doubt)
+
+
+def _ended(
+    request: Request,
+    outcomes: Sequence[Outcome],
+    group: GroupRecord | None,
+    context: Context,
+    platforms: Platforms,
+    further: FurtherJobs | None = None,
+    *,
+    is_in_doubt: bool,
+) -> int:
+    """Report the outcomes; with ``--wait``, when the jobs have ended, those of an interrupted command too."""
+    from caliban.commands.submit_documents import submit_document
+    from caliban.waiting.submitted import Submitted, wait_for
+
+    if request.wait is None or group is None:
+        code = report_outcomes(context.console, outcomes, request.xgroup) if outcomes else ExitCode.DONE
+        return ExitCode.NOT_DONE if is_in_doubt else code
+    return wait_for(
+        Submitted(request.xgroup, outcomes, frozenset(experiment.id for experiment in group.experiments)),
+        request.wait,
+        context,
+        platforms,
+        lambda found, rest: context.console.document(lambda: submit_document(request, found, rest)),
+        further,
+    )
 
 
 def _decide(
@@ -345,21 +367,19 @@ def _decide(
     return request, decide(store, typed, request.xgroup, clock, still_open), is_in_doubt
 
 
-def _finish(decision: Decision, store: Store) -> None:
-    """Record that the batch of an interrupted command is complete."""
-    from caliban.store.journal import Journal
-
-    if decision.continued is not None:
-        Journal(store).finish(decision.continued.batch.id)
-
-
-def _ready_jobs(request: Request, route: Route, decision: Decision, context: Context, store: Store) -> list[ReadyJob]:
-    """Return a job for each experiment to submit; the group and the experiments are created where they are missing."""
+def _add_experiments(request: Request, context: Context, store: Store) -> GroupRecord:
+    """Return the group with the experiments of the command; it and they are created where they are missing."""
     from caliban.submission.groups import add_experiments
-    from caliban.submission.pipeline import ReadyJob
 
     group = add_experiments(store, context.user, request.xgroup, request.source.as_record(), request.flag_sets)
     context.console.info(f"experiment group {group.name}: {render.count(len(group.experiments), 'experiment')}")
+    return group
+
+
+def _ready_jobs(request: Request, route: Route, decision: Decision, group: GroupRecord) -> list[ReadyJob]:
+    """Return a job for each experiment to submit."""
+    from caliban.submission.pipeline import ReadyJob
+
     make_spec = request.launch.job_spec
     return [
         ReadyJob(experiment, request.source, route, partial(make_spec, number, experiment.arguments), kind)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING
 
-from caliban.causes import reason_of
-from caliban.cli import render
 from caliban.cli.context import Context
+from caliban.cli.frames import Tree, change_lines, frame_lines, jobs_of
 from caliban.cli.live import LiveListing
 from caliban.cli.summaries import command_lines, summary_lines
 from caliban.commands.listing import Listing, ListingRequest, look
 from caliban.commands.status import print_listing, tree_lines
 from caliban.durations import duration_text
 from caliban.errors import CalibanError, ExitCode, QuietInterrupt, one_line
-from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
+from caliban.records import GroupRecord, JobStatus
 from caliban.summary import summary_of
 
 if TYPE_CHECKING:
@@ -89,7 +87,7 @@ class _Watch:
 
         problems = (
             *(submission.token for submission in self._listing.in_doubt),
-            *((job.id, job.refresh_error) for _, job in _jobs(self._listing.groups) if job.refresh_error),
+            *((job.id, job.refresh_error) for _, job in jobs_of(self._listing.groups) if job.refresh_error),
         )
         if problems != self._problems or always:
             report_doubt(self._listing.in_doubt, self._context.console)
@@ -115,21 +113,6 @@ class _Watch:
         return f"{self._context.now():%Y-%m-%d %H:%M:%S}"
 
 
-@dataclass(frozen=True)
-class Tree:
-    """The lines of a group.
-
-    Attributes:
-        full: its experiments.
-        short: those of them that have not succeeded.
-        summary: what follows.
-    """
-
-    full: Sequence[str]
-    short: Sequence[str]
-    summary: Sequence[str]
-
-
 def _tree(group: GroupRecord, request: ListingRequest, context: Context) -> Tree:
     rest = tuple(
         each for each in group.experiments if each.latest is None or each.latest.status is not JobStatus.SUCCEEDED
@@ -140,43 +123,3 @@ def _tree(group: GroupRecord, request: ListingRequest, context: Context) -> Tree
         tuple(tree_lines(replace(group, experiments=rest), request, context)),
         (*summary_lines(summary), *command_lines(summary, group.name, request.selected.typed)),
     )
-
-
-def frame_lines(title: str, trees: Sequence[Tree], rows: int) -> list[str]:
-    """Return what fits on a terminal: where not all does, experiments that have succeeded are left out first.
-
-    Args:
-        title: the first line.
-        trees: of the groups.
-        rows: of the terminal.
-    """
-    full = [line for tree in trees for line in (*tree.full, *tree.summary)]
-    if 1 + len(full) <= rows:
-        return [title, *full]
-    foot = list(trees[0].summary) if len(trees) == 1 else []
-    body = [line for tree in trees for line in (*tree.short, *(() if foot else tree.summary))]
-    room = rows - 1 - len(foot)
-    if room < 1:
-        return [title, *foot][:rows]
-    if len(body) > room:
-        body = [*body[: room - 1], f"... {len(body) - room + 1} more lines"]
-    return [title, *body, *foot]
-
-
-def change_lines(before: Sequence[GroupRecord], after: Sequence[GroupRecord], now: str) -> Iterator[str]:
-    """Yield a line for each job that is new, or whose state or reason changed."""
-    known = {job.id: job for _, job in _jobs(before)}
-    for experiment, job in _jobs(after):
-        old = known.get(job.id)
-        if old is not None and (old.status, reason_of(old)) == (job.status, reason_of(job)):
-            continue
-        states = f"{old.status} -> {job.status}" if old is not None and old.status != job.status else str(job.status)
-        reason = f" ({found})" if (found := reason_of(job)) else ""
-        yield f"{now} job {job.id}: {states}{reason}  {render.command_line(experiment)}"
-
-
-def _jobs(groups: Sequence[GroupRecord]) -> Iterator[tuple[ExperimentRecord, JobRecord]]:
-    for group in groups:
-        for experiment in group.experiments:
-            for job in experiment.jobs:
-                yield experiment, job

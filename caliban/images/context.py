@@ -18,7 +18,7 @@ from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images import parts as layout
 from caliban.images.accidental import human, link_warning, size_warning
-from caliban.images.context_stream import ContextFile, member, member_of, not_readable, padding, unreadable
+from caliban.images.context_stream import ContextFile, Observer, member, member_of, not_readable, padding, unreadable
 from caliban.images.dependency_plan import DependencyPlan, PlannedFile, Project, plan_dependencies
 from caliban.images.dockerignore import Ignored, Verdict
 from caliban.images.generated_file import GeneratedFile
@@ -94,29 +94,37 @@ class BuildContext:
             "add what the image does not need to .dockerignore",
         ]
 
-    def stream(self, sent: Callable[[int], object]) -> Iterator[bytes]:
+    def stream(self, sent: Callable[[int], object], observer: Observer | None = None) -> Iterator[bytes]:
         """Write the context as a tar archive.
 
         Args:
             sent: called with the number of bytes of files that were sent; they add up to ``size``.
+            observer: sees what is sent.
 
         Raises:
             ImageError: ``context-unreadable``, ``context-changed``, while the stream is read.
         """
         buffer = bytearray()
-        for piece in self._pieces(sent):
+        for piece in self._pieces(sent, observer):
             buffer += piece
             if len(buffer) >= _CHUNK:
                 yield bytes(buffer)
                 buffer.clear()
         yield bytes(buffer)
 
-    def _pieces(self, sent: Callable[[int], object]) -> Iterator[bytes]:
+    def _pieces(self, sent: Callable[[int], object], observer: Observer | None) -> Iterator[bytes]:
+        if observer:
+            observer.start()
         text = self.dockerfile.encode()
         yield from member(tarfile.TarInfo(layout.DOCKERFILE), len(text))
         yield text + padding(len(text))
         for file in self.files:
-            yield from file.pieces(sent) if isinstance(file, GeneratedFile) else member_of(file, sent)
+            if isinstance(file, GeneratedFile):
+                yield from file.pieces(sent, observer)
+            else:
+                yield from member_of(file, sent, observer)
+        if observer:
+            observer.finish()
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _largest(self) -> str:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from caliban.errors import ImageError
 from caliban.input_files import InputFileError, open_regular, read, shortened
@@ -41,12 +42,39 @@ class ContextFile:
         return self.path
 
 
-def member_of(file: ContextFile, sent: Callable[[int], object]) -> Iterator[bytes]:
+class ContentObserver(Protocol):
+    """Sees the content of one file as it is sent."""
+
+    def add(self, piece: bytes) -> None:
+        """See the next piece."""
+
+    def finish(self) -> None:
+        """See its end."""
+
+
+class Observer(Protocol):
+    """Sees what is sent, so that nothing has to be read twice."""
+
+    def start(self) -> None:
+        """See the beginning of the context."""
+
+    def content(self, file: ContextFile, *, is_executable: bool, is_generated: bool = False) -> ContentObserver:
+        """Return what sees the content of a regular file."""
+
+    def link(self, file: ContextFile, target: str) -> None:
+        """See a link."""
+
+    def finish(self) -> None:
+        """See the end of the context."""
+
+
+def member_of(file: ContextFile, sent: Callable[[int], object], observer: Observer | None = None) -> Iterator[bytes]:
     """Yield a file as a member of the archive.
 
     Args:
         file: what to send.
         sent: called with the number of bytes of content that were sent.
+        observer: sees what is sent.
 
     Raises:
         ImageError: ``context-unreadable``, ``context-changed``.
@@ -60,12 +88,15 @@ def member_of(file: ContextFile, sent: Callable[[int], object]) -> Iterator[byte
         found = file.path.lstat()
         info.mode, info.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
         if stat.S_ISREG(found.st_mode):
-            yield from _content(file, info, sent)
+            seen = observer.content(file, is_executable=bool(info.mode & 0o111)) if observer else None
+            yield from _content(file, info, sent, seen)
         elif stat.S_ISDIR(found.st_mode):
             info.type = tarfile.DIRTYPE
             yield from member(info, 0)
         elif stat.S_ISLNK(found.st_mode):
             info.type, info.linkname = tarfile.SYMTYPE, str(file.path.readlink())
+            if observer:
+                observer.link(file, info.linkname)
             yield from member(info, 0)
         # Sockets, pipes and devices are left out.
     except OSError as error:
@@ -78,7 +109,9 @@ def member(info: tarfile.TarInfo, size: int) -> Iterator[bytes]:
     yield info.tobuf(format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape")
 
 
-def _content(file: ContextFile, info: tarfile.TarInfo, sent: Callable[[int], object]) -> Iterator[bytes]:
+def _content(
+    file: ContextFile, info: tarfile.TarInfo, sent: Callable[[int], object], seen: ContentObserver | None
+) -> Iterator[bytes]:
     """Yield a regular file: what was collected, not what a link or a pipe that replaced it has, nor what was added."""
     try:
         with open_regular(file.original, follow_links=False) as content:
@@ -89,8 +122,12 @@ def _content(file: ContextFile, info: tarfile.TarInfo, sent: Callable[[int], obj
                 if not chunk:
                     raise _changed(f"{file.source} was truncated")
                 left -= len(chunk)
+                if seen:
+                    seen.add(chunk)
                 yield chunk
                 sent(len(chunk))
+            if seen:
+                seen.finish()
     except InputFileError as error:
         if error.id == "not-a-file":
             raise _changed(f"{file.source} was replaced") from error

@@ -108,7 +108,7 @@ class BuildSpec:
             raise ImageError(
                 "build-folder-gone",
                 f"cannot rebuild the image: directory not found: {self.build_path}",
-                hint="restore the directory in which the experiments were created",
+                hint="restore the directory, or name the one that it has moved to: caliban resubmit --build_path DIR",
             )
         if not is_file(self.build_path / self.package.script_path):
             raise ImageError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from caliban.attempts import Submission
-from caliban.errors import PlatformError
+from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.context import PlatformContext
 from caliban.records import (
     Destination,
@@ -83,6 +83,16 @@ class ServiceRetiredError(PlatformError):
         self.successor = successor
         self.is_certain = is_certain
 
+    @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return self.is_certain
+
+
+def unavailable(error: CalibanError) -> StatusUnavailable:
+    """Return what a state request answers for jobs about which a platform could not be asked."""
+    return StatusUnavailable(one_line(error), isinstance(error, PlatformError) and error.is_permanent)
+
 
 class NotSentError(PlatformError):
     """Nothing was sent, as if the submission had never been started: the user wants to stop, or another process settled
@@ -137,6 +147,17 @@ class Platform(ABC):
         A command that is typed again continues what it submitted there.
         """
         return destination
+
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """Return the details of a job of which only its destination is recorded: that of a submission without a job.
+
+        :meth:`destination` reads them. Never raises: where the destination is malformed, they have none.
+
+        Args:
+            destination: as :meth:`caliban.records.Destination.to_json` wrote it.
+        """
+        return cls.parse_details(JobStatus.SUBMITTED, destination)
 
     @abstractmethod
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:

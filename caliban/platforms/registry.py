@@ -97,6 +97,15 @@ _SECRET_FILES = (
 )
 
 
+class UnsupportedPlatformError(PlatformError):
+    """No platform of that id is installed."""
+
+    @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return True
+
+
 def find(id: PlatformId) -> Entry | None:
     """Return the platform of that id, of ours or of an installed package; None where there is none."""
     return _BUILT_IN.get(id) or _plugins().get(id)
@@ -110,7 +119,7 @@ def platform_class(id: PlatformId) -> type[Platform]:
     """
     entry = find(id)
     if entry is None:
-        raise PlatformError(
+        raise UnsupportedPlatformError(
             "platform-not-supported",
             f"this installation of caliban cannot use the platform {id}",
             hint="its jobs are listed with their recorded state; install the package that provides it, or upgrade "
@@ -127,6 +136,14 @@ def without_names(id: PlatformId, destination: JsonObject) -> JsonObject:
         return platform_class(id).without_names(destination)
     except PlatformError:  # reported for each job that is to be submitted there
         return destination
+
+
+def details_at(id: PlatformId, destination: JsonObject) -> JobDetails:
+    """Return the details of a job of which only its destination is recorded; see :meth:`Platform.details_at`."""
+    try:
+        return platform_class(id).details_at(destination)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return JobDetails()
 
 
 def has_capability(id: PlatformId, capability: type) -> bool:

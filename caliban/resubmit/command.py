@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from caliban.cli import flags, render
@@ -15,20 +16,29 @@ from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
+from caliban.resubmit import change_flags
+from caliban.resubmit.code_options import CodeOptions, code_options
+from caliban.resubmit.code_options import add_arguments as add_code_arguments
+from caliban.waiting.flags import WaitOptions, add_wait_flags, wait_options
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
-    from caliban.records import GroupRecord, PlatformId
+    from caliban.records import GroupRecord, Outcome, PlatformId
+    from caliban.resubmit.overrides import Override
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.selection import Choice
+    from caliban.store.batches import RecordedBatch
     from caliban.store.database import Store
+    from caliban.waiting.dispatching import FurtherJobs
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
-    "directories that they were built from, and submit them again with the same parameters. Standard output has the "
-    "plan and the results; the output of local jobs goes to standard error."
+    "directories that they were built from, and submit them again with the same parameters, or with changed ones: "
+    "flags after -- replace or add parameters. Standard output has the plan and the results; the output of local jobs "
+    "goes to standard error."
 )
 CHANGES_JOBS = True
+TAKES_SCRIPT_ARGS = True
 
 
 def describe_under_way(context: Context) -> Sequence[str]:
@@ -48,6 +58,9 @@ class ResubmitRequest:
         choice: which experiments.
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
+        overrides: the changes of parameters, one for each combination; empty for none.
+        code: what images are made of.
+        wait: how to wait for the jobs; None for a command that ends when they are submitted, or have run here.
     """
 
     xgroup: str
@@ -55,6 +68,13 @@ class ResubmitRequest:
     choice: Choice
     yes: bool
     platform: PlatformId | None = None
+    overrides: tuple[Override, ...] = ()
+    code: CodeOptions = field(default_factory=CodeOptions)
+    wait: WaitOptions | None = None
+
+    def refreshed(self, group: GroupRecord) -> GroupRecord:
+        """Return the group with the experiments whose states count; changed ones may be any."""
+        return group if self.overrides else self.choice.possible(group)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
     )
+    change_flags.add_arguments(parser)
+    add_code_arguments(parser)
+    add_wait_flags(parser)
     flags.add_json(parser)
 
 
@@ -114,7 +137,16 @@ def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
 
     platform = MIGRATION_TARGETS[args.platform] if args.platform else None
     choice = Choice(job_filter(args, context.clock), args.all_jobs, args.max_attempts, args.limit)
-    return ResubmitRequest(args.xgroup, args.dry_run, choice, args.yes, platform)
+    return ResubmitRequest(
+        args.xgroup,
+        args.dry_run,
+        choice,
+        args.yes,
+        platform,
+        change_flags.read_overrides(args, context),
+        code_options(args, context.cwd, context.home),
+        wait_options(args),
+    )
 
 
 def _read_group(request: ResubmitRequest, context: Context, store: Store) -> GroupRecord:
@@ -142,6 +174,8 @@ def _no_group_given(store: Store, user: str) -> UsageError:
 
 def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store, group: GroupRecord) -> int:
     from caliban.resubmit import report
+    from caliban.resubmit.code_step import compared
+    from caliban.resubmit.code_step import show as show_code
     from caliban.resubmit.documents import plan_document
     from caliban.store.journal import Journal
     from caliban.submission.in_doubt import report_unreachable
@@ -150,8 +184,11 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
 
     open_submissions = Journal(store, context.clock).open_submissions(user=context.user, group=group.name)
     in_progress = describe_open(open_submissions, context.clock)
-    refreshed = refresh([request.choice.possible(group)], platforms).groups[0]
-    plan = _plan(group.updated(refreshed), request, in_progress, platforms)
+    refreshed = refresh([request.refreshed(group)], platforms).groups[0]
+    batch = change_flags.interrupted_batch(request, store, context)
+    plan = _plan(group.updated(refreshed), request, in_progress, platforms, store, batch)
+    comparison = compared(plan, context, platforms, store)
+    plan = comparison.plan
     show = context.console.print
     foreign = tuple(_foreign_lines(plan, context, platforms, store)) if plan.jobs else ()
     context.console.document(lambda: plan_document(plan, foreign))
@@ -162,6 +199,7 @@ def _dry_run(request: ResubmitRequest, context: Context, platforms: Platforms, s
         show("")
         _print(context, report.image_lines(plan, context.home))
         _warn_of_sizes(plan, context)
+        show_code(comparison, request.code, context.console)
     else:
         show(report.nothing_line(plan, request.choice))
     if plan.skipped:
@@ -189,17 +227,24 @@ def _warn_of_sizes(plan: Plan, context: Context) -> None:
 
 def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> int:
     from caliban.resubmit import report
+    from caliban.resubmit.code_step import compared
+    from caliban.resubmit.code_step import show as show_code
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems
+    from caliban.resubmit.waiting import ended
 
     plan, is_in_doubt = _current_plan(request, context, platforms, store)
     if not plan.jobs:
         context.console.document(lambda: resubmit_document(plan, (), 0))
         context.console.print(report.nothing_line(plan, request.choice))
-        return ExitCode.NOT_DONE if is_in_doubt else ExitCode.DONE
+        store.close()
+        return ended(plan, request, (), context, platforms, is_in_doubt=is_in_doubt)
+    comparison = compared(plan, context, platforms, store)
+    plan = comparison.plan
     _print(context, report.job_lines(plan))
     _print(context, report.migration_lines(plan))
     _print(context, _foreign_lines(plan, context, platforms, store))
+    show_code(comparison, request.code, context.console)
     _report_problems(plan, context)
     if not plan.ready:
         context.console.document(lambda: resubmit_document(plan, problems(plan), 0))
@@ -209,29 +254,39 @@ def _resubmit(request: ResubmitRequest, context: Context, platforms: Platforms, 
     question = f"do you wish to resubmit these {len(plan.ready)} jobs?"
     if not request.yes and not context.console.agreed(question, "resubmitted"):
         return ExitCode.NOT_DONE
-    code = _submit(plan, context, platforms, store)
-    return ExitCode.NOT_DONE if is_in_doubt else code
+    outcomes, further = _submit(plan, request, context, platforms, store)
+    store.close()  # it is not kept open while jobs are waited for
+    return ended(plan, request, outcomes, context, platforms, further, is_in_doubt=is_in_doubt)
 
 
-def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) -> int:
-    """Rebuild and submit what can be; the jobs with a problem are reported too."""
+def _submit(
+    plan: Plan, request: ResubmitRequest, context: Context, platforms: Platforms, store: Store
+) -> tuple[Sequence[Outcome], FurtherJobs]:
+    """Rebuild and submit what can be; the outcomes are those of the jobs with a problem too."""
+    from caliban.resubmit.changes import record_experiments, recorded_jobs, with_recorded
     from caliban.resubmit.documents import resubmit_document
     from caliban.resubmit.plan import problems, ready_job
     from caliban.submission.images import Images
     from caliban.submission.pipeline import submit_jobs
     from caliban.submission.setup import build_user
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
+    from caliban.waiting.dispatching import FurtherJobs, split
 
     context.console.jobs_to_stderr = True  # standard output has the plan and the results
     if plan.builds_images:
         context.console.info("rebuilding containers...")
     images = Images(platforms.context, build_user(context.user))
-    submitter = Submitter(store, platforms, context.console, context.user)
+    command = change_flags.journaled_command(request, plan.continued, context.user)
+    submitter = Submitter(store, platforms, context.console, context.user, command=command)
+    record = partial(record_experiments, store=store, user=context.user, group=plan.group, clock=context.clock)
     found = problems(plan)
+    jobs, rest = split([ready_job(job) for job in plan.ready], request.wait, images)
+    rest = recorded_jobs(rest, record)
+    submitter.finishes = not rest
     try:
-        found = [*found, *submit_jobs([ready_job(job) for job in plan.ready], images, submitter)]
+        found = [*found, *submit_jobs(jobs, images, submitter, record)]
     except InterruptedSubmissionError as interrupted:
-        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started
+        found, not_started = [*problems(plan), *interrupted.outcomes], interrupted.not_started + len(rest)
         report_outcomes(context.console, found, plan.group, not_started=not_started)
         raise
     finally:  # what was submitted is reported whatever ended it
@@ -239,7 +294,7 @@ def _submit(plan: Plan, context: Context, platforms: Platforms, store: Store) ->
         context.console.document(
             lambda: resubmit_document(plan, [*problems(plan), *known], len(plan.ready) - len(known))
         )
-    return report_outcomes(context.console, found, plan.group)
+    return found, FurtherJobs(with_recorded(jobs, found), images, submitter.since, rest, command)
 
 
 def _current_plan(request: ResubmitRequest, context: Context, platforms: Platforms, store: Store) -> tuple[Plan, bool]:
@@ -254,25 +309,46 @@ def _current_plan(request: ResubmitRequest, context: Context, platforms: Platfor
 
     left = reconcile_open(store, platforms, context.user, request.xgroup)
     group = _read_group(request, context, store)
-    [refreshed] = refresh([request.choice.possible(group)], platforms).record(store, platforms)
+    [refreshed] = refresh([request.refreshed(group)], platforms).record(store, platforms)
     group = group.updated(refreshed)
     in_progress = describe_open([*left.in_progress, *left.in_doubt], context.clock)
-    plan = _plan(group, request, in_progress, platforms)
+    batch = change_flags.interrupted_batch(request, store, context)
+    plan = _plan(group, request, in_progress, platforms, store, batch)
+    change_flags.report_continued(plan, store, context)
     report_doubt(left.in_doubt, context.console)
     report_unreachable(plan.group, len(plan.unreachable), context.console)
     return plan, bool(left.in_doubt or plan.unreachable)
 
 
-def _plan(group: GroupRecord, request: ResubmitRequest, in_progress: Mapping[int, str], platforms: Platforms) -> Plan:
+def _plan(
+    group: GroupRecord,
+    request: ResubmitRequest,
+    in_progress: Mapping[int, str],
+    platforms: Platforms,
+    store: Store,
+    continued: RecordedBatch | None,
+) -> Plan:
+    from caliban.resubmit.changes import Rules, change_jobs, with_same_command_lines
+    from caliban.resubmit.kept_image import check_kept_images
     from caliban.resubmit.migrate import migrate
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
     from caliban.resubmit.selection import select
+    from caliban.store.code import recorded_builds
+    from caliban.store.first_submissions import first_submissions
 
-    selection = select(group, request.choice, in_progress)
-    jobs = [migrate(job, platforms, request.platform) for job in plan_jobs(selection.selected)]
-    checked = check_jobs(jobs, platforms, connect=not request.dry_run)
-    return Plan(group.name, tuple(with_migration_hint(checked, group.name)), selection.skipped)
+    choice, connect = request.choice, not request.dry_run
+    first = first_submissions(store, (each.id for each in group.experiments if each.latest is None))
+    chosen = replace(choice, limit=None) if request.overrides else choice
+    selection = select(group, chosen, in_progress, first)
+    builds = recorded_builds(store, (each.template.id for each in selection.selected))
+    planned = plan_jobs(selection.selected, builds, request.code, request.platform)
+    jobs = [migrate(job, platforms, request.platform) for job in planned]
+    changed = change_jobs(jobs, group, request.overrides, Rules.of(choice, in_progress, continued))
+    jobs = with_same_command_lines(changed.jobs, group)
+    jobs = check_kept_images(jobs, platforms.context.engine, connect=connect)
+    jobs = with_migration_hint(check_jobs(jobs, platforms, connect=connect), group.name)
+    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued)
 
 
 def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Iterable[str]:

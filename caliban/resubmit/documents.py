@@ -8,6 +8,9 @@ from caliban.cli import documents
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.records import JsonObject, Outcome
+from caliban.resubmit import code
+from caliban.resubmit.change_report import change_fields
+from caliban.resubmit.changes import PlannedJobs
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
 from caliban.resubmit.selection import SkippedExperiment
 
@@ -31,11 +34,8 @@ def plan_document(plan: Plan, effects: Sequence[str]) -> JsonObject:
 
 def resubmit_document(plan: Plan, outcomes: Sequence[Outcome], not_started: int) -> JsonObject:
     """Return what was submitted, and what was not."""
-    resubmitted = {job.experiment.id: job.experiment.latest for job in plan.jobs}
-    jobs = []
-    for outcome in outcomes:
-        before = resubmitted.get(outcome.experiment.id)
-        jobs.append({**documents.outcome_fields(outcome), "resubmits": before.id if before else None})
+    planned = PlannedJobs(plan.jobs)
+    jobs = [_resubmitted(outcome, planned.find(outcome)) for outcome in outcomes]
     return documents.document(
         "caliban.resubmit/1",
         group=plan.group,
@@ -45,16 +45,24 @@ def resubmit_document(plan: Plan, outcomes: Sequence[Outcome], not_started: int)
     )
 
 
+def _resubmitted(outcome: Outcome, job: PlannedJob | None) -> JsonObject:
+    before = job.experiment.latest if job else None
+    resubmits = before.id if before else None
+    return {**documents.outcome_fields(outcome), "resubmits": resubmits, **change_fields(job)}
+
+
 def _planned(job: PlannedJob) -> JsonObject:
     latest = job.experiment.latest
     return {
         "experiment": documents.experiment_fields(job.experiment),
         "resubmits": documents.job_fields(latest) if latest else None,
         "platform": job.template.platform,
-        "settings_of_job": job.template.id,
+        "settings_of_job": job.template.id or None,
         "is_migrated": job.is_migrated,
         "dropped_settings": list(job.dropped_settings),
         "error": documents.error_fields(job.problem) if job.problem else None,
+        **change_fields(job),
+        "code": code.fields(job),
     }
 
 

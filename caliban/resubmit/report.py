@@ -9,20 +9,31 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
+from caliban.resubmit import code
+from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
-from caliban.resubmit.selection import Choice
+from caliban.resubmit.selection import Choice, state_text
 
 
 def job_lines(plan: Plan) -> Iterator[str]:
     """Yield the jobs, each with its command line."""
     yield "the following jobs would be resubmitted:"
+    is_common = code.is_common(plan)
     for planned in plan.jobs:
         yield render.command_line(planned.experiment)
-        if planned.experiment.latest is None:
+        if planned.origin.latest is None:
             template = planned.template
-            yield f"  never run; would run on {template.platform} with the settings of job {template.id}"
+            settings = (
+                f"the settings of job {template.id}" if template.id else "the settings that it was submitted with"
+            )
+            yield f"  never run; would run on {template.platform} with {settings}"
         else:
-            yield f"  {render.job_line(planned.experiment.latest)}"
+            yield f"  {render.job_line(planned.origin.latest)}"
+        for detail in change_details(planned):
+            yield f"    {detail}"
+        if not is_common:
+            yield from code.line(planned)
+    yield from code.common_lines(plan)
 
 
 def migration_lines(plan: Plan) -> Iterator[str]:
@@ -47,6 +58,8 @@ def image_lines(plan: Plan, home: Path) -> Iterator[str]:
 def _origin(image: PlannedImage, home: Path) -> str:
     if isinstance(image.source, CalibanError):
         return image.source.message
+    if image.is_kept and isinstance(image.source, ImageSpec):
+        return f"{image.source.image}, not rebuilt (--no_rebuild)"
     if isinstance(image.source, ImageSpec):
         return f"{image.source.image}, not rebuilt: the experiments name an existing image"
     directory = render.short_path(str(image.source.build_path), home)
@@ -71,7 +84,13 @@ def nothing_line(plan: Plan, choice: Choice) -> str:
     counts = "; ".join(
         f"{number} {reason}" for reason, number in Counter(skipped.reason for skipped in plan.skipped).items()
     )
-    has_jobs = any(skipped.experiment.latest for skipped in plan.skipped)
-    is_usual = choice == Choice()
-    hint = " (--all_jobs resubmits jobs regardless of their state)" if has_jobs and is_usual else ""
+    hint = " (--all_jobs resubmits jobs regardless of their state)" if _would_help(plan, choice) else ""
     return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"
+
+
+def _would_help(plan: Plan, choice: Choice) -> bool:
+    """Return whether ``--all_jobs`` would choose more."""
+    if choice.all_jobs or choice.filter.states or choice.filter.never_run:
+        return False
+    latest = ((skipped.experiment.latest, skipped.reason) for skipped in plan.skipped)
+    return any(job is not None and reason == state_text(job) for job, reason in latest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,6 +12,7 @@ from caliban.attempts import AttemptKind, FirstAttempt, Rerun, Submission, Submi
 from caliban.clock import Clock, local_text
 from caliban.errors import StoreError
 from caliban.records import Destination, JsonObject, PlatformId
+from caliban.store.code import BuildOrigin
 from caliban.store.group_stop import ended_experiments, stopped
 from caliban.store.models import ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.submissions import select_submissions, submission_from
@@ -61,6 +62,7 @@ class NewSubmission:
         name: the name to request for the job.
         token: of :func:`new_token`.
         kind: whether other jobs of the experiment prevent this one.
+        build: from what, and where, its image is built.
     """
 
     experiment_id: int
@@ -70,6 +72,7 @@ class NewSubmission:
     name: str
     token: str
     kind: AttemptKind
+    build: BuildOrigin = field(default_factory=BuildOrigin)
 
 
 def check(

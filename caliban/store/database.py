@@ -25,9 +25,12 @@ from caliban.store.engines import begin_immediate, empty_engine, lock_reporter, 
 from caliban.store.failures import translate_errors
 from caliban.store.models import (
     FIRST_WITH_BATCHES,
+    FIRST_WITH_CODE,
     FIRST_WITH_JOB_LOGS,
     FIRST_WITH_JOURNAL,
+    FIRST_WITH_ORIGINS,
     HAS_JOB_LOGS,
+    HAS_ORIGINS,
     HEAD,
     REVISIONS,
     VERSION_TABLE,
@@ -55,6 +58,8 @@ class Store:
         has_journal: whether it has the table of submissions.
         has_batches: whether it has the table of their batches.
         has_job_logs: whether it has the table of the output of jobs; its sessions say so too (``session.info``).
+        has_origins: whether it has the table of the origins of experiments; likewise.
+        has_code: whether it has the tables of what images were built from.
         location: its name in messages, without a password.
     """
 
@@ -63,6 +68,8 @@ class Store:
         self.has_journal = revision is not None and revision >= FIRST_WITH_JOURNAL
         self.has_batches = revision is not None and revision >= FIRST_WITH_BATCHES
         self.has_job_logs = revision is not None and revision >= FIRST_WITH_JOB_LOGS
+        self.has_origins = revision is not None and revision >= FIRST_WITH_ORIGINS
+        self.has_code = revision is not None and revision >= FIRST_WITH_CODE
         self.location = address.location
         self._address = address
         self._access = access
@@ -77,8 +84,7 @@ class Store:
         Raises:
             StoreError: for every database error within the block.
         """
-        info = {HAS_JOB_LOGS: self.has_job_logs}
-        with translate_errors(self.location, self._address.secrets), Session(self._engine, info=info) as session:
+        with translate_errors(self.location, self._address.secrets), Session(self._engine, info=self._info) as session:
             yield session
 
     @contextmanager
@@ -92,10 +98,14 @@ class Store:
             raise StoreError("store-opened-for-reading", f"the experiment store {self.location} is open for reading")
         with (
             translate_errors(self.location, self._address.secrets),
-            Session(begin_immediate(self._engine), info={HAS_JOB_LOGS: self.has_job_logs}) as session,
+            Session(begin_immediate(self._engine), info=self._info) as session,
             session.begin(),
         ):
             yield session
+
+    @property
+    def _info(self) -> dict[str, bool]:
+        return {HAS_JOB_LOGS: self.has_job_logs, HAS_ORIGINS: self.has_origins}
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""

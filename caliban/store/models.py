@@ -1,4 +1,4 @@
-"""The tables of the store as SQLAlchemy classes: the five of caliban 0.4.2, the journal, and the output of jobs.
+"""The tables of the store as SQLAlchemy classes: the five of caliban 0.4.2, the journal, the output of jobs, origins.
 
 The five have the columns that caliban 0.4.2 creates, as read from ``sqlite_master`` of its SQLite stores and from
 ``pg_dump -s`` of a PostgreSQL database that it created.
@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 from caliban.attempts import SubmissionState
 from caliban.records import JobStatus
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision that this version supports, oldest first; see the files in ``migrations/versions``."""
 
 HEAD = REVISIONS[-1]
@@ -24,9 +24,14 @@ HEAD = REVISIONS[-1]
 FIRST_WITH_JOURNAL = "0002"
 FIRST_WITH_BATCHES = "0004"
 FIRST_WITH_JOB_LOGS = "0005"
+FIRST_WITH_ORIGINS = "0006"
+FIRST_WITH_CODE = "0007"
 
 HAS_JOB_LOGS = "has_job_logs"
 """The key of ``session.info`` under which sessions of a store say whether it has the table of the output of jobs."""
+
+HAS_ORIGINS = "has_origins"
+"""The same for the table of the origins of experiments."""
 
 VERSION_TABLE = "caliban_version"
 """Not Alembic's default name, which another tool may use in the same PostgreSQL database."""
@@ -205,3 +210,51 @@ class JobLogRow(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     error_frame: Mapped[str | None] = mapped_column(Text)
     recorded: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class ExperimentOriginRow(Base):
+    """The experiment that another one was made from, by changing parameters of a re-run."""
+
+    __tablename__ = "experiment_origins"
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    origin_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), index=True)
+    created: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class CodeFileRow(Base):
+    """The text of a file that entered an image, compressed (zlib); shared by all manifests that name it.
+
+    At most :data:`caliban.code_record.MAX_TEXT` when decompressed.
+    """
+
+    __tablename__ = "code_files"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class CodeManifestRow(Base):
+    """What an image was built from (:class:`caliban.code_record.CodeManifest`), compressed (zlib)."""
+
+    __tablename__ = "code_manifests"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SubmissionBuildRow(Base):
+    """From what, and where, the image of a submission was built.
+
+    ``manifest_id`` is null where the files are not recorded. ``build_path`` is the directory of the project where that
+    is not the one of the container spec: the project has moved.
+    """
+
+    __tablename__ = "submission_builds"
+
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"), primary_key=True)
+    manifest_id: Mapped[int | None] = mapped_column(ForeignKey("code_manifests.id"))
+    git_commit: Mapped[str | None] = mapped_column(String(64))
+    is_dirty: Mapped[bool | None]
+    build_path: Mapped[str | None] = mapped_column(Text)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from caliban.attempts import Owner, Rerun, Submission, SubmissionState
 from caliban.clock import Clock
 from caliban.store.checks import NewSubmission, newest_specs
+from caliban.store.code import record_builds
 from caliban.store.models import BatchRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.owner import to_text
 from caliban.store.submissions import select_submissions, submission_from, utc_now
@@ -63,7 +64,9 @@ def add_batch(session: Session, new: NewBatch, clock: Clock) -> dict[str, Submis
     )
     session.flush()
     statement = select_submissions(session, clock, has_batches=True).where(SubmissionRow.batch_id == batch_id)
-    return {row.token: submission_from(row) for row in session.execute(statement)}
+    opened = {row.token: submission_from(row) for row in session.execute(statement)}
+    record_builds(session, {opened[entry.token].id: entry.build for entry in new.entries})
+    return opened
 
 
 def _add_row(session: Session, new: NewBatch, clock: Clock) -> int:

@@ -1,13 +1,12 @@
 """Query the store, in one statement each unless documented otherwise.
 
-The queries work on a store that was never upgraded: beside the tables of caliban 0.4.2, only that of the output of jobs
-is used, where there is one. JSON values in the
-results may be shared between records and must not be modified.
+The queries work on a store that was never upgraded: beside the tables of caliban 0.4.2, only those of the output of
+jobs and of the origins of experiments are used, where there are any. JSON values in the results may be shared between
+records and must not be modified.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,7 +17,17 @@ from sqlalchemy.orm import Session
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
 from caliban.store.group_counts import group_counts_of
 from caliban.store.job_logs import has_job_logs, job_columns
-from caliban.store.models import ContainerSpecRow, ExperimentGroupRow, ExperimentRow, JobLogRow, JobRow, JobSpecRow
+from caliban.store.locks import lock_group
+from caliban.store.models import (
+    ContainerSpecRow,
+    ExperimentGroupRow,
+    ExperimentOriginRow,
+    ExperimentRow,
+    JobLogRow,
+    JobRow,
+    JobSpecRow,
+)
+from caliban.store.origins import has_origins, origin_column
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
 from caliban.summary import GroupCounts
 
@@ -93,7 +102,7 @@ def group_attempts(
     """
     attempts = _newest_of_each(user, name, per_experiment)
     statement = (
-        select(*TREE_COLUMNS, *job_columns(session))
+        select(*TREE_COLUMNS, origin_column(session), *job_columns(session))
         .select_from(ExperimentGroupRow)
         .outerjoin(ExperimentRow, ExperimentRow.xgroup_id == ExperimentGroupRow.id)
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
@@ -103,7 +112,7 @@ def group_attempts(
         .where(_is_group(user, name))
         .order_by(ExperimentRow.id, JobRow.id)
     )
-    rows = session.execute(_with_job_logs(session, statement)).all()
+    rows = session.execute(_with_newer_tables(session, statement)).all()
     if not rows:
         return None
     return GroupRecord(min(row.group_id for row in rows), name, experiments_of(rows, parse))
@@ -112,7 +121,7 @@ def group_attempts(
 def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | None:
     """Return a job; None if there is none of this id."""
     statement = (
-        select(*TREE_COLUMNS, *job_columns(session))
+        select(*TREE_COLUMNS, origin_column(session), *job_columns(session))
         .select_from(JobRow)
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
         .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
@@ -120,7 +129,7 @@ def find_job(session: Session, parse: ParseDetails, job_id: int) -> JobRecord | 
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
         .where(JobRow.id == job_id)
     )
-    found = experiments_of(session.execute(_with_job_logs(session, statement)), parse)
+    found = experiments_of(session.execute(_with_newer_tables(session, statement)), parse)
     return found[0].jobs[0] if found else None
 
 
@@ -137,7 +146,7 @@ def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int
         .subquery("newest")
     )
     statement = (
-        select(*TREE_COLUMNS, *job_columns(session))
+        select(*TREE_COLUMNS, origin_column(session), *job_columns(session))
         .select_from(newest)
         .join(JobRow, JobRow.id == newest.c.job_id)
         .join(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
@@ -146,7 +155,7 @@ def recent_attempts(session: Session, parse: ParseDetails, user: str, limit: int
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
         .order_by(ExperimentGroupRow.id, ExperimentRow.id, JobRow.id)
     )
-    return groups_of(session.execute(_with_job_logs(session, statement)), parse)
+    return groups_of(session.execute(_with_newer_tables(session, statement)), parse)
 
 
 def experiments_of_flag_sets(
@@ -174,7 +183,7 @@ def experiments_of_flag_sets(
     Returns:
         The group with these experiments, in the order of ``flag_sets``, each with its latest attempt if it has one.
     """
-    _lock_group(session, user, group)
+    lock_group(session, user, group)
     view = group_attempts(session, parse, user, group, per_experiment=1)
     group_id = view.id if view else _add_group(session, user, group)
     wanted: dict[str, FlagSet] = {}
@@ -211,7 +220,9 @@ def flag_set_key(args: Sequence[str], kwargs: JsonObject) -> str:
     return canonical([list(args), kwargs])
 
 
-def _with_job_logs(session: Session, statement: _Statement) -> _Statement:
+def _with_newer_tables(session: Session, statement: _Statement) -> _Statement:
+    if has_origins(session):
+        statement = statement.outerjoin(ExperimentOriginRow, ExperimentOriginRow.experiment_id == ExperimentRow.id)
     return statement.outerjoin(JobLogRow, JobLogRow.job_id == JobRow.id) if has_job_logs(session) else statement
 
 
@@ -232,13 +243,6 @@ def _newest_of_each(user: str, name: str, per_experiment: int | None) -> FromCla
     if per_experiment is None:
         return attempts
     return select(attempts).where(attempts.c.age <= per_experiment).subquery("newest")
-
-
-def _lock_group(session: Session, user: str, group: str) -> None:
-    # on SQLite the transaction already holds the write lock; on PostgreSQL two could create the same rows
-    if session.get_bind().dialect.name == "postgresql":
-        digest = hashlib.blake2b(f"{user}\0{group}".encode(), digest_size=8).digest()
-        session.execute(select(func.pg_advisory_xact_lock(int.from_bytes(digest, "big", signed=True))))
 
 
 def _by_flag_set(experiments: Sequence[ExperimentRecord], container_spec: JsonObject) -> dict[str, ExperimentRecord]:

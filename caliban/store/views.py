@@ -45,7 +45,7 @@ TREE_COLUMNS = (
 )
 """The columns of :func:`experiments_of`: one row per job, or one for an experiment or group without jobs.
 
-Those of :func:`error_from` come from another table, where the store has it.
+Those of :func:`error_from` and ``origin_id`` come from other tables, where the store has them.
 """
 
 TreeRow = Any
@@ -115,6 +115,7 @@ def _experiment(rows: Sequence[TreeRow], parse: ParseDetails) -> ExperimentRecor
         # kept without a container spec too: building from it reports what is missing
         container=ContainerRecord(first.container_id or 0, json_object(first.container_spec)),
         jobs=tuple(_job(row, parse) for row in rows if row.job_id is not None),
+        origin=first.origin_id,
     )
 
 

@@ -87,6 +87,13 @@ def unfinished_batch(store: Store, typed: TypedCommand, clock: Clock) -> Recorde
     return None if batch is None or batch.is_finished else batch
 
 
+def continued_by(store: Store, command: Command, clock: Clock) -> Command:
+    """Return a command as what continues its own unfinished batch: it submits a further part of its experiments."""
+    with store.reading() as session:
+        batch = latest_batch(session, clock, command.key)
+    return command if batch is None or batch.is_finished else Command(command.key, batch.newest_job)
+
+
 @dataclass(frozen=True)
 class RecordedDestination(Destination):
     """A destination as it is recorded.
@@ -158,7 +165,7 @@ def decide(store: Store, typed: TypedCommand, group: str, clock: Clock, still_op
     wanted = {flag_set_key(args, kwargs): known.get(flag_set_key(args, kwargs)) for args, kwargs in typed.flag_sets}
     kinds = {key: _kind(each) for key, each in wanted.items() if each is None or each.id not in submitted}
     if unfinished is not None:
-        what = _continued_text(unfinished, len(submitted), len(wanted), clock)
+        what = continued_text(unfinished, len(submitted), len(wanted), clock)
         command = Command(typed.key, unfinished.newest_job)
         return Decision(command, kinds, f"continuing {what}", unfinished, f"this command would continue {what}")
     line = _again_line(sum(1 for each in known.values() if each.latest))
@@ -188,7 +195,8 @@ def _already_running(batch: RecordedBatch) -> StoreError:
     )
 
 
-def _continued_text(batch: RecordedBatch, submitted: int, total: int, clock: Clock) -> str:
+def continued_text(batch: RecordedBatch, submitted: int, total: int, clock: Clock) -> str:
+    """Return which submission is continued, and how much of it was submitted."""
     interrupted, now = batch.renewed.astimezone(), clock.utc_now().astimezone()
     at = f"{interrupted:%H:%M}" if interrupted.date() == now.date() else f"{interrupted:%Y-%m-%d %H:%M}"
     jobs = "job was" if total == 1 else "jobs were"

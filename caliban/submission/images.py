@@ -5,8 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from caliban.code_record import CodeRecord
 from caliban.errors import CalibanError
+from caliban.images.code import CodeRecorder
 from caliban.images.dockerfile import BuildUser
+from caliban.images.git_state import git_state
 from caliban.images.registry.push import Registry
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
@@ -42,6 +45,7 @@ class Images:
         self._no_cache = no_cache
         self._reporter = _WarnsOnce(context.reporter)
         self._built: dict[BuildSpec, ImageRef | CalibanError] = {}
+        self._code: dict[BuildSpec, CodeRecord] = {}
         self._pushed: dict[tuple[BuildSpec, Registry], ImageRef | CalibanError] = {}
 
     def build(self, source: BuildSpec | ImageSpec) -> ImageRef:
@@ -53,14 +57,22 @@ class Images:
         if isinstance(source, ImageSpec):
             return source.image
         if source not in self._built:
+            recorder = CodeRecorder(source)
             try:
                 engine = self._context.engine()
-                built = engine.build(source, self._user, self._reporter, no_cache=self._no_cache)
+                built = engine.build(source, self._user, self._reporter, no_cache=self._no_cache, observer=recorder)
             except CalibanError as error:
                 self._built[source] = error
             else:
                 self._built[source] = built
+                if recorder.record is not None:
+                    git = git_state(source.build_path, self._context.environ, self._context.clock)
+                    self._code[source] = replace(recorder.record, git=git).prepared()
         return _raised(self._built[source])
+
+    def code(self, source: BuildSpec | ImageSpec) -> CodeRecord | None:
+        """Return what entered an image that was built; None where that is not recorded."""
+        return self._code.get(source) if isinstance(source, BuildSpec) else None
 
     def get(self, source: BuildSpec | ImageSpec, platform: Platform, registry: Registry | None) -> ImageRef:
         """Return what jobs on a platform call the image, built and pushed where that has not been done.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from caliban.errors import CalibanError, one_line
+from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.outputs.stored import StoredOutput
 from caliban.platforms.registry import Platforms
 from caliban.records import (
@@ -106,7 +106,8 @@ def _query(platform: PlatformId, jobs: Sequence[JobRecord], platforms: Platforms
             return {job.id: expected(found.get(job.id, _NOT_REPORTED), JobUpdate, StatusUnavailable) for job in jobs}
     except CalibanError as error:
         reason = one_line(error) if error.id == INTERNAL_ERROR else error.message
-        return {job.id: StatusUnavailable(reason) for job in jobs}
+        is_permanent = isinstance(error, PlatformError) and error.is_permanent
+        return {job.id: StatusUnavailable(reason, is_permanent) for job in jobs}
 
 
 def _jobs(groups: Sequence[GroupRecord]) -> list[JobRecord]:

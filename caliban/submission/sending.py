@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from caliban.attempts import AttemptKind, Submission, SubmissionState
@@ -11,6 +11,7 @@ from caliban.errors import CalibanError, StoreError
 from caliban.platforms.base import NotSentError, Platform, RefusedError
 from caliban.platforms.registry import parse_details
 from caliban.records import Destination, ExperimentRecord, ImageRef, JobStatus, JsonObject, NewJob, Outcome, PlatformId
+from caliban.store.code import BuildOrigin
 from caliban.store.database import Store
 from caliban.store.group_stop import is_reason, stopped
 from caliban.store.journal import Journal
@@ -29,6 +30,7 @@ class Attempt:
         image: that image.
         destination: where on the platform.
         kind: whether other jobs of the experiment prevent it.
+        build: from what, and where, its image was built.
     """
 
     experiment: ExperimentRecord
@@ -37,6 +39,7 @@ class Attempt:
     image: ImageRef
     destination: Destination
     kind: AttemptKind
+    build: BuildOrigin = field(default_factory=BuildOrigin)
 
 
 class Sender:

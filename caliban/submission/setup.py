@@ -17,6 +17,7 @@ from caliban.reporter import Reporter
 if TYPE_CHECKING:
     from caliban.images.docker.engine import Engine
     from caliban.images.dockerfile import BuildUser
+    from caliban.images.secret_rules import SecretFiles
 
 
 def make_platforms(
@@ -39,13 +40,22 @@ def make_platforms(
     @cache
     def engine() -> Engine:
         from caliban.images.docker.engine import Engine
-        from caliban.images.secret_rules import SecretFiles
 
-        key = flags.cloud_key(options or {})
-        secret_files = registry.secret_files().combined(SecretFiles(files=() if key is None else (str(key),)))
-        return Engine.connect(environ, secret_files, on_slow=reporter.info)
+        return Engine.connect(environ, secret_files(options or {}), on_slow=reporter.info)
 
     return Platforms(PlatformContext(environ, home, reporter, engine, options or {}, clock or SystemClock()))
+
+
+def secret_files(options: Mapping[str, object]) -> SecretFiles:
+    """Return which files never go into an image.
+
+    Args:
+        options: the values of the command's flags, by name.
+    """
+    from caliban.images.secret_rules import SecretFiles
+
+    key = flags.cloud_key(options)
+    return registry.secret_files().combined(SecretFiles(files=() if key is None else (str(key),)))
 
 
 def build_user(name: str) -> BuildUser:

@@ -79,7 +79,13 @@ PARALLEL_SUBMISSIONS = 8
 
 
 class Submitter:
-    """Submits attempts, and records each result as soon as it is known."""
+    """Submits attempts, and records each result as soon as it is known.
+
+    Attributes:
+        since: what is stopped after that (:func:`~caliban.store.group_stop.newest_batch`) is not submitted.
+        finishes: whether the command has then submitted everything; otherwise it goes on with another submitter, and
+            typed again it submits the rest.
+    """
 
     def __init__(
         self,
@@ -90,7 +96,19 @@ class Submitter:
         *,
         command: Command | None = None,
         parallel: int = PARALLEL_SUBMISSIONS,
+        since: int | None = None,
     ) -> None:
+        """Prepare to submit.
+
+        Args:
+            store: with the journal.
+            platforms: where the jobs go.
+            reporter: gets the progress.
+            user: who submits.
+            command: see :class:`Command`; None where typing it again does not continue it.
+            parallel: how many submissions are in progress at a time.
+            since: :attr:`since` of an earlier one of this process; None to begin now.
+        """
         self._store = store
         self._journal = Journal(store, platforms.context.clock)
         self._sender = Sender(store, self._journal)
@@ -101,8 +119,11 @@ class Submitter:
         self._parallel = parallel
         self._failed: tuple[Outcome, ...] = ()
         self._outcomes: dict[int, Outcome] = {}  # by the place of the attempt in the order given
-        with store.reading() as session:
-            self._since = newest_batch(session)  # what is stopped from now on is not submitted
+        if since is None:
+            with store.reading() as session:
+                since = newest_batch(session)
+        self.since = since
+        self.finishes = True
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -159,7 +180,7 @@ class Submitter:
         results: Sequence[Submission | StoreError]
         try:
             results = self._journal.open_batch(
-                list(entries.values()), user=self._user, command=key, newest_job=newest_job, since=self._since
+                list(entries.values()), user=self._user, command=key, newest_job=newest_job, since=self.since
             )
         except StoreError as error:
             results = [error] * len(entries)
@@ -177,7 +198,14 @@ class Submitter:
             name = expected(self._platforms.get(attempt.platform).job_name(attempt.spec, token), str)
             json.dumps([attempt.spec, attempt.destination.to_json()], default=dict)
         return NewSubmission(
-            attempt.experiment.id, attempt.platform, attempt.spec, attempt.destination, name, token, attempt.kind
+            attempt.experiment.id,
+            attempt.platform,
+            attempt.spec,
+            attempt.destination,
+            name,
+            token,
+            attempt.kind,
+            attempt.build,
         )
 
     @contextmanager
@@ -194,7 +222,8 @@ class Submitter:
             with Lease(self._journal, batch.id, context.clock, context.announce):
                 yield
         finally:
-            self._close(batch, len(outcomes) == len(attempts) and all(each.job for each in outcomes.values()))
+            is_complete = len(outcomes) == len(attempts) and all(each.job for each in outcomes.values())
+            self._close(batch, is_complete and self.finishes)
 
     def _close(self, batch: Batch, is_complete: bool) -> None:
         try:

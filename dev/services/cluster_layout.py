@@ -135,6 +135,9 @@ def _kubelet(layout: Layout) -> list[str]:
     return [
         *("kubelet", "--kubeconfig", layout.kubeconfig(f"system-node-{NODE}"), "--root-dir", f"{layout.state}/kubelet"),
         *("--config", f"{layout.state}/kubelet.json", "--hostname-override", NODE, "--node-ip", NODE_IP),
+        # With the default of 1, the output before a restart is deleted now and then: once a minute, the node counts the
+        # ended containers, and takes one that it has created and not started yet for the one to keep.
+        *("--maximum-dead-containers-per-container", "3"),
     ]
 
 

@@ -23,9 +23,21 @@ _USER_IN_URL = re.compile(r"://[^/\s]*@")
 _APT_ADVICE = "the machine's own apt-get must work: try it by hand"
 
 
+_ADMINISTRATORS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
 def find_program(name: str) -> str | None:
-    """Find a program on the PATH and in the directories of administrators, which a plain user's PATH leaves out."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+    """Find a program on the PATH, and where :func:`administrators_path` looks."""
+    return shutil.which(name, path=administrators_path())
+
+
+def administrators_path() -> str:
+    """Return the PATH with the directories of administrators, which that of cron, of sudo and of plain users lacks.
+
+    An engine looks for iptables there, and dpkg for ldconfig.
+    """
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*known, *(each for each in _ADMINISTRATORS if each not in known)])
 
 
 def install(packages: list[str], *, why: str) -> None:
@@ -40,7 +52,7 @@ def install(packages: list[str], *, why: str) -> None:
     if os.geteuid() != 0:
         raise Failure(f"{why}: only root may install {' '.join(packages)}", f"run as root: {wish}")
     say(f"{why}: {wish}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": administrators_path()}
     options = ["-q", "-o", "DPkg::Lock::Timeout=300"]
     with locked(cache_directory() / "apt.lock", waiting="waiting for another apt-get of ours"), _ServicesStayDown():
         run(["apt-get", *options, "update"], "apt-get update", environment=environment, hint=_APT_ADVICE)

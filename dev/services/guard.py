@@ -101,6 +101,7 @@ def main() -> None:
                 # New users wait for the users' lock; the guard's must be free before they look at it.
                 stack.close()
         except Interrupted:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # tidying up runs programs, which end too
             if daemon is not None:
                 _stop_daemon(daemon, arguments)
 

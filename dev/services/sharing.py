@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.cache import is_held, locked
+from services.debian import administrators_path
 from services.shell import say
 
 STOP_SECONDS = 60
@@ -81,8 +82,8 @@ def spawn_guard(
 
 
 def with_path(directories: Sequence[Path]) -> dict[str, str]:
-    """Return our environment with a PATH that starts with these directories."""
-    path = os.pathsep.join([*map(str, directories), os.environ.get("PATH", os.defpath)])
+    """Return our environment with a PATH that starts with these directories and ends with those of administrators."""
+    path = os.pathsep.join([*map(str, directories), administrators_path()])
     return {**os.environ, "PATH": path}
 
 

@@ -72,7 +72,7 @@ def test_dashes_at_the_end_add_no_argument() -> None:
     assert parsed("run", "cpu.py", "--").script_args == ()
 
 
-@pytest.mark.parametrize("command", ["status", "resubmit"])
+@pytest.mark.parametrize("command", ["status", "stop"])
 def test_a_command_without_a_script_takes_no_arguments_after_dashes(command: str) -> None:
     error = refused(command, "--", "x")
     assert (error.id, error.message) == ("unexpected-argument", f'"caliban {command}" takes no arguments after --')

@@ -70,7 +70,7 @@ WAITS = """
 def plugged_in(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     add_package(site, "caliban-noisy", {"noisy": "noisy_plugin"}, {"noisy_plugin": NOISY})
-    add_package(site, "caliban-waits", {"wait": "wait_plugin"}, {"wait_plugin": WAITS})
+    add_package(site, "caliban-waits", {"linger": "wait_plugin"}, {"wait_plugin": WAITS})
     return python_path(site)
 
 
@@ -115,7 +115,7 @@ def test_both_streams_in_one_file_have_the_document_as_a_line(plugged_in: dict[s
 def test_a_signal_is_an_error_document(
     number: signal.Signals, plugged_in: dict[str, str], run_caliban: Caliban
 ) -> None:
-    with run_caliban.start("wait", "--json", env=plugged_in) as process:
+    with run_caliban.start("linger", "--json", env=plugged_in) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "ready\n"
         process.send_signal(number)

@@ -43,7 +43,7 @@ PRINTS_MUCH = """
 @pytest.fixture
 def plugged_in(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
-    add_package(site, "caliban-waits", {"wait": "wait_plugin"}, {"wait_plugin": WAITS})
+    add_package(site, "caliban-waits", {"linger": "wait_plugin"}, {"wait_plugin": WAITS})
     add_package(site, "caliban-prints", {"print-much": "print_plugin"}, {"print_plugin": PRINTS_MUCH})
     return python_path(site)
 
@@ -53,6 +53,7 @@ def test_exit_codes_do_not_change() -> None:
         "DONE": 0,
         "NOT_DONE": 1,
         "USAGE": 2,
+        "TIMED_OUT": 3,
         "HUNG_UP": 129,
         "INTERRUPTED": 130,
         "TERMINATED": 143,
@@ -106,7 +107,7 @@ def test_an_error_has_an_id_and_a_hint_and_no_traceback(run_caliban: Caliban) ->
 def test_an_interrupted_command_ends_with_the_code_of_the_signal(
     number: signal.Signals, plugged_in: dict[str, str], run_caliban: Caliban
 ) -> None:
-    with run_caliban.start("wait", env=plugged_in) as process:
+    with run_caliban.start("linger", env=plugged_in) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)

@@ -35,8 +35,13 @@ def test_an_unknown_flag_is_reported_with_a_similar_one(arguments: tuple[str, ..
 
 @pytest.mark.parametrize("flag", ["--pod", "--qqqq", "--y", "--pdb_post", "--log_di", "--helpful", "--verbosit", "-z"])
 def test_nothing_is_suggested_for_a_flag_that_is_like_none_of_the_command(flag: str) -> None:
-    error = refused("resubmit", "--xgroup", "x", flag)
-    assert (error.message, error.hint) == (f'unknown flag "{flag}"', 'for details, run "caliban resubmit --help"')
+    error = refused("status", "--xgroup", "x", flag)
+    assert (error.message, error.hint) == (f'unknown flag "{flag}"', 'for details, run "caliban status --help"')
+
+
+def test_a_changed_parameter_before_the_dashes_is_recognized() -> None:
+    hint = refused("resubmit", "--xgroup", "night", "--seed", "11").hint
+    assert hint == "put the arguments of your script after --: caliban resubmit ... -- --seed ..."
 
 
 def test_several_unknown_flags_are_reported_together() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from caliban.cli.console import Console
-from caliban.commands.watch import Tree, frame_lines
+from caliban.cli.frames import Tree, frame_lines
 from caliban.errors import QuietInterrupt, StoreError, UsageError
 from caliban.records import JobRecord, JobStatus, JobUpdate, StatusUnavailable
 from caliban.store.database import Store

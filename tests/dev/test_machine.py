@@ -11,6 +11,7 @@ import pytest
 from services import debian
 from services.environments import make_environment
 from services.postgresql import programs_directory
+from services.sharing import with_path
 from services.shell import Failure, run
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -45,6 +46,17 @@ def test_packages_are_installed_after_an_update_without_questions(apt: Path) -> 
         "-q -o DPkg::Lock::Timeout=300 update",
         "-q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends docker.io iptables",
     ]
+
+
+def test_services_find_the_programs_of_administrators_with_the_path_of_cron(
+    apt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (apt.parent / "bin" / "apt-get").write_text('#!/bin/sh\necho "$PATH" > "$APT_CALLS"\n')
+    monkeypatch.setenv("PATH", f"{apt.parent / 'bin'}:/usr/bin:/bin")
+    debian.install(["docker.io"], why="for a test")
+    wanted = f"{apt.parent / 'bin'}:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+    assert apt.read_text().strip() == wanted
+    assert with_path([Path("/opt/engine")])["PATH"] == f"/opt/engine:{wanted}"
 
 
 def test_a_package_that_cannot_be_installed_is_told_in_apts_words(apt: Path) -> None:

@@ -50,6 +50,7 @@ def test_a_failed_experiment_is_fixed_and_rerun_with_one_command(researcher: Res
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
         "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
+        "    code: cpu.py +1 -1 since job 2",
         "cpu.py --foo 3 --sleep 1",
         "  job 3        SUCCEEDED    LOCAL DATE container: IMAGE name: NAME",
     ]
@@ -119,6 +120,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(group_with_a_failure: Resea
         "the following jobs would be resubmitted:",
         "cpu.py --foo 3 --sleep 1",
         "  job 2        FAILED       LOCAL DATE container: IMAGE name: NAME (exit code 1)",
+        "    code: unchanged since job 2",
         "",
         "container images:",
         f"  docker config 1, for 1 job: would be rebuilt from {group_with_a_failure.project} (job_mode: CPU)",

@@ -242,3 +242,11 @@ def test_new_jobs_are_refused_with_the_flag_that_helps(
     assert caught.value.hint is not None
     assert "omit --platform caip" in caught.value.hint
     assert not (context.home / ".caliban").exists()
+
+
+def test_a_migrated_job_gets_changed_arguments(store: Store, vertex: AiplatformV1, context: ScreenContext) -> None:
+    add_caip(store, FAILED)
+    assert call(context, *TO_VERTEX, "--yes", "--", "--foo", "4") == 0
+    [body] = vertex.bodies(CREATE)
+    assert body["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"] == ["--foo", "4", "--sleep", "0"]
+    assert "1 job would be moved to VERTEX" in context.out

@@ -16,7 +16,7 @@ from tests.standins.custom_jobs import CustomJob
 from tests.standins.jobs import FINAL, Job, Jobs
 from tests.standins.kubernetes import KubeApi
 from tests.standins.kubernetes.schema import as_json
-from tests.standins.kubernetes.status import JOBS, NAMESPACES, PODS
+from tests.standins.kubernetes.status import JOBS, NAMESPACES, PODS, Resource
 from tests.standins.ml_v1 import MlV1
 from tests.standins.serving import StandIn
 
@@ -53,6 +53,7 @@ class Service(AbstractContextManager["Service"], ABC):
     Attributes:
         create, get, list: the API methods for jobs, as faults name them.
         look_up: the method that is called after a lost response.
+        ends: the state in which a job ends as soon as it is accepted, by how many jobs its experiment then has.
         stand_in: the stand-in, for its faults and requests.
     """
 
@@ -60,6 +61,7 @@ class Service(AbstractContextManager["Service"], ABC):
     get: ClassVar[str]
     list: ClassVar[str]
     look_up: ClassVar[str]
+    ends: Mapping[int, str] = {}
 
     @property
     @abstractmethod
@@ -97,6 +99,12 @@ class Service(AbstractContextManager["Service"], ABC):
     def restore(self, snapshot: Sequence[Any]) -> None:
         """Replace the jobs at the service."""
 
+    def accepted(self, job: ServiceJob) -> None:
+        """End a job that was just accepted, where ``ends`` says so."""
+        state = self.ends.get(sum(other.arguments == job.arguments for other in self.jobs()))
+        if state is not None:
+            self.set_state(job.name, state)
+
     def end_jobs(self, state: str) -> None:
         """End all unfinished jobs in this state."""
         for job in self.jobs():
@@ -119,6 +127,7 @@ class AiPlatform(Service):
 
     def __init__(self) -> None:
         self._ml = MlV1({PROJECT})
+        self.on_accept(self.accepted)
 
     @property
     def stand_in(self) -> MlV1:
@@ -148,6 +157,7 @@ class AiPlatform(Service):
         for body, state in snapshot:
             self._ml.jobs.create(PROJECT, body)
             self._ml.jobs.set_state(body["jobId"], state)
+        self.on_accept(self.accepted)
 
     def on_accept(self, callback: Callable[[ServiceJob], None]) -> None:
         """Call ``callback`` for each job that is accepted, until the next :meth:`restore`."""
@@ -191,6 +201,7 @@ class VertexAi(Service):
     def restore(self, snapshot: Sequence[Any]) -> None:
         self._ai.forget_all()
         self._ai.jobs.hidden_lists = 1
+        self._ai.jobs.on_accept = lambda job: self.accepted(_vertex_job(job))
         for project, location, job_id, name, body, outputs in snapshot:
             self._ai.jobs.restore(CustomJob(project, location, job_id, name, body, 0, outputs))
 
@@ -206,6 +217,14 @@ class Kubernetes(Service):
         # a snapshot is restored into the stand-in of another test, which is the same cluster
         with self._cluster.state.change(NAMESPACES, "", "kube-system") as system:
             system["metadata"]["uid"] = "5f0e05d8-c655-4213-bd6e-8b9dab4425b6"
+        self._keep = self._cluster.state.add
+        self._cluster.state.add = self._keep_new  # type: ignore[method-assign]  # called for what is requested
+
+    def _keep_new(self, resource: Resource, item: dict[str, Any]) -> dict[str, Any]:
+        kept = self._keep(resource, item)
+        if resource is JOBS:
+            self.accepted(_cluster_job({"status": {}, **kept}))
+        return kept
 
     @property
     def stand_in(self) -> KubeApi:
@@ -248,7 +267,7 @@ class Kubernetes(Service):
         for resource, item in snapshot:
             if resource is NAMESPACES:
                 state.remove(resource, "", item["metadata"]["name"])
-            state.add(resource, as_json(item))
+            self._keep(resource, as_json(item))
 
 
 def _caip_job(job: Job) -> ServiceJob:

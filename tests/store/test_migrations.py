@@ -79,6 +79,11 @@ def peer_history_at_0004(url: str) -> None:
     migrate_up(url, "0004")
 
 
+def peer_history_at_0005(url: str) -> None:
+    peer_history(url)
+    migrate_up(url, "0005")
+
+
 @pytest.fixture(
     params=[
         nothing,
@@ -87,6 +92,7 @@ def peer_history_at_0004(url: str) -> None:
         peer_history_at_0002,
         peer_history_at_0003,
         peer_history_at_0004,
+        peer_history_at_0005,
     ],
 )
 def earlier_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
@@ -182,7 +188,7 @@ def test_a_downgrade_restores_the_store_of_the_peer(peer_url: str) -> None:
     assert (rows(peer_url), shape(peer_url)) == before
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0004"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0004", "0005"])
 def test_a_downgrade_restores_an_earlier_revision(peer_url: str, revision: str) -> None:
     migrate_up(peer_url, revision)
     before = (rows(peer_url), shape(peer_url), constraints(peer_url))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from caliban.attempts import AdditionalAttempt
+from caliban.clock import SystemClock
 from caliban.records import JobDetails, JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
-from caliban.store.queries import experiments_of_flag_sets
+from caliban.store.origins import record_derived
+from caliban.store.queries import experiments_of_flag_sets, group_attempts
 from tests.fakes import FakeDestination, RecordingReporter
 
 from .helpers import PEER_STORES, keep_raw, migrate_down, rows, upgraded_peer_history
@@ -92,6 +95,22 @@ def test_the_peer_reads_our_rows(peer_file: Path, peer_executable: str, tmp_path
     output = _status_of_the_peer(peer_executable, f"sqlite:///{peer_file}", "mei", "ours", tmp_path / "home")
     assert "cpu.py --foo 3 --sleep 77" in output
     assert f"job {job_id} " in output
+
+
+def test_the_peer_reads_an_experiment_that_was_made_from_another(
+    peer_file: Path, peer_executable: str, tmp_path: Path
+) -> None:
+    with open_store(f"sqlite:///{peer_file}", Access.WRITE, RecordingReporter()) as store:
+        with store.reading() as session:
+            group = group_attempts(session, keep_raw, "mei", "mixed", per_experiment=1)
+        assert group is not None
+        origin = group.experiments[-1]
+        made = replace(origin, id=0, kwargs={**origin.kwargs, "seed": 11}, origin=origin.id)
+        with store.writing() as session:
+            [number] = record_derived(session, [made], user="mei", group="mixed", clock=SystemClock())
+    output = _status_of_the_peer(peer_executable, f"sqlite:///{peer_file}", "mei", "mixed", tmp_path / "home")
+    assert f"experiment id {number}: " in output
+    assert "--seed 11" in output
 
 
 CAIP_SPEC = {

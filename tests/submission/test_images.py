@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from caliban.errors import ImageError
+from caliban.images.context_stream import Observer
 from caliban.images.dockerfile import BuildUser
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms.base import Platform
@@ -69,9 +70,11 @@ def test_a_warning_about_the_same_files_is_said_once(
 ) -> None:
     build = fake_engine.build
 
-    def warn_and_build(spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
+    def warn_and_build(
+        spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool, observer: Observer
+    ) -> ImageRef:
         reporter.warn("the build context is 1.2 GB")
-        return build(spec, user, reporter, no_cache=no_cache)
+        return build(spec, user, reporter, no_cache=no_cache, observer=observer)
 
     monkeypatch.setattr(fake_engine, "build", warn_and_build)
     fake_engine.expect(IMAGE, OTHER_IMAGE)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 from caliban.images.base_image import APP, LABELS, BaseImage
 from caliban.images.build_secrets import BuildSecrets
 from caliban.images.context import BuildContext, collect
-from caliban.images.context_stream import ContextFile
+from caliban.images.context_stream import ContextFile, Observer
 from caliban.images.dependency_plan import DependencyPlan
 from caliban.images.docker.base_image import inspect_base_image
 from caliban.images.docker.build_log import BuildLog, StepFailedError
@@ -31,17 +31,26 @@ if TYPE_CHECKING:
     import docker
 
 
-def build_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool) -> ImageRef:
+def build_image(
+    engine: Engine,
+    spec: BuildSpec,
+    user: BuildUser,
+    reporter: Reporter,
+    *,
+    no_cache: bool,
+    observer: Observer | None = None,
+) -> ImageRef:
     """Build an image; see :meth:`caliban.images.docker.engine.Engine.build`."""
     plan = readable_plan(spec)
     notices = Notices(reporter)
     try:
-        return _build(engine, spec, user, reporter, _Attempt(plan, notices, no_cache))
+        return _build(engine, spec, user, reporter, _Attempt(plan, notices, no_cache, observer))
     except StepFailedError as error:
         if not error.step.has_alternative or not error.is_of_pip:
             raise
         notices.info("pip cannot install the project without its code, so it is installed after the code is copied")
-        return _build(engine, spec, user, reporter, _Attempt(plan.without_skeleton(spec), notices, no_cache))
+        attempt = _Attempt(plan.without_skeleton(spec), notices, no_cache, observer)
+        return _build(engine, spec, user, reporter, attempt)
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,13 @@ class _Attempt:
         plan: which dependencies are installed when.
         notices: what is reported to the user, each once.
         no_cache: build every layer again.
+        observer: sees what is sent.
     """
 
     plan: DependencyPlan
     notices: Notices
     no_cache: bool
+    observer: Observer | None
 
 
 def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, attempt: _Attempt) -> ImageRef:
@@ -82,7 +93,7 @@ def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter,
 
     with engine.translate_errors(), ExitStack() as connection:
         with reporter.progress("build context", total=context.size, unit="B") as sent:
-            request = _request(context, sent, secrets, no_cache=attempt.no_cache, platform=spec.image_platform)
+            request = _request(context, sent, secrets, attempt, spec.image_platform)
             events = connection.enter_context(streamed_events(engine, request, DaemonWatch(engine, doing)))
             next(events, None)
         # The last step is the engine's own: it adds the labels.
@@ -107,13 +118,13 @@ def _base_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Repo
 
 
 def _request(
-    context: BuildContext, sent: Progress, secrets: BuildSecrets, *, no_cache: bool, platform: str | None
+    context: BuildContext, sent: Progress, secrets: BuildSecrets, attempt: _Attempt, platform: str | None
 ) -> Request:
     arguments = secrets.build_arguments()
 
     def request(api: docker.APIClient, go_on: Callable[[], None]) -> object:
         def chunks() -> Iterator[bytes]:
-            for chunk in context.stream(sent.advance):
+            for chunk in context.stream(sent.advance, attempt.observer):
                 yield chunk
                 go_on()
 
@@ -124,7 +135,7 @@ def _request(
             dockerfile=DOCKERFILE,
             rm=True,
             forcerm=True,
-            nocache=no_cache,
+            nocache=attempt.no_cache,
             labels=LABELS,
             platform=platform,
             buildargs=arguments or None,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import docker
     import requests
 
+    from caliban.images.context_stream import Observer
+
 _T = TypeVar("_T")
 
 CONNECT_SECONDS = 20.0
@@ -138,10 +140,25 @@ class Engine:
         """Close the connections."""
         self.client.close()
 
-    def build(self, spec: BuildSpec, user: BuildUser, reporter: Reporter, *, no_cache: bool = False) -> ImageRef:
+    def build(
+        self,
+        spec: BuildSpec,
+        user: BuildUser,
+        reporter: Reporter,
+        *,
+        no_cache: bool = False,
+        observer: Observer | None = None,
+    ) -> ImageRef:
         """Build an image. The same spec, files and user result in the same image, from the cache.
 
         Ctrl-C closes the connection, and the engine stops building.
+
+        Args:
+            spec: what is built.
+            user: as whom the code runs.
+            reporter: gets progress and warnings.
+            no_cache: build every layer again.
+            observer: sees the build context as it is sent.
 
         Returns:
             ``sha256:...``.
@@ -156,7 +173,8 @@ class Engine:
         from caliban.images.docker.emulation import checked_emulation
 
         with checked_emulation(self, spec, reporter) as check:
-            image = build_image(self, spec, user, reporter, no_cache=no_cache or spec.no_cache)
+            without_cache = no_cache or spec.no_cache
+            image = build_image(self, spec, user, reporter, no_cache=without_cache, observer=observer)
             check(image)
         return image
 

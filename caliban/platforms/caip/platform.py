@@ -58,6 +58,11 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
         """See :func:`caliban.platforms.caip.details.parse_details`."""
         return details.parse_details(status, raw)
 
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """See :meth:`caliban.platforms.base.Platform.details_at`."""
+        return details.details_at(destination)
+
     def connect(self, destination: Destination) -> None:
         """Fetch an access token, and check once that the service is still there.
 
@@ -157,4 +162,4 @@ class CaipPlatform(TrainingPlatform[CaipDestination]):
             f"{error.message}; resubmit its jobs with --platform {error.successor} to run them on Vertex AI, and with "
             "--all_jobs if their end is not recorded"
         )
-        return StatusUnavailable("the service was shut down")
+        return StatusUnavailable("the service was shut down", error.is_permanent)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from caliban.attempts import Submission
 from caliban.config import ProjectConfig
-from caliban.errors import CalibanError, one_line
+from caliban.errors import CalibanError
 from caliban.images.docker.endpoint import is_engine_here
 from caliban.images.docker.engine import ANSWER_SECONDS
 from caliban.images.docker.identity import EngineIdentity
@@ -27,6 +27,7 @@ from caliban.platforms.base import (
     MaySend,
     Platform,
     RemovesJobs,
+    unavailable,
 )
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker import job_spec, mounts, start, where
@@ -177,12 +178,12 @@ class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJ
             with translate_errors("cannot list containers"):
                 listed = self._containers().listed()
         except CalibanError as error:
-            return {job.id: StatusUnavailable(one_line(error)) for job in jobs}
+            return {job.id: unavailable(error) for job in jobs}
         return {job.id: self._status(job, here, listed) for job in jobs}
 
     def _status(self, job: JobRecord, here: EngineIdentity, listed: Mapping[str, str]) -> JobUpdate | StatusUnavailable:
         if (obstacle := where.unnamed(job.details)) is not None:
-            return StatusUnavailable(obstacle)
+            return StatusUnavailable(obstacle, is_permanent=True)
         state = listed.get(job.details.id or _container_name(job))
         if state in RUNNING_STATES:
             return JobUpdate(JobStatus.RUNNING)
@@ -191,7 +192,7 @@ class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJ
                 container = None if state is None else self._kept(_reference(job))
                 return self._removed(job, here) if container is None else _update(job, container)
         except CalibanError as error:
-            return StatusUnavailable(one_line(error))
+            return unavailable(error)
 
     def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
         """Create the container with the recorded arguments, a name and the labels of the submission, then start it."""
@@ -333,10 +334,11 @@ class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJ
         """Return the state of a job whose container the engine does not have."""
         raw, machine = job.details.raw, self._machine()
         if (obstacle := where.other_engine(job.details, here, machine)) is not None:
-            return StatusUnavailable(obstacle)
+            return StatusUnavailable(obstacle, is_permanent=True)
         if where.absence_counts(raw, where.recorded_machine(raw), here, machine):
             return removed_update(raw)
-        return StatusUnavailable(f"its container is not on the Docker Engine of {here}; it may have run on another one")
+        reason = f"its container is not on the Docker Engine of {here}; it may have run on another one"
+        return StatusUnavailable(reason, is_permanent=True)
 
     def _found(self, job: JobRecord) -> Container | None:
         """Return the container of a job, if this engine has it, whatever the engine is called."""

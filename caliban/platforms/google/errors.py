@@ -23,6 +23,8 @@ _UNKNOWN_OUTCOME = frozenset({408, 409, 425, 499})
 """HTTP statuses below 500 of a submission after which the job may exist, and may be ours: the request may have been
 processed although its answer was given up (408, 499), may still be (425), or was before (409)."""
 _NOT_IMPLEMENTED = 501
+_PERMANENT = frozenset({401, 403, 404})
+"""HTTP statuses of questions that are answered otherwise only after somebody changed credentials, roles or names."""
 _RPC_STATUSES = frozenset(
     {
         *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
@@ -84,6 +86,11 @@ class GoogleRefusedError(GoogleError):
         self.retry_after = retry_after
 
     @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return not self.is_transient and self.code in _PERMANENT
+
+    @property
     def _is_not_implemented(self) -> bool:
         """Whether the API itself, and no gateway, says that it has no such method."""
         return self.code == _NOT_IMPLEMENTED and self.status == "UNIMPLEMENTED"
@@ -96,6 +103,11 @@ def is_transient_status(code: int) -> bool:
 
 class CredentialsError(PlatformError):
     """There are no credentials that Google accepts. No request was sent to the API."""
+
+    @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return True
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import LogRequest, LogSource, MaySend, Platform, RefusedError, RemotePlatform
+from caliban.errors import CalibanError, PlatformError
+from caliban.platforms.base import (
+    LogRequest,
+    LogSource,
+    MaySend,
+    Platform,
+    RefusedError,
+    RemotePlatform,
+    unavailable,
+)
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import Known, unknown_settings
 from caliban.platforms.flags import project_id
@@ -170,7 +178,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         for job in jobs:
             place = self._recorded_place(job)
             if place is None or job.details.id is None:
-                found[job.id] = StatusUnavailable(self.not_recorded)
+                found[job.id] = StatusUnavailable(self.not_recorded, is_permanent=True)
             else:
                 by_place.setdefault(place, []).append(job)
         queries = {place: partial(self._updates, place, group) for place, group in by_place.items()}
@@ -363,7 +371,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         return status
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
-        return StatusUnavailable(one_line(error))
+        return unavailable(error)
 
 
 def job_image(image_of: Callable[[JsonObject], ImageRef], job: JsonObject) -> ImageRef:

@@ -12,6 +12,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import ClusterDestination
+from caliban.platforms.kubernetes.errors import ClusterMissingError
 from caliban.platforms.retry import RetryPolicy
 
 _D = TypeVar("_D", bound=ClusterDestination)
@@ -99,7 +100,7 @@ class RecognisedClusters(ABC, Generic[_D]):
 def another_cluster(destination: ClusterDestination, cluster: Cluster, uid: str) -> PlatformError:
     """Return the error for a cluster that is not the recorded one, although it has its name."""
     recorded, found = destination.cluster_uid or destination.cluster_server, uid or cluster.server
-    return PlatformError(
+    return ClusterMissingError(
         "another-cluster",
         f"the {cluster.name} is not the one where the job was submitted",
         cause=f"recorded: {recorded}; found: {found}",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from caliban.bounded import parse_retry_after
+from caliban.errors import PlatformError
 from caliban.platforms.retry import ServiceError
 from caliban.redaction import strip_userinfo
 
@@ -18,6 +19,8 @@ _TRANSIENT = frozenset({408, 425, 429, 499})
 """Client errors after which the same request may succeed a little later."""
 _PERMANENT = frozenset({501, 505})
 """Server errors after which it may not."""
+_NEEDS_CHANGE = frozenset({401, 403, 404})
+"""Answers of the API server that are others only after somebody changed credentials, roles or names."""
 _POOL = re.compile(r"\b\w+\(host='([^']*)', port=(\w+)\): ")
 """How messages of urllib3 begin."""
 _TIMEOUT_REASONS = frozenset({"Timeout", "ServerTimeout"})
@@ -81,9 +84,23 @@ class KubernetesRefusedError(KubernetesError):
         )
         self.retry_after = retry_after
 
+    @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return not self.is_transient and self.code in _NEEDS_CHANGE
+
     def is_about(self, kind: str, name: str) -> bool:
         """Return whether it says that this object does not exist; a server that knows no jobs at all says 404, too."""
         return self.code == NOT_FOUND and (self.kind, self.name) == (kind, name)
+
+
+class ClusterMissingError(PlatformError):
+    """The cluster where a job was submitted does not exist any more, or another one has its name."""
+
+    @property
+    def is_permanent(self) -> bool:
+        """See :attr:`caliban.errors.PlatformError.is_permanent`."""
+        return True
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from caliban.platforms.kubernetes.connection import (
     proxy_of,
 )
 from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.errors import ClusterMissingError
 from caliban.platforms.kubernetes.names import GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT
 from caliban.platforms.stored_json import text
 from caliban.records import JsonObject
@@ -109,7 +110,7 @@ class GkeService:
         except GoogleRefusedError as error:
             if error.code != 404:
                 raise
-            raise PlatformError(
+            raise ClusterMissingError(
                 "cluster-not-found",
                 f"project {project} has no GKE cluster {name} in {location}",
                 cause=error.cause,

@@ -21,6 +21,7 @@ from caliban.platforms.base import (
     Platform,
     RefusedError,
     RemotePlatform,
+    unavailable,
 )
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import unknown_settings
@@ -104,6 +105,11 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         """See :meth:`Platform.parse_details`."""
         return details.parse_details(cls.destination_type, status, raw)
 
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """See :meth:`caliban.platforms.base.Platform.details_at`."""
+        return details.details_at(cls.destination_type, destination)
+
     def destination(self, latest: JobRecord | None) -> _D:
         """Return the cluster and namespace of the latest attempt, recognised by what is recorded of the cluster.
 
@@ -153,12 +159,12 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
             try:
                 by_destination.setdefault(self._recorded(job), []).append(job)
             except CalibanError as error:
-                found[job.id] = StatusUnavailable(one_line(error))
+                found[job.id] = unavailable(error)
         calls = {place: partial(self._statuses_at, place, group) for place, group in by_destination.items()}
         for destination, updates in side_by_side(calls).items():
             if isinstance(updates, CalibanError):
-                unavailable = StatusUnavailable(one_line(updates))
-                found.update({job.id: unavailable for job in by_destination[destination]})
+                answer = unavailable(updates)
+                found.update({job.id: answer for job in by_destination[destination]})
             else:
                 found.update(updates)
         return found

@@ -93,7 +93,9 @@ def test_states_are_kept_and_the_retirement_is_announced_once(
 ) -> None:
     backend.service.end = shut_down()
     found = platform.statuses([recorded_job(f"job_{number}", id=number) for number in range(count)])
-    assert found == {number: StatusUnavailable("the service was shut down") for number in range(count)}
+    assert found == {
+        number: StatusUnavailable("the service was shut down", is_permanent=True) for number in range(count)
+    }
     assert len(backend.reporter.lines) == 1
     assert "--platform vertex" in backend.reporter.lines[0]
 
@@ -106,7 +108,7 @@ def test_many_jobs_need_one_request(backend: CaipBackend, platform: CaipPlatform
 
 def test_a_disabled_api_does_not_make_jobs_unknown(backend: CaipBackend, platform: CaipPlatform) -> None:
     backend.service.end = ApiError(403, NOT_USED)
-    assert platform.statuses([recorded_job()]) == {1: StatusUnavailable("the service was shut down")}
+    assert platform.statuses([recorded_job()]) == {1: StatusUnavailable("the service was shut down", is_permanent=True)}
 
 
 def test_an_interrupted_submission_did_not_become_a_job(backend: CaipBackend, platform: CaipPlatform) -> None:

@@ -99,6 +99,7 @@ def test_while_the_service_is_unreachable_each_state_is_unavailable_with_a_reaso
         assert isinstance(answer, StatusUnavailable)
         assert answer.reason
         assert "\n" not in answer.reason
+        assert not answer.is_permanent, "a network that is lost comes back"
 
 
 def test_while_the_service_is_unreachable_connect_raises(case: ContractCase) -> None:

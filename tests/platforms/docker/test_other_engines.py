@@ -39,7 +39,7 @@ def elsewhere(running: JobRecord, docker: FakeDocker, context: PlatformContext) 
 
 
 def test_the_state_of_a_job_of_another_engine_is_unavailable(elsewhere: DockerPlatform, running: JobRecord) -> None:
-    assert elsewhere.statuses([running]) == {running.id: StatusUnavailable(OTHER)}
+    assert elsewhere.statuses([running]) == {running.id: StatusUnavailable(OTHER, is_permanent=True)}
 
 
 def test_a_job_of_another_engine_cannot_be_stopped(elsewhere: DockerPlatform, running: JobRecord) -> None:
@@ -119,7 +119,7 @@ def test_a_missing_container_of_an_earlier_version_may_be_on_another_engine(
     old = with_details(running, engine=None, engine_name=None)
     docker.containers.clear()
     reason = "its container is not on the Docker Engine of catbus; it may have run on another one"
-    assert platform.statuses([old]) == {old.id: StatusUnavailable(reason)}
+    assert platform.statuses([old]) == {old.id: StatusUnavailable(reason, is_permanent=True)}
     with pytest.raises(PlatformError):
         platform.stop(old)
     with pytest.raises(PlatformError):
@@ -131,7 +131,7 @@ def test_a_job_of_an_earlier_version_whose_container_is_not_here_may_be_on_its_h
 ) -> None:
     old = with_details(running, engine=None, engine_name=None, host="nekobasu")
     docker.containers.clear()
-    assert platform.statuses([old]) == {old.id: StatusUnavailable("the job runs on nekobasu")}
+    assert platform.statuses([old]) == {old.id: StatusUnavailable("the job runs on nekobasu", is_permanent=True)}
     with pytest.raises(PlatformError):
         platform.stop(old)
     with pytest.raises(PlatformError):

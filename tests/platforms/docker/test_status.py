@@ -137,7 +137,7 @@ def test_one_request_lists_all_jobs_and_only_ended_ones_are_inspected(
 
 def test_a_job_without_a_recorded_container_keeps_its_state(platform: DockerPlatform, running: JobRecord) -> None:
     job = replace(running, details=DockerPlatform.parse_details(JobStatus.RUNNING, {}))
-    assert status(platform, job) == StatusUnavailable("no container name recorded")
+    assert status(platform, job) == StatusUnavailable("no container name recorded", is_permanent=True)
 
 
 def test_states_are_unavailable_while_docker_cannot_be_reached(

@@ -118,7 +118,7 @@ def test_an_unknown_state_of_the_service_changes_nothing(backend: Backend, platf
 
 def test_a_job_without_a_recorded_id_is_not_queried(backend: Backend, platform: Platform) -> None:
     job = replace(backend.job(), details=platform.parse_details(JobStatus.SUBMITTED, {}))
-    assert platform.statuses([job]) == {1: StatusUnavailable(platform.not_recorded)}
+    assert platform.statuses([job]) == {1: StatusUnavailable(platform.not_recorded, is_permanent=True)}
     assert backend.service.requests == []
 
 

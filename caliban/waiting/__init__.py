@@ -1,0 +1,1 @@
+"""Wait for jobs: ``caliban wait``, and ``--wait`` of the commands that submit."""
