@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from caliban.submission.submit import Command
 
 _HELP = (
-    "JSON file with parameters to change, or 'stdin': lists make several experiments of each chosen one, null removes "
-    "a parameter (for all of them, write flags after --: -- --seed 11)"
+    "JSON file with parameters to change, or 'stdin'; lists make several experiments of each one, null removes a "
+    "parameter"
 )
 
 

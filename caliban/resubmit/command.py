@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from caliban.waiting.dispatching import FurtherJobs
 
 DESCRIPTION = (
-    "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
-    "directories that they were built from, and submit them again with the same parameters, or with changed ones: "
-    "flags after -- replace or add parameters. Standard output has the plan and the results; the output of local jobs "
-    "goes to standard error."
+    "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images, and submit "
+    "them again with the same parameters, or with those after -- replaced or added (docs/resubmit.md)."
 )
+USAGE = """caliban resubmit [-h] [--helpfull] [--xgroup XGROUP] [--dry_run]
+                        [--all_jobs] [--project_id PROJECT_ID]
+                        [--cloud_key CLOUD_KEY] [FLAGS] [-- PARAMETERS]"""
 CHANGES_JOBS = True
 TAKES_SCRIPT_ARGS = True
 
@@ -92,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform",
         choices=list(MIGRATION_TARGETS),
-        help="run the jobs on this platform, and migrate those that ran on a retired one; settings that it does not "
-        "have are listed first (default: where each job ran before)",
+        help="run the jobs on this platform, and migrate those that ran on a retired one (default: where each ran "
+        "before)",
     )
     add_selection_flags(parser)
     parser.add_argument(
