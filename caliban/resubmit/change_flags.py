@@ -51,12 +51,16 @@ def read_overrides(args: argparse.Namespace, context: Context) -> tuple[Override
 
 def command_key(request: ResubmitRequest, user: str) -> str:
     """Return what ``batches.command`` stores: equal for equal commands."""
+    from caliban.resubmit.resources import key_of
     from caliban.store.views import canonical
 
     choice = request.choice
     limits = [choice.all_jobs, choice.max_attempts, choice.limit]
     changes = [[[each.words for each in override.parts], override.settings] for override in request.overrides]
-    parts = ["resubmit", user, request.xgroup, request.platform, choice.filter.typed, limits, changes]
+    parts: list[object] = ["resubmit", user, request.xgroup, request.platform, choice.filter.typed, limits, changes]
+    resources = key_of(request.resources)
+    if resources:
+        parts.append(resources)
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 

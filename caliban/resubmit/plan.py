@@ -11,6 +11,7 @@ from caliban.attempts import FirstAttempt, Rerun
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
+from caliban.platforms.resources import SettingChange
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
 from caliban.resubmit.code_change import CodeChange
 from caliban.resubmit.overrides import ParameterChange
@@ -52,6 +53,7 @@ class PlannedJob:
         same_command_line: ``experiments.id`` of other experiments of the group with the same command line.
         directory: the project's directory; None where its container spec names an image.
         recorded: what is recorded of the image that ``template`` ran; None where nothing is.
+        resources: what changes in the resources of ``template``.
         code: what changed in the code since ``template`` ran; None where that is not known.
     """
 
@@ -65,6 +67,7 @@ class PlannedJob:
     same_command_line: tuple[int, ...] = ()
     directory: Path | None = None
     recorded: RecordedBuild | None = None
+    resources: tuple[SettingChange, ...] = ()
     code: CodeChange | None = None
 
     @property
