@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from caliban.errors import UsageError
+from caliban.platforms.caip.job_spec import training_job
 from caliban.platforms.docker.job_spec import new_job_spec
+from caliban.platforms.google.machine_catalog import Gpu
 from caliban.platforms.kubernetes.job_spec import new_job_spec as cluster_job
 from caliban.platforms.kubernetes.resources import Hardware
 from caliban.records import JobStatus, JsonObject
@@ -17,7 +19,7 @@ from caliban.store.models import JobSpecRow
 from tests.builders import add_group, read_group
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
-from tests.fakes import FakeService, polls
+from tests.fakes import FakeEngine, FakeService, polls
 
 GROUP = ("--xgroup", "resubmit_test")
 DRY_RUN = (*GROUP, "--dry_run")
@@ -123,6 +125,45 @@ def test_an_impossible_change_ends_the_command_and_names_the_job(store: Store, c
         "no-memory-recorded",
         "job 1: --more_memory: no limit of memory is recorded",
     )
+
+
+def migrated_group(store: Store) -> None:
+    spec = training_job(
+        base="lab",
+        index=1,
+        image="gcr.io/p/lab:1",
+        region="us-central1",
+        machine_type="n1-standard-8",
+        gpu=Gpu(1, "NVIDIA_TESLA_K80"),
+        arguments=["--foo", "3"],
+    )
+    add_group(store, FAILED, container_spec=LAB, platform="CAIP", job_spec=spec, details={"project_id": "p"})
+
+
+def test_changes_are_made_to_the_migrated_job(store: Store, context: ScreenContext) -> None:
+    migrated_group(store)
+    call(context, "resubmit", *DRY_RUN, "--platform", "vertex", "--machine_type", "n1-standard-16", "--spot")
+    assert resources_line(context) == "machine_type n1-standard-8 -> n1-standard-16, spot off -> on"
+
+
+def test_a_flag_of_the_other_platform_is_refused_where_nothing_is_migrated(
+    store: Store, context: ScreenContext
+) -> None:
+    migrated_group(store)
+    error = refused(context, *DRY_RUN, "--spot")
+    assert error.message == "job 1 runs on CAIP, which does not support --spot"
+
+
+def test_machines_are_checked_before_anything_is_built(
+    store: Store, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    migrated_group(store)
+    error = refused(context, *GROUP, "--yes", "--platform", "vertex", "--machine_type", "n1-standrd-8")
+    assert (error.id, error.message) == (
+        "unknown-machine-type",
+        'job 1: Vertex AI has no machine type "n1-standrd-8"',
+    )
+    assert fake_engine.built == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from caliban.errors import UsageError
+from caliban.platforms.google.machine_memory import memory_gb
 from caliban.platforms.kubernetes import job_spec, quantities
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.resources import (
@@ -29,6 +30,7 @@ from caliban.platforms.resources import (
 )
 from caliban.records import JobDetails, JobRecord, JsonObject
 
+_GIBIBYTE = 1024**3
 _NO_MEMORY = (
     "it could have what its node had left, or what a policy of the namespace set; write how much it needs, in MB: "
     "--min_mem 16000"
@@ -101,6 +103,22 @@ def changed_spec(spec: JsonObject, request: ResourceRequest, *, is_gke: bool) ->
     recorded = _Recorded.of(spec)
     before = recorded.hardware
     after = _changed_hardware(before, request, is_gke=is_gke)
+    requests, limits = _changed_amounts(recorded, request, before, after, is_gke=is_gke)
+    if is_gke and not request.force:
+        _check_machine(after.machine_type, requests)
+    changed = job_spec.with_resources(spec, requests, limits)
+    if after == before:
+        return changed
+    pod = object_at(spec, "template", "spec")
+    selector = {**without_hardware(recorded.selector), **after.node_selector}
+    tolerations = [*after.tolerations, *without_tolerations(pod.get("tolerations"))]
+    return job_spec.with_nodes(changed, selector, tolerations)
+
+
+def _changed_amounts(
+    recorded: _Recorded, request: ResourceRequest, before: Hardware, after: Hardware, *, is_gke: bool
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return requests and limits."""
     requests, limits = dict(recorded.requests), dict(recorded.limits)
     if after != before:
         if is_gke:
@@ -117,13 +135,7 @@ def changed_spec(spec: JsonObject, request: ResourceRequest, *, is_gke: bool) ->
         _multiply(requests, limits, request.more_memory)
     for name in ("cpu", "memory"):
         _raise_limit(name, requests, limits)
-    changed = job_spec.with_resources(spec, requests, limits)
-    if after == before:
-        return changed
-    pod = object_at(spec, "template", "spec")
-    selector = {**without_hardware(recorded.selector), **after.node_selector}
-    tolerations = [*after.tolerations, *without_tolerations(pod.get("tolerations"))]
-    return job_spec.with_nodes(changed, selector, tolerations)
+    return requests, limits
 
 
 def _changed_hardware(before: Hardware, request: ResourceRequest, *, is_gke: bool) -> Hardware:
@@ -170,6 +182,24 @@ def _raise_limit(name: str, requests: Mapping[str, object], limits: dict[str, ob
     requested, limit = quantities.amount(requests.get(name)), quantities.amount(limits.get(name))
     if requested is not None and limit is not None and limit < requested:
         limits[name] = requests[name]
+
+
+def _check_machine(machine_type: str | None, requests: Mapping[str, object]) -> None:
+    """Check that a machine whose size is known has what is requested; the job would wait for ever otherwise.
+
+    Raises:
+        UsageError: ``machine-too-small``.
+    """
+    gigabytes = memory_gb(machine_type) if machine_type else None
+    requested = quantities.amount(requests.get("memory"))
+    if gigabytes is None or requested is None or requested < gigabytes * _GIBIBYTE:
+        return
+    raise UsageError(
+        "machine-too-small",
+        f"{machine_type} cannot have a memory request of {requests['memory']}",
+        cause=f"it has {gigabytes:f} GB of memory, and the system needs a part of that",
+        hint="name a larger machine: --machine_type; or override this check with --force",
+    )
 
 
 def _text(value: object) -> str | None:

@@ -182,3 +182,15 @@ def test_settings_have_the_names_of_flags_and_resources() -> None:
         "memory_limit": None,
         "spot": "on",
     }
+
+
+def test_more_than_a_machine_has_is_refused_unless_forced() -> None:
+    spec = spec_of(Hardware(None, "n1-standard-8", min_mem=20_000))
+    with pytest.raises(UsageError) as caught:
+        changed(spec, more_memory=Decimal(2))
+    assert (caught.value.id, caught.value.cause) == (
+        "machine-too-small",
+        "it has 30.00 GB of memory, and the system needs a part of that",
+    )
+    assert amounts_of(changed(spec, more_memory=Decimal(2), machine_type="n1-standard-16"))[0]["memory"] == "40000M"
+    assert amounts_of(changed(spec, more_memory=Decimal(2), force=True))[0]["memory"] == "40000M"
