@@ -64,7 +64,7 @@ class _Process:
 
         self._streams = streams
         self._signals = signals
-        self._console: Console = Console()
+        self._console: Console = Console(wait_for_input=signals.wait_for_input)
         self._args: argparse.Namespace | None = None
         self._context: Context | None = None
         self._has_failed = False

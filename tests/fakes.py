@@ -40,7 +40,7 @@ from caliban.platforms.base import (
 )
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.resources import ChangedResources, ChangesResources, ResourceRequest, Settings
-from caliban.platforms.stored_json import REMOVE_KEY
+from caliban.platforms.stored_json import REMOVE_KEY, timestamp
 from caliban.records import (
     Destination,
     FailureCause,
@@ -255,7 +255,7 @@ class FakeDestination(Destination):
 
 def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
     """Return the details of a job of the fake platform: ``name``, ``zone``, ``reason``, ``ret_code``, ``error``,
-    ``cause``.
+    ``cause``, ``started``, ``ended``.
     """
     name, zone, code = (raw.get(key) for key in ("name", "zone", "ret_code"))
     reason = raw.get("reason") or raw.get("error")
@@ -271,6 +271,8 @@ def fake_details(status: JobStatus, raw: JsonObject) -> JobDetails:
         destination=FakeDestination(str(zone)) if zone else None,
         exit=end if status.is_final else None,
         pending_reason=str(reason) if reason and not status.is_final else None,
+        started=timestamp(raw, "started"),
+        ended=timestamp(raw, "ended"),
         remove_when_ended=raw.get(REMOVE_KEY) is True,
     )
 

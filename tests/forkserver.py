@@ -99,9 +99,13 @@ class ForkedProcess:
     pid: int
     _code: Future[int]
 
-    def wait(self) -> int:
-        """Return the exit code; negative for a signal."""
-        return self._code.result()
+    def wait(self, seconds: float | None = None) -> int:
+        """Return the exit code; negative for a signal.
+
+        Raises:
+            TimeoutError: it has not ended within ``seconds``.
+        """
+        return self._code.result(seconds)
 
     @property
     def has_ended(self) -> bool:

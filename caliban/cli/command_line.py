@@ -140,7 +140,8 @@ def _as_bytes(argument: str) -> bytes:
 
 def _command_parser(entry: Entry) -> tuple[Command, Parser]:
     command = command_table.load(entry)
-    parser = Parser(f"caliban {entry.name}", description=str(command.DESCRIPTION))
+    usage = getattr(command, "USAGE", None)
+    parser = Parser(f"caliban {entry.name}", usage=usage, description=str(command.DESCRIPTION))
     command_table.add_arguments(entry, command, parser)
     return command, parser
 

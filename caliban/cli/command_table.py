@@ -32,6 +32,7 @@ class Command(Protocol):
     ``CHANGES_JOBS = True`` starts or stops jobs, unless its flag ``--dry_run`` is set: its exit code is about them
     alone, also where its output is lost. The lines that a function ``describe_under_way(context)`` returns say what
     this process may have left unfinished; they are part of the report of an unforeseen error.
+    ``USAGE`` is shown instead of a usage line with all flags.
     """
 
     DESCRIPTION: str

@@ -59,6 +59,7 @@ class Console:
         stderr: TextIO | None = None,
         clock: Clock | None = None,
         environ: Mapping[str, str] | None = None,
+        wait_for_input: Callable[[TextIO], None] = lambda stream: None,
     ) -> None:
         self.jobs_to_stderr = False
         self.listing_to_stderr = False
@@ -67,6 +68,7 @@ class Console:
         self._stderr = stderr or sys.stderr
         self._clock = clock or SystemClock()
         self._environ = os.environ if environ is None else environ
+        self._wait_for_input = wait_for_input
         self._held: list[str] | None = None  # what is shown below a live listing
         self._lock = threading.RLock()
         self._bars: list[tqdm] = []  # type: ignore[type-arg]  # tqdm is generic only in its stubs
@@ -269,6 +271,7 @@ class Console:
         Raises:
             InputFileError: it is longer, cannot be read, or is not UTF-8.
         """
+        self._wait_for_input(self._stdin)
         return read_stream(self._stdin, "standard input", limit)
 
     def confirm(self, question: str) -> bool | None:
@@ -287,6 +290,7 @@ class Console:
     def _read_line(self) -> str:
         """Return the next line of standard input, or its beginning; "" at its end, or where it cannot be read."""
         try:
+            self._wait_for_input(self._stdin)
             return self._stdin.readline(_MAX_ANSWER)
         except UnicodeDecodeError:
             return "(not text)\n"

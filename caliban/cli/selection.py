@@ -67,7 +67,7 @@ def add_selection_flags(parser: argparse.ArgumentParser) -> None:
         "--state",
         action="append",
         default=[],
-        help=f"only jobs in these states, separated by commas: {', '.join(_SHOWN_STATES)}",
+        help=f"only jobs in these states: {', '.join(_SHOWN_STATES)}",
     )
     parser.add_argument(
         "--job", action="append", default=[], metavar="ID", help="only the job of this id; may be repeated: 41,42"
@@ -76,22 +76,19 @@ def add_selection_flags(parser: argparse.ArgumentParser) -> None:
         "--cause",
         action="append",
         default=[],
-        help=f"only jobs that ended for these causes, separated by commas: {', '.join(_SHOWN_CAUSES)}; oom is "
-        "out_of_memory",
+        help=f"only jobs that ended for these causes, separated by commas: {', '.join(_SHOWN_CAUSES)}",
     )
     parser.add_argument(
         "--match",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="only experiments with this value of a parameter, as in lr=0.1; * and ? are wildcards, commas separate "
-        "alternatives; may be repeated: all have to match",
+        help="only experiments with this value of a parameter: lr=0.1, opt=ad*,sgd; may be repeated",
     )
     parser.add_argument(
         "--since",
         metavar="WHEN",
-        help="only jobs that ended since then, or were submitted since then if they have not ended: 90m, 3h, 2d, or a "
-        "date, 2026-11-25 or 2026-11-25T18:30",
+        help="only jobs that ended, or unfinished ones that were submitted, since then: 90m, 3h, 2d, 2026-11-25T18:30",
     )
 
 

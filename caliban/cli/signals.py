@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from types import FrameType
+from typing import TextIO
 
 from caliban.errors import ExitCode
 
@@ -37,12 +39,29 @@ class ReceivedSignals:
     def first(self) -> int | None:
         """The number of the first signal; None while none has come."""
         if self._first is None:
-            try:
-                received = os.read(self._pipe, 4096)
-            except BlockingIOError:
-                return None
-            self._first = next((number for number in received if number in _CODES), None)
+            self._empty_pipe()
         return self._first
+
+    def wait_for_input(self, stream: TextIO) -> None:
+        """Wait until there is something to read, if it is a terminal; a signal is handled at once.
+
+        A read alone would not end: Python handles a signal between two instructions, so one that comes after the last
+        instruction, and before the system call waits, is left for when that has returned. Of a pipe, the next line may
+        have been read already.
+        """
+        if not stream.isatty():
+            return
+        descriptor = stream.fileno()
+        while descriptor not in select.select([descriptor, self._pipe], [], [])[0]:
+            self._empty_pipe()
+
+    def _empty_pipe(self) -> None:
+        try:
+            received = os.read(self._pipe, 4096)
+        except BlockingIOError:
+            return
+        if self._first is None:
+            self._first = next((number for number in received if number in _CODES), None)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError, one_line
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.usage import usage_of
 from caliban.records import (
     Destination,
     ImageRef,
@@ -148,6 +149,17 @@ class Platform(ABC):
         """
         return destination
 
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """Return the details of a job of which only its destination is recorded: that of a submission without a job.
+
+        :meth:`destination` reads them. Never raises: where the destination is malformed, they have none.
+
+        Args:
+            destination: as :meth:`caliban.records.Destination.to_json` wrote it.
+        """
+        return cls.parse_details(JobStatus.SUBMITTED, destination)
+
     @abstractmethod
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """Return the registry that images for a destination are pushed to. Nothing is connected to.
@@ -225,6 +237,14 @@ class Platform(ABC):
             PlatformError: ``malformed-job-spec``; or the job cannot be run again from here.
         """
         return spec
+
+    @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """Return what a job occupies while it runs: accelerators by short name, ``{"L4": 2}``, or ``{"machine": 1}``.
+
+        Never raises: a spec of another shape is that of one machine.
+        """
+        return usage_of({})
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return what a re-run of ``job`` would do beyond running its image, a line each, for people.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 from caliban.entry_points import entry_points
 from caliban.errors import CalibanError, PlatformError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.usage import usage_of
 from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
 
 if TYPE_CHECKING:
@@ -136,6 +137,22 @@ def without_names(id: PlatformId, destination: JsonObject) -> JsonObject:
         return platform_class(id).without_names(destination)
     except PlatformError:  # reported for each job that is to be submitted there
         return destination
+
+
+def details_at(id: PlatformId, destination: JsonObject) -> JobDetails:
+    """Return the details of a job of which only its destination is recorded; see :meth:`Platform.details_at`."""
+    try:
+        return platform_class(id).details_at(destination)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return JobDetails()
+
+
+def usage(id: PlatformId, spec: JsonObject) -> Mapping[str, int]:
+    """Return what a job of a platform occupies while it runs; see :meth:`Platform.usage`."""
+    try:
+        return platform_class(id).usage(spec)
+    except PlatformError:  # reported for each job that is to be submitted there
+        return usage_of({})
 
 
 def has_capability(id: PlatformId, capability: type) -> bool:

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from caliban.store.database import Store
     from caliban.submission.submit import Command
 
-_HELP = (
-    "JSON file with parameters to change, or 'stdin': lists make several experiments of each chosen one, null removes "
-    "a parameter (for all of them, write flags after --: -- --seed 11)"
-)
+_HELP = "JSON file with parameters to change, or 'stdin'; lists make several experiments of each, null removes one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from caliban.waiting.dispatching import FurtherJobs
 
 DESCRIPTION = (
-    "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images from the "
-    "directories that they were built from, and submit them again with the same parameters, or with changed ones: "
-    "flags after -- replace or add parameters. Standard output has the plan and the results; the output of local jobs "
-    "goes to standard error."
+    "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images, and submit "
+    "them again with the same parameters, or with those after -- replaced or added (docs/resubmit.md). "
+    f"{resources.DESCRIPTION}"
 )
+USAGE = """caliban resubmit [-h] [--helpfull] [--xgroup XGROUP] [--dry_run]
+                        [--all_jobs] [--project_id PROJECT_ID]
+                        [--cloud_key CLOUD_KEY] [FLAGS] [-- PARAMETERS]"""
 CHANGES_JOBS = True
 TAKES_SCRIPT_ARGS = True
 
@@ -95,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform",
         choices=list(MIGRATION_TARGETS),
-        help="run the jobs on this platform, and migrate those that ran on a retired one; settings that it does not "
-        "have are listed first (default: where each job ran before)",
+        help="run the jobs on this platform, and migrate those that ran on a retired one (default: where each ran "
+        "before)",
     )
     add_selection_flags(parser)
     parser.add_argument(
@@ -334,15 +336,19 @@ def _plan(
     continued: RecordedBatch | None,
 ) -> Plan:
     from caliban.resubmit.changes import Rules, change_jobs, with_same_command_lines
+    from caliban.resubmit.forecast import forecasts
     from caliban.resubmit.kept_image import check_kept_images
     from caliban.resubmit.migrate import migrate
     from caliban.resubmit.plan import Plan
     from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hint
     from caliban.resubmit.selection import select
     from caliban.store.code import recorded_builds
+    from caliban.store.first_submissions import first_submissions
 
     choice, connect = request.choice, not request.dry_run
-    selection = select(group, replace(choice, limit=None) if request.overrides else choice, in_progress)
+    first = first_submissions(store, (each.id for each in group.experiments if each.latest is None))
+    chosen = replace(choice, limit=None) if request.overrides else choice
+    selection = select(group, chosen, in_progress, first)
     builds = recorded_builds(store, (each.template.id for each in selection.selected))
     planned = plan_jobs(selection.selected, builds, request.code, request.platform)
     jobs = [migrate(job, platforms, request.platform) for job in planned]
@@ -351,7 +357,8 @@ def _plan(
     jobs = with_same_command_lines(changed.jobs, group)
     jobs = check_kept_images(jobs, platforms.context.engine, connect=connect)
     jobs = with_migration_hint(check_jobs(jobs, platforms, connect=connect), group.name)
-    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued)
+    expected = forecasts((job.template for job in jobs if job.problem is None), group)
+    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued, expected)
 
 
 def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Iterable[str]:

@@ -8,7 +8,7 @@ from caliban.cli import documents
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.records import JsonObject, Outcome
-from caliban.resubmit import code, resources
+from caliban.resubmit import code, forecast, resources
 from caliban.resubmit.change_report import change_fields
 from caliban.resubmit.changes import PlannedJobs
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
@@ -29,6 +29,7 @@ def plan_document(plan: Plan, effects: Sequence[str]) -> JsonObject:
         left_out=_left_out(plan),
         images=[_image(image) for image in plan.images],
         effects=list(effects),
+        forecasts=forecast.fields(plan.forecasts),
     )
 
 
@@ -62,7 +63,7 @@ def _planned(job: PlannedJob) -> JsonObject:
         "experiment": documents.experiment_fields(job.experiment),
         "resubmits": documents.job_fields(latest) if latest else None,
         "platform": job.template.platform,
-        "settings_of_job": job.template.id,
+        "settings_of_job": job.template.id or None,
         "is_migrated": job.is_migrated,
         "dropped_settings": list(job.dropped_settings),
         "error": documents.error_fields(job.problem) if job.problem else None,

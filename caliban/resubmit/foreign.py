@@ -63,7 +63,9 @@ def foreign_lines(
     """
     found: dict[str, dict[str, int]] = {}
     for job in jobs:
-        stranger = own.stranger(job, submitters.get(job.template.id))
+        first = job.submission
+        submitter = (first.user, first.host) if first else submitters.get(job.template.id)
+        stranger = own.stranger(job, submitter)
         if stranger is None:
             continue
         counts = found.setdefault(stranger, {})

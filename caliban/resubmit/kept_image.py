@@ -46,7 +46,8 @@ def _runs_here(job: PlannedJob) -> bool:
 
 
 def _problem(job: PlannedJob) -> CalibanError | None:
-    image, name = job.template.container, f"job {job.template.id}"
+    image = job.template.container
+    name = f"job {job.template.id}" if job.template.id else f"experiment {job.experiment.id}, which never ran"
     if not isinstance(job.source, ImageSpec) or not image:
         return ImageError("image-not-recorded", f"no image is recorded for {name}", hint=_REBUILD)
     if _runs_here(job):

@@ -22,6 +22,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 from caliban.errors import CalibanError, UsageError
@@ -138,7 +139,8 @@ def apply(experiment: ExperimentRecord, override: Override) -> Applied:
     for key, value in override.settings.items():
         target.set_setting(key, value)
     target.check_reading()
-    _check_spellings(names, target.parts, target.kwargs)  # of the changes among each other
+    if len(names) > 1:
+        _check_spellings(names, target.parts, target.kwargs)  # of the changes among each other
     after = {name: target.shown(name) for name in names}
     changes = (ParameterChange(name, before[name], after[name]) for name in names if before[name] != after[name])
     return Applied(join(target.parts), target.kwargs, tuple(changes))
@@ -322,11 +324,12 @@ def _check_spellings(names: Sequence[str], parts: Sequence[Part], kwargs: JsonOb
 
 def _nested(part: Part) -> list[str]:
     """Return the name of an assignment that is the value of a flag: ``--set lr=0.1``."""
-    if part.style is not Style.SEPARATE:
+    if part.style is not Style.SEPARATE or not any("=" in value for value in part.values[:1]):
         return []
     return [each.name for each in split(part.values[:1]) if each.name]
 
 
+@lru_cache(maxsize=10_000)
 def _may_be_same(name: str, other: str, *, has_value: bool, is_recorded: bool) -> bool:
     plain, plain_other = _plain(name), _plain(other)
     if plain == plain_other:
@@ -345,6 +348,7 @@ def _negates(one: str, other: str, has_value: bool) -> bool:
     return one == f"no_{other}" or (one == f"no{other}" and not has_value)
 
 
+@lru_cache(maxsize=10_000)
 def _plain(name: str) -> str:
     return name.lstrip("-+").replace("-", "_")
 

@@ -14,10 +14,12 @@ from caliban.platforms import registry
 from caliban.platforms.resources import SettingChange
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
 from caliban.resubmit.code_change import CodeChange
+from caliban.resubmit.forecast import Forecast
 from caliban.resubmit.overrides import ParameterChange
 from caliban.resubmit.selection import ALREADY_SUBMITTED, SkippedExperiment
 from caliban.store.batches import RecordedBatch
 from caliban.store.code import BuildOrigin, RecordedBuild
+from caliban.store.first_submissions import FirstSubmission
 from caliban.submission.images import image_source
 from caliban.submission.pipeline import ReadyJob
 from caliban.submission.preflight import ImageSource, Route
@@ -52,6 +54,7 @@ class PlannedJob:
         change: what leads from the chosen experiment to this one; None where no parameters were changed.
         same_command_line: ``experiments.id`` of other experiments of the group with the same command line.
         directory: the project's directory; None where its container spec names an image.
+        submission: of an experiment without a job: what ``template`` was made from; None for another one's job.
         recorded: what is recorded of the image that ``template`` ran; None where nothing is.
         resources: what changes in the resources of ``template``.
         code: what changed in the code since ``template`` ran; None where that is not known.
@@ -66,6 +69,7 @@ class PlannedJob:
     change: Change | None = None
     same_command_line: tuple[int, ...] = ()
     directory: Path | None = None
+    submission: FirstSubmission | None = None
     recorded: RecordedBuild | None = None
     resources: tuple[SettingChange, ...] = ()
     code: CodeChange | None = None
@@ -124,12 +128,14 @@ class Plan:
         jobs: every selected job, those with a problem too.
         skipped: the experiments that are not re-run, and why.
         continued: the batch of the same command with changed parameters, which was interrupted; or None.
+        forecasts: how long the jobs take that can be submitted, where finished ones of the group tell.
     """
 
     group: str
     jobs: tuple[PlannedJob, ...]
     skipped: tuple[SkippedExperiment, ...]
     continued: RecordedBatch | None = None
+    forecasts: tuple[Forecast, ...] = ()
 
     @property
     def submitted_before(self) -> int:

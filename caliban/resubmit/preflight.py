@@ -59,7 +59,7 @@ def plan_jobs(
             source = sources[spec_id, directory] = _refreshed(parsed[spec_id], directory)
         problem = source if isinstance(source, CalibanError) else None
         job = PlannedJob(each.experiment, template, source, problem, directory=directory)
-        jobs.append(replace(job, recorded=builds.get(template.id)))
+        jobs.append(replace(job, recorded=builds.get(template.id), submission=each.submission))
     return jobs
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
-from caliban.resubmit import code, resources
+from caliban.resubmit import code, forecast, resources
 from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
-from caliban.resubmit.selection import Choice
+from caliban.resubmit.selection import Choice, state_text
 
 
 def job_lines(plan: Plan) -> Iterator[str]:
@@ -23,7 +23,10 @@ def job_lines(plan: Plan) -> Iterator[str]:
         yield render.command_line(planned.experiment)
         if planned.origin.latest is None:
             template = planned.template
-            yield f"  never run; would run on {template.platform} with the settings of job {template.id}"
+            settings = (
+                f"the settings of job {template.id}" if template.id else "the settings that it was submitted with"
+            )
+            yield f"  never run; would run on {template.platform} with {settings}"
         else:
             yield f"  {render.job_line(planned.origin.latest)}"
         for detail in change_details(planned):
@@ -32,6 +35,7 @@ def job_lines(plan: Plan) -> Iterator[str]:
         if not is_common:
             yield from code.line(planned)
     yield from code.common_lines(plan)
+    yield from forecast.lines(plan.forecasts)
 
 
 def migration_lines(plan: Plan) -> Iterator[str]:
@@ -82,7 +86,13 @@ def nothing_line(plan: Plan, choice: Choice) -> str:
     counts = "; ".join(
         f"{number} {reason}" for reason, number in Counter(skipped.reason for skipped in plan.skipped).items()
     )
-    has_jobs = any(skipped.experiment.latest for skipped in plan.skipped)
-    is_usual = choice == Choice()
-    hint = " (--all_jobs resubmits jobs regardless of their state)" if has_jobs and is_usual else ""
+    hint = " (--all_jobs resubmits jobs regardless of their state)" if _would_help(plan, choice) else ""
     return f"nothing to resubmit in the experiment group {plan.group}: {counts}{hint}"
+
+
+def _would_help(plan: Plan, choice: Choice) -> bool:
+    """Return whether ``--all_jobs`` would choose more."""
+    if choice.all_jobs or choice.filter.states or choice.filter.never_run:
+        return False
+    latest = ((skipped.experiment.latest, skipped.reason) for skipped in plan.skipped)
+    return any(job is not None and reason == state_text(job) for job, reason in latest)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from caliban.resubmit.plan import PlannedJob
 
 _NAMES = tuple(flag.name for flag in RESOURCE_FLAGS)
-_DESCRIPTION = (
-    "As in run, cloud and cluster job submit, for platforms that have them: "
-    f"{', '.join(f'--{name}' for name in _NAMES)}; --force skips the check of machines and GPUs."
+DESCRIPTION = (
+    "Resources are changed by --more_memory and, as in run, cloud and cluster job submit, by "
+    f"{', '.join(f'--{name}' for name in _NAMES)}."
 )
+"""What help says of the flags that the submitting commands explain."""
 _EXCLUSIVE = (
     ("nogpu", "gpu_spec", "gpu-or-not"),
     ("spot", "nonpreemptible", "conflicting-flags"),
@@ -32,11 +33,10 @@ _MOST_MEMORY = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags, as a group whose description lists those that the submitting commands explain."""
-    group = parser.add_argument_group("resources", _DESCRIPTION)
+    """Add the flags; :data:`DESCRIPTION` lists those that the submitting commands explain."""
     for flag in (*RESOURCE_FLAGS, FORCE):
-        flag.add(group, argparse.SUPPRESS)
-    group.add_argument(
+        flag.add(parser, argparse.SUPPRESS)
+    parser.add_argument(
         "--more_memory", type=_factor, metavar="FACTOR", help="multiply the memory that the jobs had, as by 2 or 1.5"
     )
 
@@ -104,10 +104,15 @@ def _check_flags(job: PlannedJob, request: ResourceRequest) -> None:
         has = f"{job.template.platform} has {', '.join(f'--{name}' for name in sorted(own))}" if own else ""
         raise UsageError(
             "flag-not-on-platform",
-            f"job {job.template.id} runs on {job.template.platform}, which does not support --{missing[0]}",
+            f"{_name(job)} runs on {job.template.platform}, which does not support --{missing[0]}",
             cause=has or f"{job.template.platform} has no flags for resources",
             hint=f"omit --{missing[0]}, or choose other jobs with --job, --state or --match",
         )
+
+
+def _name(job: PlannedJob) -> str:
+    """Return what errors call a job: by the number of the one whose settings it takes, if that was ever recorded."""
+    return f"job {job.template.id}" if job.template.id else f"experiment {job.origin.id}"
 
 
 def _flags_of(platform: str) -> frozenset[str] | None:
@@ -137,7 +142,7 @@ def _changed(job: PlannedJob, request: ResourceRequest, platforms: Platforms) ->
             before = platform.resource_settings(template.spec, template.details)
             after = platform.resource_settings(changed.spec, changed.details)
     except UsageError as error:
-        raise UsageError(error.id, f"job {template.id}: {error.message}", cause=error.cause, hint=error.hint) from error
+        raise UsageError(error.id, f"{_name(job)}: {error.message}", cause=error.cause, hint=error.hint) from error
     except CalibanError as error:
         return replace(job, problem=error)
     template = replace(template, spec=changed.spec, details=changed.details)

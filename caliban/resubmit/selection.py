@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from caliban.job_filter import JobFilter
+from caliban.platforms.registry import details_at
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JobStatus
+from caliban.store.first_submissions import FirstSubmission
 
 ALREADY_SUBMITTED = "already submitted by this command before it was interrupted"
 """Why an experiment is left out by a command that continues."""
@@ -74,12 +77,14 @@ class SelectedExperiment:
 
     Attributes:
         experiment: with its latest attempt, if it has one.
-        template: the job whose platform and job spec the new attempt takes: the latest attempt, or another experiment's
-            where the experiment has none.
+        template: the job whose platform and job spec the new attempt takes: the latest attempt; where the experiment
+            has none, what ``submission`` was to start, or another experiment's job.
+        submission: of an experiment without a job: what its interrupted command recorded.
     """
 
     experiment: ExperimentRecord
     template: JobRecord
+    submission: FirstSubmission | None = None
 
 
 @dataclass(frozen=True)
@@ -98,27 +103,35 @@ class Selection:
     skipped: tuple[SkippedExperiment, ...]
 
 
-def select(group: GroupRecord, choice: Choice, in_progress: Mapping[int, str]) -> Selection:
+def select(
+    group: GroupRecord,
+    choice: Choice,
+    in_progress: Mapping[int, str],
+    first: Mapping[int, FirstSubmission] = MappingProxyType({}),
+) -> Selection:
     """Select the experiments of a group.
 
     Args:
         group: with the latest attempt of each experiment, or all where the choice needs them; states refreshed.
         choice: which ones.
         in_progress: why some experiments cannot be re-run now, by ``experiments.id``.
+        first: what was to be submitted for experiments that have no job, likewise.
     """
     selected: list[SelectedExperiment] = []
     skipped: list[SkippedExperiment] = []
+    siblings = _Siblings(group.experiments)
     for experiment in group.experiments:
         reason = in_progress.get(experiment.id) or choice.reason_to_skip(experiment)
         if reason is None and choice.limit is not None and len(selected) >= choice.limit:
             reason = f"beyond --limit {choice.limit}"
-        template = experiment.latest or _sibling(experiment, group.experiments)
+        submission = first.get(experiment.id) if experiment.latest is None else None
+        template = experiment.latest or _job_of(submission) or siblings.job_for(experiment)
         if reason is None and template is None:
             reason = "never submitted, and no other experiment has its container spec: run the submitting command again"
         if reason is not None or template is None:
             skipped.append(SkippedExperiment(experiment, reason or ""))
         else:
-            selected.append(SelectedExperiment(experiment, template))
+            selected.append(SelectedExperiment(experiment, template, submission))
     return Selection(tuple(selected), tuple(skipped))
 
 
@@ -135,7 +148,39 @@ def state_text(job: JobRecord | None) -> str:
     return f"not finished ({job.status.value.lower()})"
 
 
-def _sibling(experiment: ExperimentRecord, experiments: Sequence[ExperimentRecord]) -> JobRecord | None:
-    """Return the newest job among the experiments of the same container spec."""
-    jobs = [other.latest for other in experiments if other.container.id == experiment.container.id and other.latest]
-    return max(jobs, key=lambda job: job.id, default=None)
+def _job_of(submission: FirstSubmission | None) -> JobRecord | None:
+    """Return what was to be submitted as the job that it would have been; its id is 0."""
+    if submission is None:
+        return None
+    details = details_at(submission.platform, submission.destination)
+    return JobRecord(
+        id=0,
+        platform=submission.platform,
+        spec_id=submission.spec_id,
+        spec=submission.spec,
+        container="",
+        status=JobStatus.SUBMITTED,
+        details=details,
+        created=submission.created,
+        user=submission.user,
+    )
+
+
+class _Siblings:
+    """The jobs whose settings experiments without a job take."""
+
+    def __init__(self, experiments: Sequence[ExperimentRecord]) -> None:
+        self._latest: dict[int, JobRecord] = {}
+        self._newest: dict[int, JobRecord] = {}  # by container spec
+        for each in experiments:
+            if each.latest is None:
+                continue
+            self._latest[each.id] = each.latest
+            before = self._newest.get(each.container.id)
+            if before is None or before.id < each.latest.id:
+                self._newest[each.container.id] = each.latest
+
+    def job_for(self, experiment: ExperimentRecord) -> JobRecord | None:
+        """Return the latest job of its origin, or else the newest one among the experiments of its container spec."""
+        origin = None if experiment.origin is None else self._latest.get(experiment.origin)
+        return origin or self._newest.get(experiment.container.id)

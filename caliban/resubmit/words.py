@@ -67,6 +67,8 @@ class Part:
 
 def is_flag(word: str) -> bool:
     """Return whether a word would be read as a flag, and not as the value of one."""
+    if not word.startswith("-"):
+        return False
     if NUMBER.fullmatch(word) or _OTHER_NUMBER.fullmatch(word):
         return False
     return word == "--" or bool(_FLAG.fullmatch(word))
@@ -101,16 +103,20 @@ def _part(word: str, words: Sequence[str], position: int) -> Part:
         if found[2] is not None:
             return Part(found[1], Style.ATTACHED, (found[2],))
         return Part(word, Style.SEPARATE, tuple(_values(words, position + 1)))
-    assignment = ASSIGNMENT.fullmatch(word)
+    assignment = _assignment(word)
     if assignment:
         value = assignment[2]
         return Part(word[: len(word) - len(value) - 1], Style.ASSIGNMENT, (value,))
     return Part(None, Style.POSITIONAL, (word,))
 
 
+def _assignment(word: str) -> re.Match[str] | None:
+    return ASSIGNMENT.fullmatch(word) if "=" in word else None
+
+
 def _values(words: Sequence[str], start: int) -> Iterator[str]:
     for position in range(start, len(words)):
         word = words[position]
-        if is_flag(word) or (position > start and ASSIGNMENT.fullmatch(word)):
+        if is_flag(word) or (position > start and _assignment(word)):
             return
         yield word

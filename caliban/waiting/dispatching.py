@@ -8,7 +8,6 @@ until then the batch of its command is unfinished, and the same command typed ag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from caliban.attempts import AdditionalAttempt, Rerun
@@ -54,15 +53,24 @@ class FurtherJobs:
 def split(
     jobs: Sequence[ReadyJob], options: WaitOptions | None, images: Images
 ) -> tuple[Sequence[ReadyJob], Sequence[ReadyJob]]:
-    """Return what is submitted at once, and the rest, whose images are built now: the code may change meanwhile."""
+    """Return what is submitted at once, and the rest, whose images are built now: the code may change meanwhile.
+
+    What has no image is not part of the rest: it fails at once.
+    """
     limit = options.max_parallel if options else None
     if limit is None or limit >= len(jobs):
         return jobs, ()
-    rest = [_if_unchanged(job) for job in jobs[limit:]]
-    for job in rest:
-        with suppress(CalibanError):  # raised again when it is submitted
-            images.get(job.source, job.route.platform, job.route.registry)
-    return jobs[:limit], rest
+    rest = [job for job in jobs[limit:] if _has_image(job, images)]
+    failed = [job for job in jobs[limit:] if job not in rest]
+    return [*jobs[:limit], *failed], [_if_unchanged(job) for job in rest]
+
+
+def _has_image(job: ReadyJob, images: Images) -> bool:
+    try:
+        images.get(job.source, job.route.platform, job.route.registry)
+    except CalibanError:  # raised again when it is submitted
+        return False
+    return True
 
 
 def _if_unchanged(job: ReadyJob) -> ReadyJob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from textwrap import dedent
@@ -41,6 +42,11 @@ def add_package(
     (info / "entry_points.txt").write_text(f"[{group}]\n{points}")
     for module, source in modules.items():
         (site / f"{module}.py").write_text(dedent(source))
+
+
+def python_path(site: Path) -> dict[str, str]:
+    """Return the environment variable with which a process finds the packages in ``site``."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
 def wheel_of(site: Path, directory: Path) -> Path:

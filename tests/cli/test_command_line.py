@@ -136,6 +136,13 @@ def test_the_document_s_flags_are_there_in_its_order(capsys: pytest.CaptureFixtu
     )
 
 
+def test_the_help_of_resubmit_fits_sixty_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(shown(capsys, "resubmit", "--help").splitlines()) <= 60
+
+
 @pytest.mark.parametrize(
     "help",
     [

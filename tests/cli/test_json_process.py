@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from caliban.records import JobStatus
 from caliban.store.database import Store
 from tests.builders import add_group
-from tests.cli.plugins import add_package
+from tests.cli.plugins import add_package, python_path
 from tests.cli.test_internal_error import Failed, run_failing
 from tests.conftest import Caliban, Finished, ForkedCaliban
 from tests.json_documents import checked
@@ -72,7 +71,7 @@ def plugged_in(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     add_package(site, "caliban-noisy", {"noisy": "noisy_plugin"}, {"noisy_plugin": NOISY})
     add_package(site, "caliban-waits", {"linger": "wait_plugin"}, {"wait_plugin": WAITS})
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+    return python_path(site)
 
 
 def error(finished: Finished) -> tuple[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 
 from tests.conftest import Caliban
 
-from .plugins import HELLO, add_package, wheel_of
+from .plugins import HELLO, add_package, python_path, wheel_of
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def seeing(site: Path) -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+    return python_path(site)
 
 
 def test_a_package_installed_by_pip_adds_its_command(site: Path, tmp_path: Path, run_caliban: Caliban) -> None:

@@ -13,7 +13,7 @@ import pytest
 from caliban.errors import ExitCode
 from tests.conftest import Caliban
 
-from .plugins import add_package
+from .plugins import add_package, python_path
 
 WAITS = """
     DESCRIPTION = "Wait for the end of the input."
@@ -45,7 +45,7 @@ def plugged_in(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     add_package(site, "caliban-waits", {"linger": "wait_plugin"}, {"wait_plugin": WAITS})
     add_package(site, "caliban-prints", {"print-much": "print_plugin"}, {"print_plugin": PRINTS_MUCH})
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+    return python_path(site)
 
 
 def test_exit_codes_do_not_change() -> None:

@@ -18,7 +18,7 @@ from caliban.cli.streams import Output
 from caliban.errors import ExitCode
 from tests.conftest import Caliban
 
-from .plugins import add_package
+from .plugins import add_package, python_path
 
 WORKS = """
     from pathlib import Path
@@ -31,9 +31,9 @@ WORKS = """
         parser.add_argument("--fail", action="store_true")
 
     def run(args, context):
-        for number in range(12_000):
-            context.console.print(f"line {number}")
-            context.console.info(f"note {number}")
+        for number in range(1_500):
+            context.console.print(f"line {number:0100}")
+            context.console.info(f"note {number:0100}")
         with context.console.progress("work", total=1, unit="job") as progress:
             progress.advance()
         Path("done").write_text("done")
@@ -47,6 +47,19 @@ ASKS = """
         pass
 
     def run(args, context):
+        return 0 if context.console.agreed("go on?", "changed") else 1
+"""
+
+INTERRUPTED = """
+    import signal, threading
+
+    DESCRIPTION = "Ask, and get a signal that interrupts no system call: it comes to another thread."
+
+    def add_arguments(parser):
+        pass
+
+    def run(args, context):
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
         return 0 if context.console.agreed("go on?", "changed") else 1
 """
 
@@ -71,9 +84,9 @@ FULL = "error: cannot write to standard output: No space left on device [output-
 @pytest.fixture
 def plugged_in(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
-    modules = {"works": WORKS, "asks": ASKS, "opens": OPENS}
+    modules = {"works": WORKS, "asks": ASKS, "interrupted": INTERRUPTED, "opens": OPENS}
     add_package(site, "caliban-test", {name: name for name in modules}, modules)
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+    return python_path(site)
 
 
 def shell(run_caliban: Caliban, command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -180,7 +193,7 @@ def until(condition: object) -> None:
 
 def test_a_slow_reader_gets_everything_in_order(plugged_in: dict[str, str], run_caliban: Caliban) -> None:
     done = shell(run_caliban, "$caliban works 2>/dev/null | (read first; sleep 0.5; echo $first; cat)", plugged_in)
-    assert done.stdout.splitlines() == [f"line {number}" for number in range(12_000)]
+    assert done.stdout.splitlines() == [f"line {number:0100}" for number in range(1_500)]
 
 
 @pytest.mark.parametrize("closed", ["", ">&-", "2>&-", ">&- 2>&-"])
@@ -278,6 +291,16 @@ def test_ctrl_c_at_a_question_ends_the_command(times: int, plugged_in: dict[str,
     code = process.wait(timeout=30)
     os.close(user)
     assert code in (ExitCode.INTERRUPTED, -signal.SIGINT)
+
+
+def test_ctrl_c_just_before_the_answer_is_waited_for_ends_the_command(
+    plugged_in: dict[str, str], run_caliban: Caliban
+) -> None:
+    process, user = at_a_terminal(run_caliban, plugged_in, "interrupted")
+    read_until(user, b"[yN]: ")
+    code = process.wait(timeout=30)
+    os.close(user)
+    assert code == ExitCode.INTERRUPTED
 
 
 def test_a_terminal_that_is_closed_at_a_question_is_no_yes(plugged_in: dict[str, str], run_caliban: Caliban) -> None:

@@ -66,7 +66,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 
 def test_every_expected_output_is_tested() -> None:
-    assert len(CASES) == 13
+    assert len(CASES) == 14
 
 
 def test_the_output_is_as_expected(case: Case, context: ScreenContext) -> None:

@@ -7,8 +7,7 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.clouds import CLOUDS, PROJECT, AiPlatform, Cloud, VertexAi
+from tests.e2e.started import StartedCommand
 from tests.forkserver import ForkServer
 from tests.standins.runners import Docker
 
@@ -65,16 +65,10 @@ class Researcher:
         done = self.server.call(arguments, environ={**self.environ, **environ}, cwd=cwd or self.project, stdin=stdin)
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "caliban", *arguments],
-            cwd=self.project,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str) -> StartedCommand:
+        """Start a command, and go on while it runs."""
+        streams = Path(tempfile.mkdtemp(dir=self.home.parent))
+        return StartedCommand(self.server, arguments, environ=self.environ, cwd=self.project, directory=streams)
 
     def write(self, name: str, text: str) -> Path:
         path = self.project / name
@@ -182,9 +176,9 @@ def wait_for_jobs(researcher: Researcher) -> Callable[[], CommandResult]:
 
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
+def processes() -> Iterator[list[StartedCommand]]:
     """Processes that are killed at the end of the test."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[StartedCommand] = []
     yield processes
     for process in processes:
         if process.poll() is None:
@@ -199,14 +193,14 @@ def running_jobs(researcher: Researcher) -> list[tuple[object, ...]]:
         return []
 
 
-RunUntilRunning = Callable[[str], subprocess.Popen[str]]
+RunUntilRunning = Callable[[str], StartedCommand]
 
 
 @pytest.fixture
-def run_until_running(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> RunUntilRunning:
+def run_until_running(researcher: Researcher, processes: list[StartedCommand]) -> RunUntilRunning:
     """Starts a run of experiments, whose values of ``--sleep`` it is passed, and waits until a job runs."""
 
-    def start(sleeps: str) -> subprocess.Popen[str]:
+    def start(sleeps: str) -> StartedCommand:
         researcher.write("experiment.json", f'{{"sleep": {sleeps}}}')
         process = researcher.start(*RUN)
         processes.append(process)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from tests.e2e.clouds import PROJECT, AiPlatform, VertexAi
 from tests.e2e.conftest import Researcher, wait_until
+from tests.e2e.started import StartedCommand
 from tests.standins.faults import Fault
 from tests.standins.runners import Docker
 
@@ -146,7 +146,7 @@ def test_a_vertex_ai_job_is_running_until_its_cancellation_ends(researcher: Rese
 
 
 def test_an_interrupted_job_that_vertex_ai_lists_late_is_neither_lost_nor_run_twice(
-    researcher: Researcher, vertex_ai: VertexAi, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, vertex_ai: VertexAi, processes: list[StartedCommand]
 ) -> None:
     service, look_up = vertex_ai.service, "aiplatform.projects.locations.customJobs.list"
     researcher.write("experiment.json", '{"sleep": [2]}')

@@ -27,6 +27,7 @@ from caliban.store.database import Access, open_store
 from caliban.store.queries import find_job
 from caliban.submission.setup import make_platforms
 from tests.e2e.conftest import Researcher, running_jobs, wait_until
+from tests.e2e.started import StartedCommand
 from tests.fakes import RecordingReporter
 from tests.reading import read_output
 
@@ -35,10 +36,11 @@ RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
 BAR = """
 import sys, time
 from tqdm import tqdm
+pause, code = (*sys.argv[1:], "0", "0")[:2]
 for step in tqdm(range(20), desc="train", mininterval=0, miniters=1):
-    time.sleep(0.1)
+    time.sleep(float(pause))
 print("done")
-sys.exit(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+sys.exit(int(code))
 """
 
 
@@ -90,7 +92,7 @@ def logs(researcher: Researcher, job_id: int = 1, tail: int | None = None, *, fo
 
 
 def test_a_bar_moves_on_a_terminal(with_tqdm: Researcher) -> None:
-    shown = on_terminal(with_tqdm, *RUN, "cpu.py")
+    shown = on_terminal(with_tqdm, *RUN, "cpu.py", "--", "0.07")
     states = [moment for moment, data in shown if b"train:" in data]
     assert len(states) >= 10
     assert states[-1] - states[0] > 0.8
@@ -104,7 +106,7 @@ def test_in_files_a_bar_is_its_last_state(with_tqdm: Researcher) -> None:
 
 
 def test_standard_output_of_resubmit_can_be_parsed(with_tqdm: Researcher) -> None:
-    with_tqdm.caliban(*RUN, "cpu.py", "--", "1")
+    with_tqdm.caliban(*RUN, "cpu.py", "--", "0", "1")
     result = with_tqdm.caliban(*RESUBMIT)
     assert len(re.findall(r"^  job \d+ +FAILED +LOCAL .* container: sha256:.*$", result.out, re.MULTILINE)) == 2
     assert ("done" in result.out, "train:" in result.out) == (False, False)
@@ -146,7 +148,7 @@ def test_a_log_file_is_bounded(researcher: Researcher) -> None:
 
 
 def test_a_reader_that_does_not_read_does_not_hold_up_the_job(
-    researcher: Researcher, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, processes: list[StartedCommand]
 ) -> None:
     researcher.write("cpu.py", "for n in range(6000):\n    print('x' * 8191)\n")
     process = researcher.start(*RUN, "cpu.py")
@@ -158,9 +160,9 @@ def test_a_reader_that_does_not_read_does_not_hold_up_the_job(
 
 
 @pytest.fixture
-def killed(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> Researcher:
+def killed(researcher: Researcher, processes: list[StartedCommand]) -> Researcher:
     """A researcher whose command was killed while its job wrote; the job ends by itself."""
-    code = "import time\nfor n in range(60):\n    print(n, flush=True)\n    time.sleep(0.05)\nprint('end', end='')\n"
+    code = "import time\nfor n in range(40):\n    print(n, flush=True)\n    time.sleep(0.04)\nprint('end', end='')\n"
     researcher.write("cpu.py", code)
     process = researcher.start(*RUN, "cpu.py")
     processes.append(process)
@@ -174,12 +176,12 @@ def killed(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> Re
 def test_after_a_kill_the_log_file_is_made_whole_when_the_end_is_seen(killed: Researcher, engine: Engine) -> None:
     engine.client.api.wait(str(killed.details(1)["name"]))
     killed.caliban("status", "--xgroup", "g")
-    assert log_of(killed).read_text() == "".join(f"{n}\n" for n in range(60)) + "end"
+    assert log_of(killed).read_text() == "".join(f"{n}\n" for n in range(40)) + "end"
 
 
 def test_a_job_is_followed_to_its_end(killed: Researcher) -> None:
     lines = logs(killed, follow=True)
-    assert b"".join(line.data for line in lines) == b"".join(b"%d\n" % n for n in range(60)) + b"end"
+    assert b"".join(line.data for line in lines) == b"".join(b"%d\n" % n for n in range(40)) + b"end"
     assert all(line.time is not None for line in lines)
 
 
@@ -249,7 +251,7 @@ def test_the_cause_of_a_failure(
 
 
 def test_a_container_that_somebody_kills(
-    researcher: Researcher, engine: Engine, run_until_running: Callable[[str], subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, run_until_running: Callable[[str], StartedCommand]
 ) -> None:
     process = run_until_running("[6000]")
     engine.client.api.kill(str(researcher.details(1)["name"]))

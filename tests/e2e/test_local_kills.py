@@ -20,6 +20,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import Researcher, researcher, wait_until
+from tests.e2e.started import StartedCommand
 from tests.sockets import listening_socket
 
 __all__ = ["researcher"]
@@ -178,7 +179,7 @@ def test_a_client_that_creates_a_container_after_it_was_given_up_runs_nothing(
 def test_a_command_that_is_killed_around_a_request_runs_its_container_once(
     group: Researcher, engine: Engine, when: str, step: bytes
 ) -> None:
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[StartedCommand] = []
 
     def kill(request: bytes) -> None:
         if step in request.partition(b"\r\n")[0] and processes and processes[0].poll() is None:
@@ -231,7 +232,7 @@ def test_interactive_flags_and_environment_files_are_honoured(researcher: Resear
 def test_a_job_with_rm_is_recorded_and_its_container_removed_by_whichever_command_sees_its_end(
     researcher: Researcher, engine: Engine
 ) -> None:
-    researcher.write("cpu.py", "import time\nprint('runs', flush=True)\ntime.sleep(3)\nraise SystemExit(5)\n")
+    researcher.write("cpu.py", "import time\nprint('runs', flush=True)\ntime.sleep(1)\nraise SystemExit(5)\n")
     command = ("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "--rm", "cpu.py")
     assert researcher.caliban(*command).code == 1
     assert containers(researcher, engine) == []
@@ -254,10 +255,12 @@ def test_a_job_with_rm_is_recorded_and_its_container_removed_by_whichever_comman
 
 def test_jobs_with_detach_run_at_the_same_time_while_the_command_ends(researcher: Researcher, engine: Engine) -> None:
     researcher.write("experiment.json", '[{}, {"x": 1}]')
-    researcher.write("cpu.py", "import sys, time\ntime.sleep(5)\n")
+    researcher.write("cpu.py", "import os, time\nwhile not os.path.exists('/shared/go_on'):\n    time.sleep(0.05)\n")
+    shared = researcher.home / "shared"
+    shared.mkdir()
 
     result = researcher.caliban(
-        *("run", "--xgroup", "g", "--nogpu", "--docker_run_args", "-d --rm"),
+        *("run", "--xgroup", "g", "--nogpu", "--docker_run_args", f"-d --rm -v {shared}:/shared"),
         *("--experiment_config", "experiment.json", "cpu.py"),
     )
 
@@ -266,6 +269,7 @@ def test_jobs_with_detach_run_at_the_same_time_while_the_command_ends(researcher
     running = containers(researcher, engine)
     assert [engine.client.api.inspect_container(each)["State"]["Running"] for each in running] == [True, True]
     assert researcher.rows("SELECT status FROM jobs") == [("RUNNING",), ("RUNNING",)]
+    (shared / "go_on").touch()
     for each in running:
         engine.client.api.wait(each)
     assert researcher.caliban("status", "--xgroup", "g").code == 0

@@ -14,6 +14,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import Researcher, running_jobs, wait_until
+from tests.e2e.started import StartedCommand
 
 RUN = ("run", "--xgroup", "g", "--nogpu")
 RESUBMIT = ("resubmit", "--xgroup", "g", "--yes")
@@ -87,7 +88,7 @@ def exit_code(engine: Engine, researcher: Researcher) -> int:
     return int(state["ExitCode"])
 
 
-def start(researcher: Researcher, processes: list[subprocess.Popen[str]], *arguments: str) -> subprocess.Popen[str]:
+def start(researcher: Researcher, processes: list[StartedCommand], *arguments: str) -> StartedCommand:
     """Start a command, and wait until its job has written its first line."""
     process = researcher.start(*RUN, *arguments)
     processes.append(process)
@@ -98,7 +99,7 @@ def start(researcher: Researcher, processes: list[subprocess.Popen[str]], *argum
 
 
 def test_sigterm_ends_a_program_that_does_not_handle_it(
-    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, processes: list[StartedCommand]
 ) -> None:
     researcher.write("cpu.py", "import time\nprint('runs', flush=True)\ntime.sleep(600)\n")
     process = start(researcher, processes, "cpu.py")
@@ -111,7 +112,7 @@ def test_sigterm_ends_a_program_that_does_not_handle_it(
 SAVES = """
 import signal, sys, time
 def save(number, frame):
-    time.sleep(2)
+    time.sleep(0.7)
     print("saved after", signal.Signals(number).name, flush=True)
     sys.exit(0)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -129,7 +130,7 @@ time.sleep(600)
 def test_a_job_has_the_signal_and_the_time_that_it_asks_for(
     researcher: Researcher,
     engine: Engine,
-    processes: list[subprocess.Popen[str]],
+    processes: list[StartedCommand],
     arguments: str,
     code: int,
     is_stopped_elsewhere: bool,
@@ -150,7 +151,7 @@ def test_a_job_has_the_signal_and_the_time_that_it_asks_for(
 
 
 def test_the_signal_that_an_image_asks_for_is_sent(
-    researcher: Researcher, engine: Engine, base_image: str, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, base_image: str, processes: list[StartedCommand]
 ) -> None:
     lines = [f"FROM {base_image}", "STOPSIGNAL SIGINT", f"CMD {json.dumps(['python', '-c', SAVES])}"]
     image, _ = engine.client.images.build(fileobj=io.BytesIO("\n".join(lines).encode()), rm=True)
@@ -163,7 +164,7 @@ def test_the_signal_that_an_image_asks_for_is_sent(
 
 
 def test_a_second_ctrl_c_kills_a_job_that_has_much_time(
-    researcher: Researcher, engine: Engine, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, engine: Engine, processes: list[StartedCommand]
 ) -> None:
     code = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('runs', flush=True)\ntime.sleep(600)\n"
     researcher.write("cpu.py", code)

@@ -10,6 +10,7 @@ import pytest
 
 from caliban.images.docker.engine import Engine
 from tests.e2e.conftest import RUN, Researcher, running_jobs, wait_until
+from tests.e2e.started import StartedCommand
 
 STOP = ("stop", "--xgroup", "resubmit_test")
 
@@ -55,7 +56,7 @@ def test_a_job_that_cannot_be_stopped_is_reported(orphaned: Researcher) -> None:
 
 
 @pytest.fixture
-def open_run(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
+def open_run(researcher: Researcher, processes: list[StartedCommand]) -> StartedCommand:
     """``caliban run`` in another terminal, which runs the first of three jobs."""
     researcher.write("experiment.json", '{"sleep": [6000, 6001, 6002]}')
     process = researcher.start(*RUN)
@@ -65,7 +66,7 @@ def open_run(researcher: Researcher, processes: list[subprocess.Popen[str]]) -> 
 
 
 def test_an_open_run_ends_when_its_group_is_stopped(
-    researcher: Researcher, open_run: subprocess.Popen[str], engine: Engine
+    researcher: Researcher, open_run: StartedCommand, engine: Engine
 ) -> None:
     result = researcher.caliban(*STOP, "--yes")
     _, err = open_run.communicate(timeout=60)
@@ -80,7 +81,7 @@ def test_an_open_run_ends_when_its_group_is_stopped(
     assert engine.client.containers.get(str(researcher.details(1)["name"])).status == "exited"
 
 
-def test_after_a_stop_the_group_can_be_resubmitted(researcher: Researcher, open_run: subprocess.Popen[str]) -> None:
+def test_after_a_stop_the_group_can_be_resubmitted(researcher: Researcher, open_run: StartedCommand) -> None:
     researcher.caliban(*STOP, "--yes")
     open_run.communicate(timeout=60)
     researcher.replace("cpu.py", "time.sleep(args.sleep / 10)", "")
@@ -92,7 +93,7 @@ def test_after_a_stop_the_group_can_be_resubmitted(researcher: Researcher, open_
 
 
 def test_a_stopped_job_stays_stopped_though_its_program_exits_with_0(
-    researcher: Researcher, processes: list[subprocess.Popen[str]]
+    researcher: Researcher, processes: list[StartedCommand]
 ) -> None:
     researcher.replace("cpu.py", 'sys.exit("terminated")', "sys.exit(0)")
     researcher.write("experiment.json", '{"sleep": [6000]}')
@@ -118,7 +119,7 @@ def container_output(researcher: Researcher) -> str:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_two_signals_within_milliseconds_stop_the_container(
-    number: signal.Signals, code: int, researcher: Researcher, open_run: subprocess.Popen[str], engine: Engine
+    number: signal.Signals, code: int, researcher: Researcher, open_run: StartedCommand, engine: Engine
 ) -> None:
     open_run.send_signal(number)
     time.sleep(0.003)

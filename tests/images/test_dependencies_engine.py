@@ -245,13 +245,10 @@ def test_a_version_from_git_is_announced_as_0(
     assert any("setuptools-scm" in line and "version 0" in line for line in reporter.lines)
 
 
-@pytest.mark.parametrize(
-    "name", ["Pipfile", "requirements.in", "requirements/base.txt", "setup.cfg", "requirements-gpu.txt"]
-)
 def test_dependencies_that_are_not_read_cause_a_warning(
-    build: Build, project: Project, reporter: RecordingReporter, name: str
+    build: Build, project: Project, reporter: RecordingReporter
 ) -> None:
-    project.write(name, "")
+    project.write("Pipfile", "")
     build(project)
     (warning,) = reporter.warnings
-    assert name in warning
+    assert "Pipfile" in warning

@@ -266,6 +266,14 @@ def test_a_version_that_comes_from_git_is_announced(project: helpers.Project, to
     assert any(tool in note and "version 0" in note for note in plan_of(project).notes)
 
 
+@pytest.mark.parametrize(
+    "name", ["Pipfile", "requirements.in", "requirements/base.txt", "setup.cfg", "requirements-gpu.txt"]
+)
+def test_files_that_are_not_read_cause_a_warning(project: helpers.Project, name: str) -> None:
+    project.write(name, "")
+    assert name in (unused_files(project.directory) or "")
+
+
 def test_dependency_groups_alone_cause_a_warning(project: helpers.Project) -> None:
     project.write("pyproject.toml", '[dependency-groups]\ndev = ["six"]\n')
     assert "dependency groups" in (unused_files(project.directory) or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from caliban.store.models import ExperimentOriginRow, ExperimentRow
 from tests.builders import OTHER_IMAGE, add_group, leave_open, read_group, submissions
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, polls
+from tests.fakes import FakeClock, FakeEngine, FakeService, polls
 
 GROUP = ("--xgroup", "resubmit_test")
 YES = (*GROUP, "--yes")
@@ -321,3 +322,25 @@ def test_the_arguments_arrive_byte_for_byte(store: Store, service: FakeService, 
     words = ["--a", "two  words", "--b=\"'", "--c", "ä☃", "--d", "", "--e", "$HOME;`x`\n\t\\"]
     assert call(context, "resubmit", *YES, "--", *words) == 0
     assert service.arguments_of("submit") == [{"image": "lab:1", "arguments": ["--foo", "3", *words, "--sleep", "0"]}]
+
+
+def test_a_recorded_experiment_that_was_never_submitted_runs_with_the_settings_of_its_origin(
+    store: Store, service: FakeService, make_context: MakeContext
+) -> None:
+    group_of(store, FAILED, FAILED)
+    origin = read_group(store).experiments[0]
+    changes.record_experiments(
+        [replace(origin, id=0, kwargs={"sleep": 11}, origin=1)], store, "totoro", "resubmit_test", FakeClock()
+    )
+    context = make_context("")
+    call(context, "resubmit", *GROUP, "--dry_run")
+    assert "  never run; would run on TEST with the settings of job 1" in context.out.splitlines()
+
+
+def test_a_named_job_that_succeeded_is_left_out_with_the_flag_that_chooses_it(
+    store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    group_of(store, SUCCEEDED, FAILED)
+    assert call(context, "resubmit", *YES, "--job", "1", "--", "--sleep", "11") == 0
+    assert "1 succeeded" in context.out
+    assert "(--all_jobs resubmits jobs regardless of their state)" in context.out

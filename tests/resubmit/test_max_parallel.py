@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from caliban.attempts import Submission
-from caliban.errors import UsageError
+from caliban.errors import ImageError, UsageError
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, StatusUnavailable
 from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group, latest_states
@@ -69,6 +69,15 @@ def test_not_more_than_so_many_jobs_are_unfinished(
     assert len(fake_engine.built) == 1
 
 
+def test_changed_experiments_wait_for_their_turn_too(
+    failed: Store, service: FakeService, context: ScreenContext
+) -> None:
+    machine = Machine(service, looks=6, submissions=5)
+    assert call(context, *RESUBMIT, "--", "--foo", "4") == 0
+    assert latest_states(failed) == ["FAILED"] * 5 + ["SUCCEEDED"] * 5
+    assert machine.at_a_time == [2, 2, 2, 2, 1, 1]
+
+
 def test_retries_count_and_come_first(failed: Store, service: FakeService, context: ScreenContext) -> None:
     machine = Machine(service, looks=6, submissions=6)
     machine.preempted = {6}
@@ -102,6 +111,20 @@ def test_jobs_that_cannot_be_asked_about_may_be_running(
     assert "permission denied" in context.err
 
 
+def test_without_an_image_all_fail_at_once_and_no_experiment_is_recorded(
+    failed: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
+) -> None:
+    def build(*arguments: object, **flags: object) -> str:
+        raise ImageError("build-failed", "the build failed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fake_engine, "build", build)
+        assert call(context, *RESUBMIT, "--", "--seed", "11") == 1
+    assert latest_states(failed) == ["FAILED"] * 5
+    assert "5 experiments: 5 not submitted" in context.err
+    fake_engine._images.clear()
+
+
 def test_after_the_limit_of_waiting_the_rest_is_not_started(
     failed: Store, service: FakeService, context: ScreenContext
 ) -> None:
@@ -129,3 +152,10 @@ def test_ctrl_c_says_what_was_not_submitted(failed: Store, service: FakeService,
 def test_a_limit_needs_waiting(context: ScreenContext) -> None:
     with pytest.raises(UsageError, match="--max_parallel needs --wait"):
         call(context, "resubmit", "--xgroup", "resubmit_test", "--max_parallel", "2")
+
+
+def test_each_of_several_changes_is_an_experiment(failed: Store, service: FakeService, context: ScreenContext) -> None:
+    machine = Machine(service, looks=6, submissions=5)
+    assert call(context, *RESUBMIT, "--", "--seed", "11") == 0
+    assert machine.at_a_time == [2, 2, 2, 2, 1, 1]
+    assert latest_states(failed) == ["FAILED"] * 5 + ["SUCCEEDED"] * 5

@@ -3,8 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from caliban.errors import ImageError
 from caliban.images.spec import ImageSpec
 from caliban.records import ContainerRecord, JobStatus
@@ -116,10 +114,10 @@ def test_the_reasons_why_nothing_is_resubmitted_are_counted() -> None:
     )
 
 
-@pytest.mark.parametrize("all_jobs", [False, True])
-def test_all_jobs_is_suggested_unless_it_was_given(all_jobs: bool) -> None:
-    line = nothing(JobStatus.FAILED, all_jobs=all_jobs, in_progress={0: "being submitted by mei"})
-    assert ("--all_jobs" in line) is not all_jobs
+def test_all_jobs_is_suggested_where_it_would_choose_more() -> None:
+    assert "--all_jobs" in nothing(JobStatus.SUCCEEDED)
+    assert "--all_jobs" not in nothing(JobStatus.FAILED, in_progress={0: "being submitted by mei"})
+    assert "--all_jobs" not in nothing(JobStatus.FAILED, all_jobs=True, in_progress={0: "being submitted by mei"})
 
 
 def test_a_group_that_another_process_resubmits_is_reported() -> None:

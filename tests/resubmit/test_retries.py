@@ -69,6 +69,19 @@ def test_a_preempted_job_is_submitted_again_with_the_same_image(
     assert "job 3: infrastructure; submitting it again (retry 2 of 2)\n" in context.err
 
 
+def test_a_changed_experiment_is_retried_like_any_other(
+    group: object, store: Store, service: FakeService, context: ScreenContext
+) -> None:
+    service.expect("submit", service.accept, service.accept)
+    service.expect("statuses", ends(2, "preempted"), polls(SUCCEEDED=[3]))
+    assert call(context, *RESUBMIT, "--retries", "1", "--", "--sleep", "7") == 0
+    first, changed = read_group(store, all_jobs=True).experiments
+    assert [[job.id for job in each.jobs] for each in (first, changed)] == [[1], [2, 3]]
+    assert [spec["arguments"] for spec in service.arguments_of("submit")] == [  # type: ignore[index]
+        ["--foo", "3", "--sleep", "7"]
+    ] * 2
+
+
 def test_after_so_many_retries_it_ends_with_1(
     group: object, store: Store, service: FakeService, context: ScreenContext
 ) -> None:

@@ -184,7 +184,7 @@ def resubmit_until_done(sandbox: Sandbox) -> list[str]:
 def left_behind(sandbox: Sandbox) -> str:
     """Return what further commands depend on, with placeholders for times, process ids and random names."""
     store = _contents(sandbox.directory / "caliban.db")
-    jobs = [astuple(job) for job in sandbox.service.jobs()]
+    jobs = sorted((astuple(job) for job in sandbox.service.jobs()), key=lambda job: job[2:])  # not by a random name
     faults = [(fault.method, fault.kind, fault.times) for fault in sandbox.stand_in.faults.pending]
     placeholders: dict[str, str] = {}
 
@@ -194,7 +194,7 @@ def left_behind(sandbox: Sandbox) -> str:
     text = json.dumps([store, jobs, faults], default=str)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*", "<time>", text)
     text = re.sub(r"\d{8}_\d{6}", "<time>", text)
-    return re.sub(r"[0-9a-f]{8,}", placeholder, text)
+    return re.sub(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,}", placeholder, text)
 
 
 def _contents(store: Path) -> Any:

@@ -50,6 +50,11 @@ def parse_details(status: JobStatus, raw: JsonObject) -> JobDetails:
     )
 
 
+def details_at(destination: JsonObject) -> JobDetails:
+    """See :meth:`caliban.platforms.base.Platform.details_at`."""
+    return parse_details(JobStatus.SUBMITTED, {"project_id": CaipDestination.from_json(destination).project})
+
+
 def new_details(destination: CaipDestination, job_id: str) -> JsonObject:
     """Return what is stored of a new job."""
     return {"jobId": job_id, "project_id": destination.project}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from caliban.errors import PlatformError
 from caliban.platforms.effects import Known, anything
 from caliban.platforms.google import labels as google_labels
 from caliban.platforms.google.labels import labels_of, malformed, object_at
 from caliban.platforms.google.machine_catalog import NO_GPU, Gpu
+from caliban.platforms.usage import count_in, usage_of
 from caliban.records import ImageRef, JsonObject
 
 KNOWN_SETTINGS: Mapping[str, Known] = {
@@ -94,6 +96,16 @@ def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) 
     training_input = object_at(changed, "trainingInput")
     labels = google_labels.labels_for_arguments(labels_of(changed), training_input.get("args"), arguments)
     return {**changed, "trainingInput": {**training_input, "args": list(arguments)}, "labels": labels}
+
+
+def usage(spec: JsonObject) -> dict[str, int]:
+    """Return what a job occupies; see :meth:`caliban.platforms.base.Platform.usage`."""
+    try:
+        config = object_at(object_at(object_at(spec, "trainingInput"), "masterConfig"), "acceleratorConfig")
+    except PlatformError:
+        return usage_of({})
+    kind = config.get("type")
+    return usage_of({kind: count_in(config.get("count"))} if isinstance(kind, str) and kind != NO_GPU else {})
 
 
 def image_of(spec: JsonObject) -> ImageRef:

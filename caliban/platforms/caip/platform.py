@@ -59,6 +59,16 @@ class CaipPlatform(CaipResources, TrainingPlatform[CaipDestination]):
         """See :func:`caliban.platforms.caip.details.parse_details`."""
         return details.parse_details(status, raw)
 
+    @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """See :meth:`caliban.platforms.base.Platform.usage`."""
+        return job_spec.usage(spec)
+
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """See :meth:`caliban.platforms.base.Platform.details_at`."""
+        return details.details_at(destination)
+
     def connect(self, destination: Destination) -> None:
         """Fetch an access token, and check once that the service is still there.
 

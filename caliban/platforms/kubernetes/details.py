@@ -247,6 +247,14 @@ def job_details(destination: ClusterDestination, job: JsonObject, container: str
     return {**destination.to_details(), **own, "job": stored}
 
 
+def details_at(kind: type[ClusterDestination], destination: JsonObject) -> JobDetails:
+    """See :meth:`caliban.platforms.base.Platform.details_at`."""
+    try:
+        return JobDetails(destination=kind.from_json(destination))
+    except PlatformError:
+        return JobDetails()
+
+
 def refused_details(destination: ClusterDestination, name: str, reason: str) -> dict[str, object]:
     """Return what is stored of a job that the cluster refused: where it was to run, and why it does not."""
     metadata = {"name": name, "namespace": destination.namespace}

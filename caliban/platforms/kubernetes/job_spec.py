@@ -15,7 +15,8 @@ from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import EXPERIMENT_LABEL, GROUP_LABEL, TOKEN_LABEL
 from caliban.platforms.effects import Known, anything, only
 from caliban.platforms.kubernetes.details import object_at
-from caliban.platforms.kubernetes.resources import Hardware
+from caliban.platforms.kubernetes.resources import Hardware, accelerator_of
+from caliban.platforms.usage import count_in, usage_of
 from caliban.records import ImageRef, JsonObject
 
 _NAME_LENGTH = 63  # a job's name is a label of its pods
@@ -311,6 +312,17 @@ def _container(spec: JsonObject) -> Mapping[str, object]:
     if not isinstance(containers[0].get("image"), str) or not containers[0]["image"]:
         raise _malformed("the container has no image")
     return containers[0]
+
+
+def usage(spec: JsonObject) -> dict[str, int]:
+    """Return what the pod of a job occupies; see :meth:`caliban.platforms.base.Platform.usage`."""
+    selector = object_at(spec, "template", "spec", "nodeSelector")
+    accelerators: dict[str, int] = {}
+    for container in _containers(spec):
+        for resource, count in object_at(container, "resources", "limits").items():
+            if name := accelerator_of(resource, selector):
+                accelerators[name] = accelerators.get(name, 0) + count_in(count)
+    return usage_of(accelerators)
 
 
 def _containers(spec: JsonObject) -> list[Mapping[str, object]]:

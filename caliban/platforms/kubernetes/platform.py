@@ -105,6 +105,16 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         """See :meth:`Platform.parse_details`."""
         return details.parse_details(cls.destination_type, status, raw)
 
+    @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """See :meth:`caliban.platforms.base.Platform.usage`."""
+        return job_spec.usage(spec)
+
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """See :meth:`caliban.platforms.base.Platform.details_at`."""
+        return details.details_at(cls.destination_type, destination)
+
     def destination(self, latest: JobRecord | None) -> _D:
         """Return the cluster and namespace of the latest attempt, recognised by what is recorded of the cluster.
 

@@ -141,6 +141,22 @@ class Hardware:
         return ", ".join(parts) or "no resource requests"
 
 
+def accelerator_of(resource: str, selector: Mapping[str, object]) -> str | None:
+    """Return the short name of what a limit is of: GPUs or TPUs; None for anything else.
+
+    Args:
+        resource: the name of the limit.
+        selector: the node selector of the pod.
+    """
+    if resource == GPU_RESOURCE:
+        label = selector.get(_GPU_LABEL)
+        return next((name for name, value in _GPUS.items() if value == label), str(label or "GPU"))
+    if resource == TPU_RESOURCE:
+        label = selector.get(_TPU_LABEL)
+        return next((f"TPU-{name}" for name, (value, _) in _TPUS.items() if value == label), "TPU")
+    return None
+
+
 def parse_gpu_spec(text: str, *, is_gke: bool) -> Accelerator:
     """Parse ``2xV100``, or ``2`` for any type.
 

@@ -86,6 +86,11 @@ def place_details(destination: VertexDestination, display_name: str | None = Non
     return {"project_id": destination.project, "region": destination.region, **named}
 
 
+def details_at(destination: JsonObject) -> JobDetails:
+    """See :meth:`caliban.platforms.base.Platform.details_at`."""
+    return parse_details(JobStatus.SUBMITTED, place_details(VertexDestination.from_json(destination)))
+
+
 def time_limits(spec: JsonObject) -> TimeLimits:
     """Return how long a custom job may run and wait.
 

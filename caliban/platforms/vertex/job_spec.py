@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from caliban.errors import PlatformError
 from caliban.platforms.effects import Known, anything
 from caliban.platforms.google import labels as google_labels
 from caliban.platforms.google.labels import labels_of, malformed, object_at, text_at
 from caliban.platforms.google.launch import SchedulingOptions
 from caliban.platforms.google.machine_catalog import Gpu
+from caliban.platforms.usage import count_in, usage_of
 from caliban.platforms.vertex.machines import boot_disk_type
 from caliban.records import ImageRef, JsonObject
 
@@ -128,6 +130,24 @@ def other_images(spec: JsonObject) -> list[ImageRef]:
     own = image_of(spec)
     images = (object_at(pool, "containerSpec").get("imageUri") for pool in worker_pools(spec) if pool)
     return [str(image) for image in dict.fromkeys(images) if image != own]
+
+
+def usage(spec: JsonObject) -> dict[str, int]:
+    """Return what the machines of a job occupy; see :meth:`caliban.platforms.base.Platform.usage`."""
+    accelerators: dict[str, int] = {}
+    machines = 0
+    try:
+        pools = worker_pools(spec)
+    except PlatformError:
+        return usage_of({})
+    for pool in pools:
+        replicas, machine = count_in(pool.get("replicaCount"), 1), pool.get("machineSpec")
+        machines += replicas
+        kind = machine.get("acceleratorType") if isinstance(machine, Mapping) else None
+        if isinstance(machine, Mapping) and isinstance(kind, str) and kind:
+            count = replicas * count_in(machine.get("acceleratorCount"), 1)
+            accelerators[kind] = accelerators.get(kind, 0) + count
+    return usage_of(accelerators, machines)
 
 
 def token_filter(token: str) -> str:

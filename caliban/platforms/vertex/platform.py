@@ -77,6 +77,16 @@ class VertexPlatform(VertexResources, TrainingPlatform[VertexDestination], Migra
         """See :func:`caliban.platforms.vertex.details.parse_details`."""
         return details.parse_details(status, raw)
 
+    @classmethod
+    def usage(cls, spec: JsonObject) -> Mapping[str, int]:
+        """See :meth:`caliban.platforms.base.Platform.usage`."""
+        return job_spec.usage(spec)
+
+    @classmethod
+    def details_at(cls, destination: JsonObject) -> JobDetails:
+        """See :meth:`caliban.platforms.base.Platform.details_at`."""
+        return details.details_at(destination)
+
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Add the images that are not replaced."""
         return (*super().effects(job), *(f"run the image {image}, too" for image in job_spec.other_images(job.spec)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from caliban.config import ProjectConfig
 from caliban.errors import PlatformError
+from caliban.platforms.registry import details_at
 from caliban.records import JobDetails, JobStatus, JsonObject
 from tests.fakes import may_send
 from tests.platforms.contract.case import ContractCase
@@ -143,6 +145,22 @@ def test_a_destination_is_hashable_and_read_as_it_was_written(case: ContractCase
 
 def test_a_rerun_goes_where_the_last_attempt_ran(case: ContractCase) -> None:
     assert case.new_platform().destination(case.submit()) == case.destination
+
+
+def test_an_experiment_without_a_job_goes_where_it_was_to_be_submitted(case: ContractCase) -> None:
+    job = case.submit()
+    found = details_at(case.platform.id, json.loads(json.dumps(case.destination.to_json())))
+    never_ran = replace(job, id=0, status=JobStatus.SUBMITTED, details=found)
+    assert case.new_platform().destination(never_ran) == case.destination
+
+
+def test_a_malformed_destination_is_none(case: ContractCase) -> None:
+    @in_one_case
+    @given(st.dictionaries(st.sampled_from(["project", "region", "namespace", "context", "cluster", "engine"]), JSON))
+    def check(destination: JsonObject) -> None:
+        assert isinstance(type(case.platform).details_at(destination), JobDetails)
+
+    check()
 
 
 def test_a_platform_without_images_has_no_registry(case: ContractCase) -> None:
