@@ -21,6 +21,7 @@ class CaipResources(ChangesResources):
     """Changes the resources of training jobs."""
 
     resource_flags = frozenset({"region", "machine_type", "gpu_spec", "nogpu"})
+    resource_paths = ("trainingInput.masterConfig", "trainingInput.masterType", "trainingInput.region")
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         """See :meth:`ChangesResources.with_resources`."""

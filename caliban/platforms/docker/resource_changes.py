@@ -44,6 +44,7 @@ class DockerResources(ChangesResources):
 
     context: PlatformContext
     resource_flags = frozenset({"docker_run_args", "nogpu", "timeout"})
+    resource_paths = ("command", "timeout")
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         """See :meth:`ChangesResources.with_resources`."""

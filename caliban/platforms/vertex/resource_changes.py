@@ -24,6 +24,7 @@ class VertexResources(ChangesResources):
     """Changes the resources of custom jobs."""
 
     resource_flags = frozenset({"region", "machine_type", "gpu_spec", "nogpu", "spot", "nonpreemptible", "timeout"})
+    resource_paths = ("jobSpec.workerPoolSpecs", "jobSpec.scheduling", "region")
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         """See :meth:`ChangesResources.with_resources`."""
