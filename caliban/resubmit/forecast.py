@@ -11,6 +11,8 @@ from caliban.platforms.registry import usage
 from caliban.records import GroupRecord, JobRecord, JobStatus, JsonObject
 
 _HOUR = 3600
+_TOLERANCE = 1
+"""Seconds. Docker notes the start of a container after it has started: one that ends at once ended before."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ def _kind(job: JobRecord) -> tuple[str, frozenset[tuple[str, int]]]:
 def _seconds(job: JobRecord) -> float | None:
     """Return how long a job ran that succeeded; None for any other."""
     started, ended = job.details.started, job.details.ended
-    if job.status is not JobStatus.SUCCEEDED or started is None or ended is None or ended < started:
+    if job.status is not JobStatus.SUCCEEDED or started is None or ended is None:
         return None
-    return (ended - started).total_seconds()
+    seconds = (ended - started).total_seconds()
+    return max(0.0, seconds) if seconds > -_TOLERANCE else None
 
 
 def _duration(seconds: float) -> str:
@@ -110,7 +113,9 @@ def _duration(seconds: float) -> str:
 
 
 def _rounded(number: float) -> str:
-    """Return a number with few digits: ``36``, ``2.5``, ``0.04``."""
+    """Return a number with few digits: ``36``, ``2.5``, ``0.04``, ``less than 0.01``."""
     if number >= 10:
         return f"{number:,.0f}"
-    return f"{number:.1f}".removesuffix(".0") if number >= 0.95 else f"{number:.2g}"
+    if number >= 0.95:
+        return f"{number:.1f}".removesuffix(".0")
+    return f"{number:.2f}" if number >= 0.01 else "less than 0.01"

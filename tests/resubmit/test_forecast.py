@@ -89,6 +89,10 @@ def test_only_jobs_that_succeeded_and_have_times_tell_how_long(sibling: JobRecor
     assert found([job(9, None, L4)], sibling) == []
 
 
+def test_a_container_that_ended_at_once_may_have_ended_before_its_start_was_noted() -> None:
+    assert found([job(9, None, L4)], job(1, -0.0001, L4)) == ["1 job, about 1 s (1 sibling), less than 0.01 L4-hours"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
@@ -106,8 +110,9 @@ def test_durations_have_one_unit(seconds: float, shown: str) -> None:
     assert f"about {shown} each" in Forecast(2, seconds, 5, {"L4": 1}).line
 
 
-def test_few_hours_are_not_rounded_to_none() -> None:
-    assert Forecast(2, 60, 5, {"machine": 1}).line.endswith("0.033 machine-hours")
+@pytest.mark.parametrize(("seconds", "shown"), [(60, "0.03"), (1, "less than 0.01"), (1700, "0.94"), (3420, "1.9")])
+def test_few_hours_are_not_rounded_to_none(seconds: float, shown: str) -> None:
+    assert Forecast(2, seconds, 5, {"machine": 1}).line.endswith(f"(5 siblings), {shown} machine-hours")
 
 
 def test_the_plan_has_it_before_the_question(store: Store, service: FakeService, context: ScreenContext) -> None:
