@@ -19,7 +19,7 @@ from caliban.platforms.registry import MIGRATION_TARGETS
 from caliban.resubmit import change_flags, resources
 from caliban.resubmit.code_options import CodeOptions, code_options
 from caliban.resubmit.code_options import add_arguments as add_code_arguments
-from caliban.waiting.flags import WaitOptions, add_wait_flags, wait_options
+from caliban.waiting.flags import WaitOptions, add_canary_flags, add_wait_flags, wait_options
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
@@ -113,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change_flags.add_arguments(parser)
     resources.add_arguments(parser)
     add_code_arguments(parser)
+    add_canary_flags(parser)
     add_wait_flags(parser)
     flags.add_json(parser)
 
@@ -358,7 +359,8 @@ def _plan(
     jobs = check_kept_images(jobs, platforms.context.engine, connect=connect)
     jobs = with_migration_hint(check_jobs(jobs, platforms, connect=connect), group.name)
     expected = forecasts((job.template for job in jobs if job.problem is None), group)
-    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued, expected)
+    has_canaries = request.wait is not None and request.wait.canary
+    return Plan(group.name, tuple(jobs), (*selection.skipped, *changed.skipped), continued, expected, has_canaries)
 
 
 def _foreign_lines(plan: Plan, context: Context, platforms: Platforms, store: Store) -> Iterable[str]:

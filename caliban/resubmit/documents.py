@@ -8,7 +8,7 @@ from caliban.cli import documents
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.records import JsonObject, Outcome
-from caliban.resubmit import code, forecast, resources
+from caliban.resubmit import canary, code, forecast, resources
 from caliban.resubmit.change_report import change_fields
 from caliban.resubmit.changes import PlannedJobs
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
@@ -22,10 +22,11 @@ def plan_document(plan: Plan, effects: Sequence[str]) -> JsonObject:
         plan: with the jobs and what is left out.
         effects: what would happen because someone else recorded it, a line each.
     """
+    first = canary.first_of_each(plan) if plan.has_canaries else frozenset[int]()
     return documents.document(
         "caliban.resubmit-plan/1",
         group=plan.group,
-        jobs=[_planned(job) for job in plan.jobs],
+        jobs=[{**_planned(job), "goes_first": position in first} for position, job in enumerate(plan.jobs)],
         left_out=_left_out(plan),
         images=[_image(image) for image in plan.images],
         effects=list(effects),

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TypeGuard
 
 from caliban.attempts import FirstAttempt, Rerun
+from caliban.causes import cause_of
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
 from caliban.platforms.resources import SettingChange
-from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
+from caliban.records import ContainerRecord, ExperimentRecord, FailureCause, JobRecord, Outcome
 from caliban.resubmit.code_change import CodeChange
 from caliban.resubmit.forecast import Forecast
 from caliban.resubmit.overrides import ParameterChange
@@ -97,6 +98,12 @@ class PlannedJob:
         return BuildOrigin(code_of_job=self.template.id if self.keeps_image else None, build_path=moved)
 
     @property
+    def alike(self) -> tuple[str, FailureCause | None]:
+        """What it has in common with jobs of which one can go first: where they run, and why the latest one ended."""
+        latest = self.origin.latest
+        return self.template.platform, cause_of(latest) if latest else None
+
+    @property
     def needs_image(self) -> bool:
         """Whether it would run in a container image; otherwise it runs in the directory of its container spec."""
         return registry.needs_image(self.template.platform)
@@ -128,6 +135,7 @@ class Plan:
         jobs: every selected job, those with a problem too.
         skipped: the experiments that are not re-run, and why.
         continued: the batch of the same command with changed parameters, which was interrupted; or None.
+        has_canaries: whether one job of each kind goes first.
         forecasts: how long the jobs take that can be submitted, where finished ones of the group tell.
     """
 
@@ -136,6 +144,7 @@ class Plan:
     skipped: tuple[SkippedExperiment, ...]
     continued: RecordedBatch | None = None
     forecasts: tuple[Forecast, ...] = ()
+    has_canaries: bool = False
 
     @property
     def submitted_before(self) -> int:
@@ -194,8 +203,11 @@ def ready_job(job: PlannedJob) -> ReadyJob:
             lambda image: platform.with_arguments(template.spec, image, experiment.arguments),
             kind,
             job.build,
+            job.alike,
         )
-    return ReadyJob(experiment, source, route, lambda image: platform.with_image(template.spec, image), kind, job.build)
+    return ReadyJob(
+        experiment, source, route, lambda image: platform.with_image(template.spec, image), kind, job.build, job.alike
+    )
 
 
 def _has_image(source: ImageSource) -> TypeGuard[BuildSpec | ImageSpec]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
-from caliban.resubmit import code, forecast, resources
+from caliban.resubmit import canary, code, forecast, resources
 from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
 from caliban.resubmit.selection import Choice, state_text
@@ -36,6 +36,7 @@ def job_lines(plan: Plan) -> Iterator[str]:
             yield from code.line(planned)
     yield from code.common_lines(plan)
     yield from forecast.lines(plan.forecasts)
+    yield from canary.lines(plan)
 
 
 def migration_lines(plan: Plan) -> Iterator[str]:

@@ -32,6 +32,7 @@ class ReadyJob:
         route: the way to its destination.
         make_spec: returns the job spec that runs an image.
         kind: whether other jobs of the experiment stand against it.
+        alike: equal for jobs of which one can go first, to show whether the others would succeed.
         build: what is recorded of where its image comes from, beside the code of an image that is built now.
     """
 
@@ -41,6 +42,7 @@ class ReadyJob:
     make_spec: Callable[[ImageRef], JsonObject]
     kind: AttemptKind
     build: BuildOrigin = field(default_factory=BuildOrigin)
+    alike: object = None
 
 
 RecordExperiments: TypeAlias = Callable[[Sequence[ExperimentRecord]], Sequence[ExperimentRecord]]

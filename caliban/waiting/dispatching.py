@@ -7,7 +7,7 @@ until then the batch of its command is unfinished, and the same command typed ag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caliban.attempts import AdditionalAttempt, Rerun
@@ -23,6 +23,7 @@ from caliban.submission.batches import continued_by
 from caliban.submission.images import Images
 from caliban.submission.pipeline import ReadyJob, submit_jobs
 from caliban.submission.submit import Command, Submitter
+from caliban.waiting.canary import Canaries, Verdict
 from caliban.waiting.flags import WaitOptions
 from caliban.waiting.looks import Look, is_passing
 
@@ -49,6 +50,13 @@ class FurtherJobs:
     rest: Sequence[ReadyJob] = ()
     command: Command | None = None
 
+    @property
+    def first(self) -> dict[int, int]:
+        """``experiments.id`` of each job -> that of the first one of its kind."""
+        firsts: dict[object, int] = {}
+        jobs = (*self.jobs, *self.rest)
+        return {each.experiment.id: firsts.setdefault(each.alike, each.experiment.id) for each in jobs}
+
 
 def split(
     jobs: Sequence[ReadyJob], options: WaitOptions | None, images: Images
@@ -58,6 +66,10 @@ def split(
     What has no image is not part of the rest: it fails at once.
     """
     limit = options.max_parallel if options else None
+    if options and options.canary:
+        firsts = {job.alike: job for job in reversed(jobs)}
+        jobs = sorted(jobs, key=lambda job: firsts[job.alike] is not job)
+        limit = len(firsts) if limit is None else min(limit, len(firsts))
     if limit is None or limit >= len(jobs):
         return jobs, ()
     rest = [job for job in jobs[limit:] if _has_image(job, images)]
@@ -94,6 +106,7 @@ class Dispatcher:
         self._jobs: Mapping[int, ReadyJob] = {job.experiment.id: job for job in (*further.jobs, *further.rest)}
         self.pending: Sequence[ReadyJob] = further.rest
         self.outcomes: list[Outcome] = []
+        self._canaries = Canaries(further.first if options.canary else {}, options.canary_for, context.clock)
         self._number: dict[int, int] = {}  # of the next retry, by experiment
         self._given_up: set[int] = set()
         self._reported: set[tuple[int, str]] = set()
@@ -116,10 +129,43 @@ class Dispatcher:
             for each in look.experiments
             if each.id not in unfinished and each.id not in pending and self._is_due(each, look)
         ]
+        again = {job.experiment.id for job in retries}
+        self._hold_back(look, again)
+        allowed = [job for job in self.pending if self._verdict(job, look, again) is Verdict.GOOD]
         if self._options.max_parallel is None:
-            return retries
+            return [*retries, *allowed]
         running = unfinished | {each.id for each in look.experiments if each.latest and each.latest.refresh_error}
-        return [*retries, *self.pending][: max(0, self._options.max_parallel - len(running))]
+        return [*retries, *allowed][: max(0, self._options.max_parallel - len(running))]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the command has nothing more to do, although jobs may not have ended."""
+        return not self._options.to_the_end and not self.pending
+
+    def _verdict(self, job: ReadyJob, look: Look, again: Collection[int]) -> Verdict:
+        """Return what the job says that goes before another one: nothing before it is submitted, again or at all."""
+        first = self._canaries.first.get(job.experiment.id)
+        if first in again or (first != job.experiment.id and any(each.experiment.id == first for each in self.pending)):
+            return Verdict.UNDECIDED
+        return self._canaries.verdict(job.experiment.id, look)
+
+    def _hold_back(self, look: Look, again: Collection[int]) -> None:
+        """Give up what waits for a job that has not gone well."""
+        held: dict[int, int] = {}
+        kept = []
+        for job in self.pending:
+            if self._verdict(job, look, again) is Verdict.BAD:
+                first = self._canaries.first[job.experiment.id]
+                held[first] = held.get(first, 0) + 1
+            else:
+                kept.append(job)
+        self.pending = kept
+        latest = {each.id: each.latest for each in look.experiments}
+        for first, count in held.items():
+            canary = latest.get(first)
+            name = f"job {canary.id}" if canary else f"the job of experiment {first}"
+            others = "another job like it is" if count == 1 else f"{count} other jobs like it are"
+            self._report(first, f"{name} went first and did not succeed: {others} not submitted")
 
     def _is_due(self, experiment: ExperimentRecord, look: Look) -> bool:
         ready, job = self._jobs.get(experiment.id), experiment.latest

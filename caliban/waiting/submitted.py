@@ -98,11 +98,11 @@ def wait_for(
     dispatcher = Dispatcher(further, options, context, platforms) if further else None
     waiter = Waiter(Looker(wanted, context, looking, reporter), context, reporter, options.timeout, dispatcher)
 
-    def report(look: Look | None, head: str) -> tuple[ExitCode, list[Outcome]]:
+    def report(look: Look | None, head: str | None) -> tuple[ExitCode, list[Outcome]]:
         outcomes, not_started = submitted.after(look, dispatcher), len(dispatcher.not_started) if dispatcher else 0
         document(outcomes, not_started)
         code = report_outcomes(context.console, outcomes, submitted.group, not_started=not_started)
-        if look is not None and (look.unfinished or not_started):
+        if head is not None and look is not None and (look.unfinished or not_started):
             number = render.count(len(look.unfinished), "job")
             context.console.info(f"{head}: {number} not ended, and still running or queued")
             again = f"to go on waiting, run: {going_on(look, wanted, _cloud_key(platforms))}"
@@ -114,10 +114,12 @@ def wait_for(
     except BaseException:
         report(waiter.last, "not waiting any longer")
         raise
-    code, outcomes = report(waited.look, f"timeout after {duration_text(waited.seconds)}")
+    code, outcomes = report(waited.look, f"timeout after {duration_text(waited.seconds)}" if waited.timed_out else None)
     context.console.info(*unknown_lines(waited.look))
     if waited.timed_out:
         return ExitCode.TIMED_OUT
+    if not options.to_the_end:
+        return code
     return code if all(_has_succeeded(each) for each in outcomes) else ExitCode.NOT_DONE
 
 

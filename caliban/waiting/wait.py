@@ -88,7 +88,7 @@ class Waiter:
                     due = self._dispatcher.due(look) if self._dispatcher and not is_late else ()
                     if due and self._dispatch(due):
                         continue
-                    if not due and self._is_over(look, pauses):
+                    if not due and (self._is_done or self._is_over(look, pauses)):
                         return Waited(look, self._elapsed.seconds, timed_out=is_late and self._has_more)
                 if is_late and self.last is not None:
                     return Waited(self.last, self._elapsed.seconds, timed_out=True)
@@ -105,6 +105,10 @@ class Waiter:
     @property
     def _has_more(self) -> bool:
         return self._dispatcher is not None and bool(self._dispatcher.pending)
+
+    @property
+    def _is_done(self) -> bool:
+        return self._dispatcher is not None and self._dispatcher.is_done
 
     def _remaining(self) -> float:
         return float("inf") if self._timeout is None else self._timeout - self._elapsed.seconds

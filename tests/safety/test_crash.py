@@ -105,6 +105,18 @@ def one_at_a_time(sandbox: Sandbox) -> Case:
     return Case(State(), (name, *rest[:split], "--wait", "--max_parallel", "1", *rest[split:]), 1)
 
 
+def canary(sandbox: Sandbox) -> Case:
+    """A rerun of which one job goes first, at a service where each second job succeeds at once."""
+    return Case(rerun_that_ends_well(sandbox), (*RESUBMIT, "--canary"), 2)
+
+
+def rerun_that_ends_well(sandbox: Sandbox) -> State:
+    sandbox.service.ends = {}
+    state = failed_jobs(sandbox)
+    sandbox.service.ends = {2: "SUCCEEDED"}
+    return state
+
+
 CASES: Mapping[str, Callable[[Sandbox], Case]] = {
     "status after an interrupted rerun": lambda sandbox: Case(interrupted_rerun(sandbox), STATUS, 2),
     "rerun after an interrupted one": lambda sandbox: Case(interrupted_rerun(sandbox), RESUBMIT, 2),
@@ -112,10 +124,13 @@ CASES: Mapping[str, Callable[[Sandbox], Case]] = {
     "submission": lambda sandbox: Case(State(), sandbox.service.command(), 1),
     "rerun that retries": lambda sandbox: Case(rerun_that_fails(sandbox), RETRYING, 3),
     "submission of one job at a time": one_at_a_time,
+    "rerun of which one job goes first": canary,
 }
 
 
-ONCE = {"rerun that retries": "Vertex AI", "submission of one job at a time": "Vertex AI"}
+ONCE = dict.fromkeys(
+    ("rerun that retries", "submission of one job at a time", "rerun of which one job goes first"), "Vertex AI"
+)
 """What is new in these cases depends on no service."""
 
 PAIRS = [(service, name) for service in SERVICES for name in CASES if ONCE.get(name, service) == service]
