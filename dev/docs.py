@@ -32,6 +32,8 @@ def _command(command: cli_command_table.Command) -> Iterator[str]:
     yield "| flag | meaning |"
     yield "|---|---|"
     for action in parser._actions:
+        if action.help == argparse.SUPPRESS:  # the description names it
+            continue
         name = ", ".join(action.option_strings) or str(action.metavar)
         value = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar or action.dest.upper()}"
         yield f"| `{name}{value}` | {(action.help or '').replace('|', '/')} |"

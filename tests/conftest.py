@@ -254,6 +254,13 @@ def service() -> Iterator[FakeService]:
 
 
 @pytest.fixture
+def resizable() -> Iterator[FakeService]:
+    """The service of the platform TEST, whose jobs run by themselves, and can have more memory."""
+    with fake_platform("FakeResizablePlatform") as service:
+        yield service
+
+
+@pytest.fixture
 def foreground() -> Iterator[FakeService]:
     """The service of the platform TEST, whose jobs run while the command waits."""
     with fake_platform("FakeForegroundPlatform") as service:

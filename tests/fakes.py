@@ -39,6 +39,7 @@ from caliban.platforms.base import (
     RemovesJobs,
 )
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.resources import ChangedResources, ChangesResources, ResourceRequest, Settings
 from caliban.platforms.stored_json import REMOVE_KEY, timestamp
 from caliban.records import (
     Destination,
@@ -384,6 +385,40 @@ class FakeImagelessPlatform(FakePlatform):
     """Jobs that need no container image."""
 
     needs_image: ClassVar[bool] = False
+
+
+class FakeResizablePlatform(FakePlatform, ChangesResources):
+    """Jobs that run by themselves, with ``memory`` in their specs."""
+
+    resource_flags = frozenset({"min_mem"})
+
+    def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
+        memory = request.min_mem or int(self._own(job.spec)[1] * (request.more_memory or 1))
+        return ChangedResources({**job.spec, "memory": memory}, job.details)
+
+    @classmethod
+    def resource_settings(cls, spec: JsonObject, details: JobDetails) -> Settings:
+        return {"memory": str(spec.get("memory"))}
+
+    @staticmethod
+    def _own(spec: JsonObject) -> tuple[JsonObject, int]:
+        memory = spec["memory"]
+        assert isinstance(memory, int)
+        return {key: value for key, value in spec.items() if key != "memory"}, memory
+
+    def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
+        rest, memory = self._own(spec)
+        return {**super().with_image(rest, image), "memory": memory}
+
+    def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
+        rest, memory = self._own(spec)
+        return {**super().with_arguments(rest, image, arguments), "memory": memory}
+
+    def job_name(self, spec: JsonObject, token: str) -> str:
+        return super().job_name(self._own(spec)[0], token)
+
+    def submit(self, spec: JsonObject, submission: Submission, may_send: MaySend) -> NewJob:
+        return super().submit(self._own(spec)[0], submission, may_send)
 
 
 class FakeForegroundPlatform(FakePlatform, ForegroundPlatform, RemovesJobs):

@@ -138,9 +138,10 @@ class Parser(argparse_flags.ArgumentParser):
         return any(action.dest == "module" for action in self._actions)
 
     def _own_flags(self) -> list[str]:
-        """The long flags that ``--help`` shows: those of the command, not absl's."""
+        """The long flags that ``--help`` shows, or a description in it names: those of the command, not absl's."""
+        named = re.findall(r"--\w+", self.description or "")
         shown = (action for action in self._actions if action.help is not argparse.SUPPRESS)
-        flags = (flag for action in shown for flag in action.option_strings)
+        flags = [*(flag for action in shown for flag in action.option_strings), *named]
         return [flag for flag in flags if flag.startswith("--") and flag not in _NOT_SUGGESTED]
 
     def _usage_error(self, id: str, message: str) -> UsageError:

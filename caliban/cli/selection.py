@@ -67,7 +67,7 @@ def add_selection_flags(parser: argparse.ArgumentParser) -> None:
         "--state",
         action="append",
         default=[],
-        help=f"only jobs in these states, separated by commas: {', '.join(_SHOWN_STATES)}",
+        help=f"only jobs in these states: {', '.join(_SHOWN_STATES)}",
     )
     parser.add_argument(
         "--job", action="append", default=[], metavar="ID", help="only the job of this id; may be repeated: 41,42"

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from caliban.store.database import Store
     from caliban.submission.submit import Command
 
-_HELP = (
-    "JSON file with parameters to change, or 'stdin'; lists make several experiments of each one, null removes a "
-    "parameter"
-)
+_HELP = "JSON file with parameters to change, or 'stdin'; lists make several experiments of each, null removes one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,12 +48,16 @@ def read_overrides(args: argparse.Namespace, context: Context) -> tuple[Override
 
 def command_key(request: ResubmitRequest, user: str) -> str:
     """Return what ``batches.command`` stores: equal for equal commands."""
+    from caliban.resubmit.resources import key_of
     from caliban.store.views import canonical
 
     choice = request.choice
     limits = [choice.all_jobs, choice.max_attempts, choice.limit]
     changes = [[[each.words for each in override.parts], override.settings] for override in request.overrides]
-    parts = ["resubmit", user, request.xgroup, request.platform, choice.filter.typed, limits, changes]
+    parts: list[object] = ["resubmit", user, request.xgroup, request.platform, choice.filter.typed, limits, changes]
+    resources = key_of(request.resources)
+    if resources:
+        parts.append(resources)
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--build_path",
         metavar="DIR",
-        help="build from DIR, where the code has moved to; remembered",
+        help="build from DIR, where the code is now; remembered",
     )
     parser.add_argument("--diff", action="store_true", help="show what changed in the code since the jobs ran")
 

@@ -16,13 +16,14 @@ from caliban.cli.selection import add_selection_flags, job_filter
 from caliban.errors import ExitCode, UsageError
 from caliban.platforms.flags import add_account_flags, integer_at_least
 from caliban.platforms.registry import MIGRATION_TARGETS
-from caliban.resubmit import change_flags
+from caliban.resubmit import change_flags, resources
 from caliban.resubmit.code_options import CodeOptions, code_options
 from caliban.resubmit.code_options import add_arguments as add_code_arguments
 from caliban.waiting.flags import WaitOptions, add_wait_flags, wait_options
 
 if TYPE_CHECKING:
     from caliban.platforms.registry import Platforms
+    from caliban.platforms.resources import ResourceRequest
     from caliban.records import GroupRecord, Outcome, PlatformId
     from caliban.resubmit.overrides import Override
     from caliban.resubmit.plan import Plan
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Re-run the jobs of an experiment group that failed or were stopped: rebuild their container images, and submit "
-    "them again with the same parameters, or with those after -- replaced or added (docs/resubmit.md)."
+    "them again with the same parameters, or with those after -- replaced or added (docs/resubmit.md). "
+    f"{resources.DESCRIPTION}"
 )
 USAGE = """caliban resubmit [-h] [--helpfull] [--xgroup XGROUP] [--dry_run]
                         [--all_jobs] [--project_id PROJECT_ID]
@@ -60,6 +62,7 @@ class ResubmitRequest:
         yes: do not ask for confirmation.
         platform: where every job goes, migrated where it ran elsewhere; None: where each ran before.
         overrides: the changes of parameters, one for each combination; empty for none.
+        resources: what changes in the resources of the jobs; None for nothing.
         code: what images are made of.
         wait: how to wait for the jobs; None for a command that ends when they are submitted, or have run here.
     """
@@ -70,6 +73,7 @@ class ResubmitRequest:
     yes: bool
     platform: PlatformId | None = None
     overrides: tuple[Override, ...] = ()
+    resources: ResourceRequest | None = None
     code: CodeOptions = field(default_factory=CodeOptions)
     wait: WaitOptions | None = None
 
@@ -107,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=integer_at_least(1), metavar="N", help="at most N jobs, those of the first experiments"
     )
     change_flags.add_arguments(parser)
+    resources.add_arguments(parser)
     add_code_arguments(parser)
     add_wait_flags(parser)
     flags.add_json(parser)
@@ -145,6 +150,7 @@ def _request(args: argparse.Namespace, context: Context) -> ResubmitRequest:
         args.yes,
         platform,
         change_flags.read_overrides(args, context),
+        resources.resource_request(args, context.cwd),
         code_options(args, context.cwd, context.home),
         wait_options(args),
     )
@@ -346,6 +352,7 @@ def _plan(
     builds = recorded_builds(store, (each.template.id for each in selection.selected))
     planned = plan_jobs(selection.selected, builds, request.code, request.platform)
     jobs = [migrate(job, platforms, request.platform) for job in planned]
+    jobs = resources.change_resources(jobs, request.resources, platforms)
     changed = change_jobs(jobs, group, request.overrides, Rules.of(choice, in_progress, continued))
     jobs = with_same_command_lines(changed.jobs, group)
     jobs = check_kept_images(jobs, platforms.context.engine, connect=connect)

@@ -8,7 +8,7 @@ from caliban.cli import documents
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
 from caliban.records import JsonObject, Outcome
-from caliban.resubmit import code, forecast
+from caliban.resubmit import code, forecast, resources
 from caliban.resubmit.change_report import change_fields
 from caliban.resubmit.changes import PlannedJobs
 from caliban.resubmit.plan import Plan, PlannedImage, PlannedJob
@@ -49,7 +49,12 @@ def resubmit_document(plan: Plan, outcomes: Sequence[Outcome], not_started: int)
 def _resubmitted(outcome: Outcome, job: PlannedJob | None) -> JsonObject:
     before = job.experiment.latest if job else None
     resubmits = before.id if before else None
-    return {**documents.outcome_fields(outcome), "resubmits": resubmits, **change_fields(job)}
+    return {
+        **documents.outcome_fields(outcome),
+        "resubmits": resubmits,
+        **change_fields(job),
+        "resources": resources.fields(job),
+    }
 
 
 def _planned(job: PlannedJob) -> JsonObject:
@@ -63,6 +68,7 @@ def _planned(job: PlannedJob) -> JsonObject:
         "dropped_settings": list(job.dropped_settings),
         "error": documents.error_fields(job.problem) if job.problem else None,
         **change_fields(job),
+        "resources": resources.fields(job),
         "code": code.fields(job),
     }
 

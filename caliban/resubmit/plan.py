@@ -11,6 +11,7 @@ from caliban.attempts import FirstAttempt, Rerun
 from caliban.errors import CalibanError
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.platforms import registry
+from caliban.platforms.resources import SettingChange
 from caliban.records import ContainerRecord, ExperimentRecord, JobRecord, Outcome
 from caliban.resubmit.code_change import CodeChange
 from caliban.resubmit.forecast import Forecast
@@ -55,6 +56,7 @@ class PlannedJob:
         directory: the project's directory; None where its container spec names an image.
         submission: of an experiment without a job: what ``template`` was made from; None for another one's job.
         recorded: what is recorded of the image that ``template`` ran; None where nothing is.
+        resources: what changes in the resources of ``template``.
         code: what changed in the code since ``template`` ran; None where that is not known.
     """
 
@@ -69,6 +71,7 @@ class PlannedJob:
     directory: Path | None = None
     submission: FirstSubmission | None = None
     recorded: RecordedBuild | None = None
+    resources: tuple[SettingChange, ...] = ()
     code: CodeChange | None = None
 
     @property

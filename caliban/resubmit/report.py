@@ -9,7 +9,7 @@ from pathlib import Path
 from caliban.cli import render
 from caliban.errors import CalibanError
 from caliban.images.spec import ImageSpec
-from caliban.resubmit import code, forecast
+from caliban.resubmit import code, forecast, resources
 from caliban.resubmit.change_report import change_details
 from caliban.resubmit.plan import Plan, PlannedImage
 from caliban.resubmit.selection import Choice, state_text
@@ -31,6 +31,7 @@ def job_lines(plan: Plan) -> Iterator[str]:
             yield f"  {render.job_line(planned.origin.latest)}"
         for detail in change_details(planned):
             yield f"    {detail}"
+        yield from resources.line(planned)
         if not is_common:
             yield from code.line(planned)
     yield from code.common_lines(plan)

@@ -57,7 +57,7 @@ def add_wait_flags(parser: argparse.ArgumentParser, *, waits_anyway: bool = Fals
         action="append",
         default=[],
         metavar="CAUSE",
-        help="causes as of --cause (default preempted,infrastructure)",
+        help="for these causes (default preempted,infrastructure)",
     )
     if waits_anyway:
         parser.set_defaults(max_parallel=None)

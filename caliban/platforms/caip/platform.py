@@ -11,6 +11,7 @@ from caliban.platforms.base import MaySend, ServiceRetiredError
 from caliban.platforms.caip import details, job_spec
 from caliban.platforms.caip.client import CaipClient
 from caliban.platforms.caip.details import CaipDestination
+from caliban.platforms.caip.resource_changes import CaipResources
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.labels import candidate_names, common_prefix, has_token, request_body
@@ -28,7 +29,7 @@ from caliban.records import (
 )
 
 
-class CaipPlatform(TrainingPlatform[CaipDestination]):
+class CaipPlatform(CaipResources, TrainingPlatform[CaipDestination]):
     """AI Platform Training, in any number of projects. Its methods may be called on several threads."""
 
     id = "CAIP"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caliban.errors import UsageError
-from caliban.platforms.docker.job_spec import client_flags, located_arguments, new_job_spec
-from caliban.platforms.docker.run_arguments import RunArgumentsError, parse_typed
-from caliban.platforms.flags import add_cloud_key, duration
+from caliban.platforms.docker.job_spec import new_job_spec
+from caliban.platforms.docker.typed_arguments import check_timeout, typed_arguments
+from caliban.platforms.flags import add_cloud_key
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
+from caliban.platforms.resource_flags import DOCKER_RUN_ARGS, TIMEOUT
 from caliban.records import ImageRef, JsonObject
 
 
@@ -50,51 +49,21 @@ class DockerLauncher(Launcher):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add ``--docker_run_args``, ``--image_id``, ``--timeout`` and ``--cloud_key``."""
-        parser.add_argument(
-            "--docker_run_args",
-            metavar="ARGS",
-            default="",
-            help='arguments for docker run in one string: "-v /data:/data"',
-        )
+        DOCKER_RUN_ARGS.add(parser, 'arguments for docker run in one string: "-v /data:/data"', default="")
         parser.add_argument("--image_id", help="run this image of this machine instead of building one")
-        parser.add_argument(
-            "--timeout",
-            type=duration,
-            help="the longest time that a job may run while this command waits for it: 24h, 90m, 1h30m, or a number of "
+        TIMEOUT.add(
+            parser,
+            "the longest time that a job may run while this command waits for it: 24h, 90m, 1h30m, or a number of "
             "seconds (default: as long as it takes)",
         )
         add_cloud_key(parser)
 
     def prepare(self, args: argparse.Namespace, context: LaunchContext) -> DockerLaunch:
         """See :meth:`caliban.platforms.launch.Launcher.prepare`."""
-        try:
-            words = tuple(shlex.split(args.docker_run_args))
-        except ValueError as error:
-            raise UsageError(
-                "malformed-docker-run-args",
-                f'cannot split --docker_run_args "{args.docker_run_args}"',
-                cause=str(error),
-                hint="check the quotes",
-            ) from error
-        try:
-            given = parse_typed(words, lambda: client_flags(context.environ))
-            located, warnings = located_arguments(given, context.cwd, context.home, context.environ)
-        except RunArgumentsError as error:
-            raise UsageError(
-                "docker-run-args-rejected",
-                f"--docker_run_args: {error.problem}",
-                hint=error.hint,
-            ) from error
-        if args.timeout is not None and located.detaches:
-            raise UsageError(
-                "timeout-without-waiting",
-                "--timeout cannot be used with --detach",
-                cause="a job is stopped at its timeout by the command that waits for it",
-                hint="remove --detach from --docker_run_args",
-            )
-        # whatever means the same is recorded as it was typed
-        recorded = words if located.words == given.words else located.words
-        return DockerLaunch(recorded, context.wants_gpu, args.timeout, tuple(warnings))
+        located, warnings = typed_arguments(args.docker_run_args, context.cwd, context.home, context.environ)
+        if args.timeout is not None:
+            check_timeout(located)
+        return DockerLaunch(located.words, context.wants_gpu, args.timeout, tuple(warnings))
 
 
 LAUNCHER = DockerLauncher()

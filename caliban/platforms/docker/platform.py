@@ -46,6 +46,7 @@ from caliban.platforms.docker.following import follow
 from caliban.platforms.docker.job_outputs import JobOutputs
 from caliban.platforms.docker.logs import gone, job_lines
 from caliban.platforms.docker.needs import Needs
+from caliban.platforms.docker.resource_changes import DockerResources
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError
 from caliban.platforms.docker.state import RUNNING_STATES
 from caliban.records import (
@@ -63,7 +64,7 @@ from caliban.records import (
 from caliban.store.owner import machine_id
 
 
-class DockerPlatform(Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJobs, RemovesJobs):
+class DockerPlatform(DockerResources, Platform, ForegroundPlatform, LogSource, ChecksJobs, KillsJobs, RemovesJobs):
     """Containers of the Docker Engine of ``DOCKER_HOST``, or of the current docker context."""
 
     id = "LOCAL"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caliban.errors import UsageError
-from caliban.platforms import flags
+from caliban.platforms import flags, resource_flags
 from caliban.platforms.base import Platform
 from caliban.platforms.google import labels
 from caliban.platforms.google.identifiers import REGION
@@ -188,16 +188,15 @@ class TrainingLaunch(Launch):
 
 
 def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--region", help="where the jobs run (default: $REGION, else us-central1)")
-    parser.add_argument(
-        "--machine_type",
-        help="the machine of each job (default: one that can have the GPUs, g2-standard-8 for 1xL4; e2-standard-8 "
+    resource_flags.REGION.add(parser, "where the jobs run (default: $REGION, else us-central1)")
+    resource_flags.MACHINE_TYPE.add(
+        parser,
+        "the machine of each job (default: one that can have the GPUs, g2-standard-8 for 1xL4; e2-standard-8 "
         "without GPUs; with --platform caip n1-standard-8, and n1-highcpu-32 without GPUs)",
     )
-    parser.add_argument(
-        "--gpu_spec",
-        metavar="COUNTxTYPE",
-        help="the GPUs of each machine, such as 2xT4 (default: the machine's built-in GPUs, else 1xL4; with --platform "
+    resource_flags.GPU_SPEC.add(
+        parser,
+        "the GPUs of each machine, such as 2xT4 (default: the machine's built-in GPUs, else 1xL4; with --platform "
         "caip 1xP100; none with --nogpu)",
     )
     parser.add_argument(
@@ -212,7 +211,7 @@ def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="the boot disk of each machine, in GB (default: 100, the minimum)",
     )
-    parser.add_argument("--force", action="store_true", help="submit even if the machine and GPUs seem unavailable")
+    resource_flags.FORCE.add(parser, "submit even if the machine and GPUs seem unavailable")
 
 
 def _add_scheduling_flags(parser: argparse.ArgumentParser) -> None:
@@ -225,11 +224,8 @@ def _add_scheduling_flags(parser: argparse.ArgumentParser) -> None:
         "--network",
         help="the VPC network to peer the jobs with: projects/PROJECT_NUMBER/global/networks/NAME (default: none)",
     )
-    parser.add_argument(
-        "--spot", action="store_true", help="run on Spot machines, which cost less and can be preempted"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=flags.duration,
-        help="the longest time that a job may run: 24h, 90m, 1h30m, or a number of seconds (default: 7 days)",
+    resource_flags.SPOT.add(parser, "run on Spot machines, which cost less and can be preempted")
+    resource_flags.TIMEOUT.add(
+        parser,
+        "the longest time that a job may run: 24h, 90m, 1h30m, or a number of seconds (default: 7 days)",
     )

@@ -9,10 +9,11 @@ from caliban.platforms.kubernetes.details import GkeDestination
 from caliban.platforms.kubernetes.gke_client import GkeService
 from caliban.platforms.kubernetes.kubeconfig import DEFAULT_NAMESPACE
 from caliban.platforms.kubernetes.platform import ClusterPlatform
+from caliban.platforms.kubernetes.resource_changes import GkeResources
 from caliban.records import JobRecord
 
 
-class GkePlatform(ClusterPlatform[GkeDestination]):
+class GkePlatform(GkeResources, ClusterPlatform[GkeDestination]):
     """GKE clusters by project, location and name, with Google credentials."""
 
     id = GKE

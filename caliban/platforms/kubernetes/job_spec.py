@@ -118,6 +118,41 @@ def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) 
     return _with_container(spec, {**_container(spec), "image": image, "args": list(arguments)})
 
 
+def with_resources(spec: JsonObject, requests: JsonObject, limits: JsonObject) -> dict[str, object]:
+    """Return ``spec`` with other requests and limits of its container; {} for none.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    container = dict(_container(spec))
+    before = object_at(container, "resources")
+    kept = {key: value for key, value in before.items() if key not in ("requests", "limits")}
+    resources = {**_given("requests", requests), **_given("limits", limits), **kept}
+    container.pop("resources", None)
+    return _with_container(spec, {**container, **_given("resources", resources)})
+
+
+def with_nodes(spec: JsonObject, selector: JsonObject, tolerations: Sequence[object]) -> dict[str, object]:
+    """Return ``spec`` with another ``nodeSelector`` and other ``tolerations`` of its pod; empty ones for none.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    template = _object(spec, "template")
+    pod = {key: value for key, value in _object(template, "spec").items() if key not in ("nodeSelector", "tolerations")}
+    pod |= _given("nodeSelector", selector) | _given("tolerations", tolerations)
+    return {**spec, "template": {**template, "spec": pod}}
+
+
+def container_of(spec: JsonObject) -> Mapping[str, object]:
+    """Return the only container, which has an image.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
+    return _container(spec)
+
+
 def manifest(spec: JsonObject, name: str, labels: Mapping[str, str]) -> dict[str, object]:
     """Return the whole job: ``spec`` with a name, and with more labels, which its pods get too.
 

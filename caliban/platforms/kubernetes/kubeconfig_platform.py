@@ -16,6 +16,7 @@ from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import KubeconfigDestination
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.platform import ClusterPlatform
+from caliban.platforms.kubernetes.resource_changes import ClusterResources
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import Destination, JobRecord
 from caliban.threads import side_by_side
@@ -29,7 +30,7 @@ _SEARCH = RetryPolicy(connect_timeout=5, read_timeout=5, deadline=0)
 _MAX_SEARCHED = 100
 
 
-class KubeconfigPlatform(ClusterPlatform[KubeconfigDestination]):
+class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination]):
     """Clusters by the contexts of a kubeconfig: kind, k3s, EKS and any other."""
 
     id = KUBERNETES

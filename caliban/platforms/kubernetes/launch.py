@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from caliban.errors import CalibanError, UsageError
+from caliban.platforms import resource_flags
 from caliban.platforms.base import Platform
-from caliban.platforms.flags import add_label, integer_at_least, parse_labels
+from caliban.platforms.flags import add_label, parse_labels
 from caliban.platforms.kubernetes.choice import GKE, ClusterChoice, add_cluster_flags
 from caliban.platforms.launch import Exporter, JobPreview, Launch, LaunchContext, Launcher
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
@@ -137,34 +138,27 @@ class ClusterLauncher(Launcher):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """See :meth:`Launcher.add_arguments`."""
         add_cluster_flags(parser)
-        parser.add_argument(
-            "--gpu_spec",
-            metavar="COUNTxTYPE",
-            help="GPUs of each job: 2xV100 (GKE), or 2 for any type (default: 1; with --nogpu none)",
+        resource_flags.GPU_SPEC.add(
+            parser, "GPUs of each job: 2xV100 (GKE), or 2 for any type (default: 1; with --nogpu none)"
         )
         parser.add_argument(
             "--tpu_spec", metavar="COUNTxTYPE", help="TPU chips of each job, of one machine: 4xV5E (GKE)"
         )
-        parser.add_argument("--machine_type", help="machine type of the nodes, such as n1-standard-8")
-        parser.add_argument(
-            "--min_cpu",
-            type=integer_at_least(1),
-            metavar="MILLICPUS",
-            help="CPU request of each job, in thousandths of a CPU; less than a machine has, as system pods need some "
+        resource_flags.MACHINE_TYPE.add(parser, "machine type of the nodes, such as n1-standard-8")
+        resource_flags.MIN_CPU.add(
+            parser,
+            "CPU request of each job, in thousandths of a CPU; less than a machine has, as system pods need some "
             "(default on GKE: all but one CPU of --machine_type, else 31000, or 1500 with an accelerator; on other "
             "clusters no request)",
         )
-        parser.add_argument(
-            "--min_mem",
-            type=integer_at_least(1),
-            metavar="MB",
-            help="memory request of each job, in MB; less than a machine has (default on GKE without accelerator and "
+        resource_flags.MIN_MEM.add(
+            parser,
+            "memory request of each job, in MB; less than a machine has (default on GKE without accelerator and "
             "--machine_type: 119000; otherwise no request)",
         )
-        parser.add_argument(
-            "--nonpreemptible",
-            action="store_true",
-            help="on GKE, use regular nodes instead of Spot nodes, which cost less and may be preempted",
+        resource_flags.NONPREEMPTIBLE.add(
+            parser,
+            "on GKE, use regular nodes instead of Spot nodes, which cost less and may be preempted",
         )
         parser.add_argument(
             "--image_tag", help="run this image instead of building one; the cluster must be able to pull it"

@@ -25,6 +25,8 @@ _GPU_LABEL = "cloud.google.com/gke-accelerator"
 _TPU_LABEL = "cloud.google.com/gke-tpu-accelerator"
 _TPU_TOPOLOGY_LABEL = "cloud.google.com/gke-tpu-topology"
 _SPOT_LABEL = "cloud.google.com/gke-spot"
+_SPOT_LABELS = (_SPOT_LABEL, "cloud.google.com/gke-preemptible")
+_ACCELERATOR_LABELS = (_GPU_LABEL, _TPU_LABEL, _TPU_TOPOLOGY_LABEL)
 _MACHINE_LABEL = "node.kubernetes.io/instance-type"
 
 _GPUS: Mapping[str, str] = {
@@ -199,6 +201,43 @@ def parse_tpu_spec(text: str, *, is_gke: bool) -> Accelerator:
         raise _gke_only("tpu-elsewhere", "TPUs")
     count = int(match[1])
     return Accelerator(count, name, TPU_RESOURCE, {_TPU_LABEL: label, _TPU_TOPOLOGY_LABEL: topologies[count]})
+
+
+def accelerator_in(limits: Mapping[str, object], selector: Mapping[str, object]) -> Accelerator | None:
+    """Return what the limits of a container and the node selector of its pod request; None for no accelerator."""
+    for resource in (GPU_RESOURCE, TPU_RESOURCE):
+        count = str(limits.get(resource) or "")
+        if not count.isdecimal() or not int(count):
+            continue
+        own = {key: str(value) for key, value in selector.items() if key in _ACCELERATOR_LABELS}
+        types = {label: name for name, label in _GPUS.items()} | {label: name for name, (label, _) in _TPUS.items()}
+        label = own.get(_GPU_LABEL) or own.get(_TPU_LABEL)
+        return Accelerator(int(count), types.get(label, label) if label else None, resource, own)
+    return None
+
+
+def machine_type_in(selector: Mapping[str, object]) -> str | None:
+    """Return the machine type that a node selector names."""
+    found = selector.get(_MACHINE_LABEL)
+    return found if isinstance(found, str) and found else None
+
+
+def is_spot_selector(selector: Mapping[str, object]) -> bool:
+    """Return whether a node selector asks for Spot nodes, or for preemptible ones as caliban 0.4.2 does."""
+    return any(selector.get(label) == "true" for label in _SPOT_LABELS)
+
+
+def without_hardware(selector: Mapping[str, object]) -> dict[str, object]:
+    """Return a node selector without the labels of :attr:`Hardware.node_selector`."""
+    own = {_MACHINE_LABEL, *_SPOT_LABELS, *_ACCELERATOR_LABELS}
+    return {key: value for key, value in selector.items() if key not in own}
+
+
+def without_tolerations(tolerations: object) -> list[object]:
+    """Return tolerations without those of :attr:`Hardware.tolerations`."""
+    own = {GPU_RESOURCE, TPU_RESOURCE, *_SPOT_LABELS}
+    found = tolerations if isinstance(tolerations, list) else []
+    return [each for each in found if not (isinstance(each, Mapping) and each.get("key") in own)]
 
 
 def any_gpu() -> Accelerator:

@@ -34,7 +34,7 @@ _SPECIFIC_STATES: Mapping[str, str] = {
 }
 """States that are more specific than ours, as they are shown."""
 
-_PREEMPTIBLE = ("SPOT", "LOW_COST", "FLEX_START")
+PREEMPTIBLE = ("SPOT", "LOW_COST", "FLEX_START")
 """Scheduling strategies whose machines may be taken away."""
 _DEFAULT_TIMEOUT = 7 * 86400.0
 _DEFAULT_WAIT = 86400.0
@@ -158,7 +158,7 @@ def _failure(state: str, job: JsonObject, spec: JsonObject) -> tuple[str | None,
     if not isinstance(error, Mapping):
         return None, None
     message = str(error.get("message") or "").strip()
-    may_be_preempted = bool(job.get("startTime")) and _strategy(spec) in _PREEMPTIBLE
+    may_be_preempted = bool(job.get("startTime")) and _strategy(spec) in PREEMPTIBLE
     cause = failure_cause(message, error.get("code"), may_be_preempted=may_be_preempted)
     return next(iter(summary(message).splitlines()), None), cause
 

@@ -128,7 +128,7 @@ def other_images(spec: JsonObject) -> list[ImageRef]:
         PlatformError: ``malformed-job-spec``.
     """
     own = image_of(spec)
-    images = (object_at(pool, "containerSpec").get("imageUri") for pool in _worker_pools(spec) if pool)
+    images = (object_at(pool, "containerSpec").get("imageUri") for pool in worker_pools(spec) if pool)
     return [str(image) for image in dict.fromkeys(images) if image != own]
 
 
@@ -137,7 +137,7 @@ def usage(spec: JsonObject) -> dict[str, int]:
     accelerators: dict[str, int] = {}
     machines = 0
     try:
-        pools = _worker_pools(spec)
+        pools = worker_pools(spec)
     except PlatformError:
         return usage_of({})
     for pool in pools:
@@ -190,7 +190,7 @@ def _changed(spec: JsonObject, labels: Mapping[str, str], container: JsonObject)
     A pool keeps an image that differs from that of the first; an empty pool (``{}``) stays empty.
     """
     image = image_of(spec)
-    pools = [_changed_pool(pool, image, container) if pool else {} for pool in _worker_pools(spec)]
+    pools = [_changed_pool(pool, image, container) if pool else {} for pool in worker_pools(spec)]
     changed = {**spec, "jobSpec": {**object_at(spec, "jobSpec"), "workerPoolSpecs": pools}}
     return {**changed, "labels": dict(labels)} if labels or "labels" in spec else changed
 
@@ -203,10 +203,15 @@ def _changed_pool(pool: JsonObject, image: ImageRef, container: JsonObject) -> d
 
 
 def _first_container(spec: JsonObject) -> Mapping[str, object]:
-    return object_at(_worker_pools(spec)[0], "containerSpec")
+    return object_at(worker_pools(spec)[0], "containerSpec")
 
 
-def _worker_pools(spec: JsonObject) -> Sequence[JsonObject]:
+def worker_pools(spec: JsonObject) -> Sequence[JsonObject]:
+    """Return the worker pools of a job, at least one; an empty one is ``{}``.
+
+    Raises:
+        PlatformError: ``malformed-job-spec``.
+    """
     pools = object_at(spec, "jobSpec").get("workerPoolSpecs")
     if not isinstance(pools, list) or not pools or not all(isinstance(pool, Mapping) for pool in pools):
         raise malformed("workerPoolSpecs is missing")

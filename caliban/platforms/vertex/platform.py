@@ -22,6 +22,7 @@ from caliban.platforms.vertex import details, from_caip, job_spec
 from caliban.platforms.vertex.client import VertexClient
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.platforms.vertex.machines import CATALOG
+from caliban.platforms.vertex.resource_changes import VertexResources
 from caliban.records import ImageRef, JobDetails, JobRecord, JobStatus, JsonObject, NewJob
 
 REGION_VARIABLE = "REGION"
@@ -33,7 +34,7 @@ _READ_MASK = "name,displayName,state,error,createTime,startTime,endTime,updateTi
 _CANCELLABLE = frozenset({"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_PAUSED"})
 
 
-class VertexPlatform(TrainingPlatform[VertexDestination], MigrationTarget):
+class VertexPlatform(VertexResources, TrainingPlatform[VertexDestination], MigrationTarget):
     """Vertex AI, in any number of projects and regions. Its methods may be called on several threads.
 
     The service names a job itself and accepts no request id, so that only the label ``caliban_token`` shows whether a

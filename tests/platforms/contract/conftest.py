@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from caliban.platforms.base import LogSource
+from caliban.platforms.resources import ChangesResources
 from tests.platforms.contract.case import ContractCase
 
 VARIABLE = "CALIBAN_TEST_PLATFORM"
@@ -43,5 +44,19 @@ _WITH_OUTPUT = {key: place for key, place in _CASES.items() if issubclass(_case_
 @pytest.fixture(params=list(_WITH_OUTPUT.values()), ids=list(_WITH_OUTPUT))
 def log_case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractCase]:
     """Each platform that has the output of its jobs, in turn."""
+    with _case_class(request.param)(tmp_path, monkeypatch).running() as made:
+        yield made
+
+
+_RESIZING = {
+    key: place for key, place in _CASES.items() if issubclass(_case_class(place).platform_class, ChangesResources)
+}
+
+
+@pytest.fixture(params=list(_RESIZING.values()), ids=list(_RESIZING))
+def resizing_case(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ContractCase]:
+    """Each platform on which re-runs can have other resources, in turn."""
     with _case_class(request.param)(tmp_path, monkeypatch).running() as made:
         yield made
