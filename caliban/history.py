@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord
@@ -37,6 +37,23 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """The resources of a job, as its platform names them.
+
+    Attributes:
+        settings: by name, such as ``memory``; None for what is not set.
+        paths: where the job spec has them: beginnings of paths.
+    """
+
+    settings: Mapping[str, str | None] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+
+
+ResourcesOf = Callable[[JobRecord], Resources]
+"""Returns the resources of a job of any platform; none for a platform that does not name them."""
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One job of an experiment.
 
@@ -44,13 +61,15 @@ class Attempt:
         number: which attempt it is, from 1 on.
         job: the job.
         seconds: how long it ran, or has been running; None where that is not recorded.
-        changes: since the attempt before, as far as is recorded.
+        changes: since the attempt before, as far as is recorded, without those of ``resources``.
+        resources: what changed in its resources.
     """
 
     number: int
     job: JobRecord
     seconds: float | None
     changes: tuple[Change, ...]
+    resources: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,21 +80,38 @@ class ExperimentHistory:
     attempts: tuple[Attempt, ...]
 
 
-def history_of(group: GroupRecord, now: datetime) -> tuple[ExperimentHistory, ...]:
+def history_of(
+    group: GroupRecord, now: datetime, resources_of: ResourcesOf = lambda job: Resources()
+) -> tuple[ExperimentHistory, ...]:
     """Return the history of each experiment of a group.
 
     Args:
         group: with all attempts of its experiments.
         now: with a time zone.
+        resources_of: knows the resources of jobs.
     """
-    return tuple(ExperimentHistory(each, tuple(_attempts(each, now))) for each in group.experiments)
+    return tuple(ExperimentHistory(each, tuple(_attempts(each, now, resources_of))) for each in group.experiments)
 
 
-def _attempts(experiment: ExperimentRecord, now: datetime) -> Iterator[Attempt]:
+def _attempts(experiment: ExperimentRecord, now: datetime, resources_of: ResourcesOf) -> Iterator[Attempt]:
     before: JobRecord | None = None
     for number, job in enumerate(experiment.jobs, 1):
-        yield Attempt(number, job, run_seconds(job, now), tuple(changes(before, job)) if before else ())
+        found = tuple(changes(before, job)) if before else ()
+        resources = tuple(_resource_changes(before, job, resources_of)) if before else ()
+        if resources:
+            paths = resources_of(job).paths
+            found = tuple(each for each in found if not each.name.startswith(paths))
+        yield Attempt(number, job, run_seconds(job, now), found, resources)
         before = job
+
+
+def _resource_changes(before: JobRecord, after: JobRecord, resources_of: ResourcesOf) -> Iterator[Change]:
+    if before.platform != after.platform:
+        return
+    old, new = resources_of(before).settings, resources_of(after).settings
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name) != new.get(name):
+            yield Change(name, old.get(name) or "none", new.get(name) or "none")
 
 
 def run_seconds(job: JobRecord, now: datetime) -> float | None:

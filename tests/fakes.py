@@ -391,6 +391,7 @@ class FakeResizablePlatform(FakePlatform, ChangesResources):
     """Jobs that run by themselves, with ``memory`` in their specs."""
 
     resource_flags = frozenset({"min_mem"})
+    resource_paths = ("memory",)
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         memory = request.min_mem or int(self._own(job.spec)[1] * (request.more_memory or 1))

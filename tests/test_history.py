@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from caliban.cli.history import attempt_line, history_lines
-from caliban.history import Attempt, Change, changes, history_of
+from caliban.history import Attempt, Change, Resources, changes, history_of
 from caliban.records import JobDetails, JobExit, JobRecord, JobStatus, JsonObject
 from tests.builders import IMAGE, OTHER_IMAGE, SHORT_IMAGE, a_group, a_job, an_experiment
 from tests.fakes import FakeDestination
@@ -129,3 +129,22 @@ def test_only_the_newest_attempts_are_listed_with_their_numbers() -> None:
     lines = list(history_lines(group, Path("/home/totoro"), NOW, 2))
     assert [line.split("  job")[0].strip() for line in lines if "attempt" in line] == ["attempt 2", "attempt 3"]
     assert lines[-1] == "    never run"
+
+
+def test_changed_resources_are_named_as_their_platform_does_and_not_by_their_place() -> None:
+    jobs = [with_spec({"pod": {"limit": limit}, "image": "a", "other": limit}) for limit in ("4g", "8g")]
+    group = a_group(an_experiment(1, *jobs))
+    [history] = history_of(group, NOW, lambda job: Resources({"memory": str(job.spec["other"])}, ("pod",)))
+    first, second = history.attempts
+    assert (first.resources, second.resources) == ((), (Change("memory", "4g", "8g"),))
+    assert [change.text for change in second.changes] == ["other 4g -> 8g"]
+    assert "  changed: other 4g -> 8g  resources: memory 4g -> 8g" in attempt_line(second)
+
+
+def test_resources_of_another_platform_are_not_compared() -> None:
+    jobs = [with_spec({"limit": "4g"}), with_spec({"limit": "8g"}, platform="MOON")]
+    [history] = history_of(a_group(an_experiment(1, *jobs)), NOW, lambda job: Resources({"memory": job.platform}))
+    assert [(each.resources, [change.text for change in each.changes]) for each in history.attempts] == [
+        ((), []),
+        ((), ["platform TEST -> MOON"]),
+    ]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from caliban.causes import reason_of
 from caliban.cli.render import short_image, tree_lines
 from caliban.durations import duration_text
-from caliban.history import Attempt, history_of
+from caliban.history import Attempt, Change, Resources, ResourcesOf, history_of
 from caliban.records import ExperimentRecord, GroupRecord
 
 _MAX_CHANGES = 4
 _DATE_WIDTH = 19
 
 
-def history_lines(group: GroupRecord, home: Path, now: datetime, max_attempts: int | None) -> Iterator[str]:
+def history_lines(
+    group: GroupRecord,
+    home: Path,
+    now: datetime,
+    max_attempts: int | None,
+    resources_of: ResourcesOf = lambda job: Resources(),
+) -> Iterator[str]:
     """Format all attempts of each experiment of a group, one line each.
 
     Args:
@@ -24,8 +30,9 @@ def history_lines(group: GroupRecord, home: Path, now: datetime, max_attempts: i
         home: the user's home directory.
         now: with a time zone.
         max_attempts: how many of each experiment, the most recent ones; None for all.
+        resources_of: knows the resources of jobs.
     """
-    attempts = {each.experiment.id: each.attempts for each in history_of(group, now)}
+    attempts = {each.experiment.id: each.attempts for each in history_of(group, now, resources_of)}
 
     def below(experiment: ExperimentRecord) -> Iterator[str]:
         found = attempts[experiment.id]
@@ -47,7 +54,8 @@ def attempt_line(attempt: Attempt) -> str:
         f"{_duration(attempt):9s}",
         short_image(job.container),
         f"by {job.user}" if job.user else "",
-        _changes(attempt),
+        _changes("changed", attempt.changes),
+        _changes("resources", attempt.resources),
     ]
     if job.details.display_name:
         parts.append(f"name: {job.details.display_name}")
@@ -75,8 +83,8 @@ def _duration(attempt: Attempt) -> str:
     return duration_text(attempt.seconds) + ("" if attempt.job.status.is_final else "+")
 
 
-def _changes(attempt: Attempt) -> str:
-    texts = [change.text for change in attempt.changes]
+def _changes(what: str, changes: Sequence[Change]) -> str:
+    texts = [change.text for change in changes]
     if len(texts) > _MAX_CHANGES:
         texts[_MAX_CHANGES:] = [f"{len(texts) - _MAX_CHANGES} more"]
-    return f"changed: {', '.join(texts)}" if texts else ""
+    return f"{what}: {', '.join(texts)}" if texts else ""

@@ -111,7 +111,10 @@ def print_listing(listing: Listing, request: ListingRequest, context: Context) -
 def tree_lines(group: GroupRecord, request: ListingRequest, context: Context) -> Iterator[str]:
     """Format the experiments of a group, with their jobs or their history."""
     if request.with_history:
-        return history_lines(group, context.home, context.clock.utc_now(), request.max_jobs or None)
+        from caliban.platforms.registry import resources_of
+
+        now = context.clock.utc_now()
+        return history_lines(group, context.home, now, request.max_jobs or None, resources_of)
     return render.group_lines(group, context.home, context.console.width)
 
 

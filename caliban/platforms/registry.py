@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, cast
 
 from caliban.entry_points import entry_points
 from caliban.errors import CalibanError, PlatformError
+from caliban.history import Resources
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.usage import usage_of
-from caliban.records import JobDetails, JobStatus, JsonObject, PlatformId
+from caliban.records import JobDetails, JobRecord, JobStatus, JsonObject, PlatformId
 
 if TYPE_CHECKING:
     from caliban.images.secret_files import SecretFiles
@@ -153,6 +154,20 @@ def usage(id: PlatformId, spec: JsonObject) -> Mapping[str, int]:
         return platform_class(id).usage(spec)
     except PlatformError:  # reported for each job that is to be submitted there
         return usage_of({})
+
+
+def resources_of(job: JobRecord) -> Resources:
+    """Return the resources of a job; none of a platform that does not name them, or that is unknown."""
+    from caliban.platforms.resources import ChangesResources
+
+    try:
+        found = platform_class(job.platform)
+        if not issubclass(found, ChangesResources):
+            return Resources()
+        with _plugin_errors(find(job.platform)):
+            return Resources(found.resource_settings(job.spec, job.details), found.resource_paths)
+    except PlatformError:  # what changed is listed by its place in the job spec
+        return Resources()
 
 
 def has_capability(id: PlatformId, capability: type) -> bool:

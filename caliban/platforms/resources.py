@@ -90,9 +90,12 @@ class ChangesResources(ABC):
 
     Attributes:
         resource_flags: the names of the flags that it has; ``more_memory`` it always has.
+        resource_paths: where a job spec and a destination have what :meth:`resource_settings` returns: beginnings of
+            paths such as ``template.spec.nodeSelector``.
     """
 
     resource_flags: ClassVar[frozenset[str]]
+    resource_paths: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:

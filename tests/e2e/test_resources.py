@@ -39,3 +39,7 @@ def test_a_job_that_ran_out_of_memory_gets_more_and_keeps_it(researcher: Researc
     assert again.code == 0, again.err
     assert "    resources: timeout none -> 3600s" in again.lines
     assert researcher.rows("SELECT count(DISTINCT experiment_id), count(*) FROM jobs") == [(1, 3)]
+
+    history = researcher.caliban("status", *GROUP, "--history").out
+    assert "resources: memory 24m -> 96m, memory_swap 24m -> 96m" in history
+    assert "resources: timeout none -> 3600s" in history

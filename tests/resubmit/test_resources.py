@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from caliban.errors import UsageError
+from caliban.history import history_of
 from caliban.platforms.caip.job_spec import training_job
 from caliban.platforms.docker.job_spec import new_job_spec
 from caliban.platforms.google.machine_catalog import Gpu
 from caliban.platforms.kubernetes.job_spec import new_job_spec as cluster_job
 from caliban.platforms.kubernetes.resources import Hardware
+from caliban.platforms.registry import resources_of
 from caliban.records import JobStatus, JsonObject
 from caliban.store.database import Store
 from caliban.store.models import JobSpecRow
-from tests.builders import add_group, read_group
+from tests.builders import a_group, a_job, add_group, an_experiment, read_group
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
 from tests.fakes import FakeEngine, FakeService, polls
@@ -24,6 +28,7 @@ from tests.fakes import FakeEngine, FakeService, polls
 GROUP = ("--xgroup", "resubmit_test")
 DRY_RUN = (*GROUP, "--dry_run")
 FAILED = JobStatus.FAILED
+NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 LAB: JsonObject = {"image_id": "lab:1"}
 CLUSTER: JsonObject = {"context": "lab", "namespace": "default", "name": "caliban-totoro-0123456789"}
 
@@ -233,3 +238,26 @@ def test_parameters_and_resources_change_together(
     [_, made] = read_group(store).experiments
     assert made.latest is not None
     assert (made.arguments, made.latest.spec["memory"]) == (("--foo", "3", "--sleep", "9"), 8)
+
+
+def test_the_history_shows_what_changed(store: Store, resizable: FakeService, context: ScreenContext) -> None:
+    add_group(store, FAILED, container_spec=LAB, job_spec={"image": "lab:1", "arguments": [], "memory": 4})
+    resizable.expect("submit", resizable.accept)
+    resizable.expect("statuses", polls(FAILED=[2]))
+    call(context, "resubmit", *GROUP, "--yes", "--more_memory", "2")
+    call(context, "status", *GROUP, "--history")
+    assert "resources: memory 4 -> 8  " in context.out
+
+
+def test_the_history_names_the_resources_of_local_jobs() -> None:
+    limits = (("-m", "24m", "--memory-swap", "24m"), ("--memory", "96m", "--memory-swap", "96m"))
+    specs = [new_job_spec("lab:1", ["--foo", "3"], docker_run_args=words, gpu=False) for words in limits]
+    specs.append({**specs[1], "timeout": 3600})
+    jobs = [replace(a_job(number), platform="LOCAL", spec=spec) for number, spec in enumerate(specs, 1)]
+    [history] = history_of(a_group(an_experiment(1, *jobs)), NOW, resources_of)
+    assert [[change.text for change in each.resources] for each in history.attempts] == [
+        [],
+        ["memory 24m -> 96m", "memory_swap 24m -> 96m"],
+        ["timeout none -> 3600s"],
+    ]
+    assert [each.changes for each in history.attempts] == [(), (), ()]

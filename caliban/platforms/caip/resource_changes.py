@@ -9,9 +9,9 @@ from caliban.platforms.caip.job_spec import image_of
 from caliban.platforms.caip.machines import CATALOG
 from caliban.platforms.google.labels import labels_of, object_at
 from caliban.platforms.google.machine_catalog import NO_GPU, Gpu, Hardware
-from caliban.platforms.google.resource_changes import changed_hardware
+from caliban.platforms.google.resource_changes import changed_hardware, recorded_gpu
 from caliban.platforms.resources import ChangedResources, ChangesResources, ResourceRequest, Settings
-from caliban.platforms.stored_json import integer, text
+from caliban.platforms.stored_json import text
 from caliban.records import JobDetails, JobRecord, JsonObject
 
 _CUSTOM = "CUSTOM"
@@ -21,6 +21,7 @@ class CaipResources(ChangesResources):
     """Changes the resources of training jobs."""
 
     resource_flags = frozenset({"region", "machine_type", "gpu_spec", "nogpu"})
+    resource_paths = ("trainingInput.masterConfig", "trainingInput.masterType", "trainingInput.region")
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         """See :meth:`ChangesResources.with_resources`."""
@@ -72,9 +73,7 @@ def _with_machine(spec: JsonObject, hardware: Hardware) -> JsonObject:
 
 def _gpu(config: JsonObject) -> Gpu | None:
     accelerators = _mapping(config, "acceleratorConfig")
-    kind, count = text(accelerators, "type"), accelerators.get("count")
-    number = int(count) if isinstance(count, str) and count.isdecimal() else integer(accelerators, "count")
-    return Gpu(number, kind) if kind and kind != NO_GPU and number else None
+    return recorded_gpu(accelerators.get("type"), accelerators.get("count"))
 
 
 def _mapping(parent: JsonObject, name: str) -> Mapping[str, object]:

@@ -32,7 +32,7 @@ _GPUS = "gpus"
 _MEMORY = "memory"
 _SWAP = "memory-swap"
 _OWN = frozenset(("gpus=all", "ipc=host", "env=PYTHONUNBUFFERED=1"))
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
+_AMOUNT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) ?([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
 """What docker takes for an amount of memory: https://pkg.go.dev/github.com/docker/go-units#RAMInBytes."""
 _UNITS = ("b", "k", "m", "g", "t", "p")
 _STEP = 1024
@@ -44,6 +44,7 @@ class DockerResources(ChangesResources):
 
     context: PlatformContext
     resource_flags = frozenset({"docker_run_args", "nogpu", "timeout"})
+    resource_paths = ("command", "timeout")
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         """See :meth:`ChangesResources.with_resources`."""

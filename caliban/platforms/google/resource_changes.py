@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import Decimal
 
 from caliban.errors import UsageError
 from caliban.platforms.google.identifiers import REGION
-from caliban.platforms.google.machine_catalog import Catalog, Gpu, Hardware
+from caliban.platforms.google.machine_catalog import NO_GPU, Catalog, Gpu, Hardware
 from caliban.platforms.google.machine_memory import larger_machine, memory_gb
 from caliban.platforms.resources import ResourceRequest, check_alone, nothing_to_multiply
 
@@ -41,6 +42,13 @@ def changed_hardware(before: Hardware, request: ResourceRequest, catalog: Catalo
     if after != before and not request.force:
         catalog.check(after)
     return after
+
+
+def recorded_gpu(kind: object, count: object) -> Gpu | None:
+    """Return the GPUs in a job spec; None for none, and for what is malformed. JSON may have the count as text."""
+    if not isinstance(kind, str) or not kind or kind == NO_GPU or isinstance(count, bool):
+        return None
+    return Gpu(int(str(count)), kind) if re.fullmatch(r"[1-9][0-9]{0,3}", str(count)) else None
 
 
 def _with_gpus(hardware: Hardware, gpu: Gpu | None, request: ResourceRequest, catalog: Catalog) -> Hardware:

@@ -41,6 +41,11 @@ class ClusterResources(ChangesResources):
     """Changes the resources of jobs on clusters without labels for types of GPUs and Spot nodes."""
 
     resource_flags = frozenset({"machine_type", "gpu_spec", "nogpu", "min_cpu", "min_mem"})
+    resource_paths = (
+        "template.spec.containers[0].resources",
+        "template.spec.nodeSelector",
+        "template.spec.tolerations",
+    )
     is_gke = False
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:

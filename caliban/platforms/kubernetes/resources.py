@@ -207,7 +207,7 @@ def accelerator_in(limits: Mapping[str, object], selector: Mapping[str, object])
     """Return what the limits of a container and the node selector of its pod request; None for no accelerator."""
     for resource in (GPU_RESOURCE, TPU_RESOURCE):
         count = str(limits.get(resource) or "")
-        if not count.isdecimal() or not int(count):
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", count):
             continue
         own = {key: str(value) for key, value in selector.items() if key in _ACCELERATOR_LABELS}
         types = {label: name for name, label in _GPUS.items()} | {label: name for name, (label, _) in _TPUS.items()}

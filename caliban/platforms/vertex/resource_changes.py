@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from caliban.platforms.google.labels import labels_of, object_at, text_at
-from caliban.platforms.google.machine_catalog import NO_GPU, Gpu, Hardware
-from caliban.platforms.google.resource_changes import changed_hardware
+from caliban.platforms.google.machine_catalog import Gpu, Hardware
+from caliban.platforms.google.resource_changes import changed_hardware, recorded_gpu
 from caliban.platforms.resources import ChangedResources, ChangesResources, ResourceRequest, Settings
-from caliban.platforms.stored_json import integer, text
+from caliban.platforms.stored_json import text
 from caliban.platforms.vertex.details import PREEMPTIBLE, VertexDestination, parse_details
 from caliban.platforms.vertex.job_spec import image_of, worker_pools
 from caliban.platforms.vertex.machines import CATALOG, boot_disk_type
@@ -24,6 +24,7 @@ class VertexResources(ChangesResources):
     """Changes the resources of custom jobs."""
 
     resource_flags = frozenset({"region", "machine_type", "gpu_spec", "nogpu", "spot", "nonpreemptible", "timeout"})
+    resource_paths = ("jobSpec.workerPoolSpecs", "jobSpec.scheduling", "region")
 
     def with_resources(self, job: JobRecord, request: ResourceRequest) -> ChangedResources:
         """See :meth:`ChangesResources.with_resources`."""
@@ -102,9 +103,7 @@ def _with_scheduling(spec: JsonObject, request: ResourceRequest) -> JsonObject:
 
 
 def _gpu(machine: JsonObject) -> Gpu | None:
-    kind, count = text(machine, "acceleratorType"), machine.get("acceleratorCount")
-    number = int(count) if isinstance(count, str) and count.isdecimal() else integer(machine, "acceleratorCount")
-    return Gpu(number, kind) if kind and kind != NO_GPU and number else None
+    return recorded_gpu(machine.get("acceleratorType"), machine.get("acceleratorCount"))
 
 
 def _spot(strategy: str | None) -> str:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import Platform
@@ -16,6 +18,7 @@ from caliban.platforms.resources import ChangesResources, ResourceRequest, setti
 from caliban.records import JobRecord
 from tests.fakes import may_send
 from tests.platforms.contract.case import ContractCase
+from tests.sampling import examples
 
 VALUES: Mapping[str, object] = {
     "machine_type": "n1-standard-16",
@@ -113,6 +116,28 @@ def test_more_memory_is_more_than_before_or_the_error_says_what_to_write(resizin
     except UsageError as error:
         outcome = (error.id, "--" in (error.hint or ""))
     assert outcome in (True, ("no-memory-recorded", True))
+
+
+def test_settings_of_any_spec_are_texts(resizing_case: ContractCase) -> None:
+    job = resizing_case.submit()
+    platform = resizing(resizing_case)
+    leaves = st.none() | st.booleans() | st.integers() | st.sampled_from(["", "9" * 5000, "true", "-m", "1Gi", "x"])
+
+    def damaged(value: object, data: st.DataObject) -> object:
+        if data.draw(st.integers(0, 9)) == 0:
+            return data.draw(leaves | st.lists(leaves, max_size=2) | st.dictionaries(st.just("name"), leaves))
+        if isinstance(value, dict):
+            return {key: damaged(inner, data) for key, inner in value.items()}
+        return [damaged(inner, data) for inner in value] if isinstance(value, list) else value
+
+    @settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        spec = damaged(json.loads(json.dumps(job.spec)), data)
+        found = platform.resource_settings(spec if isinstance(spec, dict) else {}, job.details)
+        assert all(value is None or isinstance(value, str) for value in found.values())
+
+    check()
 
 
 @pytest.mark.parametrize("spec", [{}, {"image": "lab:1"}, {"jobSpec": 1}, {"template": {"spec": None}}, {"command": 1}])
