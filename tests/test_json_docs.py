@@ -1,4 +1,4 @@
-"""docs/json.md: its examples are documents, and its jq expressions answer what they are for."""
+"""docs/json.md: its examples are documents. The jq expressions of all pages answer what they are for."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from tests.conftest import ScreenContext
 from tests.fakes import FakeClock, FakeService
 from tests.json_documents import Schema, fields, file_of, fitting, items, schemas, validator
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "json.md").read_text(encoding="utf-8")
-JQ = re.findall(r"^(caliban [^|\n]+--json) \| jq (-\w) '([^']+)'$", PAGE, re.MULTILINE)
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = (DOCS / "json.md").read_text(encoding="utf-8")
+JQ_PAGES = PAGE + (DOCS / "resubmit.md").read_text(encoding="utf-8")
+JQ = re.findall(r"^(caliban [^|\n]+--json) \| jq (-\w) '([^']+)'$", JQ_PAGES, re.MULTILINE)
 ELIDED = {"...": True}
 
 
@@ -109,8 +111,16 @@ ANSWERS: dict[str, Callable[[Any], list[str]]] = {
     '.lines[] | "\\(.job): \\(.text)"': lambda document: [
         f"{each['job']}: {each['text']}" for each in document["lines"]
     ],
+    '.left_out[] | "\\(.experiment.id) \\(.reason)"': lambda document: [
+        f"{each['experiment']['id']} {each['reason']}" for each in document["left_out"]
+    ],
+    '.jobs[] | select(.job.state != "SUCCEEDED") | "\\(.experiment.id) \\(.job.cause)"': lambda document: [
+        f"{each['experiment']['id']} {(each['job'] or {'cause': None})['cause'] or 'null'}"
+        for each in document["jobs"]
+        if each["job"] is None or each["job"]["state"] != "SUCCEEDED"
+    ],
 }
-"""Each expression of the page, in Python."""
+"""Each expression of the pages, in Python."""
 
 
 def answer(flag: str, expression: str, text: str) -> list[str]:
@@ -121,9 +131,9 @@ def answer(flag: str, expression: str, text: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_every_expression_of_the_page_is_tested() -> None:
+def test_every_expression_of_the_pages_is_tested() -> None:
     assert {expression for _, _, expression in JQ} == set(ANSWERS)
-    assert PAGE.count("| jq -") == len(JQ)
+    assert JQ_PAGES.count("| jq -") == len(JQ)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shlex
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from caliban.records import ExperimentRecord, JsonObject
 from caliban.resubmit.overrides import Applied, Override, Setting, apply, check_conflicts, parse_words
 from caliban.resubmit.words import split
 from tests.builders import an_experiment
+from tests.test_docs import page
 
 
 def recorded(args: str = "", **kwargs: object) -> ExperimentRecord:
@@ -87,6 +90,21 @@ def test_settings_of_a_file_replace_add_and_remove_parameters(
     args: str, kwargs: JsonObject, settings: dict[str, Setting], expected: str
 ) -> None:
     assert line(recorded(args, **kwargs), Override(settings=settings)) == expected
+
+
+[RULES] = re.findall(r"^\| recorded \| typed .*\n\|[-|]+\n((?:\|.*\n)+)", page("docs/resubmit.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("rule", RULES.splitlines())
+def test_the_rules_of_the_page_are_true(rule: str) -> None:
+    before, given, after = (cell.strip() for cell in rule.strip("|").split("|"))
+    words = given.split("`")[1]
+    try:
+        override = Override(settings=json.loads(words)) if "file:" in given else typed(words.removeprefix("-- "))
+        found = line(recorded(before.strip("`")), override)
+    except CalibanError:
+        found = "refused"
+    assert found == ("refused" if after.startswith("refused:") else "".join(after.split("`")[1:2]))
 
 
 @pytest.mark.parametrize(
