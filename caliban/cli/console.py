@@ -21,7 +21,7 @@ from caliban.cli.columns import cut
 from caliban.cli.job_rows import JobRows
 from caliban.cli.live import LiveListing
 from caliban.cli.progress import Bar, Lines, draw
-from caliban.cli.streams import Output
+from caliban.cli.streams import Output, wait_for_room
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError
 from caliban.escapes import escaped
@@ -94,7 +94,7 @@ class Console:
             self._listing.extend(lines)
             return
         stream = self._stderr if self.listing_to_stderr else self._stdout
-        _wait_for_room(stream)
+        wait_for_room(stream)
         self._write(stream, lines, keep)
 
     @property
@@ -119,7 +119,7 @@ class Console:
         if self.writes_document or self.listing_to_stderr:
             self.print(*lines)
             return
-        _wait_for_room(self._stdout)
+        wait_for_room(self._stdout)
         width = self.width
         text = "".join(f"{self._shown(line, width)}\n" for line in lines)
         with self._lock, self._bars_hidden():
@@ -215,7 +215,7 @@ class Console:
         binary = getattr(self._stdout, "buffer", None)
         with self._lock, self._bars_hidden():
             for text in itertools.chain([first], parts):
-                _wait_for_room(self._stdout)
+                wait_for_room(self._stdout)
                 if binary is None:
                     self._stdout.write(text)
                 else:
@@ -229,7 +229,7 @@ class Console:
         An empty piece ends the output: an unfinished line is passed on. So does a line of ours that follows.
         """
         stream = self._job_stream(is_stderr)
-        _wait_for_room(stream)
+        wait_for_room(stream)
         with self._lock, self._bars_hidden():
             if not data:
                 self._put_held_back()
@@ -393,10 +393,3 @@ class Console:
         finally:
             for bar in self._bars if self._is_row_free() else ():
                 draw(partial(bar.refresh, nolock=True))
-
-
-def _wait_for_room(stream: TextIO) -> None:
-    """Wait while a reader is too far behind. No lock is held: others may have to stop a job, and say so."""
-    binary = getattr(stream, "buffer", None)
-    if isinstance(binary, Output):
-        binary.wait_for_room()

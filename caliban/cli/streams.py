@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import deque
 from dataclasses import dataclass
+from typing import TextIO
 
 _CHUNK = 4096
 """Bytes that a pipe that is ready takes without waiting: PIPE_BUF of Linux (pipe(7)); macOS has 512, and may wait."""
@@ -198,3 +199,10 @@ def secure_standard_streams() -> StandardStreams:
 def _text_stream(replaced: object, output: Output) -> io.TextIOWrapper:
     encoding = getattr(replaced, "encoding", None) or "utf-8"
     return io.TextIOWrapper(output, encoding, "backslashreplace", write_through=True)  # type: ignore[arg-type]
+
+
+def wait_for_room(stream: TextIO) -> None:
+    """Wait while a reader is too far behind. No lock is held: others may have to stop a job, and say so."""
+    binary = getattr(stream, "buffer", None)
+    if isinstance(binary, Output):
+        binary.wait_for_room()

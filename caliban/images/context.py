@@ -22,6 +22,7 @@ from caliban.images.context_stream import ContextFile, Observer, member, member_
 from caliban.images.dependency_plan import DependencyPlan, PlannedFile, Project, plan_dependencies
 from caliban.images.dockerignore import Ignored, Verdict
 from caliban.images.generated_file import GeneratedFile
+from caliban.images.links import leads_out
 from caliban.images.secret_files import GENERIC, SecretFiles
 from caliban.images.secret_finder import SecretFinder
 from caliban.images.spec import BuildSpec
@@ -249,7 +250,7 @@ class _Walk:
     def part(self, relative: str, name: str, *, exclude: tuple[str, ...]) -> Iterator[ContextFile]:
         """Yield everything below ``relative``, as ``name``/``path in the project``."""
         if not is_inside(self._root / relative, self._root):
-            raise _leads_out(relative, self._root, "replace it with the directory itself")
+            raise leads_out(relative, self._root, "replace it with the directory itself")
         yield ContextFile(name, None, 0, relative)
         parents = PurePosixPath(relative).parts
         for depth in range(1, len(parents) + 1):
@@ -384,7 +385,7 @@ def _needed_file(root: Path, name: str, part: str, walk: _Walk) -> ContextFile:
 def _plain_file(root: Path, name: str, part: str) -> ContextFile:
     path = Path(os.path.realpath(root / name))
     if not is_inside(path, root):
-        raise _leads_out(name, root, "replace it with a copy of the file")
+        raise leads_out(name, root, "replace it with a copy of the file")
     return ContextFile(f"{part}/{name}", path, path.stat().st_size, name)
 
 
@@ -392,11 +393,3 @@ def _context_file(entry: os.DirEntry[str], name: str, source: str) -> ContextFil
     size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
     is_directory = entry.is_dir(follow_symlinks=False)
     return ContextFile(name, Path(entry.path), size, source, is_directory, entry.is_symlink())
-
-
-def _leads_out(relative: str, root: Path, remedy: str) -> ImageError:
-    return ImageError(
-        "folder-leads-out",
-        f"cannot build the image: {relative} is a link to a path outside {root}",
-        hint=f"{remedy}: images contain files of the project's directory only",
-    )

@@ -89,7 +89,7 @@ _LAUNCHERS: Mapping[str, Mapping[str, str]] = {
 """Submitting command -> the launchers to choose from, by the value of ``--platform``; the first is the default."""
 
 MIGRATION_TARGETS: Mapping[str, PlatformId] = {"vertex": "VERTEX"}
-"""Value of ``resubmit --platform`` -> the platform, a :class:`caliban.platforms.base.MigrationTarget`."""
+"""Value of ``resubmit --platform`` -> the platform, a :class:`caliban.platforms.migration.MigrationTarget`."""
 
 _CLUSTER_DIRECTORY = "caliban.platforms.kubernetes.directory:ClusterDirectory"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from caliban.errors import CalibanError, PlatformError
-from caliban.platforms.base import Migration, MigrationTarget
+from caliban.platforms.migration import Migration, MigrationTarget
 from caliban.platforms.registry import Platforms
 from caliban.records import PlatformId
 from caliban.resubmit.plan import PlannedJob

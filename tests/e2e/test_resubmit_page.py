@@ -90,6 +90,6 @@ def test_the_page_shows_what_its_commands_write(researcher: Researcher) -> None:
 
 def test_the_commands_that_run_elsewhere_have_these_flags() -> None:
     commands = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 9
     for _, *arguments in commands:
         assert parse(["caliban", *arguments], Console()).xgroup == "night"

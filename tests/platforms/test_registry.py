@@ -11,9 +11,10 @@ import pytest
 
 from caliban.errors import ImageError, PlatformError
 from caliban.platforms import registry
-from caliban.platforms.base import ForegroundPlatform, MigrationTarget, Platform, RemotePlatform
+from caliban.platforms.base import ForegroundPlatform, Platform, RemotePlatform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.launch import Launcher
+from caliban.platforms.migration import MigrationTarget
 from caliban.platforms.registry import Platforms
 from caliban.records import JobDetails, JobStatus
 from tests.cli.plugins import add_package

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caliban.errors import PlatformError, UsageError
-from caliban.platforms.base import Migration
 from caliban.platforms.google.labels import labels_of, malformed, object_at, text_at
 from caliban.platforms.google.machine_catalog import NO_GPU, Gpu, Hardware
+from caliban.platforms.migration import Migration
 from caliban.platforms.vertex.details import VertexDestination, parse_details, place_details
 from caliban.platforms.vertex.job_spec import DEFAULT_DISK_GB
 from caliban.platforms.vertex.machines import CATALOG, boot_disk_type

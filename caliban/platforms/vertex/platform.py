@@ -10,12 +10,13 @@ from typing import ClassVar
 
 from caliban.attempts import Submission
 from caliban.errors import CalibanError, PlatformError, one_line
-from caliban.platforms.base import MaySend, Migration, MigrationTarget
+from caliban.platforms.base import MaySend
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.labels import has_token, request_body
 from caliban.platforms.google.training_platform import TrainingPlatform, job_image
+from caliban.platforms.migration import Migration, MigrationTarget
 from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.submit_once import poll_until
 from caliban.platforms.vertex import details, from_caip, job_spec

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caliban.errors import PlatformError
-from caliban.platforms.base import Migration
 from caliban.platforms.caip.details import parse_details as parse_caip_details
 from caliban.platforms.caip.machines import CATALOG as CAIP_CATALOG
 from caliban.platforms.google.labels import request_body
+from caliban.platforms.migration import Migration
 from caliban.platforms.vertex import job_spec as vertex_job_spec
 from caliban.platforms.vertex.details import VertexDestination, parse_details
 from caliban.platforms.vertex.from_caip import migrate
