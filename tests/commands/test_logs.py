@@ -462,7 +462,7 @@ def test_lines_are_not_in_memory_all_at_once(
 ) -> None:
     monkeypatch.setattr("caliban.commands.log_output._IN_MEMORY", 1000)
     written: list[int] = []
-    monkeypatch.setattr("caliban.cli.console._wait_for_room", lambda stream: written.append(len(context.out)))
+    monkeypatch.setattr("caliban.cli.console.wait_for_room", lambda stream: written.append(len(context.out)))
     add_group(store, FAILED)
     Answer(logging, {1: [b"x" * 100 + b"\n"] * 1000})
     call(context, "logs", *GROUP, "--json")

@@ -60,10 +60,10 @@ class DockerLauncher(Launcher):
 
     def prepare(self, args: argparse.Namespace, context: LaunchContext) -> DockerLaunch:
         """See :meth:`caliban.platforms.launch.Launcher.prepare`."""
-        located, warnings = typed_arguments(args.docker_run_args, context.cwd, context.home, context.environ)
+        typed = typed_arguments(args.docker_run_args, context.cwd, context.home, context.environ)
         if args.timeout is not None:
-            check_timeout(located)
-        return DockerLaunch(located.words, context.wants_gpu, args.timeout, tuple(warnings))
+            check_timeout(typed.parsed)
+        return DockerLaunch(typed.words, context.wants_gpu, args.timeout, typed.warnings)
 
 
 LAUNCHER = DockerLauncher()

@@ -61,8 +61,8 @@ def changed_spec(spec: JsonObject, request: ResourceRequest, context: PlatformCo
     check_alone(request, "docker_run_args")
     own, given = _arguments(spec, context)
     if request.docker_run_args is not None:
-        typed, _ = typed_arguments(request.docker_run_args, request.directory, context.home, context.environ)
-        given = list(typed.flags)  # warnings about paths come with those of the whole spec
+        typed = typed_arguments(request.docker_run_args, request.directory, context.home, context.environ)
+        given = list(typed.parsed.flags)  # warnings about paths come with those of the whole spec
     if request.nogpu:
         own, given = ([flag for flag in flags if flag.name != _GPUS] for flags in (own, given))
     if request.more_memory is not None:

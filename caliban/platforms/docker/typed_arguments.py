@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from caliban.errors import UsageError
@@ -11,8 +12,23 @@ from caliban.platforms.docker.job_spec import client_flags, located_arguments
 from caliban.platforms.docker.run_arguments import RunArguments, RunArgumentsError, parse_typed
 
 
-def typed_arguments(text: str, cwd: Path, home: Path, environ: Mapping[str, str]) -> tuple[RunArguments, Sequence[str]]:
-    """Return the arguments with absolute paths, and warnings about what jobs would not find.
+@dataclass(frozen=True)
+class TypedArguments:
+    """What was typed.
+
+    Attributes:
+        words: as they are recorded: as they were typed, unless paths in them had to be made absolute.
+        parsed: with absolute paths.
+        warnings: about what jobs would not find.
+    """
+
+    words: tuple[str, ...]
+    parsed: RunArguments
+    warnings: tuple[str, ...]
+
+
+def typed_arguments(text: str, cwd: Path, home: Path, environ: Mapping[str, str]) -> TypedArguments:
+    """Parse and check the arguments.
 
     Raises:
         UsageError: ``malformed-docker-run-args``, ``docker-run-args-rejected``.
@@ -35,8 +51,7 @@ def typed_arguments(text: str, cwd: Path, home: Path, environ: Mapping[str, str]
             f"--docker_run_args: {error.problem}",
             hint=error.hint,
         ) from error
-    # whatever means the same is recorded as it was typed
-    return given if located.words == given.words else located, warnings
+    return TypedArguments(words if located.words == given.words else located.words, located, tuple(warnings))
 
 
 def check_timeout(arguments: RunArguments) -> None:
