@@ -11,6 +11,8 @@ from caliban.platforms.registry import usage
 from caliban.records import GroupRecord, JobRecord, JobStatus, JsonObject
 
 _HOUR = 3600
+_SHORTEST = 60
+"""Seconds from which on a forecast is of interest to people."""
 _TOLERANCE = 1
 """Seconds. Docker notes the start of a container after it has started: one that ends at once ended before."""
 
@@ -70,9 +72,8 @@ def forecasts(templates: Iterable[JobRecord], group: GroupRecord) -> tuple[Forec
 
 
 def lines(found: Iterable[Forecast]) -> Iterator[str]:
-    """Yield a line for each kind of jobs."""
-    for each in found:
-        yield each.line
+    """Yield a line for each kind of jobs that take a minute or more together."""
+    yield from (each.line for each in found if each.jobs * each.seconds >= _SHORTEST)
 
 
 def fields(found: Iterable[Forecast]) -> list[JsonObject]:

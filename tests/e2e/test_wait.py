@@ -10,7 +10,7 @@ from tests.e2e.conftest import Researcher
 
 SCRIPT = """
 import sys, time
-time.sleep(2)
+time.sleep(1)
 print("ready", sys.argv[1:])
 sys.exit(sys.argv[1:] == ["--x", "1"])
 """

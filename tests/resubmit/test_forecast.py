@@ -130,6 +130,13 @@ def test_the_document_has_the_numbers(store: Store, service: FakeService, make_c
     ]
 
 
+def test_what_takes_less_than_a_minute_has_no_line(store: Store, service: FakeService, context: ScreenContext) -> None:
+    times = {"started": "2026-11-25T10:00:00Z", "ended": "2026-11-25T10:00:59Z"}
+    add_group(store, JobStatus.SUCCEEDED, JobStatus.FAILED, container_spec={"image_id": "lab:1"}, details=times)
+    call(context, *RESUBMIT)
+    assert "sibling" not in context.out
+
+
 def test_without_a_finished_job_there_is_none(store: Store, service: FakeService, make_context: MakeContext) -> None:
     add_group(store, JobStatus.FAILED, container_spec={"image_id": "lab:1"})
     assert result_of(make_context(), *RESUBMIT, "--json")["forecasts"] == []

@@ -43,7 +43,7 @@ def problems_and_counts(sandbox: Sandbox) -> tuple[list[str], dict[str, int]]:
 @pytest.mark.parametrize(
     ("where", "what", "number", "state"),
     [
-        *(("before", "commit", number, None) for number in range(1, 9)),
+        ("before", "commit", 1, None),
         *(("after", "commit", number, None) for number in range(1, 8)),  # after the eighth, the command is complete
         *(
             (where, CREATE, number, state)

@@ -207,7 +207,7 @@ class Commands(RuleBasedStateMachine):
 def test_store_and_service_agree_after_any_sequence_of_commands_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_time(VirtualClock(0), monkeypatch.setattr)
     budget = settings(
-        max_examples=examples(50), stateful_step_count=12, deadline=None, derandomize=True, print_blob=True
+        max_examples=examples(40), stateful_step_count=12, deadline=None, derandomize=True, print_blob=True
     )
     with AiPlatform() as service:
         Commands.service = service
