@@ -300,6 +300,7 @@ def lines(finished: Finished) -> list[dict[str, Any]]:
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_many_commands_write_a_line_each(run_caliban: Caliban) -> None:
     done = shell("for n in 1 2; do $C version --json; $C groups --json; done", run_caliban)
     assert [each["schema"] for each in lines(done)] == ["caliban.version/1", "caliban.groups/1"] * 2

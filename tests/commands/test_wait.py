@@ -305,6 +305,7 @@ def test_a_clock_that_jumps_breaks_nothing(
     service._expected.clear()
 
 
+@pytest.mark.slow
 def test_1000_jobs_are_one_request_for_each_look(
     store: Store, service: FakeService, context: ScreenContext, clock: FakeClock
 ) -> None:

@@ -55,6 +55,7 @@ def test_fewer_lines_than_were_written_are_not_complete() -> None:
     assert end_of(b"1\n", b"2\n", tail=3).is_complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [b"x" * 4096, b"ab\r" * 1400, b"\xe2\x96\x88" * 1400], ids=["x", "updates", "bars"])
 def test_a_line_without_an_end_takes_bounded_memory(piece: bytes) -> None:
     line = OutputLine(piece)

@@ -13,6 +13,7 @@ from tests.standins.faults import Fault, Hold
 CHANGED = (*RESUBMIT, "--", "--seed", "11")
 OTHER = (*RESUBMIT, "--", "--seed", "12")
 CREATE = "POST service"
+pytestmark = pytest.mark.slow
 
 
 def with_failures(sandbox: Sandbox) -> None:
@@ -39,7 +40,6 @@ def problems_and_counts(sandbox: Sandbox) -> tuple[list[str], dict[str, int]]:
     return problems, sandbox.jobs_per_experiment()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "what", "number", "state"),
     [

@@ -19,7 +19,7 @@ FOREVER = 1_000_000
 CAUSES = "code_error,infrastructure,unknown"
 """Services report a job that a test lets fail in different words."""
 
-pytestmark = pytest.mark.parametrize("service_name", ["Kubernetes", "Vertex AI"])
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("service_name", ["Kubernetes", "Vertex AI"])]
 
 
 def until(is_true: Callable[[], bool]) -> None:

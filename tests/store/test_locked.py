@@ -132,6 +132,7 @@ def test_a_statement_that_ended_its_transaction_is_not_repeated(store: Store, fi
     assert calls == [1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_wait(store: Store, file: Path) -> None:
     program = (
         "import sys; from caliban.store.database import *; from sqlalchemy import text\n"

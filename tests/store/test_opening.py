@@ -351,6 +351,7 @@ def test_a_corrupt_file_is_reported(tmp_path: Path, reporter: RecordingReporter)
     assert caught.value.id == "store-corrupt"
 
 
+@pytest.mark.slow
 def test_two_writers_of_one_file_wait_for_each_other(tmp_path: Path, reporter: RecordingReporter) -> None:
     url = f"sqlite:///{tmp_path}/caliban.db"
     program = (

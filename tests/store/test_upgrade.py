@@ -119,6 +119,7 @@ def test_a_locked_store_is_not_upgraded(
     assert caught.value.id == "store-locked"
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_upgrades_and_the_other_waits(peer_url: str) -> None:
     program = (
         "import sys; from caliban.store.database import *\n"

@@ -228,6 +228,7 @@ def test_a_bar_is_reported_while_it_moves(
     assert platform.follow(running).status is JobStatus.SUCCEEDED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["no attaching here"])
 def test_where_nobody_can_be_attached_the_log_is_read(
     platform: DockerPlatform,

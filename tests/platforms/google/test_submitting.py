@@ -189,6 +189,7 @@ def test_a_spec_without_an_image_is_an_error_before_anything_is_sent(backend: Ba
     assert backend.service.requests == []
 
 
+@pytest.mark.slow
 def test_many_threads_submit_many_jobs_with_one_token_request(backend: Backend, platform: Platform) -> None:
     tokens = [f"{number:016x}" for number in range(24)]
     threads = [

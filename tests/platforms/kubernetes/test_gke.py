@@ -253,6 +253,7 @@ def test_a_google_token_that_the_cluster_rejects_is_an_error(gke: ContainerV1, g
     assert error.id == "kubernetes-not-authenticated"
 
 
+@pytest.mark.slow
 def test_many_threads_submit_with_one_lookup_of_the_cluster(
     blueshift: KubeApi, gke: ContainerV1, gke_platform: GkePlatform
 ) -> None:

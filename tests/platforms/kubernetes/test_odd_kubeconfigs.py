@@ -118,6 +118,7 @@ MERGE_BOMB = "a0: &a0 {x: y}\n" + "".join(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

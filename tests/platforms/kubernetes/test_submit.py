@@ -384,6 +384,7 @@ def test_a_failed_lookup_is_an_error(cluster: KubeApi, platform: KubeconfigPlatf
         platform.find(submission())
 
 
+@pytest.mark.slow
 def test_many_threads_submit_jobs_with_one_client(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     tokens = [f"{number:016x}"[::-1] for number in range(24)]
 
