@@ -38,14 +38,17 @@ def ended(
     if request.wait is None:
         code = report_outcomes(context.console, outcomes, plan.group) if outcomes else ExitCode.DONE
         return ExitCode.NOT_DONE if is_in_doubt else code
-    return wait_for(
-        Submitted(plan.group, outcomes, if_unfinished=frozenset(_others(plan, request.choice))),
+    others = frozenset(_others(plan, request.choice))
+    code = wait_for(
+        Submitted(plan.group, outcomes, if_unfinished=others),
         request.wait,
         context,
         platforms,
         lambda found, rest: context.console.document(lambda: resubmit_document(plan, found, rest)),
         further,
     )
+    was_waited_for = request.wait.to_the_end and others
+    return ExitCode.NOT_DONE if code is ExitCode.DONE and is_in_doubt and not was_waited_for else code
 
 
 def _others(plan: Plan, choice: Choice) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 
 from caliban.clock import Clock
@@ -19,36 +19,46 @@ class Verdict(Enum):
 
 
 class Canaries:
-    """Decides for each experiment whether its job may be submitted.
-
-    Attributes:
-        first: ``experiments.id`` -> that of the experiment whose job goes first.
-    """
+    """Decides whether jobs may be submitted that wait for another one."""
 
     def __init__(self, first: Mapping[int, int], seconds: float | None, clock: Clock) -> None:
         """Prepare.
 
         Args:
-            first: see the class; an experiment without an entry waits for none.
+            first: ``experiments.id`` -> that of the experiment whose job goes first, which may be the same.
             seconds: for how long a job has to run; None: it has to succeed.
             clock: of this machine.
         """
-        self.first, self._seconds, self._clock = first, seconds, clock
+        self._first, self._seconds, self._clock = first, seconds, clock
         self._running_since: dict[int, float] = {}
 
-    def verdict(self, experiment_id: int, look: Look) -> Verdict:
-        """Return what the job says that goes before that of an experiment; GOOD where none does."""
-        first = self.first.get(experiment_id, experiment_id)
-        if first == experiment_id:
+    def goes_before(self, experiment_id: int) -> int | None:
+        """Return the experiment whose job goes before that of another one; None where it waits for none."""
+        first = self._first.get(experiment_id)
+        return None if first == experiment_id else first
+
+    def verdicts(self, look: Look, unsubmitted: Collection[int]) -> dict[int, Verdict]:
+        """Return what is known of each job that goes first, by the id of its experiment.
+
+        Args:
+            look: the latest.
+            unsubmitted: the experiments whose jobs are still to be submitted, or submitted again.
+        """
+        experiments = {each.id: each for each in look.experiments}
+        unfinished = {each.id for each in look.unfinished}
+        return {
+            first: Verdict.UNDECIDED
+            if first in unsubmitted
+            else self._verdict(experiments.get(first), is_unfinished=first in unfinished)
+            for first in set(self._first.values())
+        }
+
+    def _verdict(self, experiment: ExperimentRecord | None, *, is_unfinished: bool) -> Verdict:
+        if experiment and experiment.latest and experiment.latest.status is JobStatus.SUCCEEDED:
             return Verdict.GOOD
-        experiment = next((each for each in look.experiments if each.id == first), None)
-        if experiment is None or experiment.latest is None:
-            return Verdict.UNDECIDED if any(each.id == first for each in look.unfinished) else Verdict.BAD
-        if experiment.latest.status is JobStatus.SUCCEEDED:
-            return Verdict.GOOD
-        if any(each.id == first for each in look.unfinished):
-            return Verdict.GOOD if self._has_run_long(experiment) else Verdict.UNDECIDED
-        return Verdict.BAD
+        if not is_unfinished:
+            return Verdict.BAD
+        return Verdict.GOOD if experiment and self._has_run_long(experiment) else Verdict.UNDECIDED
 
     def _has_run_long(self, experiment: ExperimentRecord) -> bool:
         job = experiment.latest

@@ -7,6 +7,7 @@ until then the batch of its command is unfinished, and the same command typed ag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -72,9 +73,13 @@ def split(
         limit = len(firsts) if limit is None else min(limit, len(firsts))
     if limit is None or limit >= len(jobs):
         return jobs, ()
-    rest = [job for job in jobs[limit:] if _has_image(job, images)]
-    failed = [job for job in jobs[limit:] if job not in rest]
-    return [*jobs[:limit], *failed], [_if_unchanged(job) for job in rest]
+    first, rest = list(jobs[:limit]), []
+    for job in jobs[limit:]:
+        if _has_image(job, images):
+            rest.append(_if_unchanged(job))
+        else:
+            first.append(job)
+    return first, rest
 
 
 def _has_image(job: ReadyJob, images: Images) -> bool:
@@ -129,9 +134,7 @@ class Dispatcher:
             for each in look.experiments
             if each.id not in unfinished and each.id not in pending and self._is_due(each, look)
         ]
-        again = {job.experiment.id for job in retries}
-        self._hold_back(look, again)
-        allowed = [job for job in self.pending if self._verdict(job, look, again) is Verdict.GOOD]
+        allowed = self._allowed(look, pending | {job.experiment.id for job in retries})
         if self._options.max_parallel is None:
             return [*retries, *allowed]
         running = unfinished | {each.id for each in look.experiments if each.latest and each.latest.refresh_error}
@@ -142,25 +145,24 @@ class Dispatcher:
         """Whether the command has nothing more to do, although jobs may not have ended."""
         return not self._options.to_the_end and not self.pending
 
-    def _verdict(self, job: ReadyJob, look: Look, again: Collection[int]) -> Verdict:
-        """Return what the job says that goes before another one: nothing before it is submitted, again or at all."""
-        first = self._canaries.first.get(job.experiment.id)
-        if first in again or (first != job.experiment.id and any(each.experiment.id == first for each in self.pending)):
-            return Verdict.UNDECIDED
-        return self._canaries.verdict(job.experiment.id, look)
-
-    def _hold_back(self, look: Look, again: Collection[int]) -> None:
-        """Give up what waits for a job that has not gone well."""
-        held: dict[int, int] = {}
-        kept = []
+    def _allowed(self, look: Look, unsubmitted: Collection[int]) -> list[ReadyJob]:
+        """Return what waits for no other job; what waits for one that has not gone well is given up."""
+        verdicts = self._canaries.verdicts(look, unsubmitted)
+        allowed, kept, held = [], [], Counter[int]()
         for job in self.pending:
-            if self._verdict(job, look, again) is Verdict.BAD:
-                first = self._canaries.first[job.experiment.id]
-                held[first] = held.get(first, 0) + 1
-            else:
-                kept.append(job)
+            first = self._canaries.goes_before(job.experiment.id)
+            if first is not None and verdicts[first] is Verdict.BAD:
+                held[first] += 1
+                continue
+            kept.append(job)
+            if first is None or verdicts[first] is Verdict.GOOD:
+                allowed.append(job)
         self.pending = kept
-        latest = {each.id: each.latest for each in look.experiments}
+        self._report_held(held, look)
+        return allowed
+
+    def _report_held(self, held: Mapping[int, int], look: Look) -> None:
+        latest = {each.id: each.latest for each in look.experiments} if held else {}
         for first, count in held.items():
             canary = latest.get(first)
             name = f"job {canary.id}" if canary else f"the job of experiment {first}"
@@ -192,8 +194,9 @@ class Dispatcher:
             InterruptedSubmissionError: after Ctrl-C.
             StoreError: the store cannot be used, for a reason that does not pass.
         """
-        first = [job for job in jobs if job in self.pending]
-        retries = [job for job in jobs if job not in first]
+        pending = {job.experiment.id for job in self.pending}
+        first = [job for job in jobs if job.experiment.id in pending]
+        retries = [job for job in jobs if job.experiment.id not in pending]
         for job in retries:
             self._announce(job.experiment)
         url, console = store_url(self._context.environ, self._context.home), self._context.console
@@ -217,7 +220,8 @@ class Dispatcher:
         """Submit what has waited for its turn; the last of it completes the batch of the command."""
         command = self._further.command
         submitter = self._submitter(store, command and continued_by(store, command, self._context.clock))
-        rest = [job for job in self.pending if job not in jobs]
+        ids = {job.experiment.id for job in jobs}
+        rest = [job for job in self.pending if job.experiment.id not in ids]
         submitter.finishes = not rest and all(outcome.job for outcome in self.outcomes)
         self.pending = rest
         try:

@@ -8,45 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from caliban.attempts import Submission
 from caliban.errors import ImageError, UsageError
-from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, StatusUnavailable
+from caliban.records import JobRecord, JobStatus, JobUpdate, StatusUnavailable
 from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group, latest_states
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService, fake_details
+from tests.fakes import FakeEngine, FakeService
+from tests.resubmit.machine import Machine
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes", "--wait", "--max_parallel", "2")
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
 Answers = Mapping[int, JobUpdate | StatusUnavailable]
-
-
-class Machine:
-    """Lets each job run for two looks; the jobs of ``preempted`` are then preempted."""
-
-    def __init__(self, service: FakeService, looks: int, submissions: int) -> None:
-        self.at_a_time: list[int] = []
-        self.preempted: set[int] = set()
-        self._ages: dict[int, int] = {}
-        self._service = service
-        service.expect("statuses", *[self.look] * looks)
-        service.expect("submit", *[self.submit] * submissions)
-
-    def submit(self, spec: JsonObject, submission: Submission) -> NewJob:
-        return self._service.accept(spec, submission)
-
-    def look(self, jobs: Sequence[JobRecord]) -> Answers:
-        self.at_a_time.append(len(jobs))
-        return {job.id: self._update(job) for job in jobs}
-
-    def _update(self, job: JobRecord) -> JobUpdate:
-        self._ages[job.id] = self._ages.get(job.id, 0) + 1
-        if self._ages[job.id] < 2:
-            return JobUpdate(RUNNING)
-        if job.id in self.preempted:
-            return JobUpdate(FAILED, fake_details(FAILED, {**job.details.raw, "cause": "preempted"}))
-        return JobUpdate(SUCCEEDED)
 
 
 @pytest.fixture
@@ -80,7 +53,7 @@ def test_changed_experiments_wait_for_their_turn_too(
 
 def test_retries_count_and_come_first(failed: Store, service: FakeService, context: ScreenContext) -> None:
     machine = Machine(service, looks=6, submissions=6)
-    machine.preempted = {6}
+    machine.ends = {0: ["preempted"]}
     assert call(context, *RESUBMIT, "--retries", "1") == 0
     assert machine.at_a_time == [2, 2, 2, 2, 2, 2]
     assert latest_states(failed) == ["SUCCEEDED"] * 5
