@@ -42,7 +42,7 @@ def code_options(args: argparse.Namespace, cwd: Path, home: Path) -> CodeOptions
     """Return what the flags say.
 
     Raises:
-        UsageError: ``flags-exclude-each-other``, ``build-path-not-found``.
+        UsageError: ``conflicting-flags``, ``build-path-not-found``.
     """
     for flag, reason in (
         ("build_path", "it says what to build, and --no_rebuild builds nothing"),
@@ -50,10 +50,10 @@ def code_options(args: argparse.Namespace, cwd: Path, home: Path) -> CodeOptions
     ):
         if args.no_rebuild and getattr(args, flag) not in (None, False):
             raise UsageError(
-                "flags-exclude-each-other",
-                f"cannot use --{flag} with --no_rebuild",
+                "conflicting-flags",
+                f"--no_rebuild and --{flag} cannot be combined",
                 cause=reason,
-                hint="remove one of them",
+                hint="omit one of them",
             )
     path = None if args.build_path is None else _directory(args.build_path, cwd, home)
     return CodeOptions(args.no_rebuild, path, args.diff)

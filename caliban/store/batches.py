@@ -12,13 +12,11 @@ from sqlalchemy.orm import Session
 from caliban.attempts import Batch, SubmissionState
 from caliban.clock import Clock
 from caliban.records import JsonObject, PlatformId
+from caliban.store.chunks import chunks
 from caliban.store.models import BatchRow, ExperimentGroupRow, ExperimentRow, JobRow, SubmissionRow
 from caliban.store.owner import from_text
 from caliban.store.submissions import utc_now
 from caliban.store.views import canonical, integer, json_object
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +104,12 @@ def unfinished_targets(session: Session, user: str, platform: PlatformId) -> lis
 def submitted_since(session: Session, experiment_ids: Sequence[int], newest_job: int) -> set[int]:
     """Return which experiments got a job above ``newest_job``, whoever submitted it; a refused one does not count."""
     found: set[int] = set()
-    for start in range(0, len(experiment_ids), _MAX_IDS):
+    for chunk in chunks(experiment_ids):
         refused = select(SubmissionRow.job_id).where(
             SubmissionRow.state == SubmissionState.FAILED, SubmissionRow.job_id.is_not(None)
         )
         statement = select(JobRow.experiment_id).where(
-            JobRow.experiment_id.in_(experiment_ids[start : start + _MAX_IDS]),
+            JobRow.experiment_id.in_(chunk),
             JobRow.id > newest_job,
             JobRow.id.not_in(refused),
         )

@@ -12,13 +12,11 @@ from caliban.attempts import AttemptKind, FirstAttempt, Rerun, Submission, Submi
 from caliban.clock import Clock, local_text
 from caliban.errors import StoreError
 from caliban.records import Destination, JsonObject, PlatformId
+from caliban.store.chunks import chunks
 from caliban.store.code import BuildOrigin
 from caliban.store.group_stop import ended_experiments, stopped
 from caliban.store.models import ExperimentRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.submissions import select_submissions, submission_from
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 
 class AlreadyOpen(StoreError):
@@ -88,8 +86,7 @@ def check(
     is_open: dict[int, Submission] = {}
     newest: dict[int, int] = {}
     ended: set[int] = set()
-    for start in range(0, len(ids), _MAX_IDS):
-        chunk = ids[start : start + _MAX_IDS]
+    for chunk in chunks(ids):
         experiments = select(ExperimentRow.id).where(ExperimentRow.id.in_(chunk)).order_by(ExperimentRow.id)
         known.update(session.scalars(experiments.with_for_update()))
         if since is not None:
@@ -145,10 +142,10 @@ def _submission_of_job(session: Session, job_id: int, clock: Clock) -> Submissio
 def newest_specs(session: Session, experiment_ids: Sequence[int]) -> dict[int, JobSpecRow]:
     """Return the newest job spec of each experiment that has one."""
     found: dict[int, JobSpecRow] = {}
-    for start in range(0, len(experiment_ids), _MAX_IDS):
+    for chunk in chunks(experiment_ids):
         newest = (
             select(func.max(JobSpecRow.id))
-            .where(JobSpecRow.experiment_id.in_(experiment_ids[start : start + _MAX_IDS]))
+            .where(JobSpecRow.experiment_id.in_(chunk))
             .group_by(JobSpecRow.experiment_id)
         )
         for row in session.scalars(select(JobSpecRow).where(JobSpecRow.id.in_(newest))):

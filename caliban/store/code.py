@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from caliban.code_record import MAX_TEXT, CodeManifest, CodeRecord, GitState
+from caliban.store.chunks import chunks
 from caliban.store.database import Store
 from caliban.store.models import CodeFileRow, CodeManifestRow, SubmissionBuildRow, SubmissionRow
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 _MAX_MANIFEST = 64 * 1024**2
 """Bytes of a manifest that are read; the largest of ours, with 50,000 long paths, has less."""
@@ -103,7 +101,7 @@ def read_manifests(store: Store, manifest_ids: Iterable[int]) -> dict[int, CodeM
     if not ids or not store.has_code:
         return found
     with store.reading() as session:
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids):
             statement = select(CodeManifestRow.id, CodeManifestRow.content).where(
                 CodeManifestRow.id.in_(chunk), func.length(CodeManifestRow.content) <= _MAX_MANIFEST
             )
@@ -122,7 +120,7 @@ def read_texts(store: Store, digests: Iterable[str]) -> dict[str, bytes]:
     if not wanted or not store.has_code:
         return found
     with store.reading() as session:
-        for chunk in _chunks(wanted):
+        for chunk in chunks(wanted):
             statement = select(CodeFileRow.sha256, CodeFileRow.content).where(
                 CodeFileRow.sha256.in_(chunk), func.length(CodeFileRow.content) <= MAX_TEXT + _MARGIN
             )
@@ -135,7 +133,7 @@ def read_texts(store: Store, digests: Iterable[str]) -> dict[str, bytes]:
 
 def _builds_of_jobs(session: Session, job_ids: Iterable[int]) -> dict[int, RecordedBuild]:
     found: dict[int, RecordedBuild] = {}
-    for chunk in _chunks(sorted(set(job_ids))):
+    for chunk in chunks(sorted(set(job_ids))):
         statement = (
             select(
                 SubmissionRow.job_id,
@@ -162,7 +160,7 @@ def _code_of(build: RecordedBuild) -> tuple[int | None, GitState | None]:
 def _add_texts(session: Session, records: Iterable[CodeRecord]) -> None:
     texts = {sha256: text for record in records for sha256, text in record.compressed.items()}
     known: set[str] = set()
-    for chunk in _chunks(sorted(texts)):
+    for chunk in chunks(sorted(texts)):
         known.update(session.scalars(select(CodeFileRow.sha256).where(CodeFileRow.sha256.in_(chunk))))
     # in the order of their digests, so that two writers wait for each other instead of deadlocking
     rows = [{"sha256": sha256, "content": texts[sha256]} for sha256 in sorted(texts) if sha256 not in known]
@@ -189,10 +187,6 @@ def _storable_path(path: Path | None) -> str | None:
     if path is None:
         return None
     return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def _chunks(keys: Sequence[int] | Sequence[str]) -> Iterator[list[int | str]]:
-    return (list(keys[start : start + _MAX_IDS]) for start in range(0, len(keys), _MAX_IDS))
 
 
 def _decompressed(data: object, limit: int) -> bytes | None:

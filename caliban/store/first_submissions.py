@@ -9,12 +9,10 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from caliban.records import JsonObject, PlatformId
+from caliban.store.chunks import chunks
 from caliban.store.database import Store
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
 from caliban.store.views import json_object, text
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,11 @@ def first_submissions(store: Store, experiment_ids: Iterable[int]) -> dict[int, 
         return {}
     found: dict[int, FirstSubmission] = {}
     with store.reading() as session:
-        for start in range(0, len(ids), _MAX_IDS):
+        for chunk in chunks(ids):
             newest = (
                 select(func.max(SubmissionRow.id))
                 .where(
-                    SubmissionRow.experiment_id.in_(ids[start : start + _MAX_IDS]),
+                    SubmissionRow.experiment_id.in_(chunk),
                     ~select(JobRow.id).where(JobRow.experiment_id == SubmissionRow.experiment_id).exists(),
                 )
                 .group_by(SubmissionRow.experiment_id)

@@ -14,12 +14,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from caliban.clock import Clock
 from caliban.outputs.stored import STORED_BYTES, StoredOutput
 from caliban.records import OutputError
+from caliban.store.chunks import chunks
 from caliban.store.models import HAS_JOB_LOGS, JobLogRow, JobRow
 from caliban.store.submissions import utc_now
 from caliban.store.views import TreeRow, error_from, text
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 _MAX_COMPRESSED = STORED_BYTES + 1024
 """Bytes of a compressed output that are read: zlib adds a few to what it cannot compress."""
@@ -45,7 +43,7 @@ def record_outputs(session: Session, outputs: Iterable[StoredOutput], clock: Clo
     """
     by_job = {output.job_id: output for output in outputs}
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    for job_ids in _chunks(sorted(by_job), _ROWS_AT_A_TIME):
+    for job_ids in chunks(sorted(by_job), _ROWS_AT_A_TIME):
         recorded = select(JobRow.id).where(JobRow.id.in_(job_ids)).order_by(JobRow.id)
         rows = [
             {**_values(by_job[job_id]), "recorded": utc_now(session, clock)}
@@ -146,12 +144,8 @@ def _rows(
 ) -> Iterator[TreeRow]:
     if not has_job_logs(session):
         return
-    for chunk in _chunks(sorted(set(job_ids)), _MAX_IDS):
+    for chunk in chunks(sorted(set(job_ids))):
         yield from session.execute(statement(chunk))
-
-
-def _chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def _values(output: StoredOutput) -> dict[str, object]:

@@ -105,7 +105,7 @@ def _experiments(session: Session, user: str, group: str) -> tuple[ExperimentRec
         .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
         .outerjoin(ContainerSpecRow, ContainerSpecRow.id == ExperimentRow.container_spec_id)
         .outerjoin(ExperimentOriginRow, ExperimentOriginRow.experiment_id == ExperimentRow.id)
-        .where(_is_group(user, group))
+        .where(is_group(user, group))
         .order_by(ExperimentRow.id)
     )
     return experiments_of(session.execute(statement), _no_jobs)
@@ -137,12 +137,13 @@ def _groups_of(session: Session, user: str, group: str) -> dict[int, int | None]
     statement = (
         select(ExperimentRow.id, ExperimentRow.xgroup_id)
         .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
-        .where(_is_group(user, group))
+        .where(is_group(user, group))
     )
     return {row.id: row.xgroup_id for row in session.execute(statement)}
 
 
-def _is_group(user: str, group: str) -> ColumnElement[bool]:
+def is_group(user: str, group: str) -> ColumnElement[bool]:
+    """Return the condition for the rows of a user's group: several of the same name count as one."""
     return and_(ExperimentGroupRow.user == user, ExperimentGroupRow.name == group)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, func, insert, select
+from sqlalchemy import FromClause, Select, func, insert, select
 from sqlalchemy.orm import Session
 
 from caliban.records import ExperimentRecord, GroupRecord, JobRecord, JsonObject, ParseDetails
@@ -27,7 +27,7 @@ from caliban.store.models import (
     JobRow,
     JobSpecRow,
 )
-from caliban.store.origins import has_origins, origin_column
+from caliban.store.origins import has_origins, is_group, origin_column
 from caliban.store.views import TREE_COLUMNS, canonical, experiments_of, groups_of, text
 from caliban.summary import GroupCounts
 
@@ -39,7 +39,7 @@ FlagSet = tuple[tuple[str, ...], JsonObject]
 
 def find_group(session: Session, user: str, name: str) -> int | None:
     """Return the id of the user's group of that name, the oldest if there are several; None if there is none."""
-    return session.scalar(select(func.min(ExperimentGroupRow.id)).where(_is_group(user, name)))
+    return session.scalar(select(func.min(ExperimentGroupRow.id)).where(is_group(user, name)))
 
 
 def group_names(session: Session, user: str) -> list[str]:
@@ -109,7 +109,7 @@ def group_attempts(
         .outerjoin(attempts, attempts.c.experiment_id == ExperimentRow.id)
         .outerjoin(JobRow, JobRow.id == attempts.c.job_id)
         .outerjoin(JobSpecRow, JobSpecRow.id == JobRow.job_spec_id)
-        .where(_is_group(user, name))
+        .where(is_group(user, name))
         .order_by(ExperimentRow.id, JobRow.id)
     )
     rows = session.execute(_with_newer_tables(session, statement)).all()
@@ -226,10 +226,6 @@ def _with_newer_tables(session: Session, statement: _Statement) -> _Statement:
     return statement.outerjoin(JobLogRow, JobLogRow.job_id == JobRow.id) if has_job_logs(session) else statement
 
 
-def _is_group(user: str, name: str) -> ColumnElement[bool]:
-    return and_(ExperimentGroupRow.user == user, ExperimentGroupRow.name == name)
-
-
 def _newest_of_each(user: str, name: str, per_experiment: int | None) -> FromClause:
     """Select pairs of job id and experiment id, so that the long JSON texts are not sorted."""
     age = func.row_number().over(partition_by=JobRow.experiment_id, order_by=JobRow.id.desc())
@@ -237,7 +233,7 @@ def _newest_of_each(user: str, name: str, per_experiment: int | None) -> FromCla
         select(JobRow.id.label("job_id"), JobRow.experiment_id.label("experiment_id"), age.label("age"))
         .join(ExperimentRow, ExperimentRow.id == JobRow.experiment_id)
         .join(ExperimentGroupRow, ExperimentGroupRow.id == ExperimentRow.xgroup_id)
-        .where(_is_group(user, name), JobRow.job_spec_id.is_not(None))
+        .where(is_group(user, name), JobRow.job_spec_id.is_not(None))
         .subquery("attempts")
     )
     if per_experiment is None:

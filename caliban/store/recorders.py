@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import select
 
+from caliban.store.chunks import chunks
 from caliban.store.database import Store
 from caliban.store.models import SubmissionRow
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement."""
 
 
 def submitters(store: Store, job_ids: Iterable[int]) -> Mapping[int, tuple[str, str]]:
@@ -20,9 +18,9 @@ def submitters(store: Store, job_ids: Iterable[int]) -> Mapping[int, tuple[str, 
     found: dict[int, tuple[str, str]] = {}
     ids = sorted(set(job_ids))
     with store.reading() as session:
-        for start in range(0, len(ids), _MAX_IDS):
+        for chunk in chunks(ids):
             statement = select(SubmissionRow.job_id, SubmissionRow.user, SubmissionRow.host).where(
-                SubmissionRow.job_id.in_(ids[start : start + _MAX_IDS])
+                SubmissionRow.job_id.in_(chunk)
             )
             for job_id, user, host in session.execute(statement):
                 if job_id is not None:

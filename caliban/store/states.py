@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from caliban.records import FailureCause, JobStatus, JobUpdate, JsonObject
+from caliban.store.chunks import chunks
 from caliban.store.models import JobRow
 from caliban.store.views import canonical, json_object
 
@@ -24,9 +25,6 @@ STOP_KEY = "stop_requested"
 """The key of ``jobs.details`` that names who asked to stop the job, on every platform."""
 
 _CAUSE_KEY = "cause"  # on every platform; see caliban.platforms.stored_json.failure_cause
-
-_MAX_IDS = 10_000
-"""Databases limit the parameters of a statement: SQLite to 32,766, PostgreSQL to 65,535."""
 
 _LONGEST_GRACE = 30 * 86400.0
 
@@ -188,8 +186,7 @@ def _with_request(details: JsonObject, request: StopRequest) -> JsonObject:
 
 def _recorded_states(session: Session, ids: Sequence[int]) -> dict[int, RecordedState]:
     found: dict[int, RecordedState] = {}
-    for start in range(0, len(ids), _MAX_IDS):
-        chunk = ids[start : start + _MAX_IDS]
+    for chunk in chunks(ids):
         statement = (
             select(JobRow.id, JobRow.status, JobRow.details)
             .where(JobRow.id.in_(chunk))

@@ -245,8 +245,8 @@ def test_a_directory_is_relative_to_the_current_one_or_to_home(lab: Lab) -> None
         (("--build_path", ""), "build-path-not-found"),
         (("--build_path", "train.py"), "build-path-not-found"),
         (("--build_path", "empty"), "build-path-without-script"),
-        (("--build_path", ".", "--no_rebuild"), "flags-exclude-each-other"),
-        (("--diff", "--no_rebuild"), "flags-exclude-each-other"),
+        (("--build_path", ".", "--no_rebuild"), "conflicting-flags"),
+        (("--diff", "--no_rebuild"), "conflicting-flags"),
     ],
 )
 def test_a_flag_that_cannot_be_honoured_is_an_error_before_anything(
