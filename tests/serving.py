@@ -23,6 +23,12 @@ class UnixHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def end_headers(self) -> None:
+        """Say that the connection ends with this answer if the client asked for that, as Go's server does."""
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        super().end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         """Stay silent."""
 

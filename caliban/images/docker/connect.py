@@ -9,6 +9,7 @@ from caliban.images.docker.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import docker
+    import requests
     from docker.tls import TLSConfig
 
 _ANY_VERSION = "1.41"
@@ -55,6 +56,20 @@ def unconnected_client(
     from caliban.images.docker.ssh import ssh_client
 
     return ssh_client(str(endpoint.host), environ, version)
+
+
+def give_streams_connections(api: docker.APIClient) -> None:
+    """Let no other request use the connection of a stream, which is closed under a reader who waits for more.
+
+    A stream that has ended would give its connection back before it is closed.
+    """
+    for adapter in api.adapters.values():
+        adapter.add_headers = _add_headers  # type: ignore[attr-defined]  # it is called with each request
+
+
+def _add_headers(request: requests.PreparedRequest, **how: object) -> None:
+    if how.get("stream") and "Upgrade" not in request.headers:
+        request.headers["Connection"] = "close"
 
 
 def _tls(endpoint: Endpoint) -> TLSConfig | bool:

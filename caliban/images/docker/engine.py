@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from caliban.bounded import DeadlineExceededError, TooLargeError, read_limited
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, ImageError
-from caliban.images.docker.connect import connected_client, unconnected_client
+from caliban.images.docker.connect import connected_client, give_streams_connections, unconnected_client
 from caliban.images.docker.endpoint import DEFAULT_SOCKET, Endpoint, docker_config_dir, find_endpoint, malformed
 from caliban.images.docker.identity import EngineIdentity, engine_identity
 from caliban.images.docker.unreachable import unreachable as unreachable
@@ -108,6 +108,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - docker-py read a value of the wrong type
             raise _odd_value(error, endpoint, environ, host) from None
         client.api.hooks["response"].append(_read_bounded)
+        give_streams_connections(client.api)
         return cls(client, host, environ, secret_files, clock, on_slow)
 
     def ask(self, request: Callable[[docker.APIClient], _T], *, seconds: float = ANSWER_SECONDS) -> _T:
