@@ -24,7 +24,9 @@ from tests.builders import add_group
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, MakeScreen, ScreenContext
 from tests.databases import sent_statements
-from tests.fakes import FakeClock, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock
 
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
 GROUP = ("--xgroup", "resubmit_test")

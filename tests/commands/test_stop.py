@@ -20,7 +20,9 @@ from caliban.submission.submit import Attempt, Submitter
 from tests.builders import IMAGE, SHORT_IMAGE, add_group, elsewhere, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeDestination, FakeService, RecordingReporter, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import RecordingReporter
 
 FAILED, RUNNING, STOPPED = JobStatus.FAILED, JobStatus.RUNNING, JobStatus.STOPPED
 SUCCEEDED = JobStatus.SUCCEEDED

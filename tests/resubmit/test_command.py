@@ -24,7 +24,9 @@ from tests.builders import (
 )
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, RecordingReporter, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine, RecordingReporter
 
 GROUP = ("--xgroup", "resubmit_test")
 FAILED, SUCCEEDED, STOPPED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.STOPPED, JobStatus.RUNNING

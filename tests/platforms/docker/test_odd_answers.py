@@ -16,7 +16,7 @@ from caliban.platforms.docker.details import container_update, parse_details
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.platforms.docker.state import ContainerState, OddStateError
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
 from .fake_docker import FakeDocker
 

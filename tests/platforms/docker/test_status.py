@@ -29,7 +29,7 @@ from caliban.records import (
     NewJob,
     StatusUnavailable,
 )
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
 from .fake_docker import Container, FakeDocker
 from .helpers import OutputReporter
