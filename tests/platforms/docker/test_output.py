@@ -19,7 +19,7 @@ from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
 from tests.fake_service import may_send
 from tests.fakes import FakeClock
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 from .helpers import OutputReporter
 
 LOTS = b"a line of output\n" * 20_000

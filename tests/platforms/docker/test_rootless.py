@@ -12,7 +12,7 @@ from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JsonObject
 from tests.fake_service import may_send
 
-from .fake_docker import INFO, FakeDocker
+from .fake_engine import INFO, FakeDocker
 
 ROOTLESS = {**INFO, "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]}
 

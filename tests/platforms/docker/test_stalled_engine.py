@@ -24,7 +24,7 @@ from tests.fake_service import may_send
 from tests.fakes import FakeClock
 from tests.sockets import listening_socket
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 
 SILENT = ("says nothing", b"")
 TRICKLING = ("sends a header for ever", b"HTTP/1.1 200 OK\r\nX-Slow: ")

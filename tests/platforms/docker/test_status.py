@@ -31,7 +31,7 @@ from caliban.records import (
 )
 from tests.fake_service import may_send
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 from .helpers import OutputReporter
 
 STARTED = datetime(2020, 5, 29, 10, 53, 40, 123456, timezone.utc)

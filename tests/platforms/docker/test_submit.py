@@ -23,7 +23,7 @@ from caliban.records import FailureCause, JobRecord, JobStatus, JsonObject, NewJ
 from tests.fake_service import may_send
 
 from .conftest import TOKEN
-from .fake_docker import FakeDocker
+from .fake_engine import FakeDocker
 from .helpers import OutputReporter
 
 NAME = "caliban-20200529-105330-01234567"
