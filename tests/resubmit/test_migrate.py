@@ -14,7 +14,8 @@ from caliban.store.models import JobRow
 from tests.builders import add_group, read_group, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 from tests.platforms.caip.helpers import IMAGE, PEER_SPEC
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.ml_v1 import MlV1, shut_down

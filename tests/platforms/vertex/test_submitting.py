@@ -12,7 +12,8 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.google.errors import GoogleError
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.platforms.vertex.platform import VertexPlatform
-from tests.fakes import FakeClock, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
 from tests.platforms.google.helpers import POLICY, PROJECT, TOKEN
 from tests.platforms.vertex.helpers import NAME, SPEC, VertexBackend, recorded_job, submission
 from tests.standins.faults import Fault, Kind
