@@ -117,8 +117,8 @@ class SubmitCommand:
             parser.add_argument(
                 "--platform",
                 choices=list(launchers),
-                help=f"where the jobs run{f' ({titles})' if titles else ''}; default: cloud_platform in "
-                f".calibanconfig.json, else {default}",
+                help=f"where the jobs run{f' ({titles})' if titles else ''}; "
+                f"default: cloud_platform in .calibanconfig.json, else {default}",
             )
         next(iter(launchers.values())).add_arguments(parser)
         add_wait_flags(parser, waits_anyway=self.waits)
