@@ -21,6 +21,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes.connection import Connection, Credential
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
+    NOT_FOUND,
     KubernetesError,
     KubernetesRefusedError,
     failure,
@@ -46,6 +47,8 @@ _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_NO_DRY_RUN = "does not support dry run"
+"""Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run; apiserver's webhook/errors."""
 _SYSTEM_NAMESPACE = "kube-system"
 
 
@@ -125,6 +128,39 @@ class Cluster:
 
         return self._retry(delete)
 
+    def check_job(self, namespace: str, body: JsonObject) -> None:
+        """Check what the API server and its admission policies say to a job, without creating it.
+
+        A webhook that has side effects cannot be asked, and then nothing is known.
+
+        Raises:
+            KubernetesError: it would be refused, or the cluster cannot be asked.
+        """
+        options = urlencode({"dryRun": "All", "fieldValidation": "Strict"})
+        action = f"check a job with the {self.name}"
+        try:
+            self._retry(lambda: self._send("POST", f"{_jobs(namespace)}?{options}", action, ("Job",), body))
+        except KubernetesRefusedError as error:
+            if _NO_DRY_RUN not in str(error.cause):
+                raise
+
+    def quotas(self, namespace: str) -> list[JsonObject]:
+        """Return the ResourceQuotas of a namespace; none where the user may not list them."""
+        return self._rules(namespace, "resourcequotas", "ResourceQuotaList")
+
+    def limit_ranges(self, namespace: str) -> list[JsonObject]:
+        """Return the LimitRanges of a namespace; none where the user may not list them."""
+        return self._rules(namespace, "limitranges", "LimitRangeList")
+
+    def _rules(self, namespace: str, plural: str, kind: str) -> list[JsonObject]:
+        action = f"list the {plural} of the {self.name} in the namespace {namespace}"
+        try:
+            return list(self._list(f"api/v1/namespaces/{_segment(namespace)}/{plural}", kind, None, action))
+        except KubernetesRefusedError as error:
+            if error.code not in (403, NOT_FOUND):
+                raise
+            return []
+
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """Yield the jobs of a namespace that match ``selector``, page by page."""
         action = f"list the jobs of the {self.name} in the namespace {namespace}"
@@ -163,6 +199,10 @@ class Cluster:
         if first:
             yield first
             yield from others
+
+    def namespace(self, name: str) -> JsonObject:
+        """Return a namespace; {} where the user may not read it."""
+        return self._namespace(name) or {}
 
     def check_namespace(self, namespace: str) -> None:
         """Check that the cluster can be reached, accepts the credentials and has the namespace.

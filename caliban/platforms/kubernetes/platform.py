@@ -32,8 +32,11 @@ from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
+from caliban.platforms.kubernetes.env_secrets import without_secrets
 from caliban.platforms.kubernetes.job_output import JobOutput
 from caliban.platforms.kubernetes.job_states import JobStates, selector_of
+from caliban.platforms.kubernetes.security import builds_root_image
+from caliban.platforms.kubernetes.tpu_hosts import check_one_host
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
 from caliban.platforms.stored_json import text
 from caliban.platforms.submit_once import submit_once
@@ -135,6 +138,21 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
             )
         return self._own(job.details.destination)
 
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """See :meth:`Platform.image_platform`. An image that is built by root runs as root.
+
+        Raises:
+            PlatformError: ``image-as-root``: the job must not run as root.
+        """
+        if builds_root_image(spec):
+            raise PlatformError(
+                "image-as-root",
+                "cannot build an image for a job that must not run as root",
+                cause="images run as the user who builds them, which is root, and the job has runAsNonRoot",
+                hint="run caliban as another user, or submit the job with --run_as_user 1000",
+            )
+        return super().image_platform(config, spec)
+
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
         project = None if destination is None else self._project(self._own(destination))
@@ -201,15 +219,17 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """See :meth:`Platform.with_image`."""
+        check_one_host(spec)
         return job_spec.with_image(spec, image)
 
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
         """See :meth:`Platform.with_arguments`."""
+        check_one_host(spec)
         return job_spec.with_arguments(spec, image, arguments)
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return the settings that caliban does not make, and the cluster that is recorded."""
-        lines = tuple(unknown_settings(job.spec, job_spec.KNOWN_SETTINGS))
+        lines = tuple(unknown_settings(without_secrets(job.spec), job_spec.KNOWN_SETTINGS))
         place = job.details.destination
         if not isinstance(place, self.destination_type):
             return lines

@@ -55,6 +55,8 @@ JOBS = Resource("batch", "jobs", "Job")
 PODS = Resource("", "pods", "Pod")
 LOGS = Resource("", "pods/log", "Pod")
 EVENTS = Resource("", "events", "Event")
+QUOTAS = Resource("", "resourcequotas", "ResourceQuota")
+LIMIT_RANGES = Resource("", "limitranges", "LimitRange")
 NAMESPACES = Resource("", "namespaces", "Namespace")
 
 
