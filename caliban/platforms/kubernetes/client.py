@@ -15,24 +15,24 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
-from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.kubernetes import kueue
+from caliban.platforms.kubernetes.answers import failure_of, identified, items_in, parsed, redacted
 from caliban.platforms.kubernetes.connection import Connection, Credential
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
     NOT_FOUND,
     KubernetesError,
     KubernetesRefusedError,
-    failure,
     foreign_answer,
     unreachable,
 )
 from caliban.platforms.kubernetes.streaming import ErrorResponseError, stream
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
+from caliban.platforms.kubernetes.warning_headers import warnings_in
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
-from caliban.redaction import clean_text
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -42,13 +42,13 @@ _T = TypeVar("_T")
 PAGE_SIZE = 500
 """Objects per page, as in kubectl (``--chunk-size``)."""
 
-_MAX_SHOWN = 100_000
 _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
 _NO_DRY_RUN = "does not support dry run"
 """Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run; apiserver's webhook/errors."""
+_FORBIDDEN = 403
 _SYSTEM_NAMESPACE = "kube-system"
 
 
@@ -81,12 +81,20 @@ class Cluster:
         """What the server is recognised by, where the uid of the cluster is not readable."""
         return self._connection.identity
 
-    def create_job(self, namespace: str, body: JsonObject) -> JsonObject:
-        """Submit a job. Sent once, whatever happens; unknown fields are an error."""
+    def create_job(
+        self, namespace: str, body: JsonObject, on_warning: Callable[[str], None] = lambda text: None
+    ) -> JsonObject:
+        """Submit a job. Sent once, whatever happens; unknown fields are an error.
+
+        Args:
+            namespace: of the job.
+            body: the job.
+            on_warning: called with each warning in the response, also in that of a refusal.
+        """
         name = object_at(body, "metadata").get("name")
         path = f"{_jobs(namespace)}?{urlencode({'fieldValidation': 'Strict'})}"
         action = f"submit the job {name} to the {self.name}"
-        return _identified(self._send("POST", path, action, ("Job",), body), action)
+        return identified(self._send("POST", path, action, ("Job",), body, on_warning), action)
 
     def get_job(self, namespace: str, name: str) -> JsonObject | None:
         """Return a job; None if the cluster has none of that name."""
@@ -97,7 +105,7 @@ class Cluster:
             if error.is_about("jobs", name):
                 return None
             raise
-        return _identified(found, action)
+        return identified(found, action)
 
     def delete_job(self, namespace: str, job: JsonObject) -> bool:
         """Delete a job and its pods, unless it was changed since it was read.
@@ -144,20 +152,13 @@ class Cluster:
             if _NO_DRY_RUN not in str(error.cause):
                 raise
 
-    def quotas(self, namespace: str) -> list[JsonObject]:
-        """Return the ResourceQuotas of a namespace; none where the user may not list them."""
-        return self._rules(namespace, "resourcequotas", "ResourceQuotaList")
-
-    def limit_ranges(self, namespace: str) -> list[JsonObject]:
-        """Return the LimitRanges of a namespace; none where the user may not list them."""
-        return self._rules(namespace, "limitranges", "LimitRangeList")
-
-    def _rules(self, namespace: str, plural: str, kind: str) -> list[JsonObject]:
+    def rules(self, namespace: str, plural: str, kind: str) -> list[JsonObject]:
+        """Return the ``resourcequotas`` or ``limitranges`` of a namespace; none where the user may not list them."""
         action = f"list the {plural} of the {self.name} in the namespace {namespace}"
         try:
-            return list(self._list(f"api/v1/namespaces/{_segment(namespace)}/{plural}", kind, None, action))
+            return list(self._list(f"api/v1/namespaces/{_segment(namespace)}/{plural}", f"{kind}List", None, action))
         except KubernetesRefusedError as error:
-            if error.code not in (403, NOT_FOUND):
+            if error.code not in (_FORBIDDEN, NOT_FOUND):
                 raise
             return []
 
@@ -176,6 +177,23 @@ class Cluster:
         action = f"list the events of the {self.name} in the namespace {namespace}"
         path = f"api/v1/namespaces/{_segment(namespace)}/events"
         return self._list(path, "EventList", selector, action, by="fieldSelector")
+
+    def workloads(self, namespace: str, selector: str) -> Iterator[JsonObject]:
+        """Yield the workloads of Kueue in a namespace that match ``selector``; none where it is not installed.
+
+        None either without the permission to list them.
+        """
+        action = f"list the workloads of the {self.name} in the namespace {namespace}"
+        for version in kueue.VERSIONS:
+            path = f"apis/{kueue.GROUP}/{version}/namespaces/{_segment(namespace)}/workloads"
+            try:
+                yield from self._list(path, "WorkloadList", selector, action)
+            except KubernetesError as error:
+                # Of a group of APIs that it does not have, the API server says so in plain text, not with a Status.
+                if error.code not in (NOT_FOUND, _FORBIDDEN):
+                    raise
+            else:
+                return
 
     def pod_log(self, namespace: str, pod: str, options: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the output of a container in pieces, as they come.
@@ -200,16 +218,12 @@ class Cluster:
             yield first
             yield from others
 
-    def namespace(self, name: str) -> JsonObject:
-        """Return a namespace; {} where the user may not read it."""
-        return self._namespace(name) or {}
+    def check_namespace(self, namespace: str) -> JsonObject:
+        """Check that the cluster can be reached, accepts the credentials and has the namespace; return it.
 
-    def check_namespace(self, namespace: str) -> None:
-        """Check that the cluster can be reached, accepts the credentials and has the namespace.
-
-        A user who may not read namespaces passes; a missing namespace is then reported by the first request in it.
+        A user who may not read namespaces gets {}; a missing namespace is then reported by the first request in it.
         """
-        self._namespace(namespace)
+        return self._namespace(namespace) or {}
 
     def system_uid(self) -> str | None:
         """Return the uid of the namespace ``kube-system``, which is the cluster's for life; None if it is not readable.
@@ -256,7 +270,7 @@ class Cluster:
                 position = {}
                 tokens.clear()
                 continue
-            for item in _items(page, action):
+            for item in items_in(page, action):
                 uid = object_at(item, "metadata").get("uid")
                 if not isinstance(uid, str) or uid not in seen:
                     seen.add(str(uid))
@@ -277,16 +291,24 @@ class Cluster:
         return self._retry(lambda: self._send(method, path, action, kinds))
 
     def _send(
-        self, method: str, path: str, action: str, kinds: tuple[str, ...], body: JsonObject | None = None
+        self,
+        method: str,
+        path: str,
+        action: str,
+        kinds: tuple[str, ...],
+        body: JsonObject | None = None,
+        on_warning: Callable[[str], None] = lambda text: None,
     ) -> JsonObject:
         """Send one request, and return the object in its response, which is one of ``kinds``."""
         credential = self._connection.credentials.current()
         request = self._request(method, path, credential, json.dumps(body).encode() if body is not None else None)
         response = self._exchange(request, credential.certificate, action)
-        parsed = _parsed(response.content)
-        if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
-            raise _failure(response, credential.secrets, action)
-        return parsed
+        for warning in warnings_in(response.headers):
+            on_warning(redacted(credential.secrets, warning))
+        content = parsed(response.content)
+        if response.status >= 300 or not isinstance(content, Mapping) or content.get("kind") not in kinds:
+            raise failure_of(response, credential.secrets, action)
+        return content
 
     def _stream(self, path: str, action: str, *, ends_when_silent: bool) -> Iterator[bytes]:
         """Send one request, and yield its response while it comes."""
@@ -296,7 +318,7 @@ class Cluster:
         try:
             yield from stream(pool, request, self._timeouts, stopping, ends_when_silent=ends_when_silent)
         except ErrorResponseError as error:
-            raise _failure(error.response, credential.secrets, action) from None
+            raise failure_of(error.response, credential.secrets, action) from None
         except NoResponseError as error:
             raise unreachable(action, error.error, was_sent=error.was_sent) from error
         except OversizedError as error:
@@ -342,16 +364,6 @@ class Cluster:
             return self._pools[certificate]
 
 
-def _failure(response: Response, secrets: tuple[str, ...], action: str) -> KubernetesError:
-    """Return the error for a response that is not the requested one."""
-    redacted = partial(_redacted, secrets)
-    text = redacted(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
-    if response.status < 400:
-        return foreign_answer(action, text or f"HTTP {response.status}")
-    parsed, reason = _parsed(response.content), redacted(response.reason)
-    return failure(response.status, parsed, text, reason, response.headers, action, redacted)
-
-
 def _jobs(namespace: str) -> str:
     return f"apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
 
@@ -365,33 +377,3 @@ def _segment(name: str) -> str:
     if not name or name in (".", "..") or len(name) > 253:
         raise PlatformError("malformed-name", f'malformed name in the cluster: "{name[:50]}"')
     return quote(name, safe="")
-
-
-def _identified(job: JsonObject, action: str) -> JsonObject:
-    """Return the job of a response, of which nothing but its name and uid is required."""
-    found = object_at(job, "metadata")
-    if not all(isinstance(found.get(key), str) and found[key] for key in ("name", "uid")):
-        raise foreign_answer(action, "the job in the response has no name or no uid")
-    return job
-
-
-def _items(page: JsonObject, action: str) -> list[JsonObject]:
-    items = page.get("items")
-    if items is None:
-        return []  # as Go writes an empty list
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        raise foreign_answer(action, "the items of the list are malformed")
-    return items
-
-
-def _parsed(content: bytes) -> object:
-    """Return the JSON of a response; None where it is none, or nested too deeply."""
-    try:
-        return parse_json(content)
-    except ValueError:
-        return None
-
-
-def _redacted(secrets: tuple[str, ...], text: str) -> str:
-    """Return a part of a response without our token, which a proxy before the cluster may repeat."""
-    return clean_text(text, secrets)

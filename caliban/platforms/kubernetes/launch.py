@@ -70,7 +70,7 @@ class ClusterLaunch(Launch, Exporter):
     def job_spec(self, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
         """See :meth:`Launch.job_spec`."""
         from caliban.platforms.kubernetes.job_spec import new_job_spec, with_resources
-        from caliban.platforms.kubernetes.tpu_hosts import check_one_host
+        from caliban.platforms.kubernetes.tpu_hosts import of_one_host
 
         spec = new_job_spec(
             base=self.base,
@@ -85,8 +85,7 @@ class ClusterLaunch(Launch, Exporter):
             spec = patch.applied(spec)
         if self.resources is not None:
             spec = with_resources(spec, self.resources.requests, self.resources.limits)
-        check_one_host(spec)
-        return spec
+        return of_one_host(spec)
 
     def fitted(self, platform: Platform, destination: Destination) -> ClusterLaunch:
         """Add what the namespace requires: requests and limits for its quotas, and the restricted profile.

@@ -18,7 +18,7 @@ def needs_restriction(cluster: Cluster, namespace: str) -> bool:
     Raises:
         CalibanError: the cluster cannot be asked.
     """
-    return enforces_restricted(cluster.namespace(namespace))
+    return enforces_restricted(cluster.check_namespace(namespace))
 
 
 def fitted(cluster: Cluster, namespace: str, spec: JsonObject, chosen: frozenset[str]) -> Resources | None:
@@ -34,7 +34,9 @@ def fitted(cluster: Cluster, namespace: str, spec: JsonObject, chosen: frozenset
         CalibanError: no job with these resources can run there, or the cluster cannot be asked.
     """
     before = Resources.of(job_spec.container_of(spec))
-    after = NamespaceRules(cluster.quotas(namespace), cluster.limit_ranges(namespace)).fitted(before, chosen)
+    quotas = cluster.rules(namespace, "resourcequotas", "ResourceQuota")
+    ranges = cluster.rules(namespace, "limitranges", "LimitRange")
+    after = NamespaceRules(quotas, ranges).fitted(before, chosen)
     return None if after == before else after
 
 

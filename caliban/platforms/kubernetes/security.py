@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caliban.platforms.kubernetes.details import object_at
+from caliban.errors import PlatformError
+from caliban.platforms.kubernetes.details import object_at, objects_in
 from caliban.records import JsonObject
 
 CONTAINER_CONTEXT: Mapping[str, object] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -45,14 +46,20 @@ def enforces_restricted(namespace: JsonObject) -> bool:
     return object_at(namespace, "metadata", "labels").get(_ENFORCE_LABEL) == "restricted"
 
 
-def builds_root_image(spec: JsonObject) -> bool:
-    """Return whether an image that this process builds would run as root, which the job spec forbids."""
-    contexts = [object_at(spec, "template", "spec", "securityContext")]
-    pod = object_at(spec, "template", "spec").get("containers")
-    contexts += (
-        [object_at(each, "securityContext") for each in pod if isinstance(each, Mapping)]
-        if isinstance(pod, list)
-        else []
-    )
+def check_image_user(spec: JsonObject) -> None:
+    """Check that an image that this process builds would not run as root where the job forbids it.
+
+    Raises:
+        PlatformError: ``image-as-root``.
+    """
+    pod = object_at(spec, "template", "spec")
+    contexts = [object_at(each, "securityContext") for each in (pod, *objects_in(pod, "containers"))]
     forbids = any(each.get("runAsNonRoot") is True for each in contexts)
-    return forbids and not any("runAsUser" in each for each in contexts) and os.getuid() == 0
+    if not forbids or any("runAsUser" in each for each in contexts) or os.getuid() != 0:
+        return
+    raise PlatformError(
+        "image-as-root",
+        "cannot build an image for a job that must not run as root",
+        cause="images run as the user who builds them, which is root, and the job has runAsNonRoot",
+        hint="run caliban as another user, or submit the job with --run_as_user 1000",
+    )

@@ -31,8 +31,8 @@ _TOPOLOGY = re.compile(r"[0-9]{1,4}(?:x[0-9]{1,4}){1,2}")
 _E = TypeVar("_E", bound=CalibanError)
 
 
-def check_one_host(spec: JsonObject) -> None:
-    """Check that a job spec does not request a part of a slice of several machines.
+def of_one_host(spec: JsonObject) -> JsonObject:
+    """Return a job spec that does not request a part of a slice of several machines.
 
     Raises:
         PlatformError: ``tpu-several-hosts``.
@@ -50,6 +50,7 @@ def check_one_host(spec: JsonObject) -> None:
         if chips and prod(int(each) for each in topology.split("x")) > chips:
             what = f"the TPU topology {topology} with {chips} chips in one machine is a slice of several machines"
             raise tpu_several_hosts(PlatformError, what)
+    return spec
 
 
 def _topologies(pod: Mapping[str, object]) -> list[str]:

@@ -11,7 +11,7 @@ from caliban.platforms.kubernetes import job_spec
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.resources import Hardware, parse_tpu_spec
-from caliban.platforms.kubernetes.tpu_hosts import check_one_host
+from caliban.platforms.kubernetes.tpu_hosts import of_one_host
 from tests.platforms.kubernetes.helpers import IMAGE, NEW_IMAGE, platform_context
 
 TOPOLOGY = "cloud.google.com/gke-tpu-topology"
@@ -52,26 +52,26 @@ ONE = [
 def test_a_machine_with_fewer_chips_than_the_topology_is_one_of_several(chips: object, topology: str) -> None:
     for pod in ({"nodeSelector": {TOPOLOGY: topology}}, {"affinity": affinity("1x1", topology)}):
         with pytest.raises(PlatformError) as caught:
-            check_one_host(spec({"google.com/tpu": chips}, **pod))
+            of_one_host(spec({"google.com/tpu": chips}, **pod))
         assert caught.value.id == "tpu-several-hosts"
         assert "JobSet" in str(caught.value.cause)
 
 
 @pytest.mark.parametrize(("chips", "topology"), ONE)
 def test_slices_of_one_machine_are_accepted(chips: object, topology: str) -> None:
-    check_one_host(spec({"google.com/tpu": chips}, nodeSelector={TOPOLOGY: topology}))
+    of_one_host(spec({"google.com/tpu": chips}, nodeSelector={TOPOLOGY: topology}))
 
 
 @pytest.mark.parametrize("text", ["4xV4", "1xV5E", "4xV5E", "8xV5E", "4xV5P", "1xV6E", "4xV6E", "8xV6E", "4xV7X"])
 def test_what_the_flag_offers_is_of_one_machine(text: str) -> None:
     hardware = Hardware(parse_tpu_spec(text, is_gke=True))
-    check_one_host(job_spec.new_job_spec(base="x", image=IMAGE, arguments=[], hardware=hardware))
+    of_one_host(job_spec.new_job_spec(base="x", image=IMAGE, arguments=[], hardware=hardware))
 
 
 def test_the_chips_of_all_containers_of_a_pod_count() -> None:
     made = spec({"google.com/tpu": "2"}, nodeSelector={TOPOLOGY: "2x2x1"})
     made["template"]["spec"]["containers"] *= 2
-    check_one_host(made)
+    of_one_host(made)
 
 
 @pytest.mark.parametrize("platform_type", PLATFORMS)
