@@ -19,6 +19,7 @@ spec:
   ttlSecondsAfterFinished: 3600
   template:
     spec:
+      terminationGracePeriodSeconds: 1
       containers:
       - name: "*"
         env:
@@ -26,7 +27,7 @@ spec:
       initContainers:
       - {name: mesh, image: IMAGE, args: [-c, sleep 600], restartPolicy: Always}
 """
-COMPUTE = "limits.cpu=1,limits.memory=512Mi,requests.cpu=1,requests.memory=256Mi,requests.nvidia.com/gpu=1"
+COMPUTE = "limits.cpu=200m,limits.memory=512Mi,requests.cpu=1,requests.memory=256Mi,requests.nvidia.com/gpu=1"
 
 
 def limit_range(namespace: str, **rules: dict[str, str]) -> None:
@@ -57,7 +58,7 @@ def test_a_job_without_flags_runs_in_a_namespace_with_a_quota(real: RealCluster)
     with namespace_with(real, f"--hard={COMPUTE}"):
         job = succeeds(real)
         resources = job["spec"]["template"]["spec"]["containers"][0]["resources"]
-        assert resources["limits"] == {"cpu": "1", "memory": "256Mi"}
+        assert resources["limits"] == {"cpu": "200m", "memory": "256Mi"}
         refused = real.submit("true", "--min_mem", "5000")
         assert (refused.code, "[above-quota]" in refused.err) == (2, True), refused.err
 
@@ -66,8 +67,8 @@ def test_a_job_without_flags_runs_in_a_namespace_with_a_quota(real: RealCluster)
     ("rules", "flags"),
     [
         ({"default": {"cpu": "100m"}, "max": {"cpu": "500m"}}, ("--min_cpu", "400")),
-        ({"maxLimitRequestRatio": {"cpu": "2", "memory": "1"}}, ()),
-        ({"maxLimitRequestRatio": {"cpu": "2"}, "default": {"cpu": "400m"}, "defaultRequest": {"cpu": "50m"}}, ()),
+        ({"maxLimitRequestRatio": {"cpu": "2", "memory": "1"}}, ("--min_cpu", "100")),
+        ({"maxLimitRequestRatio": {"cpu": "2"}, "default": {"cpu": "200m"}, "defaultRequest": {"cpu": "50m"}}, ()),
     ],
 )
 def test_a_job_runs_in_a_namespace_with_a_limit_range(
