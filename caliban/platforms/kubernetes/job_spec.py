@@ -259,7 +259,7 @@ def image_in(job: JsonObject, container: str | None) -> ImageRef:
 
 def container_name(spec: JsonObject) -> str | None:
     """Return the name of the job's own container in a job spec; None where it has none."""
-    own = _own(spec)
+    own = own_of(spec)
     name = own.get("name") if own is not None else None
     return name if isinstance(name, str) and name else None
 
@@ -335,7 +335,7 @@ def _given(name: str, value: Sized) -> dict[str, object]:
 def _with_container(spec: JsonObject, container: Mapping[str, object]) -> dict[str, object]:
     template = _object(spec, "template")
     pod = _object(template, "spec")
-    before, own = pod.get("containers"), _own(spec)
+    before, own = pod.get("containers"), own_of(spec)
     containers = [container if each is own else each for each in before] if isinstance(before, list) else []
     return {**spec, "template": {**template, "spec": {**pod, "containers": containers}}}
 
@@ -343,7 +343,7 @@ def _with_container(spec: JsonObject, container: Mapping[str, object]) -> dict[s
 def _container(spec: JsonObject) -> Mapping[str, object]:
     """Return the job's own container, which has an image."""
     _object(_object(spec, "template"), "spec")
-    own = _own(spec)
+    own = own_of(spec)
     if own is None:
         raise _malformed("expected exactly one container")
     if not isinstance(own.get("image"), str) or not own["image"]:
@@ -351,7 +351,7 @@ def _container(spec: JsonObject) -> Mapping[str, object]:
     return own
 
 
-def _own(spec: JsonObject) -> Mapping[str, object] | None:
+def own_of(spec: JsonObject) -> Mapping[str, object] | None:
     """Return the job's own container: the only one, or the one of several that the annotation names."""
     found = object_at(spec, "template", "spec").get("containers")
     containers = found if isinstance(found, list) else []

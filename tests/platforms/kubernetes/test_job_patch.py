@@ -12,7 +12,9 @@ from caliban.errors import UsageError
 from caliban.platforms.kubernetes import job_spec
 from caliban.platforms.kubernetes.job_patch import JobPatch
 from caliban.platforms.kubernetes.patch_file import MalformedPatchError, parse
+from caliban.platforms.kubernetes.resource_changes import changed_spec, settings
 from caliban.platforms.kubernetes.resources import Hardware
+from caliban.platforms.resources import ResourceRequest
 from tests.platforms.kubernetes.helpers import IMAGE, NAME, NEW_IMAGE, OUR_LABELS, assert_valid
 
 SPEC = job_spec.new_job_spec(
@@ -68,6 +70,15 @@ def test_a_job_of_several_containers_keeps_its_own_one_on_a_rerun() -> None:
     assert made["metadata"]["annotations"] == {"kubectl.kubernetes.io/default-container": "caliban-totoro"}
     assert job_spec.job_name(again, "0123456789abcdef") == "caliban-totoro-0123456789"
     assert job_spec.container_name(again) == "caliban-totoro"
+
+
+def test_the_resources_of_a_job_of_several_containers_are_those_of_its_own_one() -> None:
+    spec = patched(pod(containers=[{"name": "proxy", "image": "proxy:1", "resources": {"requests": {"cpu": "7"}}}]))
+    request = ResourceRequest(Path("/nowhere"), min_cpu=500)
+    changed: Any = changed_spec(spec, request, is_gke=False)
+    own, proxy = manifest(changed)["spec"]["template"]["spec"]["containers"]
+    assert (own["resources"], proxy["resources"]) == ({"requests": {"cpu": "500m"}}, {"requests": {"cpu": "7"}})
+    assert settings(changed)["cpu"] == "500m"
 
 
 def test_several_containers_of_which_none_is_known_as_the_own_one_are_malformed() -> None:

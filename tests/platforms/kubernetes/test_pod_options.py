@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
-from caliban.errors import UsageError
+from caliban.config import ProjectConfig
+from caliban.errors import PlatformError, UsageError
 from caliban.platforms.kubernetes import job_spec
 from caliban.platforms.kubernetes.env_secrets import is_secret, without_secrets
+from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.pod_options import PodOptions, literal
 from caliban.platforms.kubernetes.resources import Hardware
 from caliban.platforms.kubernetes.security import Security
-from tests.platforms.kubernetes.helpers import IMAGE, NAME, NEW_IMAGE, OUR_LABELS, assert_valid
+from tests.platforms.kubernetes.helpers import IMAGE, NAME, NEW_IMAGE, OUR_LABELS, assert_valid, platform_context
 
 ENVIRON = {"WANDB_MODE": "offline"}
 
@@ -231,3 +234,21 @@ def test_other_variables_are_shown(name: str, value: str) -> None:
 @pytest.mark.parametrize("spec", [{}, {"template": None}, {"template": {"spec": {"containers": [None, {"env": [1]}]}}}])
 def test_a_spec_of_another_shape_is_shown_too(spec: dict[str, Any]) -> None:
     assert without_secrets(spec) == spec
+
+
+@pytest.mark.parametrize(
+    ("uid", "security", "is_refused"),
+    [(0, Security(), True), (0, Security(1000), False), (0, None, False), (1234, Security(), False)],
+)
+def test_no_image_is_built_that_the_job_would_not_start(
+    monkeypatch: pytest.MonkeyPatch, uid: int, security: Security | None, is_refused: bool
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    spec = job_spec.new_job_spec(base="lab", image=IMAGE, arguments=[], hardware=Hardware(), security=security)
+    platform = KubeconfigPlatform(platform_context())
+    if is_refused:
+        with pytest.raises(PlatformError) as caught:
+            platform.image_platform(ProjectConfig(), spec)
+        assert caught.value.id == "image-as-root"
+    else:
+        assert platform.image_platform(ProjectConfig(), spec) == "linux/amd64"
