@@ -40,8 +40,10 @@ def _from_json(text: str) -> object:
     """Return None for what is no JSON: it may be YAML."""
     try:
         return json.loads(text, object_pairs_hook=_without_duplicates)
-    except (json.JSONDecodeError, RecursionError):
+    except json.JSONDecodeError:
         return None
+    except RecursionError:
+        raise MalformedPatchError("values are nested too deeply") from None
     except ValueError:
         raise MalformedPatchError("a number is out of range") from None
 
