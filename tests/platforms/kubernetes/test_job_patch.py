@@ -229,8 +229,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("? 2026.5\n: 1\n", "a key is no string"),
         (BOMB, "too many values"),
         ("a: &a [*a]\n", "nested too deeply"),
-        ("[" * 10_000, "nested too deeply"),
-        ('{"a":' * 10_000, "nested too deeply"),
+        ("a: " + "[" * 700 + "]" * 700, "nested too deeply"),
+        ('{"a":' * 200 + "1" + "}" * 200, "nested too deeply"),
+        ('{"a":' * 50_000 + "1" + "}" * 50_000, "nested too deeply"),
         ("a: " + "[" * 200 + "]" * 200, "nested too deeply"),
     ],
 )
