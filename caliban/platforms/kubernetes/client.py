@@ -15,17 +15,16 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
-from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes import kueue
+from caliban.platforms.kubernetes.answers import failure_of, identified, items_in, parsed, redacted
 from caliban.platforms.kubernetes.connection import Connection, Credential
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
     NOT_FOUND,
     KubernetesError,
     KubernetesRefusedError,
-    failure,
     foreign_answer,
     unreachable,
 )
@@ -34,7 +33,6 @@ from caliban.platforms.kubernetes.transport import NoResponseError, OversizedErr
 from caliban.platforms.kubernetes.warning_headers import warnings_in
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
-from caliban.redaction import clean_text
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -44,11 +42,12 @@ _T = TypeVar("_T")
 PAGE_SIZE = 500
 """Objects per page, as in kubectl (``--chunk-size``)."""
 
-_MAX_SHOWN = 100_000
 _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_NO_DRY_RUN = "does not support dry run"
+"""Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run; apiserver's webhook/errors."""
 _FORBIDDEN = 403
 _SYSTEM_NAMESPACE = "kube-system"
 
@@ -95,7 +94,7 @@ class Cluster:
         name = object_at(body, "metadata").get("name")
         path = f"{_jobs(namespace)}?{urlencode({'fieldValidation': 'Strict'})}"
         action = f"submit the job {name} to the {self.name}"
-        return _identified(self._send("POST", path, action, ("Job",), body, on_warning), action)
+        return identified(self._send("POST", path, action, ("Job",), body, on_warning), action)
 
     def get_job(self, namespace: str, name: str) -> JsonObject | None:
         """Return a job; None if the cluster has none of that name."""
@@ -106,7 +105,7 @@ class Cluster:
             if error.is_about("jobs", name):
                 return None
             raise
-        return _identified(found, action)
+        return identified(found, action)
 
     def delete_job(self, namespace: str, job: JsonObject) -> bool:
         """Delete a job and its pods, unless it was changed since it was read.
@@ -136,6 +135,32 @@ class Cluster:
             return True
 
         return self._retry(delete)
+
+    def check_job(self, namespace: str, body: JsonObject) -> None:
+        """Check what the API server and its admission policies say to a job, without creating it.
+
+        A webhook that has side effects cannot be asked, and then nothing is known.
+
+        Raises:
+            KubernetesError: it would be refused, or the cluster cannot be asked.
+        """
+        options = urlencode({"dryRun": "All", "fieldValidation": "Strict"})
+        action = f"check a job with the {self.name}"
+        try:
+            self._retry(lambda: self._send("POST", f"{_jobs(namespace)}?{options}", action, ("Job",), body))
+        except KubernetesRefusedError as error:
+            if _NO_DRY_RUN not in str(error.cause):
+                raise
+
+    def rules(self, namespace: str, plural: str, kind: str) -> list[JsonObject]:
+        """Return the ``resourcequotas`` or ``limitranges`` of a namespace; none where the user may not list them."""
+        action = f"list the {plural} of the {self.name} in the namespace {namespace}"
+        try:
+            return list(self._list(f"api/v1/namespaces/{_segment(namespace)}/{plural}", f"{kind}List", None, action))
+        except KubernetesRefusedError as error:
+            if error.code not in (_FORBIDDEN, NOT_FOUND):
+                raise
+            return []
 
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """Yield the jobs of a namespace that match ``selector``, page by page."""
@@ -193,12 +218,12 @@ class Cluster:
             yield first
             yield from others
 
-    def check_namespace(self, namespace: str) -> None:
-        """Check that the cluster can be reached, accepts the credentials and has the namespace.
+    def check_namespace(self, namespace: str) -> JsonObject:
+        """Check that the cluster can be reached, accepts the credentials and has the namespace; return it.
 
-        A user who may not read namespaces passes; a missing namespace is then reported by the first request in it.
+        A user who may not read namespaces gets {}; a missing namespace is then reported by the first request in it.
         """
-        self._namespace(namespace)
+        return self._namespace(namespace) or {}
 
     def system_uid(self) -> str | None:
         """Return the uid of the namespace ``kube-system``, which is the cluster's for life; None if it is not readable.
@@ -245,7 +270,7 @@ class Cluster:
                 position = {}
                 tokens.clear()
                 continue
-            for item in _items(page, action):
+            for item in items_in(page, action):
                 uid = object_at(item, "metadata").get("uid")
                 if not isinstance(uid, str) or uid not in seen:
                     seen.add(str(uid))
@@ -279,11 +304,11 @@ class Cluster:
         request = self._request(method, path, credential, json.dumps(body).encode() if body is not None else None)
         response = self._exchange(request, credential.certificate, action)
         for warning in warnings_in(response.headers):
-            on_warning(_redacted(credential.secrets, warning))
-        parsed = _parsed(response.content)
-        if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
-            raise _failure(response, credential.secrets, action)
-        return parsed
+            on_warning(redacted(credential.secrets, warning))
+        content = parsed(response.content)
+        if response.status >= 300 or not isinstance(content, Mapping) or content.get("kind") not in kinds:
+            raise failure_of(response, credential.secrets, action)
+        return content
 
     def _stream(self, path: str, action: str, *, ends_when_silent: bool) -> Iterator[bytes]:
         """Send one request, and yield its response while it comes."""
@@ -293,7 +318,7 @@ class Cluster:
         try:
             yield from stream(pool, request, self._timeouts, stopping, ends_when_silent=ends_when_silent)
         except ErrorResponseError as error:
-            raise _failure(error.response, credential.secrets, action) from None
+            raise failure_of(error.response, credential.secrets, action) from None
         except NoResponseError as error:
             raise unreachable(action, error.error, was_sent=error.was_sent) from error
         except OversizedError as error:
@@ -339,16 +364,6 @@ class Cluster:
             return self._pools[certificate]
 
 
-def _failure(response: Response, secrets: tuple[str, ...], action: str) -> KubernetesError:
-    """Return the error for a response that is not the requested one."""
-    redacted = partial(_redacted, secrets)
-    text = redacted(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
-    if response.status < 400:
-        return foreign_answer(action, text or f"HTTP {response.status}")
-    parsed, reason = _parsed(response.content), redacted(response.reason)
-    return failure(response.status, parsed, text, reason, response.headers, action, redacted)
-
-
 def _jobs(namespace: str) -> str:
     return f"apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
 
@@ -362,33 +377,3 @@ def _segment(name: str) -> str:
     if not name or name in (".", "..") or len(name) > 253:
         raise PlatformError("malformed-name", f'malformed name in the cluster: "{name[:50]}"')
     return quote(name, safe="")
-
-
-def _identified(job: JsonObject, action: str) -> JsonObject:
-    """Return the job of a response, of which nothing but its name and uid is required."""
-    found = object_at(job, "metadata")
-    if not all(isinstance(found.get(key), str) and found[key] for key in ("name", "uid")):
-        raise foreign_answer(action, "the job in the response has no name or no uid")
-    return job
-
-
-def _items(page: JsonObject, action: str) -> list[JsonObject]:
-    items = page.get("items")
-    if items is None:
-        return []  # as Go writes an empty list
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        raise foreign_answer(action, "the items of the list are malformed")
-    return items
-
-
-def _parsed(content: bytes) -> object:
-    """Return the JSON of a response; None where it is none, or nested too deeply."""
-    try:
-        return parse_json(content)
-    except ValueError:
-        return None
-
-
-def _redacted(secrets: tuple[str, ...], text: str) -> str:
-    """Return a part of a response without our token, which a proxy before the cluster may repeat."""
-    return clean_text(text, secrets)
