@@ -10,7 +10,8 @@ import pytest
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.warning_headers import warnings_in
 from caliban.records import JobStatus
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, record_of, submission
 from tests.platforms.kubernetes.test_submit import refusal
 from tests.standins.faults import Fault
