@@ -89,7 +89,8 @@ def test_the_request_is_the_migrated_job(store: Store, vertex: AiplatformV1, con
                         "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3", "--sleep", "1"]},
                         "replicaCount": "1",
                     }
-                ]
+                ],
+                "scheduling": {"disableRetries": True},
             },
         }
     ]
