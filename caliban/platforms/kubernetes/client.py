@@ -46,6 +46,7 @@ _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_UNAUTHORIZED = 401
 _SYSTEM_NAMESPACE = "kube-system"
 
 
@@ -239,28 +240,47 @@ class Cluster:
     def _send(
         self, method: str, path: str, action: str, kinds: tuple[str, ...], body: JsonObject | None = None
     ) -> JsonObject:
-        """Send one request, and return the object in its response, which is one of ``kinds``."""
-        credential = self._connection.credentials.current()
-        request = self._request(method, path, credential, json.dumps(body).encode() if body is not None else None)
-        response = self._exchange(request, credential.certificate, action)
+        """Send one request, and return the object in its response, which is one of ``kinds``.
+
+        A credential that is rejected is renewed once, and the request, which had no effect, sent again.
+        """
+        credentials, content = self._connection.credentials, json.dumps(body).encode() if body is not None else None
+        credential = credentials.current()
+        response = self._exchange(self._request(method, path, credential, content), credential.certificate, action)
+        renewed = credentials.renewed(credential) if response.status == _UNAUTHORIZED else None
+        if renewed is not None:
+            credential = renewed
+            response = self._exchange(self._request(method, path, credential, content), credential.certificate, action)
         parsed = _parsed(response.content)
         if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
             raise _failure(response, credential.secrets, action)
         return parsed
 
     def _stream(self, path: str, action: str, *, ends_when_silent: bool) -> Iterator[bytes]:
-        """Send one request, and yield its response while it comes."""
-        credential = self._connection.credentials.current()
+        """Send one request, and yield its response while it comes; a credential is renewed as by :meth:`_send`."""
+        credentials = self._connection.credentials
+        credential: Credential | None = credentials.current()
+        is_renewed = False
+        while credential is not None:
+            try:
+                yield from self._stream_once(path, credential, ends_when_silent=ends_when_silent)
+                return
+            except ErrorResponseError as error:
+                secrets, response = credential.secrets, error.response
+                may_renew = response.status == _UNAUTHORIZED and not is_renewed
+                credential = credentials.renewed(credential) if may_renew else None
+                if credential is None:
+                    raise _failure(response, secrets, action) from None
+                is_renewed = True
+            except NoResponseError as error:
+                raise unreachable(action, error.error, was_sent=error.was_sent) from error
+            except OversizedError as error:
+                raise foreign_answer(action, str(error)) from error
+
+    def _stream_once(self, path: str, credential: Credential, *, ends_when_silent: bool) -> Iterator[bytes]:
         request = self._request("GET", path, credential, None)
-        pool, stopping = self._pool(credential.certificate), self._context.stopping
-        try:
-            yield from stream(pool, request, self._timeouts, stopping, ends_when_silent=ends_when_silent)
-        except ErrorResponseError as error:
-            raise _failure(error.response, credential.secrets, action) from None
-        except NoResponseError as error:
-            raise unreachable(action, error.error, was_sent=error.was_sent) from error
-        except OversizedError as error:
-            raise foreign_answer(action, str(error)) from error
+        pool = self._pool(credential.certificate)
+        return stream(pool, request, self._timeouts, self._context.stopping, ends_when_silent=ends_when_silent)
 
     def _request(self, method: str, path: str, credential: Credential, content: bytes | None) -> Request:
         authorization = {"Authorization": credential.authorization} if credential.authorization else {}
@@ -270,7 +290,8 @@ class Cluster:
             "User-Agent": f"caliban/{metadata.version('caliban')}",
             **authorization,
         }
-        return Request(method, f"{self._connection.server}/{path}", headers, content)
+        url = f"{self._connection.server}/{path}"
+        return Request(method, url, headers, content, self._connection.impersonation)
 
     @property
     def _timeouts(self) -> tuple[float, float]:

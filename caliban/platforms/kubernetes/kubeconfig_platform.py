@@ -14,6 +14,7 @@ from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import another_cluster
 from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import KubeconfigDestination
+from caliban.platforms.kubernetes.exec_plugin import PluginLogins
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.platforms.kubernetes.resource_changes import ClusterResources
@@ -39,6 +40,7 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
     def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
         super().__init__(context, retry_policy)
         self._found: dict[KubeconfigDestination, str] = {}
+        self._logins = PluginLogins(context.environ, context.clock, context.announce)
 
     def choose(self, choice: ClusterChoice) -> KubeconfigDestination:
         """Return the chosen or current context."""
@@ -114,4 +116,4 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
 
     def _kubeconfig(self) -> Kubeconfig:
         context = self.context
-        return Kubeconfig(context.environ, context.home, context.clock, context.announce)
+        return Kubeconfig(context.environ, context.home, context.clock, context.announce, self._logins)
