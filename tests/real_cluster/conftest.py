@@ -28,10 +28,10 @@ IMAGE = os.environ.get("CALIBAN_TEST_CLUSTER_IMAGE", "")
 NAMESPACE = os.environ.get("CALIBAN_TEST_NAMESPACE", "default")
 TIMEOUT = 180
 
-# policies concern the whole cluster: only one that was started for the tests gets any
+# policies and roles concern the whole cluster: only one that was started for the tests gets any
 _IS_OWN = "CALIBAN_TEST_CLUSTER_STATE" in os.environ
 
-collect_ignore_glob = ["test_*.py"] if not CONTEXT else [] if _IS_OWN else ["test_policies.py"]
+collect_ignore_glob = ["test_*.py"] if not CONTEXT else [] if _IS_OWN else ["test_policies.py", "test_login.py"]
 
 
 @dataclass

@@ -23,6 +23,7 @@ from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
     KubernetesError,
     KubernetesRefusedError,
+    KubernetesUnreachableError,
     failure,
     foreign_answer,
     unreachable,
@@ -273,7 +274,7 @@ class Cluster:
                     raise _failure(response, secrets, action) from None
                 is_renewed = True
             except NoResponseError as error:
-                raise unreachable(action, error.error, was_sent=error.was_sent) from error
+                raise self._unreachable(action, error) from error
             except OversizedError as error:
                 raise foreign_answer(action, str(error)) from error
 
@@ -302,9 +303,12 @@ class Cluster:
         try:
             return exchange(self._pool(certificate), request, self._timeouts, on_wait)
         except NoResponseError as error:
-            raise unreachable(action, error.error, was_sent=error.was_sent) from error
+            raise self._unreachable(action, error) from error
         except OversizedError as error:
             raise foreign_answer(action, str(error)) from error
+
+    def _unreachable(self, action: str, error: NoResponseError) -> KubernetesUnreachableError:
+        return unreachable(action, error.error, was_sent=error.was_sent, proxy=self._connection.proxy)
 
     def _pool(self, certificate: tuple[str, str] | None) -> PoolManager:
         with self._lock:

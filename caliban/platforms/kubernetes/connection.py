@@ -148,7 +148,8 @@ class Connection:
         """
         options: dict[str, Any] = {"ssl_context": make_tls(self.authority, certificate)}
         if self.tls_server_name:
-            options |= {"server_hostname": self.tls_server_name, "assert_hostname": self.tls_server_name}
+            # not assert_hostname, too: urllib3 would compare it itself, and report it in another way
+            options["server_hostname"] = self.tls_server_name
         if self.proxy and self.server.lower().startswith("https:"):
             register_secrets(*secrets_of(self.proxy))
             # as in kubectl, the cluster's CA may have signed the certificate of an https proxy, too

@@ -21,6 +21,7 @@ from caliban.errors import CalibanError
 from caliban.platforms.kubernetes import exec_plugin, in_cluster
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.connection import Credential, Credentials
+from caliban.platforms.kubernetes.directory import ClusterDirectory
 from caliban.platforms.kubernetes.exec_plugin import PluginLogins
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
@@ -579,6 +580,17 @@ def test_in_a_pod_its_service_account_is_used_where_there_is_no_kubeconfig(
     context = found.context(None)
     assert (context.name, context.namespace, context.is_current) == ("in-cluster", "lab", True)
     Cluster(found.connection("in-cluster"), "x", platform_context(), QUICK).check_namespace("default")
+
+
+def test_a_pod_lists_its_cluster_and_asks_google_for_none(pod: dict[str, str], tmp_path: Path) -> None:
+    directory = ClusterDirectory(platform_context({**pod, "KUBECONFIG": str(tmp_path / "none")}))
+    listing = directory.with_project(directory.contexts())
+    server = f"https://127.0.0.1:{pod['KUBERNETES_SERVICE_PORT']}"
+    assert list(listing.context_lines()) == [
+        f"no kubeconfig: {tmp_path}/none; the cluster of this pod:",
+        f"* in-cluster  {server}  namespace: lab",
+    ]
+    assert listing.project is None
 
 
 def test_in_a_pod_the_current_context_of_a_kubeconfig_counts(pod: dict[str, str], tmp_path: Path) -> None:
