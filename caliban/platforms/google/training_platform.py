@@ -27,11 +27,11 @@ from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
 from caliban.platforms.google.cloud_logging import CloudLogging, LogQuery, Stop
 from caliban.platforms.google.details import ProjectDestination, TimeLimits
 from caliban.platforms.google.endpoints import check_logging_endpoint
-from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
+from caliban.platforms.google.errors import GoogleRefusedError
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.job_output import JobState, OutputOf, job_filter, read_output
 from caliban.platforms.google.jobs_client import JobsClient, short_id, without_secrets
-from caliban.platforms.retry import Backoff, RetryPolicy
+from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
     Destination,
@@ -276,7 +276,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
             return {**created, "labels": {**labels.labels_of(created), **labels.labels_of(body)}}
 
         def refused(error: CalibanError) -> RefusedError:
-            self._is_over_quota = error.id == QUOTA_EXHAUSTED
+            self._is_over_quota = isinstance(error, ServiceError) and error.is_over_quota
             return refusal(error, details)
 
         return submit_once(

@@ -27,7 +27,8 @@ from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import JobUpdate
 from caliban.threads import side_by_side
-from tests.fakes import FakeClock, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
 from tests.platforms.kubernetes.helpers import PEER_SPEC, QUICK, job_record, platform_context, record_of, submission
 from tests.platforms.kubernetes.test_kubeconfig import TOKEN, content, credential, kubeconfig, plugin, refusal, write
 from tests.standins.kubernetes import KubeApi
