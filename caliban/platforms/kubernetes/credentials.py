@@ -40,8 +40,10 @@ class UserCredentials:
         logins: PluginLogins,
         clock: Clock,
         announce: Callable[[str], None],
+        *,
+        may_ask: bool = True,
     ) -> None:
-        self._user, self._cluster, self._environ = user, cluster, environ
+        self._user, self._cluster, self._environ, self._may_ask = user, cluster, environ, may_ask
         self._logins, self._clock, self._announce = logins, clock, announce
         self._refreshed: Mapping[str, object] = {}
         self._from_plugin: Credential | None = None
@@ -80,7 +82,7 @@ class UserCredentials:
             return self._with(self._of_provider(str(provider["name"]), object_at(provider, "config")), certificate)
         if isinstance(user.get("exec"), Mapping) and certificate is None:
             plugin = Plugin.of(self._user, self._cluster)
-            self._from_plugin = self._logins.fetch(plugin, self._from_plugin)
+            self._from_plugin = self._logins.fetch(plugin, self._from_plugin, may_ask=self._may_ask)
             return self._from_plugin
         return self._with(Credential(), certificate)
 

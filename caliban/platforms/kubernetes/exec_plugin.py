@@ -26,8 +26,8 @@ from caliban.platforms.stored_json import parse_time
 from caliban.redaction import clean_text, exception_text
 
 INFO_VARIABLE = "KUBERNETES_EXEC_INFO"
-LOGIN_SECONDS = 600.0
-"""How long a plugin may take that a person sees, who may have to log in with a browser or a second factor."""
+LOGIN_SECONDS = 300.0
+"""How long a plugin may take that asks a person, who may have to log in with a browser or a second factor."""
 
 _GROUP = "client.authentication.k8s.io"
 _VERSIONS = tuple(f"{_GROUP}/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
@@ -145,10 +145,15 @@ class PluginLogins:
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._found: dict[str, Credential] = {}
-        self._failures: dict[str, tuple[LoginError, float]] = {}
+        self._failures: dict[tuple[str, bool], tuple[LoginError, float]] = {}
 
-    def fetch(self, plugin: Plugin, rejected: Credential | None) -> Credential:
+    def fetch(self, plugin: Plugin, rejected: Credential | None, *, may_ask: bool = True) -> Credential:
         """Return the credential of a plugin: the present one, unless it is expired or the rejected one.
+
+        Args:
+            plugin: how to run it.
+            rejected: a credential that is not valid any more, or None.
+            may_ask: whether it may ask the user, if it wants to.
 
         Raises:
             LoginError: there is none.
@@ -160,15 +165,14 @@ class PluginLogins:
             found = self._found.get(key)
             if found is not None and found is not rejected and not found.is_expired(self._clock):
                 return found
-            error, since = self._failures.get(key, (None, 0.0))
+            error, since = self._failures.get((key, may_ask), (None, 0.0))
             if error is not None and self._clock.monotonic() - since < _FAILURE_LIFETIME:
                 raise error
             try:
-                made = self._found[key] = _login(plugin, self._environ, self._announce)
+                made = self._found[key] = _login(plugin, self._environ, self._announce, may_ask=may_ask)
             except LoginError as failure:
-                self._failures[key] = (failure, self._clock.monotonic())
+                self._failures[key, may_ask] = (failure, self._clock.monotonic())
                 raise
-            self._failures.pop(key, None)
             return made
 
 
@@ -204,15 +208,17 @@ def has_terminal(descriptor: int = 0) -> bool:
 class _Watching(SystemClock):
     """The time of a process, which is the real one; says what is waited for when that takes some seconds."""
 
-    def __init__(self, on_slow: Callable[[], None]) -> None:
-        self._on_slow = on_slow
+    def __init__(self, on_slow: Callable[[], None], is_asking: Callable[[], bool]) -> None:
+        self._on_slow, self._is_asking = on_slow, is_asking
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """See :meth:`Clock.wait`."""
+        """See :meth:`Clock.wait`; one that asks the user has more time."""
         if super().wait(event, min(seconds, _REPORT_AFTER)):
             return True
         self._on_slow()
-        return super().wait(event, max(0.0, seconds - _REPORT_AFTER))
+        if super().wait(event, max(0.0, seconds - _REPORT_AFTER)):
+            return True
+        return self._is_asking() and super().wait(event, LOGIN_SECONDS - seconds)
 
 
 class _Prompts:
@@ -223,6 +229,12 @@ class _Prompts:
         self._lock = threading.Lock()
         self._unread = b""
         self._is_slow = False
+        self._has_written = False
+
+    def is_asking(self) -> bool:
+        """Return whether there is somebody to read what it has written."""
+        with self._lock:
+            return self._has_written and has_terminal(2)
 
     def on_slow(self) -> None:
         """Report what is waited for."""
@@ -234,6 +246,7 @@ class _Prompts:
     def write(self, piece: bytes) -> None:
         """Take a piece of its standard error."""
         with self._lock:
+            self._has_written = True
             self._unread += piece
             if self._is_slow:
                 self._pass_on()
@@ -246,13 +259,13 @@ class _Prompts:
                 self._announce(f"{self._plugin.name}: {line}")
 
 
-def _login(plugin: Plugin, environ: Mapping[str, str], announce: Callable[[str], None]) -> Credential:
+def _login(plugin: Plugin, environ: Mapping[str, str], announce: Callable[[str], None], *, may_ask: bool) -> Credential:
     """Run a plugin, in the user's directory, and read its credential.
 
     Raises:
         LoginError: there is none.
     """
-    is_interactive = plugin.mode != "Never" and has_terminal()
+    is_interactive = may_ask and plugin.mode != "Never" and has_terminal()
     if plugin.mode == "Always" and not is_interactive:
         raise LoginError(
             f"the credential plugin {plugin.name} needs a terminal, and standard input is none",
@@ -282,16 +295,15 @@ def _run(
     variables = {**environ, **plugin.variables, INFO_VARIABLE: plugin.info(is_interactive=is_interactive)}
     secrets = tuple(plugin.variables.values())
     prompts = _Prompts(plugin, announce, secrets)
-    seconds = LOGIN_SECONDS if is_interactive or has_terminal(2) else HELPER_SECONDS
     try:
         if program is None or not Path(program).exists():
             raise LoginError(f"the credential plugin {plugin.name} is not installed", plugin.install_hint)
         command = (program, *plugin.arguments)
+        clock = _Watching(prompts.on_slow, prompts.is_asking)
         if is_interactive:
             with _terminal:
-                return run_on_terminal(command, SystemClock(), environ=variables, seconds=seconds)
-        clock = _Watching(prompts.on_slow)
-        return run_helper(command, clock, environ=variables, seconds=seconds, on_stderr=prompts.write)
+                return run_on_terminal(command, clock, environ=variables, seconds=LOGIN_SECONDS)
+        return run_helper(command, clock, environ=variables, seconds=HELPER_SECONDS, on_stderr=prompts.write)
     except (OSError, ValueError) as error:
         raise LoginError(f"the credential plugin {plugin.name} failed: {exception_text(error, secrets)}") from error
 

@@ -79,6 +79,8 @@ class Kubeconfig:
         clock: Clock | None = None,
         announce: Callable[[str], None] = lambda line: None,
         logins: PluginLogins | None = None,
+        *,
+        may_ask: bool = True,
     ) -> None:
         """Read nothing yet.
 
@@ -88,11 +90,12 @@ class Kubeconfig:
             clock: the time, by which credentials expire; None for that of this machine.
             announce: reports what is waited for.
             logins: what credential plugins returned; shared by those whose plugins are the same.
+            may_ask: whether plugins may ask the user.
         """
         self.location = environ.get(VARIABLE) or str(home / _DEFAULT_FILE)
         self._environ, self._home = environ, home
         self._clock, self._announce = clock or SystemClock(), announce
-        self._logins = logins
+        self._logins, self._may_ask = logins, may_ask
 
     @property
     def exists(self) -> bool:
@@ -170,7 +173,9 @@ class Kubeconfig:
         if urlsplit(context.server).scheme != "https":
             return Credentials(Credential, self._clock)
         logins = self._logins or PluginLogins(self._environ, self._clock, self._announce)
-        source = UserCredentials(user, cluster, self._environ, logins, self._clock, self._announce)
+        source = UserCredentials(
+            user, cluster, self._environ, logins, self._clock, self._announce, may_ask=self._may_ask
+        )
 
         def fetch() -> Credential:
             return self._log_in(context.name, source.fetch)

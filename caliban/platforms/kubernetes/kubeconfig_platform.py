@@ -106,14 +106,15 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
         return None
 
     def _try(self, destination: KubeconfigDestination) -> Cluster:
-        """Return the client of a context, if that has the recorded cluster."""
-        connection, name = self._connection(destination)
-        uid = Cluster(connection, name, self.context, _SEARCH).system_uid() or ""
-        cluster = Cluster(connection, name, self.context, self._retry_policy)
+        """Return the client of a context, if that has the recorded cluster. The user is not asked for logins."""
+        found = self._kubeconfig(may_ask=False).connection(destination.context)
+        cluster = Cluster(found, f"cluster of the context {destination.context}", self.context, _SEARCH)
+        uid = cluster.system_uid() or ""
         if not destination.is_same_cluster(uid, cluster.server):
             raise another_cluster(destination, cluster, uid)
-        return cluster
+        connection, name = self._connection(destination)
+        return Cluster(connection, name, self.context, self._retry_policy)
 
-    def _kubeconfig(self) -> Kubeconfig:
+    def _kubeconfig(self, *, may_ask: bool = True) -> Kubeconfig:
         context = self.context
-        return Kubeconfig(context.environ, context.home, context.clock, context.announce, self._logins)
+        return Kubeconfig(context.environ, context.home, context.clock, context.announce, self._logins, may_ask=may_ask)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,17 @@ from caliban.records import JobUpdate
 from caliban.threads import side_by_side
 from tests.fake_service import may_send
 from tests.fakes import FakeClock
-from tests.platforms.kubernetes.helpers import PEER_SPEC, QUICK, job_record, platform_context, record_of, submission
+from tests.platforms.kubernetes.helpers import (
+    DESTINATION,
+    PEER_SPEC,
+    QUICK,
+    job_record,
+    platform_context,
+    record_of,
+    submission,
+)
 from tests.platforms.kubernetes.test_kubeconfig import TOKEN, content, credential, kubeconfig, plugin, refusal, write
+from tests.standins.faults import PAGE, Fault
 from tests.standins.kubernetes import KubeApi
 
 V1 = "client.authentication.k8s.io/v1"
@@ -383,6 +393,20 @@ def test_a_plugin_that_needs_a_terminal_is_not_run_without_one(tmp_path: Path) -
     assert "needs a terminal" in str(error.cause)
 
 
+def test_contexts_that_are_only_searched_ask_for_no_login(
+    cluster: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_plugin, "has_terminal", lambda descriptor=0: True)
+    log = tmp_path / "log"
+    program = f"import json, os; open({str(log)!r}, 'a').write(os.environ['KUBERNETES_EXEC_INFO'] + '\\n')\n"
+    path = cluster.write_kubeconfig(tmp_path / "k", "lab", user=plugin(program + printing({"token": "x"})))
+    platform = KubeconfigPlatform(platform_context(kubeconfig=path), QUICK)
+    recorded = replace(DESTINATION, context="gone", cluster_uid="0", cluster_server="https://192.0.2.1 0")
+    assert refusal(lambda: platform.connect(recorded)).id == "unknown-context"
+    assert {json.loads(line)["spec"]["interactive"] for line in log.read_text().splitlines()} == {False}
+    refusal(lambda: platform.connect(DESTINATION))
+
+
 ASKING = """
 import json, os, sys
 spec = json.loads(os.environ["KUBERNETES_EXEC_INFO"])["spec"]
@@ -472,6 +496,15 @@ def test_the_output_of_a_pod_is_read_with_a_renewed_credential(cluster: KubeApi,
     assert error.id == "kubernetes-not-found"
 
 
+def test_a_job_is_not_sent_again_after_the_401_of_a_gateway_which_may_have_passed_it_on(
+    cluster: KubeApi, tmp_path: Path
+) -> None:
+    made = client(cluster, tmp_path, taking(tmp_path, cluster.access.token, "other"))
+    cluster.faults.add(Fault("jobs.create", "replace", status=401, body=PAGE))
+    error = refusal(lambda: made.create_job("default", {"metadata": {"name": "x"}}))
+    assert (error.id, len(cluster.requests)) == ("kubernetes-unreachable", 1)
+
+
 def test_a_credential_that_stays_rejected_is_not_renewed_for_each_request(cluster: KubeApi, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     made = client(cluster, tmp_path, counting(calls, taking(tmp_path, "old", "older")))
@@ -556,6 +589,17 @@ def test_a_context_that_cannot_be_used_costs_only_its_own_jobs_their_state(
     found = platform.statuses([submitted, other])
     assert isinstance(found[submitted.id], JobUpdate)
     assert not isinstance(found[other.id], JobUpdate)
+
+
+def test_a_malformed_kubeconfig_costs_the_jobs_of_its_clusters_their_state_without_an_exception(
+    cluster: KubeApi, tmp_path: Path
+) -> None:
+    path = cluster.write_kubeconfig(tmp_path / "k", "lab")
+    platform = KubeconfigPlatform(platform_context(kubeconfig=path), QUICK)
+    submitted = record_of(platform.submit(PEER_SPEC, submission(), may_send))
+    path.write_text("contexts: [")
+    found = KubeconfigPlatform(platform_context(kubeconfig=path), QUICK).statuses([submitted])
+    assert not isinstance(found[submitted.id], JobUpdate)
 
 
 # in a pod

@@ -358,6 +358,7 @@ KEYS = st.sampled_from(
         ),
         *("refresh-token", "certificate-authority", "certificate-authority-data", "client-certificate", "client-key"),
         *("client-certificate-data", "client-key-data", "username", "password", "extensions", "provideClusterInfo"),
+        *("as", "as-uid", "as-groups", "as-user-extra", "tls-server-name", "interactiveMode", "installHint", "<<"),
     ]
 )
 VALUES = st.recursive(
