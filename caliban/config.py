@@ -31,6 +31,9 @@ _T = TypeVar("_T")
 _OLD_KEYS_OF_IMAGES = frozenset({"julia_version", "build_time_credentials", "mlflow_config", "uv"})
 _OLD_KEYS = _OLD_KEYS_OF_IMAGES | {"gcloud", "project_id", "cloud_key"}
 
+KEYS_OF_PLACES = frozenset({"registry", "repository", "cloud_platform"})
+"""Keys that say where jobs run and where their images are pushed. They do not change what enters an image."""
+
 _MAX_NAME = 1000  # characters; the longest references of images have some hundreds
 # These values become part of a Dockerfile: no whitespace, no quotes, no shell metacharacters.
 _IMAGE_NAME = re.compile(

@@ -13,8 +13,8 @@ from caliban.images.registry.auth import Login
 # "personal access token is expired" (Docker Hub), "token is expired by 5m" (Go libraries for JSON web tokens),
 # "The provided security token ... is expired" (AWS). RFC 6750, 3.1: error="invalid_token".
 _EXPIRED = re.compile(
-    r"\b(?:token|login|credentials?|session|password|jwt|security token)\b[^.;\n]{0,60}\b(?:has |have |is |was |are )?"
-    r"expired\b|\bexpired\b[^.;\n]{0,20}\b(?:token|login|credentials?|session|password|jwt)\b",
+    r"\b(?:token|login|credentials?|password|jwt|security token)\b[^.;\n]{0,60}\b(?:has |have |is |was |are )?"
+    r"expired\b|\bexpired\b[^.;\n]{0,20}\b(?:token|login|credentials?|password|jwt)\b",
     re.IGNORECASE,
 )
 # "incorrect username or password" (Docker Hub), "User cannot be authenticated with the token provided" (ghcr.io),

@@ -127,6 +127,11 @@ def _entry(
         raise UnreadableError(exception_text(error)) from None
 
 
+def login_key(host: str) -> str:
+    """Return what Docker calls a registry where it stores logins."""
+    return _DOCKER_HUB_KEY if host in DOCKER_HUB_HOSTS else host
+
+
 def stored_configuration() -> AuthConfig:
     """Return the logins and helpers of Docker's configuration file.
 
@@ -148,9 +153,8 @@ def stored_configuration() -> AuthConfig:
 
 
 def _ask_helper(name: object, host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object] | None:
-    key = _DOCKER_HUB_KEY if host in DOCKER_HUB_HOSTS else host
     try:
-        return helper_login(name, key, clock, reporter)
+        return helper_login(name, login_key(host), clock, reporter)
     except DeadlineExceededError as error:
         raise UnreadableError(f"docker-credential-{name}: {error}") from None
 

@@ -6,7 +6,7 @@ import re
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
-from caliban.images.registry.access import LoginState, refused
+from caliban.images.registry.access import LoginState, is_expired, refused
 from caliban.images.registry.kind import Advice, Kind
 from caliban.images.registry.names import registry_host
 from caliban.images.registry.realm import TOKEN_HOSTS_VARIABLE
@@ -16,7 +16,7 @@ from caliban.records import ImageRef
 # missing login.
 _ACCESS = re.compile(
     r"\b(denied|unauthori[sz]ed|unauthenticated|forbidden|authentication required|no basic auth credentials"
-    r"|insufficient_scope|expired)\b",
+    r"|insufficient_scope)\b",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
@@ -48,7 +48,7 @@ _SERVER_ERROR = re.compile(r"status(?: from [A-Z]+ request to \S+)?:? 5\d\d\b", 
 
 def is_about_access(words: str) -> bool:
     """Return whether a message of a registry or an engine means that access was denied, not that anything failed."""
-    return _DENIED.search(words) is not None
+    return is_expired(words) or _DENIED.search(words) is not None
 
 
 def push_failure(
@@ -85,7 +85,7 @@ def push_failure(
             cause=words,
             hint="delete that image from the registry, or allow tags to be overwritten there",
         )
-    if _DENIED.search(words):
+    if is_about_access(words):
         is_about_name = _UNKNOWN.search(words) and not _ACCESS.search(words)
         return push_denied(words, image, access_hint, None if is_about_name else state)
     if _SERVER_ERROR.search(words):

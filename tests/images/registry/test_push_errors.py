@@ -38,6 +38,9 @@ COMMIT_FAILED = (
         ("dial tcp: lookup registry.example.com: no such host", "push-failed"),
         ("x509: certificate signed by unknown authority", "push-failed"),
         ("write tcp 10.0.0.1:4030: broken pipe", "push-failed"),
+        ("x509: certificate has expired or is not yet valid", "push-failed"),
+        ("blob upload invalid: the upload session has expired", "push-failed"),
+        ("ExpiredToken: the provided token has expired", "push-refused"),
     ],
 )
 def test_the_message_of_the_registry_decides_the_error(words: str, id: str) -> None:
