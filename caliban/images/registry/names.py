@@ -119,6 +119,17 @@ def repository_of(image: ImageRef) -> str:
     return head if colon and "/" not in tag else name
 
 
+def lower_case_name(image: ImageRef) -> ImageRef:
+    """Return an image reference with its path in lower case, as Docker requires it; host, tag and digest as they are.
+
+    Source: distribution/reference, ``path-component``.
+    """
+    name = repository_of(image)
+    host, slash, path = name.partition("/")
+    is_host = bool(slash) and base_image_host(name) == host
+    return (f"{host}/{path.lower()}" if is_host else name.lower()) + image[len(name) :]
+
+
 def registry_host(name: str) -> str:
     """Return ``HOST[:PORT]`` of a repository or an image reference."""
     return name.partition("/")[0]
