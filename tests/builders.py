@@ -34,7 +34,7 @@ from caliban.store.models import BatchRow, JobRow, JobSpecRow, SubmissionRow
 from caliban.store.owner import _state_and_start, this_process, to_text
 from caliban.store.queries import experiments_of_flag_sets, group_attempts
 from caliban.store.submissions import select_submissions, submission_from
-from tests.fakes import fake_details
+from tests.fake_service import fake_details
 
 IMAGE = "sha256:" + "ab" * 32
 SHORT_IMAGE = "sha256:" + "ab" * 6

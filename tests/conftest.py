@@ -25,14 +25,9 @@ from caliban.store.database import Access, Store, open_store
 from caliban.submission.setup import make_platforms
 from tests.databases import SqliteFiles, empty_store, postgresql_server, postgresql_url, sqlite_files
 from tests.docker_engine import base_image, engine, registry
-from tests.fakes import (
-    FakeClock,
-    FakeEngine,
-    FakePlatform,
-    FakeService,
-    FakeStream,
-    RecordingReporter,
-)
+from tests.fake_platform import FakePlatform
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock, FakeEngine, FakeStream, RecordingReporter
 from tests.forkserver import ForkServer, fork_server
 from tests.once import load_keys_without_checks, share_compiled_statements
 
@@ -231,10 +226,10 @@ def platforms(reporter: RecordingReporter) -> Platforms:
 
 @contextmanager
 def fake_platform(cls: str) -> Iterator[FakeService]:
-    """Provide the platform TEST by a class of ``tests.fakes``, and yield its service."""
+    """Provide the platform TEST by a class of ``tests.fake_platform``, and yield its service."""
     service = FakeService()
     table = cast(MutableMapping[str, platform_registry.Entry], platform_registry._BUILT_IN)
-    entry = platform_registry.Entry("TEST", f"tests.fakes:{cls}", "tests.fakes:fake_details")
+    entry = platform_registry.Entry("TEST", f"tests.fake_platform:{cls}", "tests.fake_service:fake_details")
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(FakePlatform, "service", service, raising=False)

@@ -48,7 +48,8 @@ from caliban.store.queries import recent_attempts
 from caliban.store.recorders import submitters
 from caliban.store.states import record_states
 from tests.builders import add_group, leave_open, parse_details
-from tests.fakes import FakeDestination, RecordingReporter
+from tests.fake_service import FakeDestination
+from tests.fakes import RecordingReporter
 from tests.once import load_keys_without_checks, share_compiled_statements
 
 _CLONE_NEWPID = 0x20000000

@@ -25,7 +25,8 @@ from tests.builders import IMAGE, add_group, an_experiment, leave_open
 from tests.calls import call
 from tests.cli.plugins import add_package
 from tests.conftest import Caliban, MakeScreen, ScreenContext
-from tests.fakes import FakeDestination, FakeService, FakeStream, RecordingReporter
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import FakeStream, RecordingReporter
 
 
 def attempts(store: Store, count: int) -> list[Attempt]:

@@ -10,7 +10,7 @@ from caliban.cli.history import attempt_line, history_lines
 from caliban.history import Attempt, Change, Resources, changes, history_of
 from caliban.records import JobDetails, JobExit, JobRecord, JobStatus, JsonObject
 from tests.builders import IMAGE, OTHER_IMAGE, SHORT_IMAGE, a_group, a_job, an_experiment
-from tests.fakes import FakeDestination
+from tests.fake_service import FakeDestination
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 

@@ -21,7 +21,8 @@ from caliban.store.models import JobRow
 from tests.builders import add_group
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeClock, FakeService
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock
 from tests.json_documents import Schema, fields, file_of, fitting, items, schemas, validator
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

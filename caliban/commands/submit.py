@@ -113,10 +113,12 @@ class SubmitCommand:
         flags.add_experiment_config(parser)
         if len(launchers) > 1:
             default = next(iter(launchers))
+            titles = "; ".join(f"{name}: {each.title}" for name, each in launchers.items() if each.title)
             parser.add_argument(
                 "--platform",
                 choices=list(launchers),
-                help=f"where the jobs run (default: cloud_platform in .calibanconfig.json, else {default})",
+                help=f"where the jobs run{f' ({titles})' if titles else ''}; "
+                f"default: cloud_platform in .calibanconfig.json, else {default}",
             )
         next(iter(launchers.values())).add_arguments(parser)
         add_wait_flags(parser, waits_anyway=self.waits)

@@ -85,6 +85,11 @@ def integer_at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def duration_or_zero(text: str) -> int:
+    """Return the seconds of what :func:`duration` takes, and 0 for ``0``, ``0s`` and so on; the ``type`` of a flag."""
+    return 0 if re.fullmatch(r"0+[dhms]?", text, re.ASCII) else duration(text)
+
+
 def duration(text: str) -> int:
     """Return the seconds of ``24h``, ``90m``, ``1h30m``, ``3600`` or ``3600s``; the ``type`` of a flag."""
     units = re.fullmatch(_DURATION, f"{text}s" if text.isdecimal() else text)

@@ -147,11 +147,13 @@ class Launcher(ABC):
             that needs no images: the command then has no flags for images.
         verb: what happens to the jobs, for ``--dry_run``: ``submitted``, ``run``.
         command_verb: the same in the infinitive: ``submit``.
+        title: what the platform is, where the user chooses one of several; "" for nothing.
     """
 
     image_flag: ClassVar[str | None] = "image_tag"
     verb: ClassVar[str] = "submitted"
     command_verb: ClassVar[str] = "submit"
+    title: ClassVar[str] = ""
 
     @abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,8 @@ from caliban.store.queries import group_attempts, recent_attempts
 from tests.builders import add_group, leave_open
 from tests.calls import call
 from tests.conftest import ForkedCaliban, MakeContext
-from tests.fakes import FakeService, RecordingReporter
+from tests.fake_service import FakeService
+from tests.fakes import RecordingReporter
 
 COMMANDS = (
     ("status",),

@@ -19,7 +19,7 @@ from caliban.store.database import Store
 from tests.builders import add_group, latest_states, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, fake_platform
-from tests.fakes import FakeService
+from tests.fake_service import FakeService
 from tests.forkserver import ForkServer
 from tests.standins.ml_v1 import MlV1
 from tests.store.helpers import PEER_STORES

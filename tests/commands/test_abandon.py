@@ -15,7 +15,8 @@ from caliban.store.database import Store
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
 
 FAILED, RUNNING = JobStatus.FAILED, JobStatus.RUNNING
 ABANDON = ("abandon", "--xgroup", "resubmit_test")

@@ -16,7 +16,9 @@ from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService, end
+from tests.fake_platform import end
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 from .test_run import start
 

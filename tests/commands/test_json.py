@@ -19,7 +19,9 @@ from tests.builders import IMAGE, add_group
 from tests.calls import call, result_of
 from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
 from tests.databases import sent_statements
-from tests.fakes import FakeClock, FakeService, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock
 from tests.json_documents import checked
 
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING

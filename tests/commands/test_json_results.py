@@ -20,7 +20,9 @@ from tests.commands.test_cluster import GROUP as CLUSTER
 from tests.commands.test_cluster import cluster, gke, google_user, user
 from tests.commands.test_run import local, start
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 from tests.platforms.vertex.helpers import IMAGE as CLOUD_IMAGE
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.container_v1 import ContainerV1, GkeCluster

@@ -20,7 +20,9 @@ from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group
 from tests.calls import call
 from tests.conftest import ForkedCaliban, MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeForegroundPlatform, FakeService, end
+from tests.fake_platform import FakeForegroundPlatform, end
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 GROUP = ("--xgroup", "resubmit_test")
 

@@ -25,7 +25,8 @@ from caliban.submission.submit import InterruptedSubmissionError, Submitter
 from tests.builders import elsewhere, owner, read_group, submissions
 from tests.commands.test_submit import FakeLaunch, submit
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 SWEEP = ("--experiment_config", "experiment.json")
 IMAGE = "sha256:" + "ab" * 32

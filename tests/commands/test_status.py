@@ -14,7 +14,8 @@ from caliban.store.states import record_states
 from tests.builders import IMAGE, SHORT_IMAGE, add_group, latest_states, leave_open, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
 
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING
 GROUP = ("--xgroup", "resubmit_test")

@@ -8,7 +8,8 @@ from caliban.store.database import Store
 from tests.builders import add_group
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
 
 FAILED, SUCCEEDED, RUNNING, STOPPED = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING, JobStatus.STOPPED
 GROUP = ("--xgroup", "resubmit_test")

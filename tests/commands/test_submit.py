@@ -16,7 +16,9 @@ from caliban.records import Destination, ImageRef, JsonObject
 from caliban.store.database import Store
 from tests.builders import GROUP, IMAGE, latest_states, read_group, submissions
 from tests.conftest import ScreenContext
-from tests.fakes import FakeDestination, FakeEngine, FakeService, Push
+from tests.fake_platform import Push
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import FakeEngine
 
 IN_ZONE_B = "registry.example.com/zone-b/abababababab:latest"
 

@@ -17,7 +17,9 @@ from caliban.store.database import Store, open_store
 from tests.builders import GROUP, add_group, latest_states, leave_open
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, MakeScreen, ScreenContext
-from tests.fakes import FakeClock, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock
 
 WAIT = ("wait", "--xgroup", GROUP)
 RUNNING, SUCCEEDED, FAILED, STOPPED = JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED

@@ -13,7 +13,9 @@ from caliban.store.database import Store
 from tests.builders import SHORT_IMAGE, add_group, latest_states
 from tests.calls import call
 from tests.conftest import MakeContext, MakeScreen, ScreenContext
-from tests.fakes import FakeClock, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock
 
 WATCH = ("status", "--xgroup", "resubmit_test", "--watch")
 RUNNING, SUCCEEDED, FAILED = JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED

@@ -75,7 +75,7 @@ def test_the_whole_request_to_vertex_ai(researcher: Researcher, vertex_ai: Verte
         },
         "jobSpec": {
             "workerPoolSpecs": [{**pool, "replicaCount": "1"}, {**pool, "replicaCount": "2"}],
-            "scheduling": {"strategy": "SPOT", "timeout": "5400s"},
+            "scheduling": {"strategy": "SPOT", "timeout": "5400s", "disableRetries": True},
             "serviceAccount": account,
             "network": network,
         },

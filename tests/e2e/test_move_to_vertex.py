@@ -101,7 +101,8 @@ def test_a_group_of_caliban_0_4_2_is_moved_to_vertex_ai(user: Researcher, vertex
                         "containerSpec": {"imageUri": image, "args": ["--foo", "3", "--sleep", "1"]},
                         "replicaCount": "1",
                     }
-                ]
+                ],
+                "scheduling": {"disableRetries": True},
             },
         }
     ]

@@ -20,7 +20,8 @@ from caliban.store.owner import to_text
 from caliban.submission.setup import make_platforms
 from tests.builders import owner
 from tests.e2e.conftest import Researcher
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 
 SHOW_ARGUMENTS = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(3)\n"
 UNUSUAL_ARGUMENTS = [

@@ -15,7 +15,7 @@ from caliban.errors import PlatformError
 from caliban.records import JobStatus, StatusUnavailable
 from caliban_subprocess import processes
 from contract_case import SubprocessCase
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
 
 @pytest.fixture

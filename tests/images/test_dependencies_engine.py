@@ -34,15 +34,24 @@ def with_library(project: Project, directory: str = "libs/common") -> None:
     project.write("cpu.py", "import common, six\nprint(common.NAME, six.__version__)\n")
 
 
-@pytest.mark.parametrize("line", ["-e ./libs/common", "./libs/common", "file:libs/common", "-e file:libs/common"])
-def test_a_library_of_the_project_is_installed(
-    build: Build, project: Project, run: Run, reporter: RecordingReporter, line: str
+LINES = ("-e ./libs/{}", "./libs/{}", "file:libs/{}", "-e file:libs/{}")
+
+
+def test_libraries_of_the_project_are_installed_however_they_are_named(
+    build: Build, project: Project, run: Run, reporter: RecordingReporter
 ) -> None:
-    with_library(project)
-    project.write("requirements.txt", f"six==1.16.0\n{line}\n")
-    assert run(build(project)) == "library 1.16.0\n"
+    lines = {f"lib{number}": line.format(f"lib{number}") for number, line in enumerate(LINES)}
+    for name in lines:
+        project.write(f"libs/{name}/setup.py", LIBRARY.replace("common", name))
+        project.write(f"libs/{name}/{name}/__init__.py", f"NAME = {name!r}\n")
+    project.write("requirements.txt", "six==1.16.0\n" + "".join(f"{line}\n" for line in lines.values()))
+    project.write(
+        "cpu.py",
+        f"import six, {', '.join(lines)}\nprint(six.__version__, {', '.join(f'{name}.NAME' for name in lines)})\n",
+    )
+    assert run(build(project)) == f"1.16.0 {' '.join(lines)}\n"
     (note,) = [each for each in reporter.lines if "not cached" in each]
-    assert line in note
+    assert all(line in note for line in lines.values())
 
 
 def test_the_packages_beside_a_library_of_the_project_stay_cached(
@@ -114,9 +123,8 @@ def test_a_path_outside_the_project_is_an_error_before_the_build(
 
 
 SETUP_THAT_READS = [
-    "setup(name='proj', version='1', install_requires=open('requirements/base.txt').read().split())",
     "import glob\nnames = [open(f).read() for f in glob.glob('requirements/*')]\n"
-    "setup(name='proj', version='1', install_requires=names)",
+    "setup(name='proj', version=open('VERSION.txt').read(), install_requires=names)",
     "import trainer\n"
     "setup(name='proj', version=trainer.VERSION, install_requires=['six==1.16.0'], packages=['trainer'])",
 ]
@@ -125,6 +133,7 @@ SETUP_THAT_READS = [
 @pytest.mark.parametrize("source", SETUP_THAT_READS)
 def test_a_setup_script_may_read_files_of_the_project(build: Build, project: Project, run: Run, source: str) -> None:
     project.write("setup.py", f"import os, sys\nsys.path.insert(0, '.')\nfrom setuptools import setup\n{source}\n")
+    project.write("VERSION.txt", "1")
     project.write("requirements/base.txt", "six==1.16.0")
     project.write("trainer/__init__.py", "from trainer.about import VERSION\n")
     project.write("trainer/about.py", "VERSION = '1'\n")
@@ -159,16 +168,11 @@ def test_the_dependencies_of_an_application_are_installed(build: Build, project:
 
 
 PACKAGES = {
-    "readme": '[project]\nname = "proj"\nversion = "1"\nreadme = "docs/README.md"\nlicense = {file = "docs/LICENSE"}\n'
-    f'dependencies = ["six==1.16.0"]\n{SETUPTOOLS}',
+    "setuptools": '[project]\nname = "proj"\nreadme = "docs/README.md"\nlicense = {file = "docs/LICENSE"}\n'
+    f'dynamic = ["version", "dependencies"]\n[tool.setuptools]\npackages = ["proj"]\n[tool.setuptools.dynamic]\n'
+    f'version = {{attr = "proj.about.__version__"}}\ndependencies = {{file = ["requirements.in"]}}\n{SETUPTOOLS}',
     "hatchling": '[project]\nname = "proj"\nreadme = "docs/README.md"\ndynamic = ["version"]\n'
     f'dependencies = ["six==1.16.0"]\n[tool.hatch.version]\npath = "proj/about.py"\n{HATCH}',
-    "dynamic dependencies": '[project]\nname = "proj"\nversion = "1"\ndynamic = ["dependencies"]\n'
-    f'[tool.setuptools]\npackages = ["proj"]\n[tool.setuptools.dynamic]\n'
-    f'dependencies = {{file = ["requirements.in"]}}\n{SETUPTOOLS}',
-    "dynamic version": '[project]\nname = "proj"\ndynamic = ["version"]\ndependencies = ["six==1.16.0"]\n'
-    f'[tool.setuptools]\npackages = ["proj"]\n[tool.setuptools.dynamic]\n'
-    f'version = {{attr = "proj.about.__version__"}}\n{SETUPTOOLS}',
     "poetry": '[tool.poetry]\nname = "proj"\nversion = "1"\ndescription = ""\nauthors = []\nreadme = "docs/README.md"\n'
     f'[tool.poetry.dependencies]\npython = "^3.8"\nsix = "1.16.0"\n{POETRY}',
     "flit": '[project]\nname = "proj"\ndynamic = ["version", "description"]\ndependencies = ["six==1.16.0"]\n'

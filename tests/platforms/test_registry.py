@@ -22,7 +22,8 @@ from tests.fakes import RecordingReporter
 
 BUILT_IN = ("LOCAL", "CAIP", "VERTEX", "KUBERNETES", "GKE")
 MOON = """
-from tests.fakes import FakeRemotePlatform, FakeService
+from tests.fake_platform import FakeRemotePlatform
+from tests.fake_service import FakeService
 
 class Moon(FakeRemotePlatform):
     id = "MOON"

@@ -13,7 +13,8 @@ from caliban.platforms.base import MaySend, NotSentError, RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
 from caliban.platforms.submit_once import poll_until, submit_once
-from tests.fakes import FakeClock, RecordingReporter, may_not_send, may_send
+from tests.fake_service import may_not_send, may_send
+from tests.fakes import FakeClock, RecordingReporter
 
 POLICY = RetryPolicy(initial_delay=1, max_delay=1, deadline=60)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from caliban.records import JobRecord, JobStatus, JobUpdate
-from tests.fakes import FakeService, fake_details
+from tests.fake_service import FakeService, fake_details
 
 
 class Machine:

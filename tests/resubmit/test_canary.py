@@ -18,7 +18,9 @@ from caliban.waiting.canary import Canaries, Verdict
 from tests.builders import OTHER_IMAGE, add_group, latest_states, submissions
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 from tests.resubmit.machine import Machine
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes", "--canary")

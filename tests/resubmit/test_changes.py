@@ -16,7 +16,9 @@ from caliban.store.models import ExperimentOriginRow, ExperimentRow
 from tests.builders import OTHER_IMAGE, add_group, leave_open, read_group, submissions
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeClock, FakeEngine, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock, FakeEngine
 
 GROUP = ("--xgroup", "resubmit_test")
 YES = (*GROUP, "--yes")

@@ -19,7 +19,9 @@ from tests.builders import IMAGE, OTHER_IMAGE, add_group
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, ScreenContext
 from tests.databases import sent_statements
-from tests.fakes import FakeEngine, FakeService, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 GROUP = ("resubmit", "--xgroup", "resubmit_test")
 FAILED = JobStatus.FAILED

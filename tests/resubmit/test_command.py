@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from caliban.attempts import SubmissionState
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.records import JobStatus, JsonObject, PlatformId
-from caliban.store.database import Access, Store, open_store
+from caliban.store.database import Store
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import (
     CPU_SPEC,
@@ -24,9 +23,13 @@ from tests.builders import (
 )
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, RecordingReporter, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 GROUP = ("--xgroup", "resubmit_test")
+
+
 FAILED, SUCCEEDED, STOPPED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.STOPPED, JobStatus.RUNNING
 
 
@@ -145,15 +148,6 @@ def test_a_job_that_may_still_run_is_not_run_again(
     assert context.out.startswith(
         "nothing to resubmit in the experiment group resubmit_test: 1 not finished (last known state running; no route)"
     )
-    assert "give up what can never be asked again: caliban abandon --xgroup resubmit_test" in context.err
-
-
-def test_a_dry_run_says_how_to_give_up_a_job_that_cannot_be_asked_about(
-    store: Store, service: FakeService, context: ScreenContext
-) -> None:
-    add_group(store, RUNNING)
-    service.expect("statuses", polls(unavailable=[1]))
-    assert call(context, "resubmit", *GROUP, "--dry_run") == 0
     assert "give up what can never be asked again: caliban abandon --xgroup resubmit_test" in context.err
 
 
@@ -296,55 +290,6 @@ def test_an_empty_group_is_reported(flags: tuple[str, ...], store: Store, contex
     assert context.out == "nothing to resubmit: the experiment group resubmit_test has no experiments\n"
 
 
-def test_a_dry_run_shows_everything_and_changes_nothing(
-    store: Store, project: JsonObject, service: FakeService, context: ScreenContext
-) -> None:
-    add_group(store, SUCCEEDED, FAILED, container_spec=project)
-    assert call(context, "resubmit", *GROUP, "--dry_run") == 0
-    assert context.out == (
-        "the following jobs would be resubmitted:\n"
-        "cpu.py --foo 3 --sleep 1\n"
-        f"  job 2        FAILED        TEST 2020-05-29 10:53:40 container: {SHORT_IMAGE} name: fake-2\n"
-        "\n"
-        "container images:\n"
-        f"  docker config 1, for 1 job: would be rebuilt from {project['build_path']} (job_mode: CPU)\n"
-        "\n"
-        "left out:\n"
-        "  cpu.py --foo 3 --sleep 0 (experiment 1, job 1): succeeded\n"
-        "\n"
-        "nothing was submitted: to resubmit these jobs, run this command without --dry_run\n"
-    )
-    assert (context.err, submissions(store)) == ("", [])
-
-
-def test_a_dry_run_shows_current_states_and_does_not_record_them(
-    store: Store, service: FakeService, context: ScreenContext
-) -> None:
-    add_group(store, RUNNING, container_spec={"image_id": "lab:1"})
-    service.expect("statuses", polls(FAILED=[1]))
-    call(context, "resubmit", *GROUP, "--dry_run")
-    assert "\n  job 1        FAILED  " in context.out
-    assert latest_states(store) == ["RUNNING"]
-
-
-def test_a_dry_run_marks_states_that_could_not_be_refreshed(
-    store: Store, service: FakeService, context: ScreenContext
-) -> None:
-    add_group(store, RUNNING, container_spec={"image_id": "lab:1"})
-    service.expect("statuses", polls(unavailable=[1]))
-    call(context, "resubmit", *GROUP, "--dry_run", "--all_jobs")
-    assert "(last known state; no route)\n" in context.out
-
-
-def test_a_dry_run_skips_what_another_process_is_submitting(
-    store: Store, service: FakeService, context: ScreenContext
-) -> None:
-    one, _ = add_group(store, FAILED, FAILED, container_spec={"image_id": "lab:1"}).experiments
-    leave_open(store, one, host="catbus", pid=4711, renewed=context.clock.utc_now())
-    call(context, "resubmit", *GROUP, "--dry_run")
-    assert "(experiment 1, job 1): being submitted by totoro on catbus (process 4711) since" in context.out
-
-
 def test_what_another_process_is_submitting_is_skipped(
     store: Store, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
@@ -413,17 +358,6 @@ def test_a_job_of_an_unknown_platform_is_reported(
     )
 
 
-def test_a_dry_run_reads_a_store_that_was_never_upgraded(
-    home: Path, context: ScreenContext, reporter: RecordingReporter
-) -> None:
-    peer = Path(__file__).parent.parent / "data" / "peer_stores" / "walkthrough_caip.sqlite"
-    (home / ".caliban").mkdir()
-    shutil.copy(peer, home / ".caliban" / "caliban.db")
-    assert call(context, "resubmit", *GROUP, "--dry_run") == 0
-    with open_store(f"sqlite:///{home}/.caliban/caliban.db", Access.READ, reporter) as store:
-        assert not store.has_journal
-
-
 def test_flags_choose_what_is_run_again(
     store: Store, project: JsonObject, service: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:
@@ -434,16 +368,6 @@ def test_flags_choose_what_is_run_again(
         call(context, "resubmit", *GROUP, "--yes", "--state", "failed", "--match", "sleep=1,2,3", "--limit", "1") == 0
     )
     assert latest_states(store) == ["FAILED", "SUBMITTED", "STOPPED", "FAILED"]
-
-
-def test_a_dry_run_lists_who_is_left_out_and_why(store: Store, project: JsonObject, context: ScreenContext) -> None:
-    add_group(store, FAILED, FAILED, SUCCEEDED, container_spec=project)
-    call(context, "resubmit", *GROUP, "--dry_run", "--job", "1,3")
-    left_out = context.out.partition("left out:\n")[2].splitlines()[:2]
-    assert left_out == [
-        "  cpu.py --foo 3 --sleep 1 (experiment 2, job 2): not named with --job",
-        "  cpu.py --foo 3 --sleep 2 (experiment 3, job 3): succeeded",
-    ]
 
 
 def test_attempts_are_counted(

@@ -14,7 +14,7 @@ from tests.builders import CREATED, add_group, latest_states, submissions
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, ScreenContext
 from tests.databases import sent_statements
-from tests.fakes import FakeService
+from tests.fake_service import FakeService
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test")
 LAB: JsonObject = {"image_id": "lab:1"}

@@ -16,7 +16,7 @@ from caliban.store.database import Store
 from tests.builders import a_group, a_job, add_group, an_experiment
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeService
+from tests.fake_service import FakeService
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--dry_run")

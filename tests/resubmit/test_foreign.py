@@ -19,7 +19,8 @@ from caliban.submission.setup import make_platforms
 from tests.builders import CREATED, IMAGE, a_job, add_group
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, RecordingReporter
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine, RecordingReporter
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test")
 PLAIN = ["--ipc", "host", "-e", "PYTHONUNBUFFERED=1"]

@@ -14,7 +14,8 @@ from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group, latest_states
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 from tests.resubmit.machine import Machine
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes", "--wait", "--max_parallel", "2")

@@ -14,7 +14,8 @@ from caliban.store.models import JobRow
 from tests.builders import add_group, read_group, submissions
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 from tests.platforms.caip.helpers import IMAGE, PEER_SPEC
 from tests.standins.aiplatform_v1 import AiplatformV1
 from tests.standins.ml_v1 import MlV1, shut_down
@@ -88,7 +89,8 @@ def test_the_request_is_the_migrated_job(store: Store, vertex: AiplatformV1, con
                         "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3", "--sleep", "1"]},
                         "replicaCount": "1",
                     }
-                ]
+                ],
+                "scheduling": {"disableRetries": True},
             },
         }
     ]

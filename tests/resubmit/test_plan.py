@@ -12,7 +12,7 @@ from caliban.records import ContainerRecord
 from caliban.resubmit.plan import Plan, PlannedJob, ready_job
 from caliban.submission.preflight import ImageSource, Route
 from tests.builders import BUILD, OTHER_IMAGE, a_job, an_experiment
-from tests.fakes import FakeDestination, FakeService
+from tests.fake_service import FakeDestination, FakeService
 
 LAB = ImageSpec("lab:1")
 MISSING = ImageError("build-folder-gone", "directory not found")

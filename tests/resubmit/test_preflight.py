@@ -17,7 +17,8 @@ from caliban.resubmit.preflight import check_jobs, plan_jobs, with_migration_hin
 from caliban.resubmit.selection import Choice, select
 from caliban.submission.setup import make_platforms
 from tests.builders import BUILD, CPU_SPEC, IMAGE, a_group, a_job, an_experiment, build_for
-from tests.fakes import FakeDestination, FakeEngine, FakeService, RecordingReporter
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import FakeEngine, RecordingReporter
 
 UNREACHABLE = PlatformError("fake-unreachable", "cannot reach the fake platform")
 

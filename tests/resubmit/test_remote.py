@@ -12,7 +12,9 @@ from caliban.store.database import Store
 from tests.builders import IMAGE, add_group, latest_states, submissions
 from tests.calls import call
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeDestination, FakeEngine, FakeService, Push
+from tests.fake_platform import Push
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import FakeEngine
 
 GROUP = ("--xgroup", "resubmit_test")
 FAILED, RUNNING = JobStatus.FAILED, JobStatus.RUNNING

@@ -11,7 +11,7 @@ from caliban.resubmit.plan import Plan, PlannedJob
 from caliban.resubmit.selection import Choice, select
 from caliban.submission.preflight import ImageSource
 from tests.builders import BUILD, SHORT_IMAGE, a_group, a_job, an_experiment
-from tests.fakes import FakeService
+from tests.fake_service import FakeService
 
 HOME = Path("/home/totoro")
 SOURCES: dict[int, ImageSource] = {1: replace(BUILD, build_path=HOME / "cpu"), 2: ImageSpec("lab:1")}

@@ -23,7 +23,9 @@ from caliban.store.models import JobSpecRow
 from tests.builders import a_group, a_job, add_group, an_experiment, read_group
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 GROUP = ("--xgroup", "resubmit_test")
 DRY_RUN = (*GROUP, "--dry_run")

@@ -14,7 +14,9 @@ from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group, latest_states, read_group, submissions
 from tests.calls import call, result_of
 from tests.conftest import MakeContext, ScreenContext
-from tests.fakes import FakeEngine, FakeService, end, fake_details, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService, fake_details
+from tests.fakes import FakeEngine
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes", "--wait")
 FAILED, SUCCEEDED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.RUNNING

@@ -14,7 +14,9 @@ from caliban.store.database import Store
 from tests.builders import OTHER_IMAGE, add_group, latest_states
 from tests.calls import call, result_of
 from tests.conftest import ScreenContext
-from tests.fakes import FakeClock, FakeEngine, FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock, FakeEngine
 
 RESUBMIT = ("resubmit", "--xgroup", "resubmit_test", "--yes")
 FAILED, SUCCEEDED, STOPPED, RUNNING = JobStatus.FAILED, JobStatus.SUCCEEDED, JobStatus.STOPPED, JobStatus.RUNNING

@@ -246,6 +246,11 @@ class State:
     faults: Sequence[Fault] = ()
     clock_offset: float = 0
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether the next command has to roll a transaction back."""
+        return any(name.endswith("-journal") for name in self.files)
+
     @classmethod
     def of(cls, sandbox: Sandbox) -> State:
         files = {file.name: file.read_bytes() for file in store_files(sandbox)}

@@ -19,7 +19,8 @@ from caliban.store.journal import Journal
 from caliban.submission.lease import in_progress
 from caliban.submission.reconcile import reconcile
 from tests.builders import IMAGE, a_submission, add_group, leave_open, owner, submissions
-from tests.fakes import FakeService, RecordingReporter
+from tests.fake_service import FakeService
+from tests.fakes import RecordingReporter
 
 
 def owned_by(process: Owner) -> Submission:

@@ -23,7 +23,8 @@ from caliban.store.database import Store
 from tests.builders import add_group
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeEngine, FakeService
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine
 
 SECRET = b"planted-outside"
 

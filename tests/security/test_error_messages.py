@@ -21,7 +21,8 @@ from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.tokens import RefreshingCredentials
 from caliban.records import StatusUnavailable
 from caliban.store.database import Access, open_store
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 from tests.platforms.caip.helpers import PEER_SPEC, recorded_job, submission
 from tests.platforms.google.helpers import POLICY, PROJECT, platform_context
 from tests.standins.ml_v1 import MlV1

@@ -20,7 +20,7 @@ from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.records import JobRecord
 from tests.e2e.conftest import Researcher
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     GKE_DESTINATION,

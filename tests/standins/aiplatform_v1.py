@@ -8,6 +8,7 @@ totoro-project [--docker "docker"]``, which is then steered by the paths below `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ class AiplatformV1(TrainingApi):
         numbers: of the projects, by their ids; the names of jobs have them, and either may be sent.
         disabled: projects (their ids) in which the API is not enabled.
         locations: that there are.
+        gpu_quota: GPU (``NVIDIA_L4``) -> how many of them one job may have; any number of others.
         jobs: see :class:`~tests.standins.custom_jobs.CustomJobs`, for its ``lag_s`` above all.
     """
 
@@ -58,6 +60,7 @@ class AiplatformV1(TrainingApi):
         super().__init__(projects, runner=runner, quota=quota, token_life_s=token_life_s, account=account, clock=clock)
         self.numbers = {project: str(_FIRST_NUMBER + index) for index, project in enumerate(sorted(projects))}
         self.disabled: set[str] = set()
+        self.gpu_quota: dict[str, int] = {}
         # Multi-regions have endpoints too, but train nothing: https://cloud.google.com/vertex-ai/docs/general/locations
         self.locations = {found["location"] for found in self.discovery.document["endpoints"]} - {"us", "eu"}
         self.any_registry = any_registry
@@ -106,7 +109,28 @@ class AiplatformV1(TrainingApi):
             return self.jobs.cancel(project, location, method.path["customJobsId"])
         told = self.discovery.as_told({"$ref": _SCHEMA}, self.discovery.without_outputs(_SCHEMA, body))
         self.check_quota(_OVER_QUOTA)
+        self._check_gpus(told)
         return self.jobs.create(project, location, told)
+
+    def _check_gpus(self, body: Mapping[str, Any]) -> None:
+        """Refuse a job with more GPUs than the project may have.
+
+        The words are those of https://github.com/GoogleCloudPlatform/stable-diffusion-on-gcp/issues/12; jobs with Spot
+        VMs and flex start use quotas with ``preemptible`` in their names (the page ``schedule-jobs-dws``, "Quota").
+        """
+        spec = body.get("jobSpec") or {}
+        asked: Counter[str] = Counter()
+        for pool in spec.get("workerPoolSpecs") or []:
+            machine = pool.get("machineSpec") or {}
+            count = int(machine.get("acceleratorCount") or 0) * int(pool.get("replicaCount") or 0)
+            asked[str(machine.get("acceleratorType"))] += count
+        strategy = (spec.get("scheduling") or {}).get("strategy")
+        kind = "preemptible_" if strategy in ("SPOT", "FLEX_START") else ""
+        over = [gpu for gpu, count in asked.items() if count > self.gpu_quota.get(gpu, count)]
+        if over:
+            names = (f"{kind}{gpu.lower().replace('tesla_', '')}_gpus" for gpu in over)
+            metrics = ", ".join(f"aiplatform.googleapis.com/custom_model_training_{name}" for name in names)
+            raise ApiError(429, f"The following quota metrics exceed quota limits: {metrics}")
 
     def _project(self, method: Method) -> str | None:
         """The id of a project that was named by its id or its number."""

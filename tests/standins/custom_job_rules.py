@@ -18,6 +18,12 @@ _UNSPECIFIED = "ACCELERATOR_TYPE_UNSPECIFIED"
 _DISKS = frozenset({"pd-ssd", "pd-standard", "hyperdisk-balanced"})
 _LONGEST_NAME, _MOST_LABELS, _LONGEST_LABEL = 128, 64, 63
 _MOST_VARIABLES = 100
+_FLEX_START_GPUS = re.compile(r"NVIDIA_(L4|TESLA_A100|A100_80GB|H100_80GB|H100_MEGA_80GB|H200_141GB|B200)")
+_LONGEST_FLEX_START_S = 7 * 86400
+_RESERVATION_KEY = "compute.googleapis.com/reservation-name"
+_RESERVATION = re.compile(
+    r"projects/[^/]+/zones/[^/]+/reservations/[^/]+(/reservationBlocks/[^/]+(/reservationSubBlocks/[^/]+)?)?"
+)
 
 Problem = tuple[str, str]
 """A field, in the service's own words, and what is wrong with it."""
@@ -95,6 +101,7 @@ def _pool_problems(place: str, pool: Mapping[str, Any], is_first: bool, any_regi
         yield from _container_problems(f"{place}.container_spec", pool["containerSpec"], any_registry)
     else:
         yield from _package_problems(f"{place}.python_package_spec", pool["pythonPackageSpec"])
+    yield from _reservation_problems(f"{place}.machine_spec.reservation_affinity", machine.get("reservationAffinity"))
     yield from _disk_problems(f"{place}.disk_spec", pool.get("diskSpec") or {})
 
 
@@ -134,10 +141,53 @@ def _disk_problems(place: str, disk: Mapping[str, Any]) -> Iterator[Problem]:
         yield f"{place}.boot_disk_size_gb", "The boot disk must have at least 100 GB."
 
 
-def _spec_problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
-    timeout = (spec.get("scheduling") or {}).get("timeout")
+def _reservation_problems(place: str, affinity: Mapping[str, Any] | None) -> Iterator[Problem]:
+    if affinity is None:
+        return
+    kind, key, values = affinity.get("reservationAffinityType"), affinity.get("key"), affinity.get("values") or []
+    if kind in (None, "TYPE_UNSPECIFIED"):
+        yield f"{place}.reservation_affinity_type", "Required field is not set."
+    elif kind != "SPECIFIC_RESERVATION":
+        if key or values:
+            yield place, f"The key and the values must not be set for {kind}."
+    elif key != _RESERVATION_KEY:
+        yield f"{place}.key", f"The key must be {_RESERVATION_KEY}."
+    elif len(values) != 1 or not _RESERVATION.fullmatch(values[0]):
+        yield f"{place}.values", "The value must have the form projects/{project}/zones/{zone}/reservations/{name}."
+
+
+def _scheduling_problems(scheduling: Mapping[str, Any], pools: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """What is wrong with the scheduling, above all with flex start.
+
+    Source: the page ``schedule-jobs-dws`` ("Requirements"), and ``use-reservations`` ("Limitations and requirements").
+    """
+    place = "job_spec.scheduling"
+    timeout, wait = scheduling.get("timeout"), scheduling.get("maxWaitDuration")
     if timeout is not None and float(timeout[:-1]) <= 0:
-        yield "job_spec.scheduling.timeout", "The timeout must be positive."
+        yield f"{place}.timeout", "The timeout must be positive."
+    if wait is not None and float(wait[:-1]) < 0:
+        yield f"{place}.max_wait_duration", "The duration must not be negative."
+    machines = [pool.get("machineSpec") or {} for pool in pools if pool]
+    has_reservation = any(_reserves(machine) for machine in machines)
+    if scheduling.get("strategy") in ("SPOT", "FLEX_START") and has_reservation:
+        yield f"{place}.strategy", f"Reservations cannot be used with the strategy {scheduling['strategy']}."
+    if scheduling.get("strategy") != "FLEX_START":
+        return
+    if timeout is not None and float(timeout[:-1]) > _LONGEST_FLEX_START_S:
+        yield f"{place}.timeout", "The timeout must be at most 7 days for the strategy FLEX_START."
+    if any(machine != machines[0] for machine in machines):
+        yield f"{place}.strategy", "All worker pools must have the same machines for the strategy FLEX_START."
+    if not all(_FLEX_START_GPUS.fullmatch(machine.get("acceleratorType", "")) for machine in machines):
+        yield f"{place}.strategy", "The machines do not support the strategy FLEX_START."
+
+
+def _reserves(machine: Mapping[str, Any]) -> bool:
+    kind = (machine.get("reservationAffinity") or {}).get("reservationAffinityType")
+    return kind in ("ANY_RESERVATION", "SPECIFIC_RESERVATION")
+
+
+def _spec_problems(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    yield from _scheduling_problems(spec.get("scheduling") or {}, spec.get("workerPoolSpecs") or [])
     network = spec.get("network")
     if network and not re.fullmatch(r"projects/[^/]+/global/networks/[^/]+", network):
         yield "job_spec.network", "The network must have the form projects/{project}/global/networks/{network}."

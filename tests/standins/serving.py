@@ -74,7 +74,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, JSON body and further headers.
+    """Status, JSON body and further headers: a value of several lines is sent as several headers.
 
     Attributes:
         pieces: a body that is sent as it comes, in place of JSON; the connection breaks where that raises an OSError.
@@ -278,7 +278,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_bytes(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
+            for line in value.split("\n"):
+                self.send_header(name, line)
         self.end_headers()
         self.wfile.write(data)
 

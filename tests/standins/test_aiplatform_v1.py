@@ -23,6 +23,9 @@ from tests.standins.training import Quota
 ROOT = Path(__file__).parents[2]
 
 
+SPECIFIC = {"reservationAffinityType": "SPECIFIC_RESERVATION", "key": "compute.googleapis.com/reservation-name"}
+
+
 @pytest.fixture
 def service() -> Iterator[AiplatformV1]:
     with AiplatformV1() as running:
@@ -112,6 +115,18 @@ def test_a_job_that_the_service_would_not_accept_is_refused(
             "Both `accelerator_type` and `accelerator_count` should be specified or none.",
         ),
         (
+            {"machineSpec": {"machineType": "a", "reservationAffinity": {"key": "k"}}},
+            "reservation_affinity_type; Message: Required field is not set.",
+        ),
+        (
+            {"machineSpec": {"machineType": "a", "reservationAffinity": {**SPECIFIC, "values": ["lab"]}}},
+            "reservation_affinity.values; Message: The value must have the form",
+        ),
+        (
+            {"machineSpec": {"machineType": "a", "reservationAffinity": {**SPECIFIC, "key": "k", "values": ["lab"]}}},
+            "reservation_affinity.key; Message: The key must be",
+        ),
+        (
             {"machineSpec": {"machineType": "a", "acceleratorType": "ABACUS", "acceleratorCount": 1}},
             "Invalid value at 'custom_job.job_spec.worker_pool_specs[0].machine_spec.accelerator_type'",
         ),
@@ -130,6 +145,12 @@ def test_a_worker_pool_that_the_service_would_not_accept_is_refused(
         ({"scheduling": {"timeout": 3600}}, "scheduling.timeout' (google-duration), 3600"),
         ({"scheduling": {"timeout": "0s"}}, "scheduling.timeout; Message: The timeout must be positive."),
         ({"scheduling": {"strategy": "CHEAP"}}, "Invalid value at 'custom_job.job_spec.scheduling.strategy'"),
+        ({"scheduling": {"maxWaitDuration": "-1s"}}, "max_wait_duration; Message: The duration must not be negative."),
+        ({"scheduling": {"strategy": "FLEX_START"}}, "strategy; Message: The machines do not support the strategy"),
+        (
+            {"scheduling": {"strategy": "FLEX_START", "timeout": "604801s"}},
+            "timeout; Message: The timeout must be at most 7 days",
+        ),
         ({"network": "my-vpc"}, "network; Message: The network must have the form"),
         ({"network": "projects/totoro-project/global/networks/vpc"}, "must be given by its number"),
         ({"serviceAccount": "robot"}, "service_account; Message: The service account must be given by its email"),

@@ -22,7 +22,7 @@ from caliban.store.code import (
 from caliban.store.database import Store
 from caliban.store.journal import Journal, new_token
 from caliban.store.models import CodeFileRow, CodeManifestRow, SubmissionBuildRow
-from tests.fakes import FakeDestination
+from tests.fake_service import FakeDestination
 
 from .helpers import Statements, add_experiments
 

@@ -13,7 +13,8 @@ from caliban.records import JobDetails, JobStatus, NewJob
 from caliban.store.database import Access, Store, open_store
 from caliban.store.group_stop import end_group, newest_batch
 from caliban.store.journal import Journal, NewSubmission, new_token
-from tests.fakes import FakeDestination, RecordingReporter
+from tests.fake_service import FakeDestination
+from tests.fakes import RecordingReporter
 
 from .helpers import add_experiments
 

@@ -16,7 +16,8 @@ from caliban.records import JobDetails, JobStatus, JsonObject, NewJob, PlatformI
 from caliban.store.database import Access, Store, open_store
 from caliban.store.journal import AlreadyOpen, AlreadyResubmitted, Journal, new_token
 from caliban.store.models import JobRow, JobSpecRow, SubmissionRow
-from tests.fakes import FakeDestination, RecordingReporter
+from tests.fake_service import FakeDestination
+from tests.fakes import RecordingReporter
 
 from .helpers import add_experiments, read_group
 

@@ -20,7 +20,8 @@ from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.store.models import REVISIONS, VERSION_TABLE, Base
 from tests.databases import Databases, nothing
-from tests.fakes import FakeDestination, RecordingReporter
+from tests.fake_service import FakeDestination
+from tests.fakes import RecordingReporter
 
 from .helpers import (
     add_experiments,

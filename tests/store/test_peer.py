@@ -17,7 +17,8 @@ from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, new_token
 from caliban.store.origins import record_derived
 from caliban.store.queries import experiments_of_flag_sets, group_attempts
-from tests.fakes import FakeDestination, RecordingReporter
+from tests.fake_service import FakeDestination
+from tests.fakes import RecordingReporter
 
 from .helpers import PEER_STORES, keep_raw, migrate_down, rows, upgraded_peer_history
 

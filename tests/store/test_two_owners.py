@@ -29,7 +29,8 @@ from caliban.clock import SystemClock
 from caliban.store.database import Access, open_store
 from caliban.store.journal import Journal, NewSubmission, new_token
 from caliban.submission import lease
-from tests.fakes import FakeDestination, RecordingReporter
+from tests.fake_service import FakeDestination
+from tests.fakes import RecordingReporter
 
 lease.RENEWAL_PERIOD = 0.2
 with open_store(sys.argv[1], Access.WRITE, RecordingReporter()) as store:

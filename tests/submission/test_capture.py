@@ -23,7 +23,9 @@ from caliban.submission.stopping import Stopper
 from caliban.submission.submit import Submitter
 from tests.builders import a_group, a_job, add_group, an_experiment, read_group
 from tests.databases import sent_statements
-from tests.fakes import FakeClock, FakeService, RecordingReporter, end, polls, writes
+from tests.fake_platform import end, polls, writes
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock, RecordingReporter
 from tests.submission.test_submit import an_attempt
 
 ERROR = OutputError("ValueError", "loss is nan", "train.py:41")

@@ -17,7 +17,9 @@ from caliban.records import ImageRef, JobMode
 from caliban.reporter import Reporter
 from caliban.submission.images import Images, image_source
 from tests.builders import BUILD, IMAGE, OTHER_IMAGE, build_for
-from tests.fakes import FakeDestination, FakeEngine, FakeService, Push, RecordingReporter
+from tests.fake_platform import Push
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import FakeEngine, RecordingReporter
 
 USER = BuildUser(1000, 1000, "totoro")
 OTHER_BUILD = replace(BUILD, build_path=Path("/srv/gpu"))

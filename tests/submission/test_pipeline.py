@@ -20,7 +20,9 @@ from caliban.submission.pipeline import ReadyJob, submit_jobs
 from caliban.submission.preflight import Route
 from caliban.submission.submit import Submitter
 from tests.builders import BUILD, IMAGE, OTHER_IMAGE, add_group, submissions
-from tests.fakes import FakeDestination, FakeEngine, FakeService, Push, RecordingReporter
+from tests.fake_platform import Push
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import FakeEngine, RecordingReporter
 
 OTHER_BUILD = replace(BUILD, build_path=Path("/srv/gpu"))
 FAILED = ImageError("build-step-failed", "step 3 failed")

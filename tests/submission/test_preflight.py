@@ -12,7 +12,7 @@ from caliban.platforms.base import Platform
 from caliban.platforms.registry import Platforms
 from caliban.submission.preflight import Preflight, check_registry_name
 from tests.builders import BUILD, build_for
-from tests.fakes import FakeDestination, FakeService
+from tests.fake_service import FakeDestination, FakeService
 
 UNREACHABLE = PlatformError("fake-unreachable", "cannot reach the fake platform")
 NO_REPOSITORY = ImageError("repository-missing", "the repository does not exist")

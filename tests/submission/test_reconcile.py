@@ -20,7 +20,9 @@ from caliban.store.job_logs import output_errors
 from caliban.store.journal import Journal
 from caliban.submission.reconcile import describe_open, reconcile
 from tests.builders import IMAGE, add_group, elsewhere, latest_states, leave_open, read_group, submissions
-from tests.fakes import FakeClock, FakeService, RecordingReporter, writes
+from tests.fake_platform import writes
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock, RecordingReporter
 
 LONG_AGO = datetime(2020, 5, 29, tzinfo=timezone.utc)
 

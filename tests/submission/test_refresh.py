@@ -9,7 +9,8 @@ from caliban.platforms.registry import Platforms
 from caliban.records import GroupRecord, JobDetails, JobRecord, JobStatus, JobUpdate, PlatformId, StatusUnavailable
 from caliban.submission.refresh import Refreshed, refresh
 from tests.builders import a_group, a_job, an_experiment
-from tests.fakes import FakeService, polls
+from tests.fake_platform import polls
+from tests.fake_service import FakeService
 
 FINAL = [status for status in JobStatus if status.is_final]
 UNFINISHED = [status for status in JobStatus if not status.is_final]
@@ -133,7 +134,7 @@ def test_a_platform_that_fails_does_not_hide_the_jobs_of_others(
 def test_an_answer_of_another_type_changes_nothing(
     answer: object, platforms: Platforms, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.fakes.FakePlatform.statuses", lambda self, jobs: answer)
+    monkeypatch.setattr("tests.fake_platform.FakePlatform.statuses", lambda self, jobs: answer)
     refreshed = refresh([a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)))], platforms)
     [shown] = refreshed.groups[0].experiments[0].jobs
     assert (shown.status, bool(shown.refresh_error), refreshed.changes) == (JobStatus.RUNNING, True, {})
@@ -145,7 +146,7 @@ def test_a_platform_that_cannot_be_created_does_not_hide_the_jobs_of_others(
     def fail(self: object, context: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tests.fakes.FakePlatform.__init__", fail)
+    monkeypatch.setattr("tests.fake_platform.FakePlatform.__init__", fail)
     [shown] = refresh([a_group(an_experiment(1, a_job(1, JobStatus.RUNNING)))], platforms).groups[0].experiments[0].jobs
     assert "ZeroDivisionError" in str(shown.refresh_error)
 

@@ -10,7 +10,8 @@ from caliban.records import JobStatus, JsonObject, NewJob, PlatformId
 from caliban.store.database import Store
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter
 from tests.builders import IMAGE, add_group
-from tests.fakes import FakeDestination, FakeService, RecordingReporter
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import RecordingReporter
 
 REQUEST = "Submitting request!"
 

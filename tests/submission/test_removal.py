@@ -19,7 +19,9 @@ from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import read_group
 from tests.calls import call
 from tests.conftest import ScreenContext
-from tests.fakes import FakeService, RecordingReporter, end, polls
+from tests.fake_platform import end, polls
+from tests.fake_service import FakeService
+from tests.fakes import RecordingReporter
 
 from .test_submit import Bench, bench, sigterm_handler_of_main
 

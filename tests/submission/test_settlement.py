@@ -17,7 +17,9 @@ from caliban.store.states import STOP_KEY
 from caliban.submission.stopping import Stopper
 from caliban.submission.submit import InterruptedSubmissionError
 from tests.builders import read_group
-from tests.fakes import FakeClock, FakeService, RecordingReporter, end
+from tests.fake_platform import end
+from tests.fake_service import FakeService
+from tests.fakes import FakeClock, RecordingReporter
 
 from .test_submit import SIGNALS, Bench, bench, errors, sigterm_handler_of_main
 
@@ -177,7 +179,7 @@ def test_after_an_unforeseen_exception_it_is_unknown_whether_the_job_was_sent(
 def test_an_answer_of_another_type_leaves_the_submission_open(
     answer: object, bench: Bench, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.fakes.FakePlatform.submit", lambda *arguments: answer)
+    monkeypatch.setattr("tests.fake_platform.FakePlatform.submit", lambda *arguments: answer)
     outcomes = bench.submitter.submit_all(bench.attempts[:1])
     assert (errors(outcomes), bench.journal()) == (["internal-error"], ["OPEN"])
 
@@ -211,7 +213,7 @@ def test_a_job_whose_links_cannot_be_determined_was_accepted(
     def fail(self: object, job: JobRecord) -> list[str]:
         raise KeyError("region")
 
-    monkeypatch.setattr("tests.fakes.FakeRemotePlatform.links", fail)
+    monkeypatch.setattr("tests.fake_platform.FakeRemotePlatform.links", fail)
     remote.expect("submit", remote.accept)
     outcomes = bench.submitter.submit_all(bench.attempts[:1])
     assert (errors(outcomes), bench.states()[0], reporter.lines[-1]) == ([None], "SUBMITTED", "job 1 was accepted")

@@ -10,7 +10,8 @@ from caliban.platforms.flags import cloud_key, project_id
 from caliban.platforms.registry import Platforms
 from caliban.records import PlatformId
 from caliban.submission.setup import build_user, make_platforms
-from tests.fakes import FakeEngine, FakeService, RecordingReporter
+from tests.fake_service import FakeService
+from tests.fakes import FakeEngine, RecordingReporter
 
 
 def test_a_platform_is_created_once(service: FakeService, platforms: Platforms) -> None:

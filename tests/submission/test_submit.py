@@ -28,7 +28,9 @@ from caliban.records import (
 from caliban.store.database import Store
 from caliban.submission.submit import Attempt, InterruptedSubmissionError, Submitter
 from tests.builders import IMAGE, add_group, latest_states, leave_open, read_group, submissions
-from tests.fakes import FakeDestination, FakeService, RecordingReporter, end
+from tests.fake_platform import end
+from tests.fake_service import FakeDestination, FakeService
+from tests.fakes import RecordingReporter
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 

@@ -16,7 +16,11 @@ class CaipLauncher(TrainingLauncher):
     platform = "CAIP"
     catalog = CATALOG
     name_key = "jobId"
-    unsupported = ("service_account", "network", "spot", "timeout", "disk_size", "worker_count")
+    title = "AI Platform Training, shut down in 2025"
+    unsupported = (
+        *("service_account", "network", "spot", "flex_start", "max_wait", "reservation", "timeout"),
+        *("disk_size", "worker_count"),
+    )
 
     def job_spec(self, options: LaunchOptions, number: int, arguments: Sequence[str], image: ImageRef) -> JsonObject:
         """Return the body of ml v1 ``projects.jobs.create``."""

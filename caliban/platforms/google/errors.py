@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from caliban.bounded import parse_json
 from caliban.errors import PlatformError
+from caliban.platforms.google.identifiers import PROJECT
+from caliban.platforms.google.quotas import is_passing, retry_delay
 from caliban.platforms.retry import ServiceError
 from caliban.redaction import clean_text, exception_text
-
-if TYPE_CHECKING:
-    from google.auth.exceptions import GoogleAuthError
 
 QUOTA_EXHAUSTED = "google-quota-exhausted"
 NO_CREDENTIALS = "no-credentials"
 
 _OK = 200
+_SERVICE = re.compile(r"[a-z]{1,40}\.googleapis\.com")
 
 _UNKNOWN_OUTCOME = frozenset({408, 409, 425, 499})
 """HTTP statuses below 500 of a submission after which the job may exist, and may be ours: the request may have been
@@ -75,13 +75,35 @@ class GoogleRefusedError(GoogleError):
         status: Google's name for it (``FAILED_PRECONDITION``), or "".
     """
 
-    def __init__(self, code: int, status: str, action: str, cause: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        status: str,
+        action: str,
+        cause: str,
+        retry_after: float | None = None,
+        *,
+        hint: str | None = None,
+        is_passing: bool = True,
+    ) -> None:
+        """Describe a refusal.
+
+        Args:
+            code: the HTTP status.
+            status: Google's name for it.
+            action: what was attempted, in the infinitive.
+            cause: Google's words.
+            retry_after: after how many seconds the service asks to try again, or None.
+            hint: what to do; None for the usual hint for the code.
+            is_passing: whether an exhausted quota (429) passes within minutes.
+        """
         kind = _KINDS.get(code, _KINDS[500] if code >= 500 else _OTHER_KIND)
-        super().__init__(kind.id, f"cannot {action}: {kind.message}", cause=cause or f"HTTP {code}", hint=kind.hint)
+        message = f"cannot {action}: {kind.message}"
+        super().__init__(kind.id, message, cause=cause or f"HTTP {code}", hint=hint or kind.hint)
         self.code = code
         self.status = status
-        self.is_transient = is_transient_status(code)
-        self.is_over_quota = code == 429
+        self.is_transient = is_transient_status(code) and is_passing
+        self.is_over_quota = code == 429 and is_passing
         self.outcome_unknown = code in _UNKNOWN_OUTCOME or (code >= 500 and not self._is_not_implemented)
         self.retry_after = retry_after
 
@@ -139,25 +161,36 @@ _KINDS: Mapping[int, _Kind] = {
 }
 
 
-def token_failure(error: GoogleAuthError, secrets: Iterable[object] = ()) -> CredentialsError | GoogleUnreachableError:
-    """Return why there is no access token: refused credentials, or a token endpoint that fails or does not answer.
+_MORE_QUOTA = (
+    "request more quota at https://console.cloud.google.com/iam-admin/quotas; or use fewer or other GPUs (--gpu_spec), "
+    "or another --region"
+)
+_QUOTA_PROJECT = (
+    "the quota project is $GOOGLE_CLOUD_QUOTA_PROJECT, or quota_project_id of the credentials file; ask its owner for "
+    "the role serviceusage.serviceUsageConsumer, or set another: "
+    "gcloud auth application-default set-quota-project PROJECT_ID"
+)
 
-    Args:
-        error: raised by google-auth; it holds the endpoint's answer, which may repeat what was sent.
-        secrets: what was sent and must not be shown.
+
+def _hint(error: Mapping[str, object] | None) -> str | None:
+    """Return what to do about a refusal, where its ErrorInfo says more than its code; else None.
+
+    Source: https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
     """
-    from google.auth.exceptions import TransportError
-
-    if isinstance(error, TransportError) or error.retryable:
-        return unreachable("fetch an access token", error, secrets)
-    text = clean_text(str(error.args[0] if error.args else error), secrets)
-    return CredentialsError(
-        "credentials-refused",
-        "Google does not accept the credentials",
-        cause=text,
-        hint="for a service account, check whether the key is still valid and this machine's clock is correct; for "
-        "your own account, run: gcloud auth application-default login",
-    )
+    if "requires a quota project" in str((error or {}).get("message")):
+        return _QUOTA_PROJECT
+    for detail in _objects((error or {}).get("details")):
+        metadata = detail.get("metadata")
+        named = metadata if isinstance(metadata, dict) else {}
+        service, consumer = str(named.get("service", "")), str(named.get("consumer", ""))
+        project = consumer.removeprefix("projects/")
+        if detail.get("reason") == "USER_PROJECT_DENIED":
+            return _QUOTA_PROJECT
+        if detail.get("reason") == "SERVICE_DISABLED" and _SERVICE.fullmatch(service) and PROJECT.is_valid(project):
+            return f"run: gcloud services enable {service} --project {project}"
+        if detail.get("reason") == "BILLING_DISABLED":
+            return "link the project to a billing account: https://console.cloud.google.com/billing/projects"
+    return None
 
 
 def refusal_of(code: int, reason: str, content: bytes, action: str, retry_after: float | None) -> GoogleError:
@@ -178,7 +211,14 @@ def refusal_of(code: int, reason: str, content: bytes, action: str, retry_after:
         foreign = ForeignAnswerError(action, code, content.decode("utf-8", "replace").strip() or reason)
         foreign.retry_after = retry_after
         return foreign
-    return GoogleRefusedError(code, status, action, cause, retry_after)
+    error = _error_object(content)
+    if code != 429:
+        return GoogleRefusedError(code, status, action, cause, retry_after, hint=_hint(error))
+    if retry_after is None:
+        retry_after = retry_delay(error)
+    if is_passing(error):
+        return GoogleRefusedError(code, status, action, cause, retry_after)
+    return GoogleRefusedError(code, status, action, cause, retry_after, hint=_MORE_QUOTA, is_passing=False)
 
 
 def _own_error(content: bytes, code: int) -> Mapping[str, object] | None:
@@ -241,6 +281,9 @@ def _detail_lines(details: object, message: str) -> Iterable[str]:
         for violation in _objects(detail.get("fieldViolations")):
             if str(violation.get("description", "")) not in message:
                 yield f"{violation.get('field', '')}: {violation.get('description')}"
+        for violation in _objects(detail.get("violations")):
+            if str(violation.get("description", "")) not in message:
+                yield str(violation["description"])
         if "reason" in detail:
             metadata = detail.get("metadata")
             pairs = metadata.items() if isinstance(metadata, dict) else ()

@@ -18,6 +18,7 @@ from caliban.platforms.base import Platform
 from caliban.platforms.google import labels
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.machine_catalog import Catalog, Hardware
+from caliban.platforms.google.projects import named_project
 from caliban.platforms.launch import JobPreview, Launch, LaunchContext, Launcher
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
 
@@ -35,12 +36,18 @@ class SchedulingOptions:
         network: the full name of the peered network, ``projects/12345/global/networks/my-vpc``.
         is_spot: on Spot machines, which cost less and can be preempted.
         timeout_s: the longest time that it may run, in seconds.
+        is_flex_start: queued until the service has the machines, instead of failing where it has none.
+        max_wait_s: the longest time that it may be queued, in seconds; 0 for any time.
+        reservation: the reservation of Compute Engine whose machines it uses.
     """
 
     service_account: str | None = None
     network: str | None = None
     is_spot: bool = False
     timeout_s: int | None = None
+    is_flex_start: bool = False
+    max_wait_s: int | None = None
+    reservation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,22 +114,46 @@ class TrainingLauncher(Launcher):
             UsageError: the service has nothing for a flag (``flag-not-on-platform``), or a value is wrong.
         """
         for flag in self.unsupported:
-            if getattr(args, flag):
+            value = getattr(args, flag)
+            if value is not None and value is not False:
                 raise UsageError(
                     "flag-not-on-platform",
                     f"{self.catalog.service} does not support --{flag}",
                     hint="omit it, or choose another service with --platform",
                 )
+        hardware = self._hardware(args, context)
         options = LaunchOptions(
             base=labels.job_base(args.name or f"caliban_{context.user}"),
             labels=flags.parse_labels(args.label),
-            hardware=self._hardware(args, context),
+            hardware=hardware,
             worker_count=args.worker_count,
             disk_gb=args.disk_size,
-            scheduling=SchedulingOptions(args.service_account, args.network, args.spot, args.timeout),
+            scheduling=self.scheduling(args, hardware),
         )
-        project = args.project_id or context.environ.get("PROJECT_ID")
-        return TrainingLaunch(self, options, context, project)
+        project = named_project({"project_id": args.project_id}, context.environ)
+        return TrainingLaunch(self, options, context, project.id if project else None)
+
+    def scheduling(self, args: argparse.Namespace, hardware: Hardware) -> SchedulingOptions:
+        """Return the flags about how a service runs a job.
+
+        Raises:
+            UsageError: a value is wrong, or the machine cannot be had in this way.
+        """
+        return SchedulingOptions(
+            args.service_account,
+            args.network,
+            args.spot,
+            args.timeout,
+            args.flex_start,
+            args.max_wait,
+            args.reservation,
+        )
+
+    def summary_lines(self, options: LaunchOptions) -> Sequence[str]:
+        """See :meth:`caliban.platforms.launch.Launch.summary_lines`."""
+        count = options.worker_count or 1
+        several = f"{count} machines, each " if count > 1 else ""
+        return (f"each job, on {self.catalog.service}: {several}{options.hardware}",)
 
     def _hardware(self, args: argparse.Namespace, context: LaunchContext) -> Hardware:
         if args.nogpu and args.gpu_spec:
@@ -166,9 +197,7 @@ class TrainingLaunch(Launch):
 
     def summary_lines(self) -> Sequence[str]:
         """Return the machines of each job."""
-        count = self._options.worker_count or 1
-        several = f"{count} machines, each " if count > 1 else ""
-        return (f"each job, on {self._launcher.catalog.service}: {several}{self._options.hardware}",)
+        return self._launcher.summary_lines(self._options)
 
     def request_text(self, jobs: Sequence[JobPreview], image: ImageRef | None) -> str:
         """Return the requests as JSON; words in capitals stand for what is not known before the submission."""
@@ -228,6 +257,21 @@ def _add_scheduling_flags(parser: argparse.ArgumentParser) -> None:
         help="the VPC network to peer the jobs with: projects/PROJECT_NUMBER/global/networks/NAME (default: none)",
     )
     resource_flags.SPOT.add(parser, "run on Spot machines, which cost less and can be preempted")
+    parser.add_argument(
+        "--flex_start",
+        action="store_true",
+        help="wait until the service has the GPUs (Dynamic Workload Scheduler), instead of failing where it has none",
+    )
+    parser.add_argument(
+        "--max_wait",
+        type=flags.duration_or_zero,
+        help="with --flex_start: the longest time to wait for machines; 0 to wait for any time (default: 24h)",
+    )
+    parser.add_argument(
+        "--reservation",
+        metavar="NAME",
+        help="use a reservation of Compute Engine: projects/PROJECT/zones/ZONE/reservations/NAME; or any",
+    )
     resource_flags.TIMEOUT.add(
         parser,
         "the longest time that a job may run: 24h, 90m, 1h30m, or a number of seconds (default: 7 days)",

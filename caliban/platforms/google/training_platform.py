@@ -23,15 +23,16 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import Known, unknown_settings
 from caliban.platforms.flags import project_id
 from caliban.platforms.google import labels
-from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
+from caliban.platforms.google.client import PAGE_SIZE, Google
 from caliban.platforms.google.cloud_logging import CloudLogging, LogQuery, Stop
 from caliban.platforms.google.details import ProjectDestination, TimeLimits
 from caliban.platforms.google.endpoints import check_logging_endpoint
-from caliban.platforms.google.errors import QUOTA_EXHAUSTED, GoogleRefusedError
+from caliban.platforms.google.errors import GoogleRefusedError
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.job_output import JobState, OutputOf, job_filter, read_output
 from caliban.platforms.google.jobs_client import JobsClient, short_id, without_secrets
-from caliban.platforms.retry import Backoff, RetryPolicy
+from caliban.platforms.google.projects import named_project
+from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
     Destination,
@@ -201,8 +202,8 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         """Return the settings that caliban does not make, and the project unless the user has named it."""
         lines = tuple(unknown_settings(job.spec, self.known_settings))
         place = self._recorded_place(job)
-        chosen = project_id(self.context.options)
-        if place is None or chosen or place.project == self.context.environ.get(PROJECT_VARIABLE):
+        named = named_project(self.context.options, self.context.environ)
+        if place is None or (named and (named.source == "--project_id" or named.id == place.project)):
             return lines
         return (*lines, f"run in the project {place.project}, with your credentials")
 
@@ -244,10 +245,10 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         if chosen and PROJECT.check_given(chosen) != recorded:
             self.context.announce(f"re-running jobs of project {recorded} in project {chosen} (--project_id)")
             return chosen
-        preset = self.context.environ.get(PROJECT_VARIABLE)
-        if not chosen and preset and preset != recorded:
+        named = named_project(self.context.options, self.context.environ)
+        if not chosen and named and named.id != recorded:
             self.context.announce(
-                f"re-running jobs of project {recorded} there, not in {preset}; use --project_id to change that"
+                f"re-running jobs of project {recorded} there, not in {named.id}; use --project_id to change that"
             )
         return recorded
 
@@ -283,7 +284,7 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
             return {**created, "labels": {**labels.labels_of(created), **labels.labels_of(body)}}
 
         def refused(error: CalibanError) -> RefusedError:
-            self._is_over_quota = error.id == QUOTA_EXHAUSTED
+            self._is_over_quota = isinstance(error, ServiceError) and error.is_over_quota
             return refusal(error, details)
 
         return submit_once(

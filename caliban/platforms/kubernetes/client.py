@@ -18,9 +18,11 @@ from urllib.parse import quote, urlencode
 from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
+from caliban.platforms.kubernetes import kueue
 from caliban.platforms.kubernetes.connection import Connection, Credential
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
+    NOT_FOUND,
     KubernetesError,
     KubernetesRefusedError,
     failure,
@@ -29,6 +31,7 @@ from caliban.platforms.kubernetes.errors import (
 )
 from caliban.platforms.kubernetes.streaming import ErrorResponseError, stream
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
+from caliban.platforms.kubernetes.warning_headers import warnings_in
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
 from caliban.redaction import clean_text
@@ -46,6 +49,7 @@ _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_FORBIDDEN = 403
 _SYSTEM_NAMESPACE = "kube-system"
 
 
@@ -78,12 +82,20 @@ class Cluster:
         """What the server is recognised by, where the uid of the cluster is not readable."""
         return self._connection.identity
 
-    def create_job(self, namespace: str, body: JsonObject) -> JsonObject:
-        """Submit a job. Sent once, whatever happens; unknown fields are an error."""
+    def create_job(
+        self, namespace: str, body: JsonObject, on_warning: Callable[[str], None] = lambda text: None
+    ) -> JsonObject:
+        """Submit a job. Sent once, whatever happens; unknown fields are an error.
+
+        Args:
+            namespace: of the job.
+            body: the job.
+            on_warning: called with each warning in the response, also in that of a refusal.
+        """
         name = object_at(body, "metadata").get("name")
         path = f"{_jobs(namespace)}?{urlencode({'fieldValidation': 'Strict'})}"
         action = f"submit the job {name} to the {self.name}"
-        return _identified(self._send("POST", path, action, ("Job",), body), action)
+        return _identified(self._send("POST", path, action, ("Job",), body, on_warning), action)
 
     def get_job(self, namespace: str, name: str) -> JsonObject | None:
         """Return a job; None if the cluster has none of that name."""
@@ -140,6 +152,23 @@ class Cluster:
         action = f"list the events of the {self.name} in the namespace {namespace}"
         path = f"api/v1/namespaces/{_segment(namespace)}/events"
         return self._list(path, "EventList", selector, action, by="fieldSelector")
+
+    def workloads(self, namespace: str, selector: str) -> Iterator[JsonObject]:
+        """Yield the workloads of Kueue in a namespace that match ``selector``; none where it is not installed.
+
+        None either without the permission to list them.
+        """
+        action = f"list the workloads of the {self.name} in the namespace {namespace}"
+        for version in kueue.VERSIONS:
+            path = f"apis/{kueue.GROUP}/{version}/namespaces/{_segment(namespace)}/workloads"
+            try:
+                yield from self._list(path, "WorkloadList", selector, action)
+            except KubernetesError as error:
+                # Of a group of APIs that it does not have, the API server says so in plain text, not with a Status.
+                if error.code not in (NOT_FOUND, _FORBIDDEN):
+                    raise
+            else:
+                return
 
     def pod_log(self, namespace: str, pod: str, options: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the output of a container in pieces, as they come.
@@ -237,12 +266,20 @@ class Cluster:
         return self._retry(lambda: self._send(method, path, action, kinds))
 
     def _send(
-        self, method: str, path: str, action: str, kinds: tuple[str, ...], body: JsonObject | None = None
+        self,
+        method: str,
+        path: str,
+        action: str,
+        kinds: tuple[str, ...],
+        body: JsonObject | None = None,
+        on_warning: Callable[[str], None] = lambda text: None,
     ) -> JsonObject:
         """Send one request, and return the object in its response, which is one of ``kinds``."""
         credential = self._connection.credentials.current()
         request = self._request(method, path, credential, json.dumps(body).encode() if body is not None else None)
         response = self._exchange(request, credential.certificate, action)
+        for warning in warnings_in(response.headers):
+            on_warning(_redacted(credential.secrets, warning))
         parsed = _parsed(response.content)
         if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
             raise _failure(response, credential.secrets, action)

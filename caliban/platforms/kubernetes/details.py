@@ -8,6 +8,7 @@ stores ``context`` in place of the first three for a cluster of a kubeconfig, an
     started, ended     ISO 8601, in UTC
     error              why the cluster refused the submission
     container          the name of the job's own container; policies and service meshes add others
+    warning            what the cluster warned of when it created the job
     cluster_uid, cluster_server
                        what the cluster is recognised by; see :class:`ClusterDestination`
 
@@ -20,8 +21,8 @@ import json
 import re
 import shlex
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import ClassVar, TypeVar
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ _D = TypeVar("_D", bound="ClusterDestination")
 
 _IDENTITY = ("cluster_uid", "cluster_server")
 _KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp")
+_MAX_WARNING = 2000
 _REASON = re.compile(r"(?:(?P<name>\w+)(?:, |: |$))?(?:exit code (?P<code>\d+))?")
 
 
@@ -229,13 +231,16 @@ def parse_details(kind: type[ClusterDestination], status: JobStatus, raw: JsonOb
     )
 
 
-def job_details(destination: ClusterDestination, job: JsonObject, container: str | None = None) -> dict[str, object]:
+def job_details(
+    destination: ClusterDestination, job: JsonObject, container: str | None = None, warnings: Sequence[str] = ()
+) -> dict[str, object]:
     """Return what is stored of a job that the cluster accepted.
 
     Args:
         destination: where it is.
         job: as the cluster returned it; nothing is required of it.
         container: the name of its own container, if that is known.
+        warnings: what the cluster said of it when it was created.
     """
     metadata = object_at(job, "metadata")
     kept: dict[str, object] = {key: metadata[key] for key in _KEPT_METADATA if isinstance(metadata.get(key), str)}
@@ -243,6 +248,8 @@ def job_details(destination: ClusterDestination, job: JsonObject, container: str
     if isinstance(labels, Mapping):
         kept["labels"] = {key: value for key, value in labels.items() if isinstance(value, str)}
     own = {"container": container} if container else {}
+    if warnings:
+        own["warning"] = "; ".join(warnings)[:_MAX_WARNING]
     stored = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": destination.namespace, **kept}}
     return {**destination.to_details(), **own, "job": stored}
 
@@ -272,6 +279,17 @@ def with_state(raw: JsonObject, state: JobState) -> dict[str, object]:
     }
     kept = {key: value for key, value in raw.items() if key not in values}
     return {**kept, **{key: value for key, value in values.items() if value is not None}}
+
+
+def with_warning(state: JobState, raw: JsonObject) -> JobState:
+    """Return a state with the warning at the job's creation as its reason, where the job waits without another one.
+
+    Of a job whose pods are refused, it may be all that is known: events need a permission, and are kept for an hour.
+    """
+    warning = text(raw, "warning")
+    if state.status is not JobStatus.SUBMITTED or state.reason or not warning:
+        return state
+    return replace(state, reason=one_line(f"warning of the cluster: {warning}"))
 
 
 def stored_labels(raw: JsonObject) -> Mapping[str, object]:

@@ -27,7 +27,13 @@ _TIMEOUT_REASONS = frozenset({"Timeout", "ServerTimeout"})
 
 
 class KubernetesError(ServiceError):
-    """A request to a cluster failed."""
+    """A request to a cluster failed.
+
+    Attributes:
+        code: the HTTP status of the response; None without one.
+    """
+
+    code: int | None = None
 
 
 class KubernetesUnreachableError(KubernetesError):
@@ -58,7 +64,6 @@ class KubernetesRefusedError(KubernetesError):
     A client error certainly had no effect, except for timeouts and for an object that exists already: it may be ours.
 
     Attributes:
-        code: the HTTP status.
         reason: Kubernetes' name for it (``AlreadyExists``), or "".
         kind: the resource that it is about, in the plural (``jobs``, ``namespaces``), or "".
         name: the name of the object that it is about, or "".
@@ -69,7 +74,7 @@ class KubernetesRefusedError(KubernetesError):
         super().__init__(
             kind.id, f"cannot {action}: {kind.message}", cause=status.message or f"HTTP {code}", hint=kind.hint
         )
-        self.code = code
+        self.code: int = code
         self.reason = status.reason
         self.kind = status.kind
         self.name = status.name
@@ -249,6 +254,7 @@ def failure(
         return KubernetesRefusedError(code, status, action, retry_after)
     said = text.strip() or http_reason
     error = foreign_answer(action, f"HTTP {code}: {said}" if said else f"HTTP {code}")
+    error.code = code
     error.is_transient = _is_transient(code)
     error.is_over_quota = code == 429
     error.retry_after = retry_after

@@ -1,4 +1,4 @@
-"""Read what events say of jobs that have no pods. No I/O.
+"""Read what events say of jobs that have no pods, or whose pods cannot start. No I/O.
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/. A cluster keeps events for an
 hour, unless it is configured otherwise.
@@ -6,7 +6,7 @@ hour, unless it is configured otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.failure_reasons import cluster_cause_of
@@ -20,6 +20,18 @@ POD_EVENTS = "involvedObject.kind=Pod"
 
 _OF_JOBS = frozenset({"FailedCreate"})
 _OF_PODS = frozenset({"Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"})
+_OF_WAITING_PODS = frozenset(
+    {
+        *("FailedAttachVolume", "FailedMount", "FailedMapVolume", "FailedCreatePodSandBox", "NetworkNotReady"),
+        *("FailedCreatePodContainer", "FailedPrepareDynamicResources", "NodeNotReady", "Pulling"),
+        *("SuccessfulAttachVolume", "Pulled", "Created", "Started"),
+    }
+)
+"""What is reported of pods that show nothing but ``ContainerCreating``: the newest counts.
+
+Sources: pkg/kubelet/events/event.go, pkg/controller/volume/events/event.go and pkg/kubelet/kubelet.go of
+kubernetes/kubernetes."""
+_NOTHING_WRONG = frozenset({"SuccessfulAttachVolume", "Pulled", "Created", "Started"})
 _STOPPED = "Killing"
 """What a kubelet reports of a container that runs when its pod is deleted, as after an eviction through the API. It
 says least, so other events come first."""
@@ -46,11 +58,28 @@ def explanations(events: Iterable[JsonObject], jobs: Sequence[JsonObject]) -> di
         elif about.get("kind") != "Job" or reason not in _OF_JOBS or about.get("uid") != names.get(name):
             continue
         if name in names:
-            said = Explanation(reason, message, known_cause=cluster_cause_of(reason))
+            said = Explanation(reason, message, known_cause=cluster_cause_of(reason), time=_time(event))
             found.setdefault(name, []).append((reason != _STOPPED, _time(event), said))
     return {
         name: [said for *_, said in sorted(each, key=lambda one: one[:2], reverse=True)] for name, each in found.items()
     }
+
+
+def of_waiting_pods(events: Iterable[JsonObject], pods: Mapping[str, Sequence[JsonObject]]) -> dict[str, Explanation]:
+    """Return the newest event that says what the pods of a job wait for, by the job's name.
+
+    Args:
+        events: of the pods of a namespace.
+        pods: by the name of their job.
+    """
+    jobs = {object_at(pod, "metadata").get("uid"): name for name, each in pods.items() for pod in each}
+    found: dict[str, tuple[str, Explanation]] = {}
+    for event in events:
+        reason, message, time = str(event.get("reason")), str(event.get("message") or ""), _time(event)
+        job = jobs.get(object_at(event, "involvedObject").get("uid"))
+        if job is not None and reason in _OF_WAITING_PODS and (job not in found or found[job][0] <= time):
+            found[job] = (time, Explanation("" if reason == "Pulling" else reason, message, time=time))
+    return {name: said for name, (_, said) in found.items() if said.reason not in _NOTHING_WRONG}
 
 
 def _is_indexed(job: JsonObject) -> bool:

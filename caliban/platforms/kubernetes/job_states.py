@@ -5,24 +5,34 @@ The jobs, the pods of those that need them, and events where there are none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from caliban.errors import CalibanError, one_line
 from caliban.platforms.base import GROUP_LABEL, TOKEN_LABEL
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.kubernetes import details, events, job_spec
+from caliban.platforms.kubernetes import details, events, job_spec, kueue
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.details import JobState
 from caliban.platforms.kubernetes.job_output import LIST_DELAYS
-from caliban.platforms.kubernetes.job_status import lacks_pods, needs_events, needs_pods, state_of
+from caliban.platforms.kubernetes.job_status import (
+    is_suspended,
+    lacks_pods,
+    needs_events,
+    needs_events_of_next_pod,
+    needs_pods,
+    pods_to_explain,
+    state_of,
+    status_of,
+)
 from caliban.platforms.kubernetes.pod_status import Explanation
+from caliban.platforms.stored_json import text
 from caliban.records import JobRecord, JobStatus, JsonObject
 
 _MAX_SELECTOR_VALUES = 50
 """A label selector is a part of a URL, whose length proxies limit."""
-_MAX_EVENTS = 2000
+_MAX_EVENTS = 10_000
 
 
 def selector_of(jobs: Sequence[JobRecord]) -> str | None:
@@ -37,6 +47,16 @@ def selector_of(jobs: Sequence[JobRecord]) -> str | None:
     if "" in groups or len(groups) > _MAX_SELECTOR_VALUES:
         return TOKEN_LABEL
     return f"{TOKEN_LABEL},{GROUP_LABEL} in ({','.join(sorted(groups))})"
+
+
+def container_of(job: JobRecord) -> str | None:
+    """Return the name of a job's own container: as recorded, else that of its spec."""
+    return text(job.details.raw, "container") or job_spec.container_name(job.spec)
+
+
+def is_recorded(job: JobRecord, found: JsonObject) -> bool:
+    """Return whether a job of the cluster is the recorded one, not a later one of the same name."""
+    return job.details.id in (None, details.object_at(found, "metadata").get("uid"))
 
 
 @dataclass(frozen=True)
@@ -81,11 +101,9 @@ class JobStates:
         silent: list[JsonObject] = []
         if pods is not None:
             silent = self._list_again(by_name, pods, containers, waits=waits)
-        events = self._events(by_name, silent)
+        said = {**self._events(by_name, silent, pods or {}), **self._queues(list(by_name.values()))}
         return {
-            name: state_of(
-                job, None if pods is None else pods.get(name, ()), containers.get(name), events.get(name, ())
-            )
+            name: state_of(job, None if pods is None else pods.get(name, ()), containers.get(name), said.get(name, ()))
             for name, job in by_name.items()
         }
 
@@ -123,19 +141,50 @@ class JobStates:
             return None
         return found
 
-    def _events(self, jobs: Mapping[str, JsonObject], silent: Sequence[JsonObject]) -> dict[str, list[Explanation]]:
-        """Return what events say of jobs for which no pod was created, and of ``silent``, whose pods are deleted."""
-        podless = [job for job in jobs.values() if needs_events(job)]
+    def _events(
+        self,
+        jobs: Mapping[str, JsonObject],
+        silent: Sequence[JsonObject],
+        pods: Mapping[str, Sequence[JsonObject]],
+    ) -> dict[str, list[Explanation]]:
+        """Return what events say of jobs whose pods say nothing.
+
+        Those for which no pod could be created, those of ``pods`` that cannot start, and ``silent``, whose pods are
+        deleted.
+        """
+        podless = [job for job in jobs.values() if needs_events(job) or needs_events_of_next_pod(job)]
+        preparing = {name: each for name, job in jobs.items() if (each := pods_to_explain(job, pods.get(name, ())))}
         found: dict[str, list[Explanation]] = {}
-        for selector, asked in ((events.JOB_EVENTS, podless), (events.POD_EVENTS, silent)):
-            if not asked:
-                continue
-            try:
-                some = islice(self.cluster.events(self.namespace, selector), _MAX_EVENTS)
-                found |= events.explanations(some, asked)
-            except CalibanError as error:
-                self._announce(error)
+        try:
+            if podless:
+                found |= events.explanations(self._list_events(events.JOB_EVENTS), podless)
+            if silent or preparing:
+                of_pods = list(self._list_events(events.POD_EVENTS))
+                found |= events.explanations(of_pods, silent)
+                found |= {name: [said] for name, said in events.of_waiting_pods(of_pods, preparing).items()}
+        except CalibanError as error:
+            self._announce(error)
         return found
+
+    def _list_events(self, selector: str) -> Iterator[JsonObject]:
+        return islice(self.cluster.events(self.namespace, selector), _MAX_EVENTS)
+
+    def _queues(self, jobs: Sequence[JsonObject]) -> dict[str, list[Explanation]]:
+        """Return what Kueue says of jobs that are suspended."""
+        suspended = [job for job in jobs if is_suspended(job) and not status_of(job).is_final]
+        workloads: list[JsonObject] = []
+        try:
+            for start in range(0, len(suspended), _MAX_SELECTOR_VALUES):
+                uids = map(_uid, suspended[start : start + _MAX_SELECTOR_VALUES])
+                selector = f"{kueue.JOB_UID_LABEL} in ({','.join(uids)})"
+                workloads.extend(islice(self.cluster.workloads(self.namespace, selector), _MAX_EVENTS))
+        except CalibanError as error:
+            self._announce(error)
+        return kueue.explanations(suspended, workloads)
 
     def _announce(self, error: CalibanError) -> None:
         self.context.announce(f"cannot determine in full why jobs wait or failed: {one_line(error)}")
+
+
+def _uid(job: JsonObject) -> str:
+    return str(details.object_at(job, "metadata").get("uid"))

@@ -16,6 +16,7 @@ from caliban.platforms.kubernetes.pod_status import (
     Explanation,
     conditions,
     exit_code_of,
+    is_preparing,
     is_started,
     of_condition,
     pod_failure,
@@ -30,6 +31,7 @@ _EXPLAINED_BY_PODS = frozenset(
     {"", "BackoffLimitExceeded", "PodFailurePolicy", "FailedIndexes", "MaxFailedIndexesExceeded"}
 )
 """Reasons of failed jobs for which the pods have a better one."""
+_JOB_CONTROLLER = "kubernetes.io/job-controller"
 _UNKNOWN_CODE = "exit code unknown, the pods of the job are deleted"
 _MATCHED_CODE = re.compile(r"Container (\S+) for pod \S+ failed with exit code (\d{1,3}) matching ")
 """The message of the condition PodFailurePolicy (pkg/controller/job/pod_failure_policy.go of kubernetes/kubernetes)."""
@@ -54,21 +56,41 @@ def status_of(job: JsonObject, pods: Sequence[JsonObject] = ()) -> JobStatus:
     return JobStatus.SUBMITTED if pods and not any(map(is_started, pods)) else JobStatus.RUNNING
 
 
+def is_suspended(job: JsonObject) -> bool:
+    """Return whether a job is suspended: no pods are created for it."""
+    return object_at(job, "spec").get("suspend") is True or any(True for _ in conditions(job, "Suspended"))
+
+
 def needs_pods(job: JsonObject) -> bool:
     """Return whether the pods of a job may explain its state: it failed, or none of its pods is ready."""
     status = status_of(job)
     if status.is_final:
         return status is JobStatus.FAILED
     has_pods = any(_count(job, name) > 0 for name in ("active", "terminating", "failed"))
-    return has_pods and not _count(job, "ready") and not _is_suspended(job)
+    return has_pods and not _count(job, "ready") and not is_suspended(job)
 
 
 def needs_events(job: JsonObject) -> bool:
     """Return whether only events can explain the state of a job: the cluster has created no pod for it."""
     counts = ("active", "terminating", "failed", "succeeded", "ready")
-    if any(_count(job, name) for name in counts) or _is_suspended(job):
+    if any(_count(job, name) for name in counts) or is_suspended(job):
         return False
     return status_of(job) in (JobStatus.SUBMITTED, JobStatus.FAILED)
+
+
+def needs_events_of_next_pod(job: JsonObject) -> bool:
+    """Return whether only events can explain why a job has no pod for its next attempt."""
+    counts = ("active", "terminating", "succeeded", "ready")
+    is_between = _count(job, "failed") > 0 and not any(_count(job, name) for name in counts)
+    return is_between and status_of(job) is JobStatus.SUBMITTED and not is_suspended(job)
+
+
+def pods_to_explain(job: JsonObject, pods: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return the pods of a job that does not run yet of which only events can say why."""
+    current = _current(pods)
+    if status_of(job, current) is not JobStatus.SUBMITTED or not all(map(is_preparing, current)):
+        return []
+    return current
 
 
 def lacks_pods(job: JsonObject, pods: Sequence[JsonObject], container: str | None = None) -> bool:
@@ -94,7 +116,8 @@ def state_of(
         job: as the cluster returned it.
         pods: of the job, where :func:`needs_pods` says so; None if they could not be listed.
         container: the name of its own container, if that is recorded.
-        events: what events say of the job or its pods, newest first, where there are no pods.
+        events: what events say of the job or its pods, newest first, where the pods say nothing; of a suspended job,
+            what its queue says.
     """
     newest_first = sorted(pods or (), key=_age, reverse=True)
     own = own_container(job, container)
@@ -102,7 +125,7 @@ def state_of(
         why = _failure(job, newest_first, own, events, are_known=pods is not None)
         code = None if why.foreign else why.exit_code
         return JobState(JobStatus.FAILED, why.text, code, why.cause, _start_time(job), _end_time(job))
-    current = [pod for pod in newest_first if object_at(pod, "status").get("phase") not in ("Succeeded", "Failed")]
+    current = _current(newest_first)
     status = status_of(job, current)
     reason = None if status is JobStatus.SUCCEEDED else _pending_reason(job, newest_first, current, own, events)
     return JobState(status, reason, started=_start_time(job), ended=_end_time(job))
@@ -116,19 +139,30 @@ def _pending_reason(
     events: Sequence[Explanation],
 ) -> str | None:
     """Return why a job does not run, or does not end."""
-    if _is_suspended(job):
-        return "suspended"
+    if is_suspended(job):
+        return f"suspended: {events[0].text}" if events else "suspended"
     for pod in current:
         why = pod_wait(pod, own)
         if why:
             return why.text
-    if not _count(job, "active") and not current:
-        failure = next(filter(None, (pod_failure(pod, own) for pod in pods)), None)
-        if failure:
-            return f"waiting for the next attempt after: {failure.text}"
-        if events:
-            return events[0].text
-    return None
+    if current:
+        return events[0].text if events else None
+    return None if _count(job, "active") else _why_no_pod(job, pods, own, events)
+
+
+def _why_no_pod(
+    job: JsonObject, pods: Sequence[JsonObject], own: str | None, events: Sequence[Explanation]
+) -> str | None:
+    """Return why a job has no pod: none could be created, the last one failed, or another controller has the job."""
+    failure = next(filter(None, (pod_failure(pod, own) for pod in pods)), None)
+    if failure:
+        last = f"waiting for the next attempt after: {failure.text}"
+        since = str(object_at(pods[0], "metadata").get("creationTimestamp") or "")[:19]
+        return f"{last}; {events[0].text}" if events and events[0].time > since else last
+    if events:
+        return events[0].text
+    manager = object_at(job, "spec").get("managedBy")
+    return f"managed by {manager}" if isinstance(manager, str) and manager not in ("", _JOB_CONTROLLER) else None
 
 
 def _failure(
@@ -171,6 +205,11 @@ def _is_explained_by_pods(failed: JsonObject) -> bool:
     return str(failed.get("reason") or "") in _EXPLAINED_BY_PODS
 
 
+def _current(pods: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return the pods that have not ended."""
+    return [pod for pod in pods if object_at(pod, "status").get("phase") not in ("Succeeded", "Failed")]
+
+
 def _start_time(job: JsonObject) -> str | None:
     return utc_text(object_at(job, "status").get("startTime"))
 
@@ -180,10 +219,6 @@ def _end_time(job: JsonObject) -> str | None:
     final: Iterator[JsonObject] = (condition for kind in _FINAL for condition in conditions(job, kind))
     found = next(final, {})
     return utc_text(object_at(job, "status").get("completionTime")) or utc_text(found.get("lastTransitionTime"))
-
-
-def _is_suspended(job: JsonObject) -> bool:
-    return object_at(job, "spec").get("suspend") is True or any(True for _ in conditions(job, "Suspended"))
 
 
 def _age(pod: JsonObject) -> tuple[str, str]:

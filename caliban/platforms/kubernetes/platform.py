@@ -33,9 +33,8 @@ from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
 from caliban.platforms.kubernetes.job_output import JobOutput
-from caliban.platforms.kubernetes.job_states import JobStates, selector_of
+from caliban.platforms.kubernetes.job_states import JobStates, container_of, is_recorded, selector_of
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
-from caliban.platforms.stored_json import text
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
     Destination,
@@ -234,9 +233,10 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         labels = job_spec.submission_labels(submission)
         for name in job_spec.candidate_names(submission.name, submission.token):
             body = job_spec.manifest(spec, name, labels)
-            job, is_new = self._create(cluster, destination, body, submission, may_send)
+            warnings: list[str] = []
+            job, is_new = self._create(cluster, destination, body, submission, may_send, warnings)
             if is_new or job_spec.has_token(job, submission.name, submission.token):
-                return self._new_job(destination, job, spec)
+                return self._new_job(destination, job, spec, warnings)
         taken = PlatformError(
             "job-name-taken",
             f"cannot submit the job {submission.name}: the {cluster.name} already has jobs of its names",
@@ -263,9 +263,9 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         cluster = self.cluster(destination)
         for _ in range(_STOP_ATTEMPTS):
             found = cluster.get_job(destination.namespace, str(job.details.display_name or ""))
-            if found is None or not _is_same(job, found):
+            if found is None or not is_recorded(job, found):
                 return self._update(job, None)
-            state = self._states(destination).of_one(found, _container_of(job))
+            state = self._states(destination).of_one(found, container_of(job))
             if state.status.is_final:
                 return self._update(job, state)
             if cluster.delete_job(destination.namespace, found):
@@ -280,7 +280,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         """Yield the output of the job's own container in all of its pods; see :meth:`LogSource.logs`."""
         destination = self._recorded(job)
         cluster = self.cluster(destination)
-        output = JobOutput(cluster, destination.namespace, job, _container_of(job), self.context)
+        output = JobOutput(cluster, destination.namespace, job, container_of(job), self.context)
         yield from output.lines(request)
 
     def links(self, job: JobRecord) -> Sequence[str]:
@@ -295,7 +295,13 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         return self._own(self.destination_type.from_json(submission.destination))
 
     def _create(
-        self, cluster: Cluster, destination: _D, body: JsonObject, submission: Submission, may_send: MaySend
+        self,
+        cluster: Cluster,
+        destination: _D,
+        body: JsonObject,
+        submission: Submission,
+        may_send: MaySend,
+        warnings: list[str],
     ) -> tuple[JsonObject, bool]:
         """Return the job that has the name of ``body``, and whether it certainly is the one that was sent.
 
@@ -310,8 +316,9 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         created: list[JsonObject] = []
 
         def send() -> JsonObject:
-            created.append(cluster.create_job(destination.namespace, body))
-            return created[-1]
+            made = cluster.create_job(destination.namespace, body, partial(self._report, cluster, name, warnings))
+            created.append(made)
+            return made
 
         job = submit_once(
             send,
@@ -330,18 +337,24 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         )
         return job, any(job is each for each in created)
 
-    def _new_job(self, destination: _D, job: JsonObject, spec: JsonObject) -> NewJob:
+    def _report(self, cluster: Cluster, name: str, warnings: list[str], warning: str) -> None:
+        """Report what a cluster says of a new job, once for all jobs, and add it to ``warnings``."""
+        warnings.append(warning)
+        self.context.warn(f"the {cluster.name} warns: {warning.replace(name, 'JOB')}")
+
+    def _new_job(self, destination: _D, job: JsonObject, spec: JsonObject, warnings: Sequence[str] = ()) -> NewJob:
         """Return an accepted job. Nothing but its identity is required of it.
 
         Args:
             destination: where it is.
             job: as the cluster returned it.
             spec: its job spec; {} where that is not known.
+            warnings: what the cluster said of it when it was created.
         """
         container = job_spec.container_name(spec)
         own = job_spec.own_container(job, container)
         state = self._states(destination).of_one(job, own)
-        raw = details.with_state(details.job_details(destination, job, own or container), state)
+        raw = details.with_state(details.job_details(destination, job, own or container, warnings), state)
         image = job_spec.image_in(job, own) or job_spec.image_in({"spec": spec}, container)
         return NewJob(image, state.status, self.parse_details(state.status, raw))
 
@@ -355,8 +368,8 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
             if name not in by_name and name and (again := cluster.get_job(destination.namespace, name)):
                 by_name[name] = again
         found = {job.id: by_name.get(job.details.display_name or "") for job in jobs}
-        same = {job.id: each for job in jobs if (each := found[job.id]) and _is_same(job, each)}
-        own = {job_spec.name_of(same[job.id]): _container_of(job) for job in jobs if job.id in same}
+        same = {job.id: each for job in jobs if (each := found[job.id]) and is_recorded(job, each)}
+        own = {job_spec.name_of(same[job.id]): container_of(job) for job in jobs if job.id in same}
         states = self._states(destination).of(list(same.values()), own)
         return {
             job.id: self._update(job, states[job_spec.name_of(same[job.id])] if job.id in same else None)
@@ -371,6 +384,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
         if state is None:
             started = job.details.raw.get("started")
             state = JobState(JobStatus.UNKNOWN, _NOT_FOUND, started=started if isinstance(started, str) else None)
+        state = details.with_warning(state, job.details.raw)
         updated = self.parse_details(state.status, details.with_state(job.details.raw, state))
         return JobUpdate(state.status, None if updated == job.details else updated)
 
@@ -379,14 +393,3 @@ def _refused(error: CalibanError, destination: ClusterDestination, submission: S
     """Return the error for a job that certainly does not run."""
     raw = details.refused_details(destination, submission.name, one_line(error))
     return RefusedError(error.id, error.message, cause=error.cause, hint=error.hint, details=raw)
-
-
-def _container_of(job: JobRecord) -> str | None:
-    """Return the name of a job's own container: as recorded, else that of its spec."""
-    return text(job.details.raw, "container") or job_spec.container_name(job.spec)
-
-
-def _is_same(job: JobRecord, found: JsonObject) -> bool:
-    """Return whether a job of the cluster is the recorded one, not a later one of the same name."""
-    uid = details.object_at(found, "metadata").get("uid")
-    return job.details.id in (None, uid)

@@ -8,7 +8,9 @@ https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from caliban.platforms.kubernetes.details import object_at, objects_in
 from caliban.platforms.kubernetes.failure_reasons import NODE_LOSSES, cause_of, cluster_cause_of, is_spot_selector
@@ -20,6 +22,7 @@ _NORMAL_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
 """Why a container waits that nothing is wrong with."""
 _NOT_RUN_TO_ITS_END = frozenset({"ContainerStatusUnknown"})
 """Reasons of containers whose exit code the kubelet made up, as it lost them."""
+_DEFAULT_SCHEDULER = "default-scheduler"
 _KILLED = 137
 _STOPPED_FROM_OUTSIDE = frozenset({_KILLED, 143})
 
@@ -34,6 +37,7 @@ class Explanation:
         exit_code: of the container that it is about, or None.
         foreign: the name of that container, where it is not the job's own, but one that a policy or service mesh added.
         known_cause: the kind of failure, where more than the reason says which.
+        time: when it was reported (``2026-11-25T13:00:00``), or "".
     """
 
     reason: str
@@ -41,6 +45,7 @@ class Explanation:
     exit_code: int | None = None
     foreign: str | None = None
     known_cause: FailureCause | None = None
+    time: str = ""
 
     @property
     def text(self) -> str | None:
@@ -76,7 +81,7 @@ def pod_wait(pod: JsonObject, own: str | None = None) -> Explanation | None:
     """Return what keeps a pod from running, or from ending; None where nothing is wrong with it."""
     status = object_at(pod, "status")
     if status.get("reason") or _is_deleted(pod):
-        return _pod_end(pod)
+        return _pod_end(pod) or _lost_node(pod)
     for container, is_foreign in _containers(pod, own):
         waiting = object_at(container, "state", "waiting")
         if waiting and str(waiting.get("reason")) not in _NORMAL_WAITS:
@@ -89,7 +94,16 @@ def pod_wait(pod: JsonObject, own: str | None = None) -> Explanation | None:
             reason = str(condition.get("reason") or "Unschedulable")
             shown = "unschedulable" if reason == "Unschedulable" else reason
             return Explanation(shown, str(condition.get("message") or ""))
-    return _kept_open(pod, own)
+    return _kept_open(pod, own) or _lost_node(pod) or _unknown_scheduler(pod)
+
+
+def is_preparing(pod: JsonObject) -> bool:
+    """Return whether a pod has its node and does not run, and only events can say why.
+
+    Its images are pulled, its volumes mounted, its network set up: ``ContainerCreating`` for all that.
+    """
+    is_placed = bool(object_at(pod, "spec").get("nodeName"))
+    return is_placed and not is_started(pod) and not _is_deleted(pod) and pod_wait(pod) is None
 
 
 def is_started(pod: JsonObject) -> bool:
@@ -134,15 +148,28 @@ def _pod_end(pod: JsonObject) -> Explanation | None:
 
 
 def _before_disruption(pod: JsonObject, own: str | None, failure: Explanation | None) -> Explanation | None:
-    """Return how the own container failed before the pod was disrupted: what happens to its sidecars is no cause."""
-    disruption = next(conditions(pod, "DisruptionTarget"), None)
-    if failure is None or disruption is None or failure.exit_code in _STOPPED_FROM_OUTSIDE:
+    """Return how the own container failed before the pod was ended: what happens to its sidecars is no cause."""
+    since = _end_from_outside(pod)
+    if failure is None or since is None or failure.exit_code in _STOPPED_FROM_OUTSIDE:
         return None
-    since = parse_time(disruption.get("lastTransitionTime"))
     for container, is_foreign in _containers(pod, own):
         ended = parse_time(object_at(container, "state", "terminated").get("finishedAt"))
         if not is_foreign:
-            return failure if ended and since and ended < since else None
+            return failure if ended and ended < since else None
+    return None
+
+
+def _end_from_outside(pod: JsonObject) -> datetime | None:
+    """Return when a pod was disrupted, or its deadline passed; None where neither is known."""
+    disruption = next(conditions(pod, "DisruptionTarget"), None)
+    if disruption is not None:
+        return parse_time(disruption.get("lastTransitionTime"))
+    status, seconds = object_at(pod, "status"), object_at(pod, "spec").get("activeDeadlineSeconds")
+    started = parse_time(status.get("startTime"))
+    if status.get("reason") != "DeadlineExceeded" or started is None or not isinstance(seconds, int):
+        return None
+    with suppress(OverflowError):
+        return started + timedelta(seconds=seconds)
     return None
 
 
@@ -180,6 +207,32 @@ def _kept_open(pod: JsonObject, own: str | None) -> Explanation | None:
     if code is None or not running:
         return None
     return Explanation(f"the program has ended with exit code {code}, but the container {running[0]} still runs")
+
+
+def _lost_node(pod: JsonObject) -> Explanation | None:
+    """Return that the node of a pod does not respond: its containers are ready by their last report, the pod is not.
+
+    The node lifecycle controller sets nothing but the status of that condition (MarkPodsNotReady in
+    pkg/controller/util/node/controller_utils.go of kubernetes/kubernetes); the kubelet would give a reason.
+    """
+    found = {condition.get("type"): condition for condition in objects_in(object_at(pod, "status"), "conditions")}
+    ready, of_containers = found.get("Ready", {}), found.get("ContainersReady", {})
+    is_marked = ready.get("status") in ("False", "Unknown") and not ready.get("reason")
+    if not is_marked or of_containers.get("status") != "True":
+        return None
+    node = object_at(pod, "spec").get("nodeName")
+    name = f"the node {node}" if isinstance(node, str) and node else "its node"
+    return Explanation("NodeNotReady", f"{name} does not respond")
+
+
+def _unknown_scheduler(pod: JsonObject) -> Explanation | None:
+    """Return which scheduler has said nothing of a pod yet: where it is not installed, the pod waits forever."""
+    spec, status = object_at(pod, "spec"), object_at(pod, "status")
+    scheduler = spec.get("schedulerName")
+    is_scheduled = spec.get("nodeName") or status.get("phase") != "Pending" or status.get("conditions")
+    if is_scheduled or not isinstance(scheduler, str) or scheduler in ("", _DEFAULT_SCHEDULER):
+        return None
+    return Explanation(f"not scheduled yet by the scheduler {scheduler}")
 
 
 def _containers(pod: JsonObject, own: str | None) -> list[tuple[Mapping[str, object], bool]]:

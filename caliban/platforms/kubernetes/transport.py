@@ -33,7 +33,13 @@ _REPORT_AFTER = 3
 
 @dataclass(frozen=True)
 class Response:
-    """A response that was read to its end."""
+    """A response that was read to its end.
+
+    Attributes:
+        status, reason: of the status line.
+        headers: by name; the values of a repeated header are joined with commas.
+        content: the body.
+    """
 
     status: int
     reason: str
@@ -216,7 +222,7 @@ class ClientCall:
             found.close()
             raise
         found.release_conn()
-        return Response(found.status, str(found.reason or ""), dict(found.headers.items()), content)
+        return Response(found.status, str(found.reason or ""), dict(found.headers.itermerged()), content)
 
 
 class _Current(threading.local):

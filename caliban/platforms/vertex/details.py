@@ -34,8 +34,8 @@ _SPECIFIC_STATES: Mapping[str, str] = {
 }
 """States that are more specific than ours, as they are shown."""
 
-PREEMPTIBLE = ("SPOT", "LOW_COST", "FLEX_START")
-"""Scheduling strategies whose machines may be taken away."""
+_MAY_BE_TAKEN_AWAY = ("SPOT", "FLEX_START")
+"""Scheduling strategies of jobs that may lose their machines: Spot VMs, and VMs with a limited life."""
 _DEFAULT_TIMEOUT = 7 * 86400.0
 _DEFAULT_WAIT = 86400.0
 
@@ -158,7 +158,7 @@ def _failure(state: str, job: JsonObject, spec: JsonObject) -> tuple[str | None,
     if not isinstance(error, Mapping):
         return None, None
     message = str(error.get("message") or "").strip()
-    may_be_preempted = bool(job.get("startTime")) and _strategy(spec) in PREEMPTIBLE
+    may_be_preempted = bool(job.get("startTime")) and _strategy(spec) in _MAY_BE_TAKEN_AWAY
     cause = failure_cause(message, error.get("code"), may_be_preempted=may_be_preempted)
     return next(iter(summary(message).splitlines()), None), cause
 

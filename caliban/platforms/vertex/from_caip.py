@@ -17,6 +17,7 @@ from caliban.platforms.migration import Migration
 from caliban.platforms.vertex.details import VertexDestination, parse_details, place_details
 from caliban.platforms.vertex.job_spec import DEFAULT_DISK_GB
 from caliban.platforms.vertex.machines import CATALOG, boot_disk_type
+from caliban.platforms.vertex.scheduling import ONE_ATTEMPT
 from caliban.records import JobRecord, JsonObject
 
 _CAIP = "CAIP"
@@ -186,7 +187,7 @@ class _Converter:
         if scheduling.get("priority"):
             self.dropped.append("scheduling.priority: Vertex AI has no priorities")
         longest = scheduling.get("maxRunningTime")
-        return {"scheduling": {"timeout": longest}} if longest else {}
+        return {"scheduling": {**({"timeout": longest} if longest else {}), **ONE_ATTEMPT}}
 
     def _pools(self) -> list[dict[str, object]]:
         """Return a pool for each role; an empty one for a role without machines before one with machines."""

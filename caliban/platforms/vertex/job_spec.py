@@ -16,11 +16,11 @@ from caliban.platforms.google.labels import labels_of, malformed, object_at, tex
 from caliban.platforms.google.launch import SchedulingOptions
 from caliban.platforms.google.machine_catalog import Gpu
 from caliban.platforms.usage import count_in, usage_of
+from caliban.platforms.vertex import scheduling as vertex_scheduling
 from caliban.platforms.vertex.machines import boot_disk_type
 from caliban.records import ImageRef, JsonObject
 
 DEFAULT_DISK_GB = 100
-_SPOT = {"strategy": "SPOT"}
 
 KNOWN_SETTINGS: Mapping[str, Known] = {
     "displayName": anything,
@@ -49,12 +49,14 @@ class Machines:
         gpu: the GPUs of each machine; None for none.
         count: how many machines; all run the same program.
         disk_gb: the size of each one's boot disk, in GB.
+        reservation: the reservation to take them from, see :func:`~caliban.platforms.vertex.scheduling.affinity`.
     """
 
     machine_type: str
     gpu: Gpu | None = None
     count: int = 1
     disk_gb: int = DEFAULT_DISK_GB
+    reservation: str | None = None
 
 
 def custom_job(
@@ -76,7 +78,7 @@ def custom_job(
         machines: that it runs on.
         arguments: of the image's entrypoint, ``["--foo", "3", "--sleep", "2"]``; its flags become labels.
         labels: chosen by the user.
-        scheduling: None for Vertex AI's defaults.
+        scheduling: None for Vertex AI's defaults; in any case, the service runs a job once.
     """
     return {
         "displayName": f"{base}_{index}",
@@ -169,7 +171,11 @@ def _pools(machines: Machines, image: ImageRef, arguments: Sequence[str]) -> lis
     gpu = machines.gpu
     accelerators = {"acceleratorType": gpu.type, "acceleratorCount": gpu.count} if gpu else {}
     pool = {
-        "machineSpec": {"machineType": machines.machine_type, **accelerators},
+        "machineSpec": {
+            "machineType": machines.machine_type,
+            **accelerators,
+            **vertex_scheduling.affinity(machines.reservation),
+        },
         "diskSpec": {"bootDiskType": boot_disk_type(machines.machine_type), "bootDiskSizeGb": machines.disk_gb},
         "containerSpec": {"imageUri": image, "args": list(arguments)},
     }
@@ -178,10 +184,11 @@ def _pools(machines: Machines, image: ImageRef, arguments: Sequence[str]) -> lis
 
 
 def _scheduling(options: SchedulingOptions) -> dict[str, object]:
-    timeout = {} if options.timeout_s is None else {"timeout": f"{options.timeout_s}s"}
-    scheduling = {**(_SPOT if options.is_spot else {}), **timeout}
-    chosen = {"scheduling": scheduling, "serviceAccount": options.service_account, "network": options.network}
-    return {key: value for key, value in chosen.items() if value}
+    chosen = {"serviceAccount": options.service_account, "network": options.network}
+    return {
+        "scheduling": vertex_scheduling.scheduling(options),
+        **{key: value for key, value in chosen.items() if value},
+    }
 
 
 def _changed(spec: JsonObject, labels: Mapping[str, str], container: JsonObject) -> dict[str, object]:

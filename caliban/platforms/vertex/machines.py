@@ -78,6 +78,16 @@ _WITH_GPUS: Mapping[str, tuple[str, tuple[tuple[str, int], ...]]] = {
 }
 """GPU -> the machine family that has it, and the count for each size."""
 
+FLEX_START_GPUS = (
+    *("NVIDIA_L4", "NVIDIA_TESLA_A100", "NVIDIA_A100_80GB", "NVIDIA_H100_80GB", "NVIDIA_H100_MEGA_80GB"),
+    *("NVIDIA_H200_141GB", "NVIDIA_B200"),
+)
+"""GPUs for which jobs can wait with flex start.
+
+Source:
+https://docs.cloud.google.com/gemini-enterprise-agent-platform/machine-learning/training/schedule-jobs-dws#requirements
+"""
+
 _HYPERDISK_ONLY = ("a3-ultragpu-", "a4-", "a4x-", "g4-")
 """Machines that do not support Persistent Disk.
 

@@ -12,12 +12,19 @@ from caliban.platforms.google.machine_catalog import Gpu, Hardware
 from caliban.platforms.google.resource_changes import changed_hardware, recorded_gpu
 from caliban.platforms.resources import ChangedResources, ChangesResources, ResourceRequest, Settings
 from caliban.platforms.stored_json import text
-from caliban.platforms.vertex.details import PREEMPTIBLE, VertexDestination, parse_details
+from caliban.platforms.vertex.details import VertexDestination, parse_details
 from caliban.platforms.vertex.job_spec import image_of, worker_pools
 from caliban.platforms.vertex.machines import CATALOG, boot_disk_type
+from caliban.platforms.vertex.scheduling import (
+    FLEX_START,
+    NOT_STANDARD,
+    SPOT,
+    check_flex_start,
+    check_flex_start_timeout,
+    is_in_region,
+    recorded_reservation,
+)
 from caliban.records import JobDetails, JobRecord, JsonObject
-
-_SPOT = "SPOT"
 
 
 class VertexResources(ChangesResources):
@@ -34,6 +41,9 @@ class VertexResources(ChangesResources):
         spec = _with_scheduling(job.spec, request)
         if after != before:
             spec = _with_machines(spec, before, after)
+        spec = _with_reservations(spec, request, after.region)
+        if spec != job.spec:
+            _check_flex_start(spec, after, request)
         if after.region == before.region:
             return ChangedResources(spec, job.details)
         details = parse_details(job.status, {**job.details.raw, "region": after.region})
@@ -51,6 +61,7 @@ class VertexResources(ChangesResources):
             "machine_type": text(machine, "machineType"),
             "gpu_spec": str(gpu) if gpu else None,
             "spot": _spot(text(scheduling, "strategy")),
+            "reservation": recorded_reservation(machine),
             "timeout": text(scheduling, "timeout"),
             "region": _region(details),
         }
@@ -91,9 +102,11 @@ def _with_scheduling(spec: JsonObject, request: ResourceRequest) -> JsonObject:
     before = _mapping(job, "scheduling")
     scheduling = dict(before)
     if request.spot:
-        scheduling["strategy"] = _SPOT
-    elif request.nonpreemptible and scheduling.get("strategy") in PREEMPTIBLE:
+        scheduling["strategy"] = SPOT
+    elif request.nonpreemptible and scheduling.get("strategy") != "STANDARD":
         scheduling.pop("strategy", None)
+    if scheduling.get("strategy") != FLEX_START and scheduling.get("strategy") != before.get("strategy"):
+        scheduling.pop("maxWaitDuration", None)
     if request.timeout is not None:
         scheduling["timeout"] = f"{request.timeout}s"
     if scheduling == before:
@@ -102,13 +115,41 @@ def _with_scheduling(spec: JsonObject, request: ResourceRequest) -> JsonObject:
     return {**spec, "jobSpec": {**kept, **({"scheduling": scheduling} if scheduling else {})}}
 
 
+def _with_reservations(spec: JsonObject, request: ResourceRequest, region: str) -> JsonObject:
+    """Return the job without reservations that its machines cannot use: for Spot machines, or in another region."""
+    pools = worker_pools(spec)
+    kept = [_without_reservation(pool) if _is_unusable(pool, request, region) else pool for pool in pools]
+    if kept == pools:
+        return spec
+    return {**spec, "jobSpec": {**object_at(spec, "jobSpec"), "workerPoolSpecs": kept}}
+
+
+def _is_unusable(pool: JsonObject, request: ResourceRequest, region: str) -> bool:
+    reservation = recorded_reservation(_mapping(pool, "machineSpec"))
+    if reservation is None:
+        return False
+    return request.spot or (request.region is not None and not is_in_region(reservation, region))
+
+
+def _without_reservation(pool: JsonObject) -> JsonObject:
+    machine = {key: value for key, value in object_at(pool, "machineSpec").items() if key != "reservationAffinity"}
+    return {**pool, "machineSpec": machine}
+
+
+def _check_flex_start(spec: JsonObject, hardware: Hardware, request: ResourceRequest) -> None:
+    if text(_mapping(_mapping(spec, "jobSpec"), "scheduling"), "strategy") == FLEX_START:
+        check_flex_start_timeout(request.timeout)
+        if not request.force:
+            check_flex_start(hardware.gpu)
+
+
 def _gpu(machine: JsonObject) -> Gpu | None:
     return recorded_gpu(machine.get("acceleratorType"), machine.get("acceleratorCount"))
 
 
 def _spot(strategy: str | None) -> str:
     """Return ``on`` or ``off``; of another strategy that has no machines of its own, its name."""
-    return "on" if strategy == _SPOT else strategy if strategy in PREEMPTIBLE else "off"
+    return "on" if strategy == SPOT else strategy if strategy in NOT_STANDARD else "off"
 
 
 def _region(details: JobDetails) -> str | None:

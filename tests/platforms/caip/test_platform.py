@@ -8,7 +8,7 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.caip.platform import CaipPlatform
 from caliban.platforms.google.errors import GoogleError
 from caliban.records import JobStatus, JobUpdate
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.caip.helpers import NAME, PEER_SPEC, CaipBackend
 from tests.platforms.google.helpers import PROJECT
 from tests.standins.faults import Fault

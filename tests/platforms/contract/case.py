@@ -29,7 +29,8 @@ from caliban.platforms.base import Platform
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.launch import Launch, LaunchContext, Launcher
 from caliban.records import JobRecord, JobUpdate, JsonObject, NewJob
-from tests.fakes import FakeClock, RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock, RecordingReporter
 
 if TYPE_CHECKING:
     from caliban.images.docker.engine import Engine

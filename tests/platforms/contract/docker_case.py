@@ -12,7 +12,8 @@ from caliban.platforms.docker.launch import LAUNCHER
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord
 from tests.platforms.contract.case import ContractCase
-from tests.platforms.docker.fake_docker import Container, fake_docker
+from tests.platforms.docker.fake_docker import fake_docker
+from tests.platforms.docker.fake_engine import Container
 
 
 class DockerCase(ContractCase):

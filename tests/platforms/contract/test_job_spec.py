@@ -14,7 +14,7 @@ from caliban.config import ProjectConfig
 from caliban.errors import PlatformError
 from caliban.platforms.registry import details_at
 from caliban.records import JobDetails, JobStatus, JsonObject
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.contract.case import ContractCase
 from tests.sampling import examples
 

@@ -16,7 +16,7 @@ from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import Platform
 from caliban.platforms.resources import ChangesResources, ResourceRequest, setting_changes
 from caliban.records import JobRecord
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.contract.case import ContractCase
 from tests.sampling import examples
 

@@ -7,7 +7,7 @@ import pytest
 from caliban.errors import CalibanError
 from caliban.platforms.base import NotSentError, RefusedError
 from caliban.records import FailureCause, JobDetails, JobStatus
-from tests.fakes import may_not_send, may_send
+from tests.fake_service import may_not_send, may_send
 from tests.platforms.contract.case import ContractCase
 
 UNFINISHED = (JobStatus.SUBMITTED, JobStatus.RUNNING)

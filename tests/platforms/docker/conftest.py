@@ -17,9 +17,11 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
 from tests.builders import a_submission
-from tests.fakes import FakeClock, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
 
-from .fake_docker import FakeDocker, fake_docker
+from .fake_docker import fake_docker
+from .fake_engine import FakeDocker
 from .helpers import OutputReporter
 
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -18,7 +18,7 @@ from caliban.platforms.docker.start import CreateError, create
 from tests.fakes import FakeClock
 from tests.test_helper_process import wait_until_ended
 
-from .fake_docker import FakeDocker
+from .fake_engine import FakeDocker
 
 
 class SilenceClock(FakeClock):

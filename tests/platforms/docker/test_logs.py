@@ -18,7 +18,7 @@ from caliban.records import JobRecord, OutputLine
 from caliban.submission.output import Source
 from tests.reading import read_output
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from caliban.platforms.docker.details import container_update, parse_details
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.platforms.docker.state import ContainerState, OddStateError
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
-from .fake_docker import FakeDocker
+from .fake_engine import FakeDocker
 
 ODD = (
     *(b"", b"[]", b"5", b"null", b"{}", b"<html>", b"\xff\xfe", b"[" * 100_000, b'{"Id": 5}', b'{"Id": "x"}'),

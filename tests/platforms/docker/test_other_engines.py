@@ -16,9 +16,9 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, NewJob, StatusUnavailable
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
-from .fake_docker import INFO, FakeDocker
+from .fake_engine import INFO, FakeDocker
 from .helpers import OutputReporter
 
 OTHER = "the job is on another Docker Engine (catbus)"

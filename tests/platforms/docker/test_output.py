@@ -16,9 +16,10 @@ from caliban.platforms.docker.client import Containers
 from caliban.platforms.docker.output import JobOutput, streamed_output
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
-from tests.fakes import FakeClock, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 from .helpers import OutputReporter
 
 LOTS = b"a line of output\n" * 20_000

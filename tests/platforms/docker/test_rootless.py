@@ -10,9 +10,9 @@ from caliban.attempts import Submission
 from caliban.images.docker.identity import EngineIdentity, engine_identity
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JsonObject
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
-from .fake_docker import INFO, FakeDocker
+from .fake_engine import INFO, FakeDocker
 
 ROOTLESS = {**INFO, "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]}
 

@@ -20,10 +20,11 @@ from caliban.platforms.docker import client
 from caliban.platforms.docker.client import IMPATIENT_SECONDS
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, StatusUnavailable
-from tests.fakes import FakeClock, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
 from tests.sockets import listening_socket
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 
 SILENT = ("says nothing", b"")
 TRICKLING = ("sends a header for ever", b"HTTP/1.1 200 OK\r\nX-Slow: ")

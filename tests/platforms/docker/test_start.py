@@ -19,9 +19,9 @@ from caliban.platforms.base import MaySend, NotSentError, RefusedError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobStatus, JsonObject
-from tests.fakes import may_not_send, may_send
+from tests.fake_service import may_not_send, may_send
 
-from .fake_docker import FakeDocker
+from .fake_engine import FakeDocker
 
 NAME = "caliban-20200529-105330-01234567"
 LIST = "GET /containers/json"

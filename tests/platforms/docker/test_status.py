@@ -29,9 +29,9 @@ from caliban.records import (
     NewJob,
     StatusUnavailable,
 )
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 from .helpers import OutputReporter
 
 STARTED = datetime(2020, 5, 29, 10, 53, 40, 123456, timezone.utc)

@@ -14,9 +14,9 @@ from caliban.images.docker.engine import Engine
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import JobRecord, JobStatus, JsonObject, NewJob
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
-from .fake_docker import INFO, FakeDocker
+from .fake_engine import INFO, FakeDocker
 from .helpers import OutputReporter
 
 WITH_INIT = {**INFO, "InitBinary": "docker-init", "InitCommit": {"ID": "de40ad0"}}

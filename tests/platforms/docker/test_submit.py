@@ -20,10 +20,10 @@ from caliban.platforms.docker import start
 from caliban.platforms.docker.details import DockerDestination
 from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import FailureCause, JobRecord, JobStatus, JsonObject, NewJob
-from tests.fakes import may_send
+from tests.fake_service import may_send
 
 from .conftest import TOKEN
-from .fake_docker import FakeDocker
+from .fake_engine import FakeDocker
 from .helpers import OutputReporter
 
 NAME = "caliban-20200529-105330-01234567"

@@ -14,7 +14,7 @@ from caliban.platforms.docker.platform import DockerPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, JsonObject
 from tests.fakes import FakeClock
 
-from .fake_docker import Container, FakeDocker
+from .fake_engine import Container, FakeDocker
 from .helpers import OutputReporter
 
 TOO_LONG = "ran longer than its --timeout of 90 s"

@@ -71,7 +71,7 @@ def test_every_flag_of_vertex_ai_is_in_the_job_spec(tmp_path: Path) -> None:
     }
     assert spec["jobSpec"] == {
         "workerPoolSpecs": [{**pool, "replicaCount": "1"}, {**pool, "replicaCount": "2"}],
-        "scheduling": {"strategy": "SPOT", "timeout": "5400s"},
+        "scheduling": {"strategy": "SPOT", "timeout": "5400s", "disableRetries": True},
         "serviceAccount": "a@b.c",
         "network": "projects/1/global/networks/n",
     }
@@ -132,6 +132,9 @@ def vertex(clock: Any, tmp_path: Path) -> VertexBackend:
         ("--service_account", ["a@b.c"]),
         ("--network", ["projects/1/global/networks/n"]),
         ("--spot", []),
+        ("--flex_start", []),
+        ("--max_wait", ["0"]),
+        ("--reservation", ["any"]),
         ("--timeout", ["24h"]),
         ("--disk_size", ["200"]),
         ("--worker_count", ["2"]),

@@ -361,12 +361,13 @@ def test_a_transient_failure_is_retried(backend: Backend, platform: Platform, st
 @pytest.mark.parametrize("kind", ["quota", "refuse", "status"])
 def test_stopping_ends_the_wait_for_another_attempt(backend: Backend, clock: ActingClock, kind: Any) -> None:
     job = backend.accept()
-    if kind == "quota":
-        logs_of(backend).quota = 0
-    else:
-        backend.service.faults.add(Fault(LIST, kind, FOREVER))
     context = backend.context()
     platform = type(backend.platform())(context)
+    if kind == "quota":
+        logs_of(backend).quota = 1
+        assert data(platform, job) == []
+    else:
+        backend.service.faults.add(Fault(LIST, kind, FOREVER))
     clock.at(20, context.stopping.set)
     assert data(platform, job) == []
     assert clock.seconds < 60

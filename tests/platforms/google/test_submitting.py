@@ -15,7 +15,8 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.google.errors import GoogleError
 from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.records import JobStatus
-from tests.fakes import FakeClock, may_send
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
 from tests.platforms.google.helpers import OTHER_PROJECT, OTHER_TOKEN, POLICY, PROJECT, TOKEN, Backend
 from tests.standins.faults import Fault
 from tests.standins.training import Quota

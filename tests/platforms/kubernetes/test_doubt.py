@@ -18,7 +18,7 @@ from caliban.platforms.kubernetes import client
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.transport import Request, Response, exchange
 from caliban.records import JobUpdate, StatusUnavailable
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, QUICK, TOKEN, platform_context, record_of, submission
 from tests.platforms.kubernetes.raw_server import RawServer
 from tests.standins.kubernetes import KubeApi

@@ -27,7 +27,8 @@ from caliban.records import (
     NewJob,
     StatusUnavailable,
 )
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     GKE_DESTINATION,
     IMAGE,

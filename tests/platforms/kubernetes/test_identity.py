@@ -16,7 +16,8 @@ from caliban.platforms.kubernetes.details import GkeDestination, KubeconfigDesti
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import JobRecord, JobStatus, JobUpdate, JsonObject, StatusUnavailable
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     PEER_SPEC,

@@ -24,7 +24,7 @@ from caliban.platforms.kubernetes.transport import Request, Response
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JobStatus, JobUpdate, StatusUnavailable
 from caliban.threads import side_by_side
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     NAME,

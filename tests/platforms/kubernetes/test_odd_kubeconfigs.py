@@ -23,7 +23,7 @@ from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.platforms.kubernetes.oidc import expiry_of
 from caliban.records import Destination
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.kubernetes.helpers import PEER_SPEC, QUICK, platform_context, submission
 from tests.platforms.kubernetes.test_kubeconfig import TOKEN, content, kubeconfig, plugin, refusal, write
 from tests.sampling import examples

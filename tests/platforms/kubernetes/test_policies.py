@@ -11,7 +11,7 @@ import pytest
 from caliban.platforms.base import RefusedError
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobStatus, JobUpdate, NewJob
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.kubernetes.helpers import (
     IMAGE,
     NAME,

@@ -13,7 +13,8 @@ from caliban.platforms.kubernetes import client as kubernetes_client
 from caliban.platforms.kubernetes.details import JobState, KubeconfigDestination
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, StatusUnavailable
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     PEER_SPEC,

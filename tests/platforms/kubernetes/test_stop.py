@@ -11,7 +11,7 @@ from caliban.errors import PlatformError
 from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobRecord, JobStatus, JobUpdate, JsonObject
-from tests.fakes import may_send
+from tests.fake_service import may_send
 from tests.platforms.kubernetes.helpers import NAME, PEER_SPEC, job_record, record_of, submission
 from tests.standins.faults import Fault
 from tests.standins.kubernetes import KubeApi

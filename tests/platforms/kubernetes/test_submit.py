@@ -16,7 +16,8 @@ from caliban.platforms.kubernetes.errors import KubernetesError
 from caliban.platforms.kubernetes.job_spec import manifest
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
 from caliban.records import FailureCause, JobExit, JobStatus
-from tests.fakes import RecordingReporter, may_send
+from tests.fake_service import may_send
+from tests.fakes import RecordingReporter
 from tests.platforms.kubernetes.helpers import (
     DESTINATION,
     IMAGE,

@@ -41,7 +41,8 @@ SPEC: dict[str, Any] = {
                 "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3"]},
                 "replicaCount": "1",
             }
-        ]
+        ],
+        "scheduling": {"disableRetries": True},
     },
 }
 

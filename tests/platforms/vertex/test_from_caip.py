@@ -98,7 +98,10 @@ def test_the_job_of_the_user_document_is_the_same_on_vertex_ai() -> None:
         spec={
             "displayName": "caliban_totoro_1",
             "labels": PEER_SPEC["labels"],
-            "jobSpec": {"workerPoolSpecs": [a_pool("n1-highcpu-32", args=["--foo", "3", "--sleep", "1"])]},
+            "jobSpec": {
+                "workerPoolSpecs": [a_pool("n1-highcpu-32", args=["--foo", "3", "--sleep", "1"])],
+                "scheduling": {"disableRetries": True},
+            },
         },
         details=placed("us-central1"),
     )
@@ -130,7 +133,7 @@ def test_every_job_of_caliban_0_4_2_is_migrated_completely(job: JobRecord) -> No
         spec={
             "displayName": given["jobId"],
             "labels": given["labels"],
-            "jobSpec": {"workerPoolSpecs": [pool]},
+            "jobSpec": {"workerPoolSpecs": [pool], "scheduling": {"disableRetries": True}},
         },
         details=placed(given["trainingInput"]["region"]),
     )
@@ -170,7 +173,7 @@ def test_a_job_with_every_setting_is_migrated_completely() -> None:
                     {},
                     a_pool("n1-standard-4"),
                 ],
-                "scheduling": {"timeout": "7200s"},
+                "scheduling": {"timeout": "7200s", "disableRetries": True},
                 "serviceAccount": "trainer@totoro-project.iam.gserviceaccount.com",
                 "network": "projects/12345/global/networks/lab",
                 "enableWebAccess": True,

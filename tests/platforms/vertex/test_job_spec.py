@@ -65,7 +65,8 @@ def test_a_new_job_on_cpus_is_one_pool_of_one_machine() -> None:
                     "containerSpec": {"imageUri": IMAGE, "args": ["--foo", "3", "--sleep", "2"]},
                     "replicaCount": "1",
                 }
-            ]
+            ],
+            "scheduling": {"disableRetries": True},
         },
     }
 
@@ -88,7 +89,7 @@ def test_scheduling_options_are_in_the_job() -> None:
     spec = dict(new_job(scheduling=options)["jobSpec"])
     del spec["workerPoolSpecs"]
     assert spec == {
-        "scheduling": {"strategy": "SPOT", "timeout": "5400s"},
+        "scheduling": {"strategy": "SPOT", "timeout": "5400s", "disableRetries": True},
         "serviceAccount": "totoro@totoro-project.iam.gserviceaccount.com",
         "network": "projects/1/global/networks/lab",
     }
@@ -171,7 +172,8 @@ def test_the_spec_of_a_sibling_gets_other_arguments_and_their_labels() -> None:
                     "containerSpec": {"imageUri": NEW_IMAGE, "args": ["--bar", "5"]},
                     "replicaCount": "1",
                 }
-            ]
+            ],
+            "scheduling": {"disableRetries": True},
         },
     }
 

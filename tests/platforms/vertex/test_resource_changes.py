@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from caliban.errors import UsageError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.launch import SchedulingOptions
 from caliban.platforms.google.machine_catalog import Gpu
@@ -16,6 +17,7 @@ from caliban.platforms.resources import ChangedResources, ResourceRequest
 from caliban.platforms.vertex.details import VertexDestination, parse_details, place_details
 from caliban.platforms.vertex.job_spec import Machines, custom_job
 from caliban.platforms.vertex.platform import VertexPlatform
+from caliban.platforms.vertex.scheduling import affinity
 from caliban.records import JobStatus
 from tests.builders import a_job
 from tests.fakes import RecordingReporter
@@ -81,6 +83,62 @@ def test_changed_scheduling_is_what_the_submitting_command_would_request(
 ) -> None:
     machines = Machines("n1-standard-8")
     assert changed(spec_of(machines, before), **request_).spec == spec_of(machines, after)
+
+
+RESERVATION = "projects/totoro-project/zones/us-central1-a/reservations/lab"
+
+
+@pytest.mark.parametrize(
+    ("before", "request_", "after"),
+    [
+        (None, {"spot": True}, None),
+        ("any", {"region": "europe-west4"}, "any"),
+        (RESERVATION, {"region": "europe-west4"}, None),
+        (RESERVATION, {"region": "us-central1"}, RESERVATION),
+        (RESERVATION, {"spot": True}, None),
+        ("any", {"spot": True}, None),
+        (RESERVATION, {"nonpreemptible": True}, RESERVATION),
+        (RESERVATION, {"machine_type": "n1-standard-16"}, RESERVATION),
+        (RESERVATION, {"timeout": 60}, RESERVATION),
+    ],
+)
+def test_a_reservation_is_kept_unless_the_machines_cannot_use_it(
+    before: str | None, request_: dict[str, object], after: str | None
+) -> None:
+    made = changed(spec_of(Machines("n1-standard-8", count=2, reservation=before)), **request_)
+    pools: Any = made.spec["jobSpec"]
+    expected = affinity(after).get("reservationAffinity")
+    assert [pool["machineSpec"].get("reservationAffinity") for pool in pools["workerPoolSpecs"]] == [expected] * 2
+    assert VertexPlatform.resource_settings(made.spec, made.details)["reservation"] == after
+
+
+FLEX = SchedulingOptions(is_flex_start=True, max_wait_s=7200)
+
+
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        ({"timeout": 60}, SchedulingOptions(is_flex_start=True, max_wait_s=7200, timeout_s=60)),
+        ({"spot": True}, SchedulingOptions(is_spot=True)),
+        ({"nonpreemptible": True}, SchedulingOptions()),
+    ],
+)
+def test_the_longest_wait_goes_with_flex_start(request_: dict[str, object], after: SchedulingOptions) -> None:
+    machines = Machines("g2-standard-8", L4)
+    assert changed(spec_of(machines, FLEX), **request_).spec == spec_of(machines, after)
+
+
+@pytest.mark.parametrize("request_", [{"gpu_spec": "1xT4"}, {"nogpu": True}, {"timeout": 8 * 86400}])
+def test_a_change_that_flex_start_does_not_allow_is_refused(request_: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as caught:
+        changed(spec_of(Machines("g2-standard-8", L4), FLEX), **request_)
+    assert caught.value.id == "flex-start-unavailable"
+
+
+def test_a_recorded_strategy_that_google_deprecated_is_run_as_recorded() -> None:
+    spec = spec_of(Machines("n1-standard-8"))
+    spec["jobSpec"]["scheduling"] = {"strategy": "LOW_COST"}
+    assert changed(spec, machine_type="n1-standard-16").spec["jobSpec"]["scheduling"] == {"strategy": "LOW_COST"}  # type: ignore[index]
 
 
 def test_another_region_is_another_destination() -> None:

@@ -12,8 +12,9 @@ from caliban.platforms.base import RefusedError
 from caliban.platforms.google.errors import GoogleError
 from caliban.platforms.vertex.details import VertexDestination
 from caliban.platforms.vertex.platform import VertexPlatform
-from tests.fakes import FakeClock, may_send
-from tests.platforms.google.helpers import POLICY, PROJECT, TOKEN
+from tests.fake_service import may_send
+from tests.fakes import FakeClock
+from tests.platforms.google.helpers import OTHER_TOKEN, POLICY, PROJECT, TOKEN
 from tests.platforms.vertex.helpers import NAME, SPEC, VertexBackend, recorded_job, submission
 from tests.standins.faults import Fault, Kind
 
@@ -139,3 +140,33 @@ def test_a_platform_without_retries_of_its_own_uses_the_policy_it_is_given(backe
     with pytest.raises(GoogleError):
         impatient.submit(SPEC, submission(), may_send)
     assert backend.counts("create") == (1,)
+
+
+def test_a_quota_of_gpus_is_a_refusal_at_once_in_googles_words(
+    backend: VertexBackend, platform: VertexPlatform, clock: FakeClock
+) -> None:
+    backend.service.gpu_quota["NVIDIA_L4"] = 1
+    spec = gpu_spec(2)
+    with pytest.raises(RefusedError) as caught:
+        platform.submit(spec, submission(), may_send)
+    metric = "aiplatform.googleapis.com/custom_model_training_nvidia_l4_gpus"
+    assert caught.value.id == "google-quota-exhausted"
+    assert caught.value.cause == f"The following quota metrics exceed quota limits: {metric}"
+    assert (backend.counts("create", "list"), clock.seconds, backend.reporter.lines) == ((1, 0), 0, [])
+
+
+def test_after_a_quota_of_gpus_a_quota_of_requests_is_still_waited_for(
+    backend: VertexBackend, platform: VertexPlatform
+) -> None:
+    backend.service.gpu_quota["NVIDIA_L4"] = 1
+    with pytest.raises(RefusedError):
+        platform.submit(gpu_spec(2), submission(), may_send)
+    backend.service.faults.add(Fault(backend.method("create"), "status", times=3, status=429))
+    platform.submit(gpu_spec(1), submission(token=OTHER_TOKEN), may_send)
+    assert backend.counts("create") == (5,)
+
+
+def gpu_spec(count: int) -> dict[str, Any]:
+    [pool] = SPEC["jobSpec"]["workerPoolSpecs"]
+    machine = {"machineType": "g2-standard-24", "acceleratorType": "NVIDIA_L4", "acceleratorCount": count}
+    return {**SPEC, "jobSpec": {**SPEC["jobSpec"], "workerPoolSpecs": [{**pool, "machineSpec": machine}]}}

@@ -49,11 +49,16 @@ class MutatingPolicy:
 
 @dataclass(frozen=True)
 class ValidatingPolicy:
-    """A ValidatingAdmissionPolicy: why it denies a Job, None for one that it admits; ``error``: why it fails."""
+    """A ValidatingAdmissionPolicy: why it denies a Job, None for one that it admits; ``error``: why it fails.
+
+    Attributes:
+        warns: whether its binding has the action ``Warn`` in place of ``Deny``.
+    """
 
     name: str
     denies: Callable[[Mapping[str, Any]], str | None]
     error: str = ""
+    warns: bool = False
 
 
 def mutate(policies: Sequence[MutatingPolicy], job: dict[str, Any]) -> None:
@@ -69,20 +74,32 @@ def mutate(policies: Sequence[MutatingPolicy], job: dict[str, Any]) -> None:
         policy.mutate(job)
 
 
-def check_policies(policies: Sequence[ValidatingPolicy], job: Mapping[str, Any]) -> None:
-    """Refuse what a policy denies.
+def check_policies(policies: Sequence[ValidatingPolicy], job: Mapping[str, Any]) -> list[str]:
+    """Refuse what a policy denies; what others warn of.
 
     Raises:
         StatusError: 422.
     """
+    warnings: list[str] = []
     for policy in policies:
         why = policy.error or policy.denies(job)
-        if why is not None:
+        if why is not None and policy.warns and not policy.error:
+            by = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{policy.name}'"
+            warnings.append(f"Validation failed for {by}: {why}")
+        elif why is not None:
             by = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{policy.name}' denied request: {why}"
             name = job["metadata"]["name"]
             words = f'jobs.batch "{name}" is forbidden: {by}'
             details = JOBS.details(name, causes=[{"message": by}])
             raise StatusError(422, words, details=details)
+    return warnings
+
+
+def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
+    """The headers of an answer that warns, a line for each warning (``.../endpoints/filters/warning.go``)."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in dict.fromkeys(warnings))
+    lines = "\n".join(f'299 - "{text}"' for text in quoted)
+    return {"Warning": lines.encode().decode("iso-8859-1")} if lines else {}
 
 
 def check_namespace(state: State, namespace: str, job_name: str) -> None:

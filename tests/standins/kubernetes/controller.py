@@ -7,7 +7,7 @@ before ``Complete`` and ``Failed`` since 1.31).
 
 from __future__ import annotations
 
-import uuid
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +18,7 @@ from tests.standins.kubernetes.pods import (
     new_pod,
     set_disrupted,
     set_ended,
+    set_lost,
     set_restarting,
     set_running,
     set_unschedulable,
@@ -132,6 +133,19 @@ class JobController:
     def pod_event(self, name: str, reason: str, message: str, namespace: str = "default", type: str = "Normal") -> None:
         """Let the cluster report something of the Job's last pod."""
         self._report(PODS, self.pods(name, namespace)[-1], reason, message, type)
+
+    def lose_node(self, name: str, namespace: str = "default") -> None:
+        """Let the node of the running pod not report any more.
+
+        Raises:
+            ValueError: no pod runs.
+        """
+        with self._job(name, namespace) as job:
+            pod = self._active_pod(job)
+            if not _is_ready(pod):
+                raise ValueError(f"The Job {name} has no pod that runs.")
+            set_lost(pod)
+            self._put(pod)
 
     def unschedulable(self, name: str, message: str, namespace: str = "default") -> None:
         """Let no node take the pod."""
@@ -292,7 +306,7 @@ class JobController:
         metadata, stamp = item["metadata"], now()
         named = {key: metadata[key] for key in ("name", "namespace", "uid")}
         event = {
-            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+            "metadata": {"name": f"{metadata['name']}.{time.time_ns():x}", "namespace": metadata["namespace"]},
             "involvedObject": {"kind": resource.kind, "apiVersion": resource.api_version, **named},
             "reason": reason,
             "message": message,
@@ -378,6 +392,7 @@ _STEPS = (
         "write",
         "image_pull_fails",
         "unschedulable",
+        "lose_node",
         "cannot_create_pods",
         "pod_event",
         "succeed",

@@ -66,6 +66,13 @@ def set_running(pod: Object) -> None:
     _set_conditions(pod, is_ready=True)
 
 
+def set_lost(pod: Object) -> None:
+    """The node does not report any more: all that the controller of nodes changes is the pod's readiness."""
+    for known in pod["status"]["conditions"]:
+        if known["type"] == "Ready":
+            known["status"] = "False"
+
+
 def set_ended(pod: Object, exit_code: int, reason: str, message: str = "", container: str | None = None) -> None:
     """The pod's containers have ended, for good; where ``container`` is named, the others ended well."""
     pod["status"]["phase"] = "Succeeded" if exit_code == 0 else "Failed"

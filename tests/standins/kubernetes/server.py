@@ -21,6 +21,7 @@ from tests.standins.kubernetes.admission import (
     check_quota,
     check_webhooks,
     mutate,
+    warning_headers,
 )
 from tests.standins.kubernetes.certificates import CertificateAuthority
 from tests.standins.kubernetes.controller import JobController
@@ -35,6 +36,7 @@ from tests.standins.kubernetes.status import (
     LOGS,
     NAMESPACES,
     PODS,
+    WORKLOADS,
     Resource,
     StatusError,
     bad_request,
@@ -52,12 +54,15 @@ _PATHS = {
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/events": EVENTS,
     r"/apis/batch/v1/namespaces/(?P<namespace>[^/]+)/jobs(?:/(?P<name>[^/]+))?": JOBS,
     r"/apis/batch/v1/jobs": JOBS,
+    r"/apis/kueue.x-k8s.io/v1beta[12]/namespaces/(?P<namespace>[^/]+)/workloads": WORKLOADS,
 }
+_GROUPS = re.compile(r"/api/|/apis/batch/|/version")
 _SERVED = {
     "version.get",
     "namespaces.get",
     "pods.list",
     "events.list",
+    "workloads.list",
     "pods/log.get",
     "jobs.create",
     "jobs.get",
@@ -65,6 +70,10 @@ _SERVED = {
     "jobs.delete",
 }
 _VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch", "PUT": "update"}
+
+
+_NO_SUCH_GROUP = Answer(404, None, pieces=[b"404 page not found\n"])
+"""What the API server says of a group or version that it does not have."""
 
 
 class Runner(Protocol):
@@ -94,6 +103,7 @@ class KubeApi(StandIn):
         quota: how many Jobs there may be in a namespace.
         mutating: what changes Jobs.
         validating, webhooks: what else refuses Jobs.
+        kueue: the versions of Kueue's API that it serves; none where Kueue is not installed.
     """
 
     content_type = "application/json"
@@ -119,6 +129,7 @@ class KubeApi(StandIn):
         self.webhooks: list[Webhook] = []
         self.mutating: list[MutatingPolicy] = []
         self.validating: list[ValidatingPolicy] = []
+        self.kueue: tuple[str, ...] = ()
         self._runner = runner
         for name in {"kube-system", *namespaces}:
             self.state.add_namespace(name)
@@ -189,12 +200,16 @@ class KubeApi(StandIn):
                 raise _of_fault(fault)
             asked = _asked(call)
             user = self.access.user_of(call.bearer, call.certificate_name)
-            if asked is None:
+            if asked is None and _GROUPS.match(call.path):
                 raise no_such_resource()
+            if asked is None:
+                return _NO_SUCH_GROUP
             if asked.resource is None:
                 return self._version(asked, user)
             namespace = asked.namespace if asked.resource is not NAMESPACES else asked.name
             self.access.check(user, asked.method, asked.resource, namespace or "", asked.name)
+            if asked.resource is WORKLOADS and call.path.split("/")[3] not in self.kueue:
+                return _NO_SUCH_GROUP
             is_creation_elsewhere = asked.method == "jobs.create" and (asked.name or asked.namespace is None)
             if asked.method not in _SERVED or is_creation_elsewhere:
                 raise StatusError(405, "the server does not allow this method on the requested resource", details={})
@@ -221,10 +236,12 @@ class KubeApi(StandIn):
             return Answer(200, _whole(resource, self.state.get(resource, namespace, asked.name)))
         body = _body(call)
         if verb == "create":
-            return Answer(201, _whole(resource, self._create(namespace, body, call)))
+            warnings: list[str] = []
+            made = self._create(namespace, body, call, warnings)
+            return Answer(201, _whole(resource, made), warning_headers(warnings))
         return Answer(200, delete_job(self.state, namespace, asked.name, body, query=call.last, version=self.version))
 
-    def _create(self, namespace: str, body: Any, call: Call) -> Object:
+    def _create(self, namespace: str, body: Any, call: Call, warnings: list[str]) -> Object:
         is_dry_run = check_options("CreateOptions", call.last)
         manager = call.last.get("fieldManager") or (call.headers.get("User-Agent") or "unknown").partition("/")[0]
         job = prepared_job(
@@ -235,7 +252,7 @@ class KubeApi(StandIn):
             admit=lambda name: check_namespace(self.state, namespace, name),
             mutate=lambda job: mutate(self.mutating, job),
         )
-        check_policies(self.validating, as_json(job))
+        warnings += check_policies(self.validating, as_json(job))
         check_webhooks(self.webhooks, as_json(job))
         with self.state.lock:
             check_quota(self.quota, self.state, namespace, job["metadata"]["name"])

@@ -36,6 +36,7 @@ class Resource:
     group: str
     plural: str
     kind: str
+    version: str = "v1"
 
     @property
     def qualified(self) -> str:
@@ -43,7 +44,7 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        return f"{self.group}/v1" if self.group else "v1"
+        return f"{self.group}/{self.version}" if self.group else self.version
 
     def details(self, name: str = "", **more: Any) -> dict[str, Any]:
         """``details`` of a Status about an object of this resource."""
@@ -55,6 +56,7 @@ JOBS = Resource("batch", "jobs", "Job")
 PODS = Resource("", "pods", "Pod")
 LOGS = Resource("", "pods/log", "Pod")
 EVENTS = Resource("", "events", "Event")
+WORKLOADS = Resource("kueue.x-k8s.io", "workloads", "Workload", "v1beta2")
 NAMESPACES = Resource("", "namespaces", "Namespace")
 
 

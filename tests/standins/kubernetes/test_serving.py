@@ -256,6 +256,12 @@ def test_what_is_not_served_is_refused_with_a_status(raw: Raw, verb: str, path: 
     assert refusal(raw.send(verb, path))["code"] == code
 
 
+@pytest.mark.parametrize("path", ["/apis/kueue.x-k8s.io/v1beta2/namespaces/default/workloads", "/login"])
+def test_a_group_of_apis_that_is_not_installed_is_refused_in_plain_text(raw: Raw, path: str) -> None:
+    answer = raw.send("GET", path)
+    assert (answer.status_code, answer.text) == (404, "404 page not found\n")
+
+
 def test_a_wrong_token_is_nobody_s(raw: Raw) -> None:
     status = refusal(raw.send("GET", JOBS, headers={"Authorization": "Bearer wrong"}))
     assert (status["code"], status["reason"], status["message"]) == (401, "Unauthorized", "Unauthorized")
