@@ -29,7 +29,7 @@ _DENIED = re.compile(
 # Without a word about access: the login has nothing to do with it.
 _UNKNOWN = re.compile(r"name unknown|not known to registry", re.IGNORECASE)
 _FULL = re.compile(
-    r"no space left on device|insufficient storage|quota exceeded|exceeds? the quota|quota has been exceeded"
+    r"no space left on device|insufficient storage|exceeds? the quota|quota\b[^.\n]{0,40}\bexceeded|storage limit"
     # Harbor
     r"|will exceed the configured upper limit",
     re.IGNORECASE,

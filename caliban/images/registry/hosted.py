@@ -24,6 +24,9 @@ class Ecr(Kind):
         r"(?:amazonaws\.(?:com(?:\.cn)?|eu)|on\.(?:aws|amazonwebservices\.com\.cn)|sc2s\.sgov\.gov|c2s\.ic\.gov"
         r"|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
     )
+    signs = re.compile(
+        r'service="ecr\.amazonaws\.com"|does not exist in the registry with id|aws ecr get-login|perform: ecr:'
+    )
     _MISSING = re.compile(r"repository with name .* does not exist", re.IGNORECASE | re.DOTALL)
 
     def login_hint(self, host: str) -> str:
@@ -87,6 +90,7 @@ class EcrPublic(Ecr):
 
     name = "Amazon ECR Public"
     hosts = re.compile(r"public\.ecr\.aws")
+    signs = re.compile(r'service="public\.ecr\.aws"|perform: ecr-public:')
     _service = "ecr-public"
 
     def _region(self, host: str) -> str:
@@ -120,6 +124,7 @@ class Ghcr(Kind):
 
     name = "GitHub's registry"
     hosts = re.compile(r"ghcr\.io|containers\.[a-z0-9.-]+\.ghe\.com")
+    signs = re.compile(r'service="ghcr\.io"|permission_denied: |organization package')
     _SCOPES = re.compile(r"does not match expected scopes", re.IGNORECASE)
     _CREATE = re.compile(r"create_package", re.IGNORECASE)
 
@@ -163,6 +168,7 @@ class DockerHub(Kind):
 
     name = "Docker Hub"
     hosts = re.compile(r"docker\.io|index\.docker\.io|registry-1\.docker\.io|registry\.hub\.docker\.com")
+    signs = re.compile(r'service="registry\.docker\.io"')
     _PRIVACY = "https://hub.docker.com/repository-settings/default-privacy"
     _FAILED_LOGINS = re.compile(r"failed login attempts", re.IGNORECASE)
     _AS_USER = re.compile(r"rate limit as\b", re.IGNORECASE)
@@ -219,6 +225,7 @@ class Acr(Kind):
     """
 
     name = "Azure Container Registry"
+    signs = re.compile(r'service="[a-z0-9-]+\.azurecr\.|aka\.ms/acr/')
     hosts = re.compile(r"(?P<name>[a-z0-9-]+)\.azurecr\.(?:io|cn|us)")
 
     def login_hint(self, host: str) -> str:

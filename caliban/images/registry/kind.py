@@ -28,12 +28,12 @@ class Kind:
     Attributes:
         name: of the service.
         hosts: matches ``HOST[:PORT]`` of its registries.
-        challenge: found in the header WWW-Authenticate of its registries on any host.
+        signs: found in the header WWW-Authenticate, or in messages, of its registries on any host.
     """
 
     name: ClassVar[str] = ""
     hosts: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
-    challenge: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
+    signs: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
 
     def login_hint(self, host: str) -> str:
         """Return how to log in, again if need be."""

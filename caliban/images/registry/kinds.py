@@ -31,15 +31,15 @@ _WEB_SITES = {
 """Host of a web site, or of a registry that was shut down -> host of the registry."""
 
 
-def kind_of(host: str, challenge: str = "") -> Kind:
+def kind_of(host: str, text: str = "") -> Kind:
     """Return the kind of a registry.
 
     Args:
         host: ``HOST[:PORT]``.
-        challenge: the header WWW-Authenticate of its API's answer; ``""`` where it has not been asked.
+        text: a message of it, or the header WWW-Authenticate of its API's answer; ``""`` where there is none.
     """
     by_host = next((kind for kind in KINDS if kind.hosts.fullmatch(host)), None)
-    return by_host or next((kind for kind in KINDS if kind.challenge.search(challenge)), _OTHER)
+    return by_host or next((kind for kind in KINDS if text and kind.signs.search(text)), _OTHER)
 
 
 def name_problem(place: Place) -> str | None:

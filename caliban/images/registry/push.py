@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -32,7 +31,7 @@ from caliban.images.registry.errors import (
 )
 from caliban.images.registry.hosted import Ecr
 from caliban.images.registry.kind import Kind
-from caliban.images.registry.kinds import KINDS, kind_of
+from caliban.images.registry.kinds import kind_of
 from caliban.images.registry.names import Place, registry_host, repository_of
 from caliban.images.registry.upload import upload
 from caliban.records import ImageRef
@@ -69,6 +68,7 @@ class Registry:
     by_digest: bool = True
     is_repository: bool = field(default=False, kw_only=True)
     problems: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _logins: list[Login | None] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def host(self) -> str:
@@ -86,18 +86,17 @@ class Registry:
         Raises:
             CalibanError: there is none, where the registry requires one.
         """
-        self.problems.clear()
-        return stored_login(self.host, self.reporter, on_problem=self.problems.append)
+        if not self.problems:  # a helper that failed would fail, or hang, again
+            self._logins[:] = [stored_login(self.host, self.reporter, on_problem=self.problems.append)]
+        return self._logins[0]
 
     def explain(self, words: str) -> ImageError | None:
         """Return what an error message of this registry means; None where only the usual meanings apply."""
-        if not any(kind.missing(self.place, words) for kind in KINDS):
-            return None
-        return repository_missing(words, self._kind.missing(self.place, words))
+        return repository_missing(words, kind_of(self.host, words).missing(self.place, words))
 
     def is_resolved_by_push(self, words: str) -> bool:
         """Return whether a push may succeed although the registry answers ``words`` before it."""
-        return not self.is_repository and isinstance(self._kind, Ecr)
+        return not self.is_repository and isinstance(kind_of(self.host, words), Ecr)
 
     @property
     def access_hint(self) -> str:
@@ -106,21 +105,24 @@ class Registry:
 
     def denied_hint(self, words: str) -> str:
         """Return how to get access to the repository, given the registry's message."""
-        return self._kind.access_hint(self.place, words)
+        return self._kind(words).access_hint(self.place, words)
 
-    @property
-    def login_hint(self) -> str:
-        """How to log in."""
-        return self._kind.login_hint(self.host)
+    def login_hint(self, words: str) -> str:
+        """Return how to log in, given the registry's message."""
+        kind = self._kind(words)
+        return kind.login_hint(self.host) if kind.name else kind.access_hint(self.place, words)
+
+    def _kind(self, words: str) -> Kind:
+        """Return the kind of the registry. One that anybody may run is asked, unless its message shows the kind."""
+        kind = kind_of(self.host, words)
+        return kind if kind.name else kind_of(self.host, self._challenge)
 
     @cached_property
-    def _kind(self) -> Kind:
-        """The kind of the registry. One that anybody may run is asked for it, which is needed for errors only."""
-        kind = kind_of(self.host)
-        if not kind.name:
-            with suppress(RegistryUnavailableError):
-                kind = kind_of(self.host, self._ask(lambda: challenge_of(self.host)) or "")
-        return kind
+    def _challenge(self) -> str:
+        try:
+            return self._ask(lambda: challenge_of(self.host))
+        except RegistryUnavailableError:
+            return ""
 
     def check(self) -> None:
         """Check, before an image is built, that the registry would accept a push. Nothing is written there.
@@ -136,7 +138,7 @@ class Registry:
             words = self._ask(lambda: self._request_access(login))
         except AccessDeniedError as error:
             words = _redact(login, str(error))
-            state, is_rejected = self._state(login), error.is_login_rejected
+            state, is_rejected = self._state(login, words), error.is_login_rejected
             raise self.explain(words) or access_denied(
                 words, self.repository, self.denied_hint(words), state, is_login_rejected=is_rejected
             ) from error
@@ -206,11 +208,10 @@ class Registry:
         """Return the error for a failed push; the kind of a registry matters where it denied access."""
         if not is_about_access(words):
             return push_failure(words, reference, "", kind=kind_of(self.host))
-        return push_failure(words, reference, self.denied_hint(words), self._state(login))
+        return push_failure(words, reference, self.denied_hint(words), self._state(login, words))
 
-    def _state(self, login: Login | None) -> LoginState:
-        hint = self.login_hint if self._kind.name else self.access_hint
-        return LoginState(self.host, login_user(login), hint, tuple(self.problems))
+    def _state(self, login: Login | None, words: str) -> LoginState:
+        return LoginState(self.host, login_user(login), self.login_hint(words), tuple(self.problems))
 
     def _ask(self, call: Callable[[], _T]) -> _T:
         """Return ``call()``, which makes a few requests, each with a deadline of its own.
@@ -234,7 +235,7 @@ class Registry:
             return self._ask(lambda: find_digest(reference, image_id, login))
         except AccessDeniedError as error:
             words = _redact(login, str(error))
-            state, is_rejected = self._state(login), error.is_login_rejected
+            state, is_rejected = self._state(login, words), error.is_login_rejected
             raise self.explain(words) or push_denied(
                 words, reference, self.denied_hint(words), state, is_login_rejected=is_rejected
             ) from error

@@ -18,7 +18,10 @@ class Harbor(Kind):
     """
 
     name = "Harbor"
-    challenge = re.compile(r'service="(?:harbor-registry|token-service)"|realm="[^"]*/service/token"')
+    signs = re.compile(
+        r'service="(?:harbor-registry|token-service)"|realm="[^"]*/service/token"'
+        r"|\bproject \S+ not found|unauthorized to access repository: "
+    )
     _MISSING = re.compile(r"\bproject\b.{0,300}\bnot found", re.IGNORECASE | re.DOTALL)
 
     def access_hint(self, place: Place, words: str) -> str:
@@ -49,7 +52,7 @@ class GitLab(Kind):
 
     name = "GitLab"
     hosts = re.compile(r"registry\.gitlab\.com")
-    challenge = re.compile(r'realm="[^"]*/jwt/auth"')
+    signs = re.compile(r'realm="[^"]*/jwt/auth"|HTTP Basic: Access denied')
 
     def login_hint(self, host: str) -> str:
         """See :meth:`Kind.login_hint`."""
@@ -80,7 +83,7 @@ class Quay(Kind):
 
     name = "Quay"
     hosts = re.compile(r"quay\.io")
-    challenge = re.compile(r'realm="[^"]*/v2/auth"')
+    signs = re.compile(r'realm="[^"]*/v2/auth"|Could not find robot with')
 
     def access_hint(self, place: Place, words: str) -> str:
         """See :meth:`Kind.access_hint`."""

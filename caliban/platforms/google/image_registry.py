@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from caliban.config import CONFIG_FILE, is_registry
 from caliban.errors import ImageError
-from caliban.images.registry.access import LoginState, login_user
 from caliban.images.registry.kinds import name_problem
 from caliban.images.registry.names import (
     Place,
@@ -178,13 +177,9 @@ class GoogleRegistry(Registry):
         is_created = repository is not None and repository.is_created_by_push and not _MAY_NOT_CREATE.search(words)
         return is_created and _NO_REPOSITORY.search(words) is not None
 
-    @property
-    def login_hint(self) -> str:
-        """Both ways to log in. Source: cloud.google.com/artifact-registry/docs/docker/authentication."""
+    def login_hint(self, words: str) -> str:
+        """Return both ways to log in. Source: cloud.google.com/artifact-registry/docs/docker/authentication."""
         return f"run: gcloud auth application-default login; or gcloud auth configure-docker {self.host}"
-
-    def _state(self, login: Login | None) -> LoginState:
-        return LoginState(self.host, login_user(login), self.login_hint, tuple(self.problems))
 
     def denied_hint(self, words: str) -> str:
         """Return how to get access: the same for all messages."""

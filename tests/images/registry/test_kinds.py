@@ -19,7 +19,7 @@ QUAY = 'Bearer realm="https://quay.example.com/v2/auth",service="quay.example.co
 
 
 @pytest.mark.parametrize(
-    ("host", "challenge", "name"),
+    ("host", "text", "name"),
     [
         (ECR, "", "Amazon ECR"),
         ("123456789012.dkr-ecr.eu-west-1.on.aws", "", "Amazon ECR"),
@@ -35,16 +35,25 @@ QUAY = 'Bearer realm="https://quay.example.com/v2/auth",service="quay.example.co
         ("registry.example.com", HARBOR, "Harbor"),
         ("registry.example.com:8443", GITLAB, "GitLab"),
         ("registry.example.com", QUAY, "Quay"),
+        (
+            "mirror.example.com",
+            'Basic realm="https://1.dkr.ecr.x.amazonaws.com/",service="ecr.amazonaws.com"',
+            "Amazon ECR",
+        ),
+        ("mirror.example.com", 'Bearer realm="https://ghcr.io/token",service="ghcr.io"', "GitHub's registry"),
+        ("mirror.example.com", "denied: permission_denied: write_package", "GitHub's registry"),
+        ("registry.example.com", "unauthorized: project lab not found: project lab not found", "Harbor"),
+        ("registry.example.com", "denied: requested access to the resource is denied", ""),
         ("registry.example.com", "", ""),
         ("registry.example.com", 'Basic realm="Registry"', ""),
         ("ghcr.io.example.com", "", ""),
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", "", ""),
     ],
 )
-def test_a_registry_is_recognized_by_its_host_or_by_how_it_asks_for_a_login(
-    host: str, challenge: str, name: str
+def test_a_registry_is_recognized_by_its_host_by_how_it_asks_for_a_login_or_by_its_messages(
+    host: str, text: str, name: str
 ) -> None:
-    assert kind_of(host, challenge).name == name
+    assert kind_of(host, text).name == name
 
 
 @pytest.mark.parametrize(
@@ -83,7 +92,7 @@ def test_a_name_that_a_registry_never_accepts_is_found_before_a_build(
 def failure(words: str, name: str, *, is_repository: bool = True, user: str | None = "totoro") -> ImageError:
     """Return the error of a push to a registry whose kind its host tells."""
     registry = Registry(name, RecordingReporter(), is_repository=is_repository)
-    state = LoginState(registry.host, user, registry.login_hint)
+    state = LoginState(registry.host, user, registry.login_hint(words))
     reference = registry.place.reference("sha256:" + "ab" * 32)
     return registry.explain(words) or push_failure(
         words, reference, registry.denied_hint(words), state, kind_of(registry.host)
@@ -252,6 +261,7 @@ def test_a_denied_push_has_the_hint_of_its_registry(name: str, words: str, hint:
          "429 Too Many Requests", "registry-rate-limited", "wait some minutes"),
         ("registry.example.com/a", "received unexpected HTTP status: 429 Too Many Requests", "registry-rate-limited",
          "wait some minutes"),
+        ("registry.example.com/a", "denied: Quota has been exceeded on namespace", "registry-full", "delete unused"),
         ("registry.example.com/a", "denied: adding 20.3 MiB of storage resource, which when updated to current usage "
          "of 300.0 GiB will exceed the configured upper limit of 300.0 GiB.", "registry-full", "delete unused images"),
         (f"{ECR}/digits", "tag invalid: The image tag 'x' already exists in the 'digits' repository and cannot be "

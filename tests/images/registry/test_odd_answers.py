@@ -273,6 +273,23 @@ def test_a_missing_helper_is_named_where_a_login_is_needed(docker_config: Path) 
     assert "docker-credential-caliban-none not installed or not available in PATH" in (caught.value.cause or "")
 
 
+def test_a_helper_that_failed_is_not_run_for_the_push_again(helper: Callable[[str], None], docker_config: Path) -> None:
+    log = docker_config.parent / "runs"
+    helper(f"echo run >> {log}; exit 3")
+    registry = Registry("h:1/lab", reporter := RecordingReporter())
+    assert [registry.login(), registry.login()] == [None, None]
+    assert (log.read_text(), len(reporter.warnings)) == ("run\n", 1)
+
+
+def test_a_login_is_read_again_for_the_push_as_it_may_have_been_renewed(
+    helper: Callable[[str], None], docker_config: Path
+) -> None:
+    log = docker_config.parent / "runs"
+    helper(f"""echo run >> {log}; printf '{{"Username": "totoro", "Secret": "%s"}}' $(wc -l < {log})""")
+    registry = Registry("h:1/lab", RecordingReporter())
+    assert [registry.login(), registry.login()] == [Login("totoro", "1"), Login("totoro", "2")]
+
+
 def test_a_helper_of_the_registry_that_has_no_login_is_named(
     helper: Callable[[str], None], docker_config: Path
 ) -> None:
