@@ -145,7 +145,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
         project = None if destination is None else self._project(self._own(destination))
-        return image_registry(config.registry, project, self.context, self.google)
+        return image_registry(config.registry, project, self.context, self.google, config_repository=config.repository)
 
     def _project(self, destination: _D) -> str | None:
         """Return the Google Cloud project whose registry is the default, or None."""
