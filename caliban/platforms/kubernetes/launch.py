@@ -273,7 +273,7 @@ class ClusterLauncher(Launcher):
             project=args.project_id or context.environ.get("PROJECT_ID"),
             kubeconfig=Kubeconfig(context.environ, context.home),
         )
-        launch.job_spec(1, (), _ANY_IMAGE)  # an error now, before anything is built
+        env_secrets.register_spec(launch.job_spec(1, (), _ANY_IMAGE))  # an error now, before anything is built
         return launch
 
     def wants_gpu_image(self, args: argparse.Namespace) -> bool | None:
