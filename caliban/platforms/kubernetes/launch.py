@@ -280,7 +280,7 @@ class ClusterLauncher(Launcher):
             project=project.id if project else None,
             kubeconfig=Kubeconfig(context.environ, context.home),
         )
-        launch.job_spec(1, (), _ANY_IMAGE)  # an error now, before anything is built
+        env_secrets.register_spec(launch.job_spec(1, (), _ANY_IMAGE))  # an error now, before anything is built
         return launch
 
     def wants_gpu_image(self, args: argparse.Namespace) -> bool | None:

@@ -206,6 +206,7 @@ class KubeApi(StandIn):
                 raise _of_fault(fault)
             asked = _asked(call)
             user = self.access.user_of(call.bearer, call.certificate_name)
+            user = self.access.acting_user(user, call.headers)
             if asked is None and _GROUPS.match(call.path):
                 raise no_such_resource()
             if asked is None:
