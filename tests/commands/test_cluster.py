@@ -77,6 +77,7 @@ def google_user(context: ScreenContext, gke: ContainerV1, tmp_path: Path) -> Scr
         (("--label", "caliban.token=x"), "malformed-label"),
         (("--label", "a b=x"), "malformed-label"),
         (("--tpu_spec", "8xV5E"), "tpu-elsewhere"),
+        (("--flex_start",), "flex-start-unavailable"),
         (("--tpu_spec", "3xV5E", "--cluster_name", "blueshift"), "tpu-spec-malformed"),
         (("--context", "gone"), "unknown-context"),
         (("--export", "jobs.txt"), "export-format"),
@@ -313,6 +314,15 @@ def test_exported_jobs_with_accelerators_are_valid(
     command = ("cluster", "job", "submit", "--image_tag", IMAGE, *arguments, "--export", "job.yaml")
     assert call(exporter, *command, "cpu.py") == 0
     assert_valid(yaml.safe_load((cwd / "job.yaml").read_text()))
+
+
+def test_a_job_with_flex_start_selects_such_nodes_and_no_spot_nodes(exporter: ScreenContext, cwd: Path) -> None:
+    flags = ("--gpu_spec", "1xL4", "--cluster_name", "blueshift", "--flex_start")
+    assert call(exporter, "cluster", "job", "submit", "--image_tag", IMAGE, *flags, "--export", "j.json", "cpu.py") == 0
+    pod = json.loads((cwd / "j.json").read_text())["spec"]["template"]["spec"]
+    labels = {"gke-accelerator": "nvidia-l4", "gke-flex-start": "true"}
+    assert pod["nodeSelector"] == {f"cloud.google.com/{name}": value for name, value in labels.items()}
+    assert [each["key"] for each in pod["tolerations"]] == ["nvidia.com/gpu"]
 
 
 def test_each_exported_job_has_a_unique_name(exporter: ScreenContext, cwd: Path) -> None:
