@@ -207,6 +207,12 @@ ECR_IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/lab/base:1"
             "docker.io rejected docker's login",
             "run: docker login; or, if the image is public: docker logout",
         ),
+        (
+            "ghcr.io/Lab/Base:A",
+            "invalid reference format: repository name (Lab/Base) must be lowercase",
+            "invalid name of the base image: ghcr.io/Lab/Base:A",
+            "in lower case: ghcr.io/lab/base:A",
+        ),
         ("ghcr.io/lab/base:1", "denied: denied", "access denied to the base image", "the scope read:packages"),
     ],
 )

@@ -12,7 +12,7 @@ from caliban.errors import ImageError
 from caliban.images.registry.access import Refusal, is_expired, refusal
 from caliban.images.registry.errors import RATE_LIMIT
 from caliban.images.registry.kinds import kind_of
-from caliban.images.registry.names import base_image_host
+from caliban.images.registry.names import base_image_host, lower_case_name
 from caliban.redaction import clean_text
 
 _ANOTHER = f'set another "base_image" in {CONFIG_FILE}'
@@ -87,7 +87,9 @@ def _problem(image: str, reason: str) -> tuple[str, str] | None:
         hint = f"{login}; or, if the image is public: docker logout{_argument(host)}"
         return f"{problem}, for the base image {image}", hint
     if _INVALID_NAME.search(reason):
-        return f"invalid name of the base image: {image}", f'correct "base_image" in {CONFIG_FILE}'
+        lower = lower_case_name(image)
+        case = "" if lower == image else f", in lower case: {lower}"
+        return f"invalid name of the base image: {image}", f'correct "base_image" in {CONFIG_FILE}{case}'
     is_not_found, is_denied = bool(_NOT_FOUND.search(reason)), bool(_DENIED.search(reason))
     if is_not_found and is_denied:  # Docker Hub does not say which
         hint = f"check the name; if the image is private, {login}; or {_ANOTHER}"

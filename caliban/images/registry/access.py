@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from caliban.errors import ImageError
-from caliban.images.registry.auth import Login
+from caliban.images.registry.auth import NO_LOGIN, Login
 
 # "denied: Your authorization token has expired. Reauthenticate and try again." (Amazon ECR, aws/aws-cli#6580),
 # "personal access token is expired" (Docker Hub), "token is expired by 5m" (Go libraries for JSON web tokens),
@@ -86,6 +86,15 @@ def refusal(words: str, user: str | None, *, is_login_rejected: bool = False) ->
     return Refusal.REJECTED if is_rejected else Refusal.DENIED
 
 
+def _repair(problems: tuple[str, ...]) -> str:
+    """Return what to do about a stored login that cannot be read. ``docker login`` needs the helper, too."""
+    if any(NO_LOGIN in problem for problem in problems):
+        return "check the account that the credential helper uses, or remove the helper from docker's config.json"
+    if any("docker-credential-" in problem for problem in problems):
+        return 'repair the credential helper, or remove it ("credsStore", "credHelpers") from docker\'s config.json'
+    return "correct docker's config.json"
+
+
 def refused(
     words: str, action: str, denied: str, access_hint: str, state: LoginState, *, is_login_rejected: bool = False
 ) -> ImageError:
@@ -111,5 +120,5 @@ def refused(
     }[why]
     hint = state.hint
     if why is Refusal.MISSING and state.problems:
-        hint = f"make docker's stored login readable, or {hint}"
+        hint = f"{_repair(state.problems)}; {hint}"
     return ImageError("push-refused", f"{action}: {message}", cause=cause, hint=hint)

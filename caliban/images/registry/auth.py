@@ -20,6 +20,9 @@ from caliban.reporter import Reporter
 if TYPE_CHECKING:
     from docker.auth import AuthConfig
 
+NO_LOGIN = "has no login for"
+"""Of a problem: what the helper of a registry, which nothing else can have a login for, says."""
+
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 
@@ -113,7 +116,7 @@ def _entry(
             try:
                 found = _ask_helper(helper, host, clock, reporter)
                 if found is None and helper in config.cred_helpers.values():
-                    on_problem(f"docker-credential-{helper} has no login for {host}")
+                    on_problem(f"docker-credential-{helper} {NO_LOGIN} {host}")
             except UnreadableError as error:
                 report(str(error))
         if found is None:

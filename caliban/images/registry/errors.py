@@ -64,27 +64,8 @@ def push_failure(
         kind: of the registry.
     """
     host = registry_host(image)
-    if _FULL.search(words):
-        return ImageError(
-            "registry-full",
-            f"cannot push the image: {host} has no space left for {image}",
-            cause=words,
-            hint=f'delete unused images from the registry, or set another "registry" in {CONFIG_FILE}',
-        )
-    if RATE_LIMIT.search(words):
-        return ImageError(
-            "registry-rate-limited",
-            f"cannot push the image: {host} limits how often it is asked",
-            cause=words,
-            hint=(kind or Kind()).pull_limit(words),
-        )
-    if _IMMUTABLE.search(words):
-        return ImageError(
-            "push-refused",
-            f"cannot push the image: {host} has another image as {image}, and does not allow to replace it",
-            cause=words,
-            hint="delete that image from the registry, or allow tags to be overwritten there",
-        )
+    if (failure := _unrelated_to_access(words, image, kind or Kind())) is not None:
+        return failure
     if is_about_access(words):
         is_about_name = _UNKNOWN.search(words) and not _ACCESS.search(words)
         return push_denied(words, image, access_hint, None if is_about_name else state)
@@ -103,6 +84,33 @@ def push_failure(
         hint=f"check that {host} can be reached from the Docker Engine's machine, then run the command again: "
         "layers that were uploaded are not sent again",
     )
+
+
+def _unrelated_to_access(words: str, image: ImageRef, kind: Kind) -> ImageError | None:
+    """Return the error for a registry that is full, limits requests, or keeps the image that a tag has."""
+    host = registry_host(image)
+    if _FULL.search(words):
+        return ImageError(
+            "registry-full",
+            f"cannot push the image: {host} has no space left for {image}",
+            cause=words,
+            hint=f'delete unused images from the registry, or set another "registry" in {CONFIG_FILE}',
+        )
+    if RATE_LIMIT.search(words):
+        return ImageError(
+            "registry-rate-limited",
+            f"cannot push the image: {host} limits how often it is asked",
+            cause=words,
+            hint=kind.pull_limit(words),
+        )
+    if _IMMUTABLE.search(words):
+        return ImageError(
+            "push-refused",
+            f"cannot push the image: {host} has another image as {image}, and does not allow to replace it",
+            cause=words,
+            hint="delete that image from the registry, or allow tags to be overwritten there",
+        )
+    return None
 
 
 def push_denied(

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from caliban.images.registry.names import Place
 
+_ANONYMOUS = re.compile(r"unauthenticated|anonymous", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -61,4 +63,5 @@ class Kind:
 
     def pull_limit(self, words: str) -> str:
         """Return what to do when the registry limits how often it is asked."""
-        return "wait some minutes, then run the command again"
+        wait = "wait some minutes, then run the command again"
+        return f"log in to it, as accounts may have a higher limit; or {wait}" if _ANONYMOUS.search(words) else wait

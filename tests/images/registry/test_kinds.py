@@ -259,6 +259,8 @@ def test_a_denied_push_has_the_hint_of_its_registry(name: str, words: str, hint:
         (f"{ECR}/digits", "toomanyrequests: Rate exceeded", "registry-rate-limited", "wait some minutes"),
         ("registry.example.com/a", "unexpected status from POST request to https://registry.example.com/v2/a/blobs/: "
          "429 Too Many Requests", "registry-rate-limited", "wait some minutes"),
+        ("registry.example.com/a", "toomanyrequests: You have reached your unauthenticated pull rate limit.",
+         "registry-rate-limited", "log in to it, as accounts may have a higher limit; or wait some minutes"),
         ("registry.example.com/a", "received unexpected HTTP status: 429 Too Many Requests", "registry-rate-limited",
          "wait some minutes"),
         ("registry.example.com/a", "denied: Quota has been exceeded on namespace", "registry-full", "delete unused"),

@@ -246,6 +246,9 @@ BROKEN = {
 }
 
 
+REPAIR = 'repair the credential helper, or remove it ("credsStore", "credHelpers") from docker\'s config.json'
+
+
 def unauthorized(_: Request) -> Answer:
     return Answer(401, error("UNAUTHORIZED", "authentication required"))
 
@@ -263,7 +266,7 @@ def test_a_registry_that_wants_a_login_is_told_with_the_helper_that_failed(
     assert [line.rstrip() for line in reporter.warnings] == [warning]
     assert caught.value.message == f"cannot push images to {host}/lab: no login for {host}"
     assert (caught.value.cause or "").rstrip() == f"unauthorized: authentication required\n{warning}"
-    assert (caught.value.hint or "").startswith("make docker's stored login readable, or run: docker login ")
+    assert (caught.value.hint or "").startswith(f"{REPAIR}; run: docker login ")
 
 
 def test_a_missing_helper_is_named_where_a_login_is_needed(docker_config: Path) -> None:
@@ -300,6 +303,15 @@ def test_a_helper_of_the_registry_that_has_no_login_is_named(
             Registry(f"{server.address}/lab", reporter := RecordingReporter()).check()
     assert reporter.warnings == []
     assert f"docker-credential-planted has no login for {server.address}" in (caught.value.cause or "")
+    assert (caught.value.hint or "").startswith("check the account that the credential helper uses, or remove ")
+
+
+def test_an_unreadable_configuration_of_docker_is_named_where_a_login_is_needed(docker_config: Path) -> None:
+    docker_config.write_text("[]")
+    with front("", unauthorized) as server, pytest.raises(ImageError) as caught:
+        Registry(f"{server.address}/lab", RecordingReporter()).check()
+    assert f"{docker_config} is not a JSON object" in (caught.value.cause or "")
+    assert (caught.value.hint or "").startswith("correct docker's config.json; run: docker login ")
 
 
 def test_a_helper_that_fails_leaves_the_login_of_the_file(helper: Callable[[str], None], docker_config: Path) -> None:
