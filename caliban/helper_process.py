@@ -20,6 +20,8 @@ HELPER_SECONDS = 60.0
 OUTPUT_LIMIT = MEBIBYTE
 
 _PIECE = 1 << 14
+_LEFT_BEHIND = 1.0
+"""Seconds after the end of a helper on the terminal for which its output is read: another process may keep it open."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def run_helper(
     cwd: str | None = None,
     seconds: float = HELPER_SECONDS,
     on_slow: Callable[[], None] | None = None,
+    on_stderr: Callable[[bytes], None] | None = None,
 ) -> HelperResult:
     """Run a credential helper to its end. It and what it started are killed at the deadline, or after Ctrl-C.
 
@@ -59,6 +62,7 @@ def run_helper(
         cwd: its working directory; None for that of this process.
         seconds: how long it may take.
         on_slow: called once when it takes longer than :data:`~caliban.threads.SLOW`.
+        on_stderr: called on a thread with each piece that it writes to standard error.
 
     Raises:
         OSError: it cannot be started.
@@ -75,16 +79,49 @@ def run_helper(
         start_new_session=True,
     )
     ended = threading.Event()
-    outputs = _Outputs(process, stdin, ended)
+    outputs = _Outputs(process, stdin, ended, on_stderr)
     try:
-        if not _wait(ended, clock, seconds, on_slow):
-            raise DeadlineExceededError(f"{command[0]} did not end within {seconds:.0f} s")
-        if outputs.is_too_large:
-            raise TooLargeError(f"{command[0]} wrote more than {OUTPUT_LIMIT // MEBIBYTE} MiB")
-        return HelperResult(process.returncode, outputs.stdout, outputs.stderr)
+        return _result(command[0], outputs, _wait(ended, clock, seconds, on_slow), seconds)
     finally:
         if process.returncode is None:  # once it has been waited for, its id may be that of another process
             _kill(process)
+
+
+def run_on_terminal(
+    command: Sequence[str], clock: Clock, *, environ: Mapping[str, str] | None = None, seconds: float = HELPER_SECONDS
+) -> HelperResult:
+    """Run a credential helper that talks with the user to its end. It is killed at the deadline.
+
+    It has the standard input and standard error of this process, and is in its session: else it could not read from the
+    terminal. So a Ctrl-C reaches it, too.
+
+    Args:
+        command: the program and its arguments.
+        clock: counts the seconds.
+        environ: its environment; None for that of this process.
+        seconds: how long it may take.
+
+    Raises:
+        OSError: it cannot be started.
+        DeadlineExceededError: it takes longer.
+        TooLargeError: it writes more than a mebibyte.
+    """
+    process = subprocess.Popen(list(command), stdout=subprocess.PIPE, env=None if environ is None else dict(environ))
+    ended = threading.Event()
+    outputs = _Outputs(process, b"", ended, None)
+    try:
+        return _result(command[0], outputs, clock.wait(ended, seconds), seconds)
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+def _result(name: str, outputs: _Outputs, has_ended: bool, seconds: float) -> HelperResult:
+    if not has_ended:
+        raise DeadlineExceededError(f"{name} did not end within {seconds:.0f} s")
+    if outputs.is_too_large:
+        raise TooLargeError(f"{name} wrote more than {OUTPUT_LIMIT // MEBIBYTE} MiB")
+    return HelperResult(outputs.returncode, outputs.stdout, outputs.stderr)
 
 
 def _wait(ended: threading.Event, clock: Clock, seconds: float, on_slow: Callable[[], None] | None) -> bool:
@@ -99,14 +136,28 @@ def _wait(ended: threading.Event, clock: Clock, seconds: float, on_slow: Callabl
 class _Outputs:
     """Writes to and reads from a process on threads, which end when it has closed its streams, or has been killed."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, ended: threading.Event) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        stdin: bytes,
+        ended: threading.Event,
+        on_stderr: Callable[[bytes], None] | None,
+    ) -> None:
         self.stdout = self.stderr = b""
         self.is_too_large = False
         self._process = process
         self._ended = ended
-        self._readers = [self._start(self._read, name) for name in ("stdout", "stderr")]
-        self._start(self._write, stdin)
+        self._on_stderr = on_stderr
+        names = [name for name in ("stdout", "stderr") if getattr(process, name) is not None]
+        self._readers = [self._start(self._read, name) for name in names]
+        if process.stdin is not None:
+            self._start(self._write, stdin)
         self._start(self._wait)
+
+    @property
+    def returncode(self) -> int:
+        """The exit status, once it has ended."""
+        return self._process.returncode
 
     def _start(self, target: object, *args: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
@@ -124,7 +175,9 @@ class _Outputs:
                     self._ended.set()
                     return
                 parts.append(piece)
-        setattr(self, name, b"".join(parts))
+                setattr(self, name, b"".join(parts))
+                if name == "stderr" and self._on_stderr is not None:
+                    self._on_stderr(piece)
 
     def _write(self, content: bytes) -> None:
         assert self._process.stdin is not None
@@ -133,9 +186,11 @@ class _Outputs:
 
     def _wait(self) -> None:
         self._process.wait()
-        _kill(self._process)  # what it started and left behind keeps the streams open
+        if self._process.stdin is not None:
+            _kill(self._process)  # what it started and left behind keeps the streams open
         for reader in self._readers:
-            reader.join()
+            # on the terminal, what it has left behind, such as a browser, is the user's
+            reader.join(None if self._process.stdin is not None else _LEFT_BEHIND)
         self._ended.set()
 
 

@@ -8,16 +8,17 @@ https://cloud.google.com/compute/docs/metadata/querying-metadata.
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import pytest
 
 from tests.standins.faults import Fault
-from tests.standins.serving import Answer, Call, StandIn
+from tests.standins.serving import Answer, Call, StandIn, parsed
 
 USER: Mapping[str, str] = {"client_id": "the-client", "client_secret": "the-client-secret", "refresh_token": "1//login"}
 EMAIL = "robot@totoro-project.iam.gserviceaccount.com"
@@ -25,6 +26,7 @@ NUMBER = "123456789012"
 AUDIENCE = f"//iam.googleapis.com/projects/{NUMBER}/locations/global/workloadIdentityPools/lab/providers/ci"
 SUBJECT_TOKEN = "subject.of.ci"
 SUBJECT_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -100,6 +102,25 @@ class Identity(StandIn):
             **fields,
         }
 
+    def workforce(self, **fields: object) -> dict[str, object]:
+        """What ``gcloud auth application-default login`` writes for a workforce pool."""
+        return {
+            "type": "external_account_authorized_user",
+            "audience": "//iam.googleapis.com/locations/global/workforcePools/lab/providers/idp",
+            **USER,
+            "token_url": f"{self.url}/v1/oauthtoken",
+            "token_info_url": f"{self.url}/v1/introspect",
+            **fields,
+        }
+
+    def aws(self) -> dict[str, Any]:
+        """What ``create-cred-config --aws`` writes; the keys are in the environment."""
+        source = {
+            "environment_id": "aws1",
+            "regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+        }
+        return self.external(source, subject_token_type=AWS_TOKEN_TYPE)
+
     def _impersonation(self) -> str:
         return f"{self.url}/v1/projects/-/serviceAccounts/{EMAIL}:generateAccessToken"
 
@@ -108,7 +129,7 @@ class Identity(StandIn):
             return "metadata"
         if _GENERATE.fullmatch(call.path):
             return "generateAccessToken"
-        names = {"/token": "refresh", "/v1/token": "exchange", "/subject": "subject"}
+        names = {"/token": "refresh", "/v1/oauthtoken": "workforce", "/v1/token": "exchange", "/subject": "subject"}
         return names.get(call.path, "project" if call.path.startswith("/v1/projects/") else "unknown")
 
     def answer(self, call: Call, fault: Fault | None) -> Answer:
@@ -127,18 +148,26 @@ class Identity(StandIn):
             return Answer(400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."})
         return Answer(200, {"access_token": "user-token", "expires_in": 3599, "token_type": "Bearer"})
 
+    def _workforce(self, call: Call) -> Answer:
+        given = _form(call)
+        login = base64.b64encode(f"{USER['client_id']}:{USER['client_secret']}".encode()).decode()
+        if call.headers.get("Authorization") != f"Basic {login}" or given.get("grant_type") != "refresh_token":
+            return Answer(401, {"error": "invalid_client", "error_description": "The client is unknown."})
+        if given.get("refresh_token") != USER["refresh_token"]:
+            return Answer(400, {"error": "invalid_grant", "error_description": "Session has expired."})
+        return Answer(200, {"access_token": "user-token", "expires_in": 3599, "token_type": "Bearer"})
+
     def _exchange(self, call: Call) -> Answer:
         given = _form(call)
         expected = {
             "grant_type": _EXCHANGE,
             "audience": AUDIENCE,
             "requested_token_type": _ACCESS_TOKEN,
-            "subject_token_type": SUBJECT_TOKEN_TYPE,
         }
         wrong = [name for name, value in expected.items() if given.get(name) != value]
         if wrong or not given.get("scope"):
             return Answer(400, {"error": "invalid_request", "error_description": f"Invalid {wrong or ['scope']}"})
-        if given.get("subject_token") != SUBJECT_TOKEN:
+        if not _is_accepted_subject(given):
             text = "The ID Token issued by https://ci.example.com is stale to sign-in."
             return Answer(400, {"error": "invalid_grant", "error_description": text})
         token = {"access_token": "federated-token", "issued_token_type": _ACCESS_TOKEN}
@@ -193,6 +222,18 @@ class Identity(StandIn):
 
     def control(self, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise LookupError(path)
+
+
+def _is_accepted_subject(given: Mapping[str, str]) -> bool:
+    """Whether a subject token is that of the workload: as it is, or as a signed request to AWS."""
+    token = given.get("subject_token", "")
+    if given.get("subject_token_type") == SUBJECT_TOKEN_TYPE:
+        return token == SUBJECT_TOKEN
+    signed = parsed(unquote(token).encode()) or {}
+    headers = {each["key"].lower(): each["value"] for each in signed.get("headers", [])}
+    is_signed = headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
+    is_for_pool = headers.get("x-goog-cloud-target-resource") == AUDIENCE
+    return given.get("subject_token_type") == AWS_TOKEN_TYPE and is_signed and is_for_pool
 
 
 def _form(call: Call) -> dict[str, str]:

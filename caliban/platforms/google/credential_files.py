@@ -78,6 +78,8 @@ def make_credentials(path: Path, key: JsonObject) -> Credentials:
 
     register_secrets(*_secrets_of(key))
     _check_urls(path, key, file_text(key, "universe_domain") or GOOGLE_DOMAIN)
+    for name in ("quota_project_id", "universe_domain"):
+        _text_at(path, key, name)
     try:
         return _of_type(key)
     except google.auth.exceptions.GoogleAuthError as error:
@@ -186,7 +188,7 @@ def _check_urls(path: Path, key: JsonObject, universe: str) -> None:
     """
     is_hosted_elsewhere = key.get("type") == "gdch_service_account"  # Google Distributed Cloud, in a data center
     for name in _GOOGLE_URLS:
-        if (url := _url(path, key, name)) is None:
+        if (url := _text_at(path, key, name)) is None:
             continue
         if is_hosted_elsewhere:
             problem = None if may_carry_credentials(url) else "is not an https URL"
@@ -196,14 +198,14 @@ def _check_urls(path: Path, key: JsonObject, universe: str) -> None:
             raise _malformed(path, f"{name} {problem}: {clean_text(url)}")
     source = _at(key, "credential_source")
     for name in _SOURCE_URLS:
-        url = _url(path, source, name)
+        url = _text_at(path, source, name)
         if url is not None and not may_carry_credentials(url):
             raise _malformed(path, f"{name} of credential_source is not an https URL: {clean_text(url)}")
     if isinstance(key.get("source_credentials"), Mapping):
         _check_urls(path, _at(key, "source_credentials"), universe)
 
 
-def _url(path: Path, key: JsonObject, name: str) -> str | None:
+def _text_at(path: Path, key: JsonObject, name: str) -> str | None:
     value = key.get(name)
     if value is not None and not isinstance(value, str):
         raise _malformed(path, f"{name} is not a text")

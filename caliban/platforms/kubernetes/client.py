@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from caliban.bounded import parse_json
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes import kueue
@@ -25,16 +24,25 @@ from caliban.platforms.kubernetes.errors import (
     NOT_FOUND,
     KubernetesError,
     KubernetesRefusedError,
-    failure,
+    KubernetesUnreachableError,
     foreign_answer,
     unreachable,
+)
+from caliban.platforms.kubernetes.responses import (
+    identified,
+    is_status,
+    items_of,
+    jobs_path,
+    parsed_json,
+    redacted,
+    refusal,
+    segment,
 )
 from caliban.platforms.kubernetes.streaming import ErrorResponseError, stream
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
 from caliban.platforms.kubernetes.warning_headers import warnings_in
 from caliban.platforms.retry import RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
-from caliban.redaction import clean_text
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -44,11 +52,13 @@ _T = TypeVar("_T")
 PAGE_SIZE = 500
 """Objects per page, as in kubectl (``--chunk-size``)."""
 
-_MAX_SHOWN = 100_000
 _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_NO_DRY_RUN = "does not support dry run"
+"""Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run; apiserver's webhook/errors."""
+_UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _SYSTEM_NAMESPACE = "kube-system"
 
@@ -93,20 +103,20 @@ class Cluster:
             on_warning: called with each warning in the response, also in that of a refusal.
         """
         name = object_at(body, "metadata").get("name")
-        path = f"{_jobs(namespace)}?{urlencode({'fieldValidation': 'Strict'})}"
+        path = f"{jobs_path(namespace)}?{urlencode({'fieldValidation': 'Strict'})}"
         action = f"submit the job {name} to the {self.name}"
-        return _identified(self._send("POST", path, action, ("Job",), body, on_warning), action)
+        return identified(self._send("POST", path, action, ("Job",), body, on_warning), action)
 
     def get_job(self, namespace: str, name: str) -> JsonObject | None:
         """Return a job; None if the cluster has none of that name."""
         action = f"get the job {name} of the {self.name}"
         try:
-            found = self._send_with_retries("GET", f"{_jobs(namespace)}/{_segment(name)}", action, ("Job",))
+            found = self._send_with_retries("GET", f"{jobs_path(namespace)}/{segment(name)}", action, ("Job",))
         except KubernetesRefusedError as error:
             if error.is_about("jobs", name):
                 return None
             raise
-        return _identified(found, action)
+        return identified(found, action)
 
     def delete_job(self, namespace: str, job: JsonObject) -> bool:
         """Delete a job and its pods, unless it was changed since it was read.
@@ -124,7 +134,7 @@ class Cluster:
         def delete() -> bool:
             nonlocal outcome_unknown
             try:
-                self._send("DELETE", f"{_jobs(namespace)}/{_segment(name)}", action, ("Status", "Job"), body)
+                self._send("DELETE", f"{jobs_path(namespace)}/{segment(name)}", action, ("Status", "Job"), body)
             except KubernetesError as error:
                 if isinstance(error, KubernetesRefusedError):
                     if error.is_about("jobs", name):
@@ -137,20 +147,46 @@ class Cluster:
 
         return self._retry(delete)
 
+    def check_job(self, namespace: str, body: JsonObject) -> None:
+        """Check what the API server and its admission policies say to a job, without creating it.
+
+        A webhook that has side effects cannot be asked, and then nothing is known.
+
+        Raises:
+            KubernetesError: it would be refused, or the cluster cannot be asked.
+        """
+        options = urlencode({"dryRun": "All", "fieldValidation": "Strict"})
+        action = f"check a job with the {self.name}"
+        try:
+            self._retry(lambda: self._send("POST", f"{jobs_path(namespace)}?{options}", action, ("Job",), body))
+        except KubernetesRefusedError as error:
+            if _NO_DRY_RUN not in str(error.cause):
+                raise
+
+    def rules(self, namespace: str, plural: str, kind: str) -> list[JsonObject]:
+        """Return the ``resourcequotas`` or ``limitranges`` of a namespace; none where the user may not list them."""
+        action = f"list the {plural} of the {self.name} in the namespace {namespace}"
+        try:
+            return list(self._list(f"api/v1/namespaces/{segment(namespace)}/{plural}", f"{kind}List", None, action))
+        except KubernetesRefusedError as error:
+            if error.code not in (_FORBIDDEN, NOT_FOUND):
+                raise
+            return []
+
     def jobs(self, namespace: str, selector: str | None) -> Iterator[JsonObject]:
         """Yield the jobs of a namespace that match ``selector``, page by page."""
         action = f"list the jobs of the {self.name} in the namespace {namespace}"
-        return self._list(_jobs(namespace), "JobList", selector, action)
+        return self._list(jobs_path(namespace), "JobList", selector, action)
 
     def pods(self, namespace: str, selector: str) -> Iterator[JsonObject]:
         """Yield the pods of a namespace that match ``selector``, page by page."""
         action = f"list the pods of the {self.name} in the namespace {namespace}"
-        return self._list(f"api/v1/namespaces/{_segment(namespace)}/pods", "PodList", selector, action)
+        return self._list(f"api/v1/namespaces/{segment(namespace)}/pods", "PodList", selector, action)
 
     def events(self, namespace: str, selector: str) -> Iterator[JsonObject]:
         """Yield the events of a namespace that match a field selector, page by page."""
         action = f"list the events of the {self.name} in the namespace {namespace}"
-        path = f"api/v1/namespaces/{_segment(namespace)}/events"
+        path = f"api/v1/namespaces/{segment(namespace)}/events"
         return self._list(path, "EventList", selector, action, by="fieldSelector")
 
     def workloads(self, namespace: str, selector: str) -> Iterator[JsonObject]:
@@ -160,7 +196,7 @@ class Cluster:
         """
         action = f"list the workloads of the {self.name} in the namespace {namespace}"
         for version in kueue.VERSIONS:
-            path = f"apis/{kueue.GROUP}/{version}/namespaces/{_segment(namespace)}/workloads"
+            path = f"apis/{kueue.GROUP}/{version}/namespaces/{segment(namespace)}/workloads"
             try:
                 yield from self._list(path, "WorkloadList", selector, action)
             except KubernetesError as error:
@@ -182,7 +218,7 @@ class Cluster:
                 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#get-read-log-of-the-specified-pod.
         """
         action = f"read the output of the pod {pod} of the {self.name}"
-        path = f"api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/log?{urlencode(options)}"
+        path = f"api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log?{urlencode(options)}"
 
         def begin() -> tuple[bytes, Iterator[bytes]]:
             pieces = self._stream(path, action, ends_when_silent=options.get("follow") == "true")
@@ -193,12 +229,12 @@ class Cluster:
             yield first
             yield from others
 
-    def check_namespace(self, namespace: str) -> None:
-        """Check that the cluster can be reached, accepts the credentials and has the namespace.
+    def check_namespace(self, namespace: str) -> JsonObject:
+        """Check that the cluster can be reached, accepts the credentials and has the namespace; return it.
 
-        A user who may not read namespaces passes; a missing namespace is then reported by the first request in it.
+        A user who may not read namespaces gets {}; a missing namespace is then reported by the first request in it.
         """
-        self._namespace(namespace)
+        return self._namespace(namespace) or {}
 
     def system_uid(self) -> str | None:
         """Return the uid of the namespace ``kube-system``, which is the cluster's for life; None if it is not readable.
@@ -215,7 +251,7 @@ class Cluster:
         return uid if isinstance(uid, str) and uid else None
 
     def _namespace(self, name: str) -> JsonObject | None:
-        path = f"api/v1/namespaces/{_segment(name)}"
+        path = f"api/v1/namespaces/{segment(name)}"
         try:
             return self._send_with_retries("GET", path, f"reach the {self.name}", ("Namespace",))
         except KubernetesRefusedError as error:
@@ -245,7 +281,7 @@ class Cluster:
                 position = {}
                 tokens.clear()
                 continue
-            for item in _items(page, action):
+            for item in items_of(page, action):
                 uid = object_at(item, "metadata").get("uid")
                 if not isinstance(uid, str) or uid not in seen:
                     seen.add(str(uid))
@@ -274,30 +310,51 @@ class Cluster:
         body: JsonObject | None = None,
         on_warning: Callable[[str], None] = lambda text: None,
     ) -> JsonObject:
-        """Send one request, and return the object in its response, which is one of ``kinds``."""
-        credential = self._connection.credentials.current()
-        request = self._request(method, path, credential, json.dumps(body).encode() if body is not None else None)
-        response = self._exchange(request, credential.certificate, action)
+        """Send one request, and return the object in its response, which is one of ``kinds``.
+
+        A credential that is rejected is renewed once, and the request, which had no effect, sent again.
+        """
+        credentials, content = self._connection.credentials, json.dumps(body).encode() if body is not None else None
+        credential = credentials.current()
+        response = self._exchange(self._request(method, path, credential, content), credential.certificate, action)
+        # a gateway may say so after the API server has got the request
+        is_rejected = response.status == _UNAUTHORIZED and (method == "GET" or is_status(response))
+        renewed = credentials.renewed(credential) if is_rejected else None
+        if renewed is not None:
+            credential = renewed
+            response = self._exchange(self._request(method, path, credential, content), credential.certificate, action)
         for warning in warnings_in(response.headers):
-            on_warning(_redacted(credential.secrets, warning))
-        parsed = _parsed(response.content)
+            on_warning(redacted(credential.secrets, warning))
+        parsed = parsed_json(response.content)
         if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
-            raise _failure(response, credential.secrets, action)
+            raise refusal(response, credential.secrets, action)
         return parsed
 
     def _stream(self, path: str, action: str, *, ends_when_silent: bool) -> Iterator[bytes]:
-        """Send one request, and yield its response while it comes."""
-        credential = self._connection.credentials.current()
+        """Send one request, and yield its response while it comes; a credential is renewed as by :meth:`_send`."""
+        credentials = self._connection.credentials
+        credential: Credential | None = credentials.current()
+        is_renewed = False
+        while credential is not None:
+            try:
+                yield from self._stream_once(path, credential, ends_when_silent=ends_when_silent)
+                return
+            except ErrorResponseError as error:
+                secrets, response = credential.secrets, error.response
+                may_renew = response.status == _UNAUTHORIZED and not is_renewed
+                credential = credentials.renewed(credential) if may_renew else None
+                if credential is None:
+                    raise refusal(response, secrets, action) from None
+                is_renewed = True
+            except NoResponseError as error:
+                raise self._unreachable(action, error) from error
+            except OversizedError as error:
+                raise foreign_answer(action, str(error)) from error
+
+    def _stream_once(self, path: str, credential: Credential, *, ends_when_silent: bool) -> Iterator[bytes]:
         request = self._request("GET", path, credential, None)
-        pool, stopping = self._pool(credential.certificate), self._context.stopping
-        try:
-            yield from stream(pool, request, self._timeouts, stopping, ends_when_silent=ends_when_silent)
-        except ErrorResponseError as error:
-            raise _failure(error.response, credential.secrets, action) from None
-        except NoResponseError as error:
-            raise unreachable(action, error.error, was_sent=error.was_sent) from error
-        except OversizedError as error:
-            raise foreign_answer(action, str(error)) from error
+        pool = self._pool(credential.certificate)
+        return stream(pool, request, self._timeouts, self._context.stopping, ends_when_silent=ends_when_silent)
 
     def _request(self, method: str, path: str, credential: Credential, content: bytes | None) -> Request:
         authorization = {"Authorization": credential.authorization} if credential.authorization else {}
@@ -307,7 +364,8 @@ class Cluster:
             "User-Agent": f"caliban/{metadata.version('caliban')}",
             **authorization,
         }
-        return Request(method, f"{self._connection.server}/{path}", headers, content)
+        url = f"{self._connection.server}/{path}"
+        return Request(method, url, headers, content, self._connection.impersonation)
 
     @property
     def _timeouts(self) -> tuple[float, float]:
@@ -318,9 +376,12 @@ class Cluster:
         try:
             return exchange(self._pool(certificate), request, self._timeouts, on_wait)
         except NoResponseError as error:
-            raise unreachable(action, error.error, was_sent=error.was_sent) from error
+            raise self._unreachable(action, error) from error
         except OversizedError as error:
             raise foreign_answer(action, str(error)) from error
+
+    def _unreachable(self, action: str, error: NoResponseError) -> KubernetesUnreachableError:
+        return unreachable(action, error.error, was_sent=error.was_sent, proxy=self._connection.proxy)
 
     def _pool(self, certificate: tuple[str, str] | None) -> PoolManager:
         with self._lock:
@@ -337,58 +398,3 @@ class Cluster:
                         "kubeconfig",
                     ) from error
             return self._pools[certificate]
-
-
-def _failure(response: Response, secrets: tuple[str, ...], action: str) -> KubernetesError:
-    """Return the error for a response that is not the requested one."""
-    redacted = partial(_redacted, secrets)
-    text = redacted(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
-    if response.status < 400:
-        return foreign_answer(action, text or f"HTTP {response.status}")
-    parsed, reason = _parsed(response.content), redacted(response.reason)
-    return failure(response.status, parsed, text, reason, response.headers, action, redacted)
-
-
-def _jobs(namespace: str) -> str:
-    return f"apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
-
-
-def _segment(name: str) -> str:
-    """Return a name as one segment of a path.
-
-    Raises:
-        PlatformError: ``malformed-name``: it is none, as ``..``, which would address something else.
-    """
-    if not name or name in (".", "..") or len(name) > 253:
-        raise PlatformError("malformed-name", f'malformed name in the cluster: "{name[:50]}"')
-    return quote(name, safe="")
-
-
-def _identified(job: JsonObject, action: str) -> JsonObject:
-    """Return the job of a response, of which nothing but its name and uid is required."""
-    found = object_at(job, "metadata")
-    if not all(isinstance(found.get(key), str) and found[key] for key in ("name", "uid")):
-        raise foreign_answer(action, "the job in the response has no name or no uid")
-    return job
-
-
-def _items(page: JsonObject, action: str) -> list[JsonObject]:
-    items = page.get("items")
-    if items is None:
-        return []  # as Go writes an empty list
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        raise foreign_answer(action, "the items of the list are malformed")
-    return items
-
-
-def _parsed(content: bytes) -> object:
-    """Return the JSON of a response; None where it is none, or nested too deeply."""
-    try:
-        return parse_json(content)
-    except ValueError:
-        return None
-
-
-def _redacted(secrets: tuple[str, ...], text: str) -> str:
-    """Return a part of a response without our token, which a proxy before the cluster may repeat."""
-    return clean_text(text, secrets)

@@ -6,68 +6,53 @@ Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/#AuthInfo.
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
-from threading import Event
+from urllib.parse import quote
 
-from caliban.bounded import parse_json
-from caliban.clock import Clock, SystemClock
-from caliban.helper_process import run_helper
+from caliban.clock import Clock
 from caliban.platforms.kubernetes.connection import Credential, bearer
 from caliban.platforms.kubernetes.details import object_at
-from caliban.platforms.kubernetes.kubeconfig_file import Entry, file_of, pem_of
+from caliban.platforms.kubernetes.exec_plugin import LoginError, Plugin, PluginLogins
+from caliban.platforms.kubernetes.kubeconfig_file import Entry, MalformedFileError, file_of, pem_of
 from caliban.platforms.stored_json import parse_time
-from caliban.redaction import clean_text, exception_text, register_secrets
+from caliban.redaction import register_secrets
 
 _UTC = timezone.utc
+_ALWAYS_EXPIRED = datetime.min.replace(tzinfo=_UTC)
+"""For what is in a file that others write again before it expires: it is read for each request."""
 _GCLOUD_HINT = (
     "install gke-gcloud-auth-plugin and run: gcloud container clusters get-credentials; or use --cluster_name"
 )
-
-
-_CAUSE_LIMIT = 2000
-_REPORT_AFTER = 3
-"""Seconds after which a message says what is waited for."""
-
-
-class LoginError(Exception):
-    """There is no credential; the message shows none.
-
-    Attributes:
-        hint: what to do, where that is known.
-    """
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-class _Announcing(SystemClock):
-    """The time of a process, which is the real one; says what is waited for when that takes some seconds."""
-
-    def __init__(self, announce: Callable[[], None]) -> None:
-        self._announce = announce
-
-    def wait(self, event: Event, seconds: float) -> bool:
-        """See :meth:`Clock.wait`."""
-        if super().wait(event, min(seconds, _REPORT_AFTER)):
-            return True
-        self._announce()
-        return super().wait(event, max(0.0, seconds - _REPORT_AFTER))
+_TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"
+"""Those of RFC 9110, beside letters and digits; a percent sign would be read as an escape."""
 
 
 class UserCredentials:
     """Gets the credential of one user for one cluster."""
 
     def __init__(
-        self, user: Entry, cluster: Entry, environ: Mapping[str, str], clock: Clock, announce: Callable[[str], None]
+        self,
+        user: Entry,
+        cluster: Entry,
+        environ: Mapping[str, str],
+        logins: PluginLogins,
+        clock: Clock,
+        announce: Callable[[str], None],
+        *,
+        may_ask: bool = True,
     ) -> None:
-        self._user, self._cluster = user, cluster
-        self._environ, self._clock, self._announce = environ, clock, announce
+        self._user, self._cluster, self._environ, self._may_ask = user, cluster, environ, may_ask
+        self._logins, self._clock, self._announce = logins, clock, announce
         self._refreshed: Mapping[str, object] = {}
+        self._from_plugin: Credential | None = None
+        self._from_file: Credential | None = None
+
+    @property
+    def is_renewable(self) -> bool:
+        """Whether another credential may be accepted after this one was rejected: that of a plugin."""
+        return self._from_plugin is not None
 
     def fetch(self) -> Credential:
         """Return a credential; a plugin is run, and an issuer asked, where that is necessary.
@@ -76,76 +61,81 @@ class UserCredentials:
             LoginError: there is none.
             MalformedFileError, ValueError: the kubeconfig is malformed; the message shows no secret.
         """
-        found = self._authorization()
-        complete = replace(found, certificate=found.certificate or self._certificate())
+        complete = self._complete()
         register_secrets(*complete.secrets, *(complete.certificate or ())[1:])
         return complete
 
-    def _authorization(self) -> Credential:
+    def _complete(self) -> Credential:
+        """Return the first credential that the user has, as kubectl chooses; a client certificate goes with any.
+
+        Source: k8s.io/client-go, transport/round_trippers.go (HTTPWrappersForConfig), plugin/pkg/client/auth/exec
+        (UpdateTransportConfig): a plugin is run only where there is no other credential.
+        """
+        self._check()
         user = self._user.value
+        certificate = self._certificate()
+        found = self._token() or self._password()
+        if found is not None:
+            return self._with(found, certificate)
         provider = object_at(user, "auth-provider")
         if provider.get("name") in ("oidc", "gcp", "azure"):
-            return self._of_provider(str(provider["name"]), object_at(provider, "config"))
-        if user.get("token"):
-            return Credential(bearer(user["token"]))
-        token = file_of(self._user, "tokenFile")
-        if token is not None:
-            # such files are written again before the token expires, as those of service accounts
-            return Credential(bearer(token), expires=datetime.min.replace(tzinfo=_UTC))
-        if isinstance(user.get("exec"), Mapping):
-            return self._of_plugin(object_at(user, "exec"))
-        name, password = user.get("username"), user.get("password")
-        if isinstance(name, str) and isinstance(password, str):
-            login = base64.b64encode(f"{name}:{password}".encode()).decode()
-            return Credential(f"Basic {login}")
-        return Credential()
+            return self._with(self._of_provider(str(provider["name"]), object_at(provider, "config")), certificate)
+        if isinstance(user.get("exec"), Mapping) and certificate is None:
+            plugin = Plugin.of(self._user, self._cluster)
+            self._from_plugin = self._logins.fetch(plugin, self._from_plugin, may_ask=self._may_ask)
+            return self._from_plugin
+        return self._with(Credential(), certificate)
+
+    def _check(self) -> None:
+        """Refuse a user with credentials of which one would be ignored, as kubectl does.
+
+        Source: k8s.io/client-go, tools/clientcmd/validation.go (validateAuthInfo).
+        """
+        user = self._user.value
+        if (user.get("token") or user.get("tokenFile")) and user.get("username"):
+            raise ValueError("the user has both a token and a username")
+        if isinstance(user.get("exec"), Mapping) and isinstance(user.get("auth-provider"), Mapping):
+            raise ValueError("the user has both an auth-provider and exec")
+
+    def _with(self, found: Credential, certificate: tuple[str, str] | None) -> Credential:
+        if certificate is not None and self._user.value.keys() & {"client-certificate", "client-key"}:
+            # files that are written again, as by the kubelet and by cert-manager
+            return replace(found, certificate=certificate, expires=_ALWAYS_EXPIRED)
+        return replace(found, certificate=certificate)
+
+    def _token(self) -> Credential | None:
+        """Return the token of the file, or else the token itself.
+
+        Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/#AuthInfo: the last successfully read
+        value takes precedence.
+        """
+        token = self._user.value.get("token")
+        if self._user.value.get("tokenFile"):
+            try:
+                text = file_of(self._user, "tokenFile")
+                self._from_file = Credential(bearer(text), expires=_ALWAYS_EXPIRED)
+            except (MalformedFileError, ValueError):
+                if self._from_file is None and not token:
+                    raise
+            if self._from_file is not None:
+                return self._from_file
+        return Credential(bearer(token)) if token else None
+
+    def _password(self) -> Credential | None:
+        name, password = self._user.value.get("username"), self._user.value.get("password") or ""
+        if not isinstance(name, str) or not isinstance(password, str) or not name:
+            return None
+        return Credential(f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}")
 
     def _certificate(self) -> tuple[str, str] | None:
+        """Return the client certificate with its key; a key without a certificate is ignored, as by kubectl."""
         certificate = pem_of(self._user, "client-certificate")
-        key = pem_of(self._user, "client-key")
-        if certificate is None and key is None:
+        if certificate is None:
             return None
-        if certificate is None or key is None:
+        key = pem_of(self._user, "client-key")
+        if key is None:
             raise ValueError("a client certificate needs both client-certificate and client-key")
         return certificate, key
-
-    def _of_plugin(self, config: Mapping[str, object]) -> Credential:
-        version, command = config.get("apiVersion"), config.get("command")
-        if not isinstance(version, str) or not isinstance(command, str) or not command:
-            raise ValueError("exec has no command or no apiVersion")
-        arguments = config.get("args") or []
-        if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):
-            raise ValueError("the args of exec are not a list of strings")
-        spec: dict[str, object] = {"interactive": False}
-        if config.get("provideClusterInfo") == "true":
-            spec["cluster"] = _cluster_info(self._cluster.value)
-        info = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
-        environ = {**self._environ, **_variables(config.get("env")), "KUBERNETES_EXEC_INFO": json.dumps(info)}
-        name = Path(command).name
-        secrets = tuple(_variables(config.get("env")).values())
-        waiting = _Announcing(lambda: self._announce(f"waiting for the credential plugin {name} ..."))
-        try:
-            ended = run_helper([command, *arguments], waiting, environ=environ, cwd=self._directory)
-        except FileNotFoundError as error:
-            hint = config.get("installHint")
-            raise LoginError(
-                f"the credential plugin {name} is not installed", hint if isinstance(hint, str) and hint else None
-            ) from error
-        except (OSError, ValueError) as error:
-            raise LoginError(f"the credential plugin {name} failed: {exception_text(error, secrets)}") from error
-        if ended.code != 0:
-            said = clean_text(ended.stderr.decode("utf-8", "replace").strip(), secrets, limit=_CAUSE_LIMIT)
-            failed = f"the credential plugin {name} failed with exit code {ended.code}"
-            raise LoginError(f"{failed}: {said}" if said else failed)
-        try:
-            return _parse_credential(ended.stdout, version)
-        except ValueError as error:
-            raise LoginError(f"the credential plugin {name} {error}") from error
-
-    @property
-    def _directory(self) -> str | None:
-        """Where plugins run: a relative path of one is relative to its kubeconfig."""
-        return str(self._user.directory) if self._user.directory.parts else None
 
     def _of_provider(self, name: str, config: Mapping[str, object]) -> Credential:
         if name == "oidc":
@@ -167,7 +157,7 @@ class UserCredentials:
         if not isinstance(token, str) or not token.strip() or (expires is not None and expires <= self._now()):
             try:
                 self._refreshed = refreshed(
-                    known, self._user, lambda: self._announce("waiting for the OIDC issuer ...")
+                    known, self._user, self._environ, lambda: self._announce("waiting for the OIDC issuer ...")
                 )
             except OidcError as error:
                 raise LoginError(str(error)) from error
@@ -179,57 +169,43 @@ class UserCredentials:
         return self._clock.now().astimezone(_UTC)
 
 
-def _cluster_info(cluster: Mapping[str, object]) -> dict[str, object]:
-    """Return the cluster information that plugins receive, with the ``config`` of their extension.
+def impersonation_of(user: Entry) -> tuple[tuple[str, str], ...]:
+    """Return the headers by which a request acts as another user: those of ``as``, ``as-uid`` and so on.
 
-    Source: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/#Cluster.
-    """
-    info: dict[str, object] = {
-        key: value
-        for key, value in cluster.items()
-        if key in ("server", "tls-server-name", "certificate-authority-data", "proxy-url")
-    }
-    extensions = cluster.get("extensions")
-    for each in extensions if isinstance(extensions, list) else []:
-        if isinstance(each, Mapping) and each.get("name") == "client.authentication.k8s.io/exec":
-            info["config"] = each.get("extension")
-    return info
-
-
-def _variables(env: object) -> dict[str, str]:
-    found = {}
-    for each in env if isinstance(env, list) else []:
-        name, value = (each.get("name"), each.get("value")) if isinstance(each, Mapping) else (None, None)
-        if not isinstance(name, str) or not isinstance(value, str) or not name or "=" in name or "\0" in name + value:
-            raise ValueError("the env of exec is not a list of names and values")
-        found[name] = value
-    return found
-
-
-def _parse_credential(output: bytes, version: str) -> Credential:
-    """Read what a plugin wrote: an ``ExecCredential``.
-
-    Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#input-and-output-formats.
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/; k8s.io/client-go,
+    transport/round_trippers.go (impersonatingRoundTripper, headerKeyEscape).
 
     Raises:
-        ValueError: it is none; the message goes on after the plugin's name, and does not show what it wrote.
+        ValueError: they are malformed, or there is no ``as``: the request would act as the user itself.
     """
-    try:
-        parsed = parse_json(output)
-    except ValueError:
-        raise ValueError("wrote no JSON") from None
-    if not isinstance(parsed, Mapping) or parsed.get("kind") != "ExecCredential":
-        raise ValueError("wrote no ExecCredential")
-    if parsed.get("apiVersion") != version:
-        raise ValueError(f"wrote another apiVersion than {version}")
-    status = object_at(parsed, "status")
-    expires = parse_time(status.get("expirationTimestamp"))
-    certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
-    pair = (certificate, key) if isinstance(certificate, str) and isinstance(key, str) else None
-    try:
-        authorization = bearer(status["token"]) if status.get("token") else None
-    except ValueError as error:
-        raise ValueError(f"wrote a malformed credential: {error}") from None
-    if authorization is None and pair is None:
-        raise ValueError("wrote neither a token nor a client certificate with its key")
-    return Credential(authorization, pair, expires)
+    value = user.value
+    name, uid, groups, extra = (value.get(key) for key in ("as", "as-uid", "as-groups", "as-user-extra"))
+    if not name:
+        if uid or groups or extra:
+            raise ValueError("as-uid, as-groups and as-user-extra need as, the name of the user")
+        return ()
+    found = [("Impersonate-User", name)]
+    if uid:
+        found.append(("Impersonate-Uid", uid))
+    found += [("Impersonate-Group", each) for each in _list("as-groups", groups)]
+    if extra is not None and not isinstance(extra, Mapping):
+        raise ValueError("as-user-extra is not an object of lists")
+    for key, values in (extra or {}).items():
+        escaped = quote(str(key), safe=_TOKEN_CHARACTERS)
+        found += [(f"Impersonate-Extra-{escaped}", each) for each in _list("as-user-extra", values)]
+    return tuple((header, _header_value(each)) for header, each in found)
+
+
+def _list(name: str, value: object) -> Iterator[object]:
+    if value is None:
+        return iter(())
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+    return iter(value)
+
+
+def _header_value(value: object) -> str:
+    """Return a value as the characters of its bytes in UTF-8, which is how Go sends it."""
+    if not isinstance(value, str) or any(ord(each) < 32 or ord(each) == 127 for each in value):
+        raise ValueError("the user to impersonate has a value that is no text, or has control characters")
+    return value.encode("utf-8", "replace").decode("latin-1")

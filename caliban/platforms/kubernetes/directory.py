@@ -70,7 +70,8 @@ class ClusterDirectory:
         has_account = (
             project_id(options) or cloud_key(options) or any(map(self._context.environ.get, _ACCOUNT_VARIABLES))
         )
-        return replace(listing, project=self._project_clusters()) if has_account or not listing.exists else listing
+        has_cluster = listing.exists or bool(listing.contexts)
+        return replace(listing, project=self._project_clusters()) if has_account or not has_cluster else listing
 
     def jobs(self) -> JobListing:
         """Return the jobs in the namespace that the flags choose.

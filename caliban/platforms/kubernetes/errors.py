@@ -270,7 +270,9 @@ def foreign_answer(action: str, cause: str) -> KubernetesUnreachableError:
     )
 
 
-def unreachable(action: str, error: Exception, *, was_sent: bool = True) -> KubernetesUnreachableError:
+def unreachable(
+    action: str, error: Exception, *, was_sent: bool = True, proxy: str | None = None
+) -> KubernetesUnreachableError:
     """Return the error for a missing response.
 
     Only a certificate that cannot be verified proves that no server got the request. Any other failure of TLS may
@@ -280,16 +282,18 @@ def unreachable(action: str, error: Exception, *, was_sent: bool = True) -> Kube
         action: what was requested, in the infinitive.
         error: an exception of urllib3, or a TimeoutError of the deadline of the whole call.
         was_sent: False where the request was certainly not written to a connection.
+        proxy: the URL of the proxy on the way, or None; it may be what cannot be reached.
     """
     import urllib3.exceptions as urllib3
 
     cause = _text(error) or type(error).__name__
+    if proxy:
+        cause = f"{cause} (through the proxy {proxy})"
     if _is_verification_failure(error):
         return KubernetesUnreachableError(
             f"cannot {action}: the cluster's certificate cannot be verified",
             cause,
-            "check certificate-authority-data in the kubeconfig, and whether the cluster was created again; "
-            "certificates are verified even with insecure-skip-tls-verify",
+            _certificate_hint(cause),
             is_transient=False,
             outcome_unknown=False,
         )
@@ -297,6 +301,18 @@ def unreachable(action: str, error: Exception, *, was_sent: bool = True) -> Kube
     outcome_unknown = isinstance(error, urllib3.SSLError) or (was_sent and not isinstance(error, unsent))
     return KubernetesUnreachableError(
         f"cannot {action}: no response from the cluster", cause, outcome_unknown=outcome_unknown
+    )
+
+
+def _certificate_hint(cause: str) -> str:
+    """Return what to do about a certificate that cannot be verified, by the words of OpenSSL."""
+    if "ostname mismatch" in cause or "IP address mismatch" in cause:
+        return "correct server or tls-server-name of the cluster in the kubeconfig: the certificate has another name"
+    if "expired" in cause or "not yet valid" in cause:
+        return "check the date of this machine, or ask the cluster's administrator to renew the certificate"
+    return (
+        "check certificate-authority-data in the kubeconfig, and whether the cluster was created again; "
+        "certificates are verified even with insecure-skip-tls-verify"
     )
 
 

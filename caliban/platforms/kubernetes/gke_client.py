@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -24,11 +25,12 @@ from caliban.platforms.kubernetes.connection import (
     bearer,
     is_https,
     is_plain_authority,
-    proxy_of,
 )
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import ClusterMissingError
+from caliban.platforms.kubernetes.kubeconfig import malformed_proxy
 from caliban.platforms.kubernetes.names import GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT
+from caliban.platforms.kubernetes.proxies import proxy_of
 from caliban.platforms.stored_json import text
 from caliban.records import JsonObject
 
@@ -168,7 +170,11 @@ class GkeService:
             )
         server = f"https://{cluster.endpoint}"
         credentials = Credentials(self._credential, SystemClock())
-        return Connection(server, credentials, cluster.ca_certificate or None, proxy=proxy_of(server))
+        try:
+            proxy = proxy_of(server, os.environ)
+        except ValueError as error:
+            raise malformed_proxy(error) from error
+        return Connection(server, credentials, cluster.ca_certificate or None, proxy=proxy)
 
     def _credential(self) -> Credential:
         # asked for with each request: Google's client refreshes it

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from caliban.clock import Clock, SystemClock
@@ -20,10 +21,10 @@ from caliban.platforms.kubernetes.connection import (
     Credential,
     Credentials,
     is_plain_authority,
-    proxy_of,
     server_identity,
 )
 from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
+from caliban.platforms.kubernetes.in_cluster import with_this_cluster
 from caliban.platforms.kubernetes.kubeconfig_file import (
     Entry,
     KubeconfigContent,
@@ -31,6 +32,10 @@ from caliban.platforms.kubernetes.kubeconfig_file import (
     pem_of,
     read_kubeconfig,
 )
+from caliban.platforms.kubernetes.proxies import checked_proxy, proxy_of
+
+if TYPE_CHECKING:
+    from caliban.platforms.kubernetes.exec_plugin import PluginLogins
 
 VARIABLE = "KUBECONFIG"
 DEFAULT_NAMESPACE = "default"
@@ -61,6 +66,8 @@ class KubeContext:
 class Kubeconfig:
     """The files in ``$KUBECONFIG``, separated by ``:``, or ``~/.kube/config``. Every method reads them.
 
+    In a pod, its own cluster is one more context, ``in-cluster``.
+
     Attributes:
         location: the files, as ``$KUBECONFIG`` lists them.
     """
@@ -71,6 +78,9 @@ class Kubeconfig:
         home: Path,
         clock: Clock | None = None,
         announce: Callable[[str], None] = lambda line: None,
+        logins: PluginLogins | None = None,
+        *,
+        may_ask: bool = True,
     ) -> None:
         """Read nothing yet.
 
@@ -79,10 +89,13 @@ class Kubeconfig:
             home: the user's home directory.
             clock: the time, by which credentials expire; None for that of this machine.
             announce: reports what is waited for.
+            logins: what credential plugins returned; shared by those whose plugins are the same.
+            may_ask: whether plugins may ask the user.
         """
         self.location = environ.get(VARIABLE) or str(home / _DEFAULT_FILE)
         self._environ, self._home = environ, home
         self._clock, self._announce = clock or SystemClock(), announce
+        self._logins, self._may_ask = logins, may_ask
 
     @property
     def exists(self) -> bool:
@@ -91,7 +104,7 @@ class Kubeconfig:
         return any(os.path.exists(file) and not os.path.isdir(file) for file in files)  # noqa: PTH110, PTH112 - no errors
 
     def contexts(self) -> list[KubeContext]:
-        """Return all contexts, in their order; [] without a file.
+        """Return all contexts, in their order; [] without a file, except in a pod.
 
         Raises:
             UsageError: ``kubeconfig-malformed``.
@@ -118,10 +131,10 @@ class Kubeconfig:
         KubernetesUnreachableError, too.
 
         Raises:
-            UsageError: ``unknown-context``, ``kubeconfig-malformed``, ``kubeconfig-insecure``.
+            UsageError: ``unknown-context``, ``kubeconfig-malformed``, ``kubeconfig-insecure``, ``proxy-malformed``.
             KubernetesUnreachableError: there are no credentials.
         """
-        from caliban.platforms.kubernetes.credentials import UserCredentials
+        from caliban.platforms.kubernetes.credentials import impersonation_of
 
         context = self.context(name)
         self._check_server(context)
@@ -132,14 +145,10 @@ class Kubeconfig:
         if user_name and user_name not in content.users:
             raise self._malformed(f"the context {name}: there is no user {user_name}")
         user = content.users.get(user_name, Entry("", {}, Path()))
-        source = UserCredentials(user, cluster, self._environ, self._clock, self._announce)
-
-        def fetch() -> Credential:
-            return self._log_in(name, source.fetch)
-
-        credentials = Credentials(fetch, self._clock)
+        credentials = self._credentials(context, user, cluster)
         try:
             authority = pem_of(cluster, "certificate-authority")
+            impersonation = impersonation_of(user)
         except (MalformedFileError, ValueError) as error:
             raise self._malformed(f"the context {name}: {error}") from error
         connection = Connection(
@@ -147,10 +156,46 @@ class Kubeconfig:
             credentials,
             authority,
             _text(cluster.value, "tls-server-name") or None,
-            _text(cluster.value, "proxy-url") or proxy_of(context.server),
+            self._proxy(context, cluster),
+            impersonation,
         )
         credentials.current()
         return connection
+
+    def _credentials(self, context: KubeContext, user: Entry, cluster: Entry) -> Credentials:
+        """Return the credentials of a user; none for a server without TLS, such as ``kubectl proxy``, as in kubectl.
+
+        Source: k8s.io/client-go, tools/clientcmd/client_config.go (ClientConfig: "only ... if we are secure").
+        """
+        from caliban.platforms.kubernetes.credentials import UserCredentials
+        from caliban.platforms.kubernetes.exec_plugin import PluginLogins
+
+        if urlsplit(context.server).scheme != "https":
+            return Credentials(Credential, self._clock)
+        logins = self._logins or PluginLogins(self._environ, self._clock, self._announce)
+        source = UserCredentials(
+            user, cluster, self._environ, logins, self._clock, self._announce, may_ask=self._may_ask
+        )
+
+        def fetch() -> Credential:
+            return self._log_in(context.name, source.fetch)
+
+        return Credentials(fetch, self._clock, lambda: source.is_renewable)
+
+    def _proxy(self, context: KubeContext, cluster: Entry) -> str | None:
+        """Return the proxy for a cluster: its own, else that of the environment.
+
+        Raises:
+            UsageError: ``kubeconfig-malformed``, ``proxy-malformed``.
+        """
+        own = _text(cluster.value, "proxy-url")
+        try:
+            return checked_proxy(own) if own else proxy_of(context.server, self._environ)
+        except ValueError as error:
+            if own:
+                cause = f"the context {context.name}: the proxy-url of the cluster {context.cluster}: {error}"
+                raise self._malformed(cause) from error
+            raise malformed_proxy(error) from error
 
     def server_identity(self, name: str) -> str:
         """Return what the server of a context is recognised by; "" where that cannot be read.
@@ -167,7 +212,7 @@ class Kubeconfig:
             return ""
 
     def _log_in(self, name: str, fetch: Callable[[], Credential]) -> Credential:
-        from caliban.platforms.kubernetes.credentials import LoginError
+        from caliban.platforms.kubernetes.exec_plugin import LoginError
 
         try:
             return fetch()
@@ -210,7 +255,7 @@ class Kubeconfig:
 
     def _content(self) -> KubeconfigContent | None:
         try:
-            return read_kubeconfig(self._files())
+            return with_this_cluster(read_kubeconfig(self._files()), self._environ)
         except MalformedFileError as error:
             raise self._malformed(str(error)) from error
 
@@ -247,6 +292,16 @@ class Kubeconfig:
             cause=cause,
             hint="check it with: kubectl config view",
         )
+
+
+def malformed_proxy(error: ValueError) -> UsageError:
+    """Return the error for an environment variable that has no proxy's URL."""
+    return UsageError(
+        "proxy-malformed",
+        "malformed proxy",
+        cause=str(error),
+        hint="set it to SCHEME://HOST:PORT, or the server's host in NO_PROXY",
+    )
 
 
 def _text(parent: Mapping[str, object], name: str) -> str:

@@ -6,6 +6,8 @@ Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-acces
 from __future__ import annotations
 
 import base64
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,14 @@ MAX_SIZE = 4 * 2**20
 """Bytes of a file: a kubeconfig of hundreds of clusters has less than one megabyte."""
 
 _MAX_ALIASES = 1000
+_MAX_MERGED = 10_000
+"""Keys that merge keys (``<<``) copy."""
+_YES = frozenset({"true", "yes", "on", "y"})
+_NO = frozenset({"false", "no", "off", "n"})
+
+
+class PlainText(str):
+    """The text of a scalar without quotation marks: of a number or a boolean value, where it is the text of one."""
 
 
 class MalformedFileError(Exception):
@@ -41,7 +51,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class KubeconfigContent:
-    """The merged content of several files: the first entry of a name wins, as does the first current context."""
+    """The merged content of several files: the first entry of a name wins, as does the first current context.
+
+    Attributes:
+        current: the name of the current context, or "".
+        contexts, clusters, users: the entries by name.
+    """
 
     current: str
     contexts: Mapping[str, Entry]
@@ -64,10 +79,13 @@ def read_kubeconfig(files: Sequence[Path]) -> KubeconfigContent | None:
     current = ""
     groups: dict[str, dict[str, Entry]] = {"contexts": {}, "clusters": {}, "users": {}}
     for file, text in loaded:
-        parsed = _parse(text)
-        for group, entries in groups.items():
-            for entry in _entries(parsed, group, file.parent.absolute()):
-                entries.setdefault(entry.name, entry)
+        try:
+            parsed = _parse(text)
+            found = {group: _entries(parsed, group, file.parent.absolute()) for group in groups}
+        except MalformedFileError as error:
+            raise (MalformedFileError(f"{file}: {error}") if len(files) > 1 else error) from None
+        for group, entries in found.items():
+            groups[group] = {**entries, **groups[group]}
         named = parsed.get("current-context")
         current = current or (named if isinstance(named, str) else "")
     return KubeconfigContent(current, **groups)
@@ -118,12 +136,59 @@ def file_of(entry: Entry, key: str) -> str | None:
     return text
 
 
+def is_true(value: object) -> bool:
+    """Return whether a value is a boolean one that is true, in any of YAML's spellings."""
+    return value is True or (isinstance(value, PlainText) and value.lower() in _YES)
+
+
+def typed(value: object) -> object:
+    """Return a value of :func:`read_kubeconfig` with the types that YAML gives its scalars."""
+    if isinstance(value, Mapping):
+        return {str(key): typed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [typed(each) for each in value]
+    if not isinstance(value, PlainText):
+        return value
+    if value.lower() in _YES | _NO:
+        return value.lower() in _YES
+    for kind in (int, float):
+        try:
+            found = kind(value)
+        except ValueError:
+            continue
+        return found if math.isfinite(found) else str(value)
+    return str(value)
+
+
 def _parse(text: str) -> Mapping[str, object]:
+    """Return the object in a file, of YAML or JSON; {} for a file with nothing in it, as of ``touch``."""
+    parsed = _json(text) if text.lstrip().startswith("{") else None
+    if parsed is None:
+        parsed = _yaml(text)
+    if parsed is None or parsed == "":
+        return {}
+    if not isinstance(parsed, Mapping):
+        raise MalformedFileError("the file is not an object")
+    if parsed.get("kind") not in (None, "", "Config") or parsed.get("apiVersion") not in (None, "", "v1"):
+        raise MalformedFileError("the file is an object of another kind: not of kind Config, version v1")
+    return parsed
+
+
+def _json(text: str) -> object:
+    """Return what a file of JSON has; None where it is none. YAML's parser does not accept the tabs of JSON."""
+    try:
+        return json.loads(text, parse_int=PlainText, parse_float=PlainText)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _yaml(text: str) -> object:
+    """Return the first document of a file, as kubectl does."""
     import yaml
 
+    # a subclass of pyyaml's pure loader: libyaml's parser overflows the stack where values are nested deeply
     try:
-        # a subclass of pyyaml's pure loader: libyaml's parser overflows the stack where values are nested deeply
-        parsed = yaml.load(text, _loader())
+        return _loader()(text).get_data()
     except yaml.YAMLError as error:
         # The parser's message has the lines around the error, which may hold a token.
         mark = getattr(error, "problem_mark", None)
@@ -132,21 +197,16 @@ def _parse(text: str) -> Mapping[str, object]:
         raise MalformedFileError("values are nested too deeply") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
         raise MalformedFileError("invalid YAML") from None
-    if parsed is None or parsed == "":
-        raise MalformedFileError("the file is empty")
-    if not isinstance(parsed, Mapping):
-        raise MalformedFileError("the file is not an object")
-    return parsed
 
 
 def _loader() -> Any:  # noqa: ANN401 - a class of pyyaml
-    """Return a loader that makes every scalar a string, except null, and has neither tags nor merge keys."""
+    """Return a loader that makes every scalar a string, except null, and has merge keys but no tags."""
     import re
 
     import yaml
 
     class Loader(yaml.BaseLoader):
-        aliases = 0
+        aliases = merged = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - of pyyaml
             if self.check_event(yaml.AliasEvent):
@@ -155,23 +215,46 @@ def _loader() -> Any:  # noqa: ANN401 - a class of pyyaml
                     raise yaml.YAMLError("too many aliases")
             return super().compose_node(parent, index)
 
+        def construct_scalar(self, node: Any) -> Any:  # noqa: ANN401 - of pyyaml
+            value = super().construct_scalar(node)
+            return PlainText(value) if getattr(node, "style", "") is None else value
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401 - of pyyaml
+            found = super().construct_mapping(node, deep)
+            bases = found.pop("<<", None)
+            for base in bases if isinstance(bases, list) else [bases]:
+                if isinstance(base, Mapping):
+                    self.merged += len(base)
+                    if self.merged > _MAX_MERGED:
+                        raise yaml.YAMLError("too many merged keys")
+                    found = {**base, **found}
+            return found
+
     null = "tag:yaml.org,2002:null"
     Loader.add_implicit_resolver(null, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
     Loader.add_constructor(null, lambda loader, node: None)
     return Loader
 
 
-def _entries(content: Mapping[str, object], group: str, directory: Path) -> list[Entry]:
+def _entries(content: Mapping[str, object], group: str, directory: Path) -> dict[str, Entry]:
+    """Return the entries of one file by name.
+
+    Raises:
+        MalformedFileError: there are others, or two of one name, which kubectl refuses, too.
+    """
     found = content.get(group)
     if found is None:
-        return []
+        return {}
     if not isinstance(found, list):
         raise MalformedFileError(f"{group} is not a list")
-    entries = []
+    entries: dict[str, Entry] = {}
     for number, each in enumerate(found, 1):
-        name = each.get("name") if isinstance(each, Mapping) else None
+        fields = {} if each is None else each
+        name = (fields.get("name") or "") if isinstance(fields, Mapping) else None
         if not isinstance(name, str):
             raise MalformedFileError(f"entry {number} of {group} has no name")
-        value = each.get(group[:-1])
-        entries.append(Entry(name, value if isinstance(value, Mapping) else {}, directory))
+        if name in entries:
+            raise MalformedFileError(f"entry {number} of {group} has the name of another one")
+        value = fields.get(group[:-1])
+        entries[name] = Entry(name, value if isinstance(value, Mapping) else {}, directory)
     return entries

@@ -14,6 +14,7 @@ from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import another_cluster
 from caliban.platforms.kubernetes.connection import Connection
 from caliban.platforms.kubernetes.details import KubeconfigDestination
+from caliban.platforms.kubernetes.exec_plugin import PluginLogins
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.platform import ClusterPlatform
 from caliban.platforms.kubernetes.resource_changes import ClusterResources
@@ -39,6 +40,7 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
     def __init__(self, context: PlatformContext, retry_policy: RetryPolicy | None = None) -> None:
         super().__init__(context, retry_policy)
         self._found: dict[KubeconfigDestination, str] = {}
+        self._logins = PluginLogins(context.environ, context.clock, context.announce)
 
     def choose(self, choice: ClusterChoice) -> KubeconfigDestination:
         """Return the chosen or current context."""
@@ -51,7 +53,7 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
         Raises:
             UsageError: ``no-registry``.
         """
-        if config.registry is None:
+        if config.registry is None and config.repository is None:
             raise UsageError(
                 "no-registry",
                 "no container registry configured",
@@ -104,14 +106,15 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
         return None
 
     def _try(self, destination: KubeconfigDestination) -> Cluster:
-        """Return the client of a context, if that has the recorded cluster."""
-        connection, name = self._connection(destination)
-        uid = Cluster(connection, name, self.context, _SEARCH).system_uid() or ""
-        cluster = Cluster(connection, name, self.context, self._retry_policy)
+        """Return the client of a context, if that has the recorded cluster. The user is not asked for logins."""
+        found = self._kubeconfig(may_ask=False).connection(destination.context)
+        cluster = Cluster(found, f"cluster of the context {destination.context}", self.context, _SEARCH)
+        uid = cluster.system_uid() or ""
         if not destination.is_same_cluster(uid, cluster.server):
             raise another_cluster(destination, cluster, uid)
-        return cluster
+        connection, name = self._connection(destination)
+        return Cluster(connection, name, self.context, self._retry_policy)
 
-    def _kubeconfig(self) -> Kubeconfig:
+    def _kubeconfig(self, *, may_ask: bool = True) -> Kubeconfig:
         context = self.context
-        return Kubeconfig(context.environ, context.home, context.clock, context.announce)
+        return Kubeconfig(context.environ, context.home, context.clock, context.announce, self._logins, may_ask=may_ask)

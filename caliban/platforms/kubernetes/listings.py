@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from caliban.clock import rfc3339
 from caliban.platforms.kubernetes.gke_client import GkeCluster
+from caliban.platforms.kubernetes.job_states import ListedJob
 from caliban.platforms.kubernetes.kubeconfig import KubeContext
-from caliban.platforms.kubernetes.platform import ListedJob
 from caliban.platforms.stored_json import parse_time
 from caliban.records import JsonObject
 
@@ -62,7 +62,7 @@ class ClusterListing:
     Attributes:
         kubeconfig: where the kubeconfig is, for people.
         exists: whether there is one.
-        contexts: of the kubeconfig.
+        contexts: of the kubeconfig, and that of the pod that this process runs in.
         project: the clusters of a project; None where none was asked for.
     """
 
@@ -74,7 +74,8 @@ class ClusterListing:
     def context_lines(self) -> Iterator[str]:
         """Yield the contexts."""
         if self.contexts:
-            yield f"contexts of the kubeconfig {self.kubeconfig}:"
+            kubeconfig = f"contexts of the kubeconfig {self.kubeconfig}:"
+            yield kubeconfig if self.exists else f"no kubeconfig: {self.kubeconfig}; the cluster of this pod:"
             width = max(len(each.name) for each in self.contexts)
             for each in self.contexts:
                 mark = "*" if each.is_current else " "

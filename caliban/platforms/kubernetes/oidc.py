@@ -14,8 +14,9 @@ from datetime import datetime, timezone
 from urllib.parse import quote_plus, urlencode
 
 from caliban.bounded import parse_json
-from caliban.platforms.kubernetes.connection import is_https, make_tls, proxy_of
+from caliban.platforms.kubernetes.connection import is_https, make_tls
 from caliban.platforms.kubernetes.kubeconfig_file import Entry, MalformedFileError, pem_of
+from caliban.platforms.kubernetes.proxies import proxy_of
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, exchange, make_pool
 from caliban.redaction import clean_text
 
@@ -40,12 +41,15 @@ def expiry_of(token: object) -> datetime | None:
         return None
 
 
-def refreshed(config: Mapping[str, object], user: Entry, on_wait: Callable[[], None]) -> Mapping[str, object]:
+def refreshed(
+    config: Mapping[str, object], user: Entry, environ: Mapping[str, str], on_wait: Callable[[], None]
+) -> Mapping[str, object]:
     """Return new values of ``id-token`` and ``refresh-token``, from the issuer. Redirects are not followed.
 
     Args:
         config: of the auth provider.
         user: whose it is, for the paths in it.
+        environ: the environment variables, for a proxy.
         on_wait: called when it takes longer than a few seconds.
 
     Raises:
@@ -60,7 +64,7 @@ def refreshed(config: Mapping[str, object], user: Entry, on_wait: Callable[[], N
     authority = pem_of(Entry(user.name, config, user.directory), "idp-certificate-authority")
     secret = config.get("client-secret")
     secret = secret.strip() if isinstance(secret, str) else ""
-    session = _Session(authority, (secret, token.strip()), on_wait)
+    session = _Session(authority, (secret, token.strip()), environ, on_wait)
     found = session.ask(Request("GET", issuer.rstrip("/") + _DISCOVERY, {"Accept": "application/json"}))
     endpoint = found.get("token_endpoint")
     if str(found.get("issuer") or "").rstrip("/") != issuer.rstrip("/"):
@@ -83,12 +87,18 @@ def refreshed(config: Mapping[str, object], user: Entry, on_wait: Callable[[], N
 class _Session:
     """Requests to an issuer."""
 
-    def __init__(self, authority: str | None, secrets: tuple[str, ...], on_wait: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        authority: str | None,
+        secrets: tuple[str, ...],
+        environ: Mapping[str, str],
+        on_wait: Callable[[], None],
+    ) -> None:
         try:
             self._tls = make_tls(authority)
         except (ssl.SSLError, ValueError, OSError) as error:
             raise MalformedFileError("the CA of the OIDC issuer cannot be read") from error
-        self._secrets, self._on_wait = secrets, on_wait
+        self._secrets, self._environ, self._on_wait = secrets, environ, on_wait
 
     def ask(self, request: Request) -> Mapping[str, object]:
         """Return the JSON object of a response.
@@ -96,7 +106,7 @@ class _Session:
         Raises:
             OidcError: there is none.
         """
-        pool = make_pool(proxy_of(request.url), ssl_context=self._tls)
+        pool = make_pool(proxy_of(request.url, self._environ), ssl_context=self._tls)
         try:
             response = exchange(pool, request, _TIMEOUTS, self._on_wait)
         except (NoResponseError, OversizedError) as error:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import urllib3
@@ -21,6 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from caliban.bounded import BODY_LIMIT, TooLargeError, read_limited
+from caliban.platforms.kubernetes.proxies import proxy_manager
 
 MAX_BODY = BODY_LIMIT
 """Bytes of a response: a page of 500 jobs has a few MB."""
@@ -56,12 +58,14 @@ class Request:
         url: the whole URL.
         headers: with the credentials.
         body: of the request, or None.
+        repeated: more headers, whose names may occur several times.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
+    repeated: tuple[tuple[str, str], ...] = ()
 
 
 class NoResponseError(Exception):
@@ -206,11 +210,14 @@ class ClientCall:
 
     def _send(self) -> Response:
         request = self._request
+        headers = urllib3.HTTPHeaderDict({"Accept-Encoding": "identity", **request.headers})
+        for name, value in request.repeated:
+            headers.add(name, value)
         found = self._pool.request(
             request.method,
             request.url,
             body=request.body,
-            headers={"Accept-Encoding": "identity", **request.headers},
+            headers=headers,
             timeout=urllib3.Timeout(connect=self._timeouts[0], read=self._timeouts[1]),
             preload_content=False,
             redirect=False,
@@ -249,6 +256,26 @@ class _Tls(_Plain, HTTPSConnection):
     """The same with TLS, whose connection is a kind of the plain one in urllib3, too."""
 
 
+@cache
+def _socks_pools() -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """Return the same by a SOCKS proxy; for few users, and imported late therefore."""
+    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
+
+    class Plain(_Plain, SOCKSConnection):
+        pass
+
+    class Tls(Plain, SOCKSHTTPSConnection):
+        pass
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
 class _PlainPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Plain
 
@@ -261,17 +288,12 @@ def make_pool(proxy: str | None = None, **options: Any) -> PoolManager:  # noqa:
     """Return a pool of connections for :func:`exchange`.
 
     Args:
-        proxy: the URL of a proxy, or None.
+        proxy: the URL of a proxy (see :func:`caliban.platforms.kubernetes.proxies.checked_proxy`), or None.
         options: of ``urllib3.PoolManager``: ``ssl_context``.
     """
-    made: PoolManager
-    if proxy:
-        login = urllib3.util.parse_url(proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
-        made = urllib3.ProxyManager(proxy, maxsize=8, proxy_headers=headers, **options)
-    else:
-        made = PoolManager(maxsize=8, **options)
-    made.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+    made = proxy_manager(proxy, maxsize=8, **options) if proxy else PoolManager(maxsize=8, **options)
+    is_socks = proxy is not None and proxy.startswith("socks")
+    made.pool_classes_by_scheme = _socks_pools() if is_socks else {"http": _PlainPool, "https": _TlsPool}
     return made
 
 
@@ -289,8 +311,9 @@ def _watched(connected: socket.socket) -> socket.socket:
 def _begin(connection: Any) -> None:  # noqa: ANN401 - one of urllib3
     call = _current.call
     if call is not None:
-        if isinstance(connection.sock, socket.socket):  # one that was kept alive is not watched yet
-            call.watch(connection.sock)
+        inner = getattr(connection.sock, "socket", connection.sock)  # below TLS within the TLS of an https proxy
+        if isinstance(inner, socket.socket):  # one that was kept alive is not watched yet
+            call.watch(inner)
         call.begin()
 
 

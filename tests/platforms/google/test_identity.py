@@ -111,6 +111,18 @@ def test_a_workload_gets_its_token_from_a_program_that_may_be_run(
     assert login.google(key, clock=SystemClock()).access_token() == "federated-token"
 
 
+def test_a_workload_on_aws_exchanges_a_signed_request(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-2"}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    assert login.google(login.identity.aws()).access_token() == "federated-token"
+
+
+def test_a_user_of_a_workforce_pool_gets_a_token(login: Login) -> None:
+    google = login.google(login.identity.workforce(quota_project_id="of-the-file"))
+    assert headers(google) == {"authorization": "Bearer user-token", "x-goog-user-project": "of-the-file"}
+
+
 def test_a_machine_on_google_cloud_has_a_token_and_a_project(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     login.identity.stand_for_metadata(monkeypatch)
     google = login.google(None)
@@ -175,6 +187,13 @@ def test_a_malformed_quota_project_is_refused_before_anything_is_sent(login: Log
     assert login.identity.requests == []
 
 
+@pytest.mark.parametrize("value", [123, ["p"], {"p": 1}])
+def test_a_quota_project_that_is_no_text_is_a_malformed_file(login: Login, value: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        login.google(login.identity.user(quota_project_id=value)).access_token()
+    assert (caught.value.id, caught.value.cause) == ("key-malformed", "quota_project_id is not a text")
+
+
 def test_a_quota_project_is_not_the_project_of_jobs_but_named_where_there_is_none(login: Login) -> None:
     with pytest.raises(UsageError) as caught:
         login.google(login.identity.user(quota_project_id="my-quota")).project()
@@ -195,6 +214,7 @@ def failing(login: Login, case: str) -> dict[str, Any]:
     (login.directory / "stale").write_text("stale")
     made: dict[str, Callable[[], dict[str, Any]]] = {
         "user revoked": lambda: identity.user(**REVOKED),
+        "user of a workforce pool revoked": lambda: identity.workforce(**REVOKED),
         "impersonation denied": identity.impersonated,
         "impersonating user revoked": lambda: identity.impersonated(source_credentials=identity.user(**REVOKED)),
         "workload's impersonation denied": lambda: identity.external(login.source("file"), impersonates=True),
@@ -217,6 +237,12 @@ FIELD = {"type": "json", "subject_token_field_name": "other"}
     ("case", "id", "cause", "hint"),
     [
         ("user revoked", "credentials-refused", "expired or revoked", "run: gcloud auth application-default login"),
+        (
+            "user of a workforce pool revoked",
+            "credentials-refused",
+            "Session has expired.",
+            "run: gcloud auth application-default login",
+        ),
         (
             "impersonation denied",
             "credentials-refused",

@@ -149,7 +149,6 @@ def test_a_context_without_a_file_is_refused_with_the_location(tmp_path: Path) -
     [
         (f"users:\n- name: u\n  user: {{token: {TOKEN}\n", "invalid YAML, line 4"),
         (f"\ttoken: {TOKEN}", "invalid YAML, line 1"),
-        ("", None),
         (f"{TOKEN}", None),
         (f"[{TOKEN}]", None),
         (f"contexts: {TOKEN}", None),
@@ -163,6 +162,76 @@ def test_a_malformed_kubeconfig_is_refused_without_its_content(tmp_path: Path, t
     assert error.cause
     if cause:
         assert error.cause == cause
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# by hand\n", "---\n", "null", "{}", "apiVersion: v1\nkind: Config\n"])
+def test_a_file_with_nothing_in_it_has_no_contexts_and_costs_the_others_nothing(tmp_path: Path, text: str) -> None:
+    empty = write(tmp_path / "empty", text)
+    assert Kubeconfig({"KUBECONFIG": str(empty)}, tmp_path).contexts() == []
+    other = write(tmp_path / "other", content("lab", current="lab"))
+    for files in ((empty, other), (other, empty)):
+        merged = Kubeconfig({"KUBECONFIG": ":".join(map(str, files))}, tmp_path)
+        assert merged.context(None).name == "lab"
+
+
+def test_an_object_of_another_kind_is_no_kubeconfig(tmp_path: Path) -> None:
+    for text in ("apiVersion: v1\nkind: Pod", "apiVersion: v2\nkind: Config"):
+        file = write(tmp_path / "config", text)
+        assert "of another kind" in str(refusal(Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).contexts).cause)
+
+
+def test_the_malformed_one_of_several_files_is_named(tmp_path: Path) -> None:
+    good, bad = write(tmp_path / "good", content("a")), write(tmp_path / "bad", "a: [")
+    error = refusal(Kubeconfig({"KUBECONFIG": f"{good}:{bad}"}, tmp_path).contexts)
+    assert str(error.cause).startswith(f"{bad}: invalid YAML, line ")
+
+
+@pytest.mark.parametrize("group", ["contexts", "clusters", "users"])
+def test_two_entries_of_one_name_in_a_file_are_refused(tmp_path: Path, group: str) -> None:
+    given = content("lab")
+    given[group] *= 2
+    file = write(tmp_path / "config", yaml.safe_dump(given))
+    error = refusal(Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).contexts)
+    assert error.cause == f"entry 2 of {group} has the name of another one"
+
+
+def test_an_entry_of_a_name_comes_from_one_file_as_a_whole(tmp_path: Path) -> None:
+    first = content("lab", user={"username": "x"})
+    second = content("lab", user={"token": TOKEN, "as": "somebody"}, server="https://192.0.2.2")
+    files = [write(tmp_path / name, each) for name, each in (("1", first), ("2", second))]
+    made = Kubeconfig({"KUBECONFIG": ":".join(map(str, files))}, tmp_path).connection("lab")
+    assert (made.server, made.impersonation) == (SERVER, ())
+    assert str(made.credentials.current().authorization).startswith("Basic ")
+
+
+def test_relative_paths_are_relative_to_the_file_of_each_entry(tmp_path: Path) -> None:
+    cluster, user = content("lab", cluster={"certificate-authority": "ca.pem"}), content("lab", user={"tokenFile": "t"})
+    del cluster["users"], user["clusters"]
+    (write(tmp_path / "a" / "ca.pem", "certificate"), write(tmp_path / "b" / "t", "from-b"))
+    files = [write(tmp_path / "a" / "k", cluster), write(tmp_path / "b" / "k", user)]
+    made = Kubeconfig({"KUBECONFIG": ":".join(map(str, files))}, tmp_path).connection("lab")
+    assert (made.authority, made.credentials.current().authorization) == ("certificate", "Bearer from-b")
+
+
+def test_a_file_of_json_with_tabs_is_read(tmp_path: Path) -> None:
+    file = write(tmp_path / "config", json.dumps(content("lab", current="lab"), indent="\t"))
+    assert Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).context(None).name == "lab"
+
+
+def test_the_first_document_of_a_file_counts(tmp_path: Path) -> None:
+    file = write(tmp_path / "config", yaml.safe_dump(content("lab")) + "---\ncurrent-context: lab\n")
+    assert [each.is_current for each in Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).contexts()] == [False]
+
+
+@pytest.mark.parametrize("merged", ["*base", "[*base, {token: other}]"])
+def test_merge_keys_of_yaml_are_followed(tmp_path: Path, merged: str) -> None:
+    given = content("lab")
+    del given["users"]
+    text = f"x: &base {{token: {TOKEN}, as: me}}\nusers: [{{name: u, user: {{<<: {merged}, as: you}}}}]\n"
+    file = write(tmp_path / "config", text + yaml.safe_dump(given))
+    made = Kubeconfig({"KUBECONFIG": str(file)}, tmp_path).connection("lab")
+    assert made.credentials.current().authorization == f"Bearer {TOKEN}"
+    assert made.impersonation == (("Impersonate-User", "you"),)
 
 
 def test_a_directory_counts_as_no_file(tmp_path: Path) -> None:
@@ -217,12 +286,11 @@ def test_a_proxy_on_this_machine_needs_no_tls(tmp_path: Path, server: str) -> No
 
 @pytest.mark.parametrize(("server", "proxy"), [(SERVER, "http://proxy:1"), ("https://127.0.0.1:6443", None)])
 def test_the_proxy_of_the_environment_is_used_but_for_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, proxy: str | None
+    tmp_path: Path, server: str, proxy: str | None
 ) -> None:
-    for name in ("no_proxy", "NO_PROXY", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
-    assert kubeconfig(tmp_path, "lab", server=server).connection("lab").proxy == proxy
+    file = write(tmp_path / "config", content("lab", server=server))
+    environ = {"KUBECONFIG": str(file), "HTTPS_PROXY": "http://proxy:1"}
+    assert Kubeconfig(environ, tmp_path).connection("lab").proxy == proxy
 
 
 def plugin(program: str) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caliban.errors import CalibanError
-from caliban.helper_process import run_helper
-from caliban.platforms.kubernetes import credentials, kubeconfig_file
+from caliban.platforms.kubernetes import exec_plugin, kubeconfig_file
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
@@ -227,14 +226,14 @@ def test_a_plain_server_is_accepted(tmp_path: Path, server: str) -> None:
 
 
 def test_a_plugin_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "run_helper", partial(run_helper, seconds=0.5))
+    monkeypatch.setattr(exec_plugin, "HELPER_SECONDS", 0.5)
     error = refusal(partial(connect, tmp_path, user=plugin("import time; time.sleep(600)")))
     assert (error.id, "did not end within" in str(error.cause)) == ("kubernetes-unreachable", True)
 
 
 def test_a_plugin_that_is_waited_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "_REPORT_AFTER", 0.01)
-    monkeypatch.setattr(credentials, "run_helper", partial(run_helper, seconds=0.3))
+    monkeypatch.setattr(exec_plugin, "_REPORT_AFTER", 0.01)
+    monkeypatch.setattr(exec_plugin, "HELPER_SECONDS", 0.3)
     announced: list[str] = []
     file = write(tmp_path / "config", content("lab", user=plugin("import time; time.sleep(600)")))
     found = Kubeconfig({"KUBECONFIG": str(file)}, tmp_path, announce=announced.append)
@@ -359,6 +358,7 @@ KEYS = st.sampled_from(
         ),
         *("refresh-token", "certificate-authority", "certificate-authority-data", "client-certificate", "client-key"),
         *("client-certificate-data", "client-key-data", "username", "password", "extensions", "provideClusterInfo"),
+        *("as", "as-uid", "as-groups", "as-user-extra", "tls-server-name", "interactiveMode", "installHint", "<<"),
     ]
 )
 VALUES = st.recursive(

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Mapping
+from email.message import Message
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import yaml
 
@@ -30,6 +32,8 @@ class Access:
         users: those whose certificate of this cluster's authority is accepted.
         accepts: whether a token of somebody else's issuing is good: Google's, say.
         forbidden: what RBAC refuses everybody: ``jobs.create``.
+        impersonators: who may act as another user.
+        impersonated: as whom requests acted: name, uid, groups and extra.
     """
 
     def __init__(self, authority: CertificateAuthority, accepts: Callable[[str], bool] = lambda token: False) -> None:
@@ -39,6 +43,8 @@ class Access:
         self.tokens = {self.token: "standin"}
         self.users = {"standin"}
         self.forbidden: set[str] = set()
+        self.impersonators = {"standin"}
+        self.impersonated: list[tuple[str, str, list[str], dict[str, list[str]]]] = []
 
     def user_of(self, token: str | None, certificate: str | None) -> str:
         """Who is asking: by certificate first, then by token, as the API server does; ``system:anonymous`` by neither.
@@ -55,6 +61,29 @@ class Access:
         if token is not None and self.accepts(token):
             return "standin@example.com"
         raise StatusError(401, "Unauthorized")
+
+    def acting_user(self, user: str, headers: Message) -> str:
+        """As whom a user acts by the headers of its request; the words of k8s.io/apiserver, filters/impersonation.
+
+        Raises:
+            StatusError: it may not, or does not say as whom.
+        """
+        given = [(key.lower(), value) for key, value in headers.items() if key.lower().startswith("impersonate-")]
+        if not given:
+            return user
+        name = headers.get("Impersonate-User")
+        if not name:
+            raise StatusError(500, "Internal error occurred: requested without impersonating a user", reason="")
+        if user not in self.impersonators:
+            words = f'users "{name}" is forbidden: User "{user}" cannot impersonate resource "users" in API group ""'
+            raise StatusError(403, f"{words} at the cluster scope", reason="Forbidden")
+        extra: dict[str, list[str]] = {}
+        for key, value in given:
+            if key.startswith("impersonate-extra-"):
+                extra.setdefault(unquote(key.removeprefix("impersonate-extra-")), []).append(value)
+        groups = headers.get_all("Impersonate-Group") or []
+        self.impersonated.append((name, headers.get("Impersonate-Uid") or "", groups, extra))
+        return name
 
     def check(self, user: str, method: str, resource: Resource, namespace: str, name: str) -> None:
         """Refuse what RBAC does not allow.

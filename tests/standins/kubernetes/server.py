@@ -33,9 +33,11 @@ from tests.standins.kubernetes.state import Object, State
 from tests.standins.kubernetes.status import (
     EVENTS,
     JOBS,
+    LIMIT_RANGES,
     LOGS,
     NAMESPACES,
     PODS,
+    QUOTAS,
     WORKLOADS,
     Resource,
     StatusError,
@@ -52,6 +54,8 @@ _PATHS = {
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods/(?P<name>[^/]+)/log": LOGS,
     r"/api/v1/pods": PODS,
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/events": EVENTS,
+    r"/api/v1/namespaces/(?P<namespace>[^/]+)/resourcequotas": QUOTAS,
+    r"/api/v1/namespaces/(?P<namespace>[^/]+)/limitranges": LIMIT_RANGES,
     r"/apis/batch/v1/namespaces/(?P<namespace>[^/]+)/jobs(?:/(?P<name>[^/]+))?": JOBS,
     r"/apis/batch/v1/jobs": JOBS,
     r"/apis/kueue.x-k8s.io/v1beta[12]/namespaces/(?P<namespace>[^/]+)/workloads": WORKLOADS,
@@ -62,6 +66,8 @@ _SERVED = {
     "namespaces.get",
     "pods.list",
     "events.list",
+    "resourcequotas.list",
+    "limitranges.list",
     "workloads.list",
     "pods/log.get",
     "jobs.create",
@@ -200,6 +206,7 @@ class KubeApi(StandIn):
                 raise _of_fault(fault)
             asked = _asked(call)
             user = self.access.user_of(call.bearer, call.certificate_name)
+            user = self.access.acting_user(user, call.headers)
             if asked is None and _GROUPS.match(call.path):
                 raise no_such_resource()
             if asked is None:
