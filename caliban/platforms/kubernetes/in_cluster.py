@@ -11,15 +11,17 @@ from pathlib import Path
 
 from caliban import input_files
 from caliban.platforms.kubernetes.kubeconfig_file import Entry, KubeconfigContent, MalformedFileError, read_text
+from caliban.platforms.kubernetes.names import IN_CLUSTER as CONTEXT
 
-CONTEXT = "in-cluster"
-"""How its context is called. A context of that name in a kubeconfig counts instead."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet writes token, CA and namespace; it writes the token again before it expires."""
 
 
 def with_this_cluster(content: KubeconfigContent | None, environ: Mapping[str, str]) -> KubeconfigContent | None:
-    """Return a kubeconfig with a context for the cluster of this pod; it is the current one where there is no other."""
+    """Return a kubeconfig with a context for the cluster of this pod; it is the current one where there is no other.
+
+    A context of its name in the kubeconfig counts instead.
+    """
     own = _content(environ)
     if own is None or content is None:
         return own or content

@@ -23,6 +23,7 @@ from caliban.platforms.kubernetes.connection import (
     is_plain_authority,
     server_identity,
 )
+from caliban.platforms.kubernetes.details import kubectl
 from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
 from caliban.platforms.kubernetes.in_cluster import with_this_cluster
 from caliban.platforms.kubernetes.kubeconfig_file import (
@@ -222,7 +223,7 @@ class Kubeconfig:
             raise KubernetesUnreachableError(
                 f"cannot get credentials for the cluster of the context {name}",
                 str(error),
-                error.hint or f"log in to the cluster again, and check with: kubectl --context {name} get jobs",
+                error.hint or f"log in to the cluster again, and check with: {kubectl(name)} get jobs",
                 is_transient=False,
                 outcome_unknown=False,
             ) from error

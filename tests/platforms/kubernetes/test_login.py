@@ -638,6 +638,11 @@ def test_a_pod_lists_its_cluster_and_asks_google_for_none(pod: dict[str, str], t
     assert listing.project is None
 
 
+def test_the_commands_of_kubectl_that_are_shown_work_in_the_pod() -> None:
+    (command,) = replace(DESTINATION, context="in-cluster").links("a-job")
+    assert command == "kubectl --namespace default logs --follow job/a-job"
+
+
 def test_in_a_pod_the_current_context_of_a_kubeconfig_counts(pod: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "config", content("lab", current="lab"))
     found = Kubeconfig({**pod, "KUBECONFIG": str(file)}, tmp_path)
