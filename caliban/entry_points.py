@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 
 def entry_points(group: str) -> tuple[list[metadata.EntryPoint], list[str]]:
@@ -11,6 +14,8 @@ def entry_points(group: str) -> tuple[list[metadata.EntryPoint], list[str]]:
     Returns:
         The entry points; and, for each package whose metadata cannot be read, its directory and why.
     """
+    from importlib import metadata  # it takes as long as all of caliban that help needs
+
     try:
         return list(metadata.entry_points(group=group)), []
     except Exception:  # noqa: BLE001 - one damaged package: find out which, and go on without it
@@ -18,6 +23,8 @@ def entry_points(group: str) -> tuple[list[metadata.EntryPoint], list[str]]:
 
 
 def _of_each_package(group: str) -> tuple[list[metadata.EntryPoint], list[str]]:
+    from importlib import metadata
+
     found: dict[tuple[str, str], metadata.EntryPoint] = {}
     damaged: list[str] = []
     for package in metadata.distributions():

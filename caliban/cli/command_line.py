@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import metadata
 
 from caliban.cli import command_table
 from caliban.cli.command_table import Command, Entry
@@ -27,6 +26,8 @@ def version() -> str:
 
 def version_number() -> str | None:
     """Return ``0.5.0``; None where caliban is run from a directory with its source."""
+    from importlib import metadata  # it takes as long as all of caliban that help needs
+
     try:
         return metadata.version("caliban")
     except metadata.PackageNotFoundError:

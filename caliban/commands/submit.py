@@ -117,8 +117,8 @@ class SubmitCommand:
             parser.add_argument(
                 "--platform",
                 choices=list(launchers),
-                help=f"where the jobs run{f' ({titles})' if titles else ''}; default: cloud_platform in "
-                f".calibanconfig.json, else {default}",
+                help=f"where the jobs run{f' ({titles})' if titles else ''}; "
+                f"default: cloud_platform in .calibanconfig.json, else {default}",
             )
         next(iter(launchers.values())).add_arguments(parser)
         add_wait_flags(parser, waits_anyway=self.waits)
@@ -252,7 +252,6 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     from caliban.store.address import store_url
     from caliban.store.database import Access, open_store
     from caliban.submission.pipeline import submit_jobs
-    from caliban.submission.preflight import Preflight
     from caliban.submission.removal import remove_ended
     from caliban.submission.submit import InterruptedSubmissionError, Submitter
     from caliban.waiting.dispatching import FurtherJobs, split
@@ -263,12 +262,7 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
     for warning in launch.warnings():
         context.console.warn(warning)
     platform = platforms.get(launch.platform)
-    route = Preflight().route(
-        platform,
-        request.source,
-        lambda: launch.destination(platform),
-        lambda: launch.job_spec(1, (), "an-image-that-is-yet-to-be-built"),
-    )
+    request, route = _checked(request, platform)
     with open_store(store_url(context.environ, context.home), Access.WRITE, context.console) as store:
         request, decision, is_in_doubt = _decide(request, route, context, platforms, store)
         if decision.line:
@@ -294,6 +288,22 @@ def _submit(request: Request, context: Context, platforms: Platforms) -> int:
             context.console.document(lambda: submit_document(request, known, len(first) + len(rest) - len(known)))
     further = FurtherJobs(first, images, submitter.since, rest, decision.command)
     return _ended(request, outcomes, group, context, platforms, further, is_in_doubt=is_in_doubt)
+
+
+def _checked(request: Request, platform: Platform) -> tuple[Request, Route]:
+    """Check that the jobs could be submitted, and fit them to what their destination requires."""
+    from caliban.submission.boundary import platform_errors
+    from caliban.submission.preflight import Preflight
+
+    launch = request.launch
+    route = Preflight().route(
+        platform,
+        request.source,
+        lambda: launch.destination(platform),
+        lambda: launch.job_spec(1, (), "an-image-that-is-yet-to-be-built"),
+    )
+    with platform_errors(platform.id, "check what a destination requires"):
+        return replace(request, launch=launch.fitted(platform, route.destination)), route
 
 
 def _nothing_left(

@@ -81,6 +81,14 @@ class Launch(ABC):
         """
         return platform.destination(None)
 
+    def fitted(self, platform: Platform, destination: Destination) -> Launch:
+        """Return the launch with what the destination requires of jobs; may ask the platform, and reports a change.
+
+        Raises:
+            CalibanError: the jobs cannot run there.
+        """
+        return self
+
     def chosen(self) -> JsonObject:
         """Return what is known without a connection of where the jobs run, for ``--dry_run``.
 

@@ -94,6 +94,10 @@ def test_the_help_of_a_command_imports_nothing_heavy(arguments: tuple[str, ...],
     assert loaded(*arguments).intersection(HEAVY) == set()
 
 
+def test_the_help_of_resubmit_does_not_look_for_packages(loaded: Loaded) -> None:
+    assert loaded("resubmit", "--help").isdisjoint({"importlib.metadata", "email", "zipfile"})
+
+
 @pytest.mark.parametrize("arguments", HELP_OF_ONE, ids=" ".join)
 def test_help_imports_the_command_that_it_describes_and_no_other(arguments: tuple[str, ...], loaded: Loaded) -> None:
     found = loaded(*arguments)

@@ -28,10 +28,11 @@ IMAGE = os.environ.get("CALIBAN_TEST_CLUSTER_IMAGE", "")
 NAMESPACE = os.environ.get("CALIBAN_TEST_NAMESPACE", "default")
 TIMEOUT = 180
 
-# policies and roles concern the whole cluster: only one that was started for the tests gets any
+# policies, roles, new kinds of resources and restarts concern the whole cluster: only one of our own gets any
 _IS_OWN = "CALIBAN_TEST_CLUSTER_STATE" in os.environ
+_OF_WHOLE_CLUSTER = ["test_policies.py", "test_queues.py", "test_disruptions.py", "test_login.py"]
 
-collect_ignore_glob = ["test_*.py"] if not CONTEXT else [] if _IS_OWN else ["test_policies.py", "test_login.py"]
+collect_ignore_glob = ["test_*.py"] if not CONTEXT else [] if _IS_OWN else _OF_WHOLE_CLUSTER
 
 
 @dataclass
@@ -64,6 +65,10 @@ class RealCluster:
 
         wait_until(is_listed, TIMEOUT)
         return results[-1]
+
+    def wait_until_all(self, state: str, count: int) -> None:
+        """Wait until a number of jobs are in a state."""
+        wait_until(lambda: self.status().count(f" {state} ") == count, TIMEOUT)
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the group's jobs on the cluster."""

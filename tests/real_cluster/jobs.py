@@ -50,6 +50,11 @@ class Jobs:
     def namespace(self) -> str:
         return self.real.namespace
 
+    @property
+    def image(self) -> str:
+        """An image whose entrypoint is sh."""
+        return IMAGE
+
     def create(
         self,
         script: str,
@@ -57,9 +62,10 @@ class Jobs:
         spec: Mapping[str, Any] | None = None,
         pod: Mapping[str, Any] | None = None,
         container: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> JobRecord:
         """Create a job that runs ``sh -c SCRIPT``; return it as caliban records it."""
-        labels = {"caliban.token": uuid.uuid4().hex[:16], "caliban.group": self.real.group}
+        labels = {"caliban.token": uuid.uuid4().hex[:16], "caliban.group": self.real.group, **(labels or {})}
         own = {"name": CONTAINER, "image": IMAGE, "args": ["-c", script], **(container or {})}
         containers = [own, *(pod or {}).get("also", [])]
         pod_spec = {

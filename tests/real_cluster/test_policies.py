@@ -17,10 +17,12 @@ from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from tests.e2e.conftest import wait_until
 from tests.platforms.kubernetes.helpers import QUICK, platform_context
 from tests.real_cluster.conftest import CONTEXT, IMAGE, RealCluster
+from tests.real_cluster.jobs import namespace_with
 from tests.standins.kubernetes import KubeApi, Webhook
 from tests.standins.kubernetes.admission import MutatingPolicy, ValidatingPolicy
 
-KINDS = ("sidecar", "failing-sidecar", "labels", "broken", "denying", "webhook")
+KINDS = ("sidecar", "failing-sidecar", "labels", "broken", "denying", "webhook", "advising", "pods")
+WARNING = "Validation failed for ValidatingAdmissionPolicy 'caliban-denying' with binding 'caliban-advising': no team"
 FILE = Path(__file__).with_name("policies.yaml")
 
 
@@ -58,12 +60,19 @@ def policies() -> Iterator[None]:
 
 def is_in_force(kind: str) -> bool:
     """Return whether the cluster applies the policy of a namespace yet: they take some seconds."""
+    job = job_body()
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": job["metadata"], "spec": job["spec"]["template"]["spec"]}
     options = ("create", "--namespace", namespace_of(kind), "--dry-run=server", "-o", "json", "-f", "-")
-    try:
-        made = json.loads(kubectl(*options, stdin=json.dumps(job_body())))
-    except subprocess.CalledProcessError:
-        return True
-    return bool(made["metadata"].get("labels") != {"a": "b"} or len(made["spec"]["template"]["spec"]["containers"]) > 1)
+    command = ["kubectl", "--context", CONTEXT, *options]
+    body = json.dumps(pod if kind == "pods" else job)
+    done = subprocess.run(command, input=body, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return "serviceaccount" not in done.stderr  # the namespace is new
+    made = json.loads(done.stdout)
+    has_changed = made["metadata"].get("labels") != {"a": "b"}
+    return (
+        has_changed or "Warning: " in done.stderr or len(made["spec"].get("template", made)["spec"]["containers"]) > 1
+    )
 
 
 @pytest.fixture
@@ -143,6 +152,50 @@ def test_a_policy_that_fails_or_denies_is_reported_as_such(
     assert "role" not in refused.err
     assert " FAILED " in cluster.status()
     assert cluster.jobs() == []
+
+
+def test_what_a_policy_warns_of_is_shown_when_a_job_is_submitted(at: Callable[[str], RealCluster]) -> None:
+    cluster = at("advising")
+    submitted = cluster.submit("true")
+    assert (submitted.code, submitted.err.count(f"warning: the cluster of the context {CONTEXT} warns: ")) == (0, 1)
+    assert WARNING in submitted.err
+    assert "warning of the cluster" not in cluster.wait_for(" SUCCEEDED ")
+
+
+def test_what_a_security_standard_warns_of_is_shown_and_kept(real: RealCluster) -> None:
+    with namespace_with(real):
+        for mode in ("warn", "enforce"):
+            kubectl("label", "namespace", real.namespace, f"pod-security.kubernetes.io/{mode}=restricted")
+        submitted = real.submit("true")
+        assert submitted.code == 0
+        assert 'warns: would violate PodSecurity "restricted:latest": allowPrivilegeEscalation' in submitted.err
+        assert 'would violate PodSecurity "restricted:latest"' in str(real.user.details(1)["warning"])
+        assert "violates PodSecurity" in real.wait_for("FailedCreate: ")
+
+
+def test_a_webhook_that_refuses_the_pods_of_a_job_is_its_reason(at: Callable[[str], RealCluster]) -> None:
+    cluster = at("pods")
+    assert cluster.submit("true").code == 0
+    listed = cluster.wait_for("FailedCreate: ")
+    assert (" SUBMITTED " in listed, 'failed calling webhook "pods.example.com"' in listed) == (True, True)
+
+
+def test_the_stand_in_warns_in_the_words_of_the_cluster(real: RealCluster, tmp_path: Path) -> None:
+    said: list[list[str]] = []
+    with KubeApi("1.36") as stand_in:
+        path = stand_in.write_kubeconfig(tmp_path / "config", "lab")
+        connection = Kubeconfig({"KUBECONFIG": str(path)}, tmp_path).connection("lab")
+        stand_in.validating.append(
+            ValidatingPolicy("caliban-denying", lambda job: "no team", warns=True, binding="caliban-advising")
+        )
+        namespace = namespace_of("advising")
+        stand_in.state.add_namespace(namespace)
+        for cluster in (Cluster(connection, "x", platform_context(), QUICK), real.cluster):
+            heard: list[str] = []
+            made = cluster.create_job(namespace, job_body(), heard.append)
+            said.append(heard)
+            assert cluster.delete_job(namespace, {"metadata": {"name": made["metadata"]["name"]}})  # type: ignore[index]
+    assert said == [[WARNING], [WARNING]]
 
 
 def test_the_stand_in_refuses_in_the_words_of_the_cluster(real: RealCluster, tmp_path: Path) -> None:

@@ -60,9 +60,10 @@ def streamed_events(engine: Engine, request: Request, watch: Watch) -> Iterator[
 def _response(engine: Engine, request: Request, go_on: Callable[[], None]) -> Iterator[requests.Response]:
     """Make a request and give its response, which docker-py does not return; close it at the end of the block."""
     responses: list[requests.Response] = []
+    thread = threading.get_ident()
 
     def keep(response: requests.Response, *_: object, **how: object) -> None:
-        if how.get("stream"):
+        if how.get("stream") and threading.get_ident() == thread:  # others make requests meanwhile
             responses.append(response)
 
     api = engine.client.api

@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 from caliban.clock import Clock
 from caliban.errors import UsageError
 from caliban.platforms.context import PlatformContext
-from caliban.platforms.flags import project_id
 from caliban.platforms.google.credentials import CredentialsLoader
 from caliban.platforms.google.endpoints import api_endpoint
 from caliban.platforms.google.identifiers import PROJECT
+from caliban.platforms.google.projects import ProjectChoice, choice_line, googles_project, named_project
+from caliban.platforms.google.token_errors import kind_of
 from caliban.platforms.google.tokens import RefreshingCredentials
 from caliban.platforms.google.transport import ApiRequest, Transport, execute_once
 from caliban.platforms.retry import DEFAULT, RetryPolicy, report_retry, with_retries
 from caliban.records import JsonObject
+from caliban.redaction import clean_text
 
 _T = TypeVar("_T")
-
-PROJECT_VARIABLE = "PROJECT_ID"
 
 PAGE_SIZE = 100
 """Jobs on one page of a list: the maximum of the training services."""
@@ -51,25 +51,49 @@ class Google:
         return self._context.clock
 
     def project(self) -> str:
-        """Return ``--project_id``, or ``$PROJECT_ID``, or the key file's project, or that of the default credentials.
+        """Return ``--project_id``, or ``$PROJECT_ID``, or the project that google-auth would use.
+
+        That is ``$GOOGLE_CLOUD_PROJECT``, the key file's, or that of the default credentials. A line says which one is
+        used, unless it is obvious.
 
         Raises:
             UsageError: ``no-project``, ``project-malformed``; or the key file cannot be used, see :meth:`credentials`.
-            CredentialsError: ``no-credentials``.
+            CredentialsError: ``no-credentials``, ``credentials-refused``, ``credentials-unavailable``.
+            GoogleUnreachableError: the credentials are of a workload, and Google's token services do not answer.
         """
-        found = project_id(self._context.options) or self._context.environ.get(PROJECT_VARIABLE)
-        found = found or self._loader.key_project()
+        environ = self._context.environ
+        found, other = named_project(self._context.options, environ), None
         if found is None:
-            self.credentials()
-            found = self._loader.default_project()
-        if not found:
-            raise UsageError(
-                "no-project",
-                "no Google Cloud project specified",
-                cause="neither --project_id nor $PROJECT_ID is set, and the credentials belong to no project",
-                hint="add --project_id PROJECT_ID, or set PROJECT_ID",
-            )
-        return PROJECT.check_given(found)
+            found = self._loader.key_project() or self._credentials_project()
+        elif found.source != "--project_id":
+            googles = googles_project(environ)
+            is_other = googles is not None and googles.source != found.source
+            other = googles if is_other else self._loader.key_project_if_readable()
+        if found is None:
+            raise self._no_project()
+        checked = PROJECT.check_given(found.id)
+        line = choice_line(found, other)
+        if line:
+            self._context.announce(line)
+        return checked
+
+    def _credentials_project(self) -> ProjectChoice | None:
+        credentials = self.credentials()
+        if kind_of(credentials.credentials) == "external":
+            self.access_token()  # its project is asked for with it
+        return self._with_retries(lambda: self._loader.default_project(credentials.credentials))
+
+    def _no_project(self) -> UsageError:
+        quota_project = self._loader.quota_project()
+        hint = "add --project_id PROJECT_ID, or set PROJECT_ID"
+        if quota_project:
+            hint += f"; the quota project of the credentials is {clean_text(quota_project)}"
+        return UsageError(
+            "no-project",
+            "no Google Cloud project specified",
+            cause="neither --project_id nor $PROJECT_ID is set, and the credentials belong to no project",
+            hint=hint,
+        )
 
     def key_file(self) -> Path | None:
         """Return ``--cloud_key``, or ``$GOOGLE_APPLICATION_CREDENTIALS``, or None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from caliban.bounded import parse_json
 from caliban.errors import PlatformError
@@ -13,9 +12,6 @@ from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.quotas import is_passing, retry_delay
 from caliban.platforms.retry import ServiceError
 from caliban.redaction import clean_text, exception_text
-
-if TYPE_CHECKING:
-    from google.auth.exceptions import GoogleAuthError
 
 QUOTA_EXHAUSTED = "google-quota-exhausted"
 NO_CREDENTIALS = "no-credentials"
@@ -195,27 +191,6 @@ def _hint(error: Mapping[str, object] | None) -> str | None:
         if detail.get("reason") == "BILLING_DISABLED":
             return "link the project to a billing account: https://console.cloud.google.com/billing/projects"
     return None
-
-
-def token_failure(error: GoogleAuthError, secrets: Iterable[object] = ()) -> CredentialsError | GoogleUnreachableError:
-    """Return why there is no access token: refused credentials, or a token endpoint that fails or does not answer.
-
-    Args:
-        error: raised by google-auth; it holds the endpoint's answer, which may repeat what was sent.
-        secrets: what was sent and must not be shown.
-    """
-    from google.auth.exceptions import TransportError
-
-    if isinstance(error, TransportError) or error.retryable:
-        return unreachable("fetch an access token", error, secrets)
-    text = clean_text(str(error.args[0] if error.args else error), secrets)
-    return CredentialsError(
-        "credentials-refused",
-        "Google does not accept the credentials",
-        cause=text,
-        hint="for a service account, check whether the key is still valid and this machine's clock is correct; for "
-        "your own account, run: gcloud auth application-default login",
-    )
 
 
 def refusal_of(code: int, reason: str, content: bytes, action: str, retry_after: float | None) -> GoogleError:

@@ -18,6 +18,7 @@ from caliban.platforms.base import Platform
 from caliban.platforms.google import labels
 from caliban.platforms.google.identifiers import REGION
 from caliban.platforms.google.machine_catalog import Catalog, Hardware
+from caliban.platforms.google.projects import named_project
 from caliban.platforms.launch import JobPreview, Launch, LaunchContext, Launcher
 from caliban.records import Destination, ImageRef, JsonObject, PlatformId
 
@@ -129,8 +130,8 @@ class TrainingLauncher(Launcher):
             disk_gb=args.disk_size,
             scheduling=self.scheduling(args, hardware),
         )
-        project = args.project_id or context.environ.get("PROJECT_ID")
-        return TrainingLaunch(self, options, context, project)
+        project = named_project({"project_id": args.project_id}, context.environ)
+        return TrainingLaunch(self, options, context, project.id if project else None)
 
     def scheduling(self, args: argparse.Namespace, hardware: Hardware) -> SchedulingOptions:
         """Return the flags about how a service runs a job.

@@ -36,7 +36,7 @@ def is_passing(error: Mapping[str, object] | None) -> bool:
     infos = list(_details(error, "reason"))
     reasons = {text(info, "reason") for info in infos}
     limits = [metadata for info in infos if isinstance(metadata := info.get("metadata"), Mapping)]
-    if "RESOURCE_QUOTA_EXCEEDED" in reasons or any(text(limit, "quota_limit_value") == "0" for limit in limits):
+    if "RESOURCE_QUOTA_EXCEEDED" in reasons:
         return False
     words = "\n".join([text(error, "message") or "", *_violations(error)])
     if any(_PER_DAY.search(each) for each in (words, *(text(limit, "quota_limit") or "" for limit in limits))):

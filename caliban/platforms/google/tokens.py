@@ -17,9 +17,9 @@ from caliban.platforms.google.errors import (
     CredentialsError,
     ForeignAnswerError,
     is_transient_status,
-    token_failure,
     unreachable,
 )
+from caliban.platforms.google.token_errors import ACTION, REFUSED, kind_of, token_failure
 from caliban.platforms.retry import RetryPolicy
 from caliban.redaction import exception_text, register_secrets
 from caliban.threads import within
@@ -27,7 +27,6 @@ from caliban.threads import within
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-_ACTION = "fetch an access token"
 _TRANSIENT_ERRORS = frozenset({"internal_failure", "server_error", "temporarily_unavailable"})
 """Of an OAuth error response (RFC 6749, 4.1.2.1), and Google's own."""
 _BODY_LIMIT = 1 << 20
@@ -106,17 +105,23 @@ class RefreshingCredentials:
         except CalibanError:
             raise
         except google.auth.exceptions.GoogleAuthError as error:
-            failure = token_failure(error, secrets)
-            if isinstance(failure, CredentialsError):
-                self._refusal = failure
             # from None: the text of google-auth, which may repeat what was sent, is in the cause, without secrets
-            raise failure from None
+            raise self._failure(error, secrets) from None
         except (DeadlineExceededError, subprocess.SubprocessError) as error:
-            raise unreachable(_ACTION, error) from None
+            raise unreachable(ACTION, error) from None
         except Exception as error:  # noqa: BLE001 - google-auth reads answers without checking them
+            if kind_of(self.credentials) == "external":  # or what a program or file of a workload contains
+                raise self._failure(error, secrets) from None
             text = f"{type(error).__name__}: {exception_text(error, secrets)}"
-            raise ForeignAnswerError(_ACTION, 200, text) from None
+            raise ForeignAnswerError(ACTION, 200, text) from None
         self._check_token()
+
+    def _failure(self, error: Exception, secrets: list[object]) -> CalibanError:
+        failure = token_failure(error, self.credentials, secrets)
+        # the token of a workload is replaced again and again: it may be accepted later
+        if isinstance(failure, CredentialsError) and failure.id == REFUSED and kind_of(self.credentials) != "external":
+            self._refusal = failure
+        return failure
 
     def _call_refresh(self) -> None:
         request = single_attempt(self._retry_policy, self._clock, self._on_slow)
@@ -142,7 +147,7 @@ class RefreshingCredentials:
         register_secrets(token)
         if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
             self.credentials.token = None
-            raise ForeignAnswerError(_ACTION, 200, "the access token is missing or malformed")
+            raise ForeignAnswerError(ACTION, 200, "the access token is missing or malformed")
         self.credentials.token = stripped
 
 
@@ -189,7 +194,7 @@ def single_attempt(
         except (requests.RequestException, UnicodeError) as error:
             raise TransportError(exception_text(error)) from None  # type: ignore[no-untyped-call]
         if answer.status_code != 200:
-            _check_refusal(answer.status_code, answer.reason, answer.content)
+            _check_refusal(method, answer.status_code, answer.reason, answer.content)
         return _TokenResponse(answer.status_code, answer.headers, answer.content)
 
     return send
@@ -209,8 +214,11 @@ def metadata_request(request: Callable[..., Any]) -> Callable[..., Any]:
     return send
 
 
-def _check_refusal(status: int, reason: str, content: bytes) -> None:
+def _check_refusal(method: str, status: int, reason: str, content: bytes) -> None:
     """Check that an error is one of a token service: google-auth takes every other one for a refusal as well.
+
+    Token services are called by POST. What answers a GET is the metadata server of a cloud, or the service that gives a
+    workload its token, and has errors of any form.
 
     Raises:
         GoogleUnreachableError: the service fails for now, or the answer is not its own.
@@ -222,6 +230,8 @@ def _check_refusal(status: int, reason: str, content: bytes) -> None:
     error = answer.get("error") if isinstance(answer, dict) else None
     text = content.decode("utf-8", "replace").strip() or reason or f"HTTP {status}"
     if is_transient_status(status) or (isinstance(error, str) and error in _TRANSIENT_ERRORS):
-        raise unreachable(_ACTION, ConnectionError(text))
+        raise unreachable(ACTION, ConnectionError(text))
+    if method == "GET":
+        return
     if status >= 500 or not (isinstance(error, str | dict) and error):
-        raise ForeignAnswerError(_ACTION, status, text)
+        raise ForeignAnswerError(ACTION, status, text)

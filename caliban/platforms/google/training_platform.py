@@ -23,7 +23,7 @@ from caliban.platforms.context import PlatformContext
 from caliban.platforms.effects import Known, unknown_settings
 from caliban.platforms.flags import project_id
 from caliban.platforms.google import labels
-from caliban.platforms.google.client import PAGE_SIZE, PROJECT_VARIABLE, Google
+from caliban.platforms.google.client import PAGE_SIZE, Google
 from caliban.platforms.google.cloud_logging import CloudLogging, LogQuery, Stop
 from caliban.platforms.google.details import ProjectDestination, TimeLimits
 from caliban.platforms.google.endpoints import check_logging_endpoint
@@ -31,6 +31,7 @@ from caliban.platforms.google.errors import GoogleRefusedError
 from caliban.platforms.google.identifiers import PROJECT
 from caliban.platforms.google.job_output import JobState, OutputOf, job_filter, read_output
 from caliban.platforms.google.jobs_client import JobsClient, short_id, without_secrets
+from caliban.platforms.google.projects import named_project
 from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
@@ -194,8 +195,8 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         """Return the settings that caliban does not make, and the project unless the user has named it."""
         lines = tuple(unknown_settings(job.spec, self.known_settings))
         place = self._recorded_place(job)
-        chosen = project_id(self.context.options)
-        if place is None or chosen or place.project == self.context.environ.get(PROJECT_VARIABLE):
+        named = named_project(self.context.options, self.context.environ)
+        if place is None or (named and (named.source == "--project_id" or named.id == place.project)):
             return lines
         return (*lines, f"run in the project {place.project}, with your credentials")
 
@@ -237,10 +238,10 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         if chosen and PROJECT.check_given(chosen) != recorded:
             self.context.announce(f"re-running jobs of project {recorded} in project {chosen} (--project_id)")
             return chosen
-        preset = self.context.environ.get(PROJECT_VARIABLE)
-        if not chosen and preset and preset != recorded:
+        named = named_project(self.context.options, self.context.environ)
+        if not chosen and named and named.id != recorded:
             self.context.announce(
-                f"re-running jobs of project {recorded} there, not in {preset}; use --project_id to change that"
+                f"re-running jobs of project {recorded} there, not in {named.id}; use --project_id to change that"
             )
         return recorded
 

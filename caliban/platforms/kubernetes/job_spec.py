@@ -15,17 +15,27 @@ from caliban.errors import PlatformError, UsageError
 from caliban.platforms.base import EXPERIMENT_LABEL, GROUP_LABEL, TOKEN_LABEL
 from caliban.platforms.effects import Known, anything, only
 from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.label_syntax import is_label_key, is_label_value
+from caliban.platforms.kubernetes.pod_options import PodOptions, literal
 from caliban.platforms.kubernetes.resources import Hardware, accelerator_of
+from caliban.platforms.kubernetes.security import CONTAINER_CONTEXT, Security
 from caliban.platforms.usage import count_in, usage_of
 from caliban.records import ImageRef, JsonObject
+
+OWN_LABELS = (TOKEN_LABEL, GROUP_LABEL, EXPERIMENT_LABEL)
+"""Labels of every job that caliban submits."""
+
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+"""The annotation of a pod of several containers that names the job's own, for kubectl too.
+
+Source: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubectl-kubernetes-io-default-container
+"""
 
 _NAME_LENGTH = 63  # a job's name is a label of its pods
 _BASE_LENGTH = 40
 _LABEL_LENGTH = 63
-_LABEL = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-_PREFIX_LENGTH = 253
-_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _TOKEN_PREFIX = 10
+_ENV = ({"name": "PYTHONUNBUFFERED", "value": "1"},)
 _SHARED_MEMORY = "shared-memory"  # containers have 64 MiB by default, too little for the data loaders of PyTorch
 
 
@@ -34,8 +44,10 @@ def _is_shared_memory(value: object) -> bool:
 
 
 KNOWN_SETTINGS: Mapping[str, Known] = {
+    "metadata": {"labels": anything},
     "backoffLimit": anything,
     "podFailurePolicy": anything,
+    "suspend": anything,
     "template": {
         "metadata": {"labels": anything},
         "spec": {
@@ -47,12 +59,14 @@ KNOWN_SETTINGS: Mapping[str, Known] = {
                     "args": anything,
                     "env": [only({"name": "PYTHONUNBUFFERED", "value": "1"})],
                     "resources": anything,
+                    "securityContext": only(CONTAINER_CONTEXT),
                     "volumeMounts": [_is_shared_memory],
                 }
             ],
             "hostIPC": only(True),  # of every job of caliban 0.4.2
             "nodeSelector": anything,
             "restartPolicy": anything,
+            "securityContext": only(Security().pod_context),
             "tolerations": anything,
             "volumes": [only({"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory"}})],
         },
@@ -62,7 +76,14 @@ KNOWN_SETTINGS: Mapping[str, Known] = {
 
 
 def new_job_spec(
-    *, base: str, image: ImageRef, arguments: Sequence[str], hardware: Hardware, labels: Mapping[str, str] | None = None
+    *,
+    base: str,
+    image: ImageRef,
+    arguments: Sequence[str],
+    hardware: Hardware,
+    labels: Mapping[str, str] | None = None,
+    options: PodOptions | None = None,
+    security: Security | None = None,
 ) -> dict[str, object]:
     """Return the spec of a new job. Its pod is replaced after a disruption, as by a preempted node, and only then.
 
@@ -72,16 +93,22 @@ def new_job_spec(
         arguments: of the image's entrypoint.
         hardware: the resources that it requests.
         labels: the user's labels; see :func:`check_label`.
+        options: what else the user wants of its pod.
+        security: what its processes may not do; None for no restriction.
     """
+    options = options or PodOptions()
+    env = [each for each in _ENV if each["name"] not in options.env]
     container = {
         "name": base,
         "image": image,
-        "args": list(arguments),
-        "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}],
+        "args": [literal(each) for each in arguments],
+        "env": [*env, *options.container_env],
         **_given("resources", _given("requests", hardware.requests) | _given("limits", hardware.limits)),
-        "volumeMounts": [{"name": _SHARED_MEMORY, "mountPath": "/dev/shm"}],
+        **({"securityContext": CONTAINER_CONTEXT} if security else {}),
+        "volumeMounts": [{"name": _SHARED_MEMORY, "mountPath": "/dev/shm"}, *options.volume_mounts],
     }
     return {
+        **({"metadata": {"labels": options.job_labels}, "suspend": True} if options.queue else {}),
         "backoffLimit": 0,
         # https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
         "podFailurePolicy": {
@@ -91,10 +118,12 @@ def new_job_spec(
             "metadata": _given("labels", dict(labels or {})),
             "spec": {
                 "containers": [container],
-                **_given("nodeSelector", hardware.node_selector),
+                **_given("nodeSelector", {**hardware.node_selector, **options.node_selector}),
                 "restartPolicy": "Never",
-                **_given("tolerations", hardware.tolerations),
-                "volumes": [{"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory"}}],
+                **({"securityContext": security.pod_context} if security else {}),
+                **options.pod,
+                **_given("tolerations", [*hardware.tolerations, *options.tolerations]),
+                "volumes": [{"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory"}}, *options.volumes],
             },
         },
     }
@@ -115,7 +144,7 @@ def with_arguments(spec: JsonObject, image: ImageRef, arguments: Sequence[str]) 
     Raises:
         PlatformError: ``malformed-job-spec``.
     """
-    return _with_container(spec, {**_container(spec), "image": image, "args": list(arguments)})
+    return _with_container(spec, {**_container(spec), "image": image, "args": [literal(each) for each in arguments]})
 
 
 def with_resources(spec: JsonObject, requests: JsonObject, limits: JsonObject) -> dict[str, object]:
@@ -145,7 +174,7 @@ def with_nodes(spec: JsonObject, selector: JsonObject, tolerations: Sequence[obj
 
 
 def container_of(spec: JsonObject) -> Mapping[str, object]:
-    """Return the only container, which has an image.
+    """Return the job's own container, which has an image.
 
     Raises:
         PlatformError: ``malformed-job-spec``.
@@ -156,6 +185,8 @@ def container_of(spec: JsonObject) -> Mapping[str, object]:
 def manifest(spec: JsonObject, name: str, labels: Mapping[str, str]) -> dict[str, object]:
     """Return the whole job: ``spec`` with a name, and with more labels, which its pods get too.
 
+    A job spec is a JobSpec of batch/v1; its key ``metadata``, which that does not have, is that of the Job.
+
     Raises:
         PlatformError: ``malformed-job-spec``.
     """
@@ -163,11 +194,15 @@ def manifest(spec: JsonObject, name: str, labels: Mapping[str, str]) -> dict[str
     metadata = template.get("metadata")
     metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
     all_labels = {**_labels(metadata), **labels}
+    of_job = object_at(spec, "metadata")
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": all_labels},
-        "spec": {**spec, "template": {**template, "metadata": {**metadata, "labels": all_labels}}},
+        "metadata": {**of_job, "name": name, "labels": {**_labels(of_job), **all_labels}},
+        "spec": {
+            **{key: value for key, value in spec.items() if key != "metadata"},
+            "template": {**template, "metadata": {**metadata, "labels": all_labels}},
+        },
     }
 
 
@@ -223,9 +258,10 @@ def image_in(job: JsonObject, container: str | None) -> ImageRef:
 
 
 def container_name(spec: JsonObject) -> str | None:
-    """Return the name of the container of a job spec; None where it has none."""
-    names = [each.get("name") for each in _containers(spec)]
-    return names[0] if len(names) == 1 and isinstance(names[0], str) and names[0] else None
+    """Return the name of the job's own container in a job spec; None where it has none."""
+    own = own_of(spec)
+    name = own.get("name") if own is not None else None
+    return name if isinstance(name, str) and name else None
 
 
 def label_of(job: JsonObject, key: str) -> str | None:
@@ -277,10 +313,7 @@ def check_label(key: str, value: str) -> None:
     Raises:
         UsageError: ``malformed-label``.
     """
-    prefix, separator, name = key.rpartition("/")
-    is_prefix = not separator or (len(prefix) <= _PREFIX_LENGTH and bool(_PREFIX.fullmatch(prefix)))
-    is_key = is_prefix and bool(name and _LABEL.fullmatch(name))
-    if not is_key or not _LABEL.fullmatch(value) or key in (TOKEN_LABEL, GROUP_LABEL, EXPERIMENT_LABEL):
+    if not is_label_key(key) or not is_label_value(value) or key in OWN_LABELS:
         raise UsageError(
             "malformed-label",
             f'invalid label "{key}={value}"',
@@ -301,17 +334,31 @@ def _given(name: str, value: Sized) -> dict[str, object]:
 
 def _with_container(spec: JsonObject, container: Mapping[str, object]) -> dict[str, object]:
     template = _object(spec, "template")
-    return {**spec, "template": {**template, "spec": {**_object(template, "spec"), "containers": [container]}}}
+    pod = _object(template, "spec")
+    before, own = pod.get("containers"), own_of(spec)
+    containers = [container if each is own else each for each in before] if isinstance(before, list) else []
+    return {**spec, "template": {**template, "spec": {**pod, "containers": containers}}}
 
 
 def _container(spec: JsonObject) -> Mapping[str, object]:
-    """Return the only container, which has an image."""
-    containers = _object(_object(spec, "template"), "spec").get("containers")
-    if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], Mapping):
+    """Return the job's own container, which has an image."""
+    _object(_object(spec, "template"), "spec")
+    own = own_of(spec)
+    if own is None:
         raise _malformed("expected exactly one container")
-    if not isinstance(containers[0].get("image"), str) or not containers[0]["image"]:
+    if not isinstance(own.get("image"), str) or not own["image"]:
         raise _malformed("the container has no image")
-    return containers[0]
+    return own
+
+
+def own_of(spec: JsonObject) -> Mapping[str, object] | None:
+    """Return the job's own container: the only one, or the one of several that the annotation names."""
+    found = object_at(spec, "template", "spec").get("containers")
+    containers = found if isinstance(found, list) else []
+    if len(containers) != 1:
+        name = object_at(spec, "template", "metadata", "annotations").get(DEFAULT_CONTAINER)
+        containers = [each for each in containers if isinstance(each, Mapping) and name and each.get("name") == name]
+    return containers[0] if len(containers) == 1 and isinstance(containers[0], Mapping) else None
 
 
 def usage(spec: JsonObject) -> dict[str, int]:

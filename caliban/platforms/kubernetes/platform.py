@@ -32,8 +32,11 @@ from caliban.platforms.kubernetes.choice import ClusterChoice
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
+from caliban.platforms.kubernetes.env_secrets import without_secrets
 from caliban.platforms.kubernetes.job_output import JobOutput
 from caliban.platforms.kubernetes.job_states import JobStates, container_of, is_recorded, selector_of
+from caliban.platforms.kubernetes.security import check_image_user
+from caliban.platforms.kubernetes.tpu_hosts import of_one_host
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
@@ -134,6 +137,11 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
             )
         return self._own(job.details.destination)
 
+    def image_platform(self, config: ProjectConfig, spec: JsonObject) -> str | None:
+        """See :meth:`Platform.image_platform`; a job may forbid to run as root, as images do that root builds."""
+        check_image_user(spec)
+        return super().image_platform(config, spec)
+
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
         project = None if destination is None else self._project(self._own(destination))
@@ -200,15 +208,15 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
 
     def with_image(self, spec: JsonObject, image: ImageRef) -> JsonObject:
         """See :meth:`Platform.with_image`."""
-        return job_spec.with_image(spec, image)
+        return job_spec.with_image(of_one_host(spec), image)
 
     def with_arguments(self, spec: JsonObject, image: ImageRef, arguments: Sequence[str]) -> JsonObject:
         """See :meth:`Platform.with_arguments`."""
-        return job_spec.with_arguments(spec, image, arguments)
+        return job_spec.with_arguments(of_one_host(spec), image, arguments)
 
     def effects(self, job: JobRecord) -> tuple[str, ...]:
         """Return the settings that caliban does not make, and the cluster that is recorded."""
-        lines = tuple(unknown_settings(job.spec, job_spec.KNOWN_SETTINGS))
+        lines = tuple(unknown_settings(without_secrets(job.spec), job_spec.KNOWN_SETTINGS))
         place = job.details.destination
         if not isinstance(place, self.destination_type):
             return lines

@@ -81,7 +81,8 @@ def pod_wait(pod: JsonObject, own: str | None = None) -> Explanation | None:
     """Return what keeps a pod from running, or from ending; None where nothing is wrong with it."""
     status = object_at(pod, "status")
     if status.get("reason") or _is_deleted(pod):
-        return _pod_end(pod) or _lost_node(pod)
+        end, lost = _pod_end(pod), _lost_node(pod)
+        return replace(end, message=f"{end.message}; {lost.message}") if end and lost else end or lost
     for container, is_foreign in _containers(pod, own):
         waiting = object_at(container, "state", "waiting")
         if waiting and str(waiting.get("reason")) not in _NORMAL_WAITS:

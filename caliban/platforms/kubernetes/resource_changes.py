@@ -88,10 +88,10 @@ class _Recorded:
 
 def settings(spec: JsonObject) -> Settings:
     """Return the resources of a job: requests and limits of its container, and which nodes it needs."""
-    containers = object_at(spec, "template", "spec").get("containers")
-    if not isinstance(containers, list) or len(containers) != 1:
+    own = job_spec.own_of(spec)
+    if own is None:
         return {}
-    resources = object_at(containers[0], "resources") if isinstance(containers[0], Mapping) else {}
+    resources = object_at(own, "resources")
     selector = object_at(spec, "template", "spec", "nodeSelector")
     requests, limits = object_at(resources, "requests"), object_at(resources, "limits")
     hardware = _Recorded(requests, limits, selector).hardware

@@ -15,15 +15,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from caliban.errors import UsageError
+from caliban.platforms.kubernetes import tpu_hosts
 
 GPU_RESOURCE = "nvidia.com/gpu"
-TPU_RESOURCE = "google.com/tpu"
+TPU_RESOURCE = tpu_hosts.TPU_RESOURCE
 
 _GPU_LABEL = "cloud.google.com/gke-accelerator"
 _TPU_LABEL = "cloud.google.com/gke-tpu-accelerator"
-_TPU_TOPOLOGY_LABEL = "cloud.google.com/gke-tpu-topology"
+_TPU_TOPOLOGY_LABEL = tpu_hosts.TPU_TOPOLOGY_LABEL
 _SPOT_LABEL = "cloud.google.com/gke-spot"
 _SPOT_LABELS = (_SPOT_LABEL, "cloud.google.com/gke-preemptible")
 _ACCELERATOR_LABELS = (_GPU_LABEL, _TPU_LABEL, _TPU_TOPOLOGY_LABEL)
@@ -51,8 +53,19 @@ _TPUS: Mapping[str, tuple[str, Mapping[int, str]]] = {
     "V5E": ("tpu-v5-lite-podslice", {1: "1x1", 4: "2x2", 8: "2x4"}),
     "V5P": ("tpu-v5p-slice", {4: "2x2x1"}),
     "V6E": ("tpu-v6e-slice", {1: "1x1", 4: "2x2", 8: "2x4"}),
+    "V7X": ("tpu7x", {4: "2x2x1"}),
 }
 """Short name -> the value of GKE's node label, and the topology for each number of chips of one machine."""
+
+_OLD_TPUS = ("V2", "V3")
+_CHIPS_OF_OLD_MACHINES = 8
+"""TPU cores of one device in the specs of caliban 0.4.2, ``8xV2``; larger ones are slices of several machines."""
+
+_GPU_NAME = re.compile(
+    r"(?:nvidia\.com/(?!gpumem)|amd\.com/|gpu\.intel\.com/|[a-z0-9.-]+/[a-z0-9._-]*gpu)[A-Za-z0-9._-]*"
+)
+"""Extended resources of the device plugins of NVIDIA (with MIG and shared GPUs), AMD and Intel, and of those whose name
+says it. Source: https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/"""
 
 _WITHOUT_ACCELERATOR = (31_000, 119_000)
 _CPU_WITH_ACCELERATOR = 1_500
@@ -77,7 +90,9 @@ class Accelerator:
     selector: Mapping[str, str]
 
     def __str__(self) -> str:
-        return f"{self.count}x{self.type}" if self.type else f"{self.count} GPU{'' if self.count == 1 else 's'}"
+        if self.type or self.resource not in (GPU_RESOURCE, TPU_RESOURCE):
+            return f"{self.count}x{self.type or self.resource}"
+        return f"{self.count} GPU{'' if self.count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,8 @@ class Hardware:
         min_cpu: thousandths of a CPU, or None.
         min_mem: megabytes (10^6), or None.
         is_spot: run on Spot nodes only, which cost less and may be preempted.
+        limit_cpu: thousandths of a CPU, or None for no limit.
+        limit_mem: megabytes (10^6), or None for no limit.
     """
 
     accelerator: Accelerator | None = None
@@ -97,21 +114,19 @@ class Hardware:
     min_cpu: int | None = None
     min_mem: int | None = None
     is_spot: bool = False
+    limit_cpu: int | None = None
+    limit_mem: int | None = None
 
     @property
     def requests(self) -> dict[str, str]:
         """``resources.requests`` of the container."""
-        found = {}
-        if self.min_cpu is not None:
-            found["cpu"] = f"{self.min_cpu}m"
-        if self.min_mem is not None:
-            found["memory"] = f"{self.min_mem}M"
-        return found
+        return _amounts(self.min_cpu, self.min_mem)
 
     @property
     def limits(self) -> dict[str, str]:
         """``resources.limits`` of the container; a limit of accelerators is also their request."""
-        return {self.accelerator.resource: str(self.accelerator.count)} if self.accelerator else {}
+        accelerators = {self.accelerator.resource: str(self.accelerator.count)} if self.accelerator else {}
+        return _amounts(self.limit_cpu, self.limit_mem) | accelerators
 
     @property
     def node_selector(self) -> dict[str, str]:
@@ -137,6 +152,8 @@ class Hardware:
         parts = [str(self.accelerator)] if self.accelerator else []
         parts += [self.machine_type] if self.machine_type else []
         parts += [f"{name} {amount}" for name, amount in self.requests.items()]
+        limits = _amounts(self.limit_cpu, self.limit_mem)
+        parts += [f"{name} limit {amount}" for name, amount in limits.items()]
         parts += ["Spot"] if self.is_spot else []
         return ", ".join(parts) or "no resource requests"
 
@@ -154,7 +171,7 @@ def accelerator_of(resource: str, selector: Mapping[str, object]) -> str | None:
     if resource == TPU_RESOURCE:
         label = selector.get(_TPU_LABEL)
         return next((f"TPU-{name}" for name, (value, _) in _TPUS.items() if value == label), "TPU")
-    return None
+    return resource if is_gpu_resource(resource) else None
 
 
 def parse_gpu_spec(text: str, *, is_gke: bool) -> Accelerator:
@@ -181,16 +198,44 @@ def parse_gpu_spec(text: str, *, is_gke: bool) -> Accelerator:
     return Accelerator(int(match[1]), name, GPU_RESOURCE, {_GPU_LABEL: _GPUS[name]})
 
 
+def is_gpu_resource(resource: str) -> bool:
+    """Return whether a resource is one of GPUs, whole or parts of them: ``amd.com/gpu``, ``nvidia.com/mig-1g.5gb``."""
+    return bool(_GPU_NAME.fullmatch(resource))
+
+
+def parse_gpu_limit(text: str) -> Accelerator:
+    """Parse ``amd.com/gpu=1``, or ``2`` for ``nvidia.com/gpu=2``.
+
+    Raises:
+        UsageError: ``invalid-value``.
+    """
+    resource, _, count = text.strip().rpartition("=")
+    resource = resource if "=" in text else GPU_RESOURCE
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", count) or not is_gpu_resource(resource):
+        raise UsageError(
+            "invalid-value",
+            f'--gpu_limit: expected RESOURCE=COUNT, or COUNT, got "{text}"',
+            hint="write --gpu_limit amd.com/gpu=1, with the name that the nodes have for it: kubectl describe nodes",
+        )
+    return Accelerator(int(count), None, resource, {})
+
+
 def parse_tpu_spec(text: str, *, is_gke: bool) -> Accelerator:
     """Parse ``4xV5E``, chips of one machine.
 
     Raises:
-        UsageError: ``tpu-spec-malformed``; ``tpu-elsewhere``: only GKE has TPUs.
+        UsageError: ``tpu-spec-malformed``; ``tpu-several-hosts``; ``tpu-elsewhere``: only GKE has TPUs.
     """
-    match = re.fullmatch(r"([1-9]\d?)x(?:tpu[_-]?)?(v\d[a-z]?)", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"((?:[1-9]\d{0,4}x){1,3})(?:tpu[_-]?)?(v?\d[a-z]?)", text.strip(), re.IGNORECASE)
     name = match[2].upper() if match else ""
+    name = name if name.startswith("V") else f"V{name}"
     label, topologies = _TPUS.get(name, ("", {}))
-    if match is None or int(match[1]) not in topologies:
+    count = prod(int(each) for each in match[1].split("x")[:-1]) if match else 0
+    if count > max(topologies, default=_CHIPS_OF_OLD_MACHINES if name in _OLD_TPUS else count):
+        raise tpu_hosts.tpu_several_hosts(
+            UsageError, f"{text.strip()} are TPU chips of several machines", topologies, name
+        )
+    if count not in topologies:
         known = [f"{count}x{kind}" for kind, (_, counts) in _TPUS.items() for count in counts]
         raise UsageError(
             "tpu-spec-malformed",
@@ -199,13 +244,12 @@ def parse_tpu_spec(text: str, *, is_gke: bool) -> Accelerator:
         )
     if not is_gke:
         raise _gke_only("tpu-elsewhere", "TPUs")
-    count = int(match[1])
     return Accelerator(count, name, TPU_RESOURCE, {_TPU_LABEL: label, _TPU_TOPOLOGY_LABEL: topologies[count]})
 
 
 def accelerator_in(limits: Mapping[str, object], selector: Mapping[str, object]) -> Accelerator | None:
     """Return what the limits of a container and the node selector of its pod request; None for no accelerator."""
-    for resource in (GPU_RESOURCE, TPU_RESOURCE):
+    for resource in (GPU_RESOURCE, TPU_RESOURCE, *filter(is_gpu_resource, limits)):
         count = str(limits.get(resource) or "")
         if not re.fullmatch(r"[1-9][0-9]{0,3}", count):
             continue
@@ -237,7 +281,8 @@ def without_tolerations(tolerations: object) -> list[object]:
     """Return tolerations without those of :attr:`Hardware.tolerations`."""
     own = {GPU_RESOURCE, TPU_RESOURCE, *_SPOT_LABELS}
     found = tolerations if isinstance(tolerations, list) else []
-    return [each for each in found if not (isinstance(each, Mapping) and each.get("key") in own)]
+    keys = [str(each.get("key")) if isinstance(each, Mapping) else "" for each in found]
+    return [each for each, key in zip(found, keys, strict=True) if key not in own and not is_gpu_resource(key)]
 
 
 def any_gpu() -> Accelerator:
@@ -254,6 +299,11 @@ def default_requests(accelerator: Accelerator | None, machine_type: str | None) 
     if machine_type:
         return (1000 * (int(cpus[1]) - 1) if cpus and int(cpus[1]) > 1 else None), None
     return _WITHOUT_ACCELERATOR if accelerator is None else (_CPU_WITH_ACCELERATOR, None)
+
+
+def _amounts(cpu: int | None, memory: int | None) -> dict[str, str]:
+    amounts = {"cpu": None if cpu is None else f"{cpu}m", "memory": None if memory is None else f"{memory}M"}
+    return {name: amount for name, amount in amounts.items() if amount is not None}
 
 
 def _gke_only(id: str, subject: str, alternative: str = "") -> UsageError:

@@ -36,6 +36,7 @@ _SPECIFIC_STATES: Mapping[str, str] = {
 
 _MAY_BE_TAKEN_AWAY = ("SPOT", "FLEX_START")
 """Scheduling strategies of jobs that may lose their machines: Spot VMs, and VMs with a limited life."""
+_NO_MACHINES = "no machines within the time limit (scheduling.maxWaitDuration)"
 _DEFAULT_TIMEOUT = 7 * 86400.0
 _DEFAULT_WAIT = 86400.0
 
@@ -139,6 +140,8 @@ def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject, spec: J
     if state in _SPECIFIC_STATES:
         details["state"] = state
         reasons.append(_SPECIFIC_STATES[state])
+    if status is JobStatus.SUBMITTED and _strategy(spec or {}) == "FLEX_START":
+        reasons.append("waiting for machines (flex start)")
     if status is JobStatus.FAILED:
         reason, cause = _failure(state, job, spec or {})
         reasons += [reason] if reason else []
@@ -151,7 +154,8 @@ def updated_details(raw: JsonObject, status: JobStatus, job: JsonObject, spec: J
 def _failure(state: str, job: JsonObject, spec: JsonObject) -> tuple[str | None, FailureCause | None]:
     """Return why a job failed, in one line, and the cause, as far as they are known."""
     if state == "JOB_STATE_EXPIRED":
-        return None, FailureCause.TIMEOUT
+        is_queued = _strategy(spec) == "FLEX_START" and not job.get("startTime")
+        return _NO_MACHINES if is_queued else None, FailureCause.TIMEOUT
     if state == "JOB_STATE_CANCELLED":  # by the service
         return time_limits(spec).exceeded(job), FailureCause.TIMEOUT
     error = job.get("error")

@@ -153,7 +153,8 @@ def check_flex_start(gpu: Gpu | None) -> None:
         raise UsageError(
             "flex-start-unavailable",
             f"Vertex AI has no flex start for {f'jobs with {gpu}' if gpu else 'jobs without GPUs'}",
-            hint=f"GPUs with flex start: {available}; or override this check with --force",
+            hint=f"GPUs with flex start: {available}; for machines on demand, omit --flex_start (resubmit: add "
+            "--nonpreemptible); or override this check with --force",
         )
 
 

@@ -135,7 +135,6 @@ def test_a_quota_of_requests_is_waited_for(message: str, details: object) -> Non
         ("Denied.", info("RESOURCE_QUOTA_EXCEEDED", quota_metric="x.googleapis.com/gpus")),
         (PER_MINUTE.replace("per minute per region", "per day"), info("RATE_LIMIT_EXCEEDED")),
         ("Quota exceeded.", info("RATE_LIMIT_EXCEEDED", quota_limit="RequestsPerDayPerProject")),
-        (PER_MINUTE, info("RATE_LIMIT_EXCEEDED", quota_limit="RequestsPerMinutePerProject", quota_limit_value="0")),
     ],
 )
 def test_a_quota_that_waiting_does_not_change_is_an_error_at_once_in_googles_words(

@@ -7,10 +7,13 @@ import pytest
 from caliban.errors import UsageError
 from caliban.platforms.kubernetes.resources import (
     Hardware,
+    accelerator_in,
     any_gpu,
     default_requests,
+    parse_gpu_limit,
     parse_gpu_spec,
     parse_tpu_spec,
+    without_tolerations,
 )
 
 
@@ -82,12 +85,56 @@ def test_tpus_are_selected_by_type_and_topology(text: str, label: str, topology:
     }
 
 
-@pytest.mark.parametrize("text", ["", "8", "V5E", "3xV5E", "16xV5E", "8xV2", "0xV5E", "4xV100"])
+@pytest.mark.parametrize("text", ["", "8", "V5E", "3xV5E", "8xV2", "0xV5E", "4xV100", "x4xV5E"])
 def test_tpus_that_no_machine_has_are_refused_with_the_choices(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_tpu_spec(text, is_gke=True)
     assert caught.value.id == "tpu-spec-malformed"
-    assert caught.value.hint == "choose one of 4xV4, 1xV5E, 4xV5E, 8xV5E, 4xV5P, 1xV6E, 4xV6E, 8xV6E"
+    assert caught.value.hint == "choose one of 4xV4, 1xV5E, 4xV5E, 8xV5E, 4xV5P, 1xV6E, 4xV6E, 8xV6E, 4xV7X"
+
+
+@pytest.mark.parametrize("is_gke", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    ["16xV5E", "8xV4", "8xV5P", "12xV5P", "64xV6E", "256xV6E", "8xV7X", "32xV2", "2048xV3", "4x4xV6E", "2x2x2xV4"],
+)
+def test_tpus_of_several_machines_need_a_jobset(text: str, is_gke: bool) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_tpu_spec(text, is_gke=is_gke)
+    assert caught.value.id == "tpu-several-hosts"
+    assert "JobSet" in str(caught.value.cause)
+
+
+def test_a_topology_of_one_machine_may_be_written_too() -> None:
+    assert parse_tpu_spec("2x4xV5E", is_gke=True) == parse_tpu_spec("8xV5E", is_gke=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "resource"),
+    [
+        ("2", 2, "nvidia.com/gpu"),
+        ("nvidia.com/gpu=2", 2, "nvidia.com/gpu"),
+        ("nvidia.com/mig-1g.5gb=3", 3, "nvidia.com/mig-1g.5gb"),
+        ("nvidia.com/gpu.shared=1", 1, "nvidia.com/gpu.shared"),
+        ("amd.com/gpu=1", 1, "amd.com/gpu"),
+        ("gpu.intel.com/i915=1", 1, "gpu.intel.com/i915"),
+        ("lab.example.com/fpgpu=1", 1, "lab.example.com/fpgpu"),
+    ],
+)
+def test_gpus_are_limited_by_the_name_of_their_resource(text: str, count: int, resource: str) -> None:
+    parsed = parse_gpu_limit(text)
+    assert (parsed.count, parsed.resource, parsed.selector) == (count, resource, {})
+    hardware = Hardware(parsed)
+    assert accelerator_in(hardware.limits, {}) == parsed
+    assert without_tolerations(hardware.tolerations) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "=1", "amd.com/gpu", "amd.com/gpu=", "amd.com/gpu=0", "cpu=2", "x/y=1", "1.5"]
+)
+def test_a_malformed_limit_of_gpus_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--gpu_limit: expected RESOURCE=COUNT"):
+        parse_gpu_limit(text)
 
 
 def test_tpus_are_supported_on_gke_only() -> None:
@@ -127,6 +174,8 @@ def test_the_default_requests_on_gke_are_most_of_a_machine(
             Hardware(parse_gpu_spec("2xV100", is_gke=True), "n1-standard-8", 7000, 2000, is_spot=True),
             "2xV100, n1-standard-8, cpu 7000m, memory 2000M, Spot",
         ),
+        (Hardware(parse_gpu_limit("amd.com/gpu=1")), "1xamd.com/gpu"),
+        (Hardware(limit_cpu=500, limit_mem=900), "cpu limit 500m, memory limit 900M"),
     ],
 )
 def test_hardware_is_described_in_one_line(hardware: Hardware, text: str) -> None:

@@ -122,6 +122,9 @@ def test_a_pod_that_is_deleted_while_its_node_does_not_respond_says_so() -> None
     )
     lost["metadata"]["deletionTimestamp"] = LATER
     assert state_of(own(job(terminating=1)), [lost]).reason == LOST
+    lost["status"]["conditions"].append(condition("DisruptionTarget", reason="DeletionByTaintManager", message="taint"))
+    expected = "DeletionByTaintManager: taint; the node node-1 does not respond"
+    assert state_of(own(job(terminating=1)), [lost]).reason == expected
 
 
 @pytest.mark.parametrize(

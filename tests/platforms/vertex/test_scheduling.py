@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from caliban.platforms.google.labels import request_body
 from caliban.platforms.launch import Launch, LaunchContext
 from caliban.platforms.vertex.launch import LAUNCHER
 from caliban.platforms.vertex.platform import VertexPlatform
-from tests.platforms.vertex.helpers import IMAGE, NAME, NEW_IMAGE, SPEC, VertexBackend, submission
+from caliban.records import JobUpdate
+from tests.platforms.vertex.helpers import IMAGE, NAME, NEW_IMAGE, SPEC, VertexBackend, recorded_job, submission
 from tests.standins.custom_job_rules import check_custom_job
 
 RESERVATION = "projects/totoro-project/zones/us-central1-a/reservations/lab"
 BLOCK = f"{RESERVATION}/reservationBlocks/b1"
 SPECIFIC = {"reservationAffinityType": "SPECIFIC_RESERVATION", "key": "compute.googleapis.com/reservation-name"}
+WAITING = "waiting for machines (flex start)"
 FLEX = ("--gpu_spec", "1xL4", "--flex_start")
 
 
@@ -128,6 +131,31 @@ def test_a_re_run_has_flex_start_and_the_reservation_of_the_recorded_job(
     sent, recorded = backend.service.jobs.all()[-1].body["jobSpec"], spec["jobSpec"]
     assert sent["scheduling"] == recorded["scheduling"]
     assert sent["workerPoolSpecs"][0]["machineSpec"] == recorded["workerPoolSpecs"][0]["machineSpec"]
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "reason"),
+    [
+        ("QUEUED", False, "waiting for machines (flex start)"),
+        ("PENDING", False, "waiting for machines (flex start)"),
+        ("RUNNING", True, None),
+        ("EXPIRED", False, "expired: no machines within the time limit (scheduling.maxWaitDuration)"),
+        ("EXPIRED", True, "expired"),
+    ],
+)
+def test_a_job_with_flex_start_says_that_it_waits_for_machines(
+    backend: VertexBackend, platform: VertexPlatform, state: str, started: bool, reason: str | None
+) -> None:
+    spec = prepared(*FLEX).job_spec(1, [], IMAGE)
+    new = platform.submit(spec, submission(), lambda: None)
+    job = replace(recorded_job(new.details.id), spec=spec, details=new.details)
+    if started:
+        backend.set_state(job, "RUNNING")
+    backend.set_state(job, state)
+    [update] = platform.statuses([job]).values()
+    assert isinstance(update, JobUpdate)
+    after = job.updated(update)
+    assert (new.details.pending_reason, after.details.pending_reason or after.reason) == (WAITING, reason)
 
 
 def test_a_job_recorded_before_is_run_again_as_recorded(platform: VertexPlatform) -> None:

@@ -53,12 +53,14 @@ class ValidatingPolicy:
 
     Attributes:
         warns: whether its binding has the action ``Warn`` in place of ``Deny``.
+        binding: the binding's name; "" for that of the policy.
     """
 
     name: str
     denies: Callable[[Mapping[str, Any]], str | None]
     error: str = ""
     warns: bool = False
+    binding: str = ""
 
 
 def mutate(policies: Sequence[MutatingPolicy], job: dict[str, Any]) -> None:
@@ -84,7 +86,7 @@ def check_policies(policies: Sequence[ValidatingPolicy], job: Mapping[str, Any])
     for policy in policies:
         why = policy.error or policy.denies(job)
         if why is not None and policy.warns and not policy.error:
-            by = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{policy.name}'"
+            by = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{policy.binding or policy.name}'"
             warnings.append(f"Validation failed for {by}: {why}")
         elif why is not None:
             by = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{policy.name}' denied request: {why}"

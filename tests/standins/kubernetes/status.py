@@ -56,6 +56,8 @@ JOBS = Resource("batch", "jobs", "Job")
 PODS = Resource("", "pods", "Pod")
 LOGS = Resource("", "pods/log", "Pod")
 EVENTS = Resource("", "events", "Event")
+QUOTAS = Resource("", "resourcequotas", "ResourceQuota")
+LIMIT_RANGES = Resource("", "limitranges", "LimitRange")
 WORKLOADS = Resource("kueue.x-k8s.io", "workloads", "Workload", "v1beta2")
 NAMESPACES = Resource("", "namespaces", "Namespace")
 
