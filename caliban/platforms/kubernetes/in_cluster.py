@@ -33,15 +33,21 @@ def with_this_cluster(content: KubeconfigContent | None, environ: Mapping[str, s
     )
 
 
+def _is_pod(environ: Mapping[str, str]) -> bool:
+    """Return whether this process runs in a pod with a service account."""
+    has_address = environ.get("KUBERNETES_SERVICE_HOST") and environ.get("KUBERNETES_SERVICE_PORT")
+    return bool(has_address) and input_files.is_file(SERVICE_ACCOUNT / "token")
+
+
 def _content(environ: Mapping[str, str]) -> KubeconfigContent | None:
     """Return the context, cluster and user of this pod; None outside of one, or without a service account."""
-    host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
-    token, authority = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
-    if not host or not port or not input_files.is_file(token):
+    if not _is_pod(environ):
         return None
+    host, port = environ["KUBERNETES_SERVICE_HOST"], environ["KUBERNETES_SERVICE_PORT"]
+    token, authority = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
     server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     cluster = {"server": server, **({"certificate-authority": str(authority)} if authority.is_file() else {})}
-    context = {"cluster": CONTEXT, "user": CONTEXT, "namespace": _namespace(environ)}
+    context = {"cluster": CONTEXT, "user": CONTEXT, "namespace": pod_namespace(environ)}
     return KubeconfigContent(
         CONTEXT,
         contexts={CONTEXT: Entry(CONTEXT, context, SERVICE_ACCOUNT)},
@@ -50,8 +56,10 @@ def _content(environ: Mapping[str, str]) -> KubeconfigContent | None:
     )
 
 
-def _namespace(environ: Mapping[str, str]) -> str:
-    """Return the namespace of this pod, or "" where nothing says it."""
+def pod_namespace(environ: Mapping[str, str]) -> str:
+    """Return the namespace of this pod, which kubectl uses for contexts without one, too; "" outside of a pod."""
+    if not _is_pod(environ):
+        return ""
     if environ.get("POD_NAMESPACE"):
         return environ["POD_NAMESPACE"]
     try:

@@ -25,7 +25,7 @@ from caliban.platforms.kubernetes.connection import (
 )
 from caliban.platforms.kubernetes.details import kubectl
 from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
-from caliban.platforms.kubernetes.in_cluster import with_this_cluster
+from caliban.platforms.kubernetes.in_cluster import pod_namespace, with_this_cluster
 from caliban.platforms.kubernetes.kubeconfig_file import (
     Entry,
     KubeconfigContent,
@@ -264,16 +264,20 @@ class Kubeconfig:
         cluster = _text(entry.value, "cluster")
         found = content.clusters.get(cluster)
         server = _text(found.value, "server") if found else ""
-        namespace = _text(entry.value, "namespace") or DEFAULT_NAMESPACE
+        namespace = _text(entry.value, "namespace") or pod_namespace(self._environ) or DEFAULT_NAMESPACE
         return KubeContext(entry.name, cluster, server, namespace, entry.name == content.current)
 
     def _no_context(self, name: str | None, names: list[str]) -> UsageError:
         listed = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
         if name is None:
+            content = self._content()
+            cause = f"{self.location} has no current context" if self.exists else f"file not found: {self.location}"
+            if content is not None and content.current:
+                cause = f'the current context "{content.current}" of {self.location} does not exist'
             return UsageError(
                 "no-cluster",
                 "no cluster is selected",
-                cause=f"{self.location} has no current context" if self.exists else f"file not found: {self.location}",
+                cause=cause,
                 hint="choose a context with --context"
                 + (f" ({listed})" if names else "")
                 + ", or a GKE cluster with --cluster_name",

@@ -649,6 +649,15 @@ def test_in_a_pod_the_current_context_of_a_kubeconfig_counts(pod: dict[str, str]
     assert [(each.name, each.is_current) for each in found.contexts()] == [("lab", True), ("in-cluster", False)]
 
 
+def test_in_a_pod_a_context_without_a_namespace_has_that_of_the_pod_as_for_kubectl(
+    pod: dict[str, str], tmp_path: Path
+) -> None:
+    given = content("lab", "other", current="lab")
+    given["contexts"][1]["context"]["namespace"] = "default"
+    found = Kubeconfig({**pod, "KUBECONFIG": str(write(tmp_path / "config", given))}, tmp_path)
+    assert [found.context(name).namespace for name in ("lab", "other")] == ["lab", "default"]
+
+
 def test_a_context_that_is_called_like_that_of_a_pod_counts_instead(pod: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "config", content("in-cluster", current="in-cluster", server="https://192.0.2.9"))
     found = Kubeconfig({**pod, "KUBECONFIG": str(file)}, tmp_path)
