@@ -25,7 +25,7 @@ from caliban.platforms.kubernetes.connection import (
 )
 from caliban.platforms.kubernetes.details import kubectl
 from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
-from caliban.platforms.kubernetes.in_cluster import pod_namespace, with_this_cluster
+from caliban.platforms.kubernetes.in_cluster import SERVICE_ACCOUNT, pod_namespace, with_this_cluster
 from caliban.platforms.kubernetes.kubeconfig_file import (
     Entry,
     KubeconfigContent,
@@ -291,6 +291,13 @@ class Kubeconfig:
         return UsageError("unknown-context", f'{self.location} has no context "{name}"', hint=hint)
 
     def _malformed(self, cause: str) -> UsageError:
+        if not self.exists:
+            return UsageError(
+                "kubeconfig-malformed",
+                "cannot log in with the service account of this pod",
+                cause=cause,
+                hint=f"check the files in {SERVICE_ACCOUNT}, or use a kubeconfig",
+            )
         return UsageError(
             "kubeconfig-malformed",
             f"malformed kubeconfig: {self.location}",
