@@ -42,7 +42,14 @@ pytest_plugins = ["tests.sampling", "tests.scheduling"]
 
 __all__ = ["base_image", "engine", "fork_server", "postgresql_server", "postgresql_url", "registry", "sqlite_files"]
 
-_SET_BY_TESTS = ("CALIBAN_DB_URL", "DOCKER_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "PROJECT_ID")
+_SET_BY_TESTS = (
+    "CALIBAN_DB_URL",
+    "DOCKER_HOST",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "KUBECONFIG",
+    "KUBERNETES_SERVICE_HOST",
+    "PROJECT_ID",
+)
 
 
 def pytest_report_header() -> str:

@@ -28,9 +28,9 @@ IMAGE = os.environ.get("CALIBAN_TEST_CLUSTER_IMAGE", "")
 NAMESPACE = os.environ.get("CALIBAN_TEST_NAMESPACE", "default")
 TIMEOUT = 180
 
-# policies, roles, definitions of resources and restarts concern the whole cluster: only one of our own gets any
+# policies, roles, new kinds of resources and restarts concern the whole cluster: only one of our own gets any
 _IS_OWN = "CALIBAN_TEST_CLUSTER_STATE" in os.environ
-_OF_WHOLE_CLUSTER = ["test_policies.py", "test_login.py", "test_queues.py", "test_disruptions.py"]
+_OF_WHOLE_CLUSTER = ["test_policies.py", "test_queues.py", "test_disruptions.py", "test_login.py"]
 
 collect_ignore_glob = ["test_*.py"] if not CONTEXT else [] if _IS_OWN else _OF_WHOLE_CLUSTER
 

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from caliban.errors import PlatformError
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.kubernetes import kueue
+from caliban.platforms.kubernetes.answers import failure_of, identified, is_status, items_in, parsed, redacted
 from caliban.platforms.kubernetes.connection import Connection, Credential
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import (
@@ -28,16 +29,7 @@ from caliban.platforms.kubernetes.errors import (
     foreign_answer,
     unreachable,
 )
-from caliban.platforms.kubernetes.responses import (
-    identified,
-    is_status,
-    items_of,
-    jobs_path,
-    parsed_json,
-    redacted,
-    refusal,
-    segment,
-)
+from caliban.platforms.kubernetes.paths import jobs_path, segment
 from caliban.platforms.kubernetes.streaming import ErrorResponseError, stream
 from caliban.platforms.kubernetes.transport import NoResponseError, OversizedError, Request, Response, exchange
 from caliban.platforms.kubernetes.warning_headers import warnings_in
@@ -56,9 +48,9 @@ _MAX_PAGES = 2000
 _MAX_RESTARTS = 3
 _GONE = 410
 _CONFLICT = 409
+_UNAUTHORIZED = 401
 _NO_DRY_RUN = "does not support dry run"
 """Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run; apiserver's webhook/errors."""
-_UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _SYSTEM_NAMESPACE = "kube-system"
 
@@ -281,7 +273,7 @@ class Cluster:
                 position = {}
                 tokens.clear()
                 continue
-            for item in items_of(page, action):
+            for item in items_in(page, action):
                 uid = object_at(item, "metadata").get("uid")
                 if not isinstance(uid, str) or uid not in seen:
                     seen.add(str(uid))
@@ -314,21 +306,21 @@ class Cluster:
 
         A credential that is rejected is renewed once, and the request, which had no effect, sent again.
         """
-        credentials, content = self._connection.credentials, json.dumps(body).encode() if body is not None else None
+        credentials, data = self._connection.credentials, json.dumps(body).encode() if body is not None else None
         credential = credentials.current()
-        response = self._exchange(self._request(method, path, credential, content), credential.certificate, action)
+        response = self._exchange(self._request(method, path, credential, data), credential.certificate, action)
         # a gateway may say so after the API server has got the request
         is_rejected = response.status == _UNAUTHORIZED and (method == "GET" or is_status(response))
         renewed = credentials.renewed(credential) if is_rejected else None
         if renewed is not None:
             credential = renewed
-            response = self._exchange(self._request(method, path, credential, content), credential.certificate, action)
+            response = self._exchange(self._request(method, path, credential, data), credential.certificate, action)
         for warning in warnings_in(response.headers):
             on_warning(redacted(credential.secrets, warning))
-        parsed = parsed_json(response.content)
-        if response.status >= 300 or not isinstance(parsed, Mapping) or parsed.get("kind") not in kinds:
-            raise refusal(response, credential.secrets, action)
-        return parsed
+        content = parsed(response.content)
+        if response.status >= 300 or not isinstance(content, Mapping) or content.get("kind") not in kinds:
+            raise failure_of(response, credential.secrets, action)
+        return content
 
     def _stream(self, path: str, action: str, *, ends_when_silent: bool) -> Iterator[bytes]:
         """Send one request, and yield its response while it comes; a credential is renewed as by :meth:`_send`."""
@@ -344,7 +336,7 @@ class Cluster:
                 may_renew = response.status == _UNAUTHORIZED and not is_renewed
                 credential = credentials.renewed(credential) if may_renew else None
                 if credential is None:
-                    raise refusal(response, secrets, action) from None
+                    raise failure_of(response, secrets, action) from None
                 is_renewed = True
             except NoResponseError as error:
                 raise self._unreachable(action, error) from error

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from caliban.errors import PlatformError, UsageError
 from caliban.platforms.kubernetes.failure_reasons import cause_of
-from caliban.platforms.kubernetes.names import CONTEXT, GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT, NAMESPACE
+from caliban.platforms.kubernetes.names import CONTEXT, GKE_CLUSTER, GKE_LOCATION, GKE_PROJECT, IN_CLUSTER, NAMESPACE
 from caliban.platforms.stored_json import failure_cause, integer, one_line, text, timestamp
 from caliban.records import Destination, FailureCause, JobDetails, JobExit, JobStatus, JsonObject
 
@@ -333,5 +333,10 @@ def _exit_of_reason(reason: str) -> JobExit:
     return JobExit(code, cause_of(match["name"] or "", code), reason)
 
 
+def kubectl(context: str) -> str:
+    """Return how kubectl is called for a context; in a pod, kubectl needs none."""
+    return "kubectl" if context == IN_CLUSTER else f"kubectl --context {shlex.quote(context)}"
+
+
 def _logs_command(context: str, namespace: str, job_name: str) -> str:
-    return f"kubectl --context {shlex.quote(context)} --namespace {namespace} logs --follow job/{job_name}"
+    return f"{kubectl(context)} --namespace {namespace} logs --follow job/{job_name}"

@@ -35,6 +35,8 @@ _MODES = ("Never", "IfAvailable", "Always")
 _CAUSE_LIMIT = 2000
 _REPORT_AFTER = 3
 """Seconds after which a message says what is waited for."""
+_REPORT_PROMPT_AFTER = 30
+"""The same where the plugin may have asked the user, who is typing."""
 _FAILURE_LIFETIME = 30
 """Seconds for which a plugin that failed is not run again, for another context, say."""
 
@@ -208,15 +210,15 @@ def has_terminal(descriptor: int = 0) -> bool:
 class _Watching(SystemClock):
     """The time of a process, which is the real one; says what is waited for when that takes some seconds."""
 
-    def __init__(self, on_slow: Callable[[], None], is_asking: Callable[[], bool]) -> None:
-        self._on_slow, self._is_asking = on_slow, is_asking
+    def __init__(self, report_after: float, on_slow: Callable[[], None], is_asking: Callable[[], bool]) -> None:
+        self._report_after, self._on_slow, self._is_asking = report_after, on_slow, is_asking
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """See :meth:`Clock.wait`; one that asks the user has more time."""
-        if super().wait(event, min(seconds, _REPORT_AFTER)):
+        if super().wait(event, min(seconds, self._report_after)):
             return True
         self._on_slow()
-        if super().wait(event, max(0.0, seconds - _REPORT_AFTER)):
+        if super().wait(event, max(0.0, seconds - self._report_after)):
             return True
         return self._is_asking() and super().wait(event, LOGIN_SECONDS - seconds)
 
@@ -265,13 +267,16 @@ def _login(plugin: Plugin, environ: Mapping[str, str], announce: Callable[[str],
     Raises:
         LoginError: there is none.
     """
+    program = plugin.command if os.sep in plugin.command else shutil.which(plugin.command, path=environ.get("PATH"))
+    if program is None or not Path(program).exists():
+        raise LoginError(f"the credential plugin {plugin.name} is not installed", plugin.install_hint)
     is_interactive = may_ask and plugin.mode != "Never" and has_terminal()
     if plugin.mode == "Always" and not is_interactive:
         raise LoginError(
             f"the credential plugin {plugin.name} needs a terminal, and standard input is none",
             "run the command in a terminal, or log in to the cluster with kubectl first",
         )
-    ended = _run(plugin, environ, announce, is_interactive=is_interactive)
+    ended = _run(plugin, program, environ, announce, is_interactive=is_interactive)
     if ended.code != 0:
         secrets = tuple(plugin.variables.values())
         said = clean_text(ended.stderr.decode("utf-8", "replace").strip(), secrets, limit=_CAUSE_LIMIT)
@@ -284,25 +289,23 @@ def _login(plugin: Plugin, environ: Mapping[str, str], announce: Callable[[str],
 
 
 def _run(
-    plugin: Plugin, environ: Mapping[str, str], announce: Callable[[str], None], *, is_interactive: bool
+    plugin: Plugin, program: str, environ: Mapping[str, str], announce: Callable[[str], None], *, is_interactive: bool
 ) -> HelperResult:
-    """Run a plugin to its end.
+    """Run a plugin, whose program is at a path, to its end.
 
     Raises:
         LoginError: it cannot be started, or does not end.
     """
-    program = plugin.command if os.sep in plugin.command else shutil.which(plugin.command, path=environ.get("PATH"))
     variables = {**environ, **plugin.variables, INFO_VARIABLE: plugin.info(is_interactive=is_interactive)}
     secrets = tuple(plugin.variables.values())
     prompts = _Prompts(plugin, announce, secrets)
     try:
-        if program is None or not Path(program).exists():
-            raise LoginError(f"the credential plugin {plugin.name} is not installed", plugin.install_hint)
         command = (program, *plugin.arguments)
-        clock = _Watching(prompts.on_slow, prompts.is_asking)
         if is_interactive:
+            clock = _Watching(_REPORT_PROMPT_AFTER, prompts.on_slow, prompts.is_asking)
             with _terminal:
                 return run_on_terminal(command, clock, environ=variables, seconds=LOGIN_SECONDS)
+        clock = _Watching(_REPORT_AFTER, prompts.on_slow, prompts.is_asking)
         return run_helper(command, clock, environ=variables, seconds=HELPER_SECONDS, on_stderr=prompts.write)
     except (OSError, ValueError) as error:
         raise LoginError(f"the credential plugin {plugin.name} failed: {exception_text(error, secrets)}") from error

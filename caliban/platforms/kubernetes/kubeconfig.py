@@ -23,8 +23,9 @@ from caliban.platforms.kubernetes.connection import (
     is_plain_authority,
     server_identity,
 )
+from caliban.platforms.kubernetes.details import kubectl
 from caliban.platforms.kubernetes.errors import KubernetesUnreachableError
-from caliban.platforms.kubernetes.in_cluster import with_this_cluster
+from caliban.platforms.kubernetes.in_cluster import SERVICE_ACCOUNT, pod_namespace, with_this_cluster
 from caliban.platforms.kubernetes.kubeconfig_file import (
     Entry,
     KubeconfigContent,
@@ -222,7 +223,7 @@ class Kubeconfig:
             raise KubernetesUnreachableError(
                 f"cannot get credentials for the cluster of the context {name}",
                 str(error),
-                error.hint or f"log in to the cluster again, and check with: kubectl --context {name} get jobs",
+                error.hint or f"log in to the cluster again, and check with: {kubectl(name)} get jobs",
                 is_transient=False,
                 outcome_unknown=False,
             ) from error
@@ -263,16 +264,20 @@ class Kubeconfig:
         cluster = _text(entry.value, "cluster")
         found = content.clusters.get(cluster)
         server = _text(found.value, "server") if found else ""
-        namespace = _text(entry.value, "namespace") or DEFAULT_NAMESPACE
+        namespace = _text(entry.value, "namespace") or pod_namespace(self._environ) or DEFAULT_NAMESPACE
         return KubeContext(entry.name, cluster, server, namespace, entry.name == content.current)
 
     def _no_context(self, name: str | None, names: list[str]) -> UsageError:
         listed = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
         if name is None:
+            content = self._content()
+            cause = f"{self.location} has no current context" if self.exists else f"file not found: {self.location}"
+            if content is not None and content.current:
+                cause = f'the current context "{content.current}" of {self.location} does not exist'
             return UsageError(
                 "no-cluster",
                 "no cluster is selected",
-                cause=f"{self.location} has no current context" if self.exists else f"file not found: {self.location}",
+                cause=cause,
                 hint="choose a context with --context"
                 + (f" ({listed})" if names else "")
                 + ", or a GKE cluster with --cluster_name",
@@ -286,6 +291,13 @@ class Kubeconfig:
         return UsageError("unknown-context", f'{self.location} has no context "{name}"', hint=hint)
 
     def _malformed(self, cause: str) -> UsageError:
+        if not self.exists:
+            return UsageError(
+                "kubeconfig-malformed",
+                "cannot log in with the service account of this pod",
+                cause=cause,
+                hint=f"check the files in {SERVICE_ACCOUNT}, or use a kubeconfig",
+            )
         return UsageError(
             "kubeconfig-malformed",
             f"malformed kubeconfig: {self.location}",

@@ -91,14 +91,18 @@ def read_kubeconfig(files: Sequence[Path]) -> KubeconfigContent | None:
     return KubeconfigContent(current, **groups)
 
 
-def read_text(file: Path) -> str | None:
+def read_text(file: Path, errors: str = "strict") -> str | None:
     """Return the text of a regular file of bounded size; None for one that does not exist, or is a directory.
+
+    Args:
+        file: its path.
+        errors: what to do with bytes that are not UTF-8, as for :meth:`bytes.decode`.
 
     Raises:
         MalformedFileError: it cannot be read, or is something else, such as a device or a pipe.
     """
     try:
-        return input_files.read_text(file, limit=MAX_SIZE)
+        return input_files.read_text(file, limit=MAX_SIZE, errors=errors)
     except InputFileError as error:
         if error.id in ("file-not-found", "broken-link") or input_files.is_dir(file):
             return None
@@ -115,9 +119,9 @@ def pem_of(entry: Entry, key: str) -> str | None:
     data = entry.value.get(f"{key}-data")
     if data:
         try:
-            return base64.b64decode("".join(str(data).split()), validate=True).decode("ascii")
+            return base64.b64decode("".join(str(data).split()), validate=True).decode("utf-8", "replace")
         except ValueError:
-            raise ValueError(f"{key}-data is not base64 of a PEM file") from None
+            raise ValueError(f"{key}-data is not base64") from None
     return file_of(entry, key)
 
 
@@ -130,7 +134,8 @@ def file_of(entry: Entry, key: str) -> str | None:
     name = entry.value.get(key)
     if not isinstance(name, str) or not name:
         return None
-    text = read_text(entry.directory / name)
+    # comments between certificates may be in any encoding; a token with such characters is refused as it is used
+    text = read_text(entry.directory / name, errors="replace")
     if text is None:
         raise MalformedFileError(f"file not found: {entry.directory / name}")
     return text

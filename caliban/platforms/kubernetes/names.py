@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+IN_CLUSTER = "in-cluster"
+"""The context of the cluster that this process itself runs in, as a pod. No kubeconfig has it, unless by chance."""
+
 NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names."""
 

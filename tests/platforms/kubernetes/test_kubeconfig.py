@@ -122,8 +122,9 @@ def test_without_a_current_context_the_hint_has_all_contexts(tmp_path: Path) -> 
     assert "choose a context with --context (a, b), or" in str(error.hint)
 
 
-def test_a_current_context_that_does_not_exist_counts_as_none(tmp_path: Path) -> None:
-    assert refusal(lambda: kubeconfig(tmp_path, "a", current="gone").context(None)).id == "no-cluster"
+def test_a_current_context_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    error = refusal(lambda: kubeconfig(tmp_path, "a", current="gone").context(None))
+    assert (error.id, error.cause) == ("no-cluster", f'the current context "gone" of {tmp_path}/config does not exist')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pty
@@ -125,6 +126,15 @@ def test_data_of_a_certificate_count_before_its_file_which_need_not_exist(tmp_pa
     cluster = {"certificate-authority": "gone", "certificate-authority-data": "eg=="}
     made = connect(tmp_path, user, cluster=cluster)
     assert (made.authority, made.credentials.current().certificate) == ("z", ("x", "y"))
+
+
+@pytest.mark.parametrize("comment", ["# Zürich\n".encode(), "# Zürich\n".encode("latin-1")])
+def test_comments_of_a_certificate_may_be_in_any_encoding(tmp_path: Path, comment: bytes) -> None:
+    pem = comment + b"-----BEGIN CERTIFICATE-----"
+    (tmp_path / "ca.pem").write_bytes(pem)
+    data = {"certificate-authority-data": base64.b64encode(pem).decode()}
+    for cluster in (data, {"certificate-authority": "ca.pem"}):
+        assert "-----BEGIN" in connect(tmp_path, {}, cluster=cluster).authority
 
 
 def test_a_token_file_that_cannot_be_read_any_more_leaves_its_last_token(tmp_path: Path) -> None:
@@ -638,10 +648,24 @@ def test_a_pod_lists_its_cluster_and_asks_google_for_none(pod: dict[str, str], t
     assert listing.project is None
 
 
+def test_the_commands_of_kubectl_that_are_shown_work_in_the_pod() -> None:
+    (command,) = replace(DESTINATION, context="in-cluster").links("a-job")
+    assert command == "kubectl --namespace default logs --follow job/a-job"
+
+
 def test_in_a_pod_the_current_context_of_a_kubeconfig_counts(pod: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path / "config", content("lab", current="lab"))
     found = Kubeconfig({**pod, "KUBECONFIG": str(file)}, tmp_path)
     assert [(each.name, each.is_current) for each in found.contexts()] == [("lab", True), ("in-cluster", False)]
+
+
+def test_in_a_pod_a_context_without_a_namespace_has_that_of_the_pod_as_for_kubectl(
+    pod: dict[str, str], tmp_path: Path
+) -> None:
+    given = content("lab", "other", current="lab")
+    given["contexts"][1]["context"]["namespace"] = "default"
+    found = Kubeconfig({**pod, "KUBECONFIG": str(write(tmp_path / "config", given))}, tmp_path)
+    assert [found.context(name).namespace for name in ("lab", "other")] == ["lab", "default"]
 
 
 def test_a_context_that_is_called_like_that_of_a_pod_counts_instead(pod: dict[str, str], tmp_path: Path) -> None:
@@ -654,6 +678,13 @@ def test_the_token_of_a_pod_is_read_again_for_each_request(pod: dict[str, str], 
     made = Kubeconfig(pod, tmp_path).connection("in-cluster")
     write(in_cluster.SERVICE_ACCOUNT / "token", "rotated")
     assert made.credentials.current().authorization == "Bearer rotated"
+
+
+def test_a_pod_without_a_usable_token_is_reported_as_such(pod: dict[str, str], tmp_path: Path) -> None:
+    write(in_cluster.SERVICE_ACCOUNT / "token", "\n")
+    error = refusal(lambda: Kubeconfig(pod, tmp_path).connection("in-cluster"))
+    assert error.message == "cannot log in with the service account of this pod"
+    assert "the token is empty" in str(error.cause)
 
 
 def test_a_pod_may_say_its_namespace_in_a_variable_and_have_an_address_of_ipv6(

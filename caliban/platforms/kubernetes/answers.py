@@ -1,13 +1,11 @@
-"""What requests and responses of an API server have in common: paths, errors, and the least that objects must have."""
+"""What an answer of a cluster says, checked as far as anything depends on it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from urllib.parse import quote
 
 from caliban.bounded import parse_json
-from caliban.errors import PlatformError
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import KubernetesError, Status, failure, foreign_answer
 from caliban.platforms.kubernetes.transport import Response
@@ -17,30 +15,14 @@ from caliban.redaction import clean_text
 _MAX_SHOWN = 100_000
 
 
-def refusal(response: Response, secrets: tuple[str, ...], action: str) -> KubernetesError:
+def failure_of(response: Response, secrets: tuple[str, ...], action: str) -> KubernetesError:
     """Return the error for a response that is not the requested one."""
     hide = partial(redacted, secrets)
     text = hide(response.content[:_MAX_SHOWN].decode("utf-8", "replace"))
     if response.status < 400:
         return foreign_answer(action, text or f"HTTP {response.status}")
-    parsed, reason = parsed_json(response.content), hide(response.reason)
-    return failure(response.status, parsed, text, reason, response.headers, action, hide)
-
-
-def jobs_path(namespace: str) -> str:
-    """Return the path of the jobs of a namespace."""
-    return f"apis/batch/v1/namespaces/{segment(namespace)}/jobs"
-
-
-def segment(name: str) -> str:
-    """Return a name as one segment of a path.
-
-    Raises:
-        PlatformError: ``malformed-name``: it is none, as ``..``, which would address something else.
-    """
-    if not name or name in (".", "..") or len(name) > 253:
-        raise PlatformError("malformed-name", f'malformed name in the cluster: "{name[:50]}"')
-    return quote(name, safe="")
+    content, reason = parsed(response.content), hide(response.reason)
+    return failure(response.status, content, text, reason, response.headers, action, hide)
 
 
 def identified(job: JsonObject, action: str) -> JsonObject:
@@ -51,8 +33,8 @@ def identified(job: JsonObject, action: str) -> JsonObject:
     return job
 
 
-def items_of(page: JsonObject, action: str) -> list[JsonObject]:
-    """Return the items of a page of a list."""
+def items_in(page: JsonObject, action: str) -> list[JsonObject]:
+    """Return the items of a list."""
     items = page.get("items")
     if items is None:
         return []  # as Go writes an empty list
@@ -61,7 +43,7 @@ def items_of(page: JsonObject, action: str) -> list[JsonObject]:
     return items
 
 
-def parsed_json(content: bytes) -> object:
+def parsed(content: bytes) -> object:
     """Return the JSON of a response; None where it is none, or nested too deeply."""
     try:
         return parse_json(content)
@@ -69,11 +51,11 @@ def parsed_json(content: bytes) -> object:
         return None
 
 
+def is_status(response: Response) -> bool:
+    """Return whether an error response comes from an API server, and not from a gateway before it."""
+    return Status.of(parsed(response.content), response.status) is not None
+
+
 def redacted(secrets: tuple[str, ...], text: str) -> str:
     """Return a part of a response without our token, which a proxy before the cluster may repeat."""
     return clean_text(text, secrets)
-
-
-def is_status(response: Response) -> bool:
-    """Return whether an error response comes from an API server, and not from a gateway before it."""
-    return Status.of(parsed_json(response.content), response.status) is not None
