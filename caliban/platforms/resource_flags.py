@@ -69,7 +69,8 @@ def millicpus(text: str) -> int:
 def megabytes(text: str) -> int:
     """Return the megabytes (10^6 bytes) of ``4000``, ``4G`` or ``4Gi``; the ``type`` of a flag.
 
-    They are rounded down: a quota of ``4Gi`` has to have room for them. A number that is probably one of gigabytes is an
+    They are rounded down: a quota of ``4Gi`` has to have room for them. A number that is probably one of gigabytes is
+    an error.
     error.
     """
     found = _MEMORY.fullmatch(text)
