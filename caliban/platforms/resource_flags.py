@@ -71,7 +71,6 @@ def megabytes(text: str) -> int:
 
     They are rounded down: a quota of ``4Gi`` has to have room for them. A number that is probably one of gigabytes is
     an error.
-    error.
     """
     found = _MEMORY.fullmatch(text)
     if found is None or int(found[1]) < 1:
