@@ -14,8 +14,9 @@ from caliban.platforms.caip.details import CaipDestination
 from caliban.platforms.caip.resource_changes import CaipResources
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.details import TimeLimits
+from caliban.platforms.google.jobs_client import job_image
 from caliban.platforms.google.labels import candidate_names, common_prefix, has_token, request_body
-from caliban.platforms.google.training_platform import TrainingPlatform, job_image, refusal
+from caliban.platforms.google.training_platform import TrainingPlatform, refusal
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import (
     Destination,

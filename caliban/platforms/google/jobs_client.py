@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
+from caliban.errors import PlatformError
 from caliban.platforms.google.client import PAGE_SIZE, Google
 from caliban.platforms.google.details import ProjectDestination
 from caliban.platforms.google.errors import ForeignAnswerError, GoogleError, GoogleRefusedError
 from caliban.platforms.google.transport import ApiRequest, execute_once
-from caliban.records import JsonObject
+from caliban.records import ImageRef, JsonObject
 from caliban.redaction import hide_secrets
 
 _Place = TypeVar("_Place", bound=ProjectDestination)
@@ -185,3 +186,16 @@ def without_secrets(found: JsonObject) -> JsonObject:
     if isinstance(error, Mapping) and isinstance(error.get("message"), str):
         hidden["error"] = {**error, "message": hide_secrets(error["message"][:_MAX_MESSAGE])}
     return {**found, **hidden}
+
+
+def job_image(image_of: Callable[[JsonObject], ImageRef], job: JsonObject) -> ImageRef:
+    """Return the image of a job with our token; ``unknown`` where none is reported: the job is ours all the same.
+
+    Args:
+        image_of: the service's.
+        job: as the service reports it.
+    """
+    try:
+        return image_of(job)
+    except PlatformError:
+        return "unknown"

@@ -36,7 +36,6 @@ from caliban.platforms.retry import Backoff, RetryPolicy, ServiceError
 from caliban.platforms.submit_once import submit_once
 from caliban.records import (
     Destination,
-    ImageRef,
     JobRecord,
     JobStatus,
     JobUpdate,
@@ -380,19 +379,6 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
 
     def _unavailable(self, error: CalibanError) -> StatusUnavailable:
         return unavailable(error)
-
-
-def job_image(image_of: Callable[[JsonObject], ImageRef], job: JsonObject) -> ImageRef:
-    """Return the image of a job with our token; ``unknown`` where none is reported: the job is ours all the same.
-
-    Args:
-        image_of: the service's.
-        job: as the service reports it.
-    """
-    try:
-        return image_of(job)
-    except PlatformError:
-        return "unknown"
 
 
 def refusal(error: CalibanError, details: JsonObject) -> RefusedError:

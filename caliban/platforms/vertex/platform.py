@@ -14,8 +14,9 @@ from caliban.platforms.base import MaySend
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.details import TimeLimits
 from caliban.platforms.google.identifiers import REGION
+from caliban.platforms.google.jobs_client import job_image
 from caliban.platforms.google.labels import has_token, request_body
-from caliban.platforms.google.training_platform import TrainingPlatform, job_image
+from caliban.platforms.google.training_platform import TrainingPlatform
 from caliban.platforms.migration import Migration, MigrationTarget
 from caliban.platforms.retry import RetryPolicy
 from caliban.platforms.submit_once import poll_until
