@@ -31,6 +31,9 @@ _T = TypeVar("_T")
 _OLD_KEYS_OF_IMAGES = frozenset({"julia_version", "build_time_credentials", "mlflow_config", "uv"})
 _OLD_KEYS = _OLD_KEYS_OF_IMAGES | {"gcloud", "project_id", "cloud_key"}
 
+KEYS_OF_PLACES = frozenset({"registry", "repository", "cloud_platform"})
+"""Keys that say where jobs run and where their images are pushed. They do not change what enters an image."""
+
 _MAX_NAME = 1000  # characters; the longest references of images have some hundreds
 # These values become part of a Dockerfile: no whitespace, no quotes, no shell metacharacters.
 _IMAGE_NAME = re.compile(
@@ -112,11 +115,21 @@ def _read_mode(value: object) -> JobMode:
 
 
 def _read_registry(value: object) -> str:
+    return _read_place(value, EXPECTED_REGISTRY, is_registry)
+
+
+def _read_repository(value: object) -> str:
+    return _read_place(value, EXPECTED_REPOSITORY, is_repository)
+
+
+def _read_place(value: object, expected: str, is_valid: Callable[[str], bool]) -> str:
     if not isinstance(value, str):
-        raise _InvalidValueError("", EXPECTED_REGISTRY, value)
-    if not is_registry(value):
-        raise _InvalidValueError("", EXPECTED_REGISTRY, redact_user(value))
-    return value
+        raise _InvalidValueError("", expected, value)
+    if is_valid(value):
+        return value
+    if is_valid(lower := value.lower()):
+        raise _InvalidValueError("", f"lower case, as in every name of an image: {lower}", value)
+    raise _InvalidValueError("", expected, redact_user(value))
 
 
 def _read_cloud_platform(value: object) -> str:
@@ -145,9 +158,21 @@ EXPECTED_REGISTRY = "a registry and a path in it, such as registry.example.com/t
 """What :func:`is_registry` accepts, for messages."""
 
 
+EXPECTED_REPOSITORY = (
+    "a repository with its registry, such as ghcr.io/team/images (on Docker Hub docker.io/NAME/images), without scheme "
+    "and tag"
+)
+"""What :func:`is_repository` accepts, for messages."""
+
+
 def is_registry(name: str) -> bool:
     """Return whether ``name`` can be the first part of an image reference: ``HOST[:PORT][/PATH]``."""
     return len(name) <= _MAX_NAME and _REGISTRY.fullmatch(name) is not None
+
+
+def is_repository(name: str) -> bool:
+    """Return whether ``name`` is an image reference without tag and digest: ``HOST[:PORT]/PATH``."""
+    return "/" in name and is_registry(name)
 
 
 def redact_user(name: str) -> str:
@@ -168,7 +193,9 @@ class ProjectConfig:
         apt_packages: Debian packages to install.
         default_mode: the mode of commands without ``--nogpu``; GPU, as in caliban 0.4.2.
         registry: where images are pushed for jobs on other machines: ``registry.example.com/team/images``; None for the
-            platform's default. Each platform checks the rules of its own registries.
+            platform's default. Each platform checks the rules of its own registries. Each image has a repository of its
+            own there.
+        repository: one repository that all images are pushed to instead, each as a tag.
         cloud_platform: where ``caliban cloud`` submits without ``--platform``, by a name that the command checks; None
             for the command's default.
         platform: for which machines the images of clusters and clouds are built, such as ``linux/arm64``; None for the
@@ -187,6 +214,7 @@ class ProjectConfig:
     )
     default_mode: JobMode = field(default=JobMode.GPU, metadata={"read": _read_mode})
     registry: str | None = field(default=None, metadata={"read": _read_registry})
+    repository: str | None = field(default=None, metadata={"read": _read_repository})
     cloud_platform: str | None = field(default=None, metadata={"read": _read_cloud_platform})
     platform: str | None = field(default=None, metadata={"read": _read_platform})
     include_credentials: tuple[str, ...] = field(default=(), metadata={"read": _read_files})
@@ -259,6 +287,13 @@ def _checked(raw: JsonObject, source: str, *, refused: frozenset[str]) -> Projec
                 f'invalid {source}: the key "{key}" of caliban 0.4.2 is no longer supported',
                 hint=f'remove "{key}"; use base_image, apt_packages and requirements.txt to change the image',
             )
+    if values.get("registry") is not None and values.get("repository") is not None:
+        raise UsageError(
+            "malformed-config",
+            f'invalid {source}: both "registry" and "repository"',
+            cause="images are pushed either to a repository each, below a registry, or all to one repository",
+            hint='remove "registry" or "repository"',
+        )
     return ProjectConfig(**values, raw=raw)
 
 

@@ -39,7 +39,7 @@ _ASSERTION = re.compile(r"\beyJ[\w-]{1,4096}\.[\w-]{1,8192}\.[\w-]+")
 # Docker Hub, Hugging Face and AWS.
 _TOKENS = re.compile(
     r"\b(?:ya29\.[\w.~+/=-]{8,}|1//0[\w-]{20,}|AIza[\w-]{30,}|gh[a-z]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
-    r"|dckr_(?:pat|oat)_[\w-]{16,}|hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16})"
+    r"|dckr_(?:pat|oat|jti)_[\w-]{16,}|hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16})"
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 

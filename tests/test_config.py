@@ -149,6 +149,51 @@ def test_an_invalid_registry_is_an_error_with_an_example(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("registry", "ghcr.io/Totoro-Lab"),
+        ("registry", "Registry.Example.com/team"),
+        ("registry", "europe-docker.pkg.dev/Totoro-Project/lab"),
+        ("repository", "ghcr.io/Totoro-Lab/Digits"),
+        ("repository", "docker.io/Totoro/digits"),
+    ],
+)
+def test_upper_case_is_an_error_that_has_the_name_in_lower_case(tmp_path: Path, key: str, name: str) -> None:
+    error = failure(tmp_path, {key: name})
+    assert error.message == f"invalid {CONFIG_FILE}: {key}"
+    assert error.cause == f'expected lower case, as in every name of an image: {name.lower()}, got "{name}"'
+
+
+def test_one_repository_for_all_images_may_be_named(tmp_path: Path) -> None:
+    name = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/lab/digits"
+    assert load(tmp_path, {"repository": name}).repository == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ghcr.io",
+        "localhost:5000",
+        "totoro/digits",
+        "ghcr.io/totoro/digits:latest",
+        "ghcr.io/totoro/digits@sha256:" + "ab" * 32,
+        "https://ghcr.io/totoro/digits",
+        "ghcr.io/totoro/digits/",
+        5000,
+    ],
+)
+def test_what_is_no_repository_is_an_error_with_an_example(tmp_path: Path, name: object) -> None:
+    error = failure(tmp_path, {"repository": name})
+    assert error.message == f"invalid {CONFIG_FILE}: repository"
+    assert "such as ghcr.io/team/images (on Docker Hub docker.io/NAME/images)" in (error.cause or "")
+
+
+def test_images_go_to_a_registry_or_to_a_repository_not_to_both(tmp_path: Path) -> None:
+    error = failure(tmp_path, {"registry": "ghcr.io/totoro", "repository": "ghcr.io/totoro/digits"})
+    assert (error.id, error.hint) == ("malformed-config", 'remove "registry" or "repository"')
+
+
 def test_a_password_in_the_name_of_a_registry_is_not_shown(tmp_path: Path) -> None:
     cause = failure(tmp_path, {"registry": "https://user:planted-secret@registry.example.com"}).cause or ""
     assert cause.endswith('got "https://***@registry.example.com"')
@@ -172,7 +217,7 @@ def test_a_misspelt_key_has_the_most_similar_one_as_a_hint(tmp_path: Path) -> No
 
 def test_without_a_similar_key_the_hint_lists_all(tmp_path: Path) -> None:
     hint = failure(tmp_path, {"zzz": 1}).hint
-    keys = "apt_packages, base_image, cloud_platform, default_mode, include_credentials, platform, registry"
+    keys = "apt_packages, base_image, cloud_platform, default_mode, include_credentials, platform, registry, repository"
     assert hint == f"known keys: {keys}"
 
 

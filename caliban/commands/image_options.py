@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from caliban.cli.context import Context
-from caliban.config import load_config
+from caliban.config import load_config, redact_user
 from caliban.errors import UsageError
 from caliban.images.package import Package
+from caliban.images.registry.names import lower_case_name
 from caliban.images.spec import BuildSpec, ImageSpec
 from caliban.records import JobMode
 
@@ -46,7 +47,18 @@ def build_spec(args: argparse.Namespace, context: Context, mode: JobMode) -> Bui
 
 
 def image_spec(image: str, args: argparse.Namespace, context: Context) -> ImageSpec:
-    """Return the spec of an existing image. MODULE says what it runs, for people: the image knows by itself."""
+    """Return the spec of an existing image. MODULE says what it runs, for people: the image knows by itself.
+
+    Raises:
+        UsageError: ``image-name-malformed``.
+    """
+    if (lower := lower_case_name(image)) != image:
+        raise UsageError(
+            "image-name-malformed",
+            f'invalid name of an image: "{redact_user(image)}"',
+            cause="names of images are in lower case; only the tag may have capitals",
+            hint=f"use {redact_user(lower)}",
+        )
     try:
         package = Package.parse(args.module, context.cwd)
     except UsageError:

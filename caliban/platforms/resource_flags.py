@@ -6,10 +6,11 @@ Imports nothing heavy: ``--help`` pays for it.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from caliban.platforms.flags import duration, integer_at_least
+from caliban.platforms.flags import duration
 
 Parser = argparse._ActionsContainer  # a parser, or a group of flags
 """Where flags are added."""
@@ -46,13 +47,52 @@ class ResourceFlag:
             parser.add_argument(f"--{self.name}", type=parse, metavar=self.metavar, default=default, help=help)
 
 
+_LEAST_MILLICPUS, _LEAST_MB = 50, 10
+_MEMORY = re.compile(r"(\d{1,12})(?:([KMGT])(i?))?", re.ASCII)
+
+
+def millicpus(text: str) -> int:
+    """Return the thousandths of a CPU of ``1500`` or ``1500m``; the ``type`` of a flag.
+
+    A number that is probably one of CPUs, as kubectl would read it, is an error: such a job would take forever.
+    """
+    number = text.removesuffix("m")
+    if not number.isdecimal() or not number.isascii() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f'expected thousandths of a CPU, such as 1500, got "{text}"')
+    if number == text and int(number) < _LEAST_MILLICPUS:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" would be {number} thousandths of a CPU: write {number}000 for {number} CPUs, or {number}m'
+        )
+    return int(number)
+
+
+def megabytes(text: str) -> int:
+    """Return the megabytes (10^6 bytes) of ``4000``, ``4G`` or ``4Gi``; the ``type`` of a flag.
+
+    They are rounded down: a quota of ``4Gi`` has to have room for them. A number that is probably one of gigabytes is an
+    error.
+    """
+    found = _MEMORY.fullmatch(text)
+    if found is None or int(found[1]) < 1:
+        raise argparse.ArgumentTypeError(f'expected megabytes, such as 4000, or 4G or 4Gi, got "{text}"')
+    number, unit, binary = int(found[1]), found[2], found[3]
+    if not unit and number < _LEAST_MB:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" would be {number} MB: write {number}G for {number} GB, or {number}M'
+        )
+    size = number
+    for _ in range(1 + "KMGT".index(unit or "M")):
+        size *= 1024 if binary else 1000
+    return max(1, size // 10**6)
+
+
 MACHINE_TYPE = ResourceFlag("machine_type")
 GPU_SPEC = ResourceFlag("gpu_spec", metavar="COUNTxTYPE")
 NOGPU = ResourceFlag("nogpu", is_switch=True)
-MIN_CPU = ResourceFlag("min_cpu", integer_at_least(1), "MILLICPUS")
-MIN_MEM = ResourceFlag("min_mem", integer_at_least(1), "MB")
-LIMIT_CPU = ResourceFlag("limit_cpu", integer_at_least(1), "MILLICPUS")
-LIMIT_MEM = ResourceFlag("limit_mem", integer_at_least(1), "MB")
+MIN_CPU = ResourceFlag("min_cpu", millicpus, "MILLICPUS")
+MIN_MEM = ResourceFlag("min_mem", megabytes, "MB")
+LIMIT_CPU = ResourceFlag("limit_cpu", millicpus, "MILLICPUS")
+LIMIT_MEM = ResourceFlag("limit_mem", megabytes, "MB")
 SPOT = ResourceFlag("spot", is_switch=True)
 NONPREEMPTIBLE = ResourceFlag("nonpreemptible", is_switch=True)
 TIMEOUT = ResourceFlag("timeout", duration)

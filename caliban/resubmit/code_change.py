@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from caliban.code_record import CodeFile, CodeManifest
+from caliban.config import KEYS_OF_PLACES
 from caliban.records import JsonObject
 from caliban.resubmit.text_diff import count_changes, lines_of
 
@@ -122,9 +123,9 @@ def changed_settings(before: CodeManifest, after: CodeManifest) -> tuple[str, ..
 
 
 def _flat(settings: JsonObject) -> Iterator[tuple[str, object]]:
-    """Yield the settings by their names; those of the project's configuration have names of their own."""
+    """Yield the settings of an image by their names; those of the project's configuration have names of their own."""
     for name, value in settings.items():
         if name == "caliban_config" and isinstance(value, Mapping):
-            yield from value.items()
+            yield from ((key, each) for key, each in value.items() if key not in KEYS_OF_PLACES)
         else:
             yield name, value

@@ -96,6 +96,6 @@ def _image_effects(job: PlannedJob, home: Path) -> Iterator[str]:
     directories = (source.build_path, *(source.build_path / each for each in source.extra_dirs))
     yield f"build from {', '.join(render.short_path(str(each), home) for each in directories)}"
     registry = job.route.registry if job.route else None
-    pushed_to = registry.repository if registry else source.config.registry
+    pushed_to = registry.repository if registry else source.config.registry or source.config.repository
     if pushed_to and job.needs_image:
         yield f"push the image to {pushed_to}"

@@ -77,6 +77,7 @@ def google_user(context: ScreenContext, gke: ContainerV1, tmp_path: Path) -> Scr
         (("--label", "caliban.token=x"), "malformed-label"),
         (("--label", "a b=x"), "malformed-label"),
         (("--tpu_spec", "8xV5E"), "tpu-elsewhere"),
+        (("--flex_start",), "flex-start-unavailable"),
         (("--tpu_spec", "3xV5E", "--cluster_name", "blueshift"), "tpu-spec-malformed"),
         (("--context", "gone"), "unknown-context"),
         (("--export", "jobs.txt"), "export-format"),
@@ -108,12 +109,15 @@ def test_unsupported_gpus_are_refused_before_any_request(
     assert (caught.value.id, cluster.requests) == (id, [])
 
 
-@pytest.mark.parametrize("flag", ["--min_cpu", "--min_mem"])
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
-def test_amounts_are_positive_integers(forked_caliban: ForkedCaliban, flag: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [("--min_cpu", "thousandths of a CPU, such as 1500"), ("--min_mem", "megabytes, such as 4000, or 4G or 4Gi")],
+)
+@pytest.mark.parametrize("value", ["0", "many"])
+def test_amounts_are_positive(forked_caliban: ForkedCaliban, flag: str, expected: str, value: str) -> None:
     answer = forked_caliban(*SUBMIT, f"{flag}={value}", "cpu.py")
     assert answer.returncode == 2
-    assert f'{flag}: expected an integer >= 1, got "{value}"' in answer.stderr
+    assert f'{flag}: expected {expected}, got "{value}"' in answer.stderr
 
 
 def test_without_any_cluster_the_hint_has_both_ways_to_choose_one(forked_caliban: ForkedCaliban) -> None:
@@ -310,6 +314,15 @@ def test_exported_jobs_with_accelerators_are_valid(
     command = ("cluster", "job", "submit", "--image_tag", IMAGE, *arguments, "--export", "job.yaml")
     assert call(exporter, *command, "cpu.py") == 0
     assert_valid(yaml.safe_load((cwd / "job.yaml").read_text()))
+
+
+def test_a_job_with_flex_start_selects_such_nodes_and_no_spot_nodes(exporter: ScreenContext, cwd: Path) -> None:
+    flags = ("--gpu_spec", "1xL4", "--cluster_name", "blueshift", "--flex_start")
+    assert call(exporter, "cluster", "job", "submit", "--image_tag", IMAGE, *flags, "--export", "j.json", "cpu.py") == 0
+    pod = json.loads((cwd / "j.json").read_text())["spec"]["template"]["spec"]
+    labels = {"gke-accelerator": "nvidia-l4", "gke-flex-start": "true"}
+    assert pod["nodeSelector"] == {f"cloud.google.com/{name}": value for name, value in labels.items()}
+    assert [each["key"] for each in pod["tolerations"]] == ["nvidia.com/gpu"]
 
 
 def test_each_exported_job_has_a_unique_name(exporter: ScreenContext, cwd: Path) -> None:

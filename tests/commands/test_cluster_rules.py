@@ -259,8 +259,15 @@ def test_a_job_without_these_flags_is_not_checked_with_the_cluster_first(
     assert cluster.counts["jobs.create"] == len(submissions(store)) == 1
 
 
-def test_a_secret_of_a_job_that_the_cluster_repeats_is_hidden(user: ScreenContext, cluster: KubeApi, cwd: Path) -> None:
-    (cwd / "patch.yaml").write_text("spec: {activeDeadlineSeconds: hunter2222}\n")
+@pytest.mark.parametrize(
+    ("flags", "env"),
+    [(("--env", "HF_TOKEN=hunter2222"), ""), ((), "env: [{name: HF_TOKEN, value: hunter2222}]")],
+)
+def test_a_secret_of_a_job_that_the_cluster_repeats_is_hidden(
+    user: ScreenContext, cluster: KubeApi, cwd: Path, flags: tuple[str, ...], env: str
+) -> None:
+    own = f"spec: {{containers: [{{name: '*', {env}}}]}}"
+    (cwd / "patch.yaml").write_text(f"spec: {{activeDeadlineSeconds: hunter2222, template: {{{own}}}}}\n")
     with pytest.raises(CalibanError) as caught:
-        call(user, *SUBMIT, "--env", "HF_TOKEN=hunter2222", "--job_patch", "patch.yaml", *MODULE)
-    assert "hunter2222" not in str(caught.value.cause)
+        call(user, *SUBMIT, *flags, "--job_patch", "patch.yaml", *MODULE)
+    assert "hunter2222" not in f"{caught.value.message} {caught.value.cause}"

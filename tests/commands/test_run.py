@@ -128,6 +128,12 @@ def test_an_existing_image_is_run_without_a_build(
     assert experiment.container.spec == {"image_id": "lab:1", "package": [["python"], ".", "cpu.py", None]}
 
 
+def test_an_image_whose_name_nothing_can_pull_is_wrong_usage(context: ScreenContext) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(context, "run", "--image_id", "ghcr.io/Totoro/digits:A", "cpu.py")
+    assert (caught.value.id, caught.value.hint) == ("image-name-malformed", "use ghcr.io/totoro/digits:A")
+
+
 def test_a_script_that_only_the_image_has_is_shown_as_given(
     store: Store, local: FakeService, fake_engine: FakeEngine, context: ScreenContext
 ) -> None:

@@ -13,15 +13,19 @@ from pathlib import Path
 import pytest
 
 from caliban.config import CONFIG_FILE, ProjectConfig
+from caliban.errors import ImageError
 from caliban.images.base_image import BaseImage
+from caliban.images.docker.base_image import inspect_base_image
 from caliban.images.docker.engine import Engine
 from caliban.images.dockerfile import BuildUser, dockerfile
 from caliban.images.entrypoint import Entrypoint
+from caliban.images.instruction import Instruction
 from caliban.images.package import Package
 from caliban.images.spec import BuildSpec
 from caliban.records import JobMode
 
 from .helpers import Project, RecordingReporter
+from .registry.registries import Answer, error, front
 
 Run = Callable[..., str]
 USER = BuildUser(1234, 2345, "mei")
@@ -245,3 +249,25 @@ def test_a_base_image_is_looked_at_after_it_was_pulled(
     image = engine.build(replace(project.spec(), no_cache=True), USER, reporter)
     assert run(image) == "1234 /home/mei 1 False\n"
     assert [title for title, _, _ in reporter.titles].count("base image") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(429, error("TOOMANYREQUESTS", "You have reached your pull rate limit.")), "rate limit of localhost:"),
+        (Answer(429, b"slow down"), "rate limit of localhost:"),
+        (
+            Answer(403, error("DENIED", "Your authorization token has expired. Reauthenticate.")),
+            "has expired, for the ",
+        ),
+    ],
+    ids=["limit", "limit without words", "expired"],
+)
+def test_a_base_image_that_a_registry_does_not_give_is_an_error_that_says_why(
+    engine: Engine, registry: str, reporter: RecordingReporter, answer: Answer, message: str
+) -> None:
+    with front(registry, lambda request: answer if "/manifests/" in request.path else None) as strict:
+        first = Instruction(f"FROM {strict.address}/lab/base:1", "pull the base image")
+        with pytest.raises(ImageError) as caught:
+            inspect_base_image(engine, first, reporter, None)
+    assert (caught.value.id, message in caught.value.message) == ("base-image-unavailable", True)

@@ -152,6 +152,80 @@ def test_the_message_about_a_base_image_says_why_it_is_not_available(
     assert '"base_image" in .calibanconfig.json' in (error.hint or "")
 
 
+ECR_IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/lab/base:1"
+
+
+@pytest.mark.parametrize(
+    ("image", "reason", "message", "hint"),
+    [
+        (
+            "python:3.12-slim",
+            "toomanyrequests: You have reached your unauthenticated pull rate limit.",
+            "(rate limit of Docker Hub): python:3.12-slim",
+            "run: docker login, as accounts have a higher limit; or wait up to 6 hours; or set "
+            '"base_image" in .calibanconfig.json to a copy: public.ecr.aws/docker/library/python:3.12-slim',
+        ),
+        (
+            "docker.io/library/python:3.12",
+            "toomanyrequests: You have reached your pull rate limit as 'totoro'",
+            "(rate limit of Docker Hub)",
+            'wait up to 6 hours; or set "base_image" in .calibanconfig.json to a copy: '
+            "public.ecr.aws/docker/library/python:3.12",
+        ),
+        (
+            "pytorch/pytorch:latest",
+            'failed to resolve reference "docker.io/pytorch/pytorch:latest": unexpected status from HEAD request to '
+            "https://registry-1.docker.io/v2/pytorch/pytorch/manifests/latest: 429 Too Many Requests",
+            "(rate limit of Docker Hub)",
+            'or wait up to 6 hours; or set another "base_image" in .calibanconfig.json',
+        ),
+        (
+            "python:3.12",
+            "toomanyrequests: too many failed login attempts for username or IP address",
+            "Docker Hub allows no login after too many failed ones",
+            "run: docker logout",
+        ),
+        ("public.ecr.aws/x/y:1", "toomanyrequests: Rate exceeded", "(rate limit of Amazon ECR Public)", "wait some "),
+        ("quay.io/x/y:1", "received unexpected HTTP status: 429 Too Many Requests", "(rate limit of Quay)", "wait "),
+        ("r.example.com/y:1", "TOOMANYREQUESTS: slow down", "(rate limit of r.example.com)", "wait some minutes"),
+        (
+            ECR_IMAGE,
+            "denied: Your authorization token has expired. Reauthenticate and try again.",
+            f"the login for {ECR_IMAGE.partition('/')[0]} has expired",
+            "run: aws ecr get-login-password --region eu-west-1 | docker login",
+        ),
+        (ECR_IMAGE, "no basic auth credentials", f"access denied to the base image {ECR_IMAGE}", "run: aws ecr "),
+        (
+            "public.ecr.aws/docker/library/python:3.12",
+            "denied: Your authorization token has expired. Reauthenticate and try again.",
+            "the login for public.ecr.aws has expired",
+            "if the image is public: docker logout public.ecr.aws",
+        ),
+        (
+            "python:3.12",
+            "unauthorized: incorrect username or password",
+            "docker.io rejected docker's login",
+            "run: docker login; or, if the image is public: docker logout",
+        ),
+        (
+            "ghcr.io/Lab/Base:A",
+            "invalid reference format: repository name (Lab/Base) must be lowercase",
+            "invalid name of the base image: ghcr.io/Lab/Base:A",
+            "in lower case: ghcr.io/lab/base:A",
+        ),
+        ("ghcr.io/lab/base:1", "denied: denied", "access denied to the base image", "the scope read:packages"),
+    ],
+)
+def test_a_limit_or_a_login_that_keeps_a_base_image_away_is_named_with_what_to_do(
+    reporter: RecordingReporter, image: str, reason: str, message: str, hint: str
+) -> None:
+    reporter.done.append(0)
+    log = BuildLog([Instruction(f"FROM {image}", "pull the base image")], reporter, reporter)
+    log.feed({"stream": f"Step 1/1 : FROM {image}\n"})
+    error = log.failure(reason)
+    assert (error.id, message in error.message, hint in (error.hint or "")) == ("base-image-unavailable", True, True)
+
+
 def test_a_private_base_image_has_the_login_to_its_registry_as_a_hint(reporter: RecordingReporter) -> None:
     steps = [Instruction("FROM registry.example.com/team/x:1", "pull the base image")]
     reporter.done.append(0)

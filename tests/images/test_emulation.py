@@ -269,6 +269,19 @@ def test_a_base_image_that_does_not_exist_for_this_machine_is_used_with_a_warnin
     assert reporter.warnings == [f"the base image {BASE} is for amd64, and the Docker Engine for linux/arm64"]
 
 
+@pytest.mark.parametrize("reason", ["toomanyrequests: rate limit", "unauthorized: token is expired"])
+def test_a_rate_limit_or_login_is_not_called_a_wrong_platform(
+    laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter, reason: str
+) -> None:
+    laptop.architectures[BASE] = "arm64"
+    laptop.pull_error = reason
+    with pytest.raises(ImageError, match=r"rate limit of Docker Hub|login .* has expired"):
+        build(laptop, spec, reporter, "linux/amd64")
+    laptop.architectures[BASE] = "amd64"
+    build(laptop, spec, reporter, None)
+    assert reporter.warnings[-1].endswith(f"(cannot pull it again: {reason})")
+
+
 def test_an_engine_with_images_of_several_platforms_under_one_name_chooses_by_itself(
     laptop: FakeArmEngine, spec: BuildSpec, reporter: RecordingReporter
 ) -> None:

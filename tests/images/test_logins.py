@@ -110,6 +110,43 @@ def test_a_build_gets_the_logins_of_all_helpers_and_of_the_file(configuration: P
     }
 
 
+HAS_NO_LIST = """read key; case $1 in
+list) echo not implemented >&2; exit 1;;
+get) printf '{"Username": "totoro", "Secret": "of %s"}' "$key";;
+esac"""
+
+
+@pytest.mark.parametrize(
+    ("base_image", "key"),
+    [
+        ("python:3.12", "https://index.docker.io/v1/"),
+        ("docker.io/lab/base", "https://index.docker.io/v1/"),
+        ("h:1/base:2", "h:1"),
+        ("ghcr.io/lab/base@sha256:" + "ab" * 32, "ghcr.io"),
+    ],
+)
+def test_a_helper_without_a_list_is_asked_for_the_registry_of_the_base_image(
+    configuration: Path, api: docker.APIClient, base_image: str, key: str
+) -> None:
+    (configuration / "config.json").write_text('{"credsStore": "planted"}')
+    install_helper(configuration, HAS_NO_LIST.replace("{", "{{").replace("}", "}}"))
+    check_logins(api, SystemClock(), reporter := RecordingReporter(), base_image)
+    assert reporter.warnings == []
+    assert sent_logins(api)[key]["password"] == f"of {key}"
+
+
+@pytest.mark.parametrize("key", [{"credsStore": "planted"}, {"credHelpers": {"h:1": "planted"}}], ids=["store", "one"])
+@pytest.mark.parametrize("end", ["; exit 1", " >&2; exit 1", ""], ids=["output", "error", "status 0"])
+def test_a_helper_that_has_nothing_causes_no_warning(
+    configuration: Path, api: docker.APIClient, key: dict[str, object], end: str
+) -> None:
+    (configuration / "config.json").write_text(json.dumps(key))
+    install_helper(configuration, f"echo credentials not found in native keychain{end}")
+    check_logins(api, SystemClock(), reporter := RecordingReporter(), "python:3.12")
+    assert reporter.warnings == []
+    assert not any(sent_logins(api).values())
+
+
 def test_a_helper_that_fails_for_one_registry_gives_the_others(configuration: Path, api: docker.APIClient) -> None:
     content = {"credHelpers": {"broken:1": "planted", "x:2": "planted"}}
     (configuration / "config.json").write_text(json.dumps(content))

@@ -89,6 +89,28 @@ def test_a_job_whose_attempts_are_counted_failed_with_its_node(jobs: Jobs) -> No
     assert re.search("DeletionByTaintManager|TaintManagerEviction", str(how.message))
 
 
+@pytest.fixture
+def priorities() -> Iterator[tuple[str, str]]:
+    """A low and a higher priority, both below that of the pods of anybody else."""
+    names = ("caliban-low", "caliban-high")
+    for name, value in zip(names, (-20, -10), strict=True):
+        kubectl("create", "priorityclass", name, f"--value={value}")
+    yield names
+    kubectl("delete", "priorityclass", *names)
+
+
+def test_a_job_that_gives_way_to_one_of_higher_priority_was_preempted(jobs: Jobs, priorities: tuple[str, str]) -> None:
+    cpus = int(kubectl("get", "node", NODE, "-o", "jsonpath={.status.allocatable.cpu}"))
+    most = {"resources": {"requests": {"cpu": f"{600 * cpus}m"}}}
+    low, high = priorities
+    first = jobs.create("exec sleep 600", pod={"priorityClassName": low}, container=most)
+    jobs.wait_until_running(first)
+    second = jobs.create("exec sleep 600", pod={"priorityClassName": high}, container=most)
+    how = jobs.ended(first).details.exit
+    assert (how is not None, how and how.cause) == (True, FailureCause.PREEMPTED)
+    jobs.wait_until_running(second)
+
+
 def test_a_submission_goes_on_while_the_api_server_restarts(jobs: Jobs) -> None:
     real = jobs.real
     kubectl("create", "quota", "lab", "-n", real.namespace, "--hard=pods=0")

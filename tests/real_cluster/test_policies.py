@@ -17,18 +17,13 @@ from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from tests.e2e.conftest import wait_until
 from tests.platforms.kubernetes.helpers import QUICK, platform_context
 from tests.real_cluster.conftest import CONTEXT, IMAGE, RealCluster
-from tests.real_cluster.jobs import namespace_with
+from tests.real_cluster.jobs import kubectl, namespace_with
 from tests.standins.kubernetes import KubeApi, Webhook
 from tests.standins.kubernetes.admission import MutatingPolicy, ValidatingPolicy
 
 KINDS = ("sidecar", "failing-sidecar", "labels", "broken", "denying", "webhook", "advising", "pods")
 WARNING = "Validation failed for ValidatingAdmissionPolicy 'caliban-denying' with binding 'caliban-advising': no team"
 FILE = Path(__file__).with_name("policies.yaml")
-
-
-def kubectl(*arguments: str, stdin: str = "") -> str:
-    command = ["kubectl", "--context", CONTEXT, *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True).stdout
 
 
 def namespace_of(kind: str) -> str:

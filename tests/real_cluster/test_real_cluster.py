@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from typing import Any
 
 from tests.e2e.conftest import wait_until
 from tests.real_cluster.conftest import CONTEXT, IMAGE, NAMESPACE, RealCluster
+from tests.real_cluster.jobs import kubectl
 
 
 def test_a_job_succeeds(real: RealCluster) -> None:
@@ -95,3 +97,41 @@ def test_a_missing_namespace_is_reported(real: RealCluster) -> None:
 
     assert result.code == 1
     assert "[namespace-not-found]" in result.err
+
+
+def test_a_job_that_fits_no_node_is_listed_with_the_reason(real: RealCluster) -> None:
+    real.submit("true", "--min_cpu", "1000000")
+    listing = real.wait_for("unschedulable: 0/")
+    assert " SUBMITTED " in listing
+    listed = real.user.caliban("cluster", "job", "ls", "--context", CONTEXT, "--namespace", NAMESPACE)
+    (line,) = (line for line in listed.lines if real.group in line)
+    assert re.search(r" SUBMITTED .*unschedulable: 0/.*Insufficient cpu", line)
+
+
+def test_the_shared_memory_of_a_job_is_not_limited_to_64_megabytes(real: RealCluster) -> None:
+    real.submit("df -m /dev/shm | tail -n 1")
+    real.wait_for(" SUCCEEDED ")
+    logs = real.user.caliban("logs", "--xgroup", real.group)
+    (size,) = re.findall(r"^\S+ +(\d+) .*/dev/shm$", logs.out, re.MULTILINE)
+    assert int(size) > 64
+
+
+def test_a_job_is_found_and_rerun_under_another_name_of_its_context(real: RealCluster) -> None:
+    real.submit("exit 3")
+    path = real.user.home / "kubeconfig.json"
+    config: Any = json.loads(kubectl("config", "view", "--raw", "--flatten", "-o", "json"))
+    for context in config["contexts"]:
+        context["name"] = f"renamed-{context['name']}"
+    path.write_text(json.dumps({**config, "current-context": f"renamed-{config['current-context']}"}))
+    real.user.environ["KUBECONFIG"] = str(path)
+    assert "exit code 3" in real.wait_for(" FAILED ")
+    uid = kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+    assert real.user.details(1)["cluster_uid"] == uid
+    again = real.user.caliban("resubmit", "--xgroup", real.group, "--yes")
+    assert again.code == 0, again.err
+    assert len(real.jobs()) == 2
+
+
+def test_the_context_of_the_cluster_is_listed(real: RealCluster) -> None:
+    listed = real.user.caliban("cluster", "ls")
+    assert re.search(rf"^[* ] {re.escape(CONTEXT)} +https://", listed.out, re.MULTILINE)

@@ -103,6 +103,27 @@ def test_a_job_whose_pod_gets_no_node_says_why(jobs: Jobs, pod: dict[str, Any], 
     assert jobs.wait_for(jobs.create("true", pod=pod), reason).status is JobStatus.SUBMITTED
 
 
+def test_a_pull_secret_that_does_not_exist_is_named(jobs: Jobs) -> None:
+    job = jobs.create("true", pod={"imagePullSecrets": [{"name": "no"}]}, container={"image": "localhost:1/no/such:x"})
+    found = jobs.wait_for(job, "FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (no)")
+    assert (found.status, bool(re.search("; (ErrImagePull|ImagePullBackOff): ", str(found.reason)))) == (
+        JobStatus.SUBMITTED,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("container", "reason"),
+    [
+        ({"image": "localhost:1/no/such:x", "imagePullPolicy": "Never"}, "ErrImageNeverPull: "),
+        ({"securityContext": {"runAsNonRoot": True}}, "container has runAsNonRoot and image will run as root"),
+        ({"resources": {"limits": {"nvidia.com/gpu": "1"}}}, "unschedulable: 0/1 nodes are available: 1 Insufficient"),
+    ],
+)
+def test_a_container_that_the_node_does_not_start_says_why(jobs: Jobs, container: dict[str, Any], reason: str) -> None:
+    assert jobs.wait_for(jobs.create("true", container=container), reason).status is JobStatus.SUBMITTED
+
+
 def test_a_failing_init_container_is_why_a_job_does_not_start(jobs: Jobs) -> None:
     setup = {"name": "setup", "image": "localhost:1/no/such:image"}
     job = jobs.wait_for(jobs.create("true", pod={"initContainers": [setup]}), "in the container setup: ")

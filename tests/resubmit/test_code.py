@@ -108,6 +108,14 @@ def test_a_change_of_what_else_enters_the_image_is_no_reason_to_warn(lab: Lab, c
     assert f"    code: {expected[change]} since job 2" in context.out.splitlines()
 
 
+@pytest.mark.parametrize("key", ["registry", "repository"])
+def test_another_place_for_the_image_does_not_enter_it(lab: Lab, key: str) -> None:
+    (lab.project / ".calibanconfig.json").write_text(f'{{"{key}": "ghcr.io/totoro/digits"}}')
+    context = lab.dry_run()
+    assert "    code: unchanged since job 2" in context.out.splitlines()
+    assert "nothing that enters its image has changed since" in context.err
+
+
 def test_a_job_that_did_not_fail_by_its_code_is_not_warned_of(lab: Lab) -> None:
     with lab.store.writing() as session:
         session.execute(update(JobRow).values(details={"name": "x"}))

@@ -97,7 +97,7 @@ def test_the_same_resources_are_no_change(store: Store, context: ScreenContext) 
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("machine_type", "n1-standard-8"), ("min_mem", "1"), ("region", "us-central1"), ("spot", None)],
+    [("machine_type", "n1-standard-8"), ("min_mem", "1000"), ("region", "us-central1"), ("spot", None)],
 )
 def test_a_flag_that_the_platform_does_not_have_ends_the_command_and_names_the_job(
     flag: str, value: str | None, store: Store, context: ScreenContext

@@ -206,11 +206,13 @@ def test_a_pushed_image_and_its_job_contain_no_secret(
 def test_a_refused_push_and_a_failed_build_leave_no_secret_in_the_store(
     planted: Planted, store_url: str, protected_registry: str
 ) -> None:
-    wrong_login = {
-        "auths": {protected_registry: {"auth": base64.b64encode(f"{USER}:not-{PASSWORD}".encode()).decode()}}
-    }
-    planted.user.write(".docker/config.json", json.dumps(wrong_login))
+    def log_in(password: str) -> None:
+        login = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        planted.user.write(".docker/config.json", json.dumps({"auths": {protected_registry: {"auth": login}}}))
+
+    log_in(f"not-{PASSWORD}")
     refused = planted.caliban(*CLOUD)
+    log_in(PASSWORD)
     config = json.loads((planted.user.project / ".calibanconfig.json").read_text())
     planted.user.write(".calibanconfig.json", json.dumps({**config, "apt_packages": ["no-apt-get-here"]}))
     broken = planted.caliban(*CLOUD)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
 from caliban.images.base_image import BaseImage
+from caliban.images.docker.base_image_errors import is_about_registry
 from caliban.images.docker.build_log import BuildLog
 from caliban.images.docker.emulation import native_platform
 from caliban.images.docker.engine import Engine
@@ -94,7 +95,8 @@ def _available(image: _Image, first: Instruction, reporter: Reporter) -> object:
     except ImageError as error:
         if platform is not None or error.id != "base-image-unavailable":
             raise
-        reporter.warn(f"the base image {name} is for {other}, and the Docker Engine for {wanted}")
+        reason = f" (cannot pull it again: {error.cause})" if is_about_registry(error.cause or "") else ""
+        reporter.warn(f"the base image {name} is for {other}, and the Docker Engine for {wanted}{reason}")
     return inspected()
 
 
@@ -114,7 +116,8 @@ def _pull_for(image: _Image, first: Instruction, reporter: Reporter, other: str)
     try:
         _pull(image, first, reporter)
     except ImageError as error:
-        if error.id in ("docker-unreachable", "docker-stalled", "disk-full"):
+        is_other = error.id in ("docker-unreachable", "docker-stalled", "disk-full")
+        if is_other or is_about_registry(error.cause or ""):
             raise
         raise ImageError(
             "base-image-unavailable",

@@ -9,6 +9,10 @@ import re
 
 from caliban.config import CONFIG_FILE
 from caliban.errors import ImageError
+from caliban.images.registry.access import Refusal, is_expired, refusal
+from caliban.images.registry.errors import RATE_LIMIT
+from caliban.images.registry.kinds import kind_of
+from caliban.images.registry.names import base_image_host, lower_case_name
 from caliban.redaction import clean_text
 
 _ANOTHER = f'set another "base_image" in {CONFIG_FILE}'
@@ -19,7 +23,10 @@ _NO_PLATFORM = re.compile(
     r"|cannot be used on this platform",
     re.IGNORECASE,
 )
-_RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|pull rate limit", re.IGNORECASE)
+_FAILED_LOGINS = re.compile(r"failed login attempts", re.IGNORECASE)
+# Docker's official images have no namespace, and copies in Amazon ECR Public (gallery.ecr.aws/docker).
+_OFFICIAL = re.compile(r"(?:docker\.io/)?(?:library/)?([^/]+)")
+_COPIES = "public.ecr.aws/docker/library"
 _NOT_FOUND = re.compile(
     r"manifest unknown|manifest for \S+ not found|repository \S+ not found|name unknown|repository does not exist"
     r"|(?:image|reference|tag) (?:\S+ )?(?:not known|not found|does not exist)|: not found$"
@@ -60,23 +67,32 @@ def base_image_error(image: str, reason: str) -> ImageError | None:
     )
 
 
+def is_about_registry(reason: str) -> bool:
+    """Return whether a pull failed for a reason that has nothing to do with the image: a rate limit or a login."""
+    return RATE_LIMIT.search(reason) is not None or _login_refusal(reason) is not None
+
+
 def _problem(image: str, reason: str) -> tuple[str, str] | None:
     if _NO_PLATFORM.search(reason):
         return (
             f"the base image {image} is not available for the platform of the build",
             f'{_ANOTHER}, or another platform in DOCKER_DEFAULT_PLATFORM (for clusters and clouds: "platform" there)',
         )
-    login = f"docker login {_host(image)}".rstrip()
-    if _RATE_LIMIT.search(reason):
-        return (
-            f"the registry limits how often the base image {image} is pulled",
-            f"run: {login}; or wait, or {_ANOTHER}",
-        )
+    if RATE_LIMIT.search(reason):
+        return _rate_limit(image, reason)
+    host = base_image_host(image)
+    login = kind_of(host).pull_login_hint(host)
+    if (why := _login_refusal(reason)) is not None:
+        problem = f"the login for {host} has expired" if why is Refusal.EXPIRED else f"{host} rejected docker's login"
+        hint = f"{login}; or, if the image is public: docker logout{_argument(host)}"
+        return f"{problem}, for the base image {image}", hint
     if _INVALID_NAME.search(reason):
-        return f"invalid name of the base image: {image}", f'correct "base_image" in {CONFIG_FILE}'
+        lower = lower_case_name(image)
+        case = "" if lower == image else f", in lower case: {lower}"
+        return f"invalid name of the base image: {image}", f'correct "base_image" in {CONFIG_FILE}{case}'
     is_not_found, is_denied = bool(_NOT_FOUND.search(reason)), bool(_DENIED.search(reason))
     if is_not_found and is_denied:  # Docker Hub does not say which
-        hint = f"check the name; if the image is private, run: {login}; or {_ANOTHER}"
+        hint = f"check the name; if the image is private, {login}; or {_ANOTHER}"
         return f"base image not available: {image}", hint
     if is_not_found:
         return f"base image not available: {image}", f"run: docker pull {image}, or {_ANOTHER}"
@@ -86,11 +102,35 @@ def _problem(image: str, reason: str) -> tuple[str, str] | None:
             f"check the network and the proxy of the Docker Engine (docker info), or {_ANOTHER}",
         )
     if is_denied:
-        return f"access denied to the base image {image}", f"run: {login}; or {_ANOTHER}"
+        return f"access denied to the base image {image}", f"{login}; or {_ANOTHER}"
     return None
 
 
-def _host(image: str) -> str:
-    """Return the registry's host; "" for Docker Hub."""
-    first, slash, _ = image.partition("/")
-    return first if slash and (first == "localhost" or "." in first or ":" in first) else ""
+def _login_refusal(reason: str) -> Refusal | None:
+    """Return whether the stored login itself was refused, as expired or as wrong; None otherwise."""
+    if is_expired(reason):
+        return Refusal.EXPIRED
+    return Refusal.REJECTED if refusal(reason, "") is Refusal.REJECTED else None
+
+
+def _rate_limit(image: str, reason: str) -> tuple[str, str]:
+    """Return message and hint for a registry that limits pulls.
+
+    Source: docs.docker.com/docker-hub/usage/pulls: fewer are allowed without an account.
+    """
+    host = base_image_host(image)
+    kind = kind_of(host)
+    limit = kind.pull_limit(reason)
+    if _FAILED_LOGINS.search(reason):
+        return f"{kind.name or host} allows no login after too many failed ones, for the base image {image}", limit
+    message = "the registry limits how often the base image is pulled (rate limit of "
+    message += f"{kind.name or host}): {image}"
+    official = _OFFICIAL.fullmatch(image)
+    if official is None:
+        return message, f"{limit}; or {_ANOTHER}"
+    return message, f'{limit}; or set "base_image" in {CONFIG_FILE} to a copy: {_COPIES}/{official[1]}'
+
+
+def _argument(host: str) -> str:
+    """Return what ``docker logout`` needs for a registry: nothing for Docker Hub."""
+    return "" if host == "docker.io" else f" {host}"

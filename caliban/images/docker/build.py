@@ -109,11 +109,12 @@ def _build(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter,
 
 def _base_image(engine: Engine, spec: BuildSpec, user: BuildUser, reporter: Reporter, notices: Notices) -> BaseImage:
     """Return what the base image sets up, and say what of it cannot be kept."""
-    with engine.translate_errors():
-        check_logins(engine.client.api, engine.clock, reporter)
     first = instructions(spec, user)[0]
+    name = first.text.removeprefix("FROM ")
+    with engine.translate_errors():
+        check_logins(engine.client.api, engine.clock, reporter, name)
     base = inspect_base_image(engine, first, reporter, spec.image_platform)
-    notices.show([*base.warnings(first.text.removeprefix("FROM "))], ())
+    notices.show([*base.warnings(name)], ())
     return base
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from caliban.bounded import DeadlineExceededError
 from caliban.clock import Clock
-from caliban.images.registry.auth import stored_configuration
+from caliban.images.registry.auth import login_key, stored_configuration
 from caliban.images.registry.helpers import UnreadableError, helper_keys, helper_login
+from caliban.images.registry.names import base_image_host
+from caliban.records import ImageRef
 from caliban.redaction import exception_text, register_secrets
 from caliban.reporter import Reporter
 
@@ -25,13 +27,14 @@ HELPER_SECONDS = 60.0
 """How long all credential helpers together have."""
 
 
-def check_logins(api: docker.APIClient, clock: Clock, reporter: Reporter) -> None:
+def check_logins(api: docker.APIClient, clock: Clock, reporter: Reporter, base_image: ImageRef | None = None) -> None:
     """Let builds send the stored logins, and do without those that cannot be read.
 
     Args:
         api: docker-py's client.
         clock: the time, and waiting.
         reporter: gets a warning, and a line where a helper takes long.
+        base_image: whose registry a helper is asked for that cannot list its registries; None for no registry.
     """
     import docker.auth
 
@@ -42,7 +45,7 @@ def check_logins(api: docker.APIClient, clock: Clock, reporter: Reporter) -> Non
         def is_empty(self) -> bool:
             return False
 
-    reading = _Reading(clock, reporter)
+    reading = _Reading(clock, reporter, None if base_image is None else login_key(base_image_host(base_image)))
     try:
         config = stored_configuration()
         if not config.creds_store and not config.cred_helpers:
@@ -64,8 +67,9 @@ class _Reading:
         problems: why something could not be read.
     """
 
-    def __init__(self, clock: Clock, reporter: Reporter) -> None:
+    def __init__(self, clock: Clock, reporter: Reporter, needed: str | None) -> None:
         self.problems: list[str] = []
+        self._needed = needed
         self._clock = clock
         self._reporter = reporter
         self._ends_at = clock.monotonic() + HELPER_SECONDS
@@ -89,7 +93,13 @@ class _Reading:
             return []
         try:
             return helper_keys(helper, self._clock, self._reporter, self._seconds_left())
-        except (UnreadableError, DeadlineExceededError) as error:
+        except UnreadableError as error:
+            # docker asks for the registries that a build needs only, so that a helper may have no list
+            if self._needed is None or self._login(helper, self._needed) is None:
+                self._report(helper, error)
+                return []
+            return [self._needed]
+        except DeadlineExceededError as error:
             self._report(helper, error)
             return []
 

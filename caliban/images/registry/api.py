@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from caliban.bounded import parse_json
 from caliban.clock import Clock, SystemClock
+from caliban.images.registry.access import is_expired
 from caliban.images.registry.auth import Login
-from caliban.images.registry.names import manifest_url
+from caliban.images.registry.names import Place, api_url, manifest_url, repository_of
 from caliban.images.registry.realm import realm_problem
 from caliban.records import ImageRef
 from caliban.redaction import clean_text, exception_text, register_secrets
@@ -33,7 +34,16 @@ _MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.index.v1+json",
 )
+_INDEX_TYPES = _MANIFEST_TYPES[2:]
+_LARGEST_INDEX = 16
+"""Manifests of an index that are read, to find the one of an image."""
+_ATTESTATION = "vnd.docker.reference.type"
+"""Annotation of a manifest that is no image (docs.docker.com/build/metadata/attestations/attestation-storage)."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DIGEST_HEADER = "Docker-Content-Digest"
+_TOKEN_ERRORS = ("details", "error_description", "message", "error")
+"""Where token services put a message: Docker Hub ``details``, OAuth ``error_description`` and ``error`` (RFC 6749,
+5.2)."""
 _TIMEOUT = (5, 20)
 """Seconds to connect, and to answer."""
 _DEADLINE = 60.0
@@ -45,7 +55,15 @@ _PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
 
 
 class AccessDeniedError(Exception):
-    """The registry, or its token service, rejects the login or requires one; the message is its own."""
+    """The registry, or its token service, rejects the login or requires one; the message is its own.
+
+    Attributes:
+        is_login_rejected: whether a login was sent, and itself rejected.
+    """
+
+    def __init__(self, message: str, *, is_login_rejected: bool = False) -> None:
+        super().__init__(message)
+        self.is_login_rejected = is_login_rejected
 
 
 class RegistryUnavailableError(Exception):
@@ -60,7 +78,8 @@ def find_digest(image: ImageRef, image_id: str, login: Login | None, clock: Cloc
     """Return the digest of an image in its registry, if exactly this image has this name there.
 
     An image's id is the digest of its configuration, which the manifest names; in an engine that stores images in
-    containerd it is the digest of the manifest, or index, itself.
+    containerd it is the digest of the manifest, or index, itself. If the name leads to an index of images for several
+    platforms, one of which is this image, its digest is returned, not that of the index: nodes would choose among them.
 
     Args:
         image: ``HOST[:PORT]/NAME:TAG``.
@@ -78,20 +97,26 @@ def find_digest(image: ImageRef, image_id: str, login: Login | None, clock: Cloc
         RegistryUnavailableError: anything else.
     """
     with _session(clock) as session:
-        response = _Client(session, login).manifest(image, "pull")
+        client = _Client(session, login)
+        response = client.manifest(image, "pull")
         if response.status_code == 404:
             return None
-        digest, configuration = _digests(response, login)
-        return digest if image_id in (digest, configuration) else None
+        found = _digests(response, login)
+        if image_id in (found.digest, found.configuration):
+            return found.digest
+        return client.find_in_index(repository_of(image), found, image_id, response)
 
 
-def request_push_access(repository: str, login: Login | None, clock: Clock | None = None) -> str | None:
+def request_push_access(
+    repository: str, login: Login | None, clock: Clock | None = None, *, sample: ImageRef | None = None
+) -> str | None:
     """Ask a registry for permission to push, as the first request of a push does. Nothing is written there.
 
     Args:
         repository: ``HOST[:PORT]/NAME``, which images are pushed below.
         login: as for :func:`find_digest`.
         clock: likewise.
+        sample: the image to request access with; None for one below ``repository``.
 
     Returns:
         What the registry answers, given the permission, where that is an error: that there is no such repository, or
@@ -102,8 +127,43 @@ def request_push_access(repository: str, login: Login | None, clock: Clock | Non
         RealmRefusedError, RegistryUnavailableError: as there.
     """
     with _session(clock) as session:
-        response = _Client(session, login).manifest(f"{repository}/caliban:latest", "pull,push")
+        response = _Client(session, login).manifest(sample or Place(repository).sample, "pull,push")
         return None if response.status_code == 200 else _error_message(response, login)
+
+
+def has_tags(repository: str, login: Login | None, clock: Clock | None = None) -> bool:
+    """Return whether a registry has images in a repository.
+
+    Source: the OCI distribution specification, "Listing Tags".
+
+    Args:
+        repository: ``HOST[:PORT]/NAME``.
+        login: as for :func:`find_digest`.
+        clock: likewise.
+
+    Raises:
+        AccessDeniedError, RealmRefusedError, RegistryUnavailableError: as there.
+    """
+    host, _, name = repository.partition("/")
+    with _session(clock) as session:
+        response = _Client(session, login).get(f"{api_url(host)}{name}/tags/list?n=1", "pull")
+        if response.status_code not in (200, 404):
+            raise RegistryUnavailableError(_error_message(response, login))
+        answer = _json(response) if response.status_code == 200 else None
+        return isinstance(answer, dict) and bool(answer.get("tags"))
+
+
+def challenge_of(host: str, clock: Clock | None = None) -> str:
+    """Return how a registry asks for a login: the header WWW-Authenticate; ``""`` where it does not ask.
+
+    Nothing is sent that is secret.
+
+    Raises:
+        RegistryUnavailableError: it does not answer.
+    """
+    with _session(clock) as session:
+        response = session.get(api_url(host), timeout=_TIMEOUT)
+        return str(response.headers.get("WWW-Authenticate", ""))[:_CHALLENGE_LIMIT]
 
 
 @contextmanager
@@ -131,13 +191,41 @@ class _Client:
 
     def manifest(self, image: ImageRef, actions: str) -> requests.Response:
         """Get a manifest, with permission for ``actions``: ``pull`` or ``pull,push``."""
-        url = manifest_url(image)
+        return self.get(manifest_url(image), actions)
+
+    def get(self, url: str, actions: str) -> requests.Response:
+        """Get something of a repository, with permission for ``actions``."""
         response = self._get(url, None)
+        sent = None
         if response.status_code == 401:
-            response = self._get(url, self._authorization(response, actions))
-        if response.status_code == 401:
-            raise AccessDeniedError(_error_message(response, self.login))
+            sent = self._authorization(response, actions)
+            response = self._get(url, sent)
+        words = _error_message(response, self.login) if response.status_code in (401, 403) else ""
+        if response.status_code == 401 or is_expired(words):
+            is_basic = sent is not None and sent.startswith("Basic ")
+            raise AccessDeniedError(words, is_login_rejected=is_basic and response.status_code == 401)
         return response
+
+    def find_in_index(
+        self, repository: str, index: _Manifest, image_id: str, response: requests.Response
+    ) -> str | None:
+        """Return the digest of the manifest of an image, if an index has it.
+
+        Args:
+            repository: of the index.
+            index: the manifest that may be one.
+            image_id: ``sha256:<64 hex digits>``.
+            response: the answer that it came in, for the authorization that was sent.
+        """
+        if image_id in index.images:
+            return image_id
+        sent = response.request.headers.get("Authorization")
+        for digest in index.images[:_LARGEST_INDEX]:
+            answer = self._get(manifest_url(f"{repository}@{digest}"), sent)
+            found = _digests(answer, self.login) if answer.status_code == 200 else None
+            if found is not None and (found.digest, found.configuration) == (digest, image_id):
+                return digest
+        return None
 
     def _authorization(self, unauthorized: requests.Response, actions: str) -> str:
         """Return the value of the header Authorization that answers the challenge of a 401 response."""
@@ -147,7 +235,7 @@ class _Client:
             # The first of each name: those of another challenge may follow.
             parameters = {key.lower(): quoted or plain for key, quoted, plain in reversed(found)}
             registry = urlsplit(unauthorized.url)
-            name = registry.path.removeprefix("/v2/").partition("/manifests/")[0]
+            name = re.sub(r"/(?:manifests|tags)/[^/]*$", "", registry.path.removeprefix("/v2/"))
             scope = (parameters.get("scope") or f"repository:{name}:pull").rpartition(":")[0]
             return f"Bearer {self._token({**parameters, 'scope': f'{scope}:{actions}'}, registry.netloc)}"
         if self.login is None or self.login.is_identity_token or not re.match(r"\s*basic\b", challenge, re.IGNORECASE):
@@ -161,7 +249,8 @@ class _Client:
         fields: dict[str, str] = {key: challenge[key] for key in ("service", "scope") if key in challenge}
         response = self._request_token(realm, fields)
         if response.status_code in (401, 403):
-            raise AccessDeniedError(_error_message(response, self.login))
+            is_rejected = response.status_code == 401 and self.login is not None
+            raise AccessDeniedError(_error_message(response, self.login), is_login_rejected=is_rejected)
         if response.status_code != 200:
             raise RegistryUnavailableError(f"its token service: {_error_message(response, self.login)}")
         answer = _json(response)
@@ -194,8 +283,22 @@ def _json(response: requests.Response) -> object:
         return None
 
 
-def _digests(response: requests.Response, login: Login | None) -> tuple[str, str]:
-    """Return the digests of the manifest and of the configuration that it names, "" where it names none."""
+@dataclass(frozen=True)
+class _Manifest:
+    """A manifest, or an index of manifests.
+
+    Attributes:
+        digest: its own.
+        configuration: the digest of the configuration that it names, ``""`` where it names none.
+        images: the digests of the images of an index.
+    """
+
+    digest: str
+    configuration: str
+    images: tuple[str, ...]
+
+
+def _digests(response: requests.Response, login: Login | None) -> _Manifest:
     if response.status_code != 200:
         raise RegistryUnavailableError(_error_message(response, login))
     manifest = _json(response)
@@ -206,7 +309,20 @@ def _digests(response: requests.Response, login: Login | None) -> tuple[str, str
     claimed = response.headers.get(_DIGEST_HEADER, digest)
     if claimed.startswith("sha256:") and claimed != digest:
         raise RegistryUnavailableError(f"the manifest does not match its digest {clean_text(claimed, limit=100)}")
-    return digest, str(config.get("digest")) if isinstance(config, dict) else ""
+    configuration = str(config.get("digest")) if isinstance(config, dict) else ""
+    return _Manifest(digest, configuration, tuple(_images(manifest)))
+
+
+def _images(manifest: dict[str, object]) -> Iterator[str]:
+    """Yield the digests of the images of an index, without what is attached to them."""
+    entries = manifest.get("manifests")
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict) or entry.get("mediaType") in _INDEX_TYPES:
+            continue
+        annotations, digest = entry.get("annotations"), entry.get("digest")
+        is_attached = isinstance(annotations, dict) and _ATTESTATION in annotations
+        if not is_attached and isinstance(digest, str) and _DIGEST.fullmatch(digest):
+            yield digest
 
 
 def _root_cause(error: BaseException) -> str:
@@ -225,6 +341,8 @@ def _error_message(response: requests.Response, login: Login | None) -> str:
         for each in (errors if isinstance(errors, list) else ())
         if isinstance(each, dict) and {"code", "message"} <= each.keys()
     ]
+    if not lines and isinstance(answer, dict):  # token services have errors of their own
+        lines = [answer[key] for key in _TOKEN_ERRORS if isinstance(answer.get(key), str) and answer[key].strip()][:1]
     sent = (response.request.headers.get("Authorization") or "").rpartition(" ")[2]
     secrets = (sent, login.password, login.basic) if login else (sent,)
     return clean_text("; ".join(lines) or f"{response.status_code} {response.reason}", secrets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,16 @@ from caliban.bounded import DeadlineExceededError, parse_json
 from caliban.clock import Clock, SystemClock
 from caliban.errors import CalibanError, one_line
 from caliban.images.registry.helpers import TOKEN_USER, UnreadableError, helper_login
+from caliban.images.registry.names import DOCKER_HUB_HOSTS
 from caliban.redaction import clean_text, exception_text, redact, register_secrets
 from caliban.reporter import Reporter
 
 if TYPE_CHECKING:
     from docker.auth import AuthConfig
 
-_DOCKER_HUB = frozenset({"docker.io", "index.docker.io"})
+NO_LOGIN = "has no login for"
+"""Of a problem: what the helper of a registry, which nothing else can have a login for, says."""
+
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 
@@ -56,7 +59,13 @@ class Login:
         return redact((self.password, self.basic), text)
 
 
-def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> Login | None:
+def _ignore(problem: str) -> None:
+    """Do nothing with a problem that a warning reports."""
+
+
+def stored_login(
+    host: str, reporter: Reporter, clock: Clock | None = None, *, on_problem: Callable[[str], None] = _ignore
+) -> Login | None:
     """Return the login that ``docker login`` stored for a registry, in Docker's configuration or a credential helper.
 
     A configuration or helper that does not work is ignored with a warning, as docker does: the registry may need no
@@ -66,22 +75,32 @@ def stored_login(host: str, reporter: Reporter, clock: Clock | None = None) -> L
         host: ``HOST[:PORT]``.
         reporter: for the warning.
         clock: counts the seconds that a helper may take; None for that of this machine.
+        on_problem: gets why there is no login, where that is no matter of course, for the error of a registry that
+            needs one.
 
     Returns:
         None where nothing is stored.
     """
+
+    def report(problem: str) -> None:
+        problem = f"cannot read docker's stored login for {host}: {problem}"
+        reporter.warn(problem)
+        on_problem(problem)
+
     try:
-        login = _login(_entry(host, clock or SystemClock(), reporter))
+        login = _login(_entry(host, clock or SystemClock(), reporter, report, on_problem))
     except UnreadableError as error:
-        reporter.warn(f"cannot read docker's stored login for {host}: {error}")
+        report(str(error))
         return None
     if login is not None:
         register_secrets(login.password, login.basic)
     return login
 
 
-def _entry(host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object]:
-    """Return what is stored for a registry; {} for nothing.
+def _entry(
+    host: str, clock: Clock, reporter: Reporter, report: Callable[[str], None], on_problem: Callable[[str], None]
+) -> Mapping[str, object]:
+    """Return what is stored for a registry; {} for nothing. If its helper does not work, the file may have a login.
 
     Raises:
         UnreadableError: for whatever docker-py raises.
@@ -91,8 +110,15 @@ def _entry(host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object]:
 
     try:
         config = stored_configuration()
-        helper = config.get_credential_store("docker.io" if host in _DOCKER_HUB else host)
-        found = None if helper is None else _ask_helper(helper, host, clock, reporter)
+        helper = config.get_credential_store("docker.io" if host in DOCKER_HUB_HOSTS else host)
+        found = None
+        if helper is not None:
+            try:
+                found = _ask_helper(helper, host, clock, reporter)
+                if found is None and helper in config.cred_helpers.values():
+                    on_problem(f"docker-credential-{helper} {NO_LOGIN} {host}")
+            except UnreadableError as error:
+                report(str(error))
         if found is None:
             found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(host)
         return {str(key).lower(): value for key, value in (found or {}).items()}
@@ -102,6 +128,11 @@ def _entry(host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object]:
         raise UnreadableError(clean_text(one_line(error))) from None
     except Exception as error:  # noqa: BLE001 - the boundary: docker-py reads values without checking their types
         raise UnreadableError(exception_text(error)) from None
+
+
+def login_key(host: str) -> str:
+    """Return what Docker calls a registry where it stores logins."""
+    return _DOCKER_HUB_KEY if host in DOCKER_HUB_HOSTS else host
 
 
 def stored_configuration() -> AuthConfig:
@@ -125,9 +156,8 @@ def stored_configuration() -> AuthConfig:
 
 
 def _ask_helper(name: object, host: str, clock: Clock, reporter: Reporter) -> Mapping[str, object] | None:
-    key = _DOCKER_HUB_KEY if host in _DOCKER_HUB else host
     try:
-        return helper_login(name, key, clock, reporter)
+        return helper_login(name, login_key(host), clock, reporter)
     except DeadlineExceededError as error:
         raise UnreadableError(f"docker-credential-{name}: {error}") from None
 

@@ -16,8 +16,15 @@ from caliban.redaction import clean_text, exception_text
 from caliban.reporter import Reporter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NOT_FOUND = b"credentials not found in native keychain"
-"""What a helper writes for a registry that it has no login for."""
+_NOT_FOUND = re.compile(
+    # Docker's own helpers, and those that use their Go package; credentials/error.go there
+    rb"credentials not found in native keychain|no credentials server URL|no credentials username"
+    # macOS, Secret Service, pass
+    rb"|specified item could not be found in the keychain|no such secret|is not in the password store",
+    re.IGNORECASE,
+)
+"""What a helper writes for a registry that it has no login for: to its output by its protocol; some write it to the
+standard error, or exit with status 0."""
 
 TOKEN_USER = "<token>"
 """The user name that marks an identity token."""
@@ -44,7 +51,7 @@ def helper_login(
         DeadlineExceededError: it takes longer.
     """
     result = _run((name, "get"), key, clock, reporter, seconds)
-    if result.code != 0 and _NOT_FOUND in result.stdout:
+    if _has_nothing(result):
         return None
     found = _object(name, result)
     username, secret = found.get("Username"), found.get("Secret")
@@ -62,7 +69,8 @@ def helper_keys(name: object, clock: Clock, reporter: Reporter, seconds: float) 
         UnreadableError: it does not work.
         DeadlineExceededError: it takes longer.
     """
-    return list(_object(name, _run((name, "list"), "", clock, reporter, seconds)))
+    result = _run((name, "list"), "", clock, reporter, seconds)
+    return [] if _has_nothing(result) else list(_object(name, result))
 
 
 def _run(command: tuple[object, str], stdin: str, clock: Clock, reporter: Reporter, seconds: float) -> HelperResult:
@@ -80,8 +88,18 @@ def _run(command: tuple[object, str], stdin: str, clock: Clock, reporter: Report
         raise
     except FileNotFoundError:
         raise UnreadableError(f"{program} not installed or not available in PATH") from None
+    except PermissionError:
+        raise UnreadableError(f"{program} is not executable") from None
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{program}: {exception_text(error)}") from None
+
+
+def _has_nothing(result: HelperResult) -> bool:
+    """Return whether a helper wrote that it has no login, instead of one."""
+    output = result.stdout.strip()
+    if result.code == 0:
+        return not output.startswith(b"{") and _NOT_FOUND.search(output) is not None
+    return _NOT_FOUND.search(output or result.stderr) is not None
 
 
 def _object(name: object, result: HelperResult) -> Mapping[str, object]:

@@ -86,6 +86,8 @@ class Google:
     def _no_project(self) -> UsageError:
         quota_project = self._loader.quota_project()
         hint = "add --project_id PROJECT_ID, or set PROJECT_ID"
+        if kind_of(self.credentials().credentials) == "external":
+            hint += "; or let the workload see the project of its pool (permission resourcemanager.projects.get)"
         if quota_project:
             hint += f"; the quota project of the credentials is {clean_text(quota_project)}"
         return UsageError(

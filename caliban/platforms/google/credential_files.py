@@ -136,7 +136,7 @@ def _impersonated(key: JsonObject) -> Any:  # noqa: ANN401 - as above
 
     made = Impersonated.from_impersonated_service_account_info(key, scopes=SCOPES)  # type: ignore[no-untyped-call]
     url, source = file_text(key, "service_account_impersonation_url") or "", _at(key, "source_credentials")
-    if not _is_here(url):
+    if not _is_here(url) and not _is_here(file_text(source, "token_uri") or ""):
         return made
     return Impersonated(  # type: ignore[no-untyped-call]
         _of_type(source),
@@ -144,7 +144,7 @@ def _impersonated(key: JsonObject) -> Any:  # noqa: ANN401 - as above
         SCOPES,
         key.get("delegates"),
         quota_project_id=key.get("quota_project_id"),
-        iam_endpoint_override=url,
+        iam_endpoint_override=url if _is_here(url) else None,
     )
 
 

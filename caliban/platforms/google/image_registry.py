@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from caliban.config import CONFIG_FILE, is_registry
 from caliban.errors import ImageError
-from caliban.images.registry.names import RegistryNameError, check_registry, registry_host
+from caliban.images.registry.kinds import name_problem
+from caliban.images.registry.names import (
+    Place,
+    RegistryNameError,
+    check_registry,
+    check_repository,
+    registry_host,
+)
 from caliban.images.registry.push import Registry
 from caliban.platforms.context import PlatformContext
 from caliban.platforms.google.errors import NO_CREDENTIALS, CredentialsError
@@ -121,7 +128,6 @@ class GoogleRegistry(Registry):
     """
 
     google: Google = field(kw_only=True, repr=False, compare=False)
-    is_probed: ClassVar[bool] = True
 
     def login(self) -> Login | None:
         """Return an access token as a login; without Google credentials, the login that docker stored.
@@ -171,6 +177,14 @@ class GoogleRegistry(Registry):
         is_created = repository is not None and repository.is_created_by_push and not _MAY_NOT_CREATE.search(words)
         return is_created and _NO_REPOSITORY.search(words) is not None
 
+    def login_hint(self, words: str) -> str:
+        """Return both ways to log in. Source: cloud.google.com/artifact-registry/docs/docker/authentication."""
+        return f"run: gcloud auth application-default login; or gcloud auth configure-docker {self.host}"
+
+    def denied_hint(self, words: str) -> str:
+        """Return how to get access: the same for all messages."""
+        return self.access_hint
+
     @property
     def access_hint(self) -> str:
         """The role that is needed. Source: cloud.google.com/artifact-registry/docs/access-control."""
@@ -191,6 +205,7 @@ def image_registry(
     google: Google,
     *,
     by_digest: bool = True,
+    config_repository: str | None = None,
 ) -> Registry | None:
     """Return the registry that images are pushed to. Nothing is connected to.
 
@@ -200,28 +215,39 @@ def image_registry(
         context: reports progress.
         google: provides an access token, if the registry is Google's.
         by_digest: whether jobs name images by digest.
+        config_repository: ``repository`` of the project's configuration, or None.
 
     Returns:
-        None where neither a registry nor a project is given.
+        None where neither a registry nor a repository nor a project is given.
 
     Raises:
         RegistryNameError: ``registry-name-malformed``.
     """
-    if config_registry is None and project is None:
+    if config_repository is not None:
+        place = Place(check_repository(config_repository), is_repository=True)
+    elif config_registry is not None:
+        place = Place(check_registry(config_registry))
+    elif project is not None:
+        place = Place(default_repository(project))
+    else:
         return None
-    name = default_repository(project or "") if config_registry is None else check_registry(config_registry)
-    if not is_google_registry(name):
-        return Registry(name, context.reporter, by_digest)
-    _check_complete(name)
-    return GoogleRegistry(name, context.reporter, by_digest, google=google)
+    _check_complete(place)
+    if not is_google_registry(place.name):
+        return Registry(place.name, context.reporter, by_digest, is_repository=place.is_repository)
+    return GoogleRegistry(place.name, context.reporter, by_digest, is_repository=place.is_repository, google=google)
 
 
-def _check_complete(name: str) -> None:
+def _check_complete(place: Place) -> None:
     """Google's registries keep images in projects, Artifact Registry in repositories of projects."""
-    host, *path = name.split("/")
-    is_artifact_host = _ARTIFACT_HOST.fullmatch(host) is not None
-    if len(path) < (2 if is_artifact_host else 1):
-        expected = f"{host}/PROJECT/REPOSITORY" if is_artifact_host else f"{host}/PROJECT"
+    expected = name_problem(place)
+    if is_google_registry(place.name):
+        is_artifact_host = _ARTIFACT_HOST.fullmatch(place.host) is not None
+        levels = ["PROJECT", *(["REPOSITORY"] if is_artifact_host else []), *(["IMAGE"] if place.is_repository else [])]
+        is_domain_scoped = bool(place.parts) and "." in place.parts[0]
+        expected = "/".join((place.host, *levels)) if len(place.parts) < len(levels) + is_domain_scoped else None
+    if expected is not None:
         raise RegistryNameError(
-            f'cannot push images to "{name}"', cause=f"expected {expected}", hint=f'correct "registry" in {CONFIG_FILE}'
+            f'cannot push images to "{place.name}"',
+            cause=f"expected {expected}",
+            hint=f'correct "{place.key}" in {CONFIG_FILE}',
         )

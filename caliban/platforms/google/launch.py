@@ -201,7 +201,7 @@ class TrainingLaunch(Launch):
 
     def request_text(self, jobs: Sequence[JobPreview], image: ImageRef | None) -> str:
         """Return the requests as JSON; words in capitals stand for what is not known before the submission."""
-        pushed = image or f"{self._repository()}/IMAGE:latest"
+        pushed = image or self._pushed_name()
         key, requests = self._launcher.name_key, []
         for job in jobs:
             spec = self.job_spec(job.number, job.arguments, pushed)
@@ -209,11 +209,14 @@ class TrainingLaunch(Launch):
             requests.append(json.dumps(labels.request_body(spec, key, name, "TOKEN"), indent=2))
         return "\n".join(requests)
 
-    def _repository(self) -> str:
+    def _pushed_name(self) -> ImageRef:
         from caliban.config import load_config
         from caliban.platforms.google.image_registry import default_repository
 
-        return load_config(self._context.cwd).registry or default_repository(self._project or _SOME_PROJECT)
+        config = load_config(self._context.cwd)
+        if config.repository is not None:
+            return f"{config.repository}:IMAGE"
+        return f"{config.registry or default_repository(self._project or _SOME_PROJECT)}/IMAGE:latest"
 
 
 def _add_hardware_flags(parser: argparse.ArgumentParser) -> None:

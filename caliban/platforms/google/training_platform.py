@@ -120,7 +120,14 @@ class TrainingPlatform(Platform, RemotePlatform, LogSource, Generic[_Place]):
         from caliban.platforms.google.image_registry import image_registry
 
         project = destination.project if isinstance(destination, ProjectDestination) else None
-        return image_registry(config.registry, project, self.context, self.google, by_digest=self.is_run_by_digest)
+        return image_registry(
+            config.registry,
+            project,
+            self.context,
+            self.google,
+            by_digest=self.is_run_by_digest,
+            config_repository=config.repository,
+        )
 
     def links(self, job: JobRecord) -> Sequence[str]:
         """Return the job's page in the console, and gcloud's command that streams its log."""

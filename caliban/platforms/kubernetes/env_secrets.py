@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from caliban.platforms.kubernetes.details import object_at
+from caliban.platforms.kubernetes.details import object_at, objects_in
 from caliban.records import JsonObject
 from caliban.redaction import HIDDEN, has_credential, hide_secrets, register_secrets
 
@@ -20,6 +20,10 @@ _HARMLESS_NAME = re.compile(
 )
 
 
+_SHORTEST = 4
+"""Characters of a secret that is hidden everywhere: "1" would hide more than it protects."""
+
+
 def is_secret(name: str, value: str) -> bool:
     """Return whether the value of a variable should not be shown."""
     looks_secret = _SECRET_NAME.search(name) is not None and _HARMLESS_NAME.search(name) is None
@@ -31,8 +35,11 @@ def register(env: Mapping[str, str]) -> None:
     register_secrets(*(value for name, value in env.items() if is_secret(name, value) and len(value) >= _SHORTEST))
 
 
-_SHORTEST = 4
-"""Characters of a secret that is hidden everywhere: "1" would hide more than it protects."""
+def register_spec(spec: JsonObject) -> None:
+    """Hide the secrets among the variables of a job spec likewise."""
+    pod = object_at(spec, "template", "spec")
+    for container in (*objects_in(pod, "containers"), *objects_in(pod, "initContainers")):
+        register({str(each.get("name")): str(each.get("value") or "") for each in objects_in(container, "env")})
 
 
 def without_secrets(spec: JsonObject) -> JsonObject:

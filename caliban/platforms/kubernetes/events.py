@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.failure_reasons import cluster_cause_of
 from caliban.platforms.kubernetes.job_spec import own_container
-from caliban.platforms.kubernetes.pod_status import Explanation
+from caliban.platforms.kubernetes.pod_status import Explanation, is_preparing
 from caliban.records import JsonObject
 
 JOB_EVENTS = "involvedObject.kind=Job,type=Warning"
@@ -31,6 +31,8 @@ _OF_WAITING_PODS = frozenset(
 
 Sources: pkg/kubelet/events/event.go, pkg/controller/volume/events/event.go and pkg/kubelet/kubelet.go of
 kubernetes/kubernetes."""
+_NO_PULL_SECRET = "FailedToRetrieveImagePullSecret"
+"""Of a pod that names a secret which does not exist; the state of its container shows only that the pull failed."""
 _NOTHING_WRONG = frozenset({"SuccessfulAttachVolume", "Pulled", "Created", "Started"})
 _STOPPED = "Killing"
 """What a kubelet reports of a container that runs when its pod is deleted, as after an eviction through the API. It
@@ -70,16 +72,17 @@ def of_waiting_pods(events: Iterable[JsonObject], pods: Mapping[str, Sequence[Js
 
     Args:
         events: of the pods of a namespace.
-        pods: by the name of their job.
+        pods: by the name of their job. Of one whose image cannot be pulled only a missing secret says more.
     """
-    jobs = {object_at(pod, "metadata").get("uid"): name for name, each in pods.items() for pod in each}
-    found: dict[str, tuple[str, Explanation]] = {}
+    jobs = {object_at(pod, "metadata").get("uid"): (name, pod) for name, each in pods.items() for pod in each}
+    found: dict[str, Explanation] = {}
     for event in events:
         reason, message, time = str(event.get("reason")), str(event.get("message") or ""), _time(event)
-        job = jobs.get(object_at(event, "involvedObject").get("uid"))
-        if job is not None and reason in _OF_WAITING_PODS and (job not in found or found[job][0] <= time):
-            found[job] = (time, Explanation("" if reason == "Pulling" else reason, message, time=time))
-    return {name: said for name, (_, said) in found.items() if said.reason not in _NOTHING_WRONG}
+        job, pod = jobs.get(object_at(event, "involvedObject").get("uid"), (None, {}))
+        telling = _OF_WAITING_PODS if is_preparing(pod) else {_NO_PULL_SECRET}
+        if job is not None and reason in telling and (job not in found or found[job].time <= time):
+            found[job] = Explanation("" if reason == "Pulling" else reason, message, time=time)
+    return {name: said for name, said in found.items() if said.reason not in _NOTHING_WRONG}
 
 
 def _is_indexed(job: JsonObject) -> bool:

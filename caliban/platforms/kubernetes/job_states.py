@@ -60,6 +60,23 @@ def is_recorded(job: JobRecord, found: JsonObject) -> bool:
 
 
 @dataclass(frozen=True)
+class ListedJob:
+    """A job in a namespace, whoever submitted it.
+
+    Attributes:
+        name: its name in the namespace.
+        state: its state.
+        created: when, by the cluster's clock: ``2026-11-25T13:00:00Z``.
+        group: the value of its experiment group label; None for a job without one.
+    """
+
+    name: str
+    state: JobState
+    created: str
+    group: str | None
+
+
+@dataclass(frozen=True)
 class JobStates:
     """Reads states of jobs, explained by their pods, and by events where there are none.
 

@@ -18,6 +18,7 @@ from caliban.platforms.kubernetes.pod_status import (
     exit_code_of,
     is_preparing,
     is_started,
+    lacks_image,
     of_condition,
     pod_failure,
     pod_wait,
@@ -88,9 +89,8 @@ def needs_events_of_next_pod(job: JsonObject) -> bool:
 def pods_to_explain(job: JsonObject, pods: Sequence[JsonObject]) -> list[JsonObject]:
     """Return the pods of a job that does not run yet of which only events can say why."""
     current = _current(pods)
-    if status_of(job, current) is not JobStatus.SUBMITTED or not all(map(is_preparing, current)):
-        return []
-    return current
+    is_waiting = status_of(job, current) is JobStatus.SUBMITTED
+    return current if is_waiting and all(is_preparing(pod) or lacks_image(pod) for pod in current) else []
 
 
 def lacks_pods(job: JsonObject, pods: Sequence[JsonObject], container: str | None = None) -> bool:
@@ -144,7 +144,7 @@ def _pending_reason(
     for pod in current:
         why = pod_wait(pod, own)
         if why:
-            return why.text
+            return "; ".join(str(each.text) for each in (*events[:1], why))
     if current:
         return events[0].text if events else None
     return None if _count(job, "active") else _why_no_pod(job, pods, own, events)

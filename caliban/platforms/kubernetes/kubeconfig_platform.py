@@ -53,7 +53,7 @@ class KubeconfigPlatform(ClusterResources, ClusterPlatform[KubeconfigDestination
         Raises:
             UsageError: ``no-registry``.
         """
-        if config.registry is None:
+        if config.registry is None and config.repository is None:
             raise UsageError(
                 "no-registry",
                 "no container registry configured",

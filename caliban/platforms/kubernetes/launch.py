@@ -15,6 +15,7 @@ from caliban.errors import CalibanError, UsageError
 from caliban.platforms import resource_flags
 from caliban.platforms.base import Platform
 from caliban.platforms.flags import add_label, parse_labels
+from caliban.platforms.google.projects import named_project
 from caliban.platforms.kubernetes.choice import GKE, ClusterChoice, add_cluster_flags
 from caliban.platforms.kubernetes.pod_flags import add_limit_flags, add_pod_flags
 from caliban.platforms.launch import Exporter, JobPreview, Launch, LaunchContext, Launcher
@@ -228,6 +229,11 @@ class ClusterLauncher(Launcher):
             "on GKE, use regular nodes instead of Spot nodes, which cost less and may be preempted",
         )
         parser.add_argument(
+            "--flex_start",
+            action="store_true",
+            help="on GKE, use nodes with flex start: the job waits until there are machines, which are not preempted",
+        )
+        parser.add_argument(
             "--image_tag", help="run this image instead of building one; the cluster must be able to pull it"
         )
         parser.add_argument("--name", help="beginning of the jobs' names (default: caliban-USER)")
@@ -249,6 +255,7 @@ class ClusterLauncher(Launcher):
         from caliban.platforms.kubernetes.pod_options import PodOptions
 
         choice = ClusterChoice.from_options(vars(args))
+        project = named_project(vars(args), context.environ)
         labels = parse_labels(args.label)
         for key, value in labels.items():
             check_label(key, value)
@@ -270,10 +277,10 @@ class ClusterLauncher(Launcher):
             patches=tuple(JobPatch.read(name, context.cwd) for name in args.job_patch),
             cwd=context.cwd,
             export_name=args.export,
-            project=args.project_id or context.environ.get("PROJECT_ID"),
+            project=project.id if project else None,
             kubeconfig=Kubeconfig(context.environ, context.home),
         )
-        launch.job_spec(1, (), _ANY_IMAGE)  # an error now, before anything is built
+        env_secrets.register_spec(launch.job_spec(1, (), _ANY_IMAGE))  # an error now, before anything is built
         return launch
 
     def wants_gpu_image(self, args: argparse.Namespace) -> bool | None:
@@ -300,7 +307,8 @@ def _hardware(args: argparse.Namespace, *, wants_gpu: bool, is_gke: bool) -> Har
         args.machine_type,
         min_cpu=args.min_cpu,
         min_mem=args.min_mem,
-        is_spot=is_gke and not args.nonpreemptible,
+        is_spot=is_gke and not args.nonpreemptible and not args.flex_start,
+        is_flex_start=_flex_start(args, is_gke=is_gke),
         limit_cpu=args.limit_cpu,
         limit_mem=args.limit_mem,
     )
@@ -318,6 +326,16 @@ def _hardware(args: argparse.Namespace, *, wants_gpu: bool, is_gke: bool) -> Har
         min_cpu=args.min_cpu or _at_most(cpu, args.limit_cpu),
         min_mem=args.min_mem or _at_most(memory, args.limit_mem),
     )
+
+
+def _flex_start(args: argparse.Namespace, *, is_gke: bool) -> bool:
+    if args.flex_start and not is_gke:
+        raise UsageError(
+            "flex-start-unavailable",
+            "flex start can be requested on GKE only",
+            hint="omit --flex_start, or choose a GKE cluster with --cluster_name instead of a context",
+        )
+    return bool(args.flex_start)
 
 
 def _at_most(default: int | None, limit: int | None) -> int | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from caliban.clock import rfc3339
 from caliban.platforms.kubernetes.gke_client import GkeCluster
+from caliban.platforms.kubernetes.job_states import ListedJob
 from caliban.platforms.kubernetes.kubeconfig import KubeContext
-from caliban.platforms.kubernetes.platform import ListedJob
 from caliban.platforms.stored_json import parse_time
 from caliban.records import JsonObject
 

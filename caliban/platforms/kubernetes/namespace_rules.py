@@ -23,7 +23,6 @@ DEFAULTS: Mapping[str, str] = {"cpu": "1500m", "memory": "4000M"}
 """What a job gets where the namespace requires a request or limit, and neither the user nor the namespace has one."""
 
 _FLAGS = {"cpu": ("--min_cpu", "--limit_cpu"), "memory": ("--min_mem", "--limit_mem")}
-_SCOPES_OF_JOBS = {"NotTerminating", "NotBestEffort"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class NamespaceRules:
     """What a namespace requires of pods.
 
     Attributes:
-        quotas: its ResourceQuotas.
+        quotas: its ResourceQuotas that count for these pods; see :func:`counting`.
         ranges: its LimitRanges.
     """
 
@@ -181,13 +180,9 @@ class NamespaceRules:
                 )
 
     def _hard(self, key: str) -> Iterator[Bound]:
-        """Yield what quotas allow in all, of those that count for every job."""
+        """Yield what quotas allow in all."""
         for quota in self.quotas:
-            spec = object_at(quota, "spec")
-            scopes = spec.get("scopes") or []
-            is_general = isinstance(scopes, list) and set(map(str, scopes)) <= _SCOPES_OF_JOBS
-            if is_general and not object_at(spec, "scopeSelector"):
-                yield from _bounds(f"quota {_name(quota)}", object_at(spec, "hard"), key)
+            yield from _bounds(f"quota {_name(quota)}", object_at(quota, "spec", "hard"), key)
 
     def _of_ranges(self, rule: str, name: str, *types: str) -> Iterator[Bound]:
         for each in self.ranges:
@@ -200,6 +195,38 @@ class NamespaceRules:
         rules = (rule, "default", fallback) if rule == "defaultRequest" else (rule, fallback)
         found = (bound.text for each in rules for bound in self._of_ranges(each, name, "Container"))
         return next(found, None)
+
+
+def counting(quotas: Iterable[JsonObject], pod: JsonObject) -> list[JsonObject]:
+    """Return the quotas that count for a pod by their scopes; of those that cannot be understood, nothing is required.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/#quota-scopes
+
+    Args:
+        quotas: of its namespace.
+        pod: the spec of the pod.
+    """
+    resources = [Resources.of(each) for each in objects_in(pod, "containers")]
+    has_resources = any(each.requests or each.limits for each in resources)
+    facts = {
+        "Terminating": pod.get("activeDeadlineSeconds") is not None,
+        "NotTerminating": pod.get("activeDeadlineSeconds") is None,
+        "BestEffort": not has_resources,
+        "NotBestEffort": has_resources,
+        "PriorityClass": bool(pod.get("priorityClassName")),
+    }
+    return [each for each in quotas if all(_scopes(object_at(each, "spec"), facts, pod.get("priorityClassName")))]
+
+
+def _scopes(spec: JsonObject, facts: Mapping[str, bool], priority: object) -> Iterator[bool]:
+    """Yield for each scope of a quota whether a pod is in it."""
+    scopes = spec.get("scopes") or []
+    yield from (facts.get(str(each), False) for each in (scopes if isinstance(scopes, list) else [""]))
+    for rule in objects_in(object_at(spec, "scopeSelector"), "matchExpressions"):
+        values, is_there = rule.get("values"), facts.get(str(rule.get("scopeName")), False)
+        is_named = isinstance(values, list) and priority in values
+        answers = {"Exists": is_there, "DoesNotExist": not is_there, "In": is_named, "NotIn": not is_named}
+        yield answers.get(str(rule.get("operator")), False)
 
 
 def _bounds(by: str, amounts: Mapping[str, object], name: str) -> Iterator[Bound]:

@@ -6,8 +6,9 @@ import secrets
 
 from caliban.platforms.kubernetes import job_spec
 from caliban.platforms.kubernetes.client import Cluster
+from caliban.platforms.kubernetes.details import object_at
 from caliban.platforms.kubernetes.errors import KubernetesRefusedError
-from caliban.platforms.kubernetes.namespace_rules import NamespaceRules, Resources
+from caliban.platforms.kubernetes.namespace_rules import NamespaceRules, Resources, counting
 from caliban.platforms.kubernetes.security import enforces_restricted
 from caliban.records import JsonObject
 
@@ -36,6 +37,7 @@ def fitted(cluster: Cluster, namespace: str, spec: JsonObject, chosen: frozenset
     before = Resources.of(job_spec.container_of(spec))
     quotas = cluster.rules(namespace, "resourcequotas", "ResourceQuota")
     ranges = cluster.rules(namespace, "limitranges", "LimitRange")
+    quotas = counting(quotas, object_at(spec, "template", "spec"))
     after = NamespaceRules(quotas, ranges).fitted(before, chosen)
     return None if after == before else after
 

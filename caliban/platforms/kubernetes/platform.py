@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -34,7 +34,7 @@ from caliban.platforms.kubernetes.clusters import RecognisedClusters
 from caliban.platforms.kubernetes.details import ClusterDestination, JobState
 from caliban.platforms.kubernetes.env_secrets import without_secrets
 from caliban.platforms.kubernetes.job_output import JobOutput
-from caliban.platforms.kubernetes.job_states import JobStates, container_of, is_recorded, selector_of
+from caliban.platforms.kubernetes.job_states import JobStates, ListedJob, container_of, is_recorded, selector_of
 from caliban.platforms.kubernetes.security import check_image_user
 from caliban.platforms.kubernetes.tpu_hosts import of_one_host
 from caliban.platforms.retry import DEFAULT, Backoff, RetryPolicy
@@ -60,23 +60,6 @@ _D = TypeVar("_D", bound=ClusterDestination)
 
 _STOP_ATTEMPTS = 5
 _NOT_FOUND = "the job no longer exists on the cluster"
-
-
-@dataclass(frozen=True)
-class ListedJob:
-    """A job in a namespace, whoever submitted it.
-
-    Attributes:
-        name: its name in the namespace.
-        state: its state.
-        created: when, by the cluster's clock: ``2026-11-25T13:00:00Z``.
-        group: the value of its experiment group label; None for a job without one.
-    """
-
-    name: str
-    state: JobState
-    created: str
-    group: str | None
 
 
 class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSource, Generic[_D]):
@@ -145,7 +128,7 @@ class ClusterPlatform(RecognisedClusters[_D], Platform, RemotePlatform, LogSourc
     def image_registry(self, config: ProjectConfig, destination: Destination | None) -> Registry | None:
         """See :meth:`Platform.image_registry`."""
         project = None if destination is None else self._project(self._own(destination))
-        return image_registry(config.registry, project, self.context, self.google)
+        return image_registry(config.registry, project, self.context, self.google, config_repository=config.repository)
 
     def _project(self, destination: _D) -> str | None:
         """Return the Google Cloud project whose registry is the default, or None."""

@@ -22,6 +22,7 @@ _NORMAL_WAITS = frozenset({"ContainerCreating", "PodInitializing"})
 """Why a container waits that nothing is wrong with."""
 _NOT_RUN_TO_ITS_END = frozenset({"ContainerStatusUnknown"})
 """Reasons of containers whose exit code the kubelet made up, as it lost them."""
+_PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff"})
 _DEFAULT_SCHEDULER = "default-scheduler"
 _KILLED = 137
 _STOPPED_FROM_OUTSIDE = frozenset({_KILLED, 143})
@@ -105,6 +106,13 @@ def is_preparing(pod: JsonObject) -> bool:
     """
     is_placed = bool(object_at(pod, "spec").get("nodeName"))
     return is_placed and not is_started(pod) and not _is_deleted(pod) and pod_wait(pod) is None
+
+
+def lacks_image(pod: JsonObject) -> bool:
+    """Return whether an image of a pod that names pull secrets cannot be pulled: one of them may be missing."""
+    why = pod_wait(pod)
+    has_secrets = bool(objects_in(object_at(pod, "spec"), "imagePullSecrets"))
+    return has_secrets and why is not None and why.reason in _PULL_FAILURES
 
 
 def is_started(pod: JsonObject) -> bool:

@@ -14,6 +14,7 @@ from caliban.platforms.kubernetes.resources import (
     Hardware,
     accelerator_in,
     default_requests,
+    is_flex_start_selector,
     is_spot_selector,
     machine_type_in,
     parse_gpu_spec,
@@ -83,7 +84,12 @@ class _Recorded:
     def hardware(self) -> Hardware:
         """Without CPU and memory, which may have any unit."""
         accelerator = accelerator_in(self.limits, self.selector)
-        return Hardware(accelerator, machine_type_in(self.selector), is_spot=is_spot_selector(self.selector))
+        return Hardware(
+            accelerator,
+            machine_type_in(self.selector),
+            is_spot=is_spot_selector(self.selector),
+            is_flex_start=is_flex_start_selector(self.selector),
+        )
 
 
 def settings(spec: JsonObject) -> Settings:
@@ -99,7 +105,11 @@ def settings(spec: JsonObject) -> Settings:
     for name in ("cpu", "memory"):
         found[name] = _text(requests.get(name))
         found[f"{name}_limit"] = _text(limits.get(name))
-    return {**found, "spot": "on" if hardware.is_spot else "off"}
+    return {
+        **found,
+        "spot": "on" if hardware.is_spot else "off",
+        "flex_start": "on" if hardware.is_flex_start else None,
+    }
 
 
 def changed_spec(spec: JsonObject, request: ResourceRequest, *, is_gke: bool) -> JsonObject:
@@ -154,7 +164,7 @@ def _changed_hardware(before: Hardware, request: ResourceRequest, *, is_gke: boo
             raise UsageError("invalid-value", "--machine_type: expected a machine type", hint="name one, or omit it")
         after = replace(after, machine_type=request.machine_type)
     if request.spot or request.nonpreemptible:
-        after = replace(after, is_spot=request.spot)
+        after = replace(after, is_spot=request.spot, is_flex_start=False)
     return after
 
 

@@ -6,6 +6,7 @@ Sources, read in November 2026; a cluster may offer more, or less:
   https://cloud.google.com/compute/docs/gpus (the names)
 - TPUs: https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (slices of one host)
 - Spot: https://cloud.google.com/kubernetes-engine/docs/concepts/spot-vms
+- flex start: https://cloud.google.com/kubernetes-engine/docs/concepts/dws
 - machine types: https://kubernetes.io/docs/reference/labels-annotations-taints/#nodekubernetesioinstance-type
 - taints of nodes with accelerators: https://cloud.google.com/kubernetes-engine/docs/how-to/gpus
 """
@@ -28,6 +29,7 @@ _TPU_LABEL = "cloud.google.com/gke-tpu-accelerator"
 _TPU_TOPOLOGY_LABEL = tpu_hosts.TPU_TOPOLOGY_LABEL
 _SPOT_LABEL = "cloud.google.com/gke-spot"
 _SPOT_LABELS = (_SPOT_LABEL, "cloud.google.com/gke-preemptible")
+_FLEX_START_LABEL = "cloud.google.com/gke-flex-start"
 _ACCELERATOR_LABELS = (_GPU_LABEL, _TPU_LABEL, _TPU_TOPOLOGY_LABEL)
 _MACHINE_LABEL = "node.kubernetes.io/instance-type"
 
@@ -107,6 +109,7 @@ class Hardware:
         is_spot: run on Spot nodes only, which cost less and may be preempted.
         limit_cpu: thousandths of a CPU, or None for no limit.
         limit_mem: megabytes (10^6), or None for no limit.
+        is_flex_start: run on nodes with flex start only, for which the job waits.
     """
 
     accelerator: Accelerator | None = None
@@ -116,6 +119,7 @@ class Hardware:
     is_spot: bool = False
     limit_cpu: int | None = None
     limit_mem: int | None = None
+    is_flex_start: bool = False
 
     @property
     def requests(self) -> dict[str, str]:
@@ -136,6 +140,8 @@ class Hardware:
             found[_MACHINE_LABEL] = self.machine_type
         if self.is_spot:
             found[_SPOT_LABEL] = "true"
+        if self.is_flex_start:
+            found[_FLEX_START_LABEL] = "true"
         return found
 
     @property
@@ -155,6 +161,7 @@ class Hardware:
         limits = _amounts(self.limit_cpu, self.limit_mem)
         parts += [f"{name} limit {amount}" for name, amount in limits.items()]
         parts += ["Spot"] if self.is_spot else []
+        parts += ["flex start"] if self.is_flex_start else []
         return ", ".join(parts) or "no resource requests"
 
 
@@ -271,9 +278,14 @@ def is_spot_selector(selector: Mapping[str, object]) -> bool:
     return any(selector.get(label) == "true" for label in _SPOT_LABELS)
 
 
+def is_flex_start_selector(selector: Mapping[str, object]) -> bool:
+    """Return whether a node selector asks for nodes with flex start."""
+    return selector.get(_FLEX_START_LABEL) == "true"
+
+
 def without_hardware(selector: Mapping[str, object]) -> dict[str, object]:
     """Return a node selector without the labels of :attr:`Hardware.node_selector`."""
-    own = {_MACHINE_LABEL, *_SPOT_LABELS, *_ACCELERATOR_LABELS}
+    own = {_MACHINE_LABEL, _FLEX_START_LABEL, *_SPOT_LABELS, *_ACCELERATOR_LABELS}
     return {key: value for key, value in selector.items() if key not in own}
 
 

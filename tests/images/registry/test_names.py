@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from caliban.errors import ExitCode, ImageError
-from caliban.images.registry.names import check_registry, image_reference, is_loopback, manifest_url
+from caliban.images.registry.names import (
+    check_registry,
+    image_reference,
+    is_loopback,
+    lower_case_name,
+    manifest_url,
+    repository_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,6 +20,8 @@ from caliban.images.registry.names import check_registry, image_reference, is_lo
         ("127.1.2.3/ab:latest", "http://127.1.2.3/v2/ab/manifests/latest"),
         ("gcr.io/p/ab:latest", "https://gcr.io/v2/p/ab/manifests/latest"),
         ("registry.example.com:80/t/ab:latest", "https://registry.example.com:80/v2/t/ab/manifests/latest"),
+        ("localhost:5000/ab@sha256:12", "http://localhost:5000/v2/ab/manifests/sha256:12"),
+        ("ghcr.io/totoro/digits:0123456789ab", "https://ghcr.io/v2/totoro/digits/manifests/0123456789ab"),
         ("docker.io/totoro/ab:latest", "https://registry-1.docker.io/v2/totoro/ab/manifests/latest"),
     ],
 )
@@ -39,3 +48,19 @@ def test_a_malformed_registry_is_wrong_usage_with_an_example() -> None:
 
 def test_an_image_is_named_by_the_first_twelve_digits_of_its_id() -> None:
     assert image_reference("gcr.io/p", "sha256:0123456789abcdef" + "0" * 48) == "gcr.io/p/0123456789ab:latest"
+
+
+@pytest.mark.parametrize(
+    ("image", "repository", "lower"),
+    [
+        ("ghcr.io/Totoro/Digits:Tag", "ghcr.io/Totoro/Digits", "ghcr.io/totoro/digits:Tag"),
+        ("Registry.Example.com:5000/Lab", "Registry.Example.com:5000/Lab", "Registry.Example.com:5000/lab"),
+        ("Totoro/digits@sha256:12", "Totoro/digits", "totoro/digits@sha256:12"),
+        ("Python:3.12", "Python", "python:3.12"),
+        ("localhost:5000/lab:A@sha256:12", "localhost:5000/lab", "localhost:5000/lab:A@sha256:12"),
+        ("sha256:12ab", "sha256", "sha256:12ab"),
+        ("python", "python", "python"),
+    ],
+)
+def test_only_the_tag_and_the_host_of_an_image_may_have_capitals(image: str, repository: str, lower: str) -> None:
+    assert (repository_of(image), lower_case_name(image)) == (repository, lower)

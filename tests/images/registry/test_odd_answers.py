@@ -29,8 +29,6 @@ IMAGE_ID = "sha256:" + "ab" * 32
 
 
 class Probed(Registry):
-    is_probed = True
-
     def login(self) -> Login | None:
         return LOGIN
 
@@ -213,10 +211,122 @@ def test_docker_hub_has_its_own_key(helper: Callable[[str], None]) -> None:
     assert stored_login("docker.io", RecordingReporter()) == Login("totoro", "https://index.docker.io/v1/")
 
 
-def test_a_registry_that_the_helper_does_not_know_has_no_login(helper: Callable[[str], None]) -> None:
-    helper("echo credentials not found in native keychain; exit 1")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo credentials not found in native keychain; exit 1",
+        "echo Credentials not found in native keychain. >&2; exit 1",
+        "echo credentials not found in native keychain",
+        "echo no credentials server URL; exit 1",
+        "echo no credentials username; exit 1",
+        "echo The specified item could not be found in the keychain.; exit 1",
+        'printf \'{"ServerURL": "", "Username": "", "Secret": ""}\'',
+    ],
+)
+def test_a_registry_that_the_helper_does_not_know_has_no_login(helper: Callable[[str], None], script: str) -> None:
+    helper(script)
     reporter = RecordingReporter()
     assert (stored_login("h:1", reporter), reporter.warnings) == (None, [])
+
+
+def test_a_login_whose_secret_has_the_words_of_a_helper_is_a_login(helper: Callable[[str], None]) -> None:
+    helper("""printf '{"Username": "totoro", "Secret": "credentials not found in native keychain"}'""")
+    login = stored_login("h:1", RecordingReporter())
+    assert login is not None
+    assert login.username == "totoro"
+
+
+BROKEN = {
+    "echo broken >&2; exit 3": "docker-credential-planted exited with status 3: broken",
+    "echo nonsense": "docker-credential-planted did not answer with a JSON object",
+    "echo '[1]'": "docker-credential-planted did not answer with a JSON object",
+    "printf '{\"Username\": 5}'": "docker-credential-planted answered without a user name or secret",
+    "exit 0": "docker-credential-planted did not answer with a JSON object",
+    "kill -9 $$": "docker-credential-planted exited with status -9: ",
+}
+
+
+REPAIR = 'repair the credential helper, or remove it ("credsStore", "credHelpers") from docker\'s config.json'
+
+
+def unauthorized(_: Request) -> Answer:
+    return Answer(401, error("UNAUTHORIZED", "authentication required"))
+
+
+@pytest.mark.parametrize(("script", "problem"), BROKEN.items())
+def test_a_registry_that_wants_a_login_is_told_with_the_helper_that_failed(
+    helper: Callable[[str], None], script: str, problem: str
+) -> None:
+    helper(script)
+    reporter = RecordingReporter()
+    with front("", unauthorized) as server, pytest.raises(ImageError) as caught:
+        Registry(f"{server.address}/lab", reporter).check()
+    host = server.address
+    warning = f"cannot read docker's stored login for {host}: {problem}".rstrip()
+    assert [line.rstrip() for line in reporter.warnings] == [warning]
+    assert caught.value.message == f"cannot push images to {host}/lab: no login for {host}"
+    assert (caught.value.cause or "").rstrip() == f"unauthorized: authentication required\n{warning}"
+    assert (caught.value.hint or "").startswith(f"{REPAIR}; run: docker login ")
+
+
+def test_a_missing_helper_is_named_where_a_login_is_needed(docker_config: Path) -> None:
+    docker_config.write_text(json.dumps({"credsStore": "caliban-none"}))
+    with front("", unauthorized) as server, pytest.raises(ImageError) as caught:
+        Registry(f"{server.address}/lab", RecordingReporter()).check()
+    assert "docker-credential-caliban-none not installed or not available in PATH" in (caught.value.cause or "")
+
+
+def test_a_helper_that_failed_is_not_run_for_the_push_again(helper: Callable[[str], None], docker_config: Path) -> None:
+    log = docker_config.parent / "runs"
+    helper(f"echo run >> {log}; exit 3")
+    registry = Registry("h:1/lab", reporter := RecordingReporter())
+    assert [registry.login(), registry.login()] == [None, None]
+    assert (log.read_text(), len(reporter.warnings)) == ("run\n", 1)
+
+
+def test_a_login_is_read_again_for_the_push_as_it_may_have_been_renewed(
+    helper: Callable[[str], None], docker_config: Path
+) -> None:
+    log = docker_config.parent / "runs"
+    helper(f"""echo run >> {log}; printf '{{"Username": "totoro", "Secret": "%s"}}' $(wc -l < {log})""")
+    registry = Registry("h:1/lab", RecordingReporter())
+    assert [registry.login(), registry.login()] == [Login("totoro", "1"), Login("totoro", "2")]
+
+
+def test_a_helper_of_the_registry_that_has_no_login_is_named(
+    helper: Callable[[str], None], docker_config: Path
+) -> None:
+    helper("echo credentials not found in native keychain; exit 1")
+    with front("", unauthorized) as server:
+        docker_config.write_text(json.dumps({"credHelpers": {server.address: "planted"}}))
+        with pytest.raises(ImageError) as caught:
+            Registry(f"{server.address}/lab", reporter := RecordingReporter()).check()
+    assert reporter.warnings == []
+    assert f"docker-credential-planted has no login for {server.address}" in (caught.value.cause or "")
+    assert (caught.value.hint or "").startswith("check the account that the credential helper uses, or remove ")
+
+
+def test_an_unreadable_configuration_of_docker_is_named_where_a_login_is_needed(docker_config: Path) -> None:
+    docker_config.write_text("[]")
+    with front("", unauthorized) as server, pytest.raises(ImageError) as caught:
+        Registry(f"{server.address}/lab", RecordingReporter()).check()
+    assert f"{docker_config} is not a JSON object" in (caught.value.cause or "")
+    assert (caught.value.hint or "").startswith("correct docker's config.json; run: docker login ")
+
+
+def test_a_helper_that_fails_leaves_the_login_of_the_file(helper: Callable[[str], None], docker_config: Path) -> None:
+    helper("exit 3")
+    docker_config.write_text(json.dumps({"credsStore": "planted", "auths": {"h:1": {"auth": "dTpw"}}}))
+    reporter = RecordingReporter()
+    assert stored_login("h:1", reporter) == Login("u", "p")
+    assert "exited with status 3" in reporter.warnings[0]
+
+
+def test_a_helper_that_may_not_be_run_is_named(helper: Callable[[str], None], docker_config: Path) -> None:
+    helper("exit 0")
+    (docker_config.parent / "docker-credential-planted").write_bytes(b"\0")
+    stored_login("h:1", reporter := RecordingReporter())
+    assert "docker-credential-planted" in reporter.warnings[0]
 
 
 def test_a_secret_that_a_helper_shows_is_hidden(helper: Callable[[str], None]) -> None:

@@ -289,6 +289,7 @@ def test_a_registry_that_disconnects_is_an_error_and_leaves_no_name_behind(
     [
         (507, "registry-full", "has no space left for"),
         (500, "push-failed", "failed while receiving"),
+        (429, "registry-rate-limited", "limits how often it is asked"),
     ],
 )
 def test_a_registry_that_fails_is_an_error_with_a_hint(

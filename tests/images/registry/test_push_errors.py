@@ -38,6 +38,9 @@ COMMIT_FAILED = (
         ("dial tcp: lookup registry.example.com: no such host", "push-failed"),
         ("x509: certificate signed by unknown authority", "push-failed"),
         ("write tcp 10.0.0.1:4030: broken pipe", "push-failed"),
+        ("x509: certificate has expired or is not yet valid", "push-failed"),
+        ("blob upload invalid: the upload session has expired", "push-failed"),
+        ("ExpiredToken: the provided token has expired", "push-refused"),
     ],
 )
 def test_the_message_of_the_registry_decides_the_error(words: str, id: str) -> None:
@@ -55,7 +58,7 @@ def test_only_a_denied_push_has_the_hint_about_access() -> None:
     assert push_failure("broken pipe", IMAGE, "log in").hint != "log in"
 
 
-def test_a_registry_without_rules_of_its_own_is_not_probed_before_a_push() -> None:
+def test_a_registry_that_cannot_be_asked_before_a_build_is_no_error() -> None:
     Registry("registry.invalid/team", RecordingReporter()).check()
 
 
@@ -77,8 +80,6 @@ def test_registries_are_compared_by_type_repository_and_by_digest() -> None:
 
 def test_a_registry_of_a_provider_explains_messages_first(monkeypatch: pytest.MonkeyPatch) -> None:
     class Provider(Registry):
-        is_probed = True
-
         def login(self) -> Login | None:
             return Login("totoro", "planted-secret")
 
@@ -102,16 +103,17 @@ def test_a_registry_of_a_provider_explains_messages_first(monkeypatch: pytest.Mo
 
 
 def test_a_denied_check_has_the_hint_about_access(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Probed(Registry):
-        is_probed = True
+    class WithLogin(Registry):
+        def login(self) -> Login | None:
+            return Login("totoro", "planted-secret")
 
     def deny(*arguments: object) -> str:
         raise AccessDeniedError("denied")
 
     monkeypatch.setattr("caliban.images.registry.push.request_push_access", deny)
-    monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
+    monkeypatch.setattr("caliban.images.registry.push.challenge_of", lambda host: "")
     with pytest.raises(ImageError) as caught:
-        Probed("localhost:5000/team", RecordingReporter()).check()
+        WithLogin("localhost:5000/team", RecordingReporter()).check()
     assert (caught.value.id, caught.value.message, caught.value.cause, caught.value.hint) == (
         "push-refused",
         "cannot push images to localhost:5000/team: access denied",

@@ -86,6 +86,12 @@ def test_a_user_impersonates_a_service_account(login: Login) -> None:
     assert login.google(login.identity.impersonated()).access_token() == "robot-token"
 
 
+def test_a_user_of_this_machines_token_service_impersonates_by_googles(login: Login) -> None:
+    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{EMAIL}:generateAccessToken"
+    key = login.identity.impersonated(service_account_impersonation_url=url)
+    assert login.google(key).access_token() == "robot-token"
+
+
 def test_a_service_account_impersonates_another_one(login: Login, service: MlV1, tmp_path: Path) -> None:
     key = json.loads(service.write_key_file(tmp_path / "key.json").read_text())
     login.identity.accepts(service.account.accepts)
@@ -145,6 +151,7 @@ def test_a_workload_that_may_not_see_its_project_needs_another_way_to_name_it(lo
     with pytest.raises(UsageError) as caught:
         login.google(login.identity.external(login.source("file"))).project()
     assert caught.value.id == "no-project"
+    assert "resourcemanager.projects.get" in str(caught.value.hint)
 
 
 # Quota projects:

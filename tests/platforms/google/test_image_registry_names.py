@@ -44,10 +44,10 @@ def registry(name: str) -> GoogleRegistry:
     return GoogleRegistry(name, RecordingReporter(), google=NO_GOOGLE)
 
 
-def chosen(config_registry: str | None, project: str | None, **options: bool) -> Registry | None:
+def chosen(config_registry: str | None, project: str | None, by_digest: bool = True) -> Registry | None:
     reporter = RecordingReporter()
     context = PlatformContext({}, Path("/nowhere"), reporter, lambda: pytest.fail("no engine is needed"))
-    return image_registry(config_registry, project, context, NO_GOOGLE, **options)
+    return image_registry(config_registry, project, context, NO_GOOGLE, by_digest=by_digest)
 
 
 def test_images_are_pushed_to_the_registry_of_the_project_by_default() -> None:
@@ -67,7 +67,7 @@ def test_a_registry_of_another_provider_is_a_generic_one() -> None:
     found = chosen("registry.example.com/team", "totoro-project", by_digest=False)
     assert found is not None
     assert (type(found), found.repository, found.by_digest) == (Registry, "registry.example.com/team", False)
-    assert (found.explain(NOT_FOUND), found.explain(DISABLED), found.is_probed) == (None, None, False)
+    assert (found.explain(NOT_FOUND), found.explain(DISABLED)) == (None, None)
 
 
 def test_without_a_name_and_a_project_there_is_no_registry() -> None:

@@ -94,20 +94,21 @@ def test_the_job_spec_for_ai_platform_has_the_shape_of_caliban_0_4_2(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "config", "repository"),
+    ("words", "environ", "config", "image"),
     [
-        ((), {}, {}, "gcr.io/your-project"),
-        ((), {"PROJECT_ID": "wonder-project"}, {}, "gcr.io/wonder-project"),
-        (("--project_id", "totoro-project"), {}, {}, "gcr.io/totoro-project"),
-        ((), {}, {"registry": "localhost:5000"}, "localhost:5000"),
+        ((), {}, {}, "gcr.io/your-project/IMAGE:latest"),
+        ((), {"PROJECT_ID": "wonder-project"}, {}, "gcr.io/wonder-project/IMAGE:latest"),
+        (("--project_id", "totoro-project"), {}, {}, "gcr.io/totoro-project/IMAGE:latest"),
+        ((), {}, {"registry": "localhost:5000"}, "localhost:5000/IMAGE:latest"),
+        ((), {}, {"repository": "localhost:5000/lab"}, "localhost:5000/lab:IMAGE"),
     ],
 )
 def test_an_image_that_is_not_built_yet_is_named_by_its_repository(
-    tmp_path: Path, words: Sequence[str], environ: dict[str, str], config: dict[str, str], repository: str
+    tmp_path: Path, words: Sequence[str], environ: dict[str, str], config: dict[str, str], image: str
 ) -> None:
     (tmp_path / ".calibanconfig.json").write_text(json.dumps(config))
     [request] = requests(prepared(VERTEX, tmp_path, *words, environ=environ), None)
-    assert request["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] == f"{repository}/IMAGE:latest"
+    assert request["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] == image
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from caliban.config import ProjectConfig
 from caliban.errors import CalibanError, ImageError, UsageError
 from caliban.images.registry.auth import Login
+from caliban.images.registry.names import Place
 from caliban.images.registry.push import Registry
 from caliban.platforms.kubernetes.details import ClusterDestination
 from caliban.platforms.kubernetes.gke_platform import GkePlatform
@@ -57,6 +58,38 @@ def test_a_job_names_exactly_the_image_that_was_pushed(
     assert registry_of(platform, registry).push(pushes.engine, IMAGE_ID) == f"{registry}/abababababab@{DIGEST}"
 
 
+@pytest.mark.parametrize("name", ["ghcr.io/totoro/digits", f"{REPOSITORY}/digits", "gcr.io/totoro-project/digits"])
+def test_one_repository_for_all_images_is_used_as_it_is(name: str, gke_platform: GkePlatform) -> None:
+    found = gke_platform.image_registry(ProjectConfig(repository=name), GKE_DESTINATION)
+    assert found is not None
+    assert found.place == Place(name, is_repository=True)
+    assert found.place.reference(IMAGE_ID) == f"{name}:abababababab"
+
+
+def test_a_kubeconfig_cluster_accepts_a_configured_repository(platform: KubeconfigPlatform) -> None:
+    assert platform.image_registry(ProjectConfig(repository="ghcr.io/totoro/digits"), None) is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "cause", "key"),
+    [
+        (ProjectConfig(repository=REPOSITORY), f"expected {HOST}/PROJECT/REPOSITORY/IMAGE", "repository"),
+        (ProjectConfig(repository="gcr.io/totoro-project"), "expected gcr.io/PROJECT/IMAGE", "repository"),
+        (ProjectConfig(repository="gcr.io/example.com/wonder"), "expected gcr.io/PROJECT/IMAGE", "repository"),
+        (ProjectConfig(registry="docker.io/totoro/digits"), "expected docker.io/USER_OR_ORGANIZATION", "registry"),
+        (ProjectConfig(registry="hub.docker.com/totoro"), "expected docker.io/totoro", "registry"),
+        (ProjectConfig(repository="ghcr.io/totoro"), "expected ghcr.io/OWNER/NAME", "repository"),
+    ],
+)
+def test_a_name_that_the_registry_never_accepts_is_an_error_before_anything_else(
+    config: ProjectConfig, cause: str, key: str, platform: KubeconfigPlatform
+) -> None:
+    with pytest.raises(CalibanError) as caught:
+        platform.image_registry(config, None)
+    assert (caught.value.id, caught.value.cause) == ("registry-name-malformed", cause)
+    assert caught.value.hint == f'correct "{key}" in .calibanconfig.json'
+
+
 def test_the_default_registry_of_gke_is_that_of_the_cluster_s_project(
     gke_platform: GkePlatform, pushes: Pushes
 ) -> None:
@@ -72,11 +105,11 @@ def test_without_a_destination_gke_has_only_a_configured_registry(gke_platform: 
 
 
 @pytest.mark.parametrize("registry", OTHERS)
-def test_a_registry_that_is_not_google_s_is_not_checked(
+def test_a_registry_that_is_not_google_s_is_checked_without_a_google_token(
     registry: str, platform: KubeconfigPlatform, pushes: Pushes
 ) -> None:
     registry_of(platform, registry).check()
-    assert (pushes.checked, pushes.logins) == ([], [])
+    assert (pushes.checked, pushes.logins) == ([registry], [None])
 
 
 def test_the_repository_is_checked_with_a_google_token(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from caliban.errors import UsageError
-from caliban.platforms.kubernetes.namespace_rules import NamespaceRules, Resources
+from caliban.platforms.kubernetes.namespace_rules import NamespaceRules, Resources, counting
 
 
 def quota(spec: dict[str, Any] | None = None, **hard: str) -> dict[str, Any]:
@@ -33,8 +33,6 @@ def fitted(
 
 COMPUTE = quota(limits_cpu="8", limits_memory="32Gi", requests_cpu="4", requests_memory="16Gi")
 GPU_QUOTA, NO_GPUS = ({"metadata": {"name": "compute"}, "spec": {"hard": {"requests.nvidia.com/gpu": n}}} for n in "10")
-TERMINATING = {"scopes": ["Terminating"]}
-PRIORITY = {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "Exists"}]}}
 
 
 @pytest.mark.parametrize(
@@ -49,9 +47,6 @@ PRIORITY = {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass"
         ([quota(requests_memory="1Gi")], {}, {}, ({"memory": "1Gi"}, {})),
         ([quota(limits_cpu="1", limits_memory="1Gi")], {}, {}, ({}, {"cpu": "1", "memory": "1Gi"})),
         ([quota(pods="4", count_jobs="4")], {}, {}, ({}, {})),
-        ([quota(TERMINATING, limits_cpu="1")], {}, {}, ({}, {})),
-        ([quota(PRIORITY, limits_cpu="1")], {}, {}, ({}, {})),
-        ([quota({"scopes": ["NotTerminating"]}, limits_cpu="4")], {}, {}, ({}, {"cpu": "1500m"})),
         # a limit range has defaults of its own
         ([COMPUTE, limits(default={"cpu": "1", "memory": "1Gi"})], {}, {}, ({}, {})),
         ([COMPUTE, limits(max={"cpu": "1", "memory": "1Gi"})], {}, {}, ({}, {})),
@@ -130,3 +125,38 @@ def test_what_can_never_run_is_refused(
 )
 def test_rules_of_an_unknown_shape_are_ignored(odd: dict[str, Any]) -> None:
     assert NamespaceRules([odd], [odd]).fitted(Resources({}, {})) == Resources({}, {})
+
+
+def scoped(name: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"scopeSelector": {"matchExpressions": [{"scopeName": name, "operator": operator, "values": list(values)}]}}
+
+
+WITH_LIMIT = {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("scope", "pod", "counts"),
+    [
+        ({}, {}, True),
+        ({"scopes": ["NotTerminating"]}, {}, True),
+        ({"scopes": ["NotTerminating"]}, {"activeDeadlineSeconds": 5}, False),
+        ({"scopes": ["Terminating"]}, {}, False),
+        ({"scopes": ["BestEffort"]}, WITH_LIMIT, False),
+        ({"scopes": ["NotBestEffort"]}, WITH_LIMIT, True),
+        ({"scopes": ["NotBestEffort"]}, {"containers": [{}]}, False),
+        ({"scopes": ["NotTerminating", "NotBestEffort"]}, WITH_LIMIT, True),
+        ({"scopes": ["CrossNamespacePodAffinity"]}, {}, False),
+        ({"scopes": "NotTerminating"}, {}, False),
+        (scoped("PriorityClass", "Exists"), {}, False),
+        (scoped("PriorityClass", "Exists"), {"priorityClassName": "high"}, True),
+        (scoped("PriorityClass", "DoesNotExist"), {}, True),
+        (scoped("PriorityClass", "In", "high"), {"priorityClassName": "high"}, True),
+        (scoped("PriorityClass", "In", "high"), {"priorityClassName": "low"}, False),
+        (scoped("PriorityClass", "NotIn", "high"), {"priorityClassName": "low"}, True),
+        (scoped("PriorityClass", "In", "high"), {}, False),
+        (scoped("PriorityClass", "Similar", "high"), {"priorityClassName": "high"}, False),
+    ],
+)
+def test_quotas_count_by_their_scopes(scope: dict[str, Any], pod: dict[str, Any], counts: bool) -> None:
+    made = quota(scope, limits_cpu="1")
+    assert counting([made], pod) == ([made] if counts else [])

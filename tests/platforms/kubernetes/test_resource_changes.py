@@ -48,6 +48,9 @@ def as_submitted(gpu: str | None = None, machine_type: str | None = None, *, is_
     return Hardware(accelerator, machine_type, cpu, memory, is_spot)
 
 
+FLEX = replace(as_submitted("1xL4", is_spot=False), is_flex_start=True)
+
+
 @pytest.mark.parametrize(
     ("quantity", "factor", "text"),
     [
@@ -120,6 +123,9 @@ def test_a_request_above_the_limit_raises_the_limit() -> None:
         (as_submitted("1xT4"), {"nogpu": True}, as_submitted()),
         (as_submitted("1xT4"), {"nonpreemptible": True}, as_submitted("1xT4", is_spot=False)),
         (as_submitted(is_spot=False), {"spot": True}, as_submitted()),
+        (FLEX, {"gpu_spec": "2xL4"}, replace(as_submitted("2xL4", is_spot=False), is_flex_start=True)),
+        (FLEX, {"spot": True}, as_submitted("1xL4")),
+        (FLEX, {"nonpreemptible": True}, as_submitted("1xL4", is_spot=False)),
         (replace(as_submitted("1xT4"), accelerator=TPU), {"gpu_spec": "1xL4"}, as_submitted("1xL4")),
     ],
 )
@@ -181,6 +187,7 @@ def test_settings_have_the_names_of_flags_and_resources() -> None:
         "memory": None,
         "memory_limit": None,
         "spot": "on",
+        "flex_start": None,
     }
 
 

@@ -58,6 +58,39 @@ def test_an_image_that_is_being_pulled_is_why_a_job_does_not_run_yet(
     assert outcomes(platform, jobs) == {1: (JobStatus.SUBMITTED, 'Pulling image "x"')}
 
 
+NO_SECRET = "Unable to retrieve some image pull secrets (lab); attempting to pull the image may not succeed."
+
+
+def put_secret(cluster: KubeApi, name: str) -> None:
+    """Let the pod of a job name a pull secret."""
+    (pod,) = cluster.jobs.pods(name)
+    with cluster.state.change(PODS_OF_CLUSTER, "default", pod["metadata"]["name"]) as changed:
+        changed["spec"]["imagePullSecrets"] = [{"name": "lab"}]
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
+def test_a_pull_secret_that_does_not_exist_is_named_beside_the_failed_pull(
+    cluster: KubeApi, platform: KubeconfigPlatform, reason: str
+) -> None:
+    jobs = jobs_at(platform, 1)
+    cluster.jobs.image_pull_fails("job-1", "denied", reason=reason)
+    put_secret(cluster, "job-1")
+    cluster.jobs.pod_event("job-1", "FailedToRetrieveImagePullSecret", NO_SECRET, type="Warning")
+    cluster.jobs.pod_event("job-1", "Pulling", 'Pulling image "x"')
+    ((status, shown),) = outcomes(platform, jobs).values()
+    assert status is JobStatus.SUBMITTED
+    assert str(shown).startswith(f"FailedToRetrieveImagePullSecret: {NO_SECRET}; {reason}: ")
+
+
+def test_without_pull_secrets_no_event_is_needed_for_a_failed_pull(
+    cluster: KubeApi, platform: KubeconfigPlatform
+) -> None:
+    jobs = jobs_at(platform, 1)
+    cluster.jobs.image_pull_fails("job-1", "denied")
+    outcomes(platform, jobs)
+    assert queried(cluster) == {LIST: 1, PODS: 1}
+
+
 def test_what_was_overcome_is_no_reason(cluster: KubeApi, platform: KubeconfigPlatform) -> None:
     jobs = jobs_at(platform, 1)
     preparing(cluster, "job-1")
