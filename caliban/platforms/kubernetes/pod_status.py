@@ -224,7 +224,7 @@ def _lost_node(pod: JsonObject) -> Explanation | None:
     The node lifecycle controller sets nothing but the status of that condition (MarkPodsNotReady in
     pkg/controller/util/node/controller_utils.go of kubernetes/kubernetes); the kubelet would give a reason.
     """
-    found = {condition.get("type"): condition for condition in objects_in(object_at(pod, "status"), "conditions")}
+    found = {str(condition.get("type")): condition for condition in objects_in(object_at(pod, "status"), "conditions")}
     ready, of_containers = found.get("Ready", {}), found.get("ContainersReady", {})
     is_marked = ready.get("status") in ("False", "Unknown") and not ready.get("reason")
     if not is_marked or of_containers.get("status") != "True":
