@@ -273,7 +273,7 @@ def _login(plugin: Plugin, environ: Mapping[str, str], announce: Callable[[str],
     is_interactive = may_ask and plugin.mode != "Never" and has_terminal()
     if plugin.mode == "Always" and not is_interactive:
         raise LoginError(
-            f"the credential plugin {plugin.name} needs a terminal, and standard input is none",
+            f"the credential plugin {plugin.name} requires a terminal, and standard input is not one",
             "run the command in a terminal, or log in to the cluster with kubectl first",
         )
     ended = _run(plugin, program, environ, announce, is_interactive=is_interactive)

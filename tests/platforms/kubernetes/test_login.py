@@ -400,7 +400,7 @@ def test_a_plugin_that_needs_a_terminal_is_not_run_without_one(tmp_path: Path) -
     user = plugin("raise SystemExit('was run')")
     user["exec"]["interactiveMode"] = "Always"
     error = refusal(partial(connect, tmp_path, user))
-    assert "needs a terminal" in str(error.cause)
+    assert "requires a terminal" in str(error.cause)
 
 
 def test_contexts_that_are_only_searched_ask_for_no_login(
