@@ -14,11 +14,13 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
+import requests.exceptions
 import urllib3
 import urllib3.connection
 import urllib3.connectionpool
@@ -60,13 +62,19 @@ class Limits:
     on_slow: Callable[[], None] = lambda: None
 
 
-def limit_pools(manager: urllib3.PoolManager, limits: Limits) -> None:
+def limit_pools(manager: urllib3.PoolManager, limits: Limits, *, by_socks: bool = False) -> None:
     """Apply limits to every request of a urllib3 pool manager that has not connected yet.
 
     Answers are read whole, also those that a caller would read piece by piece. Too slow an answer is a
     ``ReadTimeoutError`` of urllib3, one that is too large or not decompressible a ``ProtocolError``.
+
+    Args:
+        manager: of urllib3.
+        limits: of each request.
+        by_socks: whether it connects by a SOCKS proxy.
     """
-    manager.pool_classes_by_scheme = _pool_classes(limits)
+    plain, tls = _socks_connections() if by_socks else (_HttpConnection, _HttpsConnection)
+    manager.pool_classes_by_scheme = _pool_classes(limits, plain, tls)
 
 
 class LimitedSession(requests.Session):
@@ -122,11 +130,17 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:  # noqa: ANN401 - as above
         is_new = proxy not in self.proxy_manager
-        manager = cast("urllib3.ProxyManager", super().proxy_manager_for(proxy, **kwargs))
-        if is_new and not proxy.lower().startswith(
-            "socks"
-        ):  # which has pools of its own; requests needs an extra for it
-            limit_pools(manager, self._limits)
+        try:
+            manager = cast("urllib3.ProxyManager", super().proxy_manager_for(proxy, **kwargs))
+        except ValueError as error:
+            if isinstance(error, requests.RequestException):
+                raise
+            # urllib3's text has the proxy's URL with its password
+            raise requests.exceptions.InvalidProxyURL(
+                "the URL of the proxy is not one of http, https or SOCKS"
+            ) from None
+        if is_new:
+            limit_pools(manager, self._limits, by_socks=proxy.lower().startswith("socks"))
         return manager
 
 
@@ -267,15 +281,31 @@ class _Attempt:
             self.done.set()
 
 
-def _pool_classes(limits: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+@cache
+def _socks_connections() -> tuple[type[_HttpConnection], type[_HttpsConnection]]:
+    """Return the connections by a SOCKS proxy; for few users, and imported late therefore."""
+    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
+
+    class Plain(_HttpConnection, SOCKSConnection):
+        pass
+
+    class Tls(_HttpsConnection, SOCKSHTTPSConnection):
+        pass
+
+    return Plain, Tls
+
+
+def _pool_classes(
+    limits: Limits, plain: type[_HttpConnection], tls: type[_HttpsConnection]
+) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     class HTTPConnectionPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = _HttpConnection
+        ConnectionCls = plain
 
         def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of urllib3
             return _urlopen(super().urlopen, limits, self, method, url, *args, **kwargs)
 
     class HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = _HttpsConnection
+        ConnectionCls = tls
 
         def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of urllib3
             return _urlopen(super().urlopen, limits, self, method, url, *args, **kwargs)

@@ -15,6 +15,7 @@ import urllib3
 
 from caliban.bounded_http import LimitedSession, Limits, limit_pools
 from tests.fakes import FakeClock
+from tests.proxies import ProxyServer
 from tests.serving import serve_in_thread
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -97,6 +98,37 @@ def test_an_answer_that_never_ends_is_given_up_at_the_deadline(answer: Answer) -
 def test_an_answer_that_never_ends_is_given_up_when_it_is_too_large(answer: Answer) -> None:
     with server(answer) as url, pytest.raises(requests.RequestException):
         get(url)
+
+
+@contextmanager
+def by_socks(url: str, clock: FakeClock | None = None) -> Iterator[tuple[LimitedSession, str]]:
+    """Yield a session with a SOCKS proxy, and the URL of a server by a name that only the proxy knows."""
+    with ProxyServer("socks5") as proxy, session(clock) as made:
+        made.proxies = {"http": f"socks5h://127.0.0.1:{proxy.port}"}
+        yield made, url.replace("127.0.0.1", "api.example.com")
+
+
+def test_an_answer_by_a_socks_proxy_is_read() -> None:
+    with (
+        server(lambda connection: connection.sendall(HEAD + b"Content-Length: 2\r\n\r\nok")) as url,
+        by_socks(url) as (made, at),
+    ):
+        assert made.get(at, timeout=(5, 5)).content == b"ok"
+
+
+def test_an_answer_by_a_socks_proxy_that_never_ends_is_given_up_at_the_deadline() -> None:
+    with (
+        server(SLOW["chunks"]) as url,
+        by_socks(url, TickingClock()) as (made, at),
+        pytest.raises(requests.RequestException),
+    ):
+        made.get(at, timeout=(5, 5))
+
+
+def test_a_proxy_of_an_unknown_kind_is_an_error_of_requests_without_its_password() -> None:
+    with session() as made, pytest.raises(requests.exceptions.InvalidProxyURL) as caught:
+        made.get("http://api.example.com", proxies={"http": "socks9://me:secret@127.0.0.1:1"})
+    assert "secret" not in str(caught.value)
 
 
 def test_a_slow_answer_is_a_timeout() -> None:

@@ -19,7 +19,7 @@ from caliban.platforms.kubernetes import in_cluster
 from caliban.platforms.kubernetes.client import Cluster
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from tests.platforms.kubernetes.helpers import QUICK, platform_context
-from tests.platforms.kubernetes.proxy_servers import ProxyServer
+from tests.proxies import ProxyServer
 from tests.real_cluster.conftest import CONTEXT, RealCluster
 from tests.real_cluster.jobs import kubectl
 

@@ -22,8 +22,8 @@ from caliban.platforms.kubernetes.connection import make_tls
 from caliban.platforms.kubernetes.kubeconfig import Kubeconfig
 from caliban.platforms.kubernetes.proxies import checked_proxy, proxy_of
 from tests.platforms.kubernetes.helpers import QUICK, platform_context
-from tests.platforms.kubernetes.proxy_servers import ProxyServer
 from tests.platforms.kubernetes.test_kubeconfig import content, kubeconfig, refusal, write
+from tests.proxies import ProxyServer
 from tests.standins.kubernetes import KubeApi
 
 SERVER = "https://api.lab.example.com:6443"
