@@ -158,14 +158,13 @@ def test_what_a_policy_warns_of_is_shown_when_a_job_is_submitted(at: Callable[[s
 
 
 def test_what_a_security_standard_warns_of_is_shown_and_kept(real: RealCluster) -> None:
-    with namespace_with(real):
-        for mode in ("warn", "enforce"):
-            kubectl("label", "namespace", real.namespace, f"pod-security.kubernetes.io/{mode}=restricted")
+    with namespace_with(real, "--hard=pods=0"):
+        kubectl("label", "namespace", real.namespace, "pod-security.kubernetes.io/warn=restricted")
         submitted = real.submit("true")
         assert submitted.code == 0
         assert 'warns: would violate PodSecurity "restricted:latest": allowPrivilegeEscalation' in submitted.err
         assert 'would violate PodSecurity "restricted:latest"' in str(real.user.details(1)["warning"])
-        assert "violates PodSecurity" in real.wait_for("FailedCreate: ")
+        assert "exceeded quota: lab" in real.wait_for("FailedCreate: ")
 
 
 def test_a_webhook_that_refuses_the_pods_of_a_job_is_its_reason(at: Callable[[str], RealCluster]) -> None:
