@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ def stopped(component: str) -> Iterator[None]:
     finally:
         mark.unlink()
         wait_until(_is_ready, TIMEOUT)
+        _wait_for_controllers()
 
 
 def _is_ready() -> bool:
@@ -44,6 +46,17 @@ def _is_ready() -> bool:
         return ready == "True" and "ok" in kubectl("get", "--raw", "/readyz")
     except subprocess.CalledProcessError:
         return False
+
+
+def _wait_for_controllers() -> None:
+    """Wait until the controllers see what is new: they come back to a restarted API server after some delay."""
+    name = f"caliban-{uuid.uuid4().hex[:10]}"
+    kubectl("create", "namespace", name)
+    try:
+        find = ("get", "serviceaccount", "-n", name, "-o", "name")
+        wait_until(lambda: "serviceaccount/default" in kubectl(*find), TIMEOUT)
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
