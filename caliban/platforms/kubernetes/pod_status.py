@@ -91,6 +91,8 @@ def pod_wait(pod: JsonObject, own: str | None = None) -> Explanation | None:
             code = _exit_code(object_at(container, "lastState", "terminated"))
             named = isinstance(container.get("name"), str)
             return Explanation(reason, message, code, _foreign_name(container) if is_foreign and named else None)
+    if not is_started(pod) and (failed := _container_failures(pod, own)[1]):
+        return failed  # of an init container or native sidecar that will be restarted: so before Kubernetes 1.36
     for condition in objects_in(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             reason = str(condition.get("reason") or "Unschedulable")

@@ -269,13 +269,21 @@ def test_however_a_native_sidecar_ended_the_exit_code_is_the_program_s(
     assert (state.reason, state.exit_code, state.cause) == ("exit code 3", 3, FailureCause.CODE_ERROR)
 
 
-def test_a_native_sidecar_that_never_gets_ready_is_why_the_program_does_not_start() -> None:
+@pytest.mark.parametrize(
+    ("proxy", "reason"),
+    [
+        ({"state": waiting("CrashLoopBackOff"), "lastState": ended(2)}, "CrashLoopBackOff, exit code 2"),
+        ({"state": ended(2), "lastState": {}, "restartCount": 1}, "exit code 2"),  # Kubernetes 1.34
+    ],
+)
+def test_a_native_sidecar_that_never_gets_ready_is_why_the_program_does_not_start(
+    proxy: dict[str, Any], reason: str
+) -> None:
     given = pod_of(
         of("trainer", waiting("PodInitializing")),
         spec=SIDECAR,
         phase="Pending",
-        initContainerStatuses=[{"name": "proxy", "state": waiting("CrashLoopBackOff"), "lastState": ended(2)}],
+        initContainerStatuses=[{"name": "proxy", **proxy}],
     )
     state = state_of(own(job(active=1)), [given])
-    expected = (JobStatus.SUBMITTED, "in the container proxy: CrashLoopBackOff, exit code 2")
-    assert (state.status, state.reason) == expected
+    assert (state.status, state.reason) == (JobStatus.SUBMITTED, f"in the container proxy: {reason}")
