@@ -72,7 +72,7 @@ def read_entry(found: JsonObject) -> LogEntry:
         timestamp=time,
         task=_task(found),
         message=_message(found),
-        is_error=found.get("severity") in _STDERR,
+        is_error=str(found.get("severity")) in _STDERR,
         split=(index, total) if is_split else (0, 1),  # type: ignore[arg-type]
         split_id=str(split.get("uid") or ""),
     )

@@ -74,11 +74,11 @@ def of_waiting_pods(events: Iterable[JsonObject], pods: Mapping[str, Sequence[Js
         events: of the pods of a namespace.
         pods: by the name of their job. Of one whose image cannot be pulled only a missing secret says more.
     """
-    jobs = {object_at(pod, "metadata").get("uid"): (name, pod) for name, each in pods.items() for pod in each}
+    jobs = {str(object_at(pod, "metadata").get("uid")): (name, pod) for name, each in pods.items() for pod in each}
     found: dict[str, Explanation] = {}
     for event in events:
         reason, message, time = str(event.get("reason")), str(event.get("message") or ""), _time(event)
-        job, pod = jobs.get(object_at(event, "involvedObject").get("uid"), (None, {}))
+        job, pod = jobs.get(str(object_at(event, "involvedObject").get("uid")), (None, {}))
         telling = _OF_WAITING_PODS if is_preparing(pod) else {_NO_PULL_SECRET}
         if job is not None and reason in telling and (job not in found or found[job].time <= time):
             found[job] = Explanation("" if reason == "Pulling" else reason, message, time=time)

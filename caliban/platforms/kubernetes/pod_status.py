@@ -138,7 +138,7 @@ def exit_code_of(pod: JsonObject, own: str | None) -> int | None:
     """Return the exit code of the job's own container, also 0; None while it runs, or where it is not known."""
     for container, is_foreign in _containers(pod, own):
         ended = object_at(container, "state", "terminated")
-        if not is_foreign and ended.get("reason") not in _NOT_RUN_TO_ITS_END:
+        if not is_foreign and str(ended.get("reason")) not in _NOT_RUN_TO_ITS_END:
             return _exit_code(ended)
     return None
 

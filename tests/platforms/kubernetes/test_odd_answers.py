@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caliban.errors import CalibanError
-from caliban.platforms.kubernetes import client
-from caliban.platforms.kubernetes.details import KubeconfigDestination, job_details, parse_details
+from caliban.platforms.kubernetes import client, events, kueue
+from caliban.platforms.kubernetes.details import KubeconfigDestination, job_details, objects_in, parse_details
 from caliban.platforms.kubernetes.job_status import needs_pods, state_of
 from caliban.platforms.kubernetes.kubeconfig_platform import KubeconfigPlatform
+from caliban.platforms.kubernetes.namespace_rules import NamespaceRules, Resources, counting
 from caliban.platforms.kubernetes.transport import Request, Response
 from caliban.platforms.retry import RetryPolicy
 from caliban.records import JobStatus, JobUpdate, StatusUnavailable
@@ -83,6 +84,52 @@ POD: dict[str, Any] = {
 }
 
 
+EVENT: dict[str, Any] = {
+    "metadata": {"name": "e", "creationTimestamp": "2026-11-25T13:00:00Z"},
+    "involvedObject": {"kind": "Pod", "name": f"{NAME}-x", "uid": "u-2"},
+    "reason": "FailedMount",
+    "message": "x",
+    "lastTimestamp": "2026-11-25T13:00:00Z",
+}
+WORKLOAD: dict[str, Any] = {
+    "metadata": {"labels": {"kueue.x-k8s.io/job-uid": "u-1"}, "creationTimestamp": "2026-11-25T13:00:00Z"},
+    "spec": {"queueName": "team", "active": True},
+    "status": {
+        "conditions": [{"type": "QuotaReserved", "status": "True", "message": "x"}],
+        "admissionChecks": [{"name": "nodes", "state": "Pending", "message": "x"}],
+    },
+}
+RULES: dict[str, Any] = {
+    "quotas": [
+        {
+            "metadata": {"name": "q"},
+            "spec": {
+                "hard": {"limits.cpu": "2", "requests.memory": "2Gi", "requests.nvidia.com/gpu": "1"},
+                "scopes": ["NotTerminating"],
+                "scopeSelector": {
+                    "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]
+                },
+            },
+        }
+    ],
+    "ranges": [
+        {
+            "metadata": {"name": "r"},
+            "spec": {
+                "limits": [
+                    {"type": "Container", "default": {"cpu": "1"}, "max": {"cpu": "2"}, "min": {"memory": "1Gi"}},
+                    {"type": "Pod", "maxLimitRequestRatio": {"cpu": "2"}},
+                ]
+            },
+        }
+    ],
+    "pod": {
+        "priorityClassName": "high",
+        "containers": [{"name": "x", "resources": {"requests": {"cpu": "1"}, "limits": {"nvidia.com/gpu": "1"}}}],
+    },
+}
+
+
 def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of each value in a JSON object, but for the object itself."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -124,6 +171,32 @@ def test_any_job_and_pod_has_a_state(job: dict[str, Any], pod: dict[str, Any]) -
     state = state_of(job, [pod], "job-stop-test")
     raw = json.loads(json.dumps(job_details(DESTINATION, job)))
     assert parse_details(KubeconfigDestination, state.status, raw).raw == raw
+
+
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
+@given(job=changed(JOB), pod=changed(POD), event=changed(EVENT), workload=changed(WORKLOAD))
+def test_any_event_and_workload_is_read(
+    job: dict[str, Any], pod: dict[str, Any], event: dict[str, Any], workload: dict[str, Any]
+) -> None:
+    for said in (
+        *events.explanations([event], [job]).values(),
+        *([each] for each in events.of_waiting_pods([event], {NAME: [pod]}).values()),
+        *kueue.explanations([job], [workload]).values(),
+    ):
+        assert state_of(job, [pod], "job-stop-test", said)
+
+
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
+@given(rules=changed(RULES))
+def test_any_rules_of_a_namespace_are_kept_or_reported(rules: dict[str, Any]) -> None:
+    quotas, ranges, pod = (rules.get(name) for name in ("quotas", "ranges", "pod"))
+    kept = NamespaceRules(
+        counting(objects_in({"items": quotas}, "items"), pod if isinstance(pod, dict) else {}),
+        objects_in({"items": ranges}, "items"),
+    )
+    for container in objects_in(pod if isinstance(pod, dict) else {}, "containers"):
+        found = outcome(lambda container=container: kept.fitted(Resources.of(container)))  # type: ignore[misc]
+        assert isinstance(found, Resources | CalibanError)
 
 
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
