@@ -13,7 +13,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage test-engine test-cluster test-dockerignore lint docs venv clean
+.PHONY: help demo test quick fuzz coverage test-engine test-cluster test-dockerignore lint docs venv clean
 
 help:  ## show this help
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' Makefile
@@ -27,6 +27,9 @@ test: venv  ## run every test with real services
 
 quick: venv  ## run one case of each test that needs neither Docker nor a database server, nor more than a second
 	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/python -m pytest --quick --numprocesses auto -m "$(QUICK)" $(ARGS)
+
+fuzz: venv  ## try many other inputs in the tests that generate theirs; make test tries the same ones each time
+	@DOCKER_HOST=unix:///nonexistent/docker.sock $(BIN)/python -m pytest --fuzz --timeout 3600 --numprocesses auto -m "hypothesis and $(QUICK)" $(ARGS)
 
 coverage: venv  ## run every test, and check the coverage
 	@$(BIN)/coverage erase

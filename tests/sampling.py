@@ -3,6 +3,8 @@
 Of the parameters of a test, each value is in some case of the sample of ``--short`` if there are at most six. Tests
 that generate or enumerate their cases ask :func:`examples` and :func:`sample` how many to take. ``--quick`` leaves out
 the tests that are marked ``slow``, too: those that take more than a second.
+
+Generated cases are the same in each run, so that a failure is one of what is tested; ``--fuzz`` tries many others.
 """
 
 from __future__ import annotations
@@ -22,31 +24,39 @@ _CASES = 4
 """Cases of a sample, if no more are needed for the values of its parameters."""
 
 _FEW_VALUES = 6
+_FUZZ_FACTOR = 20
 
 _is_short = False
 _is_quick = False
+_is_fuzz = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="run one case of every test that is not slow")
+    parser.addoption("--fuzz", action="store_true", help="generate many more examples, others in each run")
     parser.addoption("--short", action="store_true", help="run every test with a sample of its cases")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set what tests read when they are imported."""
-    global _is_short, _is_quick
+    global _is_short, _is_quick, _is_fuzz
+    _is_fuzz = config.getoption("--fuzz")
     _is_quick = config.getoption("--quick")
     _is_short = _is_quick or config.getoption("--short")
     # no deadline: a shared machine may be slow
     settings.register_profile(
-        "caliban", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        "caliban",
+        max_examples=examples(100),
+        deadline=None,
+        derandomize=not _is_fuzz,
+        suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("caliban")
 
 
 def examples(count: int) -> int:
     """Return how many of ``count`` generated examples to try."""
-    return max(5, count // 10) if _is_short else count
+    return max(5, count // 10) if _is_short else count * _FUZZ_FACTOR if _is_fuzz else count
 
 
 def sample(items: Sequence[_T]) -> Sequence[_T]:
