@@ -116,6 +116,7 @@ def _manager(layout: Layout) -> list[str]:
         *("--bind-address", "127.0.0.1", "--secure-port", str(layout.manager), "--leader-elect=false"),
         *("--root-ca-file", f"{layout.users}/ca.crt", "--use-service-account-credentials"),
         *("--service-account-private-key-file", f"{layout.users}/accounts.key"),
+        *("--kube-api-qps", "200", "--kube-api-burst", "400"),  # by default, 200 jobs take a minute
         *("--node-monitor-period", "2s", "--node-monitor-grace-period", f"{_GRACE_SECONDS}s"),
     ]
 
