@@ -109,8 +109,7 @@ class EcrPublic(Ecr):
 
     def expected(self, place: Place) -> str | None:
         """See :meth:`Kind.expected`."""
-        needed = 2 if place.is_repository else 1
-        return None if len(place.parts) >= needed else f"{place.host}/ALIAS{'/NAME' * (needed - 1)}"
+        return _below_owner(place, "ALIAS")
 
 
 class Ghcr(Kind):
@@ -155,8 +154,7 @@ class Ghcr(Kind):
 
     def expected(self, place: Place) -> str | None:
         """See :meth:`Kind.expected`."""
-        needed = 2 if place.is_repository else 1
-        return None if len(place.parts) >= needed else f"{place.host}/OWNER{'/NAME' * (needed - 1)}"
+        return _below_owner(place, "OWNER")
 
 
 class DockerHub(Kind):
@@ -242,3 +240,9 @@ class Acr(Kind):
             f"assign the role AcrPush on the registry {place.host.partition('.')[0]} to the account; to log in again, "
             f"{self.login_hint(place.host)}"
         )
+
+
+def _below_owner(place: Place, owner: str) -> str | None:
+    """Return the form of a place below an owner, if this one lacks a part; None otherwise."""
+    needed = 2 if place.is_repository else 1
+    return None if len(place.parts) >= needed else f"{place.host}/{owner}{'/NAME' * (needed - 1)}"
